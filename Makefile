@@ -1,0 +1,33 @@
+# Everything a contributor needs: `make demo` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: help test lint unit cluster e2e demo bench clean
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+test: lint unit cluster e2e ## All checks and tests, against a real control plane
+lint: $(STAMP) ## ruff, mypy --strict, the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+unit: $(STAMP) ## Pure tests, no cluster
+	$(BIN)/pytest tests/unit
+cluster: $(STAMP) ## Tests against a real API server
+	$(BIN)/pytest tests/cluster
+e2e: $(STAMP) ## Tests against the whole lab
+	$(BIN)/pytest tests/e2e
+demo: $(STAMP) ## The main job, on a real control plane that it starts itself
+	$(BIN)/python -m lab demo
+bench: $(STAMP) ## Measures, beside the peers
+	$(BIN)/python -m tests.bench
+clean: ## Remove the virtual environment and build output
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The only room that does I/O: the API client, reading, and carrying plans out."""

@@ -1,0 +1,1 @@
+"""The YAML that `kubectl yoshi install` applies."""

@@ -1,0 +1,186 @@
+"""A plan as a value: the changes that would make the cluster what is wanted, in the order they must happen.
+
+The same plan is printed by --dry-run=client, sent with dryRun=All by --dry-run=server, shown by `diff`, and carried out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubectl_yoshi.model.objects import Json, ObjectRef
+
+
+class Verb(enum.Enum):
+    """What a change does to its object."""
+
+    CREATE = "create"  # body: the object
+    PATCH = "patch"  # body: a JSON Patch (RFC 6902), a list of operations
+    REPLACE = "replace"  # body: the object with its resourceVersion
+    APPLY = "apply"  # body: the object, server-side apply with our field manager
+    DELETE = "delete"  # body: None; preconditions uid and resource_version
+    CALL = "call"  # PUT on a subresource such as virtualmachines/restart; body: its options
+    WAIT = "wait"  # nothing is sent: wait until `until` holds
+
+
+@dataclass(frozen=True)
+class Change:
+    """One request to the API server.
+
+    Attributes:
+        verb: see Verb.
+        ref: the object.
+        says: a sentence for people, in the imperative: "record 10.133.0.10 for virtualmachine/web-1".
+        body: what is sent, see Verb.
+        subresource: "status", "restart", …; "" for the object itself.
+        before: the object as it was read; None where it does not exist yet. What `diff` shows as the old side.
+        uid: for a delete, the uid that the object must still have.
+        resource_version: for a delete, the resourceVersion that the object must still have.
+        subject: whom the change is for ("prod/web-1"), so that many VMs' outcomes can be told apart; "" is for all.
+        tolerate_missing: a 404 means that it is done already.
+        tolerate_existing: a 409 AlreadyExists on create means that it is done already.
+        wait_for: for WAIT, a word that cluster.waiting knows: "stopped", "deleted".
+    """
+
+    verb: Verb
+    ref: ObjectRef
+    says: str
+    body: Any = None
+    subresource: str = ""
+    before: Json | None = None
+    uid: str = ""
+    resource_version: str = ""
+    subject: str = ""
+    tolerate_missing: bool = False
+    tolerate_existing: bool = False
+    wait_for: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Changes in stages: a stage's changes do not depend on each other and may be sent side by side.
+
+    Attributes:
+        stages: carried out one after the other.
+        notes: one line each, for people, on stderr: what will not work, what to do next.
+        again: carrying out ends what can be planned now; observe and plan once more.
+    """
+
+    stages: tuple[tuple[Change, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    again: bool = False
+
+    def __bool__(self) -> bool:
+        return any(self.stages)
+
+    def __iter__(self) -> Iterator[Change]:
+        for stage in self.stages:
+            yield from stage
+
+    def __add__(self, other: Plan) -> Plan:
+        """This plan, then the other."""
+        notes = tuple(dict.fromkeys(self.notes + other.notes))
+        return Plan(self.stages + other.stages, notes, self.again or other.again)
+
+
+def in_order(*changes: Change, notes: tuple[str, ...] = ()) -> Plan:
+    """A plan whose changes come strictly one after the other."""
+    return Plan(tuple((change,) for change in changes), notes)
+
+
+@dataclass
+class PatchBuilder:
+    """Builds a JSON Patch whose every write is guarded by a `test` of what was read.
+
+    A path is a tuple of keys; escaping (RFC 6901) is done here. `test` with value None passes where the key is missing,
+    as the API server's library has it (evanphx/json-patch), so it says "still absent".
+    """
+
+    ops: list[Json] = field(default_factory=list)
+
+    def test(self, path: tuple[str, ...], value: Any) -> PatchBuilder:
+        """The value at path must still be this (None: must be absent)."""
+        self.ops.append({"op": "test", "path": pointer(path), "value": value})
+        return self
+
+    def add(self, path: tuple[str, ...], value: Any) -> PatchBuilder:
+        """Set the value at path, whether it is there or not."""
+        self.ops.append({"op": "add", "path": pointer(path), "value": value})
+        return self
+
+    def remove(self, path: tuple[str, ...]) -> PatchBuilder:
+        """Remove the value at path, which must be there."""
+        self.ops.append({"op": "remove", "path": pointer(path)})
+        return self
+
+    def set_in(self, obj: Any, path: tuple[str, ...], value: Any) -> PatchBuilder:
+        """Set a nested value of an object as it was read, making missing parents, each step tested.
+
+        Where the value is already so, only the test of it remains.
+        """
+        here = obj
+        for depth, key in enumerate(path):
+            there = here.get(key) if isinstance(here, dict) else None
+            last = depth == len(path) - 1
+            if there is None or last:
+                self.test(path[: depth + 1], there)
+                for missing in reversed(path[depth + 1 :]):
+                    value = {missing: value}
+                if there != value:
+                    self.add(path[: depth + 1], value)
+                return self
+            here = there
+        return self
+
+    def unset_in(self, obj: Any, path: tuple[str, ...]) -> PatchBuilder:
+        """Remove a nested value of an object as it was read, if it is there."""
+        here = obj
+        for key in path:
+            if not isinstance(here, dict) or here.get(key) is None:
+                return self
+            here = here[key]
+        return self.test(path, here).remove(path)
+
+
+def pointer(path: tuple[str, ...]) -> str:
+    """A JSON Pointer (RFC 6901) from keys."""
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def applied(ops: list[Json], obj: Json | None) -> Json:
+    """The object after a JSON Patch of the kind PatchBuilder makes (add and remove on maps and list ends; tests pass).
+
+    Used to show what a patch would do; the API server is what decides.
+    """
+    result = _copy(obj or {})
+    for op in ops:
+        if op["op"] == "test":
+            continue
+        keys = [part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]]
+        here: Any = result
+        for key in keys[:-1]:
+            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+        last = keys[-1]
+        if isinstance(here, list):
+            index = len(here) if last == "-" else int(last)
+            if op["op"] == "remove":
+                del here[index]
+            elif op["op"] == "replace":
+                here[index] = _copy(op["value"])
+            else:
+                here.insert(index, _copy(op["value"]))
+        elif op["op"] == "remove":
+            here.pop(last, None)
+        else:
+            here[last] = _copy(op["value"])
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value

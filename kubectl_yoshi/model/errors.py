@@ -1,0 +1,40 @@
+"""Errors that a person reads.
+
+The tree::
+
+    YoshiError              what was wanted, what stands in the way, what to do about it
+    ├── UsageMistake        the command line or a file asks for something that cannot be (exit 2)
+    ├── Refused             the plan says no: something in the cluster stands in the way (exit 1)
+    └── cluster.errors.*    the API server said no, or said nothing (exit 1)
+"""
+
+from __future__ import annotations
+
+
+class YoshiError(Exception):
+    """An error whose text is for the user: one sentence on what is wrong, one on the way out.
+
+    Args:
+        message: what was wanted and what stands in the way, naming the object.
+        way_out: what the user can do about it; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, way_out: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.way_out}" if self.way_out else self.message
+
+
+class UsageMistake(YoshiError):
+    """What was asked for can never be, whatever the cluster holds (a CIDR that is none, a range outside it)."""
+
+    exit_code = 2
+
+
+class Refused(YoshiError):
+    """Something in the cluster stands in the way; nothing was changed."""

@@ -1,0 +1,144 @@
+"""Kubernetes objects as this program sees them: plain JSON, named by resource, namespace and name.
+
+Objects are never turned into typed models: what this program does not know must survive it (invariant I6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+"""A JSON object as `json.loads` gives it. Never changed in place once read."""
+
+
+@dataclass(frozen=True, order=True)
+class Resource:
+    """A kind of object as the API server serves it.
+
+    Attributes:
+        group: API group, "" for the core group.
+        version: such as "v1" or "v1beta2".
+        plural: the name in URLs, lower case.
+        kind: the name in manifests.
+        namespaced: whether objects live in a namespace.
+    """
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """The manifest's apiVersion, such as "v1" or "metallb.io/v1beta1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_name(self) -> str:
+        """As kubectl and RBAC name it: "ippools.crd.projectcalico.org"; the core group has no suffix."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+        """The URL path of a collection or an object (https://kubernetes.io/docs/reference/using-api/api-concepts/)."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+    def ref(self, name: str, namespace: str | None = None) -> ObjectRef:
+        """The object of this kind with that name."""
+        return ObjectRef(self, name, namespace if self.namespaced else None)
+
+
+@dataclass(frozen=True, order=True)
+class ObjectRef:
+    """One object: its resource, name and (where namespaced) namespace."""
+
+    resource: Resource
+    name: str
+    namespace: str | None = None
+
+    def __str__(self) -> str:
+        """As messages name it: "ippool/prod.blue", "virtualmachine/web-1 in namespace prod"."""
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.resource.kind.lower()}/{self.name}{where}"
+
+
+def metadata(obj: Mapping[str, Any]) -> Json:
+    """The object's metadata, {} where it has none."""
+    return obj.get("metadata") or {}
+
+
+def name_of(obj: Mapping[str, Any]) -> str:
+    """metadata.name"""
+    return str(metadata(obj).get("name", ""))
+
+
+def namespace_of(obj: Mapping[str, Any]) -> str:
+    """metadata.namespace, "" for a cluster-scoped object."""
+    return str(metadata(obj).get("namespace", ""))
+
+
+def uid_of(obj: Mapping[str, Any]) -> str:
+    """metadata.uid"""
+    return str(metadata(obj).get("uid", ""))
+
+
+def resource_version_of(obj: Mapping[str, Any]) -> str:
+    """metadata.resourceVersion"""
+    return str(metadata(obj).get("resourceVersion", ""))
+
+
+def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """metadata.labels, {} where there are none."""
+    return metadata(obj).get("labels") or {}
+
+
+def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """metadata.annotations, {} where there are none."""
+    return metadata(obj).get("annotations") or {}
+
+
+def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
+    """The value at a path of keys and indices, or `default` where any step is missing or null."""
+    for step in path:
+        if isinstance(step, int):
+            if not isinstance(obj, list) or step >= len(obj):
+                return default
+            obj = obj[step]
+        else:
+            if not isinstance(obj, Mapping):
+                return default
+            obj = obj.get(step)
+        if obj is None:
+            return default
+    return obj
+
+
+def owner_reference(owner: Mapping[str, Any]) -> Json:
+    """An ownerReference to an object of the same namespace: Kubernetes deletes the dependent with it.
+
+    blockOwnerDeletion stays false: it needs the right to set finalizers on the owner, which tenants lack.
+    """
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": name_of(owner),
+        "uid": uid_of(owner),
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+
+
+def short_hash(parts: Iterable[str], length: int = 8) -> str:
+    """A stable hexadecimal digest of some words, for names that must not collide."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]

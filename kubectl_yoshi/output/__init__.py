@@ -1,0 +1,1 @@
+"""Tables, JSON, YAML, JSONPath: how results are shown."""

@@ -1,0 +1,1 @@
+"""From (wanted, observed) to a list of changes. Pure; one module per verb."""

@@ -1,0 +1,1 @@
+"""A real control plane for the demo and the tests, without containers."""
