@@ -154,7 +154,7 @@ def applied(ops: list[Json], obj: Json | None) -> Json:
 
     Used to show what a patch would do; the API server is what decides.
     """
-    result = _copy(obj or {})
+    result: Json = _copy(obj or {})
     for op in ops:
         if op["op"] == "test":
             continue

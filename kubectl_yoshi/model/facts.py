@@ -47,9 +47,7 @@ class Served:
     broken: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, resource: Resource) -> bool:
-        return resource.full_name in self.resources and resource.version in self.versions.get(
-            resource.group, ()
-        )
+        return resource.full_name in self.resources and resource.version in self.versions.get(resource.group, ())
 
     def has_group(self, group: str) -> bool:
         """Whether any resource of the group is served."""
