@@ -1,15 +1,18 @@
 """A plan as a value: the changes that would make the cluster what is wanted, in the order they must happen.
 
-The same plan is printed by --dry-run=client, sent with dryRun=All by --dry-run=server, shown by `diff`, and carried out.
+The same plan is printed by --dry-run=client, sent with dryRun=All by --dry-run=server, shown by `diff`, and carried
+out otherwise.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
+from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
@@ -66,11 +69,15 @@ class Plan:
         stages: carried out one after the other.
         notes: one line each, for people, on stderr: what will not work, what to do next.
         again: carrying out ends what can be planned now; observe and plan once more.
+        answers: subject -> what it has when the plan is carried out (an attachment's address).
+        refusals: subject -> why nothing is planned for it.
     """
 
     stages: tuple[tuple[Change, ...], ...] = ()
     notes: tuple[str, ...] = ()
     again: bool = False
+    answers: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, YoshiError] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(self.stages)
@@ -81,8 +88,21 @@ class Plan:
 
     def __add__(self, other: Plan) -> Plan:
         """This plan, then the other."""
-        notes = tuple(dict.fromkeys(self.notes + other.notes))
-        return Plan(self.stages + other.stages, notes, self.again or other.again)
+        return self._joined(other, self.stages + other.stages)
+
+    def beside(self, other: Plan) -> Plan:
+        """This plan and the other at the same time, stage by stage."""
+        pairs = zip_longest(self.stages, other.stages, fillvalue=())
+        return self._joined(other, tuple(mine + theirs for mine, theirs in pairs))
+
+    def _joined(self, other: Plan, stages: tuple[tuple[Change, ...], ...]) -> Plan:
+        return Plan(
+            tuple(stage for stage in stages if stage),
+            tuple(dict.fromkeys(self.notes + other.notes)),
+            self.again or other.again,
+            {**self.answers, **other.answers},
+            {**self.refusals, **other.refusals},
+        )
 
 
 def in_order(*changes: Change, notes: tuple[str, ...] = ()) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of
@@ -23,6 +23,14 @@ class Read:
     namespace: str | None = None
     name: str = ""
     label_selector: str = ""
+
+
+class NeedMore(Exception):  # noqa: N818 - a request, not an error
+    """A plan cannot be made before these are read."""
+
+    def __init__(self, wanted: tuple[Read, ...]) -> None:
+        super().__init__(f"{len(wanted)} reads")
+        self.wanted = wanted
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,26 @@ class Facts:
                 return obj
         return None
 
+    def ask(self, *wanted: Read) -> list[Json]:
+        """The objects that answer these reads, those that could not be read left out.
+
+        Raises:
+            NeedMore: some were not read yet; whoever plans catches it, reads, and plans again.
+        """
+        missing = tuple(read for read in wanted if read not in self.answers)
+        if missing:
+            raise NeedMore(missing)
+        answers = (self.answers[read] for read in wanted)
+        return [obj for answer in answers if not isinstance(answer, Unknown) for obj in answer]
+
+    def why_unknown(self, *wanted: Read) -> str:
+        """Why one of these reads could not be answered; "" if all were."""
+        for read in wanted:
+            answer = self.answers.get(read)
+            if isinstance(answer, Unknown):
+                return answer.why
+        return ""
+
     def unknown(self, resource: Resource) -> str:
         """Why a resource could not be read; "" if all that was asked of it was answered."""
         for read, answer in self.answers.items():
@@ -92,8 +120,3 @@ class Facts:
     def unknowns(self) -> list[str]:
         """Every reason why something could not be read, each once."""
         return list(dict.fromkeys(a.why for a in self.answers.values() if isinstance(a, Unknown)))
-
-
-def reads(resource: Resource, names: Iterable[str], namespace: str | None = None) -> tuple[Read, ...]:
-    """One Read per name."""
-    return tuple(Read(resource, namespace, name) for name in names)

@@ -1,0 +1,137 @@
+"""What a back-end is to the rest: a set of pure functions that say what its objects look like.
+
+Plans are made through this protocol alone; nothing in model/ or plan/ asks which back-end it is.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.change import Change, Plan
+from kubectl_yoshi.model.facts import Facts, Served
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import ObjectRef
+from kubectl_yoshi.model.vm import Vm
+
+
+class How(enum.Enum):
+    """How an address is used."""
+
+    WANTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
+    RUNNING = "running"  # a VMI or pod runs with it
+    HELD = "held"  # the back-end's own bookkeeping gives it to somebody
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something in the cluster, other than the ledger, that uses an address.
+
+    Attributes:
+        number: the address.
+        how: see How.
+        ref: the object that shows it.
+        namespace, name: of the VM that it is used for; "" where it is for no VM.
+        uid: of that VM where the object tells; "" otherwise.
+    """
+
+    number: int
+    how: How
+    ref: ObjectRef
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+    def is_of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
+        """Whether it is for that VM; a uid that differs tells a VM made anew from the old one."""
+        if (self.namespace, self.name) != (vm_namespace, vm_name):
+            return False
+        return not (self.uid and vm_uid) or self.uid == vm_uid
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """How a back-end can be made to forget an address.
+
+    Attributes:
+        plan: what to change first; empty where nothing holds it.
+        obstacle: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
+    """
+
+    plan: Plan = Plan()
+    obstacle: str = ""
+
+
+class Backend(Protocol):
+    """A way to make networks. All functions are pure; those that take facts may raise facts.NeedMore."""
+
+    @property
+    def plugin(self) -> str:
+        """spec.plugin: "calico"."""
+
+    @property
+    def wish(self) -> str:
+        """The annotation on the VM itself that says which network was wanted."""
+
+    def missing(self, served: Served) -> str:
+        """What the API server would have to serve and does not, for people; "" where the back-end is there."""
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+        """Why the network cannot be made: each a sentence that names the object in the way."""
+
+    def build(self, network: Network, facts: Facts) -> Plan:
+        """What makes the network's objects true; empty where they are."""
+
+    def problem(self, network: Network, facts: Facts) -> str:
+        """Why the network does not work though its objects were made; "" where it does."""
+
+    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+        """Label and value pairs that `network describe` adds."""
+
+    def demolish(self, network: Network, facts: Facts) -> Plan:
+        """What takes the network's objects away. Raises Refused where something still uses them."""
+
+    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
+        """What takes away the objects of networks that are no more (deleted behind this program's back)."""
+
+    # -- VMs -----------------------------------------------------------------------------------------------------
+
+    def uses(self, network: Network, vms: Sequence[Vm] | None, numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
+        """Every use of the network's addresses that can be seen.
+
+        Args:
+            vms: only what concerns these VMs and `numbers`; None for all of the network.
+            numbers: addresses that are about to be given out.
+        """
+
+    def holding_is_unknown(self, network: Network, facts: Facts) -> str:
+        """Why it cannot be told whether the back-end holds an address; "" where it can."""
+
+    def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
+        """The address outside the network that this back-end already gives the VM, where it can give only one; or ""."""
+
+    def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
+        """What must go before the VM can have the address: another one that the back-end holds for it."""
+
+    def fasten(self, vm: Vm, network: Network, number: int, mac: str | None, facts: Facts) -> tuple[Change, ...]:
+        """What makes the VM want the address; empty where it does. `mac`: "" for none, None to leave as it is."""
+
+    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
+        """What makes the VM want no address of the network; empty where it wants none."""
+
+    def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
+        """How the back-end is made to forget that the VM of that name holds the address."""
+
+    def mac_of(self, vm: Vm, network: Network) -> str | None:
+        """The MAC address that the VM has on this network by its own choice; None where it has none."""
+
+    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+        """What will not work, a line each, naming the object."""
+
+    def strays(self, network: Network, facts: Facts) -> Plan:
+        """What the back-end keeps in the network for VMs that are no more, and how it is taken away."""

@@ -1,0 +1,209 @@
+"""The ledger: who holds which address of a network, and in which object that is written.
+
+A network of up to 256 addresses keeps its records in its own status, a larger one in AddressBlocks of 256 addresses.
+`shelf_of` is the one function that knows where an address's record lives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any
+
+from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of
+from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, owner_reference
+
+SHELF_SIZE = 256
+"""Addresses per object: above this a status write costs more than it should (measured: docs/design.md)."""
+
+VIRTUALMACHINE = "VirtualMachine"
+RESERVATION = "Reservation"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Who holds an address.
+
+    Attributes:
+        kind: "VirtualMachine" or "Reservation".
+        namespace, name: of the VM; of a reservation, the namespace of its network and who made it (may be "").
+        uid: of the VM; "" in a record of the original yoshi, which wrote the VM's name only.
+        mac: the MAC address written to the VM with it; "" for none.
+        since: when it was written, RFC 3339 in UTC.
+        note: a person's words.
+        as_written: the value in the object, for `test` operations.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+    mac: str = ""
+    since: str = ""
+    note: str = ""
+    as_written: Any = None
+
+    @property
+    def holder(self) -> str:
+        """As people read it: "prod/web-1", "reserved (for the printer)"."""
+        if self.kind == RESERVATION:
+            return f"reserved ({self.note})" if self.note else "reserved"
+        return f"{self.namespace}/{self.name}"
+
+    def to_json(self) -> Json:
+        """The value to write; empty fields are left out."""
+        fields = ("kind", "namespace", "name", "uid", "mac", "since", "note")
+        return {key: getattr(self, key) for key in fields if getattr(self, key)}
+
+
+def parse_record(value: Any, namespace: str) -> Record:
+    """A value of status.allocations: a record, or the original's "vm-name" (a VM of the network's namespace)."""
+    if isinstance(value, Mapping):
+        words = {key: str(value.get(key) or "") for key in ("namespace", "name", "uid", "mac", "since", "note")}
+        return Record(str(value.get("kind") or VIRTUALMACHINE), **words, as_written=value)
+    return Record(VIRTUALMACHINE, namespace, str(value), as_written=value)
+
+
+@dataclass(frozen=True, order=True)
+class Shelf:
+    """The object that holds the records of a run of addresses.
+
+    Attributes:
+        ref: the NetworkWizard itself, or an AddressBlock.
+        span: first and last address.
+    """
+
+    ref: ObjectRef
+    span: Span
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is an AddressBlock, which is made when first needed."""
+        return self.ref.resource == ADDRESSBLOCK
+
+
+def is_large(network: Network) -> bool:
+    """Whether the network's records live in AddressBlocks."""
+    if network.cidr is None:
+        return False
+    first, last = span_of(network.cidr)
+    return last - first + 1 > SHELF_SIZE
+
+
+def shelf_of(network: Network, number: int) -> Shelf:
+    """Where an address's record lives."""
+    if not is_large(network) or network.cidr is None:
+        return Shelf(network.ref, span_of(network.cidr) if network.cidr else (0, 1 << 128))
+    first = number - number % SHELF_SIZE
+    return Shelf(ADDRESSBLOCK.ref(block_name(network, first), network.namespace), (first, first + SHELF_SIZE - 1))
+
+
+def block_name(network: Network, first: int) -> str:
+    """The AddressBlock's name: the network's, then its first address: "big.10.133.4.0", "six.fd00-0133-…-0100"."""
+    address = address_of(first, network.version)
+    return f"{network.name}.{address if address.version == 4 else address.exploded.replace(':', '-')}"
+
+
+def new_block(network: Network, shelf: Shelf) -> Json:
+    """The AddressBlock object to create; it goes away with its network (ownerReference)."""
+    return {
+        "apiVersion": ADDRESSBLOCK.api_version,
+        "kind": ADDRESSBLOCK.kind,
+        "metadata": {
+            "name": shelf.ref.name,
+            "namespace": shelf.ref.namespace,
+            "labels": {f"{GROUP}/network": network.name[:63].rstrip("-.")},
+            "ownerReferences": [owner_reference(network.raw)],
+        },
+        "spec": {
+            "network": network.name,
+            "networkUID": network.uid,
+            "first": str(address_of(shelf.span[0], network.version)),
+            "size": SHELF_SIZE,
+        },
+    }
+
+
+def shelves_in_order(network: Network, seed: str) -> Iterator[Shelf]:
+    """Every shelf that has usable addresses, in an order that differs from seed to seed, so that writers spread.
+
+    One shelf for a small network. For a large one a walk with a stride that shares no factor with the number of
+    blocks: each block comes once, a full one is never met twice, and nothing is enumerated in advance.
+    """
+    if not is_large(network):
+        yield shelf_of(network, 0)
+        return
+    blocks = Intervals.of((first // SHELF_SIZE, last // SHELF_SIZE) for first, last in network.usable.spans)
+    count = blocks.size
+    digest = hashlib.sha256(seed.encode()).digest()
+    start = int.from_bytes(digest[:16], "big") % count
+    stride = int.from_bytes(digest[16:], "big") % count or 1
+    while gcd(stride, count) != 1:
+        stride += 1
+    for step in range(count):
+        yield shelf_of(network, blocks.nth((start + step * stride) % count) * SHELF_SIZE)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of a network, as far as its shelves were read.
+
+    Attributes:
+        network: whose they are.
+        objects: shelf -> its object as read; None for an AddressBlock that does not exist.
+    """
+
+    network: Network
+    objects: Mapping[Shelf, Json | None]
+
+    def records(self) -> dict[int, Record]:
+        """Address -> record, of every shelf that was read. A key that is no address of the network is left out."""
+        found: dict[int, Record] = {}
+        for obj in self.objects.values():
+            for text, value in (dig(obj, "status", "allocations") or {}).items():
+                try:
+                    address = parse_address(text)
+                except UsageMistake:
+                    continue
+                if self.network.cidr is None or address in self.network:
+                    found[int(address)] = parse_record(value, self.network.namespace)
+        return found
+
+    def key_of(self, number: int) -> str:
+        """The address as the map's key: as it was written where it is there, in canonical form otherwise."""
+        address = self.address(number)
+        obj = self.objects.get(shelf_of(self.network, number))
+        for text in dig(obj, "status", "allocations") or {}:
+            if text == str(address) or (":" in text and _same(text, address)):
+                return str(text)
+        return str(address)
+
+    def address(self, number: int) -> Address:
+        """The address object of an integer of this ledger (a network without CIDR may hold both families)."""
+        if self.network.cidr is None:
+            return address_of(number, 4 if number < 1 << 32 else 6)
+        return self.network.address(number)
+
+    def has_read(self, number: int) -> bool:
+        """Whether the shelf of an address was read."""
+        return shelf_of(self.network, number) in self.objects
+
+    def with_objects(self, more: Mapping[Shelf, Json | None]) -> Ledger:
+        """This ledger with shelves read anew."""
+        return replace(self, objects={**self.objects, **more})
+
+
+def held(numbers: Iterable[int]) -> Intervals:
+    """The set of these addresses."""
+    return Intervals.of_numbers(numbers)
+
+
+def _same(text: str, address: Address) -> bool:
+    try:
+        return parse_address(text) == address
+    except UsageMistake:
+        return False

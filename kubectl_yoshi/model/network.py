@@ -1,0 +1,257 @@
+"""A network: a NetworkWizard's spec as a value that is right by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from kubectl_yoshi.model.addresses import (
+    Address,
+    Cidr,
+    Intervals,
+    address_of,
+    parse_address,
+    parse_cidr,
+    parse_span,
+    span_of,
+    usable_hosts,
+)
+from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
+
+GROUP = "plumber.k8s.pf9.io"
+NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
+ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
+
+MAX_ASN = 4294967295  # RFC 6793
+DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
+DEFAULT_REMOTE_ASN = 64514
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A router to speak BGP with.
+
+    Attributes:
+        address: its IP address.
+        reachable_by: the gateway through which it is reached, if not directly.
+        multihop: it is more than one hop away (eBGP).
+        password_secret: name of the Secret that holds the session's password; "" for none.
+    """
+
+    address: Address
+    reachable_by: Address | None = None
+    multihop: bool = False
+    password_secret: str = ""
+
+
+@dataclass(frozen=True)
+class Bgp:
+    """spec.bgpConfig: both ASNs are 1..4294967295."""
+
+    my_asn: int
+    remote_asn: int
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network, one address family.
+
+    Attributes:
+        namespace, name, uid: of the NetworkWizard; uid is "" while it is not made yet.
+        plugin: "calico", "public" or "ovs".
+        cidr: without host bits; None for a public network that only has explicit addresses.
+        host_bits: the CIDR was written with host bits, which were dropped.
+        usable: every address that may be handed out: hosts of the CIDR inside the range, without excluded ones and
+            the gateway (invariant I4).
+        gateway: spec.gateway.
+        bgp: spec.bgpConfig.
+        options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
+        cool_down: seconds for which a released address is not given out again (spec.coolDown).
+        raw: the object as read.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    plugin: str
+    cidr: Cidr | None
+    host_bits: bool
+    usable: Intervals
+    gateway: Address | None
+    bgp: Bgp | None
+    options: Mapping[str, Any]
+    raw: Json = field(compare=False, repr=False)
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The NetworkWizard."""
+        return NETWORKWIZARD.ref(self.name, self.namespace)
+
+    @property
+    def full_name(self) -> str:
+        """ "namespace/name", as --network takes it."""
+        return f"{self.namespace}/{self.name}"
+
+    def called_from(self, namespace: str) -> str:
+        """The shortest name that means this network in a namespace."""
+        return self.name if namespace == self.namespace else self.full_name
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        if self.cidr is not None:
+            return self.cidr.version
+        return 4
+
+    @cached_property
+    def everything(self) -> Intervals:
+        """Every address of the CIDR, usable or not."""
+        return Intervals.of([span_of(self.cidr)]) if self.cidr else Intervals()
+
+    def __contains__(self, address: Address) -> bool:
+        return self.cidr is not None and address.version == self.cidr.version and address in self.cidr
+
+    def address(self, number: int) -> Address:
+        """The address object of an integer of this network."""
+        return address_of(number, self.version)
+
+    def why_not_usable(self, address: Address) -> str:
+        """Why an address is never handed out here; "" if it may be."""
+        if self.cidr is None:
+            return ""
+        if address not in self:
+            return f"it is outside {self.cidr}"
+        number = int(address)
+        if number in self.usable:
+            return ""
+        if number not in usable_hosts(self.cidr):
+            return "it is the network or broadcast address"
+        if self.gateway is not None and number == int(self.gateway):
+            return "it is the gateway"
+        first, last = dig(self.raw, "spec", "range_start"), dig(self.raw, "spec", "range_end")
+        if (first and number < int(parse_address(first))) or (last and number > int(parse_address(last))):
+            return f"it is outside the range {first or 'start'}-{last or 'end'}"
+        return "it is excluded"
+
+
+def parse_network(obj: Json) -> Network:
+    """A NetworkWizard object as a Network.
+
+    Raises:
+        UsageMistake: the spec says something that cannot be; the message names the network and the field.
+    """
+    spec: Json = obj.get("spec") or {}
+    name = name_of(obj)
+    try:
+        plugin = str(spec.get("plugin") or "")
+        cidr, host_bits = parse_cidr(spec["cidr"], "cidr") if spec.get("cidr") else (None, False)
+        gateway = parse_address(spec["gateway"], "gateway") if spec.get("gateway") else None
+        return Network(
+            namespace=namespace_of(obj),
+            name=name,
+            uid=uid_of(obj),
+            plugin=plugin,
+            cidr=cidr,
+            host_bits=host_bits,
+            usable=_usable(cidr, gateway, spec),
+            gateway=gateway,
+            bgp=parse_bgp(spec["bgpConfig"]) if spec.get("bgpConfig") else None,
+            options=spec.get(plugin) or {},
+            raw=obj,
+        )
+    except UsageMistake as mistake:
+        raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out) from None
+
+
+def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals:
+    if cidr is None:
+        for key in ("range_start", "range_end", "exclude", "gateway"):
+            if spec.get(key):
+                raise UsageMistake(f"{key} needs a cidr", "Give the network a cidr, or leave the field out.")
+        return Intervals()
+    usable = usable_hosts(cidr)
+    first, last = span_of(cidr)
+    start = parse_address(spec["range_start"], "range_start") if spec.get("range_start") else None
+    end = parse_address(spec["range_end"], "range_end") if spec.get("range_end") else None
+    for what, end_of_range in (("range_start", start), ("range_end", end), ("gateway", gateway)):
+        if end_of_range is not None and (end_of_range.version != cidr.version or end_of_range not in cidr):
+            raise UsageMistake(f"{what} {end_of_range} is outside {cidr}", "Choose an address of the network.")
+    lowest, highest = int(start) if start else first, int(end) if end else last
+    if lowest > highest:
+        raise UsageMistake(f"range_start {start} is above range_end {end}", f"Write the range as {end}-{start}.")
+    usable &= Intervals.of([(lowest, highest)])
+    holes = []
+    for item in spec.get("exclude") or ():
+        span, version = parse_span(str(item), "exclude")
+        if version != cidr.version or span[1] < first or span[0] > last:
+            raise UsageMistake(f'exclude "{item}" is outside {cidr}', "Exclude addresses of the network only.")
+        holes.append(span)
+    if gateway is not None:
+        holes.append((int(gateway), int(gateway)))
+    usable -= Intervals.of(holes)
+    if not usable:
+        raise UsageMistake(f"no address of {cidr} is left to hand out", "Widen the range, or exclude fewer addresses.")
+    return usable
+
+
+def parse_asn(value: Any, what: str) -> int:
+    """An autonomous system number, 1..4294967295 (RFC 6793); "64512" and 64512 both.
+
+    Raises:
+        UsageMistake: it is none.
+    """
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MAX_ASN:
+        raise UsageMistake(f'{what} "{value}" is not an ASN', f"Give a number from 1 to {MAX_ASN}.")
+    return int(text)
+
+
+def parse_bgp(config: Json) -> Bgp:
+    """spec.bgpConfig; peers as a list of objects or as the README's "10.240.0.5, 10.240.0.4".
+
+    Raises:
+        UsageMistake: a peer is no address, or an ASN is none.
+    """
+    peers_as_written = config.get("peers") or []
+    if isinstance(peers_as_written, str):
+        peers_as_written = [{"peerIP": part} for part in peers_as_written.split(",") if part.strip()]
+    if not isinstance(peers_as_written, list):
+        raise UsageMistake("bgpConfig.peers is neither a list nor a text", "Write it as 10.240.0.5, 10.240.0.4.")
+    peers = []
+    for item in peers_as_written:
+        peer = {"peerIP": item} if isinstance(item, str) else item
+        if not isinstance(peer, dict) or not peer.get("peerIP"):
+            raise UsageMistake("a peer of bgpConfig has no peerIP", "Give each peer its address as peerIP.")
+        gateway = peer.get("reachableBy")
+        peers.append(
+            Peer(
+                parse_address(str(peer["peerIP"]), "bgpConfig.peers.peerIP"),
+                parse_address(str(gateway), "bgpConfig.peers.reachableBy") if gateway else None,
+                bool(peer.get("multihop", False)),
+                str(peer.get("passwordSecret") or ""),
+            )
+        )
+    if len({peer.address for peer in peers}) != len(peers):
+        raise UsageMistake("bgpConfig.peers names one peer twice", "Name each peer once.")
+    return Bgp(
+        parse_asn(config.get("myASN") or DEFAULT_MY_ASN, "bgpConfig.myASN"),
+        parse_asn(config.get("remoteASN") or DEFAULT_REMOTE_ASN, "bgpConfig.remoteASN"),
+        tuple(peers),
+    )
+
+
+def parse_network_name(text: str, namespace: str) -> tuple[str, str]:
+    """Namespace and name of a network as users write it: "name" or "namespace/name".
+
+    Raises:
+        UsageMistake: it is neither.
+    """
+    first, slash, second = text.strip().partition("/")
+    where, name = (first, second) if slash else (namespace, first)
+    if not where or not name or "/" in name:
+        raise UsageMistake(f'"{text}" is not the name of a network', "Write NAME or NAMESPACE/NAME.")
+    return where, name

@@ -1,0 +1,179 @@
+"""A VM: KubeVirt's VirtualMachine, read without being changed, and what runs of it.
+
+Fields: https://kubevirt.io/api-reference/ (VirtualMachineSpec, VirtualMachineInstanceSpec).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    labels_of,
+    metadata,
+    name_of,
+    namespace_of,
+    uid_of,
+)
+
+VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+VMI = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
+VM_CALLS = Resource("subresources.kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+POD = Resource("", "v1", "pods", "Pod")
+
+LAUNCHER = "kubevirt.io=virt-launcher"
+MANY = 20
+"""From this many VMs of a namespace on, its instances and pods are listed at once instead of asked for one by one."""
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VirtualMachine."""
+
+    raw: Json = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """metadata.name"""
+        return name_of(self.raw)
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace"""
+        return namespace_of(self.raw)
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid: what tells a VM from one made anew under its name (invariant I3)."""
+        return uid_of(self.raw)
+
+    @property
+    def subject(self) -> str:
+        """ "namespace/name", as outcomes are told apart."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The VirtualMachine."""
+        return VM.ref(self.name, self.namespace)
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it is being deleted."""
+        return bool(metadata(self.raw).get("deletionTimestamp"))
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The VM's own annotations, which never reach its pod."""
+        return annotations_of(self.raw)
+
+    @property
+    def template_annotations(self) -> Mapping[str, str]:
+        """spec.template.metadata.annotations, which KubeVirt hands to the VMI and its pod when they are made."""
+        return dig(self.raw, "spec", "template", "metadata", "annotations", default={})  # type: ignore[no-any-return]
+
+    @property
+    def run_strategy(self) -> str:
+        """spec.runStrategy, or what the deprecated spec.running means: "Always" or "Halted"."""
+        strategy = dig(self.raw, "spec", "runStrategy")
+        if strategy:
+            return str(strategy)
+        return "Always" if dig(self.raw, "spec", "running") else "Halted"
+
+    @property
+    def hostname(self) -> str:
+        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname or the name, at most 63 characters."""
+        given = dig(self.raw, "spec", "template", "spec", "hostname", default=self.name)
+        return str(given)[:63].rstrip("-.")
+
+    @property
+    def pod_interface(self) -> Json | None:
+        """The interface on the pod network; {} where KubeVirt adds a default one; None where the VM has none."""
+        template = dig(self.raw, "spec", "template", "spec", default={})
+        networks = template.get("networks") or []
+        interfaces = dig(template, "domain", "devices", "interfaces", default=[])
+        if not networks and not interfaces:
+            attach = dig(template, "domain", "devices", "autoattachPodInterface", default=True)
+            return {} if attach else None
+        on_pod_network = {network.get("name") for network in networks if "pod" in network}
+        for interface in interfaces:
+            if interface.get("name") in on_pod_network:
+                return dict(interface)
+        return None
+
+    @property
+    def pod_network(self) -> Json:
+        """The entry of spec.template.spec.networks that is the pod network; {} where it is implied."""
+        for network in dig(self.raw, "spec", "template", "spec", "networks", default=[]):
+            if "pod" in network:
+                return dict(network)
+        return {}
+
+
+def instance_reads(vms: Iterable[Vm]) -> tuple[Read, ...]:
+    """What to read to know what runs of these VMs: VMIs and launcher pods, lists where they are many."""
+    by_namespace: dict[str, list[Vm]] = {}
+    for vm in vms:
+        by_namespace.setdefault(vm.namespace, []).append(vm)
+    wanted: list[Read] = []
+    for namespace, some in by_namespace.items():
+        if len(some) >= MANY:
+            wanted += [Read(VMI, namespace), Read(POD, namespace, label_selector=LAUNCHER)]
+            continue
+        for vm in some:
+            wanted.append(Read(VMI, namespace, vm.name))
+            wanted.append(Read(POD, namespace, label_selector=f"{LAUNCHER},vm.kubevirt.io/name={vm.hostname}"))
+    return tuple(wanted)
+
+
+def instance_of(vm: Vm, facts: Facts) -> Json | None:
+    """The VM's VMI that still runs (or starts, or stops), None where there is none.
+
+    A VMI left by an earlier VM of that name is no one of this VM's.
+    """
+    vmi = facts.one(VMI, vm.name, vm.namespace)
+    if vmi is None or dig(vmi, "status", "phase") in ("Succeeded", "Failed"):
+        return None
+    owner = owner_uid(vmi)
+    return vmi if not owner or owner == vm.uid else None
+
+
+def owner_uid(vmi: Json) -> str:
+    """The uid of the VirtualMachine that made a VMI; "" for one that stands alone."""
+    for reference in metadata(vmi).get("ownerReferences") or []:
+        if reference.get("kind") == VM.kind:
+            return str(reference.get("uid", ""))
+    return ""
+
+
+def instance_name_of_pod(pod: Json) -> str:
+    """The name of the VMI that a virt-launcher pod runs (annotation kubevirt.io/domain, else its controller)."""
+    domain = annotations_of(pod).get("kubevirt.io/domain")
+    if domain:
+        return domain
+    for reference in metadata(pod).get("ownerReferences") or []:
+        if reference.get("kind") == VMI.kind:
+            return str(reference.get("name", ""))
+    return ""
+
+
+def is_over(pod: Json) -> bool:
+    """Whether a pod has ended, so that it uses no address any more."""
+    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+def pods_of(namespace: str, name: str, facts: Facts) -> list[Json]:
+    """The launcher pods of a VM (of that name) that have not ended: during a migration there are two."""
+    return [
+        pod
+        for pod in facts.all(POD, namespace)
+        if labels_of(pod).get("kubevirt.io") == "virt-launcher"
+        and instance_name_of_pod(pod) == name
+        and not is_over(pod)
+    ]
