@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Intervals
@@ -61,7 +61,7 @@ class LetGo:
         obstacle: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
     """
 
-    plan: Plan = Plan()
+    plan: Plan = field(default_factory=Plan)
     obstacle: str = ""
 
 
@@ -113,7 +113,7 @@ class Backend(Protocol):
         """Why it cannot be told whether the back-end holds an address; "" where it can."""
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
-        """The address outside the network that this back-end already gives the VM, where it can give only one; or ""."""
+        """The address outside the network that this back-end gives the VM already, where it can give only one."""
 
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
         """What must go before the VM can have the address: another one that the back-end holds for it."""

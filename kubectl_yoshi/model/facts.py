@@ -25,7 +25,7 @@ class Read:
     label_selector: str = ""
 
 
-class NeedMore(Exception):  # noqa: N818 - a request, not an error
+class NeedMore(Exception):
     """A plan cannot be made before these are read."""
 
     def __init__(self, wanted: tuple[Read, ...]) -> None:

@@ -88,7 +88,7 @@ class Vm:
 
     @property
     def hostname(self) -> str:
-        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname or the name, at most 63 characters."""
+        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname or the name, cut to 63."""
         given = dig(self.raw, "spec", "template", "spec", "hostname", default=self.name)
         return str(given)[:63].rstrip("-.")
 

@@ -1,0 +1,216 @@
+"""Reading and writing the ledger as changes: one guarded patch per shelf, however many addresses.
+
+The protocol's heart: `test` that an address has no record, `add` the record. The API server re-applies a JSON patch
+to the newest object, so writers of different addresses never conflict, and the second writer of one address is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
+
+STATUS_ALLOCATIONS = ("status", "allocations")
+
+
+def network_read(namespace: str, name: str) -> Read:
+    """The read that brings one NetworkWizard."""
+    return Read(NETWORKWIZARD, namespace, name)
+
+
+def open_network(namespace: str, name: str, facts: Facts) -> Network:
+    """The network of that name.
+
+    Raises:
+        NeedMore: it was not read yet.
+        Refused: it does not exist, or may not be read.
+        UsageMistake: its spec says something that cannot be.
+    """
+    read = network_read(namespace, name)
+    found = facts.ask(read)
+    if not found:
+        why = facts.why_unknown(read)
+        if why:
+            raise Refused(f'network "{name}" in namespace "{namespace}" cannot be read: {why}')
+        raise Refused(
+            f'network "{name}" not found in namespace "{namespace}"',
+            "See `kubectl yoshi network list -A`; name a network of another namespace as NAMESPACE/NAME.",
+        )
+    return parse_network(found[0])
+
+
+def shelf_read(shelf: Shelf) -> Read:
+    """The read that brings the object of a shelf."""
+    return Read(shelf.ref.resource, shelf.ref.namespace, shelf.ref.name)
+
+
+def open_shelves(network: Network, shelves: Iterable[Shelf], facts: Facts) -> Ledger:
+    """The ledger as far as these shelves go.
+
+    Raises:
+        NeedMore: some were not read yet.
+        Refused: some may not be read.
+    """
+    wanted = tuple(dict.fromkeys(shelves))
+    facts.ask(*(shelf_read(shelf) for shelf in wanted))
+    objects: dict[Shelf, Json | None] = {}
+    for shelf in wanted:
+        read = shelf_read(shelf)
+        if why := facts.why_unknown(read):
+            raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}")
+        found = facts.ask(read)
+        objects[shelf] = found[0] if found else None
+        if found and shelf.is_block and dig(found[0], "spec", "networkUID") not in (None, network.uid):
+            raise Refused(
+                f"{shelf.ref} belongs to an earlier network of the name {network.name}",
+                "Kubernetes is still deleting it; try again in a moment.",
+            )
+    return Ledger(network, objects)
+
+
+def blocks_read(namespace: str | None) -> Read:
+    """The read that brings the AddressBlocks of a namespace (None: of all)."""
+    return Read(ADDRESSBLOCK, namespace)
+
+
+def open_whole(network: Network, facts: Facts, everywhere: bool = False) -> Ledger:
+    """The whole ledger of a network.
+
+    Args:
+        network: whose; its own object is what it was parsed from.
+        facts: what was read.
+        everywhere: blocks of all namespaces were or will be read by one list.
+    """
+    if not is_large(network):
+        return Ledger(network, {shelf_of(network, 0): network.raw})
+    objects: dict[Shelf, Json | None] = {}
+    for block in facts.ask(blocks_read(None if everywhere else network.namespace)):
+        mine = dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace
+        if mine and dig(block, "spec", "networkUID") == network.uid:
+            shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
+            if shelf.ref.name == name_of(block):
+                objects[shelf] = block
+    return Ledger(network, objects)
+
+
+def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
+    """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
+
+    A shelf's patch is for one subject if all its addresses are, else for all.
+    """
+    makes: list[Change] = []
+    patches: list[Change] = []
+    for shelf, numbers in _by_shelf(ledger, records).items():
+        obj = ledger.objects[shelf]
+        subject = _common(subjects[number] for number in numbers) if subjects else ""
+        if obj is None:
+            obj = new_block(ledger.network, shelf)
+            makes.append(
+                Change(
+                    Verb.CREATE, shelf.ref, f"open the address block of {dig(obj, 'spec', 'first')}",
+                    body=obj, tolerate_existing=True, subject=subject,
+                )
+            )  # fmt: skip
+        patch = _guard(shelf, obj, ledger.network)
+        values = {ledger.key_of(number): records[number].to_json() for number in numbers}
+        allocations = dig(obj, *STATUS_ALLOCATIONS)
+        if allocations is None:
+            patch.set_in(obj, STATUS_ALLOCATIONS, values)
+        else:
+            for key, value in values.items():
+                patch.test((*STATUS_ALLOCATIONS, key), allocations.get(key)).add((*STATUS_ALLOCATIONS, key), value)
+        count = len({**(allocations or {}), **values})
+        _count(patch, shelf, ledger.network, count)
+        says = "; ".join(f"record {ledger.address(n)} for {records[n].holder}" for n in numbers[:3])
+        if len(numbers) > 3:
+            says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
+        patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
+    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches)) if stage))
+
+
+def remove_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
+    """Gives addresses back: each record must still be what was read."""
+    patches: list[Change] = []
+    for shelf, numbers in _by_shelf(ledger, records).items():
+        obj = ledger.objects[shelf]
+        if obj is None:
+            continue
+        subject = _common(subjects[number] for number in numbers) if subjects else ""
+        patch = _guard(shelf, obj, ledger.network)
+        keys = [ledger.key_of(number) for number in numbers]
+        for key, number in zip(keys, numbers, strict=True):
+            path = (*STATUS_ALLOCATIONS, key)
+            patch.test(path, records[number].as_written).remove(path)
+        left = len(dig(obj, *STATUS_ALLOCATIONS, default={})) - len(keys)
+        _count(patch, shelf, ledger.network, left)
+        says = "; ".join(f"give back {ledger.address(n)} of {records[n].holder}" for n in numbers[:3])
+        if len(numbers) > 3:
+            says = f"give back {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
+        patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
+    return Plan((tuple(patches),) if patches else ())
+
+
+def recount(obj: Json) -> Change | None:
+    """Puts right status.used of an object that was just written, if another writer made it stale; else None.
+
+    Guarded by the resourceVersion: whoever writes last counts last.
+    """
+    allocations = dig(obj, *STATUS_ALLOCATIONS)
+    used = dig(obj, "status", "used")
+    if used is None or used == len(allocations or {}):
+        return None
+    patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
+    patch.add(("status", "used"), len(allocations or {}))
+    free = dig(obj, "status", "free")
+    if isinstance(free, int):
+        patch.add(("status", "free"), free + used - len(allocations or {}))
+    ref = _ref_of(obj)
+    return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
+
+
+def empty_block(obj: Json) -> Change | None:
+    """Takes away an AddressBlock that was just written and holds nothing any more; None where it holds something."""
+    ref = _ref_of(obj)
+    if ref.resource != ADDRESSBLOCK or dig(obj, *STATUS_ALLOCATIONS):
+        return None
+    return Change(
+        Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,
+        uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
+        tolerate_missing=True,
+    )  # fmt: skip
+
+
+def _ref_of(obj: Json) -> ObjectRef:
+    resource = ADDRESSBLOCK if obj.get("kind") == ADDRESSBLOCK.kind else NETWORKWIZARD
+    return resource.ref(name_of(obj), namespace_of(obj))
+
+
+def _guard(shelf: Shelf, obj: Json, network: Network) -> PatchBuilder:
+    """Starts a patch that is refused if the network was made anew meanwhile."""
+    if shelf.is_block:
+        return PatchBuilder().test(("spec", "networkUID"), network.uid)
+    return PatchBuilder().test(("metadata", "uid"), network.uid)
+
+
+def _count(patch: PatchBuilder, shelf: Shelf, network: Network, used: int) -> None:
+    patch.add(("status", "used"), used)
+    if not shelf.is_block and network.cidr is not None:
+        patch.add(("status", "free"), max(network.usable.size - used, 0))
+
+
+def _by_shelf(ledger: Ledger, numbers: Iterable[int]) -> dict[Shelf, list[int]]:
+    shelves: dict[Shelf, list[int]] = {}
+    for number in sorted(numbers):
+        shelves.setdefault(shelf_of(ledger.network, number), []).append(number)
+    return shelves
+
+
+def _common(words: Iterable[str]) -> str:
+    distinct = set(words)
+    return distinct.pop() if len(distinct) == 1 else ""
