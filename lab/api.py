@@ -1,0 +1,91 @@
+"""A client for the lab's own API server: JSON over HTTPS, with nothing that must be imported for a second."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+
+MERGE_PATCH = "application/merge-patch+json"
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+
+class Api:
+    """Talks to one API server as its administrator. Usable from several threads, each with a connection of its own."""
+
+    def __init__(self, host: str, port: int, token: str, authority: Path) -> None:
+        self._host, self._port, self._token = host, port, token
+        self._context = ssl.create_default_context(cafile=str(authority))
+        self._local = threading.local()
+
+    def get(self, path: str, accept: str = "application/json") -> Any:
+        return self._request("GET", path, None, "", accept)
+
+    def post(self, path: str, body: Any, kind: str = "application/json") -> Any:
+        return self._request("POST", path, body, kind)
+
+    def patch(self, path: str, body: Any, kind: str = MERGE_PATCH) -> Any:
+        return self._request("PATCH", path, body, kind)
+
+    def is_ready(self) -> bool:
+        """Whether the server says on /readyz that it is ready."""
+        try:
+            return bool(self._request("GET", "/readyz", None, "", "*/*"))
+        except (LabError, OSError, http.client.HTTPException):
+            return False
+
+    def served(self) -> set[tuple[str, str]]:
+        """The (group, plural) of every resource that the server serves, the core group aside."""
+        found = set()
+        for group in self.get("/apis", accept=DISCOVERY)["items"]:
+            for version in group["versions"]:
+                found |= {(group["metadata"]["name"], entry["resource"]) for entry in version.get("resources", [])}
+        return found
+
+    def _request(self, method: str, path: str, body: Any, kind: str, accept: str = "application/json") -> Any:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": accept}
+        if data is not None:
+            headers["Content-Type"] = kind
+        connection = self._connection()
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            answer = response.read()
+        except BaseException:
+            connection.close()
+            self._local.connection = None
+            raise
+        if response.status >= 300:
+            raise LabError(f"{method} {path}: {response.status} {_message(answer)}")
+        return json.loads(answer) if answer[:1] in b"{[" else answer.decode()
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=60, context=self._context)
+            self._local.connection = connection
+        return connection
+
+
+def wait_until(what: str, happened: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:
+    """Ask `happened` until it is true; a LabError says that `what` did not happen in time."""
+    until = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > until:
+            raise LabError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+
+
+def _message(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode(errors="replace")

@@ -1,0 +1,145 @@
+"""Builds the lab's programs from their Go modules, once, into the cache."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.places import program_cache, tools_folder
+from lab.programs import KUBERNETES_MODULE, KUBEVIRT_MODULE, Program, find
+from lab.progress import Progress
+
+# Linking kube-apiserver or virt-controller and compiling their largest packages takes about this much.
+MEMORY_PER_BUILD = 3 << 30
+
+
+def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
+    """The path of each program by its name; what is nowhere to be found is built first.
+
+    Programs of one Go module are built by one `go build`, which compiles what they share once; modules are built
+    side by side where the memory allows.
+    """
+    found = {program.name: find(program) for program in programs}
+    missing: dict[str, list[Program]] = defaultdict(list)
+    for program in programs:
+        if found[program.name] is None:
+            missing[program.folder].append(program)
+    if missing:
+        with ThreadPoolExecutor(builds_at_once(len(missing))) as pool:
+            jobs = [pool.submit(_build, folder, wanted, progress) for folder, wanted in missing.items()]
+        for job in jobs:
+            job.result()
+    return {program.name: found[program.name] or program.cached for program in programs}
+
+
+def builds_at_once(modules: int) -> int:
+    """How many modules to build side by side: as the available memory allows, at most three."""
+    text = Path("/proc/meminfo").read_text()
+    available = re.search(r"MemAvailable:\s+(\d+) kB", text)
+    fitting = int(available.group(1)) * 1024 // MEMORY_PER_BUILD if available else 1
+    return max(1, min(modules, fitting, 3))
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold a lock file, so that of two labs that need the same thing only one makes it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def go(folder: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the go command in a folder of lab/tools; a LabError says what it said when it fails."""
+    command = [_go_command(), *args]
+    result = subprocess.run(
+        command, cwd=tools_folder() / folder, env=_go_environment(), capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise LabError(f"`go {' '.join(args)}` failed in lab/tools/{folder}:\n{_last_lines(result.stderr)}")
+    return result
+
+
+def _build(folder: str, wanted: Sequence[Program], progress: Progress) -> None:
+    cache = program_cache()
+    with only_one(cache / f".{folder}.lock"):
+        wanted = [program for program in wanted if find(program) is None]  # another lab may have built it meanwhile
+        if not wanted:
+            return
+        names = ", ".join(program.name for program in wanted)
+        what = f"Building {names} ({wanted[-1].version})"
+        with progress.task(what), tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder}-") as scratch:
+            _go_build(folder, wanted, Path(scratch), lambda detail: progress.update(what, detail))
+            for program in wanted:
+                program.cached.parent.mkdir(exist_ok=True)
+                built = Path(scratch) / (program.built_as or program.name)
+                built.replace(program.cached)
+
+
+def _go_build(folder: str, wanted: Sequence[Program], target: Path, report: Callable[[str], None]) -> None:
+    flags = " ".join(["-s", "-w", *_stamps(wanted[-1])])
+    packages = [program.package for program in wanted]
+    command = [_go_command(), "build", "-v", "-o", f"{target}/", "-ldflags", flags, *packages]
+    said: list[str] = []
+    compiled = downloaded = 0
+    with subprocess.Popen(
+        command, cwd=tools_folder() / folder, env=_go_environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr
+            for line in process.stderr:
+                said.append(line)
+                if line.startswith("go: downloading"):
+                    downloaded += 1
+                    report(f"{downloaded} modules fetched")
+                else:
+                    compiled += 1
+                    report(f"{compiled} packages compiled")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise LabError(f"building {', '.join(packages)} in lab/tools/{folder} failed:\n{_last_lines(''.join(said))}")
+
+
+def _stamps(program: Program) -> list[str]:
+    """Linker flags for the programs that do not know their own version: clients refuse to parse what they say else."""
+    version = program.version
+    major, minor = version.lstrip("v").split(".")[:2]
+    if program.module == KUBERNETES_MODULE:
+        component = "k8s.io/component-base/version"
+        return [
+            f"-X {component}.gitVersion={version} -X {component}.gitMajor={major} -X {component}.gitMinor={minor}",
+            f"-X k8s.io/client-go/pkg/version.gitVersion={version}",
+        ]
+    if program.module == KUBEVIRT_MODULE:
+        return [f"-X kubevirt.io/client-go/version.gitVersion={version}"]
+    return []
+
+
+def _go_command() -> str:
+    command = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if not command:
+        raise LabError(
+            "the lab's programs are built with Go, and there is no `go` on PATH: install it (https://go.dev/dl), "
+            "or set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
+        )
+    return command
+
+
+def _go_environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-15:])

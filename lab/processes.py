@@ -1,0 +1,149 @@
+"""A lab's programs as processes: started, recorded, looked at, ended.
+
+Each process carries its lab's folder in its environment. That is how a pid is known to be still ours, and how `down`
+finds even a process whose record was never written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+MARK = "YOSHI_LAB_FOLDER"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a program is started."""
+
+    name: str
+    command: Sequence[str]
+    port: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network_namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A program that was started, as it is written down in the lab's folder."""
+
+    launch: Launch
+    pid: int
+    folder: Path
+
+    @property
+    def running(self) -> bool:
+        if self.pid in _children:
+            return _children[self.pid].poll() is None
+        return is_ours(self.pid, self.folder) and not _is_zombie(self.pid)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / f"{self.launch.name}.log"
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes, 0 when it is not running."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found.group(1)) * 1024 if found and self.running else 0
+
+
+def spawn(launch: Launch, folder: Path) -> Record:
+    """Start a program in a session of its own, its output in logs/<name>.log, and write down that it was started."""
+    command = list(launch.command)
+    if launch.network_namespace:
+        command = ["ip", "netns", "exec", launch.network_namespace, *command]
+    environment = {**_plain_environment(), **launch.environment, MARK: str(folder)}
+    for place in ("logs", "programs"):
+        (folder / place).mkdir(exist_ok=True)
+    with (folder / "logs" / f"{launch.name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    _children[process.pid] = process
+    record = Record(launch, process.pid, folder)
+    file = folder / "programs" / f"{launch.name}.json"
+    file.write_text(json.dumps({"pid": process.pid, "launch": asdict(launch)}))
+    return record
+
+
+def records(folder: Path) -> list[Record]:
+    """The programs that were started in this lab, in the order of their start."""
+    found = []
+    for file in sorted((folder / "programs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns):
+        told = json.loads(file.read_text())
+        found.append(Record(Launch(**told["launch"]), told["pid"], folder))
+    return found
+
+
+def end(pids: Iterable[int], folder: Path, patience: float = 10.0) -> None:
+    """End processes at once: what they keep is thrown away with the lab, so there is nothing to end gracefully."""
+    left = {pid for pid in pids if is_ours(pid, folder)}
+    for pid in left:
+        _kill(pid)
+    until = time.monotonic() + patience
+    while left and time.monotonic() < until:
+        left = {pid for pid in left if not _is_gone(pid)}
+        time.sleep(0.01)
+
+
+def of_lab(folder: Path) -> Iterator[int]:
+    """The pids of every process that carries this lab's mark."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and is_ours(int(entry.name), folder):
+            yield int(entry.name)
+
+
+def is_ours(pid: int, folder: Path) -> bool:
+    """Whether `pid` is a process of the lab in `folder`, and not another that got its number later."""
+    if pid in _children:
+        return True  # for a moment after its start the kernel shows no environment
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"{MARK}={folder}".encode() in environment.split(b"\0")
+
+
+# What this process itself started and has not yet waited for.
+# An ended child stays a zombie until its parent has asked for its exit code.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _is_gone(pid: int) -> bool:
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        del _children[pid]
+    return not Path(f"/proc/{pid}").exists() or _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _plain_environment() -> dict[str, str]:
+    """The environment without what would lead a program to another cluster or through a proxy to its neighbour."""
+    unwanted = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "KUBERNETES_SERVICE_HOST")
+    return {name: value for name, value in os.environ.items() if name.upper() not in unwanted}
