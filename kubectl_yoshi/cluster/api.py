@@ -1,0 +1,264 @@
+"""The Kubernetes API's verbs on plain JSON objects.
+
+Every write bears the field manager `kubectl-yoshi`. Nothing here knows what an object means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kubectl_yoshi.cluster.connection import Connection
+from kubectl_yoshi.cluster.errors import Asked, Expired, error_of, no_json
+from kubectl_yoshi.cluster.sending import Clock, Sender
+from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, resource_version_of
+
+FIELD_MANAGER = "kubectl-yoshi"
+PAGE_SIZE = 500
+WATCH_GRACE_SECONDS = 30.0
+"""How much longer than its own time a watch may be silent before the connection counts as lost."""
+
+_SUBRESOURCE_GROUPS = {"kubevirt.io": "subresources.kubevirt.io"}
+"""KubeVirt serves restart, start and stop in a group of their own."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A consistent list.
+
+    Attributes:
+        items: the objects, each with its apiVersion and kind.
+        resource_version: where to start a watch.
+    """
+
+    items: tuple[Json, ...]
+    resource_version: str
+
+
+class Api:
+    """An API server's verbs. May be used by several threads.
+
+    All methods raise cluster.errors; `dry_run` sends the request with dryRun=All: checked by the server, not kept.
+
+    Args:
+        connection: where the server is and who is asking.
+        on_warning: called once with each different warning of the API server.
+        clock: how time passes; for tests.
+    """
+
+    def __init__(
+        self, connection: Connection, on_warning: Callable[[str], None] | None = None, clock: Clock | None = None
+    ) -> None:
+        self.connection = connection
+        self._sender = Sender(connection, on_warning, clock)
+
+    @property
+    def clock(self) -> Clock:
+        """How time passes."""
+        return self._sender.clock
+
+    def raw(self, path: str, accept: str = "application/json") -> Json:
+        """What a path answers, such as /version."""
+        return self._sender.send(Asked("get", path=path.partition("?")[0]), "GET", path, accept=accept)
+
+    def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
+        """One object."""
+        return self._send("get", "GET", ref, subresource=subresource)
+
+    def list(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> tuple[Json, ...]:
+        """All objects of a kind, of a namespace or (None) of all."""
+        return self.listing(resource, namespace, label_selector=label_selector, field_selector=field_selector).items
+
+    def listing(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> Listing:
+        """As `list`, with the resourceVersion that a watch starts at.
+
+        Read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, whole.
+        """
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        asked = Asked("list", resource, namespace=namespace)
+        path = _path(resource, namespace)
+        items: list[Json] = []
+        page: Json = {"limit": str(PAGE_SIZE)}
+        while True:
+            try:
+                answer = self._sender.send(asked, "GET", _with_query(path, {**query, **page}))
+            except Expired:
+                if not page:
+                    raise
+                items, page = [], {}
+                continue
+            found = answer.get("items")
+            if not isinstance(found, list) and not str(answer.get("kind", "")).endswith("List"):
+                raise no_json(asked, json.dumps(answer).encode(), self.connection.server)
+            items += found or []
+            more = (answer.get("metadata") or {}).get("continue")
+            if not more:
+                kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
+                return Listing(tuple({**kinds, **item} for item in items), resource_version_of(answer))
+            page = {"limit": str(PAGE_SIZE), "continue": more}
+
+    def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        """Creates an object; a ref without a name is for a body with generateName."""
+        query = _write_query(dry_run)
+        if subresource:
+            return self._send("create", "POST", ref, subresource=subresource, query=query, body=body)
+        asked = Asked("create", ref.resource, ref.name, ref.namespace)
+        path = _with_query(_path(ref.resource, ref.namespace), query)
+        return self._sender.send(asked, "POST", path, body=body)
+
+    def patch(
+        self, ref: ObjectRef, body: Json | Sequence[Json], *, subresource: str = "", dry_run: bool = False
+    ) -> Json:
+        """Patches an object: a list is a JSON Patch (RFC 6902), a dict a merge patch (RFC 7386).
+
+        Raises:
+            TestFailed: a JSON Patch does not fit the object as it is now.
+        """
+        kind = "application/merge-patch+json" if isinstance(body, dict) else "application/json-patch+json"
+        query = _write_query(dry_run)
+        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+
+    def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        """Replaces an object; the body's resourceVersion must be the newest.
+
+        Raises:
+            Conflict: it is not.
+        """
+        return self._send("update", "PUT", ref, subresource=subresource, query=_write_query(dry_run), body=body)
+
+    def apply(
+        self, ref: ObjectRef, body: Json, *, force: bool = True, subresource: str = "", dry_run: bool = False
+    ) -> Json:
+        """Server-side apply (https://kubernetes.io/docs/reference/using-api/server-side-apply/).
+
+        Args:
+            force: take over fields that another manager owns.
+
+        Raises:
+            Conflict: another manager owns a field and `force` is not set.
+        """
+        query = {**_write_query(dry_run), "force": "true" if force else ""}
+        kind = "application/apply-patch+yaml"
+        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+
+    def delete(
+        self,
+        ref: ObjectRef,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "Background",
+        dry_run: bool = False,
+    ) -> Json:
+        """Deletes an object.
+
+        Args:
+            uid: the uid that it must still have.
+            resource_version: the resourceVersion that it must still have.
+
+        Raises:
+            Conflict: it has another uid or resourceVersion.
+        """
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        must = {"uid": uid, "resourceVersion": resource_version}
+        if any(must.values()):
+            body["preconditions"] = {key: value for key, value in must.items() if value}
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._send("delete", "DELETE", ref, query=query, body=body)
+
+    def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
+        """PUTs to a subresource that acts, such as a VirtualMachine's restart.
+
+        KubeVirt's virtual machines are asked in the group that serves their subresources, and are told of a dry run in
+        the body, where KubeVirt looks for it.
+        """
+        group = _SUBRESOURCE_GROUPS.get(ref.resource.group)
+        if group:
+            ref = replace(ref, resource=replace(ref.resource, group=group))
+        content = dict(body or {})
+        if dry_run:
+            content["dryRun"] = ["All"]
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content)
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str = "",
+        timeout_seconds: int = 300,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Iterator[tuple[str, Json]]:
+        """Changes as they happen: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object). Ends after its time.
+
+        Raises:
+            Expired: the resourceVersion is too old: list again.
+        """
+        asked = Asked("watch", resource, namespace=namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
+        path = _with_query(_path(resource, namespace), query)
+        for line in self._sender.lines(asked, path, timeout_seconds + WATCH_GRACE_SECONDS):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+                kind, obj = str(event["type"]), event["object"]
+            except (ValueError, TypeError, KeyError) as error:
+                raise no_json(asked, line, self.connection.server) from error
+            if kind == "ERROR":
+                raise error_of(int(obj.get("code") or 500), json.dumps(obj).encode(), asked, self.connection.server)
+            yield kind, obj
+
+    def _send(
+        self,
+        verb: str,
+        method: str,
+        ref: ObjectRef,
+        *,
+        subresource: str = "",
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        asked = Asked(verb, ref.resource, ref.name, ref.namespace, subresource)
+        if not ref.name:
+            raise UsageMistake(f"To {verb} a {ref.resource.kind} its name is needed.")
+        path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
+        return self._sender.send(asked, method, path, body=body, content_type=content_type)
+
+
+def _write_query(dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
+
+
+def _path(resource: Resource, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    """The URL path, refusing names that would lead to another one.
+
+    The rule is client-go's (k8s.io/apimachinery/pkg/api/validation/path).
+    """
+    for word in (namespace or "", name):
+        if word in (".", "..") or "/" in word or "%" in word:
+            raise UsageMistake(f'"{word}" cannot be the name of an object.', 'A name holds no "/" and no "%".')
+    return quote(resource.path(namespace, name, subresource), safe="/:")
+
+
+def _with_query(path: str, query: dict[str, str]) -> str:
+    given = {key: value for key, value in query.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path

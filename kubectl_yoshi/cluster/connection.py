@@ -1,0 +1,276 @@
+"""A connection to an API server: where it is, who is asking, and one request over it.
+
+The official client configures it (certificates, proxies, credentials) and its pool of connections carries the requests;
+nothing is retried here, and what goes wrong is told apart by whether the request can have reached the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from kubectl_yoshi.cluster.errors import (
+    Ambiguous,
+    BadKubeconfig,
+    TimedOut,
+    Unreachable,
+    one_line,
+)
+from kubectl_yoshi.cluster.kubeconfig import ConnectionOptions, Loaded, load
+from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+from kubectl_yoshi.model.errors import UsageMistake
+
+CONNECT_SECONDS = 5.0
+"""How long resolving the server's name, and connecting to all its addresses together, may take each at most."""
+READ_SECONDS = 30.0
+"""How long the server may be silent, unless --request-timeout says otherwise."""
+POOL_SIZE = 32
+"""Connections kept: as many as a bulk change sends side by side, and some."""
+
+__all__ = ["Connection", "ConnectionOptions", "NotSent", "seconds_of"]
+
+
+class NotSent(Unreachable):
+    """The request cannot have reached the server. `passing`: a moment later it may."""
+
+    passing = False
+
+
+class Connection:
+    """One API server and one identity. May be used by several threads.
+
+    Attributes:
+        namespace: the namespace that commands without -n work in.
+        server: the API server's URL.
+        user: the user's name in the kubeconfig, "" where it has none.
+        read_seconds: how long the server may be silent; None for no limit.
+    """
+
+    def __init__(self, loaded: Loaded, *, read_seconds: float | None = READ_SECONDS, again: Any = None) -> None:
+        self._again: Callable[[], Loaded] | None = again
+        self._lock = threading.Lock()
+        self._resolved: float | None = None
+        self.read_seconds = read_seconds
+        self.namespace = loaded.namespace
+        self.user = loaded.user
+        self.server = str(loaded.configuration.host).rstrip("/")
+        self._use(loaded)
+
+    @classmethod
+    def open(cls, options: ConnectionOptions | None = None) -> Connection:
+        """The connection that kubectl would make with these flags. Nothing is sent yet.
+
+        Raises:
+            BadKubeconfig: the configuration cannot be used.
+            UsageMistake: --request-timeout is no duration.
+        """
+        options = options or ConnectionOptions()
+        seconds = seconds_of(options.request_timeout) if options.request_timeout else READ_SECONDS
+        return cls(load(options), read_seconds=seconds or None, again=lambda: load(options))
+
+    def _use(self, loaded: Loaded) -> None:
+        configuration = loaded.configuration
+        configuration.connection_pool_maxsize = POOL_SIZE
+        configuration.retries = False
+        logging.getLogger("urllib3").addHandler(logging.NullHandler())
+        try:
+            self._pool = kubernetes_parts().rest.RESTClientObject(configuration).pool_manager
+        except (OSError, ValueError) as error:
+            raise BadKubeconfig(
+                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.",
+                "Check them with: kubectl config view",
+            ) from error
+        self._loaded = loaded
+        if configuration.verify_ssl is False:
+            import warnings
+
+            import urllib3
+
+            # kubectl says nothing either when it is told not to verify.
+            warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
+
+    def renew(self) -> bool:
+        """Loads the credentials anew, as after a 401; False where that cannot give others."""
+        if self._again is None or not self._loaded.renewable:
+            return False
+        with self._lock:
+            self._use(self._again())
+        return True
+
+    def close(self) -> None:
+        """Ends the connections that are kept open."""
+        self._pool.clear()
+
+    def _headers(self, headers: Mapping[str, str]) -> Any:
+        import urllib3
+
+        result = urllib3.HTTPHeaderDict(headers)
+        token = self._loaded.configuration.auth_settings().get("BearerToken")
+        if token and token["value"]:
+            result["Authorization"] = str(token["value"]).strip()
+        for name, value in self._loaded.headers:
+            result.add(name, value)
+        return result
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        stream: bool = False,
+        read_seconds: float | None = None,
+    ) -> Any:
+        """Sends one request, once.
+
+        Args:
+            path: URL path and query, from the server's URL on.
+            stream: return as soon as the headers are there, the body still to be read.
+            read_seconds: instead of the connection's.
+
+        Returns:
+            urllib3's response, whatever its status. Redirects are not followed.
+
+        Raises:
+            NotSent: the server cannot have got it.
+            Ambiguous: a write whose answer never came.
+            Unreachable: a read whose answer never came.
+            TimedOut: a read that was not answered in time.
+        """
+        import urllib3
+
+        connect = self._time_to_connect()
+        timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
+        with self.translated(writing=method != "GET"):
+            return self._pool.request(
+                method,
+                self.server + path,
+                body=body,
+                headers=self._headers(headers),
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=not stream,
+            )
+
+    @contextmanager
+    def translated(self, *, writing: bool) -> Iterator[None]:
+        """Turns urllib3's errors into ours; also for reading a streamed body."""
+        from urllib3 import exceptions
+
+        try:
+            yield
+        except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.LocationParseError) as error:
+            refused = NotSent(f"Cannot reach the API server {self.server}: {_why(error)}.", self._way_out)
+            refused.passing = isinstance(error.__cause__, ConnectionError)
+            raise refused from error
+        except exceptions.ProxyError as error:
+            hint = "Check the proxy: proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY."
+            raise NotSent(f"Cannot reach the API server {self.server} by its proxy: {_why(error)}.", hint) from error
+        except exceptions.SSLError as error:
+            raise self._tls(error, writing) from error
+        except exceptions.TimeoutError as error:
+            if writing:
+                raise self._ambiguous("did not answer in time") from error
+            raise TimedOut(
+                f"The API server {self.server} did not answer in time.",
+                "Run the same command again; --request-timeout=2m waits longer.",
+            ) from error
+        except (exceptions.HTTPError, OSError) as error:
+            if writing:
+                raise self._ambiguous("ended the connection before it had answered") from error
+            raise Unreachable(
+                f"The API server {self.server} ended the connection before it had answered: {_why(error)}.",
+                self._way_out,
+            ) from error
+
+    def _ambiguous(self, what: str) -> Ambiguous:
+        return Ambiguous(
+            f"The API server {self.server} {what}: the change may or may not have been done.",
+            "Run the same command again: it finishes what is half done and repeats nothing.",
+        )
+
+    def _tls(self, error: Exception, writing: bool) -> Unreachable:
+        text = _why(error)
+        if "certificate" in text.lower():
+            hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
+            return NotSent(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
+        if writing and "wrong version number" not in text:  # TLS can also break after the request was sent
+            return self._ambiguous("ended the connection before it had answered")
+        return Unreachable(f"Cannot speak TLS with the API server {self.server}: {text}.", self._way_out)
+
+    @property
+    def _way_out(self) -> str:
+        return (
+            f"Check that {self.server} is right (kubeconfig, --context) and can be reached from here (VPN, firewall)."
+        )
+
+    def _time_to_connect(self) -> float:
+        """Seconds for each address of the server, so that all of them together stay within CONNECT_SECONDS.
+
+        The name is looked up here first and in a thread of its own: a resolver that is silent cannot be hurried.
+        """
+        with self._lock:
+            if self._resolved is None:
+                proxied = getattr(self._pool, "proxy", None)
+                count = 1 if proxied else self._addresses(urlsplit(self.server))
+                limit = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
+                self._resolved = limit / max(count, 1)
+            return self._resolved
+
+    def _addresses(self, url: Any) -> int:
+        import socket
+
+        found: list[Any] = []
+
+        def look_up() -> None:
+            try:
+                found.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.append(error)
+
+        thread = threading.Thread(target=look_up, daemon=True)
+        thread.start()
+        thread.join(CONNECT_SECONDS)
+        if not found or isinstance(found[0], Exception):
+            why = "name resolution takes too long" if not found else one_line(str(found[0]))
+            raise NotSent(f"Cannot reach the API server {self.server}: {url.hostname}: {why}.", self._way_out)
+        return len(found[0])
+
+
+def _why(error: BaseException) -> str:
+    """The innermost reason in words, without urllib3's object representations."""
+    reason: Any = error
+    while True:
+        inner = reason.__cause__ or reason.__context__ or getattr(reason, "reason", None)
+        if not isinstance(inner, BaseException) or inner is reason:
+            break
+        reason = inner
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    if isinstance(reason, OSError) and reason.strerror:
+        return one_line(re.sub(r"\s*\(_ssl\.c:\d+\)|\[SSL: (\w+)\] ", "", reason.strerror))
+    text = re.sub(r"<[^>]*>:?\s*|\(_ssl\.c:\d+\)", "", str(reason))
+    return one_line(text).rstrip(".") or type(reason).__name__
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
+
+    Raises:
+        UsageMistake: it is no duration.
+    """
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
+        return sum(float(n) * _UNITS[unit] for n, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
+    raise UsageMistake(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')

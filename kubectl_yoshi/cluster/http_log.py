@@ -1,0 +1,80 @@
+"""What `-v` shows of the requests: kubectl's levels, and never a credential or a Secret.
+
+6 shows a line per request, 7 adds the request's headers, 8 the answer's headers and the start of the bodies, 9 all of
+the bodies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TextIO
+
+logger = logging.getLogger("kubectl_yoshi.http")
+
+LINES = logging.INFO
+HEADERS = logging.DEBUG
+BODIES = logging.DEBUG - 2
+WHOLE_BODIES = logging.DEBUG - 4
+
+_SHORT = 1024
+_HIDDEN_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
+_HIDDEN_PATHS = ("/secrets", "/token")
+
+
+def show_requests(verbosity: int, stream: TextIO | None = None) -> None:
+    """Sends the log of requests to a stream (stderr) from `-v 6` on.
+
+    Args:
+        verbosity: the number given to -v.
+    """
+    if verbosity < 6:
+        return
+    levels = {6: LINES, 7: HEADERS, 8: BODIES}
+    logger.setLevel(levels.get(verbosity, WHOLE_BODIES))
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def log_request(method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None) -> None:
+    """Headers and body of a request that is about to be sent."""
+    if logger.isEnabledFor(HEADERS):
+        logger.log(HEADERS, "%s %s", method, url)
+        _log_headers("Request", headers)
+    _log_body("Request", url, body)
+
+
+def log_answer(
+    method: str, url: str, status: int, milliseconds: float, headers: Iterable[tuple[str, str]], body: bytes | None
+) -> None:
+    """The line of a request that was answered; headers and body where wanted."""
+    logger.log(LINES, "%s %s %d in %.0f ms", method, url, status, milliseconds)
+    if logger.isEnabledFor(BODIES):
+        _log_headers("Response", headers)
+    _log_body("Response", url, body)
+
+
+def log_failure(method: str, url: str, milliseconds: float, error: Exception) -> None:
+    """The line of a request that was not answered."""
+    logger.log(LINES, "%s %s failed in %.0f ms: %s", method, url, milliseconds, str(error).partition("\n")[0])
+
+
+def _log_headers(whose: str, headers: Iterable[tuple[str, str]]) -> None:
+    logger.log(HEADERS, "%s headers:", whose)
+    for name, value in headers:
+        logger.log(HEADERS, "    %s: %s", name, "<masked>" if name.lower() in _HIDDEN_HEADERS else value)
+
+
+def _log_body(whose: str, url: str, body: bytes | None) -> None:
+    if not body or not logger.isEnabledFor(BODIES):
+        return
+    path = url.partition("?")[0]
+    if any(f"{hidden}/" in f"{path}/" for hidden in _HIDDEN_PATHS):
+        logger.log(BODIES, "%s body: <%d bytes masked>", whose, len(body))
+        return
+    text = body.decode("utf-8", "replace")
+    if not logger.isEnabledFor(WHOLE_BODIES) and len(text) > _SHORT:
+        text = f"{text[:_SHORT]} [{len(text) - _SHORT} characters more]"
+    logger.log(BODIES, "%s body: %s", whose, text)

@@ -1,0 +1,293 @@
+"""What kubectl's connection flags and kubeconfig files say together, as a configuration of the official client.
+
+The rules are kubectl's (client-go's clientcmd): the first file of KUBECONFIG that sets a value wins, flags win over
+files, a flag for a credential replaces the file's credential of that kind, and without any file the pod's service
+account is used. The files are read and the credentials fetched by the official client.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubectl_yoshi.cluster.errors import BadKubeconfig, one_line
+from kubectl_yoshi.cluster.lean_import import Parts, kubernetes_parts
+from kubectl_yoshi.model.objects import Json
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_OURS = "kubectl-yoshi"
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """kubectl's connection flags; an empty value means that the flag was not given.
+
+    Attributes:
+        request_timeout: as kubectl's: "30", "5s", "1m30s"; "0" is no limit, "" is this program's default.
+    """
+
+    kubeconfig: str = ""
+    context: str = ""
+    cluster: str = ""
+    user: str = ""
+    server: str = ""
+    token: str = ""
+    namespace: str = ""
+    as_user: str = ""
+    as_groups: tuple[str, ...] = ()
+    as_uid: str = ""
+    certificate_authority: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
+    insecure_skip_tls_verify: bool = False
+    tls_server_name: str = ""
+    request_timeout: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that can be connected with.
+
+    Attributes:
+        configuration: kubernetes.client.Configuration.
+        namespace: the namespace that commands without -n work in.
+        user: the user's name in the kubeconfig, "" where there is none.
+        headers: impersonation headers (a name may come more than once).
+        renewable: loading anew may give other credentials: a plugin, a token file, OIDC.
+    """
+
+    configuration: Any
+    namespace: str
+    user: str
+    headers: tuple[tuple[str, str], ...]
+    renewable: bool
+
+
+def load(options: ConnectionOptions) -> Loaded:
+    """Reads the files, runs the credential plugin if there is one.
+
+    Raises:
+        BadKubeconfig: a file, context, cluster, user or credential is missing or broken.
+    """
+    parts = kubernetes_parts()
+    try:
+        return _load(options, parts)
+    except BadKubeconfig:
+        raise
+    except parts.kube_config.ConfigException as error:
+        raise BadKubeconfig(f"The kubeconfig cannot be used: {one_line(str(error))}.", _CHECK) from error
+    except OSError as error:
+        raise BadKubeconfig(
+            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", _CHECK
+        ) from error
+    except Exception as error:  # YAML errors, and whatever the client makes of a file with a wrong shape
+        raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", _CHECK) from error
+
+
+_CHECK = "Check it with: kubectl config view"
+
+
+def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
+    merger = _read_files(options, parts)
+    if merger is None and not options.server:
+        return _in_cluster(options, parts)
+    node = merger.config if merger else parts.kube_config.ConfigNode("flags", {})
+    value: Json = node.value
+    for key in ("clusters", "contexts", "users"):
+        value.setdefault(key, [])
+
+    context_name, context = _context(options, value, merger)
+    cluster_name = options.cluster or str(context.get("cluster") or "")
+    user_name = options.user or str(context.get("user") or "")
+    cluster, cluster_file = _entry(value["clusters"], "cluster", cluster_name, required=not options.server)
+    user, user_file = _entry(value["users"], "user", user_name, required=bool(options.user))
+    _override_cluster(cluster, options)
+    _override_user(user, options)
+    if not cluster.get("server"):
+        raise BadKubeconfig(f'Cluster "{cluster_name}" of the kubeconfig has no server.', _CHECK)
+    as_headers = _impersonation(options, user)
+    renewable = bool({"exec", "auth-provider", "tokenFile"} & user.keys())
+
+    def named(key: str, content: Json, file: str | None) -> Any:
+        return parts.kube_config.ConfigNode(_OURS, {"name": _OURS, key: content}, file)
+
+    if "exec" in user and not ({"token", "tokenFile"} & user.keys()):
+        _run_plugin(user, named("user", user, user_file), named("cluster", cluster, cluster_file), parts)
+    value["clusters"].append(named("cluster", cluster, cluster_file))
+    value["users"].append(named("user", user, user_file))
+    value["contexts"].append(named("context", {"cluster": _OURS, "user": _OURS}, cluster_file))
+
+    configuration = parts.configuration.Configuration()
+    loader = parts.kube_config.KubeConfigLoader(
+        config_dict=node,
+        active_context=_OURS,
+        config_base_path=None,
+        config_persister=_persister(merger),
+    )
+    loader.load_and_set(configuration)
+    if not options.namespace and not context and not context_name:
+        namespace = _pod_namespace() or "default"
+    else:
+        namespace = options.namespace or str(context.get("namespace") or "default")
+    return Loaded(configuration, namespace, user_name, as_headers, renewable)
+
+
+def _read_files(options: ConnectionOptions, parts: Parts) -> Any:
+    """A KubeConfigMerger of the files that exist, None where there is none."""
+    if options.kubeconfig:
+        path = Path(options.kubeconfig).expanduser()
+        if not path.is_file():
+            raise BadKubeconfig(f"There is no kubeconfig file {options.kubeconfig}.", "Check --kubeconfig.")
+        paths = [str(path)]
+    else:
+        named = os.environ.get("KUBECONFIG", "")
+        paths = [p for p in named.split(os.pathsep) if p] if named else ["~/.kube/config"]
+        paths = [str(Path(p).expanduser()) for p in paths]
+    paths = [p for p in dict.fromkeys(paths) if Path(p).exists() and Path(p).read_text(encoding="utf-8").strip()]
+    if not paths:
+        return None
+    merger = parts.kube_config.KubeConfigMerger(os.pathsep.join(paths))
+    return merger if merger.config is not None else None
+
+
+def _context(options: ConnectionOptions, value: Json, merger: Any) -> tuple[str, Json]:
+    files = list(merger.config_files.values()) if merger else []
+    current = next((str(f["current-context"]) for f in files if f.get("current-context")), "")
+    name = options.context or current
+    if not name:
+        if options.server or options.cluster:
+            return "", {}
+        raise BadKubeconfig(
+            "The kubeconfig has no current context.", "Choose one: kubectl config use-context NAME, or --context NAME."
+        )
+    context, _ = _entry(value["contexts"], "context", name, required=True)
+    return name, context
+
+
+def _entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple[Json, str | None]:
+    """A copy of the named cluster, context or user without its empty fields, and the file that it came from."""
+    names = []
+    for node in entries:
+        content = node.value
+        names.append(str(content["name"]))
+        if content["name"] == name:
+            fields = content.get(kind) or {}
+            return {key: item for key, item in fields.items() if item not in (None, "", [], {})}, node.path
+    if required:
+        close = difflib.get_close_matches(name, names, 1)
+        known = f'Did you mean "{close[0]}"?' if close else f"It has: {', '.join(names[:10]) or 'none'}."
+        raise BadKubeconfig(f'The kubeconfig has no {kind} "{name}".', known)
+    return {}, None
+
+
+def _override_cluster(cluster: Json, options: ConnectionOptions) -> None:
+    if options.server:
+        cluster["server"] = options.server if "://" in options.server else f"http://{options.server}"
+    if options.certificate_authority:
+        cluster.pop("certificate-authority-data", None)
+        cluster["certificate-authority"] = str(Path(options.certificate_authority).absolute())
+        cluster.pop("insecure-skip-tls-verify", None)
+    if options.insecure_skip_tls_verify:
+        cluster["insecure-skip-tls-verify"] = True
+        cluster.pop("certificate-authority-data", None)
+        cluster.pop("certificate-authority", None)
+    if options.tls_server_name:
+        cluster["tls-server-name"] = options.tls_server_name
+
+
+def _override_user(user: Json, options: ConnectionOptions) -> None:
+    if options.token:
+        for key in ("exec", "auth-provider", "tokenFile", "username", "password"):
+            user.pop(key, None)
+        user["token"] = options.token
+    if options.client_certificate:
+        user.pop("client-certificate-data", None)
+        user["client-certificate"] = str(Path(options.client_certificate).absolute())
+    if options.client_key:
+        user.pop("client-key-data", None)
+        user["client-key"] = str(Path(options.client_key).absolute())
+    if "tokenFile" in user:
+        user.pop("token", None)  # client-go: the file wins
+
+
+def _run_plugin(user: Json, user_node: Any, cluster_node: Any, parts: Parts) -> None:
+    """Runs the credential plugin and puts what it gave into the user.
+
+    The client's loader would run it as well, but only logs its failures and goes on as anonymous.
+    """
+    command = str(user["exec"].get("command", ""))
+    folder = str(Path(user_node.path).absolute().parent) if user_node.path else ""
+    try:
+        status = parts.exec_provider.ExecProvider(user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
+    except FileNotFoundError as error:
+        hint = one_line(str(user["exec"].get("installHint") or "")) or f"Install {command}, or check PATH."
+        raise BadKubeconfig(f'The kubeconfig\'s credential plugin "{command}" is not installed.', hint) from error
+    except (OSError, parts.kube_config.ConfigException) as error:
+        raise BadKubeconfig(
+            f'The kubeconfig\'s credential plugin "{command}" failed: {one_line(str(error))}', f"Run {command} by hand."
+        ) from error
+    del user["exec"]
+    if status.get("token"):
+        user["token"] = status["token"]
+    if status.get("clientCertificateData") and status.get("clientKeyData"):
+        for ours, theirs in (("client-certificate", "clientCertificateData"), ("client-key", "clientKeyData")):
+            user.pop(ours, None)
+            user[f"{ours}-data"] = base64.b64encode(status[theirs].encode()).decode()
+    elif not status.get("token"):
+        raise BadKubeconfig(
+            f'The kubeconfig\'s credential plugin "{command}" gave neither a token nor a certificate.',
+            f"Run {command} by hand.",
+        )
+
+
+def _persister(merger: Any) -> Any:
+    """Keeps renewed OIDC tokens, where the file may be written; not being able to is no reason to fail."""
+
+    def persist() -> None:
+        with contextlib.suppress(OSError):
+            merger.save_changes()
+
+    return persist if merger else None
+
+
+def _in_cluster(options: ConnectionOptions, parts: Parts) -> Loaded:
+    configuration = parts.configuration.Configuration()
+    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        looked = options.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise BadKubeconfig(
+            f"There is no kubeconfig: {looked} does not exist or is empty, and this is not a pod.",
+            "Set KUBECONFIG, or give --kubeconfig FILE.",
+        )
+    parts.incluster_config.load_incluster_config(client_configuration=configuration)
+    namespace = options.namespace or _pod_namespace() or "default"
+    return Loaded(configuration, namespace, "", _impersonation(options, {}), renewable=True)
+
+
+def _pod_namespace() -> str:
+    with contextlib.suppress(OSError):
+        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    return ""
+
+
+def _impersonation(options: ConnectionOptions, user: Json) -> tuple[tuple[str, str], ...]:
+    """Impersonate-* headers (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/)."""
+    from urllib.parse import quote
+
+    name = options.as_user or str(user.get("as") or "")
+    uid = options.as_uid or str(user.get("as-uid") or "")
+    groups = options.as_groups or tuple(user.get("as-groups") or ())
+    extra: Json = user.get("as-user-extra") or {}
+    if not name:
+        if uid or groups or extra:
+            raise BadKubeconfig("--as-group and --as-uid need --as.", "Say whom to impersonate: --as USER.")
+        return ()
+    headers = [("Impersonate-User", name)]
+    headers += [("Impersonate-Group", str(group)) for group in groups]
+    headers += [("Impersonate-Uid", uid)] if uid else []
+    headers += [(f"Impersonate-Extra-{quote(key, safe='')}", str(v)) for key, values in extra.items() for v in values]
+    return tuple(headers)

@@ -1,0 +1,230 @@
+"""Sending a request until it is answered, as often as that is safe.
+
+What is sent again:
+
+- anything that the server refused with 429 before it looked at it, after as long as Retry-After says;
+- anything when the connection was refused, once;
+- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
+- anything after a 401, once, if the kubeconfig can give new credentials.
+
+A write whose connection was cut after it was sent is never sent again: it may have been done (errors.Ambiguous).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubectl_yoshi.cluster import http_log
+from kubectl_yoshi.cluster.connection import Connection, NotSent
+from kubectl_yoshi.cluster.errors import Ambiguous, Asked, ClusterError, Unreachable, error_of, no_json
+from kubectl_yoshi.model.objects import Json
+
+MAX_TRIES = 5
+MAX_WAITING_SECONDS = 20.0
+"""All waits for one request together: longer than that a person thinks it hangs."""
+
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+@dataclass
+class Clock:
+    """Time as the sender sees it; tests bring their own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+
+class Sender:
+    """Sends requests over a connection. May be used by several threads.
+
+    Args:
+        connection: where to.
+        on_warning: called once with each different warning of the API server (deprecated versions, unknown fields).
+        clock: see Clock.
+    """
+
+    def __init__(
+        self, connection: Connection, on_warning: Callable[[str], None] | None = None, clock: Clock | None = None
+    ) -> None:
+        self.connection = connection
+        self.clock = clock or Clock()
+        self._on_warning = on_warning
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        asked: Asked,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Json:
+        """One request's answer.
+
+        Args:
+            asked: what is wanted, for messages.
+            path: URL path and query.
+            body: what json.dumps takes; None for no body.
+
+        Returns:
+            The answer's object; {} for an empty answer.
+
+        Raises:
+            ClusterError: see cluster.errors.
+        """
+        response = self._answered(asked, method, path, _headers(body, content_type, accept), _encoded(body))
+        return _object(asked, response.data, self.connection.server)
+
+    def lines(self, asked: Asked, path: str, read_seconds: float) -> Iterator[bytes]:
+        """The lines of an answer that goes on, as a watch's does, until the server ends it."""
+        response = self._answered(
+            asked, "GET", path, _headers(None, "", "application/json"), None, stream=True, read_seconds=read_seconds
+        )
+        try:
+            rest = b""
+            with self.connection.translated(writing=False):
+                for chunk in _chunks(response):
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from whole
+            if rest.strip():
+                yield rest
+        finally:
+            response.close()
+
+    def _answered(
+        self,
+        asked: Asked,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        stream: bool = False,
+        read_seconds: float | None = None,
+    ) -> Any:
+        reading = method == "GET"
+        waited = 0.0
+        renewed = cut = False
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
+            except Unreachable as error:
+                passing = error.passing if isinstance(error, NotSent) else reading
+                if cut or not passing or isinstance(error, Ambiguous):
+                    raise
+                cut = True
+                self.clock.sleep(0.2 + 0.2 * self.clock.jitter())
+                continue
+            self._warn(response)
+            if 200 <= response.status < 300:
+                return response
+            if stream:
+                with self.connection.translated(writing=not reading):
+                    _ = response.data
+            if response.status == 401 and not renewed and self.connection.renew():
+                renewed = True
+                continue
+            wait = _retry_after(response, reading, MAX_TRIES - tries_left)
+            if wait is not None and tries_left and waited + wait <= MAX_WAITING_SECONDS:
+                waited += wait
+                self.clock.sleep(wait + min(wait, 1.0) * 0.25 * self.clock.jitter())
+                continue
+            raise error_of(response.status, response.data, asked, self.connection.server)
+        raise AssertionError("unreachable: the last try returns or raises")  # pragma: no cover
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        stream: bool,
+        read_seconds: float | None,
+    ) -> Any:
+        url = self.connection.server + path
+        http_log.log_request(method, url, headers.items(), body)
+        start = self.clock.now()
+        try:
+            response = self.connection.request(
+                method, path, headers=headers, body=body, stream=stream, read_seconds=read_seconds
+            )
+        except ClusterError as error:
+            http_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
+            raise
+        spent = (self.clock.now() - start) * 1000
+        answer = None if stream else response.data
+        http_log.log_answer(method, url, response.status, spent, response.headers.items(), answer)
+        return response
+
+    def _warn(self, response: Any) -> None:
+        """Hands on Warning headers (RFC 7234, https://kubernetes.io/blog/2020/09/03/warnings/)."""
+        if self._on_warning is None:
+            return
+        for header in response.headers.getlist("Warning"):
+            for text in _WARNING.findall(header):
+                text = re.sub(r"\\(.)", r"\1", text)
+                with self._lock:
+                    new = text not in self._warned
+                    self._warned.add(text)
+                if new:
+                    self._on_warning(text)
+
+
+def _retry_after(response: Any, reading: bool, tries: int) -> float | None:
+    """Seconds to wait before the next try; None where there must be none."""
+    header = response.headers.get("Retry-After", "")
+    seconds = float(header) if re.fullmatch(r"\d+", header) else None
+    if response.status == 429:
+        return 0.5 * 2**tries if seconds is None else seconds
+    if reading and response.status in (500, 503, 504):
+        return seconds
+    return None
+
+
+def _headers(body: Any, content_type: str, accept: str) -> dict[str, str]:
+    from kubectl_yoshi import __version__
+
+    headers = {"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": f"kubectl-yoshi/{__version__}"}
+    if body is not None:
+        headers["Content-Type"] = content_type
+    return headers
+
+
+def _encoded(body: Any) -> bytes | None:
+    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+
+def _object(asked: Asked, data: bytes, server: str) -> Json:
+    if not data.strip():
+        return {}
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise no_json(asked, data, server)
+    return answer
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Parts of a streamed body as soon as they arrive."""
+    while True:
+        chunk = response.read1() if not response.chunked else None
+        if chunk is None:
+            yield from response.read_chunked(decode_content=True)
+            return
+        if not chunk:
+            return
+        yield chunk
