@@ -118,8 +118,8 @@ class Backend(Protocol):
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
         """What must go before the VM can have the address: another one that the back-end holds for it."""
 
-    def fasten(self, vm: Vm, network: Network, number: int, mac: str | None, facts: Facts) -> tuple[Change, ...]:
-        """What makes the VM want the address; empty where it does. `mac`: "" for none, None to leave as it is."""
+    def fasten(self, vm: Vm, network: Network, number: int, mac: str, facts: Facts) -> tuple[Change, ...]:
+        """What makes the VM want the address, with that MAC address ("" for none); empty where it does."""
 
     def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
         """What makes the VM want no address of the network; empty where it wants none."""
@@ -127,8 +127,8 @@ class Backend(Protocol):
     def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
         """How the back-end is made to forget that the VM of that name holds the address."""
 
-    def mac_of(self, vm: Vm, network: Network) -> str | None:
-        """The MAC address that the VM has on this network by its own choice; None where it has none."""
+    def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
+        """The MAC address that the VM's interface has by its owner's choice, and the one written with the address."""
 
     def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
         """What will not work, a line each, naming the object."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
@@ -43,6 +43,30 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
             "See `kubectl yoshi network list -A`; name a network of another namespace as NAMESPACE/NAME.",
         )
     return parse_network(found[0])
+
+
+def known_networks(namespace: str, facts: Facts) -> list[Network]:
+    """Every network that may be read: of all namespaces, or at least of this one. Broken ones are left out.
+
+    Raises:
+        NeedMore: they were not read yet.
+    """
+    everywhere = Read(NETWORKWIZARD)
+    found = facts.ask(everywhere)
+    if facts.why_unknown(everywhere):
+        found = facts.ask(Read(NETWORKWIZARD, namespace))
+    return sound_networks(found)
+
+
+def sound_networks(objects: Iterable[Json]) -> list[Network]:
+    """The networks of these NetworkWizards, those left out whose spec says something that cannot be."""
+    networks = []
+    for obj in objects:
+        try:
+            networks.append(parse_network(obj))
+        except UsageMistake:  # noqa: PERF203
+            continue
+    return networks
 
 
 def shelf_read(shelf: Shelf) -> Read:

@@ -1,0 +1,46 @@
+"""What a planner is told beside its request and the facts: the time, chance, and what this run has already done."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.errors import YoshiError
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a run that observes, plans and carries out until nothing is left to do.
+
+    Attributes:
+        number: 0 for the first try. A later one means that somebody was faster: choose at random.
+        now: the time, in UTC.
+        chance: the source of random choices.
+        done: the changes that this run has carried out.
+        failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+    """
+
+    number: int = 0
+    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    chance: random.Random = field(default_factory=random.Random)
+    done: tuple[Change, ...] = ()
+    failed: Mapping[str, YoshiError] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> str:
+        """The time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def age_in_seconds(since: str, now: datetime) -> float:
+    """How long ago an RFC 3339 time was; infinite where there is none, so that a record without one is old."""
+    try:
+        then = datetime.fromisoformat(since.replace("Z", "+00:00"))
+    except ValueError:
+        return float("inf")
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=timezone.utc)
+    return (now - then).total_seconds()

@@ -1,0 +1,70 @@
+"""Giving an address back, only when nothing uses it any more (invariant I5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record
+from kubectl_yoshi.plan.books import remove_records
+
+
+@dataclass(frozen=True)
+class Release:
+    """How an address is given back.
+
+    Attributes:
+        plan: the back-end's bookkeeping first, then the record; empty where it must stay.
+        notes: why it stays, a line each.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Release) -> Release:
+        return Release(self.plan + other.plan, self.notes + other.notes)
+
+
+def release_of(
+    ledger: Ledger,
+    number: int,
+    record: Record,
+    uses: Iterable[Use],
+    backend: Backend,
+    facts: Facts,
+    settled: bool = False,
+) -> Release:
+    """The changes that give one address back, or the reason why it stays recorded.
+
+    Args:
+        ledger: with the address's shelf.
+        number: the address.
+        record: as read; its removal tests that it is still so.
+        uses: what was seen of the network's addresses; a use that this very plan ends is to be left out.
+        backend: whose bookkeeping may hold the address.
+        facts: what was read.
+        settled: the back-end is made to forget the address by what comes before in the plan.
+    """
+    address = ledger.address(number)
+    if record.kind == RESERVATION:
+        return Release(remove_records(ledger, {number: record}))
+    subject = f"{record.namespace}/{record.name}"
+    for use in uses:
+        if use.number != number or not use.is_of(record.namespace, record.name):
+            continue
+        if use.how is How.RUNNING:
+            return Release(notes=(f"{address} stays recorded for {subject} until {use.ref} has stopped",))
+        if use.how is How.WANTED:
+            return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
+    removal = remove_records(ledger, {number: record}, {number: subject})
+    if settled:
+        return Release(removal)
+    if why := backend.holding_is_unknown(ledger.network, facts):
+        return Release(notes=(f"{address} stays recorded for {subject}: whether it is still held is unknown: {why}",))
+    let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
+    if let_go.obstacle:
+        return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
+    return Release(let_go.plan + removal)

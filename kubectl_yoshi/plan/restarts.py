@@ -1,0 +1,122 @@
+"""Restarting a VM so that what its template says comes true, and starting again what a killed run had stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.vm import VM_CALLS, Vm, instance_of
+from kubectl_yoshi.plan.attempt import Attempt
+
+START_AGAIN = f"{GROUP}/startAgain"
+"""Annotation on a VM that this program has stopped: what to put back so that it starts, for whoever finishes the run.
+
+"Always", "RerunOnFailure", "Manual": its spec.runStrategy; "running": its spec.running was true.
+"""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """How a VM comes to run with what its template says.
+
+    Attributes:
+        plan: the changes.
+        resumes: a run that stopped the VM was cut off; it is started whether or not a restart was asked for.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    resumes: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.plan)
+
+
+def plan_restart(
+    vm: Vm, number: int | None, uses: Iterable[Use], facts: Facts, attempt: Attempt, must_stop: bool
+) -> Restart:
+    """What makes the VM run with an address (None: with none of the network).
+
+    Args:
+        vm: the VM as read.
+        number: the address that it is to run with.
+        uses: what was seen of the network's addresses.
+        facts: what was read.
+        attempt: a VM that this run has restarted already is not restarted again while its old instance goes.
+        must_stop: something can only be done while it does not run; the plan then ends when it has stopped.
+    """
+    running = instance_of(vm, facts)
+    if running is None:
+        return Restart(start_again(vm), resumes=True) if START_AGAIN in vm.annotations else Restart()
+    runs_with = {u.number for u in uses if u.how is How.RUNNING and u.is_of(vm.namespace, vm.name, vm.uid)}
+    if must_stop:
+        return Restart(stop(vm))
+    if START_AGAIN in vm.annotations:
+        return Restart(forget_start(vm), resumes=True)
+    restarted = any(c.subresource == "restart" and c.subject == vm.subject for c in attempt.done)
+    if restarted or runs_with == ({number} if number is not None else set()):
+        return Restart()
+    call = Change(
+        Verb.CALL, VM_CALLS.ref(vm.name, vm.namespace), f"restart virtualmachine/{vm.name}",
+        body={}, subresource="restart", before=vm.raw, subject=vm.subject,
+    )  # fmt: skip
+    return Restart(in_order(call))
+
+
+def stop(vm: Vm) -> Plan:
+    """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again."""
+    remembered = vm.run_strategy if dig(vm.raw, "spec", "runStrategy") else "running"
+    changes = []
+    if vm.run_strategy != "Halted":
+        mark = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        mark.set_in(vm.raw, ("metadata", "annotations", START_AGAIN), remembered)
+        if START_AGAIN not in vm.annotations:
+            changes.append(
+                Change(
+                    Verb.PATCH, vm.ref, f"remember that {vm.ref} is to be started again", mark.ops,
+                    before=vm.raw, subject=vm.subject,
+                )
+            )  # fmt: skip
+        changes.append(
+            Change(
+                Verb.CALL, VM_CALLS.ref(vm.name, vm.namespace), f"stop virtualmachine/{vm.name}",
+                body={}, subresource="stop", before=vm.raw, subject=vm.subject,
+            )
+        )  # fmt: skip
+    changes.append(
+        Change(Verb.WAIT, vm.ref, f"wait until {vm.ref} has stopped", subject=vm.subject, wait_for="stopped")
+    )
+    return in_order(*changes)
+
+
+def start_again(vm: Vm) -> Plan:
+    """Starts a VM that this program had stopped, as it was before."""
+    remembered = vm.annotations[START_AGAIN]
+    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    if remembered == "running":
+        patch.set_in(vm.raw, ("spec", "running"), True)
+    elif dig(vm.raw, "spec", "runStrategy") == "Halted":
+        patch.set_in(vm.raw, ("spec", "runStrategy"), remembered)
+    patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
+    changes = [Change(Verb.PATCH, vm.ref, f"start {vm.ref} again", patch.ops, before=vm.raw, subject=vm.subject)]
+    if remembered == "Manual":
+        changes.insert(
+            0,
+            Change(
+                Verb.CALL, VM_CALLS.ref(vm.name, vm.namespace), f"start virtualmachine/{vm.name}",
+                body={}, subresource="start", before=vm.raw, subject=vm.subject,
+            ),
+        )  # fmt: skip
+    return in_order(*changes)
+
+
+def forget_start(vm: Vm) -> Plan:
+    """Takes the mark off a VM that somebody else has started meanwhile."""
+    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
+    says = f"note that {vm.ref} runs again"
+    return in_order(Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))
