@@ -13,6 +13,7 @@ The tree::
             ├── Conflict (409), TestFailed (a JSON Patch that no longer fits), Invalid
             ├── Unauthorized, Forbidden
             └── Busy (429), ServerError (5xx, and answers that are none)
+                └── NotAnswering (503 from an aggregated API)
 
 HTTP answers are turned into errors in one place, `error_of`.
 """
@@ -136,6 +137,10 @@ class ServerError(ApiError):
     """5xx, or an answer that is not Kubernetes' (a proxy's HTML, a redirect, broken JSON)."""
 
 
+class NotAnswering(ServerError):
+    """503: the API server cannot reach the aggregated API that serves this kind of object."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a request wanted, for messages.
@@ -235,6 +240,13 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
         return Busy(
             f"Cannot {asked}: the API server has too much to do{at} and kept asking to wait.",
             "Run the same command again later.",
+            **about,
+        )
+    if status == 503 and asked.resource is not None and "." in asked.resource.group:
+        group_version = f"{asked.resource.version}.{asked.resource.group}"
+        return NotAnswering(
+            f"Cannot {asked}: what serves {asked.resource.api_version} does not answer ({detail or 'HTTP 503'}).",
+            f"Look at it with: kubectl get apiservice {group_version}",
             **about,
         )
     if status == 504 or reason == "Timeout":

@@ -18,7 +18,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kubectl_yoshi.cluster import http_log
@@ -33,13 +32,39 @@ MAX_WAITING_SECONDS = 20.0
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
-@dataclass
-class Clock:
-    """Time as the sender sees it; tests bring their own."""
+class Stopped(ClusterError):
+    """Waiting was given up because the user wants to end."""
 
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
+
+class Clock:
+    """Time as this room sees it: every wait goes through it and can be ended. Tests bring their own."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def now(self) -> float:
+        """Seconds that only go forward."""
+        return time.monotonic()
+
+    def jitter(self) -> float:
+        """A random number from 0 to 1, so that many clients do not come back all at once."""
+        return random.random()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits.
+
+        Raises:
+            Stopped: `stop` was called.
+        """
+        if self._stopping.wait(seconds):
+            raise Stopped("Ended before it was done.")
+
+    def stop(self, stopping: bool = True) -> None:
+        """Ends every wait, those under way and those to come, until called with False."""
+        if stopping:
+            self._stopping.set()
+        else:
+            self._stopping.clear()
 
 
 class Sender:

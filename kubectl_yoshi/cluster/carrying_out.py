@@ -1,0 +1,227 @@
+"""Carrying a plan out: its stages in order, a stage's changes side by side, each outcome recorded.
+
+An error in a change that is for somebody (Change.subject) stops that one's later changes and nobody else's; an error
+in a change that is for all stops everything after its stage. Nothing is undone: running the command again observes,
+plans and goes on from there (invariant I7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, NotServed, TestFailed
+from kubectl_yoshi.cluster.waiting import Waiter
+from kubectl_yoshi.cluster.waiting import waiters as all_waiters
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.objects import Json, ObjectRef
+
+PARALLEL = 16
+
+Progress = Callable[[Change, str], None]
+"""Told of a change, in the calling thread, and what became of it: "done", "failed", "skipped"."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan's changes, each list in the plan's order.
+
+    Attributes:
+        done: with what the server answered; None where there was nothing to send, or it was so already.
+        failed: with the error.
+        skipped: not sent.
+        why_skipped: one line for each of `skipped`.
+        interrupted: the user pressed Ctrl-C; what had not been sent then is in `skipped`.
+    """
+
+    done: tuple[tuple[Change, Json | None], ...] = ()
+    failed: tuple[tuple[Change, YoshiError], ...] = ()
+    skipped: tuple[Change, ...] = ()
+    why_skipped: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Everything that had to be done is done."""
+        return not self.failed and not self.interrupted
+
+    def raise_first(self) -> None:
+        """Raises the first failure, if there is one."""
+        for _, error in self.failed:
+            raise error
+
+
+def carry_out(
+    plan: Plan,
+    api: Api,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    parallel: int = PARALLEL,
+    waiters: Mapping[str, Waiter] | None = None,
+) -> Outcome:
+    """Sends a plan's changes.
+
+    On Ctrl-C no further change is sent, those under way are waited for, so that it is known what became of them, and
+    the outcome is returned with `interrupted` set; nothing is raised.
+
+    Args:
+        dry_run: with dryRun=All. What an earlier change of the plan would have made is not there then: changes that
+            need it are skipped, with that reason. Nothing is waited for.
+        progress: see Progress.
+        parallel: how many requests at once.
+        waiters: what the plan may wait for; waiting.waiters() unless given.
+    """
+    run = _Run(api, dry_run, progress or (lambda change, state: None), all_waiters() if waiters is None else waiters)
+    with ThreadPoolExecutor(parallel) as pool:
+        for stage in plan.stages:
+            run.stage(stage, pool)
+    return run.outcome()
+
+
+_Sent = Future[Json | None]
+
+
+@dataclass
+class _Run:
+    """One carrying out: what has become of the changes so far."""
+
+    api: Api
+    dry_run: bool
+    progress: Progress
+    waiters: Mapping[str, Waiter]
+    done: list[tuple[int, Change, Json | None]] = field(default_factory=list)
+    failed: list[tuple[int, Change, YoshiError]] = field(default_factory=list)
+    skipped: list[tuple[int, Change, str]] = field(default_factory=list)
+    failed_subjects: dict[str, Change] = field(default_factory=dict)
+    touched: set[ObjectRef] = field(default_factory=set)
+    begun: int = 0
+    interrupted: bool = False
+
+    def outcome(self) -> Outcome:
+        def in_order(entry: tuple[int, Change, object]) -> int:
+            return entry[0]
+
+        skipped = sorted(self.skipped, key=in_order)
+        return Outcome(
+            done=tuple((change, answer) for _, change, answer in sorted(self.done, key=in_order)),
+            failed=tuple((change, error) for _, change, error in sorted(self.failed, key=in_order)),
+            skipped=tuple(change for _, change, _ in skipped),
+            why_skipped=tuple(why for _, _, why in skipped),
+            interrupted=self.interrupted,
+        )
+
+    def stage(self, changes: tuple[Change, ...], pool: ThreadPoolExecutor) -> None:
+        why_not = [self.why_not(change) for change in changes]  # before any of them fails
+        waiting: dict[_Sent, tuple[int, Change]] = {}
+        try:
+            for place, (change, why) in enumerate(zip(changes, why_not, strict=True), self.begun):
+                if why:
+                    self.skip(place, change, why)
+                else:
+                    sent = pool.submit(send, change, self.api, dry_run=self.dry_run, waiters=self.waiters)
+                    waiting[sent] = (place, change)
+            for sent in as_completed(list(waiting)):
+                self.record(sent, *waiting.pop(sent))
+        except KeyboardInterrupt:
+            self.interrupt(waiting)
+        self.begun += len(changes)
+        if self.dry_run:
+            self.touched |= {change.ref for change in changes if change.verb is not Verb.WAIT}
+
+    def interrupt(self, waiting: dict[_Sent, tuple[int, Change]]) -> None:
+        """Cancels what has not begun, hurries what waits, and waits for what is on its way."""
+        self.interrupted = True
+        for sent in waiting:
+            sent.cancel()
+        self.api.clock.stop()
+        try:
+            for sent, (place, change) in waiting.items():
+                self.record(sent, place, change)
+        finally:
+            self.api.clock.stop(False)
+
+    def record(self, sent: _Sent, place: int, change: Change) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if sent.cancelled():
+            self.skip(place, change, "interrupted")
+        elif error is None:
+            self.done.append((place, change, sent.result()))
+            self.progress(change, "done")
+        elif not isinstance(error, YoshiError):
+            raise error
+        elif self.dry_run and self.needs_earlier(change, error):
+            self.skip(place, change, "depends on an earlier change of this plan, which a dry run does not keep")
+        else:
+            self.failed.append((place, change, error))
+            self.failed_subjects.setdefault(change.subject, change)
+            self.progress(change, "failed")
+
+    def skip(self, place: int, change: Change, why: str) -> None:
+        self.skipped.append((place, change, why))
+        self.progress(change, "skipped")
+
+    def why_not(self, change: Change) -> str:
+        """Why a change of the next stage must not be sent, "" if it may."""
+        if self.interrupted:
+            return "interrupted"
+        failed = self.failed_subjects.get("") or self.failed_subjects.get(change.subject)
+        return f"could not {failed.says}" if failed else ""
+
+    def needs_earlier(self, change: Change, error: YoshiError) -> bool:
+        """Whether a dry run failed only because an earlier change was not kept."""
+        if isinstance(error, NotServed):
+            return any(ref.resource.plural == "customresourcedefinitions" for ref in self.touched)
+        if not isinstance(error, NotFound | TestFailed | Conflict | AlreadyExists):
+            return False
+        return any(
+            ref == change.ref or (ref.resource.plural == "namespaces" and ref.name == change.ref.namespace)
+            for ref in self.touched
+        )
+
+
+def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:
+    """Sends one change.
+
+    Returns:
+        What the server answered; None where nothing was sent, or what was wanted is so already.
+
+    Raises:
+        ClusterError: it was refused, or nothing answered.
+    """
+    try:
+        return _request(change, api, dry_run, waiters)
+    except ApiError as error:
+        if _already_so(change, error):
+            return None
+        raise
+
+
+def _request(change: Change, api: Api, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:
+    ref, body, sub = change.ref, change.body, change.subresource
+    if change.verb is Verb.CREATE:
+        return api.create(ref, body, subresource=sub, dry_run=dry_run)
+    if change.verb is Verb.PATCH:
+        return api.patch(ref, body, subresource=sub, dry_run=dry_run)
+    if change.verb is Verb.REPLACE:
+        return api.replace(ref, body, subresource=sub, dry_run=dry_run)
+    if change.verb is Verb.APPLY:
+        return api.apply(ref, body, subresource=sub, dry_run=dry_run)
+    if change.verb is Verb.DELETE:
+        return api.delete(ref, uid=change.uid, resource_version=change.resource_version, dry_run=dry_run)
+    if change.verb is Verb.CALL:
+        return api.call(ref, sub, body, dry_run=dry_run)
+    if not dry_run:
+        waiters[change.wait_for](api, change)
+    return None
+
+
+def _already_so(change: Change, error: ApiError) -> bool:
+    if change.tolerate_missing and isinstance(error, NotFound | NotServed):
+        return True
+    if change.tolerate_missing and change.uid and isinstance(error, Conflict):
+        return "UID in the precondition" in error.detail  # the one that was meant is gone; another has its name
+    return change.tolerate_existing and isinstance(error, AlreadyExists)

@@ -1,0 +1,133 @@
+"""What the API server serves: one request for all groups, one for the core group, whatever the cluster's size.
+
+Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) answers
+with every group at once, and marks as Stale the groups whose aggregated API server does not answer. An older server
+gives the list of groups to the same request, and each is then asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import ApiError, one_line
+from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.objects import Json, Resource, dig
+
+_ACCEPT = ",".join(
+    [
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        "application/json",
+    ]
+)
+_APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+
+
+def discover(api: Api) -> Served:
+    """Everything that is served."""
+    with ThreadPoolExecutor(2) as pool:
+        core = pool.submit(api.raw, "/api", _ACCEPT)
+        groups = pool.submit(api.raw, "/apis", _ACCEPT)
+        answers = [core.result(), groups.result()]
+    return _served(api, answers, None)
+
+
+def discover_groups(api: Api, groups: Collection[str]) -> Served:
+    """What is served of some API groups ("" is the core group).
+
+    With aggregated discovery all groups in one answer (50 KB, 10 ms) are cheaper than one request per group and one per
+    version; what the caller does not want to know is left out here.
+    """
+    answers = [api.raw("/api", _ACCEPT)] if "" in groups else []
+    if set(groups) - {""}:
+        answers.append(api.raw("/apis", _ACCEPT))
+    return _served(api, answers, groups)
+
+
+def _served(api: Api, answers: Iterable[Json], groups: Collection[str] | None) -> Served:
+    resources: dict[str, Resource] = {}
+    versions: dict[str, tuple[str, ...]] = {}
+    broken: dict[str, str] = {}
+    for answer in answers:
+        if answer.get("kind") == "APIGroupDiscoveryList":
+            listed = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
+        else:
+            listed = _group_by_group(api, answer, groups)
+        for group, item in listed:
+            if groups is not None and group not in groups:
+                continue
+            _add_group(group, item, resources, versions)
+            stale = [str(v["version"]) for v in item.get("versions") or [] if v.get("freshness") == "Stale"]
+            if stale:
+                broken[group] = _why_broken(api, group, stale[0])
+    return Served(resources, versions, broken)
+
+
+def _add_group(group: str, item: Json, resources: dict[str, Resource], versions: dict[str, tuple[str, ...]]) -> None:
+    """Adds an APIGroupDiscovery; its versions come in the order of preference."""
+    versions[group] = tuple(str(version["version"]) for version in item.get("versions") or [])
+    for version in item.get("versions") or []:
+        for found in version.get("resources") or []:
+            kind = dig(found, "responseKind", "kind") or dig(
+                found, "subresources", 0, "responseKind", "kind", default=""
+            )
+            resource = Resource(
+                group, str(version["version"]), str(found["resource"]), str(kind), found.get("scope") != "Cluster"
+            )
+            resources.setdefault(resource.full_name, resource)
+
+
+def _why_broken(api: Api, group: str, version: str) -> str:
+    name = f"{version}.{group}"
+    why = f"what serves {group}/{version} does not answer"
+    try:
+        conditions = dig(api.get(_APISERVICES.ref(name)), "status", "conditions", default=[])
+    except ApiError:  # most people may not read APIServices
+        return f"{why} (APIService {name})"
+    told = [
+        str(c.get("message") or "") for c in conditions if c.get("type") == "Available" and c.get("status") != "True"
+    ]
+    return f"{why} (APIService {name}{': ' + one_line(told[0]) if told and told[0] else ''})"
+
+
+def _group_by_group(api: Api, answer: Json, groups: Collection[str] | None) -> list[tuple[str, Json]]:
+    """The same from a server without aggregated discovery: a request per group and version."""
+    if answer.get("kind") == "APIVersions":
+        wanted = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}
+    else:
+        wanted = {}
+        for item in answer.get("groups") or []:
+            preferred = dig(item, "preferredVersion", "version")
+            names = [str(version["version"]) for version in item.get("versions") or []]
+            names.sort(key=lambda name: name != preferred)  # stable: the rest stay in order
+            if groups is None or item["name"] in groups:
+                wanted[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
+
+    def ask(path: str) -> Json | None:
+        try:
+            return api.raw(path)
+        except ApiError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = [path for pairs in wanted.values() for _, path in pairs]
+        told = dict(zip(paths, pool.map(ask, paths), strict=True))
+    return [
+        (group, {"versions": [_version(name, told[path]) for name, path in pairs]}) for group, pairs in wanted.items()
+    ]
+
+
+def _version(name: str, answer: Json | None) -> Json:
+    """An APIResourceList in the shape of aggregated discovery; None is a group that did not answer."""
+    if answer is None:
+        return {"version": name, "freshness": "Stale"}
+    resources: dict[str, Json] = {}
+    for found in answer.get("resources") or []:
+        plural, _, sub = str(found["name"]).partition("/")
+        if plural not in resources or not sub:
+            scope = "Namespaced" if found.get("namespaced") else "Cluster"
+            kind = {"kind": found.get("kind", "")}
+            resources[plural] = {"resource": plural, "scope": scope, "responseKind": kind}
+    return {"version": name, "resources": list(resources.values())}

@@ -1,0 +1,78 @@
+"""Reading what a plan needs to know, side by side, keeping "is not there" apart from "may not be read"."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import Forbidden, NotAnswering, NotFound, NotServed
+from kubectl_yoshi.model.facts import Read, Unknown
+from kubectl_yoshi.model.objects import Json, Resource, name_of
+
+PARALLEL = 8
+MANY = 50
+"""From so many objects of one kind and namespace on, one list is cheaper than a request each."""
+
+Answer = tuple[Json, ...] | Unknown
+
+
+def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
+    """The answer to each wish.
+
+    Returns:
+        What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the
+        right to read it is missing or the aggregated API that serves it does not answer.
+
+    Raises:
+        ClusterError: anything else.
+    """
+    wanted = list(dict.fromkeys(reads))
+    crowds = _crowds(wanted)
+    in_crowds = {one for crowd in crowds.values() for one in crowd}
+    answers: dict[Read, Answer] = {}
+
+    lists = [Read(resource, namespace) for resource, namespace in crowds]
+    alone = [one for one in wanted if one not in in_crowds and one not in lists]
+    answers.update(_side_by_side(api, lists + alone))
+
+    refused: list[Read] = []
+    for (resource, namespace), crowd in crowds.items():
+        listed = answers[Read(resource, namespace)]
+        if isinstance(listed, Unknown):  # who may not list may still get
+            refused += crowd
+        else:
+            by_name = {name_of(obj): obj for obj in listed}
+            answers.update({one: (by_name[one.name],) if one.name in by_name else () for one in crowd})
+    answers.update(_side_by_side(api, refused))
+    return {one: answers[one] for one in wanted}
+
+
+def _crowds(wanted: list[Read]) -> dict[tuple[Resource, str | None], list[Read]]:
+    """Objects wanted by name, where there are MANY of one kind and namespace."""
+    by_place: dict[tuple[Resource, str | None], list[Read]] = defaultdict(list)
+    for one in wanted:
+        if one.name and (one.namespace or not one.resource.namespaced):
+            by_place[(one.resource, one.namespace)].append(one)
+    return {place: crowd for place, crowd in by_place.items() if len(crowd) >= MANY}
+
+
+def _side_by_side(api: Api, wanted: list[Read]) -> dict[Read, Answer]:
+    if len(wanted) <= 1:
+        return {one: _read_one(api, one) for one in wanted}
+    with ThreadPoolExecutor(min(PARALLEL, len(wanted))) as pool:
+        return dict(zip(wanted, pool.map(lambda one: _read_one(api, one), wanted), strict=True))
+
+
+def _read_one(api: Api, one: Read) -> Answer:
+    try:
+        if one.name:
+            return (api.get(one.resource.ref(one.name, one.namespace)),)
+        return api.list(one.resource, one.namespace, label_selector=one.label_selector)
+    except (NotFound, NotServed):
+        return ()
+    except Forbidden as error:
+        return Unknown(f"{error.missing}: what it holds is unknown")
+    except NotAnswering as error:
+        return Unknown(error.message)

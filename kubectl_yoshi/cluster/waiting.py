@@ -1,0 +1,105 @@
+"""Waiting until the cluster has done what was asked of it, by looking again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import Busy, ClusterError, NotFound, NotServed, ServerError, TimedOut, Unreachable
+from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.objects import ObjectRef, Resource, annotations_of, labels_of, name_of, uid_of
+
+LIMIT_SECONDS = 300.0
+"""KubeVirt gives a guest up to 180 s to shut down by default; the pod takes some more."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+
+Waiter = Callable[[Api, Change], None]
+"""Returns when what the change waits for holds; raises a ClusterError if it does not come."""
+
+_PODS = Resource("", "v1", "pods", "Pod")
+
+
+def waiters(
+    *, limit_seconds: float = LIMIT_SECONDS, progress: Callable[[Change, str], None] | None = None
+) -> Mapping[str, Waiter]:
+    """What a plan may wait for, by the word in Change.wait_for.
+
+    - "deleted": the change's object is gone.
+    - "stopped": the change's VirtualMachine has no instance and no virt-launcher pod any more.
+
+    Args:
+        limit_seconds: how long each may take.
+        progress: told, in the waiting thread, what is still there, whenever that changes.
+    """
+
+    def waiter(still_there: Callable[[Api, Change, set[str]], list[str]]) -> Waiter:
+        def wait(api: Api, change: Change) -> None:
+            _until_gone(api, change, still_there, limit_seconds, progress)
+
+        return wait
+
+    return {"deleted": waiter(_object_there), "stopped": waiter(_machine_there)}
+
+
+def _until_gone(
+    api: Api,
+    change: Change,
+    still_there: Callable[[Api, Change, set[str]], list[str]],
+    limit_seconds: float,
+    progress: Callable[[Change, str], None] | None,
+) -> None:
+    clock = api.clock
+    end = clock.now() + limit_seconds
+    uids: set[str] = set()
+    pause = SHORTEST_PAUSE
+    told = ""
+    while True:
+        problem: ClusterError | None = None
+        try:
+            there = " and ".join(still_there(api, change, uids))
+            if not there:
+                return
+        except (Unreachable, ServerError, TimedOut, Busy) as error:  # a moment without an answer ends no long wait
+            problem, there = error, told
+        if progress and there != told:
+            progress(change, there)
+        told = there
+        if clock.now() + pause > end:
+            raise problem or TimedOut(
+                f"{there}: still there after {limit_seconds:.0f} s of waiting for {change.ref}.",
+                "Look at it with kubectl describe, then run the same command again.",
+            )
+        clock.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _object_there(api: Api, change: Change, uids: set[str]) -> list[str]:
+    """The object, unless it is gone or another one now has its name."""
+    try:
+        uid = uid_of(api.get(change.ref))
+    except (NotFound, NotServed):
+        return []
+    uids.add(change.uid or (uid_of(change.before) if change.before else "") or uid)
+    return [str(change.ref)] if uid in uids else []
+
+
+def _machine_there(api: Api, change: Change, uids: set[str]) -> list[str]:
+    """The machine's instance and its virt-launcher pods (also the target pod of a migration)."""
+    vm = change.ref
+    instances = Resource(vm.resource.group, vm.resource.version, "virtualmachineinstances", "VirtualMachineInstance")
+    instance = instances.ref(vm.name, vm.namespace)
+    there: list[ObjectRef] = []
+    try:
+        uids.add(uid_of(api.get(instance)))
+        there.append(instance)
+    except (NotFound, NotServed):
+        pass
+    for pod in api.list(_PODS, vm.namespace, label_selector="kubevirt.io=virt-launcher"):
+        labels = labels_of(pod)
+        if (
+            annotations_of(pod).get("kubevirt.io/domain") == vm.name
+            or labels.get("vm.kubevirt.io/name") == vm.name
+            or labels.get("kubevirt.io/created-by") in uids
+        ):
+            there.append(_PODS.ref(name_of(pod), vm.namespace))
+    return [str(ref) for ref in there]
