@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -21,9 +21,6 @@ FIELD_MANAGER = "kubectl-yoshi"
 PAGE_SIZE = 500
 WATCH_GRACE_SECONDS = 30.0
 """How much longer than its own time a watch may be silent before the connection counts as lost."""
-
-_SUBRESOURCE_GROUPS = {"kubevirt.io": "subresources.kubevirt.io"}
-"""KubeVirt serves restart, start and stop in a group of their own."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +174,8 @@ class Api:
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
         """PUTs to a subresource that acts, such as a VirtualMachine's restart.
 
-        KubeVirt's virtual machines are asked in the group that serves their subresources, and are told of a dry run in
-        the body, where KubeVirt looks for it.
+        A dry run is asked for in the body as well, which is where KubeVirt looks for it.
         """
-        group = _SUBRESOURCE_GROUPS.get(ref.resource.group)
-        if group:
-            ref = replace(ref, resource=replace(ref.resource, group=group))
         content = dict(body or {})
         if dry_run:
             content["dryRun"] = ["All"]

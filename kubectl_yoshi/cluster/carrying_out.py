@@ -98,6 +98,7 @@ class _Run:
     skipped: list[tuple[int, Change, str]] = field(default_factory=list)
     failed_subjects: dict[str, Change] = field(default_factory=dict)
     touched: set[ObjectRef] = field(default_factory=set)
+    recorded: set[int] = field(default_factory=set)
     begun: int = 0
     interrupted: bool = False
 
@@ -125,7 +126,7 @@ class _Run:
                     sent = pool.submit(send, change, self.api, dry_run=self.dry_run, waiters=self.waiters)
                     waiting[sent] = (place, change)
             for sent in as_completed(list(waiting)):
-                self.record(sent, *waiting.pop(sent))
+                self.record(sent, *waiting[sent])
         except KeyboardInterrupt:
             self.interrupt(waiting)
         self.begun += len(changes)
@@ -145,6 +146,9 @@ class _Run:
             self.api.clock.stop(False)
 
     def record(self, sent: _Sent, place: int, change: Change) -> None:
+        if place in self.recorded:  # Ctrl-C came right after it was
+            return
+        self.recorded.add(place)
         error = None if sent.cancelled() else sent.exception()
         if sent.cancelled():
             self.skip(place, change, "interrupted")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import Busy, ClusterError, NotFound, NotServed, ServerError, TimedOut, Unreachable
 from kubectl_yoshi.model.change import Change
-from kubectl_yoshi.model.objects import ObjectRef, Resource, annotations_of, labels_of, name_of, uid_of
+from kubectl_yoshi.model.objects import ObjectRef, labels_of, name_of, uid_of
+from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, instance_name_of_pod, is_over
 
 LIMIT_SECONDS = 300.0
 """KubeVirt gives a guest up to 180 s to shut down by default; the pod takes some more."""
@@ -16,8 +17,6 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 Waiter = Callable[[Api, Change], None]
 """Returns when what the change waits for holds; raises a ClusterError if it does not come."""
 
-_PODS = Resource("", "v1", "pods", "Pod")
-
 
 def waiters(
     *, limit_seconds: float = LIMIT_SECONDS, progress: Callable[[Change, str], None] | None = None
@@ -25,7 +24,7 @@ def waiters(
     """What a plan may wait for, by the word in Change.wait_for.
 
     - "deleted": the change's object is gone.
-    - "stopped": the change's VirtualMachine has no instance and no virt-launcher pod any more.
+    - "stopped": the change's VirtualMachine has no instance, and no virt-launcher pod that still runs.
 
     Args:
         limit_seconds: how long each may take.
@@ -84,22 +83,16 @@ def _object_there(api: Api, change: Change, uids: set[str]) -> list[str]:
 
 
 def _machine_there(api: Api, change: Change, uids: set[str]) -> list[str]:
-    """The machine's instance and its virt-launcher pods (also the target pod of a migration)."""
+    """The machine's instance, and its launcher pods that have not ended (during a migration there are two)."""
     vm = change.ref
-    instances = Resource(vm.resource.group, vm.resource.version, "virtualmachineinstances", "VirtualMachineInstance")
-    instance = instances.ref(vm.name, vm.namespace)
     there: list[ObjectRef] = []
     try:
-        uids.add(uid_of(api.get(instance)))
-        there.append(instance)
+        uids.add(uid_of(api.get(VMI.ref(vm.name, vm.namespace))))
+        there.append(VMI.ref(vm.name, vm.namespace))
     except (NotFound, NotServed):
         pass
-    for pod in api.list(_PODS, vm.namespace, label_selector="kubevirt.io=virt-launcher"):
-        labels = labels_of(pod)
-        if (
-            annotations_of(pod).get("kubevirt.io/domain") == vm.name
-            or labels.get("vm.kubevirt.io/name") == vm.name
-            or labels.get("kubevirt.io/created-by") in uids
-        ):
-            there.append(_PODS.ref(name_of(pod), vm.namespace))
+    for pod in api.list(POD, vm.namespace, label_selector=LAUNCHER):
+        is_ours = instance_name_of_pod(pod) == vm.name or labels_of(pod).get("kubevirt.io/created-by") in uids
+        if is_ours and not is_over(pod):
+            there.append(POD.ref(name_of(pod), vm.namespace))
     return [str(ref) for ref in there]
