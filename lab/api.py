@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLis
 
 
 class Api:
-    """Talks to one API server as its administrator. Usable from several threads, each with a connection of its own."""
+    """Talks to one API server as its administrator. Usable from several threads."""
 
     def __init__(self, host: str, port: int, token: str, authority: Path) -> None:
         self._host, self._port, self._token = host, port, token
         self._context = ssl.create_default_context(cafile=str(authority))
-        self._local = threading.local()
 
     def get(self, path: str, accept: str = "application/json") -> Any:
         return self._request("GET", path, None, "", accept)
@@ -54,25 +53,16 @@ class Api:
         headers = {"Authorization": f"Bearer {self._token}", "Accept": accept}
         if data is not None:
             headers["Content-Type"] = kind
-        connection = self._connection()
-        try:
+        # A connection for each request: none is left open when a test process looks for what it forgot.
+        with closing(
+            http.client.HTTPSConnection(self._host, self._port, timeout=60, context=self._context)
+        ) as connection:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             answer = response.read()
-        except BaseException:
-            connection.close()
-            self._local.connection = None
-            raise
         if response.status >= 300:
             raise LabError(f"{method} {path}: {response.status} {_message(answer)}")
         return json.loads(answer) if answer[:1] in b"{[" else answer.decode()
-
-    def _connection(self) -> http.client.HTTPSConnection:
-        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=60, context=self._context)
-            self._local.connection = connection
-        return connection
 
 
 def wait_until(what: str, happened: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:

@@ -27,7 +27,7 @@ def crd_documents(calico: str, real_metallb: bool, progress: Progress) -> list[b
     """Every CRD that a lab loads, as JSON or YAML documents that the API server accepts as they are."""
     documents = kubevirt_documents("crds", progress)
     for name in [*CALICO_CHOICES[calico], "metallb", "multus", "luigi"]:
-        documents += _metallb_documents() if name == "metallb" and real_metallb else _set_documents(name)
+        documents += _metallb_documents() if name == "metallb" and real_metallb else set_documents(name)
     return documents
 
 
@@ -42,7 +42,7 @@ def kubevirt_documents(what: str, progress: Progress) -> list[bytes]:
     return kept.read_bytes().splitlines()
 
 
-def _set_documents(name: str) -> list[bytes]:
+def set_documents(name: str) -> list[bytes]:
     real = os.environ.get("LAB_CRDS")
     if real and not Path(real).is_dir():
         raise LabError(f"LAB_CRDS={real}: no such folder")

@@ -44,6 +44,7 @@ class Authority:
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False
             )
+            .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in [*hosts, common_name]]), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
         )
@@ -60,6 +61,7 @@ def make_authority(folder: Path, common_name: str) -> Authority:
     certificate = (
         _certificate(common_name, subject, key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -89,6 +91,21 @@ def _certificate(common_name: str, issuer: x509.Name, public_key: ec.EllipticCur
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + LIFETIME)
+    )
+
+
+def _key_usage(authority: bool) -> x509.KeyUsage:
+    """What Python 3.13 and later insist on."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 

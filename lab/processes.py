@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 MARK = "YOSHI_LAB_FOLDER"
 
@@ -30,6 +31,11 @@ class Launch:
     network_namespace: str = ""
 
 
+class _Child(NamedTuple):
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+
 @dataclass(frozen=True)
 class Record:
     """A program that was started, as it is written down in the lab's folder."""
@@ -41,7 +47,7 @@ class Record:
     @property
     def running(self) -> bool:
         if self.pid in _children:
-            return _children[self.pid].poll() is None
+            return _children[self.pid].process.poll() is None
         return is_ours(self.pid, self.folder) and not _is_zombie(self.pid)
 
     @property
@@ -72,7 +78,7 @@ def spawn(launch: Launch, folder: Path) -> Record:
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
-    _children[process.pid] = process
+    _children[process.pid] = _Child(process, folder)
     record = Record(launch, process.pid, folder)
     file = folder / "programs" / f"{launch.name}.json"
     file.write_text(json.dumps({"pid": process.pid, "launch": asdict(launch)}))
@@ -108,8 +114,8 @@ def of_lab(folder: Path) -> Iterator[int]:
 
 def is_ours(pid: int, folder: Path) -> bool:
     """Whether `pid` is a process of the lab in `folder`, and not another that got its number later."""
-    if pid in _children:
-        return True  # for a moment after its start the kernel shows no environment
+    if pid in _children:  # for a moment after its start the kernel shows no environment
+        return _children[pid].folder == folder
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -119,14 +125,17 @@ def is_ours(pid: int, folder: Path) -> bool:
 
 # What this process itself started and has not yet waited for.
 # An ended child stays a zombie until its parent has asked for its exit code.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[int, _Child] = {}
 
 
 def _is_gone(pid: int) -> bool:
     child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
-    return not Path(f"/proc/{pid}").exists() or _is_zombie(pid)
+    if child is None:
+        return not Path(f"/proc/{pid}").exists() or _is_zombie(pid)
+    if child.process.poll() is None:
+        return False
+    del _children[pid]
+    return True
 
 
 def _is_zombie(pid: int) -> bool:

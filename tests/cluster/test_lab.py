@@ -1,0 +1,138 @@
+"""The lab itself: it is what it says, labs live side by side, and nothing of one is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.places import labs_folder
+from lab.processes import of_lab
+from lab.programs import DEFAULT_KUBERNETES, kubernetes_program
+from lab.slots import is_free_port
+from lab.testing import Cluster
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def only_with_a_lab(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("about the lab, and another cluster was chosen")
+
+
+def test_the_api_server_says_its_true_version(cluster: Cluster) -> None:
+    told = json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]
+    version = kubernetes_program("kube-apiserver").version
+    assert told["gitVersion"] == version
+    assert f"{told['major']}.{told['minor']}" == DEFAULT_KUBERNETES
+
+
+def test_the_custom_resources_of_every_back_end_are_served(cluster: Cluster) -> None:
+    served = set(cluster.kubectl("api-resources", "-o", "name").split())
+    assert served >= {
+        "virtualmachines.kubevirt.io",
+        "virtualmachineinstances.kubevirt.io",
+        "ippools.crd.projectcalico.org",
+        "bgpconfigurations.crd.projectcalico.org",
+        "ipaddresspools.metallb.io",
+        "bgppeers.metallb.io",
+        "network-attachment-definitions.k8s.cni.cncf.io",
+        "hostnetworktemplates.plumber.k8s.pf9.io",
+        "dhcpservers.dhcp.plumber.k8s.pf9.io",
+    }
+    assert "networkwizards.plumber.k8s.pf9.io" not in served
+
+
+def test_owners_take_what_they_own_with_them(cluster: Cluster, namespace: str) -> None:
+    owner = json.loads(cluster.kubectl("-n", namespace, "create", "configmap", "owner", "-o", "json"))
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    owned = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "owned", "ownerReferences": [reference]},
+    }
+    cluster.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(owned))
+    cluster.kubectl("-n", namespace, "delete", "configmap", "owner")
+    cluster.kubectl("-n", namespace, "wait", "--for=delete", "configmap/owned", "--timeout=30s")
+
+
+def test_two_labs_live_side_by_side_and_down_leaves_nothing_behind() -> None:
+    with lab.start() as one, lab.start() as two:
+        one.kubectl("create", "namespace", "only-in-one")
+        assert "only-in-one" not in two.kubectl("get", "namespaces")
+        ports = {record.launch.port for running in (one, two) for record in running.programs}
+        assert len(ports) == len(one.programs) + len(two.programs)
+        folders = [one.folder, two.folder]
+    assert not any(folder.exists() for folder in folders)
+    assert not [pid for folder in folders for pid in of_lab(folder)]
+    assert all(is_free_port(port) for port in ports)
+
+
+def test_an_api_server_that_was_killed_comes_back_with_what_it_knew() -> None:
+    with lab.start() as running:
+        running.kubectl("create", "namespace", "kept")
+        running.kill_api_server()
+        with pytest.raises(lab.LabError, match="refused"):
+            running.kubectl("get", "namespaces")
+        running.restart_api_server()
+        assert "kept" in running.kubectl("get", "namespaces")
+
+
+def test_a_lab_ends_with_a_process_that_is_killed() -> None:
+    name = f"killed-{os.getpid()}"
+    code = f"import lab, time; lab.start(name={name!r}); print('up', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "up\n"
+        owner.send_signal(signal.SIGKILL)
+    assert_gone(labs_folder() / name)
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5])
+def test_an_interrupted_up_leaves_nothing_behind(after: float) -> None:
+    name = f"interrupted-{os.getpid()}"
+    folder = labs_folder() / name
+    command = [sys.executable, "-m", "lab", "up", "--name", name]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as up:
+        until = time.monotonic() + 30
+        while not folder.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(after)
+        up.send_signal(signal.SIGINT)
+        _, said = up.communicate(timeout=30)
+    assert up.returncode == 130
+    assert "nothing is left behind" in said
+    assert_gone(folder)
+
+
+def test_up_says_where_its_kubeconfig_is_and_lives_on_until_down() -> None:
+    name = f"background-{os.getpid()}"
+
+    def run(*args: str) -> str:
+        command = [sys.executable, "-m", "lab", *args, "--name", name]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    kubeconfig = run("up").strip()
+    try:
+        assert run("env") == f"export KUBECONFIG={kubeconfig}\n"
+        assert "kube-apiserver" in run("status")
+        subprocess.run(["kubectl", f"--kubeconfig={kubeconfig}", "get", "--raw", "/readyz"], check=True)
+    finally:
+        run("down")
+    assert_gone(Path(kubeconfig).parent)
+
+
+def assert_gone(folder: Path) -> None:
+    until = time.monotonic() + 15
+    while time.monotonic() < until and (folder.exists() or any(of_lab(folder))):
+        time.sleep(0.05)
+    assert not folder.exists()
+    assert not list(of_lab(folder))

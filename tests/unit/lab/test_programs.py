@@ -1,0 +1,78 @@
+"""Where programs are found: KUBEBUILDER_ASSETS, the cache, setup-envtest's folder; and never one of a wrong version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import LabError
+from lab.programs import ETCD, GOBGP, KWOK, find, kubernetes_program, programs_of
+
+SERVER = kubernetes_program("kube-apiserver")
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+
+
+def place(file: Path, version: str = "v1.36.0") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\necho Kubernetes {version}\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_nothing_is_found_on_a_fresh_machine() -> None:
+    assert find(ETCD) is None
+
+
+def test_each_place_is_preferred_to_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    envtest = place(tmp_path / "data" / "kubebuilder-envtest" / "k8s" / "1.36.0-linux-amd64" / "kube-apiserver")
+    assert find(SERVER) == envtest
+    cached = place(SERVER.cached)
+    assert find(SERVER) == cached
+    assets = place(tmp_path / "assets" / "kube-apiserver")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets.parent))
+    assert find(SERVER) == assets
+
+
+def test_the_newest_of_setup_envtest_is_taken_by_number_not_by_letter(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "kubebuilder-envtest" / "k8s"
+    place(folder / "1.36.9-linux-amd64" / "kube-apiserver")
+    newest = place(folder / "1.36.10-linux-amd64" / "kube-apiserver")
+    assert find(SERVER) == newest
+
+
+def test_a_binary_of_another_minor_version_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assets = place(tmp_path / "assets" / "kube-apiserver", version="v1.34.1")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets.parent))
+    assert find(SERVER) is None
+    cached = place(SERVER.cached)
+    assert find(SERVER) == cached
+
+
+def test_a_file_that_cannot_be_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assets = place(tmp_path / "assets" / "etcd")
+    assets.chmod(0o644)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets.parent))
+    assert find(ETCD) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "start"), [(SERVER, "kubernetes-v1.36."), (ETCD, "etcd-v3."), (KWOK, "kwok-v"), (GOBGP, "gobgp-v3.")]
+)
+def test_the_cache_tells_versions_apart(program: object, start: str) -> None:
+    assert program.cached.parent.name.startswith(start)  # type: ignore[attr-defined]
+
+
+def test_the_core_of_an_older_kubernetes_has_no_newer_controller_manager() -> None:
+    assert [program.name for program in programs_of("core", "1.31")] == ["etcd", "kube-apiserver"]
+
+
+def test_an_unknown_kubernetes_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(LabError, match=r"1\.36, 1\.31"):
+        programs_of("core", "1.12")

@@ -1,0 +1,47 @@
+"""Labs side by side never share a port, a subnet or a name."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+from lab.slots import FIRST_PORT, PORT_ORDER, PORTS_PER_SLOT, SLOTS, Slot, free_slot, is_free_port, taken_slots
+
+
+def test_a_port_that_somebody_listens_on_is_not_free() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        assert not is_free_port(listener.getsockname()[1])
+
+
+def test_a_slot_with_one_port_in_use_is_passed_over() -> None:
+    first = free_slot([])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", first.port("virt-api")))
+        listener.listen()
+        assert free_slot([]).number > first.number
+
+
+def test_a_slot_of_another_lab_is_passed_over_even_before_it_listens() -> None:
+    first = free_slot([])
+    assert free_slot([first.number]).number > first.number
+
+
+def test_no_two_slots_share_a_port_and_none_reaches_the_ephemeral_ports() -> None:
+    assert len(PORT_ORDER) <= PORTS_PER_SLOT
+    assert FIRST_PORT + PORTS_PER_SLOT * (SLOTS[-1] + 1) <= 30000
+    ports = [Slot(number).port(program) for number in SLOTS for program in PORT_ORDER]
+    assert len(set(ports)) == len(ports)
+
+
+def test_names_fit_what_linux_allows_for_an_interface() -> None:
+    assert len(f"{Slot(SLOTS[-1]).bridge}-node-1") <= 15
+
+
+def test_a_lab_that_is_being_taken_down_does_not_disturb_the_count(tmp_path: Path) -> None:
+    for name, text in {"a": json.dumps({"slot": 3}), "b": "", "c": "{}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lab.json").write_text(text)
+    assert taken_slots(tmp_path) == [3]
