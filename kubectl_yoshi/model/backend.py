@@ -101,16 +101,11 @@ class Backend(Protocol):
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 
-    def uses(self, network: Network, vms: Sequence[Vm] | None, numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
-        """Every use of the network's addresses that can be seen.
+    def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
+        """The uses of the network's addresses by these VMs, and by anybody of the addresses about to be given."""
 
-        Args:
-            vms: only what concerns these VMs and `numbers`; None for all of the network.
-            numbers: addresses that are about to be given out.
-        """
-
-    def holding_is_unknown(self, network: Network, facts: Facts) -> str:
-        """Why it cannot be told whether the back-end holds an address; "" where it can."""
+    def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+        """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
         """The address outside the network that this back-end gives the VM already, where it can give only one."""

@@ -21,6 +21,7 @@ class Attempt:
         chance: the source of random choices.
         done: the changes that this run has carried out.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+        preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
 
     number: int = 0
@@ -28,6 +29,7 @@ class Attempt:
     chance: random.Random = field(default_factory=random.Random)
     done: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
+    preview: bool = False
 
     @property
     def stamp(self) -> str:

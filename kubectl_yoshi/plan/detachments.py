@@ -143,7 +143,7 @@ def _gone(
             "See `kubectl get virtualmachines -A`; choose the namespace with -n.",
         )
         return Plan()
-    uses = backend.uses(ledger.network, None, Intervals(), facts)
+    uses = backend.survey(ledger.network, (namespace,), facts)
     release = _release(mine, ledger, uses, backend, facts)
     answers = {subject: ", ".join(str(ledger.address(number)) for number in sorted(mine))}
     return replace(release.plan, notes=release.notes, answers=answers)

@@ -62,8 +62,6 @@ def release_of(
     removal = remove_records(ledger, {number: record}, {number: subject})
     if settled:
         return Release(removal)
-    if why := backend.holding_is_unknown(ledger.network, facts):
-        return Release(notes=(f"{address} stays recorded for {subject}: whether it is still held is unknown: {why}",))
     let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
     if let_go.obstacle:
         return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))

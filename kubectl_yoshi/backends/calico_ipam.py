@@ -1,0 +1,226 @@
+"""Calico's own bookkeeping of addresses: IPAMBlocks and IPAMHandles, read, and released in the safe order.
+
+From Calico 3.32 on an address belongs to a VM's handle, not to a pod: it stays when the VM stops, and whatever the
+template's annotation says, the VM gets what its handle holds. Releasing it is two writes: the block first (guarded by
+its resourceVersion), then the handle; the handle alone would leave the VM with two addresses. Tried with Calico's own
+programs: docs/design.md, "Calico's handles".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, resource_version_of, uid_of
+from kubectl_yoshi.model.vm import POD, VMI, pods_of
+
+CNI_NETWORK = "k8s-pod-network"
+"""The name of the CNI network in Calico's default configuration; part of every handle's name."""
+
+_LONGEST_HANDLE = 128
+
+
+@dataclass(frozen=True)
+class Holding:
+    """An address that a block gives to somebody.
+
+    Attributes:
+        number, version: the address.
+        block: the IPAMBlock.
+        handle: its handle's name; "" where it has none.
+        namespace, name: the VM it is for; "" where it is for no VM.
+        vm_uid: that VM's uid where Calico wrote it down (only while the VM runs).
+    """
+
+    number: int
+    version: int
+    block: ObjectRef
+    handle: str
+    namespace: str = ""
+    name: str = ""
+    vm_uid: str = ""
+
+
+def handle_name(namespace: str, name: str) -> str:
+    """The name of a VM's handle; "" where it would be longer than Calico can name."""
+    text = f"{CNI_NETWORK}.vmi.{namespace}.{name}".lower()
+    return text if len(text) <= _LONGEST_HANDLE else ""
+
+
+def vm_of_handle(handle: str) -> tuple[str, str]:
+    """Namespace and name of the VM that a handle is for; ("", "") for a handle of a pod.
+
+    A namespace has no dots, so the first dot after ".vmi." ends it.
+    """
+    prefix = f"{CNI_NETWORK}.vmi."
+    if not handle.startswith(prefix):
+        return "", ""
+    namespace, _, name = handle[len(prefix) :].partition(".")
+    return namespace, name
+
+
+def block_name(cidr: Cidr) -> str:
+    """The name of the IPAMBlock of a block's CIDR: "10-133-0-0-26"."""
+    return str(cidr).replace(".", "-").replace(":", "-").replace("/", "-")
+
+
+def block_of(number: int, version: int, block_size: int) -> Cidr:
+    """The CIDR of the block that an address lies in; block_size is a prefix length."""
+    return ip_network((int(address_of(number, version)), block_size), strict=False)
+
+
+def holdings(block: Json, ref: ObjectRef) -> Iterator[Holding]:
+    """What a block has given out."""
+    cidr = ip_network(str(dig(block, "spec", "cidr")), strict=False)
+    first = span_of(cidr)[0]
+    attributes = dig(block, "spec", "attributes", default=[])
+    for ordinal, index in enumerate(dig(block, "spec", "allocations", default=[])):
+        if index is None:
+            continue
+        attribute = attributes[index] if 0 <= index < len(attributes) else {}
+        handle = str(attribute.get("handle_id") or "")
+        owner = attribute.get("secondary") or {}
+        namespace, name = vm_of_handle(handle)
+        if not name and owner.get("vmi-name"):
+            namespace, name = owner.get("namespace", ""), owner["vmi-name"]
+        yield Holding(first + ordinal, cidr.version, ref, handle, namespace, name, owner.get("vm-uid", ""))
+
+
+def holdings_in(within: Intervals, version: int, api: CalicoApi, facts: Facts) -> list[Holding]:
+    """What the blocks that were read have given out of a set of addresses."""
+    found = []
+    for block in facts.all(api.block):
+        if dig(block, "spec", "deleted"):
+            continue
+        found += [
+            holding
+            for holding in holdings(block, api.block.ref(name_of(block)))
+            if holding.version == version and holding.number in within
+        ]
+    return found
+
+
+def handle_reads(api: CalicoApi, namespace: str, name: str) -> tuple[Read, ...]:
+    """The read that brings a VM's handle; none where Calico could not name it."""
+    handle = handle_name(namespace, name)
+    return (Read(api.handle, name=handle),) if handle else ()
+
+
+def blocks_of_handle(api: CalicoApi, handle: Json) -> tuple[Read, ...]:
+    """The reads that bring the blocks that a handle holds addresses of."""
+    cidrs = dig(handle, "spec", "block", default={})
+    return tuple(Read(api.block, name=block_name(ip_network(cidr, strict=False))) for cidr in cidrs)
+
+
+def held_by_vm(api: CalicoApi, namespace: str, name: str, facts: Facts) -> tuple[list[Holding], str]:
+    """What Calico holds for a VM of that name through its handle, and why that cannot be told ("" if it can).
+
+    Raises:
+        NeedMore: the handle or its blocks were not read yet.
+    """
+    reads = handle_reads(api, namespace, name)
+    found: list[Holding] = []
+    for handle in facts.ask(*reads):
+        blocks = blocks_of_handle(api, handle)
+        for block in facts.ask(*blocks):
+            ref = api.block.ref(name_of(block))
+            found += [holding for holding in holdings(block, ref) if holding.handle.lower() == name_of(handle)]
+        if why := facts.why_unknown(*blocks):
+            return found, why
+    return found, facts.why_unknown(*reads)
+
+
+def runs(namespace: str, name: str, facts: Facts) -> str:
+    """What of a VM of that name runs, so that its address must not be released; "" if nothing does.
+
+    Raises:
+        NeedMore: it was not read yet.
+    """
+    pods_read = Read(POD, namespace, label_selector="kubevirt.io=virt-launcher")
+    vmi_read = Read(VMI, namespace, name)
+    facts.ask(vmi_read, pods_read)
+    if why := facts.why_unknown(vmi_read, pods_read):
+        return f"whether it runs cannot be told: {why}"
+    vmi = facts.one(VMI, name, namespace)
+    if vmi is not None:
+        return f"{VMI.ref(name, namespace)} is there"
+    pods = pods_of(namespace, name, facts)
+    return f"{POD.ref(name_of(pods[0]), namespace)} is there" if pods else ""
+
+
+def release(api: CalicoApi, released: Sequence[Holding], facts: Facts, subject: str = "") -> Plan:
+    """Makes Calico forget addresses of VMs of which nothing runs: the blocks, then the handles.
+
+    A block's PUT carries its resourceVersion, so a pod that is given an address meanwhile makes it fail.
+    """
+    blocks: dict[str, Json] = {}
+    handles: dict[str, Json] = {}
+    for holding in released:
+        block = blocks.get(holding.block.name) or facts.one(api.block, holding.block.name)
+        if block is None:
+            continue
+        blocks[holding.block.name] = without_address(block, holding.number)
+        handle = handles.get(holding.handle) or facts.one(api.handle, holding.handle.lower())
+        if handle is not None:
+            handles[holding.handle] = _without_block(handle, str(dig(block, "spec", "cidr")))
+    first = [_block_change(api, name, body, released, facts, subject) for name, body in blocks.items()]
+    second = [_handle_change(api, body, facts, subject) for body in handles.values()]
+    return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+
+
+def _block_change(
+    api: CalicoApi, name: str, body: Json, released: Sequence[Holding], facts: Facts, subject: str
+) -> Change:
+    addresses = ", ".join(str(address_of(h.number, h.version)) for h in released if h.block.name == name)
+    says = f"release {addresses} in Calico's block {dig(body, 'spec', 'cidr')}"
+    before = facts.one(api.block, name)
+    return Change(Verb.REPLACE, api.block.ref(name), says, body=body, before=before, subject=subject)
+
+
+def without_address(block: Json, number: int) -> Json:
+    """A block that no longer gives out an address, as Calico's own release writes it."""
+    result: Json = copy.deepcopy(block)
+    spec = result["spec"]
+    ordinal = number - span_of(ip_network(str(spec["cidr"]), strict=False))[0]
+    index = spec["allocations"][ordinal]
+    spec["allocations"][ordinal] = None
+    spec["unallocated"] = [*(spec.get("unallocated") or []), ordinal]
+    if index is not None and index not in spec["allocations"]:
+        del spec["attributes"][index]
+        spec["allocations"] = [i - 1 if i is not None and i > index else i for i in spec["allocations"]]
+    (spec.get("sequenceNumberForAllocation") or {}).pop(str(ordinal), None)
+    spec["sequenceNumber"] = int(spec.get("sequenceNumber") or 0) + 1
+    return result
+
+
+def _without_block(handle: Json, cidr: str) -> Json:
+    result: Json = copy.deepcopy(handle)
+    counts = dig(result, "spec", "block", default={})
+    left = int(counts.pop(cidr, 1)) - 1
+    if left > 0:
+        counts[cidr] = left
+    return result
+
+
+def _handle_change(api: CalicoApi, body: Json, facts: Facts, subject: str) -> Change:
+    ref = api.handle.ref(name_of(body))
+    before = facts.one(api.handle, ref.name)
+    if dig(body, "spec", "block"):
+        says = f"count one address less in Calico's handle {ref.name}"
+        return Change(Verb.REPLACE, ref, says, body=body, before=before, subject=subject)
+    return Change(
+        Verb.DELETE,
+        ref,
+        f"remove Calico's handle {ref.name}",
+        before=before,
+        uid=uid_of(body),
+        resource_version=resource_version_of(body),
+        subject=subject,
+        tolerate_missing=True,
+    )

@@ -1,0 +1,255 @@
+"""A private network's IPPool: what it looks like, what stands in its way, how it goes.
+
+Fields: https://docs.tigera.io/calico/latest/reference/resources/ippool. Every field is written, because raw
+crd.projectcalico.org/v1 objects are neither defaulted nor validated by anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+from kubectl_yoshi.backends import calico_ipam as ipam
+from kubectl_yoshi.backends.calico_api import (
+    MARK_UID,
+    CalicoApi,
+    api_for_writing,
+    calico_version,
+    is_marked_for,
+    marked,
+    marks_of,
+)
+from kubectl_yoshi.model.addresses import Intervals, span_of
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, dig, name_of, uid_of
+
+ENCAPSULATIONS = {
+    "VXLAN": ("Never", "Always"),
+    "VXLANCrossSubnet": ("Never", "CrossSubnet"),
+    "IPIP": ("Always", "Never"),
+    "IPIPCrossSubnet": ("CrossSubnet", "Never"),
+    "None": ("Never", "Never"),
+}
+"""spec.calico.encapsulation -> (ipipMode, vxlanMode)"""
+
+_BLOCK_SIZES = {4: (20, 26, 32), 6: (116, 122, 128)}
+"""IP version -> (largest, usual, smallest block) as prefix lengths, Calico's limits"""
+
+
+def pool_name(network: Network) -> str:
+    """ "<namespace>.<name>": IPPools are cluster-wide, networks are not."""
+    return f"{network.namespace}.{network.name}"
+
+
+def block_size(network: Network) -> int:
+    """The prefix length of the pool's IPAM blocks: the one asked for, else the usual one if the network is that large.
+
+    Raises:
+        UsageMistake: the one asked for is not possible.
+    """
+    assert network.cidr is not None
+    largest, usual, smallest = _BLOCK_SIZES[network.version]
+    asked = network.options.get("blockSize")
+    if asked is None:
+        return max(usual, network.cidr.prefixlen)
+    if not largest <= int(asked) <= smallest or int(asked) < network.cidr.prefixlen:
+        raise UsageMistake(
+            f"network {network.full_name}: a block size of {asked} does not fit {network.cidr}",
+            f"Choose one from {max(largest, network.cidr.prefixlen)} to {smallest}, or leave it out.",
+        )
+    return int(asked)
+
+
+def pool_spec(network: Network, manual: bool) -> Json:
+    """The IPPool's spec.
+
+    Args:
+        network: with a CIDR.
+        manual: Calico knows assignmentMode (3.30 and later); before, a node selector that matches no node keeps
+            ordinary pods from taking addresses.
+
+    Raises:
+        UsageMistake: spec.calico asks for something that Calico cannot do.
+    """
+    migrates = bool(network.options.get("liveMigration", False))
+    encapsulation = str(network.options.get("encapsulation") or ("None" if migrates else "VXLAN"))
+    nat = network.options.get("natOutgoing")
+    if encapsulation not in ENCAPSULATIONS:
+        raise UsageMistake(
+            f'network {network.full_name}: encapsulation "{encapsulation}" is unknown',
+            f"Choose one of {', '.join(ENCAPSULATIONS)}.",
+        )
+    ipip, vxlan = ENCAPSULATIONS[encapsulation]
+    if network.version == 6 and ipip != "Never":
+        raise UsageMistake(f"network {network.full_name}: IPIP does not carry IPv6", "Choose VXLAN or None.")
+    if migrates and (encapsulation != "None" or nat):
+        raise UsageMistake(
+            f"network {network.full_name}: live migration needs a network without overlay and NAT",
+            "Leave encapsulation and natOutgoing out together with liveMigration.",
+        )
+    return {
+        "cidr": str(network.cidr),
+        "blockSize": block_size(network),
+        "ipipMode": ipip,
+        "vxlanMode": vxlan,
+        "natOutgoing": bool(not migrates if nat is None else nat),
+        "nodeSelector": "all()" if manual else "!all()",
+        "allowedUses": ["Workload"],
+        "disabled": False,
+        # Felix programs VXLAN routes; all else needs BGP between the nodes, so its blocks must be exported.
+        "disableBGPExport": vxlan != "Never",
+        **({"assignmentMode": "Manual"} if manual else {}),
+    }
+
+
+def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
+    """The network's pool: ours, or the one that the original yoshi made (the network's bare name, the same CIDR)."""
+    pools = {name_of(pool): pool for pool in facts.ask(Read(api.pool))}
+    ours = pools.get(pool_name(network))
+    if ours is not None:
+        return ours
+    original = pools.get(network.name)
+    return original if original is not None and dig(original, "spec", "cidr") == str(network.cidr) else None
+
+
+def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
+    """Pools in the way: one of our name that is not ours, and every one that overlaps."""
+    api = api_for_writing(facts)
+    pools = facts.ask(Read(api.pool))
+    if why := facts.why_unknown(Read(api.pool)):
+        return (f"whether {network.cidr} overlaps an IPPool cannot be told: {why}",)
+    found = []
+    mine = find_pool(network, api, facts)
+    for pool in pools:
+        name = name_of(pool)
+        if mine is not None and name == name_of(mine):
+            if name == pool_name(network) and not is_marked_for(pool, network):
+                found.append(f"ippool/{name} exists and was not made for this network")
+            continue
+        try:
+            cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
+        except ValueError:
+            continue
+        if Intervals.of([span_of(cidr)]) & network.everything and cidr.version == network.version:
+            found.append(f"{network.cidr} overlaps ippool/{name} ({cidr})")
+    return tuple(found)
+
+
+def build(network: Network, facts: Facts) -> Plan:
+    """Makes the pool, or mends ours where Calico dropped a field or somebody changed it."""
+    if network.cidr is None:
+        raise UsageMistake(f"network {network.full_name} has no cidr", "A Calico network needs one.")
+    api = api_for_writing(facts)
+    pool = find_pool(network, api, facts)
+    version = calico_version(api, facts)
+    manual = version is None or version >= (3, 30)
+    ref = api.pool.ref(pool_name(network))
+    if pool is None:
+        spec = pool_spec(network, manual)
+        body = {
+            "apiVersion": api.pool.api_version,
+            "kind": api.pool.kind,
+            "metadata": {"name": ref.name, "annotations": marks_of(network)},
+            "spec": spec,
+        }
+        return in_order(Change(Verb.CREATE, ref, f"make ippool {ref.name} with {network.cidr}", body=body))
+    if not is_marked_for(pool, network):
+        return Plan(
+            notes=(f"ippool/{name_of(pool)} of the original yoshi is used as it is; pods can take its addresses",)
+            if dig(pool, "spec", "assignmentMode") != "Manual"
+            else ()
+        )
+    # A Calico that does not know assignmentMode dropped it.
+    wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
+    patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
+    differs = False
+    for key, value in wanted.items():
+        if key not in ("cidr", "blockSize") and dig(pool, "spec", key) != value:
+            patch.set_in(pool, ("spec", key), value)
+            differs = True
+    if not differs:
+        return Plan()
+    return in_order(Change(Verb.PATCH, ref, f"mend ippool {ref.name}", patch.ops, before=pool))
+
+
+def problem(network: Network, facts: Facts) -> str:
+    """Why the pool does not serve; "" where it does."""
+    api = api_for_writing(facts)
+    pool = find_pool(network, api, facts)
+    if pool is None:
+        return f"ippool/{pool_name(network)} is missing"
+    if dig(pool, "metadata", "deletionTimestamp"):
+        return f"ippool/{name_of(pool)} is being deleted"
+    if dig(pool, "spec", "disabled"):
+        return f"ippool/{name_of(pool)} is disabled"
+    for condition in dig(pool, "status", "conditions", default=[]):
+        if condition.get("type") == "Allocatable" and condition.get("status") == "False":
+            return f"ippool/{name_of(pool)} is not allocatable: {condition.get('message') or condition.get('reason')}"
+    return ""
+
+
+def demolish(network: Network, facts: Facts) -> Plan:
+    """Disables our pool, then deletes it, never while blocks hold addresses of it.
+
+    Raises:
+        Refused: blocks hold addresses, or that cannot be told.
+    """
+    if network.cidr is None:
+        return Plan()
+    api = api_for_writing(facts)
+    pool = find_pool(network, api, facts)
+    if pool is None:
+        return Plan()
+    if not is_marked_for(pool, network):
+        return Plan(notes=(f"ippool/{name_of(pool)} stays: this program did not make it",))
+    blocks = Read(api.block)
+    facts.ask(blocks)
+    if why := facts.why_unknown(blocks):
+        raise Refused(f"whether ippool/{name_of(pool)} is in use cannot be told: {why}")
+    held = ipam.holdings_in(network.everything, network.version, api, facts)
+    if held:
+        who = ", ".join(sorted({f"{h.namespace}/{h.name}" if h.name else h.handle or "?" for h in held})[:5])
+        raise Refused(
+            f"Calico still holds {len(held)} addresses of ippool/{name_of(pool)}: {who}",
+            "Stop these VMs and pods first; `kubectl yoshi ips gc` releases what stopped VMs left behind.",
+        )
+    return taken_away(pool, api)
+
+
+def taken_away(pool: Json, api: CalicoApi) -> Plan:
+    """Disables a pool, then deletes it: whoever would be given an address in between is refused by Calico."""
+    ref = api.pool.ref(name_of(pool))
+    changes = []
+    if not dig(pool, "spec", "disabled"):
+        patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
+        patch.set_in(pool, ("spec", "disabled"), True)
+        changes.append(Change(Verb.PATCH, ref, f"disable ippool {ref.name}", patch.ops, before=pool))
+    changes.append(
+        Change(Verb.DELETE, ref, f"delete ippool {ref.name}", before=pool, uid=uid_of(pool), tolerate_missing=True)
+    )
+    return in_order(*changes)
+
+
+def leftovers(live: Sequence[Network], facts: Facts) -> Plan:
+    """Takes away pools that were made by this program for networks that are no more."""
+    api = api_for_writing(facts)
+    uids = {network.uid for network in live}
+    plan = Plan()
+    for pool in facts.ask(Read(api.pool)):
+        uid = marked(pool).get(MARK_UID, "")
+        if not uid or uid in uids:
+            continue
+        cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
+        facts.ask(Read(api.block))
+        if why := facts.why_unknown(Read(api.block)):
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: whether it is in use cannot be told: {why}",))
+            continue
+        held = ipam.holdings_in(Intervals.of([span_of(cidr)]), cidr.version, api, facts)
+        if held:
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: Calico holds {len(held)} of its addresses",))
+        else:
+            plan = plan + taken_away(pool, api)
+    return plan

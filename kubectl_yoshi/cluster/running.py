@@ -1,0 +1,187 @@
+"""Observe, plan, carry out, until nothing is left to do: the one loop behind every command that changes something.
+
+A planner is a pure function of what was read; it raises NeedMore for what it wants to know, and is asked again with
+the answers. When a write is refused because somebody was faster, or its fate is unknown, everything is read anew and
+planned anew; when it fails for good, the planner is told and takes back what this run had done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, send
+from kubectl_yoshi.cluster.errors import (
+    AlreadyExists,
+    Ambiguous,
+    ApiError,
+    Conflict,
+    NotFound,
+    TestFailed,
+)
+from kubectl_yoshi.cluster.reading import read
+from kubectl_yoshi.cluster.waiting import Waiter
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.facts import Facts, NeedMore
+from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import empty_block, recount
+
+Planner = Callable[[Facts, Attempt], Plan]
+
+TRIES_WITHOUT_PROGRESS = 15
+"""How often in a row somebody may be faster before this run gives up."""
+ROUNDS = 500
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run came to.
+
+    Attributes:
+        plan: what was planned first (under a dry run: all that there is).
+        done: every change carried out, with what the server answered.
+        answers: subject -> what it has now (see Plan.answers).
+        refusals: subject -> why not.
+        notes: for people, each once.
+        skipped: under --dry-run=server, changes that need an earlier one to be kept.
+    """
+
+    plan: Plan
+    done: tuple[tuple[Change, Json | None], ...] = ()
+    answers: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, YoshiError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    skipped: tuple[Change, ...] = ()
+
+    def changed(self, subject: str = "") -> bool:
+        """Whether anything was changed for a subject ("": at all)."""
+        return any(not subject or change.subject in ("", subject) for change, _ in self.done)
+
+
+def observe(planner: Planner, api: Api, facts: Facts, attempt: Attempt) -> tuple[Plan, Facts]:
+    """A plan, and the facts that it was made from: asks the planner and reads what it wants until it is content."""
+    while True:
+        try:
+            return planner(facts, attempt), facts
+        except NeedMore as more:
+            facts = facts.with_answers(read(api, more.wanted))
+
+
+def run(
+    planner: Planner,
+    api: Api,
+    *,
+    dry_run: str = "none",
+    progress: Progress | None = None,
+    waiters: Mapping[str, Waiter] | None = None,
+    chance: random.Random | None = None,
+) -> Done:
+    """Makes true what a planner wants.
+
+    Args:
+        planner: see Planner.
+        api: the cluster.
+        dry_run: "client" plans only, "server" sends the plan with dryRun=All.
+        progress: told of every change.
+        waiters: see carry_out.
+        chance: for random choices.
+
+    Raises:
+        YoshiError: nothing could be planned at all, or others were faster again and again.
+        KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
+    """
+    served = api.served
+    attempt = Attempt(chance=chance or random.Random())
+    if dry_run != "none":
+        return _dry(planner, api, replace(attempt, preview=True), dry_run, progress)
+    first: Plan | None = None
+    done: list[tuple[Change, Json | None]] = []
+    notes: dict[str, None] = {}
+    stuck = 0
+    for _ in range(ROUNDS):
+        plan, facts = observe(planner, api, Facts(served), attempt)
+        first = first or plan
+        notes.update(dict.fromkeys((*plan.notes, *_unread(facts))))
+        if not plan:
+            break
+        outcome = carry_out(plan, api, progress=progress, waiters=waiters)
+        done += outcome.done
+        _tidy(outcome, api)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        fatal, beaten = _sorted_failures(outcome, plan)
+        stuck = 0 if outcome.done and not beaten else stuck + 1
+        if beaten and stuck >= TRIES_WITHOUT_PROGRESS:
+            raise beaten
+        if beaten:
+            api.clock.sleep(attempt.chance.random() * min(0.02 * 2**stuck, 1.0))
+        attempt = replace(
+            attempt,
+            number=attempt.number + (1 if beaten else 0),
+            now=Attempt().now,
+            done=tuple(change for change, _ in done),
+            failed={**attempt.failed, **fatal},
+        )
+    refusals = {**plan.refusals, **attempt.failed}
+    refusals.pop("", None)
+    return Done(first or Plan(), tuple(done), plan.answers, refusals, tuple(notes))
+
+
+def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:
+    plan, facts = observe(planner, api, Facts(api.served), attempt)
+    notes = tuple(dict.fromkeys((*plan.notes, *_unread(facts))))
+    if dry_run == "client":
+        return Done(plan, (), plan.answers, plan.refusals, notes)
+    outcome = carry_out(plan, api, dry_run=True, progress=progress)
+    failed = {change.subject: error for change, error in outcome.failed}
+    if "" in failed:
+        raise failed[""]
+    return Done(plan, outcome.done, plan.answers, {**plan.refusals, **failed}, notes, outcome.skipped)
+
+
+def _unread(facts: Facts) -> tuple[str, ...]:
+    """One line that says what could not be read, so that unknown is never taken for absent."""
+    why = facts.unknowns()
+    return (f"not seen: {'; '.join(why)}",) if why else ()
+
+
+def _sorted_failures(outcome: Outcome, plan: Plan) -> tuple[dict[str, YoshiError], YoshiError | None]:
+    """Failures for good, by subject, and one of those that a new look may mend."""
+    fatal: dict[str, YoshiError] = {}
+    beaten: YoshiError | None = None
+    for change, error in outcome.failed:
+        if _worth_a_new_look(change, error):
+            beaten = error
+        elif change.subject:
+            fatal[change.subject] = error
+        else:
+            fatal.update(dict.fromkeys(("", *plan.answers), error))
+    return fatal, beaten
+
+
+def _worth_a_new_look(change: Change, error: YoshiError) -> bool:
+    if isinstance(error, TestFailed | Conflict | Ambiguous):
+        return True
+    if isinstance(error, AlreadyExists):
+        return change.verb is Verb.CREATE
+    return isinstance(error, NotFound) and change.verb is not Verb.CREATE
+
+
+def _tidy(outcome: Outcome, api: Api) -> None:
+    """Counts anew what other writers made stale, and closes blocks that were left empty; best effort by design:
+    whoever writes next does it again."""
+    latest: dict[ObjectRef, Json] = {}
+    for change, answer in outcome.done:
+        if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":
+            latest[change.ref] = answer
+    for answer in latest.values():
+        change_or_none = empty_block(answer) or recount(answer)
+        if change_or_none is not None:
+            try:
+                send(change_or_none, api, dry_run=False, waiters={})
+            except ApiError:
+                continue

@@ -1,0 +1,299 @@
+"""Making networks and taking them away: the NetworkWizard, what its back-end needs, a status that tells the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, is_large
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of, uid_of
+from kubectl_yoshi.plan.attachments import backend_of
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import network_read, open_network, open_whole, remove_records
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.plan.overlaps import is_older, overlaps, rivals
+
+READY = "Ready"
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """What is wanted: the NetworkWizard of that name made to work.
+
+    Attributes:
+        namespace, name: which.
+        wanted: the object to make where it does not exist; None to work on what is there (sync).
+    """
+
+    namespace: str
+    name: str
+    wanted: Json | None = None
+
+
+@dataclass(frozen=True)
+class NetworkRemoval:
+    """What is wanted: the network gone, and all that was made for it.
+
+    Attributes:
+        namespace, name: which.
+        force: detach its VMs and drop its reservations first.
+        restart: with force, restart VMs that run with its addresses.
+    """
+
+    namespace: str
+    name: str
+    force: bool = False
+    restart: bool = False
+
+
+def default_plugin(backends: Mapping[str, Backend], facts: Facts) -> str:
+    """The plugin of a network for which none was named: the first one whose back-end is there.
+
+    Raises:
+        Refused: none is; the message names what was looked for.
+    """
+    looked_for = []
+    for plugin, backend in backends.items():
+        missing = backend.missing(facts.served)
+        if not missing:
+            return plugin
+        looked_for.append(f"{plugin}: {missing}")
+    raise Refused(
+        "this cluster has nothing that networks can be made with; looked for " + "; ".join(looked_for),
+        "Install one of these first.",
+    )
+
+
+def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that make the network and bring its status up to date.
+
+    A network that another one overlaps is refused before it is made; where two are made at the same time, the
+    younger one gives way. When anything fails, what this run made is taken away again.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused, UsageMistake: it cannot be made.
+    """
+    read = network_read(request.namespace, request.name)
+    found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        raise Refused(f'network "{request.name}" cannot be read: {why}')
+    subject = f"{request.namespace}/{request.name}"
+    if attempt.failed:
+        return _undo(found, attempt, subject, backends, facts)
+    if not found:
+        if request.wanted is None:
+            open_network(request.namespace, request.name, facts)
+        return _first(request, backends, facts, attempt, subject)
+    if request.wanted is not None:
+        _must_agree(found[0], request.wanted)
+    return _bring_up(parse_network(found[0]), backends, facts, attempt, subject)
+
+
+def _first(
+    request: NetworkRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str
+) -> Plan:
+    """Makes the NetworkWizard, once all is known to be well."""
+    assert request.wanted is not None
+    network = parse_network(request.wanted)
+    backend = backend_of(network, backends)
+    _must_be_served(network, backend, facts)
+    in_the_way = [*overlaps(network, facts), *backend.obstacles(network, facts)]
+    if in_the_way:
+        raise Refused(
+            f"network {network.full_name} cannot be made: {in_the_way[0]}",
+            "\n".join(in_the_way[1:4]) or "Choose another CIDR or name, or remove what is in the way.",
+        )
+    notes = []
+    if network.host_bits:
+        notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
+    says = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
+    change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject)
+    plan = in_order(change, notes=tuple(notes))
+    if attempt.preview:
+        return plan + backend.build(network, facts)
+    return replace(plan, again=True)
+
+
+def _must_be_served(network: Network, backend: Backend, facts: Facts) -> None:
+    if missing := backend.missing(facts.served):
+        raise Refused(
+            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing}",
+            "Install it first, or choose another --plugin.",
+        )
+
+
+def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
+    if dig(network.raw, "metadata", "deletionTimestamp"):
+        raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
+    backend = backend_of(network, backends)
+    made_now = any(c.verb is Verb.CREATE and c.ref == network.ref for c in attempt.done)
+    try:
+        _must_be_served(network, backend, facts)
+        older = [other for other in rivals(network, facts) if is_older(other, network)]
+        if older:
+            raise Refused(
+                f"{network.cidr} overlaps network {older[0].full_name} ({older[0].cidr})", "Choose another CIDR."
+            )
+        in_the_way = backend.obstacles(network, facts)
+        if in_the_way:
+            raise Refused(in_the_way[0], "\n".join(in_the_way[1:4]))
+        plan = backend.build(network, facts)
+    except YoshiError as error:
+        if made_now:
+            return replace(_unmake(network, subject), refusals={subject: error})
+        return replace(_status(network, False, error.message, attempt, subject), refusals={subject: error})
+    if plan:
+        return replace(plan, again=True)
+    problem = backend.problem(network, facts)
+    return replace(_status(network, True, problem, attempt, subject), notes=plan.notes)
+
+
+def _must_agree(there: Json, wanted: Json) -> None:
+    """A network of that name may only be "made" again if it says the same."""
+    mine, theirs = _spec_as_compared(wanted), _spec_as_compared(there)
+    for key in sorted({*mine, *theirs}):
+        if mine.get(key) != theirs.get(key):
+            raise Refused(
+                f"network {namespace_of(there)}/{name_of(there)} exists already, with another {key}: "
+                f"{theirs.get(key, 'none')} instead of {mine.get(key, 'none')}",
+                "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
+            )
+
+
+def _spec_as_compared(obj: Json) -> Json:
+    spec = {key: value for key, value in (obj.get("spec") or {}).items() if value not in (None, [], {}, "")}
+    network = parse_network(obj)
+    if network.cidr is not None:
+        spec["cidr"] = str(network.cidr)
+    return spec
+
+
+def _status(network: Network, created: bool, problem: str, attempt: Attempt, subject: str) -> Plan:
+    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet."""
+    there = network.raw.get("status") or {}
+    wanted: Json = {
+        "created": created,
+        "reason": problem,
+        "observedGeneration": dig(network.raw, "metadata", "generation", default=1),
+    }
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    if "allocations" not in there:
+        wanted["allocations"] = {}
+    if not is_large(network) and network.cidr is not None and "used" not in there:
+        held = len(there.get("allocations") or {})
+        wanted |= {"used": held, "free": max(network.usable.size - held, 0)}
+    condition = _condition(there, problem, attempt, wanted["observedGeneration"])
+    others = [c for c in there.get("conditions") or [] if c.get("type") != READY]
+    wanted["conditions"] = [*others, condition]
+    differing = {key: value for key, value in wanted.items() if there.get(key) != value}
+    if not differing:
+        return Plan()
+    if not there:
+        patch.set_in(network.raw, ("status",), differing)
+    else:
+        for key, value in differing.items():
+            patch.set_in(network.raw, ("status", key), value)
+    says = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
+    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
+
+
+def _condition(status: Json, problem: str, attempt: Attempt, generation: int) -> Json:
+    condition = {
+        "type": READY,
+        "status": "False" if problem else "True",
+        "reason": "NotReady" if problem else "Made",
+        "message": problem,
+        "observedGeneration": generation,
+        "lastTransitionTime": attempt.stamp,
+    }
+    for there in status.get("conditions") or []:
+        if there.get("type") == READY and there.get("status") == condition["status"]:
+            condition["lastTransitionTime"] = there.get("lastTransitionTime", attempt.stamp)
+    return condition
+
+
+def _unmake(network: Network, subject: str) -> Plan:
+    return in_order(
+        Change(
+            Verb.DELETE, network.ref, f"take network {network.full_name} back", before=network.raw, uid=network.uid,
+            resource_version=resource_version_of(network.raw), subject=subject, tolerate_missing=True,
+        )
+    )  # fmt: skip
+
+
+def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+    """Takes away what this run made before it failed."""
+    error = next(iter(attempt.failed.values()))
+    made = {change.ref for change in attempt.done if change.verb is Verb.CREATE}
+    plan = Plan(refusals={subject: error})
+    if not found or NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in made:
+        return plan
+    network = parse_network(found[0])
+    if any(ref.resource != NETWORKWIZARD for ref in made):
+        plan = plan + backend_of(network, backends).demolish(network, facts)
+    return plan + _unmake(network, subject)
+
+
+def plan_network_removal(
+    request: NetworkRemoval, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
+) -> Plan:
+    """The changes that take the network away, with all that was made for it.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: VMs hold its addresses (the message lists them) and `force` was not given, or they still run.
+    """
+    read = network_read(request.namespace, request.name)
+    found = facts.ask(read)
+    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in attempt.done):
+        return Plan()
+    network = _open_even_broken(request, facts)
+    ledger = open_whole(network, facts)
+    records = ledger.records()
+    vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
+    reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
+    if records and not request.force:
+        holders = [f"{ledger.address(n)} {r.holder}" for n, r in sorted(records.items())]
+        more = f", and {len(holders) - 10} more" if len(holders) > 10 else ""
+        raise Refused(
+            f"network {network.full_name} is in use: {', '.join(holders[:10])}{more}",
+            "Detach them first, or pass --force to detach them and drop reservations.",
+        )
+    plan = remove_records(ledger, reserved) if reserved else Plan()
+    if vms:
+        detach = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
+        part = plan_detachments(detach, backends, facts, attempt)
+        stuck = part.notes or tuple(error.message for error in part.refusals.values())
+        if not any(part) and stuck:
+            raise Refused(
+                f"network {network.full_name} cannot be deleted yet: {stuck[0]}",
+                "Stop these VMs first, or pass --force --restart.",
+            )
+        plan = plan + part
+    if plan:
+        return replace(plan, again=True)
+    backend = backends.get(network.plugin)
+    if backend is not None and not backend.missing(facts.served):
+        plan = backend.demolish(network, facts)
+    gone = Change(
+        Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
+        resource_version=resource_version_of(network.raw), subject=network.full_name,
+    )  # fmt: skip
+    return plan + in_order(gone)
+
+
+def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:
+    """The network to delete: one whose spec cannot be read rightly can still be deleted."""
+    try:
+        return open_network(request.namespace, request.name, facts)
+    except UsageMistake:
+        obj = facts.ask(Read(NETWORKWIZARD, request.namespace, request.name))[0]
+        bare = {**obj, "spec": {"plugin": dig(obj, "spec", "plugin", default="")}}
+        network = parse_network(bare)
+        return replace(network, raw=obj, uid=uid_of(obj))
