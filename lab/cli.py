@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 
 import lab
+from lab.building import provide
 from lab.errors import LabError
 from lab.manifests import CALICO_CHOICES
-from lab.programs import DEFAULT_KUBERNETES
+from lab.programs import ALL_PROGRAMS, DEFAULT_KUBERNETES
 from lab.progress import Progress
 from lab.running import PROFILES, all_labs, find_lab, start
 
@@ -95,6 +96,14 @@ def env(options: argparse.Namespace) -> int:
     return 0
 
 
+def program(options: argparse.Namespace) -> int:
+    """Print where one of the lab's programs is, after building it if it is nowhere."""
+    if options.program not in ALL_PROGRAMS:
+        raise LabError(f"no program {options.program!r}: there are {', '.join(sorted(ALL_PROGRAMS))}")
+    print(provide([ALL_PROGRAMS[options.program]], Progress())[options.program])
+    return 0
+
+
 def demo(_: argparse.Namespace) -> int:
     """The main job, shown on a lab that it starts itself."""
     return int(importlib.import_module("lab.demo").main() or 0)
@@ -124,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     downer.add_argument("--all", action="store_true", help="every lab of this user")
     command("status", status, "each program: running, memory, port").add_argument("--name", help="only this lab")
     command("env", env, "print `export KUBECONFIG=...` for a shell").add_argument("--name", default=DEFAULT_NAME)
+    command("program", program, "print where one of the lab's programs is, built if need be").add_argument("program")
     command("demo", demo, "show what kubectl yoshi does, on a lab of its own")
     return parser
 

@@ -103,6 +103,9 @@ def programs_of(profile: str, minor: str) -> list[Program]:
     return programs
 
 
+ALL_PROGRAMS = {program.name: program for program in [*programs_of("full", DEFAULT_KUBERNETES), KUBECTL, KVMANIFESTS]}
+
+
 def find(program: Program) -> Path | None:
     """Where `program` is: `$KUBEBUILDER_ASSETS`, else the lab's cache, else setup-envtest's folder, else nowhere."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
