@@ -1,0 +1,143 @@
+"""Groups whose commands are imported when they run, so that --help and version cost nothing.
+
+A group knows its commands from a table: where each is, and its one line of help.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import click
+
+from kubectl_yoshi.commands.flags import HELP_NAMES, KUBECTL_FLAGS, as_click_takes_them
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a group's table.
+
+    Attributes:
+        where: "module:attribute" of the click command, below kubectl_yoshi.commands.
+        summary: its one line of help.
+        hidden: not listed.
+    """
+
+    where: str
+    summary: str
+    hidden: bool = False
+
+
+class YoshiCommand(click.Command):
+    """A command that takes kubectl's common flags, hidden, and shows examples as kubectl does.
+
+    Args:
+        examples: lines of "# what" and "kubectl yoshi …", shown as they stand.
+    """
+
+    def __init__(self, *args: Any, examples: str = "", **settings: Any) -> None:
+        settings.setdefault("context_settings", {}).setdefault("help_option_names", HELP_NAMES)
+        super().__init__(*args, **settings)
+        self.examples = examples
+        self.params = [*self.params, *KUBECTL_FLAGS]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
+        point_to_common_flags(ctx, formatter)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it runs or its own help is asked for.
+
+    Args:
+        table: name -> where the command is and its one line of help, in the order shown; or a group like this one.
+        aliases: other names for a command, not listed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        table: Mapping[str, Entry | LazyGroup],
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            help=help,
+            invoke_without_command=True,
+            callback=self.show_help_when_alone,
+            subcommand_metavar="COMMAND",
+            context_settings={"help_option_names": HELP_NAMES},
+        )
+        self.params = [*self.params, *KUBECTL_FLAGS]
+        self.table = table
+        self.aliases = aliases or {}
+
+    @staticmethod
+    @click.pass_context
+    def show_help_when_alone(ctx: click.Context) -> None:
+        """As kubectl: a group without a command shows its help, which is no mistake."""
+        if ctx.invoked_subcommand is None:
+            click.echo(ctx.get_help())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx), until_first_word=True))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.table.get(self.aliases.get(cmd_name, cmd_name))
+        if entry is None or isinstance(entry, LazyGroup):
+            return entry
+        module, _, attribute = entry.where.partition(":")
+        return cast(click.Command, getattr(importlib.import_module(f"kubectl_yoshi.commands.{module}"), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise click.UsageError(self.no_such_command(ctx, args[0]), ctx)
+        return self.aliases.get(args[0], args[0]), command, args[1:]
+
+    def no_such_command(self, ctx: click.Context, word: str) -> str:
+        """kubectl's words for a mistyped command."""
+        from difflib import get_close_matches
+
+        message = f'unknown command "{word}" for "{ctx.command_path}"'
+        close = get_close_matches(word, [*self.table, *self.aliases])
+        close = list(dict.fromkeys(self.aliases.get(name, name) for name in close))
+        if not close:
+            close = [name for name in self.table if len(word) > 1 and name.startswith(word)]
+        if close:
+            message += "\n\nDid you mean this?\n" + "\n".join(f"\t{name}" for name in close)
+        return message
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, summary_of(entry)) for name, entry in self.table.items() if not entry.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        point_to_common_flags(ctx, formatter)
+
+
+def summary_of(entry: Entry | LazyGroup) -> str:
+    """The one line of help of a row."""
+    return entry.summary if isinstance(entry, Entry) else entry.get_short_help_str(limit=100).rstrip(".")
+
+
+def point_to_common_flags(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """One line in place of kubectl's twenty common flags."""
+    program = ctx.find_root().command_path
+    formatter.write_paragraph()
+    formatter.write(f'Use "{program} options" for the flags of kubectl that every command takes.\n')

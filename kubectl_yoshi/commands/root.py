@@ -1,0 +1,57 @@
+"""The root of the command line: `kubectl yoshi`, and the table of everything below it."""
+
+from __future__ import annotations
+
+from kubectl_yoshi.commands.lazy import Entry, LazyGroup
+
+network = LazyGroup(
+    "network",
+    "Make, show and delete networks.",
+    {
+        "create": Entry("network:create", "Make a network from a CIDR, or from files"),
+        "list": Entry("network:list_networks", "Show the networks of a namespace, or of all"),
+        "describe": Entry("network:describe", "Show everything about one network"),
+        "delete": Entry("network:delete", "Delete networks that nobody holds an address of"),
+    },
+)
+
+vm = LazyGroup(
+    "vm",
+    "Give VMs networks and addresses, or take them away.",
+    {
+        "attach": Entry("vm:attach", "Give VMs an address of a network that stays theirs"),
+        "detach": Entry("vm:detach", "Take a network and its address away from VMs"),
+        "list": Entry("vm:list_vms", "Show VMs with their networks, addresses and what is missing"),
+    },
+)
+
+ips = LazyGroup(
+    "ips",
+    "Show, reserve, check and clean up addresses.",
+    {
+        "list": Entry("ips:list_ips", "Show addresses, who holds them, and whether that is true"),
+        "who": Entry("ips:who", "Tell who holds an address"),
+        "reserve": Entry("ips:reserve", "Keep addresses of a network out of everybody's reach"),
+        "release": Entry("ips:release", "Give reserved addresses back"),
+        "check": Entry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
+        "gc": Entry("ips:gc", "Give back addresses that nothing uses any more"),
+    },
+)
+
+cli = LazyGroup(
+    "kubectl yoshi",
+    "Give KubeVirt VMs networks, and addresses that stay theirs.",
+    {
+        "install": Entry("install:install", "Make or update the CRDs and roles that yoshi needs"),
+        "uninstall": Entry("uninstall:uninstall", "Remove the CRDs and roles again"),
+        "network": network,
+        "vm": vm,
+        "ips": ips,
+        "sync": Entry("sync:sync", "Make true what networks and VM annotations ask for"),
+        "diff": Entry("diff:diff", "Show what a command would change; exit 1 if anything"),
+        "completion": Entry("completion:completion", "Print completion code for bash, zsh or fish"),
+        "options": Entry("options_help:options", "Show the flags of kubectl that every command takes"),
+        "version": Entry("version:version", "Show the version of this program, and of the server if asked"),
+    },
+    aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},
+)

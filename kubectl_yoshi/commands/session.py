@@ -1,0 +1,107 @@
+"""What one run of a command has at hand: the cluster, made when first asked for, and where to write."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from kubectl_yoshi.commands.flags import kept_flags
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cluster.api import Api
+    from kubectl_yoshi.model.facts import Served
+
+KEY = "kubectl_yoshi.session"
+NOT_OF_THE_CONNECTION = ("verbosity", "cache_dir")
+
+
+class Session:
+    """One run. Results go to `out`, everything else to `err`.
+
+    Args:
+        flags: kubectl's common flags as the user gave them, see flags.kept_flags.
+        program: what the program calls itself.
+        out: results.
+        err: notes, warnings, progress.
+        api: the cluster, if it is there already (tests).
+    """
+
+    def __init__(
+        self,
+        flags: dict[str, Any] | None = None,
+        *,
+        program: str = "kubectl yoshi",
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        api: Api | None = None,
+    ) -> None:
+        self.flags = flags or {}
+        self.program = program
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self._said: set[str] = set()
+        if api is not None:
+            self.__dict__["api"] = api
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Session:
+        """The session of this run, one for all contexts."""
+        session = ctx.meta.get(KEY)
+        if session is None:
+            session = ctx.meta[KEY] = cls(kept_flags(ctx), program=ctx.find_root().command_path)
+        return session
+
+    @property
+    def verbosity(self) -> int:
+        """The level of -v."""
+        return int(self.flags.get("verbosity", 0))
+
+    @cached_property
+    def api(self) -> Api:
+        """The connection to the cluster; the client library is imported here and not before."""
+        from kubectl_yoshi.cluster.api import Api
+        from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+        from kubectl_yoshi.cluster.http_log import show_requests
+
+        show_requests(self.verbosity, self.err)
+        flags = {name: value for name, value in self.flags.items() if name not in NOT_OF_THE_CONNECTION}
+        return Api(Connection.open(ConnectionOptions(**flags)), on_warning=self.warn)
+
+    @property
+    def namespace(self) -> str:
+        """-n, else the namespace of the context, else "default"."""
+        return str(self.flags.get("namespace") or self.api.connection.namespace)
+
+    @cached_property
+    def served(self) -> Served:
+        """What the API server serves."""
+        from kubectl_yoshi.cluster.discovery import discover
+
+        return discover(self.api)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, each text once."""
+        if text not in self._said:
+            self._said.add(text)
+            print(text, file=self.err)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr that begins with "Warning:", as kubectl has it, each text once."""
+        self.note(f"Warning: {text}")
+
+    def confirm(self, question: str, yes: bool) -> bool:
+        """Asks before something is destroyed. Without a terminal and without --yes the answer is no.
+
+        Raises:
+            UsageMistake: nobody can be asked.
+        """
+        from kubectl_yoshi.commands.errors import usage_mistake
+
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise usage_mistake("this needs a confirmation and stdin is no terminal", "Add --yes to go ahead.")
+        return click.confirm(question, err=True)

@@ -1,0 +1,132 @@
+"""-o: the formats of results, as kubectl has them.
+
+A list of things, whatever they are, has columns for people and a JSON object per row for everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO, TypeVar
+
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.output import jsonpath
+from kubectl_yoshi.output.asked import FOR_PEOPLE, Output
+from kubectl_yoshi.output.tables import NONE, Column, aligned, cell_text, width, write_table
+
+Row = TypeVar("Row")
+
+
+def print_rows(
+    rows: Iterable[Row],
+    columns: Sequence[Column[Row]],
+    to_json: Callable[[Row], Json],
+    out: TextIO,
+    output: Output = FOR_PEOPLE,
+    *,
+    no_headers: bool = False,
+    single: bool = False,
+) -> int:
+    """Prints a list in the format that was asked for; tables as the rows come.
+
+    Args:
+        rows: whatever the command lists.
+        columns: for people.
+        to_json: a row as a JSON object with apiVersion, kind and metadata.
+        out: where to.
+        output: the format.
+        no_headers: leave out the line of headers of tables.
+        single: one thing was asked for by name: in JSON and YAML it stands alone, not in a List.
+
+    Returns:
+        The number of rows, so that the caller can say on stderr that there were none.
+    """
+    if output.for_people:
+        return write_table(rows, columns, out, wide=output.kind == "wide", headers=not no_headers)
+    return print_objects((to_json(row) for row in rows), out, output, no_headers=no_headers, single=single)
+
+
+def print_objects(
+    objects: Iterable[Json],
+    out: TextIO,
+    output: Output,
+    *,
+    no_headers: bool = False,
+    single: bool = False,
+) -> int:
+    """Prints JSON objects in a format that is not for people; see print_rows. Gives their number."""
+    items = [without_managed_fields(obj) for obj in objects]
+    if output.kind == "name":
+        out.writelines(f"{kind_and_name(item)}\n" for item in items)
+    elif output.kind == "custom-columns":
+        _print_custom_columns(items, out, output, no_headers)
+    else:
+        out.write(object_text(items[0] if single and len(items) == 1 else as_list(items), output))
+    return len(items)
+
+
+def object_text(value: Any, output: Output) -> str:
+    """One JSON value as JSON, YAML or what a jsonpath template makes of it."""
+    if output.template is not None:
+        return _rendered(output.template, value)
+    if output.kind == "yaml":
+        from kubectl_yoshi.output.yamls import to_yaml
+
+        return to_yaml(value)
+    return to_json_text(value)
+
+
+def to_json_text(value: Any) -> str:
+    """JSON as kubectl prints it: four spaces, keys in order."""
+    return json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def as_list(items: list[Json]) -> Json:
+    """A v1 List, as `kubectl get` prints several objects."""
+    return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
+
+
+def kind_and_name(obj: Json) -> str:
+    """As -o name: "networkwizard.plumber.k8s.pf9.io/blue", "service/web"."""
+    group = str(obj.get("apiVersion", "")).rpartition("/")[0]
+    kind = str(obj.get("kind", "")).lower()
+    return f"{kind}.{group}/{name_of(obj)}" if group else f"{kind}/{name_of(obj)}"
+
+
+def without_managed_fields(obj: Json) -> Json:
+    """The object without the book-keeping that kubectl does not show either."""
+    meta = obj.get("metadata")
+    if not isinstance(meta, dict) or "managedFields" not in meta:
+        return obj
+    return {**obj, "metadata": {key: value for key, value in meta.items() if key != "managedFields"}}
+
+
+def _rendered(template: jsonpath.Template, value: Any) -> str:
+    try:
+        return template.render(value)
+    except jsonpath.NoMatch as error:
+        raise YoshiError(
+            f"error executing jsonpath {template.source!r}: {error}", "Look at the object with -o json first."
+        ) from error
+
+
+def _print_custom_columns(items: list[Json], out: TextIO, output: Output, no_headers: bool) -> None:
+    lines = [[_custom_cell(path, item) for _, path in output.columns] for item in items]
+    if not no_headers:
+        lines.insert(0, [header for header, _ in output.columns])
+    if lines:
+        widths = [max(map(width, cells)) for cells in zip(*lines, strict=True)]
+        out.write("\n".join(aligned(lines, lines, widths)) + "\n")
+
+
+def _custom_cell(path: jsonpath.Template, item: Json) -> str:
+    try:
+        values = path.find(item)
+    except jsonpath.NoMatch as error:
+        raise YoshiError(
+            f"error executing custom column {path.source!r}: {error}", "Look at the object with -o json first."
+        ) from error
+    if not values:
+        return NONE
+    return cell_text(",".join(jsonpath.go_text(value) for value in values))

@@ -1,0 +1,461 @@
+"""kubectl's JSONPath templates: https://kubernetes.io/docs/reference/kubectl/jsonpath/
+
+A template is text with actions in braces; an action is a chain of steps, each taking a list of values to a list of
+values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with three differences:
+keys of a map come in order (in kubectl at random), an error says what is wrong with which action, and a template
+without any braces is read as one action (kubectl prints it as it stands, which helps nobody).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubectl_yoshi.model.errors import UsageMistake
+
+Values = list[Any]
+Step = Callable[[Values], Values]
+
+FIELD_END = set(" \t\r\n.,[]$@{}")
+_INDEX = re.compile(r"(-?\d*)(:-?\d*)?(:-?\d*)?")
+_COMPARISON = re.compile(r"([^!<>=]+)([!<>=]+)(.+)")
+_KEY = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_NUMBER = re.compile(r"[+-]?[\d.]+")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+
+class NoMatch(Exception):
+    """A template does not fit the object: an index out of bounds, a filter on what is no list."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text between actions, and literals of their own in braces."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Action:
+    """A chain of steps."""
+
+    steps: tuple[Step, ...]
+
+    def values(self, value: Any) -> Values:
+        """What the chain finds, starting from one value."""
+        found = [value]
+        for step in self.steps:
+            found = step(found)
+        return found
+
+
+@dataclass(frozen=True)
+class Range:
+    """{range …}…{end}: the body once for each value that the action finds."""
+
+    action: Action
+    body: tuple[Node, ...]
+
+
+Node = Text | Action | Range
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template that was read; `source` is its text."""
+
+    source: str
+    nodes: tuple[Node, ...]
+
+    def render(self, value: Any) -> str:
+        """What kubectl prints for this value.
+
+        Raises:
+            NoMatch: the template does not fit the value.
+        """
+        return "".join(_render(self.nodes, value))
+
+    def find(self, value: Any) -> Values:
+        """Every value that the template's actions find."""
+        return [found for node in self.nodes if isinstance(node, Action) for found in node.values(value)]
+
+
+def parse_template(source: str) -> Template:
+    """Reads a template.
+
+    Raises:
+        UsageMistake: it is none.
+    """
+    text = source
+    if "{" not in text and "}" not in text:
+        text = "{" + text + "}" if text[:1] in (".", "[", "$", "@") else text
+    return Template(source, _Parser(text).template())
+
+
+def parse_expression(source: str) -> Template:
+    """Reads one expression, as custom-columns and --sort-by have it: "{.a.b}", ".a.b" and "a.b" are the same.
+
+    Raises:
+        UsageMistake: it is none.
+    """
+    inner = source[1:-1] if source.startswith("{") and source.endswith("}") else source
+    if not inner.strip() or "{" in inner or "}" in inner:
+        raise UsageMistake(f'"{source}" is no path', "Write it as .metadata.name or {.metadata.name}.")
+    if inner[0] not in ".[$@":
+        inner = "." + inner
+    return Template(source, _Parser("{" + inner + "}").template())
+
+
+def text_of(value: Any) -> str:
+    """A value as a template prints it: maps and lists as JSON, all else as Go's fmt does."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return go_text(value)
+
+
+def go_text(value: Any) -> str:
+    """A value as Go's fmt.Sprint prints it: <nil>, true, map[a:1 b:2], [1 2]."""
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(go_text(item) for item in value) + "]"
+    if isinstance(value, float):
+        return _go_float(value)
+    return str(value)
+
+
+def _go_float(value: float) -> str:
+    """As Go's %v: shortest digits, an exponent below 1e-4 and from 1e21 on."""
+    if value == int(value) and abs(value) < 1e21:
+        return str(int(value))
+    mantissa, _, exponent = repr(value).partition("e")
+    return mantissa + (f"e{exponent}" if exponent else "")
+
+
+def _render(nodes: tuple[Node, ...], value: Any) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Text):
+            yield node.text
+        elif isinstance(node, Action):
+            yield " ".join("null" if found is None else text_of(found) for found in node.values(value))
+        else:
+            for found in node.action.values(value):
+                yield from _render(node.body, found)
+
+
+class _Parser:
+    """Reads a template from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def template(self) -> tuple[Node, ...]:
+        nodes = self.nodes(in_range=False)
+        return tuple(nodes)
+
+    def mistake(self, what: str) -> UsageMistake:
+        return UsageMistake(
+            f'JSONPath template "{self.text}": {what}', "See https://kubernetes.io/docs/reference/kubectl/jsonpath/."
+        )
+
+    def nodes(self, in_range: bool) -> list[Node]:
+        """Text and actions up to the end, or up to {end}."""
+        result: list[Node] = []
+        while self.at < len(self.text):
+            brace = self.text.find("{", self.at)
+            end = brace if brace >= 0 else len(self.text)
+            if end > self.at:
+                result.append(Text(self.text[self.at : end]))
+            self.at = end + 1
+            if brace < 0:
+                break
+            word = re.match(r"\s*(range|end)\b", self.text[self.at :])
+            if word and word[1] == "end":
+                self.at += word.end()
+                self.skip_blanks()
+                if self.peek() != "}":
+                    raise self.mistake("{end} takes nothing")
+                self.at += 1
+                if not in_range:
+                    raise self.mistake("not in range, nothing to end")
+                return result
+            if word:
+                self.at += word.end()
+                result.append(Range(self.action(), tuple(self.nodes(in_range=True))))
+            else:
+                result.append(self.action())
+        if in_range:
+            raise self.mistake("{range} has no {end}")
+        return result
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def skip_blanks(self) -> None:
+        while self.peek() in (" ", "\t") and self.peek():
+            self.at += 1
+
+    def action(self) -> Action:
+        """The steps up to the closing brace."""
+        steps: list[Step] = []
+        while True:
+            here = self.peek()
+            if not here or here in "\r\n":
+                raise self.mistake("unclosed action")
+            if here == "}":
+                self.at += 1
+                return Action(tuple(steps))
+            if here in " @$":
+                self.at += 1
+            elif self.text.startswith("..", self.at):
+                self.at += 2
+                steps.append(_recursive)
+                if self.peek() == "." or self.text.startswith("..", self.at):
+                    raise self.mistake("invalid multiple recursive descent")
+                if self.peek() and self.peek() not in FIELD_END:
+                    steps.append(self.field())
+            elif here == ".":
+                self.at += 1
+                if self.peek() == "[":  # kubectl takes .['a'] and .[0] too
+                    continue
+                name = self.peek()
+                if name and name not in FIELD_END:
+                    steps.append(self.field())
+                elif name not in ("}", " "):
+                    raise self.mistake(f"no name after the dot at {self.at}")
+            elif here == "[":
+                steps.append(self.bracket())
+            elif here in "\"'":
+                steps.append(_constant(self.quoted()))
+            elif here in "+-" or here.isdigit():
+                steps.append(_constant(self.number()))
+            elif here == "_" or here.isalpha():
+                steps.append(self.word())
+            else:
+                raise self.mistake(f"unrecognized character in action: {here!r}")
+
+    def field(self) -> Step:
+        name = ""
+        while self.peek() and self.peek() not in FIELD_END:
+            if self.peek() == "\\":
+                self.at += 1
+            name += self.peek()
+            self.at += 1
+        return _wildcard if name == "*" else _field(name)
+
+    def word(self) -> Step:
+        name = re.match(r"\w+", self.text[self.at :])
+        assert name
+        self.at += name.end()
+        if name[0] in ("true", "false"):
+            return _constant(name[0] == "true")
+        raise self.mistake(f"unrecognized identifier {name[0]}")
+
+    def number(self) -> int | float:
+        digits = _NUMBER.match(self.text, self.at)
+        if digits is None:
+            raise self.mistake(f"no number at {self.at}")
+        self.at = digits.end()
+        try:
+            return float(digits[0]) if "." in digits[0] else int(digits[0])
+        except ValueError:
+            raise self.mistake(f"cannot parse number {digits[0]}") from None
+
+    def quoted(self) -> str:
+        quote = self.peek()
+        self.at += 1
+        result = ""
+        while self.peek() != quote:
+            if not self.peek() or self.peek() == "\n":
+                raise self.mistake("unterminated quoted string")
+            if self.peek() == "\\":
+                self.at += 1
+                if self.peek() not in _ESCAPES:
+                    raise self.mistake(f"unknown escape \\{self.peek()}")
+                result += _ESCAPES[self.peek()]
+            else:
+                result += self.peek()
+            self.at += 1
+        self.at += 1
+        return result
+
+    def bracket(self) -> Step:
+        """[0], [1:3], [-1:], [*], ['key'], ['a','b'], [?(@.a=="x")]"""
+        if self.text.startswith("[?(", self.at):
+            return self.filter()
+        end = self.closing("]")
+        inner = self.text[self.at + 1 : end]
+        self.at = end + 1
+        parts = _split(inner)
+        if len(parts) > 1:
+            return _union([self.subscript(part.strip()) for part in parts])
+        return self.subscript(inner)
+
+    def subscript(self, text: str) -> Step:
+        if text == "*":
+            return _slice(None, None, None, one=False)
+        key = _KEY.fullmatch(text)
+        if key:
+            name = key[1] if key[1] is not None else key[2]
+            return _field(name.replace("\\", ""))
+        index = _INDEX.fullmatch(text)
+        if index is None or not text:
+            raise self.mistake(f"invalid array index {text}")
+        start, stop, step = ((part or "").lstrip(":") for part in index.groups())
+        return _slice(_whole(start), _whole(stop), _whole(step), one=index[2] is None)
+
+    def filter(self) -> Step:
+        """[?(@.a)], [?(@.a=="x")] with ==, !=, <, <=, >, >="""
+        end = self.closing(")", self.at + 3)
+        inner = self.text[self.at + 3 : end]
+        if self.text[end + 1 : end + 2] != "]":
+            raise self.mistake("unclosed array expect ]")
+        self.at = end + 2
+        comparison = _COMPARISON.fullmatch(inner)
+        if comparison is None:
+            return _having(self.part(inner))
+        if comparison[2] not in _COMPARE:
+            raise self.mistake(f"unrecognized filter operator {comparison[2]}")
+        return _comparing(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
+
+    def part(self, text: str) -> Action:
+        """One side of a filter."""
+        parser = _Parser("{" + text.strip() + "}")
+        parser.at = 1
+        return parser.action()
+
+    def closing(self, bracket: str, start: int | None = None) -> int:
+        """Where a bracket closes, not counting those in quotes."""
+        quote = ""
+        for at in range(self.at if start is None else start, len(self.text)):
+            here = self.text[at]
+            if quote:
+                quote = "" if here == quote and self.text[at - 1] != "\\" else quote
+            elif here in "\"'":
+                quote = here
+            elif here == bracket:
+                return at
+        raise self.mistake("unterminated filter" if bracket == ")" else "unterminated array")
+
+
+def _split(text: str) -> list[str]:
+    """Splits at commas that are not in quotes."""
+    return re.findall(r"""(?:'[^']*'|"[^"]*"|[^,'"])+""", text)
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if digits not in ("", "-") else None
+
+
+def _constant(value: Any) -> Step:
+    return lambda values: [value for _ in values]
+
+
+def _field(name: str) -> Step:
+    def step(values: Values) -> Values:
+        return [value[name] for value in values if isinstance(value, Mapping) and name in value]
+
+    return step
+
+
+def _children(value: Any) -> Values:
+    if isinstance(value, Mapping):
+        return [value[key] for key in sorted(value)]
+    return list(value) if isinstance(value, list) else []
+
+
+def _wildcard(values: Values) -> Values:
+    return [child for value in values for child in _children(value)]
+
+
+def _recursive(values: Values) -> Values:
+    result = []
+    for value in values:
+        children = _children(value)
+        if children:
+            result += [value, *_recursive(children)]
+    return result
+
+
+def _union(steps: list[Step]) -> Step:
+    return lambda values: [found for step in steps for found in step(values)]
+
+
+def _slice(start: int | None, stop: int | None, step: int | None, one: bool) -> Step:
+    """A list's element (`one`) or a stretch of it; kubectl refuses indices out of bounds, and so does this."""
+    if step is not None and step <= 0:
+        raise UsageMistake("JSONPath: step must be > 0", "Write it as [0:10:2].")
+
+    def of(value: Any) -> Values:
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise NoMatch(f"{_kind(value)} is not array or slice")
+        length = len(value)
+        first = 0 if start is None else start + length if start < 0 else start
+        last = first + 1 if one else length if stop is None else stop + length if stop < 0 else stop
+        if first == last:
+            return []
+        if not 0 <= first < length:
+            raise NoMatch(f"array index out of bounds: index {first}, length {length}")
+        if not 0 <= last <= length:
+            raise NoMatch(f"array index out of bounds: index {last - 1}, length {length}")
+        if first > last:
+            raise NoMatch(f"starting index {first} is greater than ending index {last}")
+        return value[first : last : step or 1]
+
+    return lambda values: [found for value in values for found in of(value)]
+
+
+def _elements(values: Values) -> Iterator[Any]:
+    for value in values:
+        if not isinstance(value, list):
+            raise NoMatch(f"{_kind(value)} is not array or slice and cannot be filtered")
+        yield from value
+
+
+def _having(what: Action) -> Step:
+    return lambda values: [element for element in _elements(values) if what.values(element)]
+
+
+def _comparing(left: Action, operator: str, right: Action) -> Step:
+    def holds(element: Any) -> bool:
+        lefts, rights = left.values(element), right.values(element)
+        if len(lefts) > 1 or len(rights) > 1:
+            raise NoMatch("can only compare one element at a time")
+        return bool(lefts and rights) and _compare(lefts[0], operator, rights[0])
+
+    return lambda values: [element for element in _elements(values) if holds(element)]
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "==": lambda a, b: bool(a == b),
+    "!=": lambda a, b: bool(a != b),
+    "<": lambda a, b: bool(a < b),
+    "<=": lambda a, b: bool(a <= b),
+    ">": lambda a, b: bool(a > b),
+    ">=": lambda a, b: bool(a >= b),
+}
+
+
+def _compare(left: Any, operator: str, right: Any) -> bool:
+    """As Go's templates: both of one kind (integers and floats are kinds of their own), else it is an error."""
+    if _kind(left) != _kind(right) or isinstance(left, (dict, list)):
+        raise NoMatch(f"incompatible types for comparison: {_kind(left)} {operator} {_kind(right)}")
+    if isinstance(left, bool) and operator not in ("==", "!="):
+        raise NoMatch(f"invalid type for comparison: {_kind(left)}")
+    return _COMPARE[operator](left, right)
+
+
+def _kind(value: Any) -> str:
+    """A value's type, for messages."""
+    names = {dict: "map", list: "list", str: "string", bool: "bool", int: "int", float: "float", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

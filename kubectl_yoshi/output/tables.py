@@ -1,0 +1,155 @@
+"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TextIO, TypeVar
+
+from kubectl_yoshi.output import colours
+
+NONE = "<none>"
+PAGE = 500
+"""Rows that are gathered to size the columns; the same number as kubectl's --chunk-size."""
+GAP = 3
+NARROWEST = 6
+"""kubectl's tab writer: a column with its gap is never narrower."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column of a table.
+
+    Attributes:
+        header: in upper case.
+        cell: a row's value; None and "" are shown as <none>, a list with commas between.
+        wide: shown with -o wide only.
+        state: the values are state words, which have colours.
+    """
+
+    header: str
+    cell: Callable[[Row], object]
+    wide: bool = False
+    state: bool = False
+
+
+class TableWriter(Generic[Row]):
+    """Writes a table in pages; the first page decides how wide the columns are.
+
+    Args:
+        out: where to.
+        columns: all columns, wide ones as well.
+        wide: show the wide ones.
+        headers: write the line of headers before the first row.
+        colour: colour state words; None asks the stream and the environment.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        columns: Sequence[Column[Row]],
+        *,
+        wide: bool = False,
+        headers: bool = True,
+        colour: bool | None = None,
+    ) -> None:
+        self.out = out
+        self.columns = [column for column in columns if wide or not column.wide]
+        self.headers = headers
+        self.colour = colours.wanted(out) if colour is None else colour
+        self.widths: list[int] = []
+
+    def page(self, rows: Iterable[Row]) -> None:
+        """Writes rows; nothing at all where there are none."""
+        lines = [[cell_text(column.cell(row)) for column in self.columns] for row in rows]
+        if not lines:
+            return
+        first = not self.widths
+        if first:
+            if self.headers:
+                lines.insert(0, [column.header for column in self.columns])
+            self.widths = [max(map(width, cells)) for cells in zip(*lines, strict=True)]
+        painted = [self._painted(line) for line in lines]
+        if first and self.headers:
+            painted[0] = lines[0]
+        self.out.write("\n".join(aligned(painted, lines, self.widths)) + "\n")
+
+    def _painted(self, line: list[str]) -> list[str]:
+        if not self.colour:
+            return line
+        return [
+            colours.paint_state(text) if column.state else text for column, text in zip(self.columns, line, strict=True)
+        ]
+
+
+def write_table(
+    rows: Iterable[Row],
+    columns: Sequence[Column[Row]],
+    out: TextIO,
+    *,
+    wide: bool = False,
+    headers: bool = True,
+    colour: bool | None = None,
+) -> int:
+    """Writes a table as its rows come, PAGE rows at a time. Gives the number of rows."""
+    writer = TableWriter(out, columns, wide=wide, headers=headers, colour=colour)
+    count = 0
+    iterator = iter(rows)
+    while page := list(itertools.islice(iterator, PAGE)):
+        writer.page(page)
+        count += len(page)
+    return count
+
+
+def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int = 0) -> None:
+    """Writes "Name:   value" lines as `kubectl describe` does; a list value goes on below itself."""
+    pairs = [(f"{' ' * indent}{name}:", value) for name, value in fields]
+    left = max((width(name) for name, _ in pairs), default=0) + GAP
+    for name, value in pairs:
+        values = value if isinstance(value, (list, tuple)) and value else [value]
+        for number, item in enumerate(values):
+            head = name if number == 0 else ""
+            out.write(f"{head:<{left}}{cell_text(item)}".rstrip() + "\n")
+
+
+def aligned(shown: Sequence[Sequence[str]], plain: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """Lines of cells in columns. `plain` is what is shown without colours, which take no room."""
+    lines = []
+    for cells, bare in zip(shown, plain, strict=True):
+        line = ""
+        for text, without, column in zip(cells, bare, widths, strict=True):
+            line += text + " " * max(column + GAP - width(without), NARROWEST - width(without), 1)
+        lines.append(line.rstrip())
+    return lines
+
+
+def cell_text(value: object) -> str:
+    """A value as a cell: one line, and nothing in it that a terminal would obey."""
+    if value is None or value == "" or value == () or value == []:
+        return NONE
+    if isinstance(value, bool):
+        return "True" if value else "False"
+    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if text.isprintable() else "".join(map(_harmless, text))
+
+
+def width(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _harmless(char: str) -> str:
+    if char.isprintable():
+        return char
+    if char in "\n\r\t":
+        return " "
+    code = ord(char)
+    return f"^{chr(code + 64)}" if code < 32 else f"\\u{code:04x}"
