@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -15,6 +16,7 @@ from kubectl_yoshi.cluster.connection import Connection
 from kubectl_yoshi.cluster.errors import Asked, Expired, error_of, no_json
 from kubectl_yoshi.cluster.sending import Clock, Sender
 from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, resource_version_of
 
 FIELD_MANAGER = "kubectl-yoshi"
@@ -57,6 +59,13 @@ class Api:
     def clock(self) -> Clock:
         """How time passes."""
         return self._sender.clock
+
+    @cached_property
+    def served(self) -> Served:
+        """What the server serves, asked once."""
+        from kubectl_yoshi.cluster.discovery import discover
+
+        return discover(self)
 
     def raw(self, path: str, accept: str = "application/json") -> Json:
         """What a path answers, such as /version."""
