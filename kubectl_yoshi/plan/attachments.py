@@ -120,7 +120,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if request.address is not None:
         _check_asked(network, request.address)
     desk.uses = backend.uses(network, vms, Intervals.of_numbers(asked), facts)
-    recorded_now = _recorded_by_this_run(network, attempt)
+    recorded_now = recorded_by_this_run(network, attempt)
     at_hand = asked | recorded_now | {number for vm in vms for number in desk.carried(vm)}
     if not network.usable and network.cidr is None and request.address is None:
         raise Refused(
@@ -183,7 +183,7 @@ def _check_asked(network: Network, address: Address) -> None:
         )
 
 
-def _recorded_by_this_run(network: Network, attempt: Attempt) -> set[int]:
+def recorded_by_this_run(network: Network, attempt: Attempt) -> set[int]:
     """Addresses whose records earlier rounds of this run wrote."""
     numbers: set[int] = set()
     for change in attempt.done:

@@ -21,6 +21,7 @@ class Attempt:
         chance: the source of random choices.
         done: the changes that this run has carried out.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+        seed: where in a large network a choice for nobody in particular begins.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
 
@@ -29,6 +30,7 @@ class Attempt:
     chance: random.Random = field(default_factory=random.Random)
     done: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
+    seed: str = ""
     preview: bool = False
 
     @property

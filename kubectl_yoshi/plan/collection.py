@@ -1,0 +1,118 @@
+"""Collecting what nobody uses any more: records, addresses that the back-end keeps, objects of networks that are gone.
+
+Only what invariant I5 allows is given back: not while a VM wants it, not while anything runs with it, not while that
+cannot be told; and no record younger than a grace period, since its attachment may be under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.backend import Backend, How
+from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
+from kubectl_yoshi.plan.books import open_network, open_whole, sound_networks
+from kubectl_yoshi.plan.releases import release_of
+
+
+@dataclass(frozen=True)
+class CollectRequest:
+    """What is to be collected.
+
+    Attributes:
+        networks: namespace and name of each network; None for all that may be seen, and leftovers of deleted ones.
+        namespace: with networks None, only this namespace; None for all.
+        grace_seconds: records younger than this stay.
+    """
+
+    networks: tuple[tuple[str, str], ...] | None = None
+    namespace: str | None = None
+    grace_seconds: float = 300.0
+
+
+def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that give back what is unused.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: no such network, or networks may not be listed.
+    """
+    plan = Plan()
+    if attempt.failed:
+        return Plan(refusals=attempt.failed)
+    for network in _networks(request, facts):
+        backend = backends.get(network.plugin)
+        if backend is None:
+            plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
+            continue
+        part = _unused(request, network, backend, facts, attempt)
+        if not part:
+            part = part + backend.strays(network, facts)
+        plan = plan.beside(part)
+    if request.networks is None:
+        plan = plan + _leftovers(request, backends, facts)
+    return replace(plan, again=True) if plan else plan
+
+
+def _networks(request: CollectRequest, facts: Facts) -> list[Network]:
+    if request.networks is not None:
+        return [open_network(namespace, name, facts) for namespace, name in request.networks]
+    read = Read(NETWORKWIZARD, request.namespace)
+    found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        raise Refused(f"networks cannot be listed: {why}", "Choose one namespace with -n instead of -A.")
+    return sound_networks(found)
+
+
+def _unused(request: CollectRequest, network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
+    ledger = open_whole(network, facts)
+    plan = Plan()
+    suspects = {
+        number: record
+        for number, record in ledger.records().items()
+        if record.kind == VIRTUALMACHINE and age_in_seconds(record.since, attempt.now) >= request.grace_seconds
+    }
+    if not suspects:
+        return plan
+    namespaces = tuple(sorted({record.namespace for record in suspects.values()}))
+    uses = backend.survey(network, namespaces, facts)
+    for number, record in sorted(suspects.items()):
+        wanted = [
+            u
+            for u in uses
+            if u.number == number and u.how is How.WANTED and u.is_of(record.namespace, record.name, record.uid)
+        ]
+        if wanted:
+            continue
+        if why := facts.why_unknown(Read(VM, record.namespace)):
+            plan = plan + Plan(notes=(f"{ledger.address(number)} stays recorded for {record.holder}: {why}",))
+            continue
+        left = tuple(u for u in uses if u.how is not How.WANTED)
+        release = release_of(ledger, number, record, left, backend, facts)
+        plan = plan.beside(replace(release.plan, notes=release.notes))
+    return plan
+
+
+def _leftovers(request: CollectRequest, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+    """Objects of networks that somebody deleted with plain kubectl. Needs to see every network there is."""
+    everywhere = Read(NETWORKWIZARD)
+    live = facts.ask(everywhere)
+    if why := facts.why_unknown(everywhere):
+        return Plan(notes=(f"objects of deleted networks are not looked for: {why}",))
+    networks = sound_networks(live)
+    if len(networks) != len(live):
+        return Plan(notes=("objects of deleted networks are not looked for while a network's spec is broken",))
+    plan = Plan()
+    for backend in backends.values():
+        if not backend.missing(facts.served):
+            try:
+                plan = plan + backend.leftovers(networks, facts)
+            except Refused as refused:
+                plan = plan + Plan(notes=(refused.message,))
+    return plan

@@ -1,0 +1,142 @@
+"""Reserving addresses for people, and giving addresses back by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.backend import Backend, How
+from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
+from kubectl_yoshi.plan.attachments import backend_of, recorded_by_this_run
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
+from kubectl_yoshi.plan.choosing import Chooser
+from kubectl_yoshi.plan.releases import release_of
+
+
+@dataclass(frozen=True)
+class ReserveRequest:
+    """What is wanted.
+
+    Attributes:
+        network: its namespace and name.
+        addresses: these; empty for any.
+        count: how many, where no address is named.
+        note: what for, in a person's words.
+    """
+
+    network: tuple[str, str]
+    addresses: tuple[Address, ...] = ()
+    count: int = 1
+    note: str = ""
+
+
+def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that reserve addresses, all or none. `answers` has them as keys.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: an address is held, or is never given out, or the network is full.
+    """
+    network = open_network(*request.network, facts)
+    backend = backend_of(network, backends)
+    if "" in attempt.failed:
+        raise attempt.failed[""]
+    record = Record(RESERVATION, network.namespace, "", since=attempt.stamp, note=request.note)
+    mine = recorded_by_this_run(network, attempt)
+    if mine and not request.addresses:
+        return Plan(answers={str(network.address(number)): request.note for number in sorted(mine)})
+    ledger = Ledger(network, {})
+    chosen: list[int] = []
+    for address in request.addresses:
+        if why := network.why_not_usable(address):
+            raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}")
+        ledger = ledger.with_objects(open_shelves(network, [shelf_of(network, int(address))], facts).objects)
+        held = ledger.records().get(int(address))
+        if held is not None and not (held.kind == RESERVATION and held.note == request.note):
+            raise Refused(
+                f"{address} is not free: {held.holder} holds it on network {network.full_name}",
+                "Choose another address; see `kubectl yoshi ips list --free`.",
+            )
+        if held is None:
+            chosen.append(int(address))
+    strangers = [u for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen]
+    if strangers and request.addresses:
+        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].ref} uses it")
+    if not request.addresses:
+
+        def open_shelf(shelf: Shelf) -> Ledger:
+            nonlocal ledger
+            opened = open_shelves(network, [shelf], facts)
+            ledger = ledger.with_objects(opened.objects)
+            return opened
+
+        taken = Intervals()
+        while True:
+            chance = attempt.chance if attempt.number else None
+            chooser = Chooser(network, attempt.seed, open_shelf, taken, chance)
+            chosen = [chooser.next() for _ in range(request.count)]
+            used = {
+                u.number for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen
+            }
+            if not used:
+                break
+            taken |= Intervals.of_numbers(used)
+    answers = {str(a): request.note for a in request.addresses}
+    answers |= {str(network.address(number)): request.note for number in chosen}
+    plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
+    return replace(plan, answers=answers)
+
+
+@dataclass(frozen=True)
+class ReleaseRequest:
+    """What is to be given back by hand.
+
+    Attributes:
+        network: its namespace and name.
+        addresses: which; reservations, and records of VMs that do not use them.
+    """
+
+    network: tuple[str, str]
+    addresses: tuple[Address, ...]
+
+
+def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that give addresses back. `answers` has who held each, `refusals` why one must stay.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: no such network.
+    """
+    network = open_network(*request.network, facts)
+    backend = backend_of(network, backends)
+    ledger = open_shelves(network, {shelf_of(network, int(address)) for address in request.addresses}, facts)
+    records = ledger.records()
+    plan = Plan()
+    answers: dict[str, str] = {}
+    refusals = dict(attempt.failed)
+    reserved: dict[int, Record] = {}
+    for address in request.addresses:
+        record = records.get(int(address))
+        if record is None:
+            continue
+        answers[str(address)] = record.holder
+        if record.kind == RESERVATION:
+            reserved[int(address)] = record
+            continue
+        uses = backend.survey(network, (record.namespace,), facts)
+        wanted = [u for u in uses if u.number == int(address) and u.how is How.WANTED]
+        wanted = [u for u in wanted if u.is_of(record.namespace, record.name, record.uid)]
+        release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts)
+        if release.notes:
+            refusals[str(address)] = Refused(
+                release.notes[0], f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace}`."
+            )
+        plan = plan.beside(release.plan)
+    if reserved:
+        plan = plan + remove_records(ledger, reserved)
+    return replace(plan, answers=answers, refusals=refusals)

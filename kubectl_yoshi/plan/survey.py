@@ -1,0 +1,180 @@
+"""What the ledger says joined with what is true: a row for every address that somebody holds, wants or uses."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.plan.attempt import age_in_seconds
+from kubectl_yoshi.plan.books import open_whole
+
+YOUNG_SECONDS = 120.0
+"""A record younger than this may belong to an attachment that is under way."""
+
+
+class State(enum.Enum):
+    """What an address is."""
+
+    BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
+    PENDING = "pending"  # recorded a moment ago; the VM's template does not carry it yet
+    RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
+    ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
+    RESERVED = "reserved"  # recorded by a person
+    UNRECORDED = "unrecorded"  # used, but the ledger does not say so
+    UNKNOWN = "unknown"  # what would tell may not be read
+
+
+@dataclass(frozen=True)
+class Row:
+    """An address and what is known of it.
+
+    Attributes:
+        network: whose address.
+        address: as text.
+        number: for sorting.
+        state: see State.
+        record: what the ledger says; None where it says nothing.
+        uses: what the cluster shows.
+        vm: the VM that the record names, as it is now; None where there is none (of that uid).
+        running: the address is one that a VMI or pod runs with.
+    """
+
+    network: Network
+    address: str
+    number: int
+    state: State
+    record: Record | None
+    uses: tuple[Use, ...]
+    vm: Vm | None
+    running: bool
+
+    @property
+    def holder(self) -> str:
+        """Who has it, for people."""
+        if self.record is not None:
+            return self.record.holder
+        named = [f"{use.namespace}/{use.name}" for use in self.uses if use.name]
+        return named[0] if named else str(self.uses[0].ref) if self.uses else ""
+
+
+def survey(
+    network: Network, backend: Backend, facts: Facts, now: datetime, everywhere: bool, exact: bool = False
+) -> tuple[Row, ...]:
+    """Every address of a network that is recorded or used, in order.
+
+    Args:
+        network: which.
+        backend: its back-end.
+        facts: what was read.
+        now: to tell a young record.
+        everywhere: look at the VMs of all namespaces; otherwise of those that the ledger names, and the network's.
+        exact: look at all namespaces for uses that the ledger does not know.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    ledger = open_whole(network, facts, everywhere)
+    records = ledger.records()
+    named = {r.namespace for r in records.values() if r.kind == VIRTUALMACHINE}
+    namespaces = None if everywhere or exact else tuple(sorted({network.namespace, *named}))
+    uses: dict[int, list[Use]] = {}
+    for use in backend.survey(network, namespaces, facts):
+        uses.setdefault(use.number, []).append(use)
+    unseen = vms_unseen(namespaces, facts)
+    vms = vms_by_name(facts)
+    rows = []
+    for number in sorted({*records, *uses}):
+        record = records.get(number)
+        rows.append(_row(network, ledger, number, record, tuple(uses.get(number, ())), vms, unseen, facts, now))
+    return tuple(rows)
+
+
+def vms_by_name(facts: Facts) -> dict[tuple[str, str], Vm]:
+    """The VMs that were read."""
+    return {(vm.namespace, vm.name): vm for vm in map(Vm, facts.all(VM))}
+
+
+def vms_unseen(namespaces: tuple[str, ...] | None, facts: Facts) -> frozenset[str] | None:
+    """The namespaces whose VMs may not be read; None for all of them."""
+    if namespaces is None:
+        return None if facts.why_unknown(Read(VM)) else frozenset()
+    return frozenset(namespace for namespace in namespaces if facts.why_unknown(Read(VM, namespace)))
+
+
+def _row(
+    network: Network,
+    ledger: Ledger,
+    number: int,
+    record: Record | None,
+    uses: tuple[Use, ...],
+    vms: Mapping[tuple[str, str], Vm],
+    unseen: frozenset[str] | None,
+    facts: Facts,
+    now: datetime,
+) -> Row:
+    vm = vms.get((record.namespace, record.name)) if record else None
+    if vm is not None and record is not None and record.uid and vm.uid != record.uid:
+        vm = None
+    hidden = record is not None and (unseen is None or record.namespace in unseen)
+    state = _state(record, uses, vm, hidden, facts, now)
+    running = any(use.how is How.RUNNING for use in uses)
+    return Row(network, str(ledger.address(number)), number, state, record, uses, vm, running)
+
+
+def _state(
+    record: Record | None, uses: tuple[Use, ...], vm: Vm | None, hidden: bool, facts: Facts, now: datetime
+) -> State:
+    if record is None:
+        return State.UNRECORDED
+    if record.kind == RESERVATION:
+        return State.RESERVED
+    mine = [use for use in uses if use.is_of(record.namespace, record.name, record.uid)]
+    wanted = any(use.how is How.WANTED for use in mine)
+    runs = any(use.how is How.RUNNING for use in mine)
+    if hidden:
+        return State.UNKNOWN
+    if vm is not None and wanted:
+        running_at_all = instance_of(vm, facts) is not None
+        return State.RESTART_NEEDED if running_at_all and not runs else State.BOUND
+    if runs:
+        return State.RESTART_NEEDED
+    if age_in_seconds(record.since, now) < YOUNG_SECONDS:
+        return State.PENDING
+    return State.ORPHANED
+
+
+def disagreements(rows: Iterable[Row], facts: Facts) -> list[tuple[Row, str]]:
+    """Everything in a survey that is not as it should be, a sentence each (`ips check`)."""
+    found: list[tuple[Row, str]] = []
+    for row in rows:
+        found += [(row, sentence) for sentence in _wrong_with(row)]
+    return found
+
+
+def _wrong_with(row: Row) -> list[str]:
+    says = f"{row.address} on {row.network.full_name}"
+    if row.state is State.UNRECORDED:
+        return [f"{says}: {use.ref} uses it, but the ledger does not say so" for use in row.uses]
+    if row.record is None or row.state in (State.UNKNOWN, State.PENDING):
+        return []
+    wrong = []
+    if row.state is State.ORPHANED:
+        why = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
+        wrong.append(f"{says}: recorded for {row.holder}, but {why}")
+    if row.state is State.RESTART_NEEDED:
+        wrong.append(f"{says}: {row.holder} does not run as its template says; it needs a restart")
+    if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
+        wrong.append(f"{says}: recorded in the original's form, without the VM's uid; attach {row.holder} again")
+    if why_not := row.network.why_not_usable(row.network.address(row.number)):
+        wrong.append(f"{says}: recorded for {row.holder}, but {why_not}")
+    for use in row.uses:
+        if not use.is_of(row.record.namespace, row.record.name, row.record.uid):
+            wrong.append(f"{says}: recorded for {row.holder}, but {use.ref} uses it too")  # noqa: PERF401
+    return wrong
