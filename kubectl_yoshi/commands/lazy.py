@@ -6,7 +6,8 @@ A group knows its commands from a table: where each is, and its one line of help
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,7 +45,8 @@ class YoshiCommand(click.Command):
         self.params = [*self.params, *KUBECTL_FLAGS]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
+        with telling_where(ctx):
+            return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
@@ -89,7 +91,8 @@ class LazyGroup(click.Group):
             click.echo(ctx.get_help())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx), until_first_word=True))
+        with telling_where(ctx):
+            return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx), until_first_word=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
@@ -129,6 +132,16 @@ class LazyGroup(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         point_to_common_flags(ctx, formatter)
+
+
+@contextmanager
+def telling_where(ctx: click.Context) -> Iterator[None]:
+    """click's parser does not always say which command's line it was that it could not read."""
+    try:
+        yield
+    except click.UsageError as mistake:
+        mistake.ctx = mistake.ctx or ctx
+        raise
 
 
 def summary_of(entry: Entry | LazyGroup) -> str:
