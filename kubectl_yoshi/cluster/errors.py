@@ -33,6 +33,7 @@ LONGEST = 300
 """Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
 
 _GENERIC_REJECTION = "the server rejected our request due to an error in our request"
+_HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
 
@@ -208,6 +209,8 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
     about: dict[str, Any] = {"status": status, "reason": reason, "detail": detail, "ref": asked.ref}
     at = f" (at {server})" if server else ""
 
+    if not answer and _HTML.search(body[:20_000]):
+        return _no_api_server(asked, status, detail, server, about)
     if status == 401:
         return Unauthorized(
             f"Cannot {asked}: the API server does not accept these credentials{at}.",
@@ -253,12 +256,7 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
         hint = "The API server did not finish in time; run the same command again."
         return ServerError(f"Cannot {asked}: {detail or 'HTTP 504'}", hint, **about)
     if status < 500 or not answer:
-        return ServerError(
-            f"Cannot {asked}: {server or 'the server'} answered HTTP {status}, not as a Kubernetes API server does"
-            f"{': ' + detail if detail else '.'}",
-            "Check the server's URL in the kubeconfig, and any proxy or VPN between.",
-            **about,
-        )
+        return _no_api_server(asked, status, detail, server, about)
     return ServerError(
         f"Cannot {asked}: the API server answered HTTP {status}: {detail or 'no reason given'}",
         "Run the same command again later; the API server's log tells more.",
@@ -269,13 +267,15 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
 def no_json(asked: Asked, body: bytes, server: str = "") -> ServerError:
     """The error for a 2xx answer whose body is not a JSON object."""
     detail = one_line(plain_text(body))
+    return _no_api_server(asked, 200, detail, server, {"status": 200, "detail": detail, "ref": asked.ref})
+
+
+def _no_api_server(asked: Asked, status: int, detail: str, server: str, about: dict[str, Any]) -> ServerError:
     return ServerError(
-        f"Cannot {asked}: {server or 'the server'} answered, but not as a Kubernetes API server does"
+        f"Cannot {asked}: {server or 'the server'} answered HTTP {status}, but not as a Kubernetes API server does"
         f"{': ' + detail if detail else '.'}",
         "Check the server's URL in the kubeconfig, and any proxy or VPN between.",
-        status=200,
-        detail=detail,
-        ref=asked.ref,
+        **about,
     )
 
 
@@ -291,7 +291,7 @@ def status_object(body: bytes) -> Json:
 def plain_text(body: bytes) -> str:
     """What a body that is no metav1.Status says: an HTML page's title, or its text; never markup or binary."""
     text = body[:20_000].decode("utf-8", "replace")
-    if "<" in text and re.search(r"<\s*(html|!doctype|head|body)", text, re.IGNORECASE):
+    if _HTML.search(body[:20_000]):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         return title.group(1) if title else "an HTML page"
     return text if text.isprintable() or text.strip().replace("\n", " ").isprintable() else "no readable text"

@@ -146,7 +146,7 @@ class Sender:
                 response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
             except Unreachable as error:
                 passing = error.passing if isinstance(error, NotSent) else reading
-                if cut or not passing or isinstance(error, Ambiguous):
+                if cut or not passing or not tries_left or isinstance(error, Ambiguous):
                     raise
                 cut = True
                 self.clock.sleep(0.2 + 0.2 * self.clock.jitter())
@@ -157,7 +157,7 @@ class Sender:
             if stream:
                 with self.connection.translated(writing=not reading):
                     _ = response.data
-            if response.status == 401 and not renewed and self.connection.renew():
+            if response.status == 401 and not renewed and tries_left and self.connection.renew():
                 renewed = True
                 continue
             wait = _retry_after(response, reading, MAX_TRIES - tries_left)

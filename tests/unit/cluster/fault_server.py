@@ -1,0 +1,165 @@
+"""An HTTP server that answers as it is told: for the faults that a real API server cannot be made to show."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server was asked."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class FaultServer:
+    """Answers the first request with the first behaviour, and so on; the last one again and again."""
+
+    url: str = ""
+    behaviours: list[Behaviour] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    by_path: dict[str, Behaviour] = field(default_factory=dict)
+
+    def then(self, *behaviours: Behaviour) -> FaultServer:
+        self.behaviours += behaviours
+        return self
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        length = int(handler.headers.get("Content-Length") or 0)
+        body = handler.rfile.read(length)
+        try:
+            content = json.loads(body) if body else None
+        except ValueError:
+            content = body
+        self.requests.append(Request(handler.command, handler.path, dict(handler.headers), content))
+        by_path = self.by_path.get(handler.path.partition("?")[0])
+        if by_path:
+            by_path(handler)
+            return
+        (self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0])(handler)
+
+
+@contextmanager
+def fault_server() -> Iterator[FaultServer]:
+    told = FaultServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            told.handle(self)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def says(status: int, content: Any = None, **headers: str) -> Behaviour:
+    """A complete answer; a dict or list as JSON, a str as it is. Header names are written with _ for -."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        body = (
+            content.encode() if isinstance(content, str) else b"" if content is None else json.dumps(content).encode()
+        )
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return behave
+
+
+def refuses(status: int, reason: str, message: str, details: Any = None, **headers: str) -> Behaviour:
+    """A metav1.Status."""
+    return says(status, status_body(status, reason, message, details), **headers)
+
+
+def status_body(status: int, reason: str, message: str, details: Any = None) -> dict[str, Any]:
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "details": details or {},
+        "code": status,
+    }
+
+
+def cuts(handler: BaseHTTPRequestHandler) -> None:
+    """Ends the connection without a word."""
+    handler.close_connection = True
+    handler.connection.shutdown(2)
+
+
+def cuts_within(handler: BaseHTTPRequestHandler) -> None:
+    """Ends the connection in the middle of an answer."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"kind":')
+    handler.wfile.flush()
+    cuts(handler)
+
+
+def hangs(seconds: float) -> Behaviour:
+    """Says nothing for a while, then ends the connection."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        cuts(handler)
+
+    return behave
+
+
+def streams(*lines: Any, then: Behaviour | None = None) -> Behaviour:
+    """A chunked answer of JSON lines, as a watch's; each in two chunks."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for line in lines:
+            text = (line if isinstance(line, str) else json.dumps(line)).encode() + b"\n"
+            for part in (text[:5], text[5:]):
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                handler.wfile.flush()
+        if then:
+            then(handler)
+        else:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return behave
