@@ -122,7 +122,7 @@ def as_click_takes_them(
         if option is None:
             result.append(arg)
         elif option.is_flag:
-            result += _flag(arg, name, equals, value)
+            result += _flag(arg, name, value if equals else "true", option.secondary_opts)
         elif isinstance(option, OptionalValue):
             result.append(arg if equals else f"{name}={option.bare}")
         elif equals:
@@ -133,10 +133,10 @@ def as_click_takes_them(
     return result
 
 
-def _flag(arg: str, name: str, equals: str, value: str) -> list[str]:
-    """A boolean flag: `--wait`, `--wait=true`; `--wait=false` is as if it were not there."""
-    if not equals or value.lower() in TRUE:
+def _flag(arg: str, name: str, value: str, opposite: list[str]) -> list[str]:
+    """A boolean flag: `--wait`, `--wait=true`; `--wait=false` is its opposite, or as if it were not there."""
+    if value.lower() in TRUE:
         return [name]
     if value.lower() in FALSE:
-        return []
+        return opposite[:1]
     return [arg]

@@ -1,0 +1,141 @@
+"""What `install` makes and `uninstall` removes: the objects of the package's manifests, and the plans for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kubectl_yoshi.commands.files import parse_objects
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, labels_of, name_of, namespace_of, uid_of
+
+CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
+
+OURS = ("app.kubernetes.io/part-of", "kubectl-yoshi")
+"""The label of everything that `install` makes."""
+
+
+def manifests() -> list[Json]:
+    """The objects that are installed, CRDs first."""
+    from importlib.resources import files
+
+    folder = files("kubectl_yoshi.manifests")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    objects = [obj for name in names for obj in parse_objects(folder.joinpath(name).read_text(encoding="utf-8"), name)]
+    return sorted(objects, key=lambda obj: obj["kind"] != CRD.kind)
+
+
+def ref_of(obj: Json) -> ObjectRef:
+    """The object that a manifest is for."""
+    return RESOURCES[obj["kind"]].ref(name_of(obj))
+
+
+def is_ours(obj: Json) -> bool:
+    """Made by `install`, or a CRD of our group, which the original yoshi's installation made."""
+    return labels_of(obj).get(OURS[0]) == OURS[1] or (
+        ref_of(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
+    )
+
+
+def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
+    """Server-side applies every manifest.
+
+    Args:
+        wanted: the manifests.
+        found: those that exist already.
+
+    Raises:
+        Refused: one of the names is taken by what is not ours.
+    """
+    changes = []
+    for obj in wanted:
+        ref = ref_of(obj)
+        before = found.get(ref)
+        if before is not None and not is_ours(before):
+            raise Refused(
+                f"{ref} exists and was not made by kubectl yoshi; it stays as it is.",
+                f"Rename or delete it, or label it {OURS[0]}={OURS[1]} to hand it over.",
+            )
+        changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
+    crds = tuple(change for change in changes if change.ref.resource == CRD)
+    rest = tuple(change for change in changes if change.ref.resource != CRD)
+    return Plan((crds, rest))
+
+
+def plan_uninstall(found: Iterable[Json]) -> Plan:
+    """Deletes what `install` made, and waits until it is gone; what only has one of our names stays.
+
+    Args:
+        found: the objects of the manifests that exist.
+    """
+    notes, deletions, waits = [], [], []
+    for obj in found:
+        ref = ref_of(obj)
+        if not is_ours(obj):
+            notes.append(f"{ref} was not made by kubectl yoshi; it stays.")
+            continue
+        deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), tolerate_missing=True))
+        if ref.resource == CRD:
+            waits.append(
+                Change(Verb.WAIT, ref, "", before=obj, uid=uid_of(obj), tolerate_missing=True, wait_for="deleted")
+            )
+    return Plan((tuple(deletions), tuple(waits)), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A network that would be lost.
+
+    Attributes:
+        network: "prod/blue".
+        allocations: how many addresses have an owner.
+    """
+
+    network: str
+    allocations: int
+
+    def __str__(self) -> str:
+        return f"{self.network} ({self.allocations} {'address' if self.allocations == 1 else 'addresses'} held)"
+
+
+def losses(networks: Iterable[Json], blocks: Iterable[Json]) -> list[Loss]:
+    """What goes away with the CRDs: each network with the number of its allocations, in its AddressBlocks as well."""
+    in_blocks: Counter[tuple[str, str]] = Counter()
+    for block in blocks:
+        network = str(dig(block, "spec", "network", default=""))
+        in_blocks[(namespace_of(block), network)] += len(dig(block, "status", "allocations", default={}))
+    return [
+        Loss(
+            f"{namespace_of(obj)}/{name_of(obj)}",
+            len(dig(obj, "status", "allocations", default={})) + in_blocks[(namespace_of(obj), name_of(obj))],
+        )
+        for obj in networks
+    ]
+
+
+def lost_text(lost: list[Loss], at_most: int = 10) -> str:
+    """The losses in one line."""
+    names = ", ".join(map(str, lost[:at_most]))
+    more = len(lost) - at_most
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def is_established(crd: Json) -> bool:
+    """Whether the API server serves the CRD's objects."""
+    return any(
+        condition.get("type") == "Established" and condition.get("status") == "True"
+        for condition in dig(crd, "status", "conditions", default=[])
+    )
+
+
+def names_not_accepted(crd: Json) -> str:
+    """Why the API server will never serve the CRD: its names are another CRD's; "" where that is not so."""
+    for condition in dig(crd, "status", "conditions", default=[]):
+        if condition.get("type") == "NamesAccepted" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "its names are taken")
+    return ""

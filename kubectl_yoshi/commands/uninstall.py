@@ -1,0 +1,116 @@
+"""kubectl yoshi uninstall"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.commands.install import find
+from kubectl_yoshi.commands.options import as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.output.asked import FOR_PEOPLE
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cluster.api import Api
+    from kubectl_yoshi.commands.installation import Loss
+    from kubectl_yoshi.model.objects import Json, Resource
+
+
+@dataclass(frozen=True)
+class UninstallOptions:
+    """What `uninstall` was asked for."""
+
+    force: bool
+    yes: bool
+    dry_run: str
+
+
+@command(
+    "uninstall",
+    examples="""
+    # Remove the CRDs and roles; refused while there are networks
+    kubectl yoshi uninstall
+
+    # See what would be lost
+    kubectl yoshi uninstall --force --dry-run=client
+    """,
+)
+@click.option(
+    "--force", is_flag=True, help="Also while there are networks: they are lost, with who holds which address."
+)
+@yes_option
+@dry_run_option
+@as_options(UninstallOptions)
+def uninstall(session: Session, options: UninstallOptions) -> None:
+    """Remove the CRDs and roles that install made, and nothing else.
+
+    Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
+    delete the networks first.
+    """
+    from kubectl_yoshi.cluster.carrying_out import carry_out
+    from kubectl_yoshi.commands.installation import manifests, plan_uninstall
+    from kubectl_yoshi.output.plans import outcome_lines, show_plan
+
+    found = find(session.api, manifests())
+    plan = plan_uninstall(found.values())
+    for note in plan.notes:
+        session.note(note)
+    if not plan:
+        session.note("Nothing to uninstall.")
+        return
+    refuse_or_warn(session, options, what_would_be_lost(session.api))
+    if options.dry_run == "client":
+        show_plan(plan, session.out, FOR_PEOPLE, options.dry_run)
+        return
+    outcome = carry_out(plan, session.api, dry_run=options.dry_run == "server")
+    deleted = [(change, answer) for change, answer in outcome.done if not change.wait_for]
+    for line in outcome_lines(deleted, options.dry_run):
+        print(line, file=session.out)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    outcome.raise_first()
+
+
+def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[Loss]) -> None:
+    """Says what would be lost; goes on only if that is wanted.
+
+    Raises:
+        Refused: there are networks and no --force, or the answer was no.
+    """
+    from kubectl_yoshi.commands.installation import lost_text
+
+    if not lost:
+        return
+    count = f"{len(lost)} network{'s' if len(lost) > 1 else ''}"
+    if not options.force:
+        raise Refused(
+            f"{count} would be lost: {lost_text(lost)}",
+            f"Delete them with {session.program} network delete; or add --force to lose them and who holds which"
+            " address. Nothing was changed.",
+        )
+    session.warn(f"{count} will be lost: {lost_text(lost)}")
+    session.warn("what they made in other places, such as IP pools, stays; network delete would have removed it")
+    if options.dry_run == "none" and not session.confirm("Remove all of this?", options.yes):
+        raise Refused("not confirmed", "Nothing was changed.")
+
+
+def what_would_be_lost(api: Api) -> list[Loss]:
+    """Every network, in all namespaces."""
+    from kubectl_yoshi.commands.installation import losses
+    from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+
+    networks = all_of(api, NETWORKWIZARD)
+    return losses(networks, all_of(api, ADDRESSBLOCK) if networks else ())
+
+
+def all_of(api: Api, resource: Resource) -> tuple[Json, ...]:
+    """All objects of a kind; none where the kind is not served (any more)."""
+    from kubectl_yoshi.cluster.errors import NotFound, NotServed
+
+    try:
+        return api.list(resource)
+    except (NotServed, NotFound):
+        return ()
