@@ -36,9 +36,16 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class KubectlFlag(click.Option):
-    """A flag that lands in the context's `meta`, where a later one on the command line wins over an earlier one."""
+    """A flag that lands in the context's `meta`, where a later one on the command line wins over an earlier one.
 
-    def __init__(self, *names: str, **settings: Any) -> None:
+    Args:
+        names: its spellings on the command line.
+        field: its name in `kept_flags`. click knows it by another, so that a command's own option may have this one.
+    """
+
+    def __init__(self, *names: str, field: str = "", **settings: Any) -> None:
+        self.field = field or names[-1].lstrip("-").replace("-", "_")
+        names = (*names, f"kubectl_{self.field}")
         super().__init__(list(names), expose_value=False, hidden=True, callback=self.keep, **settings)
 
     def keep(self, ctx: click.Context, _param: click.Parameter, value: Any) -> None:
@@ -46,7 +53,7 @@ class KubectlFlag(click.Option):
         if value is None or value == ():
             return
         kept = ctx.meta.setdefault(META, {})
-        kept[self.name] = kept.get(self.name, ()) + value if self.multiple else value
+        kept[self.field] = kept.get(self.field, ()) + value if self.multiple else value
 
 
 class OptionalValue(click.Option):
@@ -58,8 +65,10 @@ class OptionalValue(click.Option):
 
 
 KUBECTL_FLAGS: list[click.Parameter] = [
-    KubectlFlag("--as", "as_user", metavar="USER", help="Username to impersonate for the operation."),
-    KubectlFlag("--as-group", "as_groups", metavar="GROUP", multiple=True, help="Group to impersonate, repeatable."),
+    KubectlFlag("--as", field="as_user", metavar="USER", help="Username to impersonate for the operation."),
+    KubectlFlag(
+        "--as-group", field="as_groups", metavar="GROUP", multiple=True, help="Group to impersonate, repeatable."
+    ),
     KubectlFlag("--as-uid", metavar="UID", help="UID to impersonate for the operation."),
     KubectlFlag("--cache-dir", metavar="DIR", help="Accepted and ignored: nothing is cached."),
     KubectlFlag("--certificate-authority", metavar="FILE", help="Path to a cert file for the certificate authority."),
@@ -87,7 +96,7 @@ KUBECTL_FLAGS: list[click.Parameter] = [
     KubectlFlag(
         "-v",
         "--v",
-        "verbosity",
+        field="verbosity",
         type=click.IntRange(0),
         metavar="LEVEL",
         help="How much to tell on stderr: 6 shows each request, 8 its body, 9 also tracebacks.",

@@ -66,8 +66,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
         show_plan(plan, session.out, FOR_PEOPLE, options.dry_run)
         return
     outcome = carry_out(plan, session.api, dry_run=options.dry_run == "server")
-    deleted = [(change, answer) for change, answer in outcome.done if not change.wait_for]
-    for line in outcome_lines(deleted, options.dry_run):
+    for line in outcome_lines(outcome.done, options.dry_run):
         print(line, file=session.out)
     if outcome.interrupted:
         raise KeyboardInterrupt

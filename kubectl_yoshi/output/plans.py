@@ -53,8 +53,6 @@ def change_line(change: Change, dry_run: str = "none", answer: Json | None = Non
         answer: what the server said; tells created from configured and unchanged for a server-side apply.
     """
     suffix = DRY_RUN_SUFFIXES[dry_run]
-    if change.verb is Verb.WAIT:
-        return f"{ref_name(change.ref)} {change.wait_for or 'ready'}{suffix}" + _says(change)
     return f"{ref_name(change.ref)} {_what_happened(change, answer)}{suffix}" + _says(change)
 
 
@@ -90,8 +88,8 @@ def _content(obj: Json) -> Json:
 def show_plan(plan: Plan, out: TextIO, output: Output, dry_run: str = "client") -> None:
     """Prints a plan: a line per change, or with -o json|yaml|name the objects as they would be."""
     if output.for_people:
-        for change in plan:
-            print(change_line(change, dry_run), file=out)
+        for line in outcome_lines(((change, None) for change in plan), dry_run):
+            print(line, file=out)
         return
     show_objects((fate.after for fate in fates(plan) if fate.after is not None), out, output, dry_run)
 
@@ -165,6 +163,7 @@ def _merge_patched(before: Json, patch: Json) -> Json:
 
 
 def outcome_lines(done: Iterable[tuple[Change, Json | None]], dry_run: str = "none") -> Iterator[str]:
-    """A line for each change that was sent, with what the server answered."""
+    """A line for each change that was sent, with what the server answered; waiting is not worth one."""
     for change, answer in done:
-        yield change_line(change, dry_run, answer)
+        if change.verb is not Verb.WAIT:
+            yield change_line(change, dry_run, answer)
