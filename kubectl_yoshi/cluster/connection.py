@@ -201,6 +201,9 @@ class Connection:
         if "certificate" in text.lower():
             hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
             return NotSent(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
+        if "PEM lib" in text:
+            hint = "Check client-certificate and client-key in the kubeconfig."
+            return NotSent(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
         if writing and "wrong version number" not in text:  # TLS can also break after the request was sent
             return self._ambiguous("ended the connection before it had answered")
         return Unreachable(f"Cannot speak TLS with the API server {self.server}: {text}.", self._way_out)
@@ -239,7 +242,7 @@ class Connection:
         thread.start()
         thread.join(CONNECT_SECONDS)
         if not found or isinstance(found[0], Exception):
-            why = "name resolution takes too long" if not found else one_line(str(found[0]))
+            why = "name resolution takes too long" if not found else _why(found[0])
             raise NotSent(f"Cannot reach the API server {self.server}: {url.hostname}: {why}.", self._way_out)
         return len(found[0])
 

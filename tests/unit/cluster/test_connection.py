@@ -1,0 +1,210 @@
+"""Reaching the server, or saying why not, in time."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kubectl_yoshi.cluster import connection as room
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, NotSent
+from kubectl_yoshi.cluster.errors import ClusterError, Unreachable
+from tests.unit.cluster.fault_server import FaultServer, hangs, says
+
+
+def version(url: str, **options: object) -> object:
+    return Api(Connection.open(ConnectionOptions(server=url, **options))).raw("/version")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """A server whose queue is full: connecting to it neither works nor fails."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        yield f"127.0.0.1:{address[1]}"
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1 and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture
+def tls_url(certificate: Path) -> Iterator[str]:
+    """A TLS server that answers every connection with an empty object."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with context.wrap_socket(raw, server_side=True) as spoken:
+                    spoken.recv(65536)
+                    spoken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            except OSError:
+                raw.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
+    full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(NotSent, match="no answer in time") as caught:
+        version(f"http://{full}")
+    assert time.monotonic() - start < 2
+    assert full in str(caught.value)
+
+
+def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(ClusterError):
+        version(f"https://{silent}", request_timeout="1s")
+    assert time.monotonic() - start < 3
+
+
+def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 1)) for n in range(1, 6)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    connection = Connection.open(ConnectionOptions(server="http://many.example"))
+    assert connection._time_to_connect() == pytest.approx(1.0)
+
+
+def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(30))
+    start = time.monotonic()
+    with pytest.raises(NotSent, match="name resolution takes too long"):
+        version("https://api.example")
+    end.set()
+    assert time.monotonic() - start < 2
+
+
+def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **kwargs: object) -> object:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(NotSent, match=r"api\.example: Name or service not known"):
+        version("https://api.example")
+
+
+def test_a_certificate_that_is_not_trusted_is_told_as_such(tls_url: str) -> None:
+    with pytest.raises(NotSent, match="certificate") as caught:
+        version(tls_url)
+    assert "certificate-authority" in caught.value.way_out
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+def test_a_certificate_authority_by_flag_is_trusted(tls_url: str, certificate: Path) -> None:
+    assert version(tls_url, certificate_authority=str(certificate)) == {}
+
+
+def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no PEM at all")
+    with pytest.raises(NotSent, match="certificate"):
+        version(tls_url, certificate_authority=str(broken))
+    with pytest.raises(ClusterError) as caught:
+        version(tls_url, insecure_skip_tls_verify=True, client_certificate=str(broken), client_key=str(broken))
+    assert "client-certificate" in str(caught.value)
+
+
+def test_a_certificate_for_another_name_is_told_as_such(tls_url: str, certificate: Path) -> None:
+    url = tls_url.replace("127.0.0.1", "localhost")
+    with pytest.raises(NotSent, match="localhost"):
+        version(url, certificate_authority=str(certificate))
+    assert version(url, certificate_authority=str(certificate), tls_server_name="127.0.0.1") == {}
+
+
+def test_not_verifying_is_silent_when_told_so(tls_url: str) -> None:
+    assert version(tls_url, insecure_skip_tls_verify=True) == {}
+
+
+def test_tls_to_a_server_that_speaks_none_is_told(server: FaultServer) -> None:
+    server.then(says(200, {}))
+    with pytest.raises(Unreachable, match="TLS"):
+        version(server.url.replace("http://", "https://"))
+
+
+def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(NotSent, match="proxy") as caught:
+            version("https://10.0.0.1:6443")
+    assert "HTTPS_PROXY" in caught.value.way_out
+
+
+def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
+    assert Connection.open(ConnectionOptions(server=server.url, request_timeout="0")).read_seconds is None
+    assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == room.READ_SECONDS
+    server.then(hangs(5))
+    start = time.monotonic()
+    with pytest.raises(ClusterError):
+        version(server.url, request_timeout="100ms")
+    assert time.monotonic() - start < 3
