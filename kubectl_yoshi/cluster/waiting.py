@@ -65,7 +65,7 @@ def _until_gone(
         told = there
         if clock.now() + pause > end:
             raise problem or TimedOut(
-                f"{there}: still there after {limit_seconds:.0f} s of waiting for {change.ref}.",
+                f"Could not {change.says}: after {limit_seconds:.0f} s there is still {there}.",
                 "Look at it with kubectl describe, then run the same command again.",
             )
         clock.sleep(pause)
@@ -78,7 +78,8 @@ def _object_there(api: Api, change: Change, uids: set[str]) -> list[str]:
         uid = uid_of(api.get(change.ref))
     except (NotFound, NotServed):
         return []
-    uids.add(change.uid or (uid_of(change.before) if change.before else "") or uid)
+    if not uids:
+        uids.add(change.uid or uid_of(change.before or {}) or uid)
     return [str(change.ref)] if uid in uids else []
 
 

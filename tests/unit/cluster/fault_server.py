@@ -58,6 +58,7 @@ def fault_server() -> Iterator[FaultServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1
 
         def do_GET(self) -> None:
             told.handle(self)

@@ -1,0 +1,227 @@
+"""Carrying out: who is stopped by an error, and who is not.
+
+an error in a change of   stops
+------------------------  ------------------------------------------
+somebody                  that one's later stages, nobody else's
+all ("")                  everything after its stage
+Ctrl-C                    everything that has not been sent
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.carrying_out import Outcome, carry_out
+from kubectl_yoshi.cluster.errors import ApiError, Conflict, NotFound, TestFailed
+from kubectl_yoshi.cluster.sending import Clock, Stopped
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.objects import Resource
+from tests.unit.cluster.fault_server import FaultServer, refuses, says
+
+THINGS = Resource("try.example", "v1", "things", "Thing")
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+PATH = "/apis/try.example/v1/namespaces/prod/things"
+NOT_FOUND = refuses(404, "NotFound", 'things.try.example "a" not found', {"name": "a"})
+NO_NAMESPACE = refuses(404, "NotFound", 'namespaces "prod" not found', {"name": "prod", "kind": "namespaces"})
+TEST_FAILED = refuses(422, "Invalid", "the server rejected our request due to an error in our request")
+EXISTS = refuses(409, "AlreadyExists", "already exists")
+OTHER_UID = refuses(409, "Conflict", "Operation cannot be fulfilled: the UID in the precondition (u) does not match")
+
+
+def change(name: str, subject: str = "", verb: Verb = Verb.PATCH, **fields: Any) -> Change:
+    fields.setdefault("body", [])
+    return Change(verb, THINGS.ref(name, "prod"), f"{verb.value} {name}", subject=subject, **fields)
+
+
+def says_of(changes: Any) -> list[str]:
+    return [(entry[0] if isinstance(entry, tuple) else entry).says for entry in changes]
+
+
+def told(outcome: Outcome) -> tuple[list[str], list[str], list[str]]:
+    return says_of(outcome.done), says_of(outcome.failed), says_of(outcome.skipped)
+
+
+@pytest.fixture
+def server(server: FaultServer) -> FaultServer:
+    return server.then(says(200, {"ok": True}))
+
+
+def test_stages_come_one_after_the_other(api: Api, server: FaultServer) -> None:
+    plan = Plan(((change("a"), change("b")), (change("c"),), (change("d"),)))
+    outcome = carry_out(plan, api)
+    assert told(outcome) == (["patch a", "patch b", "patch c", "patch d"], [], [])
+    assert outcome.done[0][1] == {"ok": True}
+    assert outcome.ok
+    sent = [request.path.partition("?")[0][-1] for request in server.requests]
+    assert sorted(sent[:2]) == ["a", "b"]
+    assert sent[2:] == ["c", "d"]
+
+
+def test_an_error_for_somebody_stops_nobody_else(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/a1"] = NOT_FOUND
+    plan = Plan(((change("a1", "a"), change("b1", "b")), (change("a2", "a"), change("b2", "b")), (change("b3", "b"),)))
+    outcome = carry_out(plan, api)
+    assert told(outcome) == (["patch b1", "patch b2", "patch b3"], ["patch a1"], ["patch a2"])
+    assert outcome.why_skipped == ("could not patch a1",)
+    assert not outcome.ok
+    with pytest.raises(NotFound):
+        outcome.raise_first()
+
+
+def test_an_error_for_all_stops_everything_after_its_stage(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/x"] = NOT_FOUND
+    plan = Plan(((change("x"), change("a1", "a")), (change("a2", "a"), change("y"))))
+    assert told(carry_out(plan, api)) == (["patch a1"], ["patch x"], ["patch a2", "patch y"])
+
+
+def test_each_verb_is_sent_as_it_should_be(api: Api, server: FaultServer) -> None:
+    changes = [
+        change("a", verb=Verb.CREATE, body={}),
+        change("a", verb=Verb.PATCH, subresource="status"),
+        change("a", verb=Verb.REPLACE, body={}),
+        change("a", verb=Verb.APPLY, body={}),
+        change("a", verb=Verb.DELETE, body=None, uid="u", resource_version="5"),
+        change("a", verb=Verb.CALL, subresource="restart", body=None),
+    ]
+    carry_out(Plan(tuple((one,) for one in changes)), api)
+    assert [(request.method, request.path.partition("?")[0].removeprefix(PATH)) for request in server.requests] == [
+        ("POST", ""),
+        ("PATCH", "/a/status"),
+        ("PUT", "/a"),
+        ("PATCH", "/a"),
+        ("DELETE", "/a"),
+        ("PUT", "/a/restart"),
+    ]
+    assert server.requests[4].body["preconditions"] == {"uid": "u", "resourceVersion": "5"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "answer", "done"),
+    [
+        (Verb.DELETE, {"tolerate_missing": True}, NOT_FOUND, True),
+        (Verb.DELETE, {"tolerate_missing": True}, says(404, "404 page not found"), True),
+        (Verb.DELETE, {"tolerate_missing": True, "uid": "u"}, OTHER_UID, True),
+        (Verb.DELETE, {"uid": "u"}, OTHER_UID, False),
+        (Verb.DELETE, {}, NOT_FOUND, False),
+        (Verb.PATCH, {"tolerate_missing": True}, TEST_FAILED, False),
+        (Verb.CREATE, {"tolerate_existing": True}, EXISTS, True),
+        (Verb.CREATE, {}, EXISTS, False),
+    ],
+)
+def test_what_is_so_already_is_done_where_that_is_tolerated(
+    api: Api, server: FaultServer, verb, fields, answer, done
+) -> None:
+    server.by_path |= {PATH: answer, f"{PATH}/a": answer}
+    outcome = carry_out(Plan(((change("a", verb=verb, **fields),),)), api)
+    assert bool(outcome.done) is done
+    assert bool(outcome.failed) is not done
+    assert all(answer is None for _, answer in outcome.done)
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, TEST_FAILED])
+def test_a_dry_run_skips_what_needs_what_it_did_not_keep(api: Api, server: FaultServer, answer) -> None:
+    server.by_path[f"{PATH}/a"] = answer
+    plan = Plan(((change("a", verb=Verb.CREATE, body={}),), (change("a"),)))
+    outcome = carry_out(plan, api, dry_run=True)
+    assert told(outcome) == (["create a"], [], ["patch a"])
+    assert "depends on" in outcome.why_skipped[0]
+    assert outcome.ok
+    assert all("dryRun=All" in request.path for request in server.requests)
+    assert not carry_out(plan, api).ok
+
+
+def test_a_dry_run_skips_what_needs_a_namespace_or_a_crd_that_it_did_not_keep(api: Api, server: FaultServer) -> None:
+    first = (
+        Change(Verb.CREATE, NAMESPACES.ref("prod"), "make prod", {}),
+        Change(Verb.APPLY, CRDS.ref("things.try.example"), "make crd", {}),
+    )
+    for answer in (NO_NAMESPACE, says(404, "404 page not found")):
+        server.by_path[PATH] = answer
+        outcome = carry_out(Plan((first, (change("a", verb=Verb.CREATE, body={}),))), api, dry_run=True)
+        assert told(outcome)[1:] == ([], ["create a"])
+
+
+def test_a_dry_run_fails_where_the_plan_itself_is_refused(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/a"] = NOT_FOUND
+    assert not carry_out(Plan(((change("a"),), (change("b"),))), api, dry_run=True).ok
+
+
+def test_a_dry_run_waits_for_nothing(api: Api) -> None:
+    wait = change("a", verb=Verb.WAIT, wait_for="never")
+    assert carry_out(Plan(((wait,),)), api, dry_run=True, waiters={}).ok
+
+
+def test_a_wait_is_left_to_its_waiter_and_its_error_is_the_changes(api: Api) -> None:
+    seen: list[Change] = []
+
+    def refuse(_: Api, change: Change) -> None:
+        seen.append(change)
+        raise ApiError("still there")
+
+    plan = Plan(((change("a", "a", Verb.WAIT, wait_for="gone"),), (change("b", "a"),)))
+    outcome = carry_out(plan, api, waiters={"gone": refuse})
+    assert told(outcome) == ([], ["wait a"], ["patch b"])
+    assert says_of(seen) == ["wait a"]
+
+
+def test_progress_is_told_in_the_calling_thread(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/a1"] = NOT_FOUND
+    heard: list[tuple[str, str]] = []
+
+    def progress(change: Change, state: str) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        heard.append((change.says, state))
+
+    carry_out(Plan(((change("a1", "a"),), (change("a2", "a"), change("b")))), api, progress=progress)
+    assert sorted(heard) == [("patch a1", "failed"), ("patch a2", "skipped"), ("patch b", "done")]
+
+
+def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(api: Api, server: FaultServer) -> None:
+    together = threading.Barrier(3, timeout=5)
+
+    def answer(handler: Any) -> None:
+        together.wait()
+        says(200, {})(handler)
+
+    server.by_path |= {f"{PATH}/{name}": answer for name in "abc"}
+    assert carry_out(Plan(((change("a"), change("b"), change("c")),)), api, parallel=3).ok
+
+
+def test_interrupted_it_says_what_was_done_and_sends_no_more(api: Api, server: FaultServer) -> None:
+    api._sender.clock = Clock()
+    begun = threading.Event()
+
+    def wait(api: Api, change: Change) -> None:
+        begun.set()
+        api.clock.sleep(60)
+
+    def interrupt(change: Change, state: str) -> None:
+        if change.says == "patch a":
+            assert begun.wait(5)
+            signal.raise_signal(signal.SIGINT)
+
+    plan = Plan(((change("w", "w", Verb.WAIT, wait_for="x"), change("a", "a")), (change("b", "b"),)))
+    outcome = carry_out(plan, api, progress=interrupt, waiters={"x": wait}, parallel=2)
+    assert outcome.interrupted
+    assert not outcome.ok
+    assert told(outcome) == (["patch a"], ["wait w"], ["patch b"])
+    assert isinstance(outcome.failed[0][1], Stopped)
+    assert len(server.requests) == 1
+    api.clock.sleep(0)  # can be used again
+
+
+def test_a_mistake_in_the_program_is_not_hidden(api: Api) -> None:
+    with pytest.raises(KeyError):
+        carry_out(Plan(((change("a", verb=Verb.WAIT, wait_for="no such word"),),)), api, waiters={})
+
+
+def test_errors_keep_their_kind(api: Api, server: FaultServer) -> None:
+    server.by_path |= {f"{PATH}/a": TEST_FAILED, f"{PATH}/b": OTHER_UID}
+    outcome = carry_out(Plan(((change("a", "a"), change("b", "b")),)), api)
+    assert [type(error) for _, error in outcome.failed] == [TestFailed, Conflict]

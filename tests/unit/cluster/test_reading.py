@@ -1,0 +1,87 @@
+"""Reading side by side: absent, unknown and failed are three things."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import ServerError
+from kubectl_yoshi.cluster.reading import MANY, read
+from kubectl_yoshi.model.facts import Read, Unknown
+from kubectl_yoshi.model.objects import Resource
+from tests.unit.cluster.fault_server import FaultServer, refuses, says
+
+THINGS = Resource("try.example", "v1", "things", "Thing")
+POOLS = Resource("projectcalico.org", "v3", "ippools", "IPPool", namespaced=False)
+PATH = "/apis/try.example/v1/namespaces/prod/things"
+FORBIDDEN = refuses(403, "Forbidden", 'things is forbidden: User "u" cannot list resource "things"')
+NOT_FOUND = refuses(404, "NotFound", 'things.try.example "x" not found', {"name": "x"})
+
+
+def thing(name: str) -> dict:
+    return {"apiVersion": "try.example/v1", "kind": "Thing", "metadata": {"name": name, "namespace": "prod"}}
+
+
+def list_of(*names: str) -> dict:
+    return {"kind": "ThingList", "metadata": {}, "items": [thing(name) for name in names]}
+
+
+def test_what_is_there_and_what_is_not(api: Api, server: FaultServer) -> None:
+    server.by_path |= {f"{PATH}/a": says(200, thing("a")), f"{PATH}/b": NOT_FOUND, PATH: says(200, list_of("a"))}
+    server.then(says(404, "404 page not found"))
+    one, other, all_, unserved = Read(THINGS, "prod", "a"), Read(THINGS, "prod", "b"), Read(THINGS, "prod"), Read(POOLS)
+    answers = read(api, [one, other, all_, unserved, one])
+    assert answers == {one: (thing("a"),), other: (), all_: (thing("a"),), unserved: ()}
+    assert len(server.requests) == 4
+
+
+def test_what_may_not_be_read_is_unknown_and_names_the_right_on_one_line(api: Api, server: FaultServer) -> None:
+    server.then(FORBIDDEN)
+    wish = Read(THINGS, "prod")
+    answer = read(api, [wish])[wish]
+    assert isinstance(answer, Unknown)
+    assert answer.why.startswith("may not list things.try.example in namespace prod")
+    assert "\n" not in answer.why
+
+
+def test_an_aggregated_api_that_does_not_answer_is_unknown(api: Api, server: FaultServer) -> None:
+    server.then(says(503, "service unavailable"))
+    answer = read(api, [Read(POOLS)])[Read(POOLS)]
+    assert isinstance(answer, Unknown)
+    assert "projectcalico.org/v3" in answer.why
+
+
+def test_any_other_error_is_raised(api: Api, server: FaultServer) -> None:
+    server.by_path[f"{PATH}/a"] = says(200, thing("a"))
+    server.then(refuses(500, "InternalError", "etcd is on fire"))
+    with pytest.raises(ServerError):
+        read(api, [Read(THINGS, "prod", "a"), Read(POOLS)])
+
+
+def test_a_label_selector_narrows_a_list(api: Api, server: FaultServer) -> None:
+    server.then(says(200, list_of()))
+    read(api, [Read(THINGS, "prod", label_selector="a=b")])
+    assert "labelSelector=a%3Db" in server.requests[0].path
+
+
+def test_many_names_of_one_kind_become_one_list(api: Api, server: FaultServer) -> None:
+    there = [f"t{n}" for n in range(0, MANY, 2)]
+    server.then(says(200, list_of(*there)))
+    wishes = [Read(THINGS, "prod", f"t{n}") for n in range(MANY)]
+    answers = read(api, wishes)
+    assert len(server.requests) == 1
+    assert list(answers) == wishes
+    assert [wish.name for wish, answer in answers.items() if answer] == there
+
+
+def test_many_names_that_may_not_be_listed_are_read_one_by_one(api: Api, server: FaultServer) -> None:
+    server.by_path[PATH] = FORBIDDEN
+    server.then(says(200, thing("x")))
+    answers = read(api, [Read(THINGS, "prod", f"t{n}") for n in range(MANY)])
+    assert len(server.requests) == MANY + 1
+    assert all(answer == (thing("x"),) for answer in answers.values())
+
+
+def test_nothing_wanted_asks_nothing(api: Api, server: FaultServer) -> None:
+    assert read(api, []) == {}
+    assert not server.requests
