@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ class Api:
 
     def patch(self, path: str, body: Any, kind: str = MERGE_PATCH) -> Any:
         return self._request("PATCH", path, body, kind)
+
+    def create(self, found: Mapping[str, Any]) -> Any:
+        """Create an object, in the namespace that it names."""
+        return self.post(collection_of(found), found)
+
+    def create_document(self, document: bytes) -> Any:
+        """Create the cluster-wide object of a JSON or YAML document, which is sent as it is."""
+        if document.startswith(b"{"):
+            return self.post(collection_of(json.loads(document)), document)
+        version, kind = (re.search(rb"(?m)^%s: (\S+)" % key, document) for key in (b"apiVersion", b"kind"))
+        if not version or not kind:
+            raise LabError(f"not a Kubernetes object: {document[:100]!r}")
+        path = collection_of({"apiVersion": version.group(1).decode(), "kind": kind.group(1).decode()})
+        return self.post(path, document, "application/yaml")
 
     def is_ready(self) -> bool:
         """Whether the server says on /readyz that it is ready."""
@@ -63,6 +78,15 @@ class Api:
         if response.status >= 300:
             raise LabError(f"{method} {path}: {response.status} {_message(answer)}")
         return json.loads(answer) if answer[:1] in b"{[" else answer.decode()
+
+
+def collection_of(found: Mapping[str, Any]) -> str:
+    """The path that objects like this one are created at; knows the plurals of the kinds that a lab needs."""
+    group, kind = found["apiVersion"], found["kind"].lower()
+    base = f"/apis/{group}" if "/" in group else f"/api/{group}"
+    namespace = found.get("metadata", {}).get("namespace")
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"{base}{place}/{kind}{'es' if kind.endswith('s') else 's'}"
 
 
 def wait_until(what: str, happened: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:

@@ -96,6 +96,12 @@ def env(options: argparse.Namespace) -> int:
     return 0
 
 
+def route(options: argparse.Namespace) -> int:
+    """Print the router's table."""
+    print(find_lab(options.name).route_table())
+    return 0
+
+
 def program(options: argparse.Namespace) -> int:
     """Print where one of the lab's programs is, after building it if it is nowhere."""
     if options.program not in ALL_PROGRAMS:
@@ -133,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     downer.add_argument("--all", action="store_true", help="every lab of this user")
     command("status", status, "each program: running, memory, port").add_argument("--name", help="only this lab")
     command("env", env, "print `export KUBECONFIG=...` for a shell").add_argument("--name", default=DEFAULT_NAME)
+    command("route", route, "the router's table (full profile)").add_argument("--name", default=DEFAULT_NAME)
     command("program", program, "print where one of the lab's programs is, built if need be").add_argument("program")
     command("demo", demo, "show what kubectl yoshi does, on a lab of its own")
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,25 +32,33 @@ class Core:
     kubeconfig: Path
 
 
-def start_core(folder: Path, slot: Slot, programs: Mapping[str, Path], listen: str) -> Core:
+def start_core(folder: Path, slot: Slot, programs: Mapping[str, Path], host: str) -> Core:
     """Start etcd, the API server and, where there is one, the controller manager; returns when the server is ready.
 
-    `listen` is the address that the API server binds to: the loopback, or every address for the full profile, whose
-    nodes are in network namespaces of their own.
+    `host` is the address that the API server has: the loopback, or the bridge's for the full profile, whose nodes are
+    in network namespaces of their own.
     """
     certificates = folder / "pki"
     certificates.mkdir()
     authority = make_authority(certificates, "lab-ca")
-    port = slot.port("kube-apiserver")
+    token = secrets.token_urlsafe(24)
     kubeconfig = folder / "kubeconfig"
-    write_kubeconfig(kubeconfig, authority, f"127.0.0.1:{port}", ADMIN_TOKEN)
+    write_kubeconfig(kubeconfig, authority, f"{host}:{slot.port('kube-apiserver')}", token)
     etcd = spawn(_etcd(folder, slot, programs), folder)
-    server = spawn(_api_server(certificates, authority, slot, programs, listen), folder)
-    api = Api("127.0.0.1", port, ADMIN_TOKEN, authority.file)
+    server = spawn(_api_server(certificates, authority, slot, programs, host, token), folder)
+    api = admin_api(folder)
     wait_ready(api, [etcd, server])
     if "kube-controller-manager" in programs:
         spawn(_controller_manager(folder, slot, programs), folder)
     return Core(folder, slot, programs, authority, api, kubeconfig)
+
+
+def admin_api(folder: Path) -> Api:
+    """The client that the lab's kubeconfig is for."""
+    config = json.loads((folder / "kubeconfig").read_text())
+    cluster = config["clusters"][0]["cluster"]
+    host, _, port = cluster["server"].removeprefix("https://").rpartition(":")
+    return Api(host, int(port), config["users"][0]["user"]["token"], Path(cluster["certificate-authority"]))
 
 
 def wait_ready(api: Api, records: Sequence[Record]) -> None:
@@ -76,20 +85,9 @@ def load_crds(api: Api, documents: Sequence[bytes]) -> None:
     They are created, not applied: at half a megabyte each, a copy of one does not fit into an annotation.
     """
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda document: create(api, document), documents))
+        list(pool.map(api.create_document, documents))
     wanted = {crd for document in documents if (crd := _group_and_plural(document))}
     wait_until("the custom resources are served", lambda: wanted <= api.served())
-
-
-def create(api: Api, document: bytes) -> None:
-    """Create the CRD or PriorityClass of a JSON or YAML document."""
-    is_crd = _group_and_plural(document) is not None
-    path = (
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        if is_crd
-        else "/apis/scheduling.k8s.io/v1/priorityclasses"
-    )
-    api.post(path, document, "application/json" if document.startswith(b"{") else "application/yaml")
 
 
 def write_kubeconfig(file: Path, authority: Authority, server: str, token: str) -> None:
@@ -143,7 +141,7 @@ def _etcd(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launch:
 
 
 def _api_server(
-    certificates: Path, authority: Authority, slot: Slot, programs: Mapping[str, Path], listen: str
+    certificates: Path, authority: Authority, slot: Slot, programs: Mapping[str, Path], host: str, token: str
 ) -> Launch:
     hosts = ["127.0.0.1", "localhost", slot.gateway, "10.96.0.1", "kubernetes.default.svc"]
     serving = authority.issue(certificates, "apiserver", "kube-apiserver", hosts)
@@ -151,14 +149,14 @@ def _api_server(
     signing = make_signing_key(certificates, "service-accounts")
     tokens = certificates / "tokens.csv"
     tokens.touch(mode=0o600)
-    tokens.write_text(f"{ADMIN_TOKEN},admin,1,system:masters\n")
+    tokens.write_text(f"{token},admin,1,system:masters\n")
     port = slot.port("kube-apiserver")
     command = [
         str(programs["kube-apiserver"]),
         f"--etcd-servers=http://127.0.0.1:{slot.port('etcd')}",
         f"--secure-port={port}",
-        f"--bind-address={listen}",
-        "--advertise-address=127.0.0.1",
+        f"--bind-address={host}",
+        f"--advertise-address={host}",
         "--endpoint-reconciler-type=none",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-private-key-file={serving.key}",

@@ -13,6 +13,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lab.building import go, only_one, provide
 from lab.errors import LabError
@@ -69,6 +70,16 @@ def _metallb_documents() -> list[bytes]:
             text = re.sub(r"format: int32(\n\s+maximum: 4294967295)", r"format: int64\1", text)
             _keep(kept, _as_json(text.encode()))
     return kept.read_bytes().splitlines()
+
+
+def metallb_manifest() -> list[dict[str, Any]]:
+    """Every object of MetalLB's own installation manifest, the CRDs aside."""
+    kept = tool_cache("metallb", METALLB_MODULE) / "manifest.json"
+    if not kept.exists():
+        with only_one(kept.parent / ".manifests.lock"):
+            source = module_folder("metallb", METALLB_MODULE) / "config" / "manifests" / "metallb-native.yaml"
+            _keep(kept, [line for line in _as_json(source.read_bytes()) if b'"CustomResourceDefinition"' not in line])
+    return [json.loads(line) for line in kept.read_bytes().splitlines()]
 
 
 def module_folder(folder: str, module: str) -> Path:

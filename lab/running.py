@@ -14,14 +14,17 @@ from types import TracebackType
 
 from lab.api import Api
 from lab.building import only_one, provide
-from lab.core import ADMIN_TOKEN, load_crds, start_core, wait_ready
+from lab.core import admin_api, load_crds, start_core, wait_ready
 from lab.errors import LabError
+from lab.fabric import ROUTER, ROUTER_HOST, Node, lay_fabric, nodes_of, remove_fabric
+from lab.full import start_full
 from lab.keeper import Keeper
 from lab.manifests import CALICO_CHOICES, crd_documents
 from lab.places import labs_folder
 from lab.processes import Record, end, of_lab, records, spawn
-from lab.programs import DEFAULT_KUBERNETES, KUBECTL, programs_of
+from lab.programs import DEFAULT_KUBERNETES, GOBGP, KUBECTL, programs_of
 from lab.progress import Progress
+from lab.router import Route, route_table, routes_of
 from lab.slots import Slot, free_slot, taken_slots
 
 PROFILES = ("core", "full")
@@ -75,7 +78,35 @@ class Lab:
     @property
     def api(self) -> Api:
         """A small client that is the administrator."""
-        return Api("127.0.0.1", self.slot.port("kube-apiserver"), ADMIN_TOKEN, self.folder / "pki" / "ca.crt")
+        return admin_api(self.folder)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes of the full profile, each with its network namespace and its addresses; none in the core."""
+        return nodes_of(self.slot) if self.options.profile == "full" else []
+
+    @property
+    def router_namespace(self) -> str:
+        """The network namespace of the full profile's router."""
+        return self.slot.namespace(ROUTER)
+
+    @property
+    def router_address(self) -> str:
+        """Where the router listens for BGP."""
+        return self.slot.address(ROUTER_HOST)
+
+    def routes(self) -> list[Route]:
+        """The routes that the router has learnt: (prefix, next hop)."""
+        return routes_of(self.slot, self._gobgp())
+
+    def route_table(self) -> str:
+        """The same, as the router's own tool prints it."""
+        return route_table(self.slot, self._gobgp())
+
+    def _gobgp(self) -> Path:
+        if self.options.profile != "full":
+            raise LabError(f"lab {self.name} has no router: it was brought up without `--profile full`")
+        return provide([GOBGP], Progress())[GOBGP.name]
 
     def kubectl(self, *args: str, input: str | None = None) -> str:
         """Run kubectl as the administrator; returns its stdout, and raises a LabError with its stderr if it fails."""
@@ -127,8 +158,11 @@ def start(
     folder, slot = _claim(name or f"p{os.getpid()}-{time.monotonic_ns() % 10**6}", options)
     keeper = Keeper(folder)
     try:
-        core = start_core(folder, slot, binaries, listen="0.0.0.0" if profile == "full" else "127.0.0.1")
-        load_crds(core.api, documents)
+        if profile == "full":
+            lay_fabric(slot)
+            start_full(start_core(folder, slot, binaries, slot.gateway), documents, progress)
+        else:
+            load_crds(start_core(folder, slot, binaries, "127.0.0.1").api, documents)
     except BaseException:
         take_down(folder)
         keeper.dismiss()
@@ -155,6 +189,8 @@ def take_down(folder: Path) -> None:
     """End and remove whatever there is of the lab in `folder`, complete or not."""
     started = {record.pid for record in records(folder)}
     end(started | set(of_lab(folder)), folder)
+    for slot in taken_slots(folder.parent, folder.name):
+        remove_fabric(Slot(slot))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -85,9 +85,9 @@ def free_slot(taken: Iterable[int]) -> Slot:
     raise LabError(f"no free slot: {len(others)} labs are up; end some with `python -m lab down`")
 
 
-def taken_slots(labs: Path) -> list[int]:
-    """The slots of the labs in folder `labs`."""
-    return [slot for state in labs.glob("*/lab.json") if (slot := _slot_in(state))]
+def taken_slots(labs: Path, name: str = "*") -> list[int]:
+    """The slots of the labs in folder `labs`, or of one of them."""
+    return [slot for state in labs.glob(f"{name}/lab.json") if (slot := _slot_in(state))]
 
 
 def _slot_in(state: Path) -> int:

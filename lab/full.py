@@ -1,0 +1,121 @@
+"""The full profile: what is started on top of the core, in what order, and when it is ready."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lab import kubevirt, metallb
+from lab.api import Api, wait_until
+from lab.core import Core, component_flags, last_words, load_crds, write_kubeconfig
+from lab.errors import LabError
+from lab.fabric import nodes_of
+from lab.kwok import kwok_launch, node_object
+from lab.processes import Launch, Record, spawn
+from lab.progress import Progress
+from lab.router import router_launch
+
+TOKEN_LIFETIME = 30 * 24 * 3600  # seconds; longer than anybody keeps a lab
+
+
+def start_full(core: Core, documents: list[bytes], progress: Progress) -> None:
+    """Start the rest of the full profile on a core whose fabric is laid; returns when all of it does its work."""
+    folder, slot, programs, api = core.folder, core.slot, core.programs, core.api
+    nodes = nodes_of(slot)
+    router = spawn(router_launch(folder, slot, programs), folder)
+    scheduler = spawn(_scheduler_launch(core), folder)
+    with ThreadPoolExecutor(2) as pool:
+        crds = pool.submit(load_crds, api, documents)
+        rights = pool.submit(_create_all, api, [*metallb.objects(), *kubevirt.objects(core.authority, progress)])
+        for job in (crds, rights):
+            job.result()
+    _create_all(api, [*(node_object(node, number) for number, node in enumerate(nodes, 1)), kubevirt.kubevirt_object()])
+    api.patch(f"{_KUBEVIRT}/status", {"status": kubevirt.kubevirt_status()})
+    for namespace, accounts in ((metallb.NAMESPACE, metallb.ACCOUNTS), (kubevirt.NAMESPACE, kubevirt.ACCOUNTS)):
+        for account in accounts:
+            _write_account_kubeconfig(core, namespace, account)
+
+    def begin(launch: Launch) -> Record:
+        return spawn(launch, folder)
+
+    virt_controller = begin(kubevirt.controller_launch(folder, slot, programs, core.authority))
+    virt_api = begin(kubevirt.api_launch(folder, slot, programs, core.authority))
+    others = [begin(kwok_launch(folder, slot, programs))]
+    others.append(begin(metallb.controller_launch(slot, programs, folder / "controller.kubeconfig")))
+    _create_all(api, (metallb.speaker_pod(node) for node in nodes))
+    others += [begin(metallb.speaker_launch(node, programs, folder / "speaker.kubeconfig")) for node in nodes]
+
+    started = [router, scheduler, virt_controller, virt_api, *others]
+    _wait(started, "virt-api answers", lambda: _is_healthy(slot.gateway, slot.port("virt-api"), core.authority.file))
+    _create_all(api, kubevirt.webhooks(core.authority, slot, progress))
+    _wait(started, "virt-api's subresources are served", lambda: _can_get(api, "/apis/subresources.kubevirt.io/v1"))
+    _wait(started, "the nodes are ready", lambda: _ready_nodes(api) == len(nodes))
+    _wait(started, "virt-controller leads", lambda: "STARTING controllers" in virt_controller.log.read_text())
+
+
+_KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
+
+
+def _wait(records: Iterable[Record], what: str, happened: Any) -> None:
+    """Wait for something, but not for programs that have ended."""
+
+    def happened_or_dead() -> bool:
+        for record in records:
+            if not record.running:
+                raise LabError(f"{record.launch.name} ended at its start:\n{last_words(record.log)}")
+        return bool(happened())
+
+    wait_until(what, happened_or_dead, seconds=120)
+
+
+def _create_all(api: Api, objects: Iterable[Mapping[str, Any]]) -> None:
+    for found in objects:
+        api.create(found)
+
+
+def _scheduler_launch(core: Core) -> Launch:
+    name = "kube-scheduler"
+    port = core.slot.port(name)
+    return Launch(name, [str(core.programs[name]), *component_flags(core.kubeconfig, port)], port)
+
+
+def _write_account_kubeconfig(core: Core, namespace: str, account: str) -> None:
+    """A kubeconfig with the rights of a service account, `<account>.kubeconfig` in the lab's folder."""
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": TOKEN_LIFETIME},
+    }
+    answer = core.api.post(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
+    server = f"{core.slot.gateway}:{core.slot.port('kube-apiserver')}"
+    write_kubeconfig(core.folder / f"{account}.kubeconfig", core.authority, server, answer["status"]["token"])
+
+
+def _is_healthy(host: str, port: int, authority: Path) -> bool:
+    context = ssl.create_default_context(cafile=str(authority))
+    try:
+        with closing(http.client.HTTPSConnection(host, port, timeout=5, context=context)) as connection:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status < 500
+    except OSError:
+        return False
+
+
+def _can_get(api: Api, path: str) -> bool:
+    try:
+        return bool(api.get(path))
+    except LabError:
+        return False
+
+
+def _ready_nodes(api: Api) -> int:
+    return sum(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for node in api.get("/api/v1/nodes")["items"]
+        for condition in node["status"].get("conditions", [])
+    )

@@ -1,0 +1,67 @@
+"""MetalLB in the full profile: its controller, and a speaker (native BGP, L2) in each node's network namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.fabric import Node
+from lab.manifests import metallb_manifest
+from lab.processes import Launch
+from lab.slots import Slot
+
+NAMESPACE = "metallb-system"
+ACCOUNTS = ("controller", "speaker")
+SPEAKER_PORT = 7472  # in a namespace of its own, so the same on every node
+NEEDED = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap")
+
+
+def objects() -> list[Mapping[str, Any]]:
+    """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the rights."""
+    return [found for found in metallb_manifest() if found["kind"] in NEEDED]
+
+
+def speaker_pod(node: Node) -> dict[str, Any]:
+    """The Pod that a speaker takes itself for; it looks its own name up."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"speaker-{node.name}",
+            "namespace": NAMESPACE,
+            "labels": {"app": "metallb", "component": "speaker"},
+        },
+        "spec": {
+            "nodeName": node.name,
+            "hostNetwork": True,
+            "serviceAccountName": "speaker",
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "speaker", "image": "quay.io/metallb/speaker"}],
+        },
+    }
+
+
+def controller_launch(slot: Slot, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
+    port = slot.port("metallb-controller")
+    command = [
+        str(programs["metallb-controller"]),
+        f"--namespace={NAMESPACE}",
+        f"--port={port}",
+        "--webhook-mode=disabled",
+        "--disable-cert-rotation",
+    ]
+    return Launch("metallb-controller", command, port, {"KUBECONFIG": str(kubeconfig)})
+
+
+def speaker_launch(node: Node, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
+    command = [
+        str(programs["metallb-speaker"]),
+        f"--namespace={NAMESPACE}",
+        f"--node-name={node.name}",
+        f"--pod-name=speaker-{node.name}",
+        "--host=127.0.0.1",
+        f"--port={SPEAKER_PORT}",
+    ]
+    environment = {"METALLB_BGP_TYPE": "native", "KUBECONFIG": str(kubeconfig)}
+    return Launch(f"speaker-{node.name}", command, SPEAKER_PORT, environment, node.network_namespace)
