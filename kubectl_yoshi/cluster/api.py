@@ -177,8 +177,9 @@ class Api:
         must = {"uid": uid, "resourceVersion": resource_version}
         if any(must.values()):
             body["preconditions"] = {key: value for key, value in must.items() if value}
-        query = {"dryRun": "All"} if dry_run else {}
-        return self._send("delete", "DELETE", ref, query=query, body=body)
+        if dry_run:
+            body["dryRun"] = ["All"]  # beside a body the API server ignores the query: it would really delete
+        return self._send("delete", "DELETE", ref, body=body)
 
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
         """PUTs to a subresource that acts, such as a VirtualMachine's restart.
