@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, send
@@ -31,6 +32,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import empty_block, recount
 
 Planner = Callable[[Facts, Attempt], Plan]
+Value = TypeVar("Value")
 
 TRIES_WITHOUT_PROGRESS = 15
 """How often in a row somebody may be faster before this run gives up."""
@@ -64,9 +66,15 @@ class Done:
 
 def observe(planner: Planner, api: Api, facts: Facts, attempt: Attempt) -> tuple[Plan, Facts]:
     """A plan, and the facts that it was made from: asks the planner and reads what it wants until it is content."""
+    return observe_value(lambda known: planner(known, attempt), api, facts)
+
+
+def observe_value(ask: Callable[[Facts], Value], api: Api, facts: Facts | None = None) -> tuple[Value, Facts]:
+    """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look."""
+    facts = facts or Facts(api.served)
     while True:
         try:
-            return planner(facts, attempt), facts
+            return ask(facts), facts
         except NeedMore as more:
             facts = facts.with_answers(read(api, more.wanted))
 

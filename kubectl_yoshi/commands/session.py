@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.facts import Served
 
 KEY = "kubectl_yoshi.session"
+DIFFING = "kubectl_yoshi.diffing"
 NOT_OF_THE_CONNECTION = ("verbosity", "cache_dir")
 
 
@@ -27,6 +28,10 @@ class Session:
         out: results.
         err: notes, warnings, progress.
         api: the cluster, if it is there already (tests).
+
+    Attributes:
+        diffing: `kubectl yoshi diff` runs the command: show what it would change, change nothing.
+        differs: under `diff`, there was something to change.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Session:
         self.program = program
         self.out = out or sys.stdout
         self.err = err or sys.stderr
+        self.diffing = False
+        self.differs = False
         self._said: set[str] = set()
         if api is not None:
             self.__dict__["api"] = api
@@ -52,6 +59,7 @@ class Session:
         session = ctx.meta.get(KEY)
         if session is None:
             session = ctx.meta[KEY] = cls(kept_flags(ctx), program=ctx.find_root().command_path)
+            session.diffing = ctx.meta.get(DIFFING, False)
         return session
 
     @property

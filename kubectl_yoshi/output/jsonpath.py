@@ -1,9 +1,10 @@
 """kubectl's JSONPath templates: https://kubernetes.io/docs/reference/kubectl/jsonpath/
 
 A template is text with actions in braces; an action is a chain of steps, each taking a list of values to a list of
-values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with three differences:
-keys of a map come in order (in kubectl at random), an error says what is wrong with which action, and a template
-without any braces is read as one action (kubectl prints it as it stands, which helps nobody).
+values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these
+differences: keys of a map come in order (in kubectl at random); a template without any braces is read as one action
+(kubectl prints it as it stands, which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}".
+As in kubectl, a {range} may lack its {end}, and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
 """
 
 from __future__ import annotations
@@ -192,8 +193,6 @@ class _Parser:
                 result.append(Range(self.action(), tuple(self.nodes(in_range=True))))
             else:
                 result.append(self.action())
-        if in_range:
-            raise self.mistake("{range} has no {end}")
         return result
 
     def peek(self) -> str:
@@ -305,7 +304,7 @@ class _Parser:
         key = _KEY.fullmatch(text)
         if key:
             name = key[1] if key[1] is not None else key[2]
-            return _field(name.replace("\\", ""))
+            return _chain(self.part("." + name))
         index = _INDEX.fullmatch(text)
         if index is None or not text:
             raise self.mistake(f"invalid array index {text}")
@@ -383,6 +382,10 @@ def _recursive(values: Values) -> Values:
         if children:
             result += [value, *_recursive(children)]
     return result
+
+
+def _chain(action: Action) -> Step:
+    return lambda values: [found for value in values for found in action.values(value)]
 
 
 def _union(steps: list[Step]) -> Step:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, TextIO
 
 from kubectl_yoshi.model.objects import Json
 
+_STRING = "tag:yaml.org,2002:str"
+_GO_READS_OTHERWISE = re.compile(
+    r"[yn]$|[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?$|0[xob][\da-f_]+$|[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$", re.IGNORECASE
+)
+"""Text that PyYAML would write plainly and kubectl would not take for text: y, 1e3, the MAC 02:00:00:00:00:01."""
+
 
 def to_yaml(value: Any) -> str:
     """A JSON value as a YAML document without its "---"."""
     import yaml
 
-    return str(yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True))
+    text: str = yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True)
+    return text.removesuffix("...\n")
 
 
 def write_documents(objects: Iterable[Json], out: TextIO) -> None:
@@ -33,8 +41,8 @@ def _dumper() -> Any:
             return True
 
     def text(dumper: Any, value: str) -> Any:
-        style = "|" if "\n" in value else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+        ambiguous = dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STRING or _GO_READS_OTHERWISE.match(value)
+        return dumper.represent_scalar(_STRING, value, style='"' if ambiguous else "|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)
     return Dumper

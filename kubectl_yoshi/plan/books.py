@@ -58,13 +58,46 @@ def known_networks(namespace: str, facts: Facts) -> list[Network]:
     return sound_networks(found)
 
 
+def networks_asked(
+    one: tuple[str, str] | None, namespace: str | None, facts: Facts, here: str = ""
+) -> tuple[list[Network], list[str]]:
+    """The networks that a list is about, and what is wrong with those that cannot be read rightly.
+
+    Args:
+        one: namespace and name of a single network; None for all.
+        namespace: of this namespace; None for every one.
+        facts: what was read.
+        here: where to look instead if not all namespaces may be seen.
+
+    Raises:
+        NeedMore: they were not read yet.
+        Refused: the single network does not exist, or networks may not be listed.
+    """
+    if one is not None:
+        return [open_network(*one, facts)], []
+    read = Read(NETWORKWIZARD, namespace)
+    found = facts.ask(read)
+    if facts.why_unknown(read) and namespace is None and here:
+        read = Read(NETWORKWIZARD, here)
+        found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        raise Refused(f"networks cannot be listed: {why}", "Choose a namespace that you may see with -n.")
+    networks, broken = [], []
+    for obj in found:
+        try:
+            networks.append(parse_network(obj))
+        except UsageMistake as mistake:
+            broken.append(mistake.message)
+    return networks, broken
+
+
 def sound_networks(objects: Iterable[Json]) -> list[Network]:
     """The networks of these NetworkWizards, those left out whose spec says something that cannot be."""
     networks = []
     for obj in objects:
         try:
             networks.append(parse_network(obj))
-        except UsageMistake:  # noqa: PERF203
+        except UsageMistake:
             continue
     return networks
 

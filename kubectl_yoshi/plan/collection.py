@@ -6,14 +6,14 @@ cannot be told; and no record younger than a grace period, since its attachment 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
@@ -80,23 +80,27 @@ def _unused(request: CollectRequest, network: Network, backend: Backend, facts: 
     }
     if not suspects:
         return plan
-    namespaces = tuple(sorted({record.namespace for record in suspects.values()}))
+    namespaces = _where_to_look(suspects.values(), facts)
     uses = backend.survey(network, namespaces, facts)
+    wanted = {use.number for use in uses if use.how is How.WANTED}
     for number, record in sorted(suspects.items()):
-        wanted = [
-            u
-            for u in uses
-            if u.number == number and u.how is How.WANTED and u.is_of(record.namespace, record.name, record.uid)
-        ]
-        if wanted:
+        if number in wanted:
             continue
-        if why := facts.why_unknown(Read(VM, record.namespace)):
+        if why := facts.why_unknown(Read(VM, record.namespace if namespaces else None)):
             plan = plan + Plan(notes=(f"{ledger.address(number)} stays recorded for {record.holder}: {why}",))
             continue
         left = tuple(u for u in uses if u.how is not How.WANTED)
         release = release_of(ledger, number, record, left, backend, facts)
         plan = plan.beside(replace(release.plan, notes=release.notes))
     return plan
+
+
+def _where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] | None:
+    """All namespaces, since a VM of any may carry the address; those of the records where not all may be seen."""
+    facts.ask(Read(VM))
+    if facts.why_unknown(Read(VM)):
+        return tuple(sorted({record.namespace for record in records}))
+    return None
 
 
 def _leftovers(request: CollectRequest, backends: Mapping[str, Backend], facts: Facts) -> Plan:

@@ -1,0 +1,211 @@
+"""Lists of addresses: what the ledger says joined with what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.addresses import Intervals, parse_address, written
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import Network, parse_network_name
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.output.ages import age
+from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.formats import print_objects, print_rows
+from kubectl_yoshi.output.tables import Column, write_fields
+from kubectl_yoshi.plan.attachments import backend_of
+from kubectl_yoshi.plan.books import networks_asked, open_whole
+from kubectl_yoshi.plan.survey import Row, disagreements, survey
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.commands.ips import CheckOptions, ListOptions
+
+FreeRow = tuple[Network, str, int]
+
+
+def list_addresses(session: Session, options: ListOptions) -> None:
+    """`ips list`"""
+    if options.free:
+        _list_free(session, options)
+        return
+
+    def show() -> None:
+        rows, _ = surveyed(session, options.network, options.all_namespaces)
+        count = print_rows(
+            rows, _columns(options.all_namespaces), row_json, session.out, options.output, no_headers=options.no_headers
+        )
+        if not count and options.output.for_people:
+            session.note("No addresses found." if options.all_namespaces else _none(session))
+
+    show()
+    if options.watch:
+        from kubectl_yoshi.commands.watching import show_again
+
+        show_again(session, options.all_namespaces, show)
+
+
+def _none(session: Session) -> str:
+    return f"No addresses found in {session.namespace} namespace."
+
+
+def surveyed(session: Session, network: str | None, everywhere: bool, exact: bool = False) -> tuple[list[Row], Facts]:
+    """Every row of the networks that are meant, and the facts behind them; says what could not be read."""
+    now = datetime.now(timezone.utc)
+
+    def ask(facts: Facts) -> list[Row]:
+        rows: list[Row] = []
+        for one in _networks(session, network, everywhere, facts):
+            rows += survey(one, backend_of(one, BACKENDS), facts, now, everywhere, exact)
+        return rows
+
+    rows, facts = observe_value(ask, session.api)
+    if facts.unknowns():
+        session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
+    return rows, facts
+
+
+def _networks(session: Session, name: str | None, everywhere: bool, facts: Facts) -> list[Network]:
+    one = parse_network_name(name, session.namespace) if name else None
+    networks, broken = networks_asked(one, None if everywhere else session.namespace, facts)
+    for text in broken:
+        session.warn(text)
+    return [network for network in networks if network.plugin in BACKENDS]
+
+
+def _columns(namespaces: bool) -> list[Column[Row]]:
+    columns: list[Column[Row]] = [
+        Column("ADDRESS", lambda row: row.address),
+        Column("NETWORK", lambda row: row.network.name),
+        Column("STATE", lambda row: row.state.value, state=True),
+        Column("HOLDER", lambda row: row.holder),
+        Column("RUNNING", lambda row: "yes" if row.running else "no"),
+        Column("MAC", lambda row: row.record.mac if row.record else "", wide=True),
+        Column("UID", lambda row: row.record.uid if row.record else "", wide=True),
+        Column("NOTE", lambda row: row.record.note if row.record else "", wide=True),
+        Column("AGE", lambda row: age(row.record.since) if row.record and row.record.since else "<unknown>"),
+    ]
+    if namespaces:
+        columns.insert(0, Column("NAMESPACE", lambda row: row.network.namespace))
+    return columns
+
+
+def row_json(row: Row) -> Json:
+    """A row for -o json: not an object of the API server, but shaped like one."""
+    record = row.record
+    return {
+        "apiVersion": "plumber.k8s.pf9.io/v1",
+        "kind": "Address",
+        "metadata": {"name": row.address, "namespace": row.network.namespace},
+        "spec": {"network": row.network.name, "address": row.address},
+        "status": {
+            "state": row.state.value,
+            "running": row.running,
+            **({"record": record.to_json()} if record else {}),
+            "uses": [
+                {"how": u.how.value, "object": str(u.ref), "namespace": u.namespace, "vm": u.name} for u in row.uses
+            ],
+        },
+    }
+
+
+def _list_free(session: Session, options: ListOptions) -> None:
+    def ask(facts: Facts) -> list[FreeRow]:
+        rows: list[FreeRow] = []
+        for network in _networks(session, options.network, options.all_namespaces, facts):
+            held = Intervals.of_numbers(open_whole(network, facts, options.all_namespaces).records())
+            rows += [(network, written(s, network.version), s[1] - s[0] + 1) for s in (network.usable - held).spans]
+        return rows
+
+    rows, _ = observe_value(ask, session.api)
+    columns: list[Column[FreeRow]] = [
+        Column("NAMESPACE", lambda row: row[0].namespace),
+        Column("NETWORK", lambda row: row[0].name),
+        Column("FREE", lambda row: row[1]),
+        Column("COUNT", lambda row: str(row[2])),
+    ]
+    if not options.all_namespaces:
+        del columns[0]
+    print_rows(rows, columns, _free_json, session.out, options.output, no_headers=options.no_headers)
+
+
+def _free_json(row: FreeRow) -> Json:
+    return {
+        "apiVersion": "plumber.k8s.pf9.io/v1",
+        "kind": "FreeAddresses",
+        "metadata": {"name": row[1], "namespace": row[0].namespace},
+        "spec": {"network": row[0].name, "range": row[1], "count": row[2]},
+    }
+
+
+def who_holds(session: Session, text: str, output: Output) -> None:
+    """`ips who`: everything that is known of one address.
+
+    Raises:
+        Refused: no network that may be seen has it.
+    """
+    address = parse_address(text)
+    now = datetime.now(timezone.utc)
+
+    def ask(facts: Facts) -> tuple[list[Row], list[Network]]:
+        networks = [n for n in networks_asked(None, None, facts, session.namespace)[0] if address in n]
+        rows: list[Row] = []
+        for network in networks:
+            if network.plugin in BACKENDS:
+                rows += survey(network, backend_of(network, BACKENDS), facts, now, everywhere=False)
+        return [row for row in rows if row.number == int(address)], networks
+
+    (rows, networks), facts = observe_value(ask, session.api)
+    if facts.unknowns():
+        session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
+    if not networks:
+        raise Refused(f"{address} is in no network that you may see", "See `kubectl yoshi network list -A`.")
+    if not output.for_people:
+        print_objects([row_json(row) for row in rows], session.out, output, single=True)
+        return
+    if not rows:
+        network = networks[0]
+        why = network.why_not_usable(address)
+        print(
+            f"{address} is {'never given out: ' + why if why else 'free'} (network {network.full_name})",
+            file=session.out,
+        )
+    for row in rows:
+        _write_row(session, row)
+
+
+def _write_row(session: Session, row: Row) -> None:
+    record = row.record
+    fields: list[tuple[str, object]] = [
+        ("Address", row.address),
+        ("Network", row.network.full_name),
+        ("State", row.state.value),
+        ("Holder", row.holder),
+    ]
+    if record is not None:
+        fields += [("UID", record.uid), ("MAC", record.mac), ("Since", record.since), ("Note", record.note)]
+    fields.append(("Seen", [f"{use.how.value}: {use.ref}" for use in row.uses]))
+    write_fields([(name, value) for name, value in fields if value], session.out)
+
+
+def check_addresses(session: Session, options: CheckOptions) -> int:
+    """`ips check`: prints every disagreement and gives their number."""
+    rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
+    found = disagreements(rows, facts)
+    if not options.output.for_people:
+        print_objects(_problems(found), session.out, options.output)
+        return len(found)
+    for _, sentence in found:
+        print(sentence, file=session.out)
+    if not found:
+        print(f"{len(rows)} addresses, all as recorded", file=session.out)
+    return len(found)
+
+
+def _problems(found: list[tuple[Row, str]]) -> Iterator[Json]:
+    for row, sentence in found:
+        yield {**row_json(row), "kind": "AddressProblem", "message": sentence}

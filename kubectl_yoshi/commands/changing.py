@@ -1,0 +1,142 @@
+"""What every command that changes something does with its plan: carry it out, show it, or show its differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.cluster.running import Done, Planner, run
+from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, waiters
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.progress import progress
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.model.objects import Json
+
+
+def carry(
+    session: Session,
+    planner: Planner,
+    dry_run: str,
+    output: Output,
+    *,
+    total: int = 0,
+    timeout: float | None = None,
+    doing: str = "working",
+) -> Done | None:
+    """Makes a planner's wish true, or only shows it.
+
+    Returns:
+        What was done; None under `diff` and --dry-run, where all there is to show has been shown.
+
+    Raises:
+        YoshiError: nothing could be planned.
+    """
+    if session.diffing:
+        _show_differences(session, planner)
+        return None
+    with progress(doing, total, session.err) as line:
+
+        def step(change: Change, state: str) -> None:
+            line.step(0, f"{change.says}: {state}")
+
+        waiting = waiters(
+            limit_seconds=LIMIT_SECONDS if timeout is None else timeout,
+            progress=lambda _change, there: line.step(0, f"waiting: {there}"),
+        )
+        done = run(planner, session.api, dry_run=dry_run, progress=step, waiters=waiting)
+    for note in done.notes:
+        session.note(f"note: {note}")
+    if dry_run == "none":
+        return done
+    _show_dry_run(session, done, dry_run, output)
+    fail_if_refused(done)
+    return None
+
+
+def _show_dry_run(session: Session, done: Done, dry_run: str, output: Output) -> None:
+    from kubectl_yoshi.output.plans import outcome_lines, show_objects, show_plan
+
+    if dry_run == "client":
+        show_plan(done.plan, session.out, output, dry_run)
+    elif output.for_people:
+        for line in outcome_lines(done.done, dry_run):
+            print(line, file=session.out)
+        for change in done.skipped:
+            session.note(f"not checked, since it needs an earlier change to be kept: {change.says}")
+    else:
+        show_objects((answer for _, answer in done.done if answer), session.out, output, dry_run)
+
+
+def _show_differences(session: Session, planner: Planner) -> None:
+    """Writes the differences that a plan would make; remembers for the exit code that there were some."""
+    from kubectl_yoshi.output.differences import write_differences
+    from kubectl_yoshi.output.plans import fates
+
+    done = run(planner, session.api, dry_run="client")
+    for note in done.notes:
+        session.note(f"note: {note}")
+    for error in done.refusals.values():
+        raise error
+    if write_differences(fates(done.plan), session.out) or any(done.plan):
+        session.differs = True
+
+
+def fail_if_refused(done: Done) -> None:
+    """Raises the first refusal."""
+    for error in done.refusals.values():
+        raise error
+
+
+def told(session: Session, output: Output, sentence: str, obj: Json) -> None:
+    """A result: a sentence for people, the object for others."""
+    if output.for_people:
+        print(sentence, file=session.out)
+        return
+    from kubectl_yoshi.output.plans import show_objects
+
+    show_objects([obj], session.out, output)
+
+
+def report(session: Session, output: Output, done: Done, subjects: Iterable[tuple[str, str]], sentence: str) -> None:
+    """A line for every VM, in the order in which they were named, and exit code 1 if any failed.
+
+    Args:
+        session: where to write.
+        output: for -o, the VMs as they are now.
+        done: what became of them.
+        subjects: namespace and name of each.
+        sentence: what was done, with {answer} for what it has now.
+    """
+    failed = 0
+    if not output.for_people:
+        _report_objects(session, output, done)
+    subjects = tuple(subjects)
+    several = len({namespace for namespace, _ in subjects}) > 1
+    for namespace, name in subjects:
+        subject = f"{namespace}/{name}"
+        if error := done.refusals.get(subject):
+            failed += 1
+            if len(subjects) == 1:
+                raise error
+            print(f"error: {subject}: {error.message}", file=session.err)
+        elif output.for_people:
+            shown = f"{namespace}/{name}" if several else name
+            words = sentence.format(answer=done.answers.get(subject, ""))
+            suffix = "" if done.changed(subject) else " (unchanged)"
+            print(f"virtualmachine.kubevirt.io/{shown} {words}{suffix}", file=session.out)
+    if failed:
+        print(f"error: {failed} of {len(subjects)} VMs failed", file=session.err)
+        click.get_current_context().exit(1)
+
+
+def _report_objects(session: Session, output: Output, done: Done) -> None:
+    from kubectl_yoshi.model.vm import VM
+    from kubectl_yoshi.output.plans import show_objects
+
+    latest = {change.ref: answer for change, answer in done.done if answer and change.ref.resource == VM}
+    show_objects(latest.values(), session.out, output)

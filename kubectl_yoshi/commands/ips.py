@@ -1,0 +1,222 @@
+"""kubectl yoshi ips list|who|reserve|release|check|gc"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from kubectl_yoshi.commands.changing import carry, fail_if_refused
+from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.flags import Seconds
+from kubectl_yoshi.commands.options import (
+    LISTS,
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    no_headers_option,
+    output_option,
+    watch_option,
+    yes_option,
+)
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.output.asked import Output
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What `ips list` was asked for."""
+
+    network: str | None
+    all_namespaces: bool
+    free: bool
+    watch: bool
+    no_headers: bool
+    output: Output
+
+
+@command("list", examples="kubectl yoshi ips list --network blue --free")
+@click.option("--network", metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
+@all_namespaces_option
+@click.option("--free", is_flag=True, help="Show the free addresses instead, as ranges.")
+@watch_option
+@no_headers_option
+@output_option(*LISTS)
+@as_options(ListOptions)
+def list_ips(session: Session, options: ListOptions) -> None:
+    """Show addresses, who holds them, and whether that is true."""
+    from kubectl_yoshi.commands.addresses import list_addresses
+
+    list_addresses(session, options)
+
+
+@dataclass(frozen=True)
+class WhoOptions:
+    """What `ips who` was asked for."""
+
+    address: str
+    output: Output
+
+
+@command("who", examples="kubectl yoshi ips who 10.133.0.10")
+@click.argument("address", metavar="IP")
+@output_option("json", "yaml", "name", "wide")
+@as_options(WhoOptions)
+def who(session: Session, options: WhoOptions) -> None:
+    """Tell who holds an address."""
+    from kubectl_yoshi.commands.addresses import who_holds
+
+    who_holds(session, options.address, options.output)
+
+
+@dataclass(frozen=True)
+class ReserveOptions:
+    """What `ips reserve` was asked for."""
+
+    network: str
+    addresses: tuple[str, ...]
+    count: int | None
+    note: str
+    dry_run: str
+
+    def __post_init__(self) -> None:
+        if self.addresses and self.count is not None:
+            raise usage_mistake("give addresses or --count, not both")
+        if self.count is not None and not 1 <= self.count <= 256:
+            raise usage_mistake("--count must be from 1 to 256")
+
+
+@command(
+    "reserve",
+    examples="""
+    # This address, for the printer
+    kubectl yoshi ips reserve blue 10.133.0.50 --note printer
+
+    # Any three
+    kubectl yoshi ips reserve blue --count 3
+    """,
+)
+@click.argument("network")
+@click.argument("addresses", nargs=-1, metavar="[IP]…")
+@click.option("--count", type=int, metavar="N", help="How many, if no address is named; 1 unless given.")
+@click.option("--note", default="", metavar="TEXT", help="What for.")
+@dry_run_option
+@as_options(ReserveOptions)
+def reserve(session: Session, options: ReserveOptions) -> None:
+    """Keep addresses of a network out of everybody's reach."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.reservations import ReserveRequest, plan_reservations
+
+    addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
+    network = parse_network_name(options.network, session.namespace)
+    request = ReserveRequest(network, addresses, options.count or 1, options.note)
+    done = carry(session, partial(plan_reservations, request, BACKENDS), options.dry_run, Output())
+    if done is not None:
+        fail_if_refused(done)
+        suffix = "" if done.changed() else " (unchanged)"
+        for address in done.answers:
+            print(f"{address} reserved on {network[1]}{suffix}", file=session.out)
+
+
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """What `ips release` was asked for."""
+
+    network: str
+    addresses: tuple[str, ...]
+    dry_run: str
+
+
+@command("release", examples="kubectl yoshi ips release blue 10.133.0.50")
+@click.argument("network")
+@click.argument("addresses", nargs=-1, required=True, metavar="IP…")
+@dry_run_option
+@as_options(ReleaseOptions)
+def release(session: Session, options: ReleaseOptions) -> None:
+    """Give reserved addresses back, and addresses whose VM does not use them."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_releases
+
+    addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
+    network = parse_network_name(options.network, session.namespace)
+    request = ReleaseRequest(network, addresses)
+    done = carry(session, partial(plan_releases, request, BACKENDS), options.dry_run, Output())
+    if done is None:
+        return
+    fail_if_refused(done)
+    held = {**done.plan.answers, **done.answers}
+    for address in addresses:
+        word = f"released (was {held[str(address)]})" if str(address) in held else "is free already"
+        print(f"{address} {word}", file=session.out)
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What `ips check` was asked for."""
+
+    network: str | None
+    all_namespaces: bool
+    output: Output
+
+
+@command("check", examples="kubectl yoshi ips check -A")
+@click.option("--network", metavar="NAME", help="Only this network.")
+@all_namespaces_option
+@output_option("json", "yaml")
+@as_options(CheckOptions)
+def check(session: Session, options: CheckOptions) -> None:
+    """Compare what is recorded with what is true; exit 1 if they differ."""
+    from kubectl_yoshi.commands.addresses import check_addresses
+
+    if check_addresses(session, options):
+        click.get_current_context().exit(1)
+
+
+@dataclass(frozen=True)
+class GcOptions:
+    """What `ips gc` was asked for."""
+
+    network: str | None
+    all_namespaces: bool
+    grace: float
+    yes: bool
+    dry_run: str
+
+
+@command("gc", examples="kubectl yoshi ips gc -A --yes")
+@click.option("--network", metavar="NAME", help="Only this network.")
+@all_namespaces_option
+@click.option("--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone.")
+@yes_option
+@dry_run_option
+@as_options(GcOptions)
+def gc(session: Session, options: GcOptions) -> None:
+    """Give back addresses that nothing uses any more."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cluster.running import run
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.output.plans import show_plan
+    from kubectl_yoshi.plan.collection import CollectRequest, plan_collection
+
+    networks = (parse_network_name(options.network, session.namespace),) if options.network else None
+    namespace = None if options.all_namespaces else session.namespace
+    planner = partial(plan_collection, CollectRequest(networks, namespace, options.grace), BACKENDS)
+    if options.dry_run == "none" and not session.diffing and not options.yes:
+        preview = run(planner, session.api, dry_run="client")
+        if any(preview.plan):
+            show_plan(preview.plan, session.err, Output(), "client")
+            if not session.confirm("Do this?", options.yes):
+                raise click.Abort
+    done = carry(session, planner, options.dry_run, Output(), doing="collecting")
+    if done is not None:
+        fail_if_refused(done)
+        for change, _ in done.done:
+            print(change.says, file=session.out)
+        if not done.done:
+            print("nothing to collect", file=session.out)

@@ -1,0 +1,122 @@
+"""NetworkWizard objects from flags and from files, checked before anything is asked of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.files import read_objects
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.addresses import address_of, parse_span
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_network
+from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
+from kubectl_yoshi.plan.networks import default_plugin
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.commands.network import CreateOptions
+
+
+def network_of_flags(session: Session, options: CreateOptions) -> Json:
+    """The NetworkWizard that `network create NAME` describes."""
+    _check_name(str(options.name))
+    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.served))}
+    if options.cidr:
+        spec["cidr"] = options.cidr
+    if options.range_:
+        (first, last), version = parse_span(options.range_, "--range")
+        spec["range_start"], spec["range_end"] = str(address_of(first, version)), str(address_of(last, version))
+    if options.exclude:
+        spec["exclude"] = list(options.exclude)
+    if options.gateway:
+        spec["gateway"] = options.gateway
+    calico = {
+        "encapsulation": options.encapsulation,
+        "natOutgoing": options.nat_outgoing,
+        "blockSize": options.block_size,
+        "liveMigration": options.live_migration or None,
+    }
+    calico = {key: value for key, value in calico.items() if value is not None}
+    if calico:
+        if spec["plugin"] != "calico":
+            raise usage_mistake(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
+        spec["calico"] = calico
+    bgp = _bgp(options)
+    if bgp:
+        spec["bgpConfig"] = bgp
+    obj = {
+        "apiVersion": NETWORKWIZARD.api_version,
+        "kind": NETWORKWIZARD.kind,
+        "metadata": {"name": options.name, "namespace": session.namespace},
+        "spec": spec,
+    }
+    parse_network(obj)
+    return obj
+
+
+def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
+    """The NetworkWizards of files, each in the session's namespace unless it names one.
+
+    Raises:
+        UsageMistake: something in them is no NetworkWizard, or one that cannot be.
+    """
+    found = []
+    for obj in read_objects(filenames):
+        if obj.get("apiVersion") != NETWORKWIZARD.api_version or obj.get("kind") != NETWORKWIZARD.kind:
+            raise usage_mistake(
+                f"{obj.get('kind')} {name_of(obj)!r} is no NetworkWizard",
+                f"network create takes kind NetworkWizard of {NETWORKWIZARD.api_version}; kubectl apply takes others.",
+            )
+        _check_name(name_of(obj))
+        metadata = {**obj["metadata"], "namespace": namespace_of(obj) or session.namespace}
+        wanted = {**obj, "metadata": metadata}
+        if not dig(wanted, "spec", "plugin"):
+            plugin = default_plugin(BACKENDS, Facts(session.served))
+            wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}
+        parse_network(wanted)
+        found.append(wanted)
+    if not found:
+        raise usage_mistake("no NetworkWizard found in the files")
+    return found
+
+
+def _check_name(name: str) -> None:
+    import re
+
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name) or len(name) > 180:
+        raise usage_mistake(
+            f'"{name}" is not a name for a network',
+            "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",
+        )
+
+
+def _bgp(options: CreateOptions) -> Json:
+    bgp: Json = {}
+    if options.my_asn:
+        bgp["myASN"] = parse_asn(options.my_asn, "--my-asn")
+    if options.remote_asn:
+        bgp["remoteASN"] = parse_asn(options.remote_asn, "--remote-asn")
+    if options.peer:
+        bgp["peers"] = [_peer(text) for text in options.peer]
+    elif bgp:
+        raise usage_mistake("--my-asn and --remote-asn need a --peer")
+    return bgp
+
+
+def _peer(text: str) -> Json:
+    """IP[,reachableBy=IP][,multihop][,password-secret=NAME]"""
+    address, *settings = text.split(",")
+    peer: dict[str, Any] = {"peerIP": address}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if key == "reachableBy" and value:
+            peer["reachableBy"] = value
+        elif key == "multihop" and not equals:
+            peer["multihop"] = True
+        elif key == "password-secret" and value:
+            peer["passwordSecret"] = value
+        else:
+            raise usage_mistake(f'--peer "{text}": "{setting}" is unknown', "Write IP[,reachableBy=IP][,multihop].")
+    return peer

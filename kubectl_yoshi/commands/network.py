@@ -1,0 +1,194 @@
+"""kubectl yoshi network create|list|describe|delete"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from kubectl_yoshi.commands.changing import carry, fail_if_refused, told
+from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.options import (
+    LISTS,
+    OBJECTS,
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    filename_option,
+    no_headers_option,
+    output_option,
+    selector_option,
+    watch_option,
+    yes_option,
+)
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.output.asked import Output
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """What `network create` was asked for."""
+
+    name: str | None
+    filenames: tuple[str, ...]
+    plugin: str | None
+    cidr: str | None
+    range_: str | None
+    exclude: tuple[str, ...]
+    gateway: str | None
+    encapsulation: str | None
+    nat_outgoing: bool | None
+    block_size: int | None
+    live_migration: bool
+    peer: tuple[str, ...]
+    my_asn: str | None
+    remote_asn: str | None
+    dry_run: str
+    output: Output
+
+    def __post_init__(self) -> None:
+        if bool(self.name) == bool(self.filenames):
+            raise usage_mistake("give either the NAME of a network with --cidr, or -f FILE")
+        if self.filenames and any(value not in (None, (), False) for value in self._of_one_network()):
+            raise usage_mistake("-f takes the whole network from the file; leave out the other flags")
+
+    def _of_one_network(self) -> tuple[object, ...]:
+        return (
+            self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
+            self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn,
+        )  # fmt: skip
+
+
+@command(
+    "create",
+    examples="""
+    # A private network; VMs keep their addresses for life
+    kubectl yoshi network create blue --cidr 10.133.0.0/16
+
+    # Only a part of it is handed out
+    kubectl yoshi network create blue --cidr 10.133.0.0/16 --range 10.133.0.10-10.133.0.250
+
+    # From a manifest
+    kubectl yoshi network create -f network.yaml
+    """,
+)
+@click.argument("name", required=False)
+@filename_option
+@click.option("--plugin", metavar="PLUGIN", help="calico, public or ovs; the first that this cluster has.")
+@click.option("--cidr", metavar="CIDR", help="The network's addresses, such as 10.133.0.0/16.")
+@click.option("--range", "range_", metavar="A-B", help="First and last address to hand out.")
+@click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address never to hand out.")
+@click.option("--gateway", metavar="IP", help="The gateway's address, never handed out.")
+@click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
+@click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")
+@click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
+@click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
+@click.option("--peer", multiple=True, metavar="IP[,…]", help="Public: a router, IP[,reachableBy=IP][,multihop].")
+@click.option("--my-asn", metavar="N", help="Public: this cluster's autonomous system number.")
+@click.option("--remote-asn", metavar="N", help="Public: the routers' autonomous system number.")
+@dry_run_option
+@output_option(*OBJECTS)
+@as_options(CreateOptions)
+def create(session: Session, options: CreateOptions) -> None:
+    """Make a network from a CIDR, or from files."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.commands.manifests import network_of_flags, networks_of_files
+    from kubectl_yoshi.model.objects import name_of, namespace_of
+    from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+
+    if options.filenames:
+        wanted = networks_of_files(session, options.filenames)
+    else:
+        wanted = [network_of_flags(session, options)]
+    for obj in wanted:
+        request = NetworkRequest(namespace_of(obj), name_of(obj), obj)
+        done = carry(session, partial(plan_network, request, BACKENDS), options.dry_run, options.output)
+        if done is None:
+            continue
+        fail_if_refused(done)
+        made = next((answer for change, answer in done.done if change.ref.name == request.name and answer), None)
+        word = "created" if done.changed() else "unchanged"
+        told(session, options.output, f"networkwizard.plumber.k8s.pf9.io/{request.name} {word}", made or obj)
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What `network list` was asked for."""
+
+    names: tuple[str, ...]
+    all_namespaces: bool
+    selector: str
+    watch: bool
+    no_headers: bool
+    output: Output
+
+
+@command("list", examples="kubectl yoshi network list -A")
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@all_namespaces_option
+@selector_option
+@watch_option
+@no_headers_option
+@output_option(*LISTS)
+@as_options(ListOptions)
+def list_networks(session: Session, options: ListOptions) -> None:
+    """Show the networks of a namespace, or of all."""
+    from kubectl_yoshi.commands.listing import list_networks as show
+
+    show(session, options)
+
+
+@dataclass(frozen=True)
+class DescribeOptions:
+    """What `network describe` was asked for."""
+
+    name: str
+    output: Output
+
+
+@command("describe", examples="kubectl yoshi network describe blue")
+@click.argument("name")
+@output_option("json", "yaml")
+@as_options(DescribeOptions)
+def describe(session: Session, options: DescribeOptions) -> None:
+    """Show everything about one network."""
+    from kubectl_yoshi.commands.listing import describe_network
+
+    describe_network(session, options.name, options.output)
+
+
+@dataclass(frozen=True)
+class DeleteOptions:
+    """What `network delete` was asked for."""
+
+    names: tuple[str, ...]
+    force: bool
+    restart: bool
+    yes: bool
+    dry_run: str
+
+
+@command("delete", examples="kubectl yoshi network delete blue")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option("--force", is_flag=True, help="Detach its VMs and drop its reservations first.")
+@click.option("--restart", is_flag=True, help="With --force: restart VMs that run with its addresses.")
+@yes_option
+@dry_run_option
+@as_options(DeleteOptions)
+def delete(session: Session, options: DeleteOptions) -> None:
+    """Delete networks that nobody holds an address of."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.networks import NetworkRemoval, plan_network_removal
+
+    for text in options.names:
+        namespace, name = parse_network_name(text, session.namespace)
+        if options.force and options.dry_run == "none":
+            session.confirm(f"Detach every VM from network {namespace}/{name} and delete it?", options.yes)
+        request = NetworkRemoval(namespace, name, options.force, options.restart)
+        done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
+        if done is not None:
+            fail_if_refused(done)
+            print(f"networkwizard.plumber.k8s.pf9.io/{name} deleted", file=session.out)

@@ -1,0 +1,89 @@
+"""Which VMs a command means, and waiting until they run as wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.files import read_objects
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.objects import name_of, namespace_of
+from kubectl_yoshi.model.vm import VM
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cluster.running import Done
+
+
+def named_vms(
+    session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], everywhere: bool
+) -> tuple[tuple[str, str], ...]:
+    """Namespace and name of each VM, each once: from names (also NAMESPACE/NAME and vm/NAME), -l, or -f.
+
+    Raises:
+        UsageMistake: none was named, or in two ways at once.
+        Refused: the selector finds none.
+    """
+    names = tuple(names)
+    if sum((bool(names), bool(selector), bool(filenames))) != 1:
+        raise usage_mistake("name the VMs, or give -l SELECTOR, or -f FILE", "One of the three.")
+    if names:
+        return tuple(dict.fromkeys(_of_name(name, session) for name in names))
+    if selector:
+        found = session.api.list(VM, None if everywhere else session.namespace, label_selector=selector)
+        if not found:
+            where = "any namespace" if everywhere else f'namespace "{session.namespace}"'
+            raise Refused(
+                f'no VM in {where} has labels "{selector}"', "See `kubectl get virtualmachines --show-labels`."
+            )
+        return tuple((namespace_of(obj), name_of(obj)) for obj in found)
+    objects = read_objects(filenames)
+    for obj in objects:
+        if obj.get("kind") != VM.kind:
+            raise usage_mistake(f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine")
+    return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
+
+
+def _of_name(text: str, session: Session) -> tuple[str, str]:
+    kind, slash, rest = text.partition("/")
+    if slash and kind.lower() in ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io"):
+        text = rest
+    namespace, slash, name = text.partition("/")
+    pair = (namespace, name) if slash else (session.namespace, text)
+    if not all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", part) for part in pair):
+        raise usage_mistake(f'"{text}" is not the name of a VM', "Write NAME, or NAMESPACE/NAME.")
+    return pair
+
+
+def mac_of_flag(text: str) -> str | None:
+    """--mac: None for auto, "" for none, else a unicast MAC address with colons.
+
+    Raises:
+        UsageMistake: it is none of these.
+    """
+    if text == "auto":
+        return None
+    if text == "none":
+        return ""
+    import netaddr
+
+    try:
+        mac = netaddr.EUI(text, version=48, dialect=netaddr.mac_unix_expanded)
+    except (netaddr.AddrFormatError, ValueError) as error:
+        raise usage_mistake(f'--mac "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
+    if mac.words[0] & 1:
+        raise usage_mistake(f'--mac "{text}" is a multicast address', "The first octet must be even.")
+    return str(mac)
+
+
+def wait_for_addresses(session: Session, done: Done, timeout: float | None) -> None:
+    """Waits until every VM that is to run does so with its address.
+
+    Raises:
+        TimedOut: one does not, in time.
+    """
+    from kubectl_yoshi.cluster.addresses import wait_until_running
+
+    wait_until_running(session.api, done.answers, timeout)
