@@ -1,0 +1,161 @@
+"""-o: which formats there are, and lists in each of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_yoshi.model.errors import UsageMistake, YoshiError
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.output.asked import OBJECTS, Output, parse_output
+from kubectl_yoshi.output.formats import print_objects, print_rows
+from kubectl_yoshi.output.tables import Column
+from kubectl_yoshi.output.yamls import to_yaml, write_documents
+
+COLUMNS = [
+    Column[tuple[str, str]]("NAME", lambda row: row[0]),
+    Column[tuple[str, str]]("CIDR", lambda row: row[1]),
+    Column[tuple[str, str]]("NOTE", lambda row: None, wide=True),
+]
+ROWS = [("blue", "10.0.0.0/24"), ("a-long-name", "fd00::/64")]
+
+
+def to_json(row: tuple[str, str]) -> Json:
+    return {
+        "apiVersion": "plumber.k8s.pf9.io/v1",
+        "kind": "NetworkWizard",
+        "metadata": {"name": row[0], "managedFields": [{}]},
+        "spec": {"cidr": row[1]},
+    }
+
+
+def shown(output: str = "", rows: list[tuple[str, str]] = ROWS, **settings: bool) -> str:
+    out = io.StringIO()
+    print_rows(rows, COLUMNS, to_json, out, parse_output(output) if output else Output(), **settings)
+    return out.getvalue()
+
+
+def test_people_get_a_table() -> None:
+    assert shown() == "NAME          CIDR\nblue          10.0.0.0/24\na-long-name   fd00::/64\n"
+
+
+def test_wide_shows_the_wide_columns_too() -> None:
+    assert shown("wide").splitlines()[0].split() == ["NAME", "CIDR", "NOTE"]
+
+
+def test_headers_can_be_left_out_of_both_kinds_of_tables() -> None:
+    assert shown(no_headers=True) == "blue          10.0.0.0/24\na-long-name   fd00::/64\n"
+    assert shown("custom-columns=N:.metadata.name", no_headers=True) == "blue\na-long-name\n"
+
+
+def test_json_is_a_list_without_managed_fields() -> None:
+    value = json.loads(shown("json"))
+    assert (value["apiVersion"], value["kind"]) == ("v1", "List")
+    assert [item["metadata"] for item in value["items"]] == [{"name": "blue"}, {"name": "a-long-name"}]
+
+
+def test_one_object_asked_for_by_name_stands_alone() -> None:
+    assert json.loads(shown("json", ROWS[:1], single=True))["kind"] == "NetworkWizard"
+    assert yaml.safe_load(shown("yaml", ROWS[:1], single=True))["kind"] == "NetworkWizard"
+
+
+def test_nothing_is_an_empty_list_in_json_and_no_line_in_tables() -> None:
+    assert json.loads(shown("json", []))["items"] == []
+    assert shown("", []) == shown("name", []) == ""
+
+
+def test_name_is_kind_group_and_name() -> None:
+    assert shown("name", ROWS[:1]) == "networkwizard.plumber.k8s.pf9.io/blue\n"
+
+
+def test_templates_and_columns_may_come_from_files(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_text('{range .items[*]}{.spec.cidr}{"\\n"}{end}', encoding="utf-8")
+    columns = tmp_path / "columns"
+    columns.write_text("NAME            RANGE\nmetadata.name   spec.cidr\n", encoding="utf-8")
+    assert shown(f"jsonpath-file={template}") == "10.0.0.0/24\nfd00::/64\n"
+    assert shown(f"custom-columns-file={columns}", ROWS[:1]) == "NAME   RANGE\nblue   10.0.0.0/24\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("go-template={{.}}", "not supported"),
+        ("go-template-file=x", "not supported"),
+        ("xml", "unable to match"),
+        ("", "unable to match"),
+        ("json=1", "takes no value"),
+        ("jsonpath", "no value given"),
+        ("custom-columns=NAME", "expected <header>:<json-path-expr>"),
+        ("jsonpath-file=/does/not/exist", "cannot read /does/not/exist"),
+        ("jsonpath={.a", "unclosed action"),
+    ],
+)
+def test_a_wrong_format_is_a_misuse(output: str, words: str) -> None:
+    with pytest.raises(UsageMistake) as caught:
+        parse_output(output)
+    assert words in str(caught.value)
+
+
+def test_a_columns_file_that_does_not_fit_is_a_misuse(tmp_path: Path) -> None:
+    path = tmp_path / "columns"
+    path.write_text("NAME RANGE\nmetadata.name\n", encoding="utf-8")
+    with pytest.raises(UsageMistake, match="does not fit"):
+        parse_output(f"custom-columns-file={path}")
+
+
+def test_what_makes_objects_takes_no_table_formats() -> None:
+    with pytest.raises(UsageMistake, match="wide"):
+        parse_output("wide", OBJECTS)
+
+
+def test_a_template_that_does_not_fit_names_itself() -> None:
+    with pytest.raises(YoshiError, match=r"items\[9\]"):
+        print_objects([], io.StringIO(), parse_output("jsonpath={.items[9]}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "1e3",
+        "12e45",
+        "0x1f",
+        "true",
+        "yes",
+        "y",
+        "N",
+        "null",
+        "~",
+        "",
+        "2020-01-01",
+        "02:00:00:00:00:01",
+        "1:20",
+        "1.5",
+    ],
+)
+def test_yaml_quotes_text_that_another_reader_would_take_for_something_else(text: str) -> None:
+    assert to_yaml({"a": text}) == f'a: "{text}"\n'
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.0/24", "fd00::/64", "a b", "web-1", "2d", "Ümlaut"])
+def test_yaml_leaves_plain_text_plain(text: str) -> None:
+    assert to_yaml({"a": text}) == f"a: {text}\n"
+
+
+def test_yaml_repeats_instead_of_pointing_and_stands_lists_at_their_key() -> None:
+    same = {"b": [1, "two\nlines\n"]}
+    assert to_yaml({"y": same, "x": same}) == (
+        'x:\n  b:\n  - 1\n  - |\n    two\n    lines\n"y":\n  b:\n  - 1\n  - |\n    two\n    lines\n'
+    )
+
+
+def test_documents_have_a_line_between_them() -> None:
+    out = io.StringIO()
+    write_documents([{"a": 1}, {"b": "x\n\n"}, {"c": 3}], out)
+    assert list(yaml.safe_load_all(out.getvalue())) == [{"a": 1}, {"b": "x\n\n"}, {"c": 3}]
+    assert out.getvalue().startswith("a: 1\n---\nb: ")

@@ -1,0 +1,188 @@
+"""Plans: a line per change, the objects as they would be, and their differences."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, Resource
+from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.differences import file_name, write_differences
+from kubectl_yoshi.output.plans import Fate, change_line, fates, show_plan
+
+VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+BLUE = NETWORKWIZARD.ref("blue", "prod")
+WEB = VM.ref("web-1", "prod")
+
+
+def network(**more: object) -> Json:
+    return {
+        "apiVersion": "plumber.k8s.pf9.io/v1",
+        "kind": "NetworkWizard",
+        "metadata": {"name": "blue", "namespace": "prod", "managedFields": [{"manager": "x"}]},
+        "spec": {"cidr": "10.0.0.0/24"},
+        **more,
+    }
+
+
+def patch(path: str, value: object, before: Json | None = None, **more: str) -> Change:
+    ops = [{"op": "test", "path": path, "value": None}, {"op": "add", "path": path, "value": value}]
+    return Change(Verb.PATCH, BLUE, "record 10.0.0.10", body=ops, before=before or network(), **more)
+
+
+ROLE_BODY = {"apiVersion": ROLE.api_version, "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": []}
+AT_REST = {**ROLE_BODY, "metadata": {"name": "r", "uid": "1", "resourceVersion": "5"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "dry_run", "line"),
+    [
+        (
+            Change(Verb.CREATE, BLUE, "", body=network()),
+            "client",
+            "networkwizard.plumber.k8s.pf9.io/blue created (dry run)",
+        ),
+        (Change(Verb.CREATE, BLUE, ""), "server", "networkwizard.plumber.k8s.pf9.io/blue created (server dry run)"),
+        (Change(Verb.DELETE, WEB, ""), "none", "virtualmachine.kubevirt.io/web-1 deleted"),
+        (Change(Verb.REPLACE, WEB, ""), "none", "virtualmachine.kubevirt.io/web-1 replaced"),
+        (patch("/x", 1), "client", "networkwizard.plumber.k8s.pf9.io/blue patched (dry run): record 10.0.0.10"),
+        (Change(Verb.CALL, WEB, "", subresource="restart"), "none", "virtualmachine.kubevirt.io/web-1 restarted"),
+        (
+            Change(Verb.APPLY, ROLE.ref("r"), "", body=ROLE_BODY),
+            "none",
+            "clusterrole.rbac.authorization.k8s.io/r created",
+        ),
+        (
+            Change(Verb.APPLY, ROLE.ref("r"), "", body=ROLE_BODY, before=AT_REST),
+            "client",
+            "clusterrole.rbac.authorization.k8s.io/r unchanged (dry run)",
+        ),
+        (
+            Change(Verb.APPLY, ROLE.ref("r"), "", body={**ROLE_BODY, "rules": [{}]}, before=AT_REST),
+            "client",
+            "clusterrole.rbac.authorization.k8s.io/r configured (dry run)",
+        ),
+    ],
+)
+def test_a_change_is_a_line_as_kubectl_would_write_it(change: Change, dry_run: str, line: str) -> None:
+    assert change_line(change, dry_run) == line
+
+
+def test_what_the_server_answers_decides_between_configured_and_unchanged() -> None:
+    change = Change(Verb.APPLY, ROLE.ref("r"), "", body={**ROLE_BODY, "rules": [{}]}, before=AT_REST)
+    answer = {**AT_REST, "metadata": {**AT_REST["metadata"], "resourceVersion": "6", "managedFields": []}}
+    assert change_line(change, "none", answer).endswith(" unchanged")
+
+
+def test_people_get_the_lines_without_the_waits() -> None:
+    out = io.StringIO()
+    show_plan(in_order(Change(Verb.DELETE, WEB, ""), Change(Verb.WAIT, WEB, "", wait_for="deleted")), out, Output())
+    assert out.getvalue() == "virtualmachine.kubevirt.io/web-1 deleted (dry run)\n"
+
+
+def test_objects_are_shown_as_they_would_be_after_all_changes() -> None:
+    plan = in_order(
+        patch("/status", {"a": 1}), patch("/status/b", 2, subresource="status"), Change(Verb.DELETE, WEB, "")
+    )
+    out = io.StringIO()
+    show_plan(plan, out, Output("json"))
+    shown = json.loads(out.getvalue())
+    assert shown["status"] == {"a": 1, "b": 2}
+    assert "managedFields" not in shown["metadata"]
+
+
+def test_several_objects_are_yaml_documents_and_a_json_list() -> None:
+    other = NETWORKWIZARD.ref("red", "prod")
+    plan = in_order(Change(Verb.CREATE, BLUE, "", body=network()), Change(Verb.CREATE, other, "", body=network(x=1)))
+    for_yaml, for_json, for_name = io.StringIO(), io.StringIO(), io.StringIO()
+    show_plan(plan, for_yaml, Output("yaml"))
+    show_plan(plan, for_json, Output("json"))
+    show_plan(plan, for_name, Output("name"))
+    assert len(list(yaml.safe_load_all(for_yaml.getvalue()))) == 2
+    assert json.loads(for_json.getvalue())["kind"] == "List"
+    assert for_name.getvalue() == "networkwizard.plumber.k8s.pf9.io/blue (dry run)\n" * 2
+
+
+def test_what_was_read_is_not_changed_by_showing_it() -> None:
+    before = network(status={"allocations": {}})
+    copy = json.loads(json.dumps(before))
+    fates(in_order(patch("/status/allocations/x", 1, before)))
+    assert before == copy
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        (
+            Change(Verb.PATCH, BLUE, "", body={"spec": {"a": None, "b": 1}}, before={"spec": {"a": 1}}),
+            {"spec": {"b": 1}},
+        ),
+        (Change(Verb.APPLY, BLUE, "", body={"spec": {"b": 1}}, before={"spec": {"a": 1}}), {"spec": {"a": 1, "b": 1}}),
+        (Change(Verb.REPLACE, BLUE, "", body={"spec": {}}, before={"spec": {"a": 1}}), {"spec": {}}),
+        (
+            Change(Verb.REPLACE, BLUE, "", body={"status": {}}, before={"spec": 1}, subresource="status"),
+            {"spec": 1, "status": {}},
+        ),
+        (Change(Verb.DELETE, BLUE, "", before={"spec": {}}), None),
+    ],
+)
+def test_each_verb_has_its_way_with_an_object(change: Change, after: Json | None) -> None:
+    assert [fate.after for fate in fates(in_order(change))] == [after]
+
+
+def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:
+    before = network(status={"created": True})
+    after = {**before, "spec": {"cidr": "10.0.0.0/24", "exclude": ["10.0.0.1"]}}
+    out = io.StringIO()
+    assert write_differences([Fate(BLUE, before, after)], out, {})
+    lines = out.getvalue().splitlines()
+    name = "plumber.k8s.pf9.io.v1.NetworkWizard.prod.blue"
+    assert lines[:3] == [f"diff -u -N LIVE/{name} MERGED/{name}", f"--- LIVE/{name}", f"+++ MERGED/{name}"]
+    assert [line for line in lines[3:] if line[0] in "+-"] == ["+  exclude:", "+  - 10.0.0.1"]
+    assert "status" not in out.getvalue() and "managedFields" not in out.getvalue()
+
+
+def test_a_diff_shows_a_status_that_changes() -> None:
+    out = io.StringIO()
+    assert write_differences(fates(in_order(patch("/status", {"created": True}))), out, {})
+    assert "+  created: true" in out.getvalue()
+
+
+def test_nothing_that_changes_is_no_difference() -> None:
+    out = io.StringIO()
+    assert not write_differences([Fate(BLUE, network(), network()), *fates(Plan())], out, {})
+    assert out.getvalue() == ""
+
+
+def test_made_and_deleted_objects_are_whole_sides() -> None:
+    out = io.StringIO()
+    write_differences([Fate(BLUE, None, network()), Fate(WEB, network(), None)], out, {})
+    assert "+kind: NetworkWizard" in out.getvalue() and "-kind: NetworkWizard" in out.getvalue()
+
+
+def test_a_cluster_scoped_object_is_named_as_kubectl_names_it() -> None:
+    assert file_name(ROLE.ref("r")) == "rbac.authorization.k8s.io.v1.ClusterRole..r"
+
+
+def test_another_program_may_show_the_differences(tmp_path: Path) -> None:
+    program = tmp_path / "differ.py"
+    program.write_text("import os, sys\nprint(*(sorted(os.listdir(folder)) for folder in sys.argv[1:]))\nsys.exit(1)\n")
+    out = io.StringIO()
+    environ = {"KUBECTL_EXTERNAL_DIFF": f"{sys.executable} {program}"}
+    assert write_differences([Fate(BLUE, None, network())], out, environ)
+    assert out.getvalue() == "[] ['plumber.k8s.pf9.io.v1.NetworkWizard.prod.blue']\n"
+
+
+@pytest.mark.parametrize(("program", "words"), [("/does/not/exist", "cannot run"), ("false-2", "cannot run")])
+def test_a_diff_program_that_cannot_run_is_named(program: str, words: str) -> None:
+    with pytest.raises(YoshiError, match=words):
+        write_differences([Fate(BLUE, None, network())], io.StringIO(), {"KUBECTL_EXTERNAL_DIFF": program})

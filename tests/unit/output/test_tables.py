@@ -1,0 +1,170 @@
+"""Tables, ages and colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.output import colours
+from kubectl_yoshi.output.ages import age, human_duration
+from kubectl_yoshi.output.progress import progress
+from kubectl_yoshi.output.tables import PAGE, Column, TableWriter, cell_text, width, write_fields, write_table
+
+PAIR = [
+    Column[tuple[object, object]]("NAME", lambda row: row[0]),
+    Column[tuple[object, object]]("STATE", lambda row: row[1], state=True),
+]
+
+
+class Terminal(io.StringIO):
+    """Text that says it goes to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def table(rows: list[tuple[object, object]], colour: bool = False) -> str:
+    out = io.StringIO()
+    write_table(rows, PAIR, out, colour=colour)
+    return out.getvalue()
+
+
+def test_columns_are_three_spaces_apart_and_nothing_trails() -> None:
+    assert table([("web-1", "bound"), ("x", None)]) == "NAME    STATE\nweb-1   bound\nx       <none>\n"
+
+
+def test_a_narrow_column_takes_six_as_kubectl_has_it() -> None:
+    out = io.StringIO()
+    write_table([("x", "y")], PAIR, out, headers=False, colour=False)
+    assert out.getvalue() == "x     y\n"
+
+
+def test_no_rows_write_nothing() -> None:
+    assert table([]) == ""
+
+
+def test_rows_are_written_as_they_come() -> None:
+    out = io.StringIO()
+    seen: list[int] = []
+
+    def rows() -> Iterator[tuple[object, object]]:
+        for number in range(2 * PAGE + 1):
+            seen.append(len(out.getvalue()))
+            yield number, "bound"
+
+    assert write_table(rows(), PAIR, out, colour=False) == 2 * PAGE + 1
+    assert seen[PAGE - 1] == 0
+    assert seen[PAGE] > 0
+    assert seen[2 * PAGE] > seen[PAGE]
+
+
+def test_later_pages_keep_the_columns_and_have_no_headers() -> None:
+    out = io.StringIO()
+    writer = TableWriter(out, PAIR, colour=False)
+    writer.page([("web-1", "bound")])
+    writer.page([])
+    writer.page([("a", "bound"), ("longer-than-before", "bound")])
+    assert out.getvalue().splitlines()[2:] == ["a       bound", "longer-than-before bound"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=8))
+def test_whatever_is_in_the_cells_every_row_is_one_line(rows: list[tuple[object, object]]) -> None:
+    assert len(table(rows).split("\n")) == len(rows) + 2
+
+
+@given(st.text())
+def test_a_cell_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    assert cell_text(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "<none>"),
+        ("", "<none>"),
+        ([], "<none>"),
+        (0, "0"),
+        (True, "True"),
+        (["a", "b"], "a,b"),
+        ("a\nb", "a b"),
+        ("\x1b[2J", "^[[2J"),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert cell_text(value) == shown
+
+
+def test_wide_letters_take_two_columns_and_accents_none() -> None:
+    assert (width("abc"), width("日本"), width("e\u0301")) == (3, 4, 1)
+
+
+def test_describing_goes_on_below_for_a_list() -> None:
+    out = io.StringIO()
+    write_fields([("Name", "blue"), ("Peers", ["10.0.0.1", "10.0.0.2"]), ("Gateway", None)], out)
+    assert out.getvalue() == "Name:      blue\nPeers:     10.0.0.1\n           10.0.0.2\nGateway:   <none>\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        # k8s.io/apimachinery/pkg/util/duration/duration_test.go
+        (-2, "<invalid>"), (-1, "0s"), (0, "0s"), (1, "1s"), (59, "59s"), (60, "60s"), (119, "119s"), (120, "2m"),
+        (121, "2m1s"), (192, "3m12s"), (599, "9m59s"), (600, "10m"), (3600, "60m"), (10799, "179m"), (10800, "3h"),
+        (10860, "3h1m"), (28740, "7h59m"), (28800, "8h"), (172740, "47h"), (172800, "2d"), (176400, "2d1h"),
+        (183600, "2d3h"), (687600, "7d23h"), (691200, "8d"), (3888000, "45d"), (63072000 - 1, "729d"), (63072000, "2y"),
+        (63158400, "2y1d"), (252288000, "8y"), (315360000, "10y"),
+    ],
+)  # fmt: skip
+def test_durations_are_kubectls(seconds: float, shown: str) -> None:
+    assert human_duration(seconds) == shown
+
+
+def test_ages_count_from_a_timestamp() -> None:
+    now = datetime(2026, 1, 1, 0, 3, 12, tzinfo=timezone.utc)
+    assert age("2026-01-01T00:00:00Z", now) == "3m12s"
+    assert age("2026-01-01T00:00:00", now) == "3m12s"
+    assert age(None) == age("") == age("yesterday") == "<unknown>"
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "wanted"),
+    [
+        ({}, True, True), ({}, False, False), ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False), ({"NO_COLOR": ""}, True, True), ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, True, False), ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+    ],
+)  # fmt: skip
+def test_colours_are_for_terminals_and_the_environment_decides(
+    environ: dict[str, str], terminal: bool, wanted: bool
+) -> None:
+    assert colours.wanted(Terminal() if terminal else io.StringIO(), environ) is wanted
+
+
+def test_state_words_are_coloured_and_the_columns_stay() -> None:
+    plain = table([("a", "restart needed"), ("longer", "bound")])
+    coloured = table([("a", "restart needed"), ("longer", "bound")], colour=True)
+    assert "\x1b[33mrestart needed\x1b[0m" in coloured
+    for code in ("\x1b[33m", "\x1b[32m", "\x1b[0m"):
+        coloured = coloured.replace(code, "")
+    assert coloured == plain
+
+
+def test_progress_is_one_line_on_a_terminal_and_wiped_at_the_end() -> None:
+    stream = Terminal()
+    with progress("attaching", 24, stream) as shown:
+        shown.step()
+        shown.step(2)
+    assert "attaching 3/24" in stream.getvalue()
+    assert stream.getvalue().endswith("\r") and "\n" not in stream.getvalue()
+
+
+def test_progress_is_silent_in_a_pipe() -> None:
+    stream = io.StringIO()
+    with progress("attaching", 24, stream) as shown:
+        shown.step()
+    assert stream.getvalue() == ""
