@@ -28,7 +28,7 @@ class VersionOptions:
 
     def __post_init__(self) -> None:
         if self.client and self.server:
-            raise usage_mistake("--client and --server exclude each other")
+            raise usage_mistake("--client and --server-version exclude each other")
 
 
 @command(

@@ -1,0 +1,66 @@
+"""How errors are shown, and with which exit code the program ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pytest
+
+from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.model.errors import Refused, UsageMistake
+
+
+def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
+    """Exit code and stderr of a program that raises."""
+    err = io.StringIO()
+
+    def run() -> int:
+        raise error
+
+    return exit_code_of(run, err=err, verbosity=lambda: verbosity), err.getvalue()
+
+
+def usage_error() -> click.UsageError:
+    return click.UsageError("No such thing.", click.Context(click.Command("c"), info_name="kubectl yoshi c"))
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "text"),
+    [
+        (lambda: Refused("No.", "Do this."), 1, "error: No.\nDo this.\n"),
+        (lambda: UsageMistake("No."), 2, "error: No.\n"),
+        (usage_error, 2, "error: no such thing\nSee 'kubectl yoshi c --help' for usage.\n"),
+        (lambda: click.ClickException("CRDs are missing."), 1, "error: CRDs are missing\n"),
+        (lambda: click.exceptions.Exit(3), 3, ""),
+        (KeyboardInterrupt, 130, "error: interrupted; run the same command again to complete what was begun\n"),
+        (click.Abort, 130, "error: interrupted; run the same command again to complete what was begun\n"),
+        (
+            lambda: TypeError("bad"),
+            1,
+            "error: internal error: TypeError: bad\n(run again with -v 9 for the details, and please report it)\n",
+        ),
+    ],
+)
+def test_every_error_has_its_words_and_exit_code(make: Callable[[], BaseException], code: int, text: str) -> None:
+    assert ends(make()) == (code, text)
+
+
+@pytest.mark.parametrize("error", [TypeError("bad"), Refused("No.")])
+def test_a_traceback_is_shown_with_v9_only(error: Exception) -> None:
+    assert "Traceback" not in ends(error, 8)[1]
+    assert "Traceback" in ends(error, 9)[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes like these")
+def test_a_reader_that_goes_away_is_met_with_silence() -> None:
+    code = "import sys; sys.argv = ['kubectl-yoshi', 'options']; from kubectl_yoshi.__main__ import main; main()"
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        result = subprocess.run([sys.executable, "-c", code], stdout=nobody, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (141, b"")
