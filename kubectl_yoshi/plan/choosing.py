@@ -42,6 +42,7 @@ class Chooser:
         self._taken = taken
         self._chance = chance
         self._usable = Intervals()
+        self._pleasant = Intervals()
         self._held = Intervals()
         self._turn_to_next_shelf()
 
@@ -53,7 +54,9 @@ class Chooser:
             NeedMore: a shelf was not read yet.
         """
         while True:
-            number = choose(self._usable, self._held, self._chance)
+            number = choose(self._pleasant, self._held, self._chance)
+            if number is None:
+                number = choose(self._usable, self._held, self._chance)
             if number is not None:
                 self._held |= Intervals.of_numbers([number])
                 return number
@@ -68,6 +71,12 @@ class Chooser:
             )
         ledger = self._open_shelf(shelf)
         self._usable = self._network.usable & Intervals.of([shelf.span])
+        self._pleasant = self._usable
+        if shelf.is_block and self._network.version == 4:
+            # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
+            # are in a /24: they go last.
+            first, last = shelf.span
+            self._pleasant -= Intervals.of_numbers([first, last])
         self._held = Intervals.of_numbers(ledger.records()) | self._taken
 
     def exclude(self, numbers: Iterable[int]) -> None:
