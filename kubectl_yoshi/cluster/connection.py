@@ -32,6 +32,8 @@ READ_SECONDS = 30.0
 POOL_SIZE = 32
 """Connections kept: as many as a bulk change sends side by side, and some."""
 
+_CHECK = "Check it with: kubectl config view"
+
 __all__ = ["Connection", "ConnectionOptions", "NotSent", "seconds_of"]
 
 
@@ -80,10 +82,9 @@ class Connection:
         logging.getLogger("urllib3").addHandler(logging.NullHandler())
         try:
             self._pool = kubernetes_parts().rest.RESTClientObject(configuration).pool_manager
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:  # a SOCKS proxy needs a package that may not be installed
             raise BadKubeconfig(
-                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.",
-                "Check them with: kubectl config view",
+                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", _CHECK
             ) from error
         self._loaded = loaded
         if configuration.verify_ssl is False:
@@ -94,12 +95,23 @@ class Connection:
             # kubectl says nothing either when it is told not to verify.
             warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
 
-    def renew(self) -> bool:
-        """Loads the credentials anew, as after a 401; False where that cannot give others."""
+    @property
+    def credentials(self) -> object:
+        """What requests are sent with now; to be given to `renew`."""
+        return self._loaded
+
+    def renew(self, refused: object) -> bool:
+        """Loads the credentials anew after a 401; False where that cannot give others.
+
+        Args:
+            refused: the credentials that the request was sent with; if another thread has renewed them meanwhile,
+                nothing is to be done.
+        """
         if self._again is None or not self._loaded.renewable:
             return False
         with self._lock:
-            self._use(self._again())
+            if self._loaded is refused:
+                self._use(self._again())
         return True
 
     def close(self) -> None:
@@ -112,9 +124,9 @@ class Connection:
         result = urllib3.HTTPHeaderDict(headers)
         token = self._loaded.configuration.auth_settings().get("BearerToken")
         if token and token["value"]:
-            result["Authorization"] = str(token["value"]).strip()
+            result["Authorization"] = _on_the_wire(str(token["value"]).strip())
         for name, value in self._loaded.headers:
-            result.add(name, value)
+            result.add(name, _on_the_wire(value))
         return result
 
     def request(
@@ -245,6 +257,13 @@ class Connection:
             why = "name resolution takes too long" if not found else _why(found[0])
             raise NotSent(f"Cannot reach the API server {self.server}: {url.hostname}: {why}.", self._way_out)
         return len(found[0])
+
+
+def _on_the_wire(value: str) -> str:
+    """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
+    if not value.isprintable():
+        raise BadKubeconfig("A token or the name of a user or group holds a line break or control character.", _CHECK)
+    return value.encode().decode("latin-1")
 
 
 def _why(error: BaseException) -> str:

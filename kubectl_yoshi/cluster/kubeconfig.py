@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from kubectl_yoshi.cluster.errors import BadKubeconfig, one_line
 from kubectl_yoshi.cluster.lean_import import Parts, kubernetes_parts
@@ -187,7 +188,7 @@ def _entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple
 
 def _override_cluster(cluster: Json, options: ConnectionOptions) -> None:
     if options.server:
-        cluster["server"] = options.server if "://" in options.server else f"http://{options.server}"
+        cluster["server"] = options.server
     if options.certificate_authority:
         cluster.pop("certificate-authority-data", None)
         cluster["certificate-authority"] = str(Path(options.certificate_authority).absolute())
@@ -198,6 +199,21 @@ def _override_cluster(cluster: Json, options: ConnectionOptions) -> None:
         cluster.pop("certificate-authority", None)
     if options.tls_server_name:
         cluster["tls-server-name"] = options.tls_server_name
+    if "://" not in str(cluster.get("server") or "://"):
+        secure = {"certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify"} & cluster.keys()
+        cluster["server"] = f"{'https' if secure else 'http'}://{cluster['server']}"
+    if cluster.get("server"):
+        _check_url(str(cluster["server"]))
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        usable = False
+    if not usable:
+        raise BadKubeconfig(f'"{one_line(url)}" is no URL of an API server.', "It looks like https://10.0.0.1:6443.")
 
 
 def _override_user(user: Json, options: ConnectionOptions) -> None:
@@ -276,8 +292,6 @@ def _pod_namespace() -> str:
 
 def _impersonation(options: ConnectionOptions, user: Json) -> tuple[tuple[str, str], ...]:
     """Impersonate-* headers (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/)."""
-    from urllib.parse import quote
-
     name = options.as_user or str(user.get("as") or "")
     uid = options.as_uid or str(user.get("as-uid") or "")
     groups = options.as_groups or tuple(user.get("as-groups") or ())

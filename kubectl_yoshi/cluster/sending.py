@@ -142,6 +142,7 @@ class Sender:
         waited = 0.0
         renewed = cut = False
         for tries_left in reversed(range(MAX_TRIES)):
+            credentials = self.connection.credentials
             try:
                 response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
             except Unreachable as error:
@@ -157,7 +158,7 @@ class Sender:
             if stream:
                 with self.connection.translated(writing=not reading):
                     _ = response.data
-            if response.status == 401 and not renewed and tries_left and self.connection.renew():
+            if response.status == 401 and not renewed and tries_left and self.connection.renew(credentials):
                 renewed = True
                 continue
             wait = _retry_after(response, reading, MAX_TRIES - tries_left)
@@ -245,11 +246,8 @@ def _object(asked: Asked, data: bytes, server: str) -> Json:
 
 def _chunks(response: Any) -> Iterator[bytes]:
     """Parts of a streamed body as soon as they arrive."""
-    while True:
-        chunk = response.read1() if not response.chunked else None
-        if chunk is None:
-            yield from response.read_chunked(decode_content=True)
-            return
-        if not chunk:
-            return
+    if response.chunked or not hasattr(response, "read1"):
+        yield from response.stream(decode_content=True)
+        return
+    while chunk := response.read1():
         yield chunk

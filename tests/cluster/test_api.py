@@ -191,9 +191,18 @@ def test_replacing_what_has_changed_is_a_conflict(api: Api, ref: ObjectRef, book
 
 
 def test_a_dry_run_keeps_nothing(api: Api, ref: ObjectRef) -> None:
-    assert uid_of(api.create(ref, map_named("book"), dry_run=True))
+    assert uid_of(api.create(ref, map_named("book", title="I"), dry_run=True))
+    assert uid_of(api.apply(ref, map_named("book", title="I"), dry_run=True))
     with pytest.raises(NotFound):
         api.get(ref)
+    book = api.create(ref, map_named("book", title="I"))
+    api.patch(ref, {"data": {"title": "II"}}, dry_run=True)
+    api.patch(ref, [{"op": "add", "path": "/data/title", "value": "II"}], dry_run=True)
+    api.replace(ref, {**book, "data": {}}, dry_run=True)
+    api.apply(ref, map_named("book", title="II"), dry_run=True)
+    api.delete(ref, dry_run=True)
+    api.delete(ref, uid=uid_of(book), dry_run=True)
+    assert api.get(ref) == book
 
 
 def test_what_is_there_already_and_what_is_nowhere(api: Api, ref: ObjectRef, book: Json) -> None:

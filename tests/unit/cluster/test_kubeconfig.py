@@ -202,6 +202,30 @@ def test_impersonation_in_the_file_is_sent_too(file: Path) -> None:
     assert headers.getlist("Impersonate-Extra-a%2Fb") == ["1", "2"]
 
 
+def test_names_that_are_not_ascii_are_sent_as_utf8(file: Path, server: FaultServer) -> None:
+    server.then(says(200, {}))
+    Api(Connection.open(ConnectionOptions(server=server.url, as_user="zoë-日"))).raw("/version")
+    assert server.requests[0].headers["Impersonate-User"].encode("latin-1").decode() == "zoë-日"
+
+
+@pytest.mark.parametrize("options", [ConnectionOptions(token="a\nb"), ConnectionOptions(as_user="a\r\nX: y")])
+def test_a_line_break_never_reaches_a_header(file: Path, options: ConnectionOptions) -> None:
+    with pytest.raises(BadKubeconfig, match="line break"):
+        header(options)
+
+
+def test_a_server_without_a_scheme_is_what_kubectl_takes_it_for(file: Path) -> None:
+    assert Connection.open(ConnectionOptions(server="three:8080", cluster="two")).server == "http://three:8080"
+    assert Connection.open(ConnectionOptions(server="three:6443")).server == "https://three:6443"
+
+
+@pytest.mark.parametrize("url", ["https://", "ftp://x", "https://x:99999", "https://[::1", "https://x:0", "unix:///s"])
+def test_what_is_no_url_of_a_server_is_told(file: Path, url: str) -> None:
+    with pytest.raises(BadKubeconfig) as caught:
+        Connection.open(ConnectionOptions(server=url))
+    assert url in caught.value.message
+
+
 def test_a_group_without_a_user_to_impersonate_is_refused(file: Path) -> None:
     with pytest.raises(BadKubeconfig, match="--as"):
         Connection.open(ConnectionOptions(as_groups=("ops",)))

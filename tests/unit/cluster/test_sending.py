@@ -13,7 +13,10 @@ connection refused             once more               once more
 
 from __future__ import annotations
 
+import dataclasses
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -144,6 +147,30 @@ def test_a_refused_connection_is_tried_once_more(request_, clock: FakeClock):
     assert len(clock.slept) == 1
     assert url in caught.value.message
     assert "VPN" in caught.value.way_out
+
+
+def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServer):
+    loads = []
+
+    def again() -> object:
+        loads.append(1)
+        return dataclasses.replace(api.connection._loaded)
+
+    api.connection._loaded = dataclasses.replace(api.connection._loaded, renewable=True)
+    api.connection._again = again
+    all_asked = threading.Barrier(4, timeout=5)
+
+    def refuse_together(handler: object) -> None:
+        if not loads:
+            all_asked.wait()
+            refuses(401, "Unauthorized", "Unauthorized")(handler)
+        else:
+            OK(handler)
+
+    server.then(refuse_together)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: get(api), range(4)))
+    assert len(loads) == 1
 
 
 def test_unauthorized_is_told_at_once_where_the_credentials_cannot_be_renewed(api: Api, server: FaultServer):
