@@ -41,6 +41,7 @@ def kwok_launch(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launc
         f"--kubeconfig={folder / 'kubeconfig'}",
         f"--config={stages}",
         "--manage-all-nodes=true",
+        "--node-lease-duration-seconds=40",  # or the nodes are found dead after a minute
         "--cidr=10.244.0.0/24",
         f"--node-ip={slot.gateway}",
         f"--server-address=127.0.0.1:{port}",

@@ -1,0 +1,117 @@
+"""The demo: the main job on a real control plane that it starts itself. Every command is printed before its output."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lab
+import lab.running
+from lab.progress import Progress
+
+NETWORK = """\
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata:
+  name: newarjunpool
+spec:
+  plugin: "calico"
+  cidr: "10.133.0.0/16"
+"""
+"""The original yoshi's README, unchanged."""
+
+VM = """\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata:
+  name: {name}
+{annotations}spec:
+  runStrategy: Halted
+  template:
+    spec:
+      domain:
+        devices:
+          interfaces: [{{name: default, bridge: {{}}}}]
+        resources: {{requests: {{memory: 64Mi}}}}
+      networks: [{{name: default, pod: {{}}}}]
+"""
+WISH = "  annotations:\n    'plumber.k8s.pf9.io/networkName': 'newarjunpool'\n"
+
+
+def main() -> int:
+    """Runs the demo; 0 if every command did what it should."""
+    began = time.monotonic()
+    progress = Progress()
+    with lab.start("core", None, progress=progress) as running:
+        progress.say(f"A real control plane is up after {time.monotonic() - began:.1f} s.")
+        try:
+            _tell(_Stage(running.kubeconfig))
+        except subprocess.CalledProcessError as error:
+            print(f"demo: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
+            return 1
+    progress.say(f"Done after {time.monotonic() - began:.1f} s; nothing is left behind.")
+    return 0
+
+
+def _tell(stage: _Stage) -> None:
+    stage.says("What yoshi needs in a cluster: two CRDs and three roles.")
+    stage.yoshi("install")
+    stage.says("A network and a VM as the original yoshi's README has them, made true by `sync`.")
+    stage.kubectl("apply", "-f", "-", content=NETWORK)
+    stage.kubectl("apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=WISH))
+    stage.yoshi("sync")
+    stage.says("The same by command: a network, three VMs, with and without an address of choice.")
+    stage.yoshi("network", "create", "blue", "--cidr", "10.20.0.0/24", "--gateway", "10.20.0.1")
+    for name in ("web-1", "web-2", "db-1"):
+        stage.kubectl("apply", "-f", "-", content=VM.format(name=name, annotations=""))
+    stage.yoshi("vm", "attach", "web-1", "web-2", "--network", "blue")
+    stage.yoshi("vm", "attach", "db-1", "--network", "blue", "--ip", "10.20.0.50")
+    stage.yoshi("network", "list")
+    stage.yoshi("vm", "list")
+    stage.yoshi("ips", "list")
+    stage.yoshi("ips", "who", "10.20.0.50")
+    stage.says("One VM is detached, another is deleted behind yoshi's back: gc gives its address back.")
+    stage.yoshi("vm", "detach", "web-2", "--network", "blue")
+    stage.kubectl("delete", "virtualmachine", "db-1")
+    stage.yoshi("ips", "check", may_fail=True)
+    stage.yoshi("ips", "gc", "--grace", "0s", "--yes")
+    stage.yoshi("ips", "list")
+    stage.says("A network in use is not deleted by accident.")
+    stage.yoshi("network", "delete", "blue", may_fail=True)
+    stage.yoshi("vm", "detach", "web-1", "--network", "blue")
+    stage.yoshi("network", "delete", "blue")
+    stage.yoshi("network", "list")
+    stage.kubectl("get", "ippools")
+
+
+class _Stage:
+    """Where the commands run."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
+
+    def says(self, sentence: str) -> None:
+        """A sentence between commands."""
+        print(f"\n# {sentence}", flush=True)
+
+    def yoshi(self, *words: str, may_fail: bool = False) -> None:
+        """Runs `kubectl yoshi`, found by kubectl as a plugin."""
+        self._run(["kubectl", "yoshi", *words], may_fail=may_fail)
+
+    def kubectl(self, *words: str, content: str = "") -> None:
+        """Runs kubectl."""
+        self._run([lab.running.kubectl_command(), *words], content)
+
+    def _run(self, words: list[str], content: str = "", may_fail: bool = False) -> None:
+        shown = shlex.join(["kubectl", *words[1:]])
+        if content:
+            shown += " <<EOF\n" + content + "EOF"
+        print(f"\n$ {shown}", flush=True)
+        result = subprocess.run(words, env=self._environment, input=content, text=True, stderr=subprocess.STDOUT)
+        if result.returncode and not may_fail:
+            raise subprocess.CalledProcessError(result.returncode, words)
