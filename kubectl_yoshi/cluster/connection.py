@@ -119,9 +119,9 @@ class Connection:
         self._pool.clear()
 
     def _headers(self, headers: Mapping[str, str]) -> Any:
-        import urllib3
+        from urllib3._collections import HTTPHeaderDict  # urllib3 2 has it at the top, 1.26 only here
 
-        result = urllib3.HTTPHeaderDict(headers)
+        result = HTTPHeaderDict(headers)
         token = self._loaded.configuration.auth_settings().get("BearerToken")
         if token and token["value"]:
             result["Authorization"] = _on_the_wire(str(token["value"]).strip())
@@ -180,7 +180,7 @@ class Connection:
             yield
         except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.LocationParseError) as error:
             refused = NotSent(f"Cannot reach the API server {self.server}: {_why(error)}.", self._way_out)
-            refused.passing = isinstance(error.__cause__, ConnectionError)
+            refused.passing = isinstance(error.__cause__ or error.__context__, ConnectionError)
             raise refused from error
         except exceptions.ProxyError as error:
             hint = "Check the proxy: proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY."
@@ -210,7 +210,7 @@ class Connection:
 
     def _tls(self, error: Exception, writing: bool) -> Unreachable:
         text = _why(error)
-        if "certificate" in text.lower():
+        if "certificate" in text.lower() or "doesn't match" in text:
             hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
             return NotSent(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
         if "PEM lib" in text:

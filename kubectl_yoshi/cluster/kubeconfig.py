@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies
 
 from kubectl_yoshi.cluster.errors import BadKubeconfig, one_line
 from kubectl_yoshi.cluster.lean_import import Parts, kubernetes_parts
@@ -131,6 +132,8 @@ def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
         config_persister=_persister(merger),
     )
     loader.load_and_set(configuration)
+    configuration.proxy = cluster.get("proxy-url") or configuration.proxy  # older clients do not read it
+    _use_environments_proxy(configuration)
     if not options.namespace and not context and not context_name:
         namespace = _pod_namespace() or "default"
     else:
@@ -239,7 +242,7 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, parts: Parts) -> 
     command = str(user["exec"].get("command", ""))
     folder = str(Path(user_node.path).absolute().parent) if user_node.path else ""
     try:
-        status = parts.exec_provider.ExecProvider(user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
+        status = _provider(parts, user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
     except FileNotFoundError as error:
         hint = one_line(str(user["exec"].get("installHint") or "")) or f"Install {command}, or check PATH."
         raise BadKubeconfig(f'The kubeconfig\'s credential plugin "{command}" is not installed.', hint) from error
@@ -261,6 +264,13 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, parts: Parts) -> 
         )
 
 
+def _provider(parts: Parts, wanted: Any, folder: str, cluster: Any) -> Any:
+    try:
+        return parts.exec_provider.ExecProvider(wanted, folder, cluster)
+    except TypeError:  # older clients cannot tell the plugin of the cluster
+        return parts.exec_provider.ExecProvider(wanted, folder)
+
+
 def _persister(merger: Any) -> Any:
     """Keeps renewed OIDC tokens, where the file may be written; not being able to is no reason to fail."""
 
@@ -280,8 +290,17 @@ def _in_cluster(options: ConnectionOptions, parts: Parts) -> Loaded:
             "Set KUBECONFIG, or give --kubeconfig FILE.",
         )
     parts.incluster_config.load_incluster_config(client_configuration=configuration)
+    _use_environments_proxy(configuration)
     namespace = options.namespace or _pod_namespace() or "default"
     return Loaded(configuration, namespace, "", _impersonation(options, {}), renewable=True)
+
+
+def _use_environments_proxy(configuration: Any) -> None:
+    """HTTPS_PROXY and NO_PROXY, which older clients do not look up."""
+    if not configuration.proxy:
+        proxies = getproxies()
+        configuration.proxy = proxies.get(urlsplit(configuration.host).scheme) or proxies.get("all")
+        configuration.no_proxy = configuration.no_proxy or proxies.get("no")
 
 
 def _pod_namespace() -> str:

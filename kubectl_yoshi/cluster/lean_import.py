@@ -9,7 +9,7 @@ command line pays for each import on each run. Measured with client 37.0.2, Pyth
 
 How: for as long as the import takes, `sys.modules` holds empty packages in the place of `kubernetes`,
 `kubernetes.client` and `kubernetes.utils` (their folders are searched, their `__init__` is not run) and stand-ins for
-oauthlib, requests_oauthlib and google.auth. Afterwards `sys.modules` is as it was before, so whoever imports
+oauthlib, requests and google.auth. Afterwards `sys.modules` is as it was before, so whoever imports
 `kubernetes` later gets all of it. A stand-in imports the real thing when it is first used: OIDC tokens are renewed
 as ever. Where the client is laid out differently and this fails, it is imported whole.
 """
@@ -28,6 +28,8 @@ from typing import Any
 _DEFERRED = {
     "oauthlib": (),
     "oauthlib.oauth2": (),
+    "requests": (),
+    "requests.utils": ("should_bypass_proxies",),
     "requests_oauthlib": ("OAuth2Session",),
     "google": (),
     "google.auth": (),

@@ -223,7 +223,7 @@ def test_more_is_shown_with_each_level(
 def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer, log: io.StringIO) -> None:
     http_log.show_requests(9, log)
     server.then(says(200, {"data": {"password": "aGlkZGVu"}}))
-    api.connection._loaded.configuration.api_key["BearerToken"] = "Bearer hidden"
+    api.connection._loaded.configuration.api_key["authorization"] = "Bearer hidden"
     secret = Resource("", "v1", "secrets", "Secret").ref("s", "prod")
     api.get(secret)
     api.patch(secret, {"stringData": {"password": "hidden"}})
