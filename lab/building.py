@@ -6,11 +6,12 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from lab.progress import Progress
 
 # Linking kube-apiserver or virt-controller and compiling their largest packages takes about this much.
 MEMORY_PER_BUILD = 3 << 30
+
+_builds: set[subprocess.Popen[str]] = set()
 
 
 def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
@@ -37,8 +40,15 @@ def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
     if missing:
         with ThreadPoolExecutor(builds_at_once(len(missing))) as pool:
             jobs = [pool.submit(_build, folder, wanted, progress) for folder, wanted in missing.items()]
-        for job in jobs:
-            job.result()
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except BaseException:
+                # Whoever waits must not wait for builds that nobody wants any more.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for build in list(_builds):
+                    build.send_signal(signal.SIGINT)
+                raise
     return {program.name: found[program.name] or program.cached for program in programs}
 
 
@@ -48,6 +58,18 @@ def builds_at_once(modules: int) -> int:
     available = re.search(r"MemAvailable:\s+(\d+) kB", text)
     fitting = int(available.group(1)) * 1024 // MEMORY_PER_BUILD if available else 1
     return max(1, min(modules, fitting, 3))
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock file at this moment."""
+    if not lock.exists():
+        return False
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
@@ -92,22 +114,21 @@ def _go_build(folder: str, wanted: Sequence[Program], target: Path, report: Call
     command = [_go_command(), "build", "-v", "-o", f"{target}/", "-ldflags", flags, *packages]
     said: list[str] = []
     compiled = downloaded = 0
+    environment = {**_go_environment(), "GOTMPDIR": str(target)}
     with subprocess.Popen(
-        command, cwd=tools_folder() / folder, env=_go_environment(), stderr=subprocess.PIPE, text=True
+        command, cwd=tools_folder() / folder, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
-        try:
-            assert process.stderr
-            for line in process.stderr:
-                said.append(line)
-                if line.startswith("go: downloading"):
-                    downloaded += 1
-                    report(f"{downloaded} modules fetched")
-                else:
-                    compiled += 1
-                    report(f"{compiled} packages compiled")
-        except BaseException:
-            process.kill()
-            raise
+        _builds.add(process)
+        assert process.stderr
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("go: downloading"):
+                downloaded += 1
+                report(f"{downloaded} modules fetched")
+            else:
+                compiled += 1
+                report(f"{compiled} packages compiled")
+    _builds.discard(process)
     if process.returncode:
         raise LabError(f"building {', '.join(packages)} in lab/tools/{folder} failed:\n{_last_lines(''.join(said))}")
 

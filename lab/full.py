@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,13 +17,12 @@ from lab.errors import LabError
 from lab.fabric import nodes_of
 from lab.kwok import kwok_launch, node_object
 from lab.processes import Launch, Record, spawn
-from lab.progress import Progress
 from lab.router import router_launch
 
 TOKEN_LIFETIME = 30 * 24 * 3600  # seconds; longer than anybody keeps a lab
 
 
-def start_full(core: Core, documents: list[bytes], progress: Progress) -> None:
+def start_full(core: Core, documents: Sequence[bytes]) -> None:
     """Start the rest of the full profile on a core whose fabric is laid; returns when all of it does its work."""
     folder, slot, programs, api = core.folder, core.slot, core.programs, core.api
     nodes = nodes_of(slot)
@@ -31,7 +30,7 @@ def start_full(core: Core, documents: list[bytes], progress: Progress) -> None:
     scheduler = spawn(_scheduler_launch(core), folder)
     with ThreadPoolExecutor(2) as pool:
         crds = pool.submit(load_crds, api, documents)
-        rights = pool.submit(_create_all, api, [*metallb.objects(), *kubevirt.objects(core.authority, progress)])
+        rights = pool.submit(_create_all, api, [*metallb.objects(), *kubevirt.objects(core.authority)])
         for job in (crds, rights):
             job.result()
     _create_all(api, [*(node_object(node, number) for number, node in enumerate(nodes, 1)), kubevirt.kubevirt_object()])
@@ -45,32 +44,41 @@ def start_full(core: Core, documents: list[bytes], progress: Progress) -> None:
 
     virt_controller = begin(kubevirt.controller_launch(folder, slot, programs, core.authority))
     virt_api = begin(kubevirt.api_launch(folder, slot, programs, core.authority))
-    others = [begin(kwok_launch(folder, slot, programs))]
+    kwok = begin(kwok_launch(folder, slot, programs))
+    others = [kwok]
     others.append(begin(metallb.controller_launch(slot, programs, folder / "controller.kubeconfig")))
     _create_all(api, (metallb.speaker_pod(node) for node in nodes))
     others += [begin(metallb.speaker_launch(node, programs, folder / "speaker.kubeconfig")) for node in nodes]
 
     started = [router, scheduler, virt_controller, virt_api, *others]
-    _wait(started, "virt-api answers", lambda: _is_healthy(slot.gateway, slot.port("virt-api"), core.authority.file))
-    _create_all(api, kubevirt.webhooks(core.authority, slot, progress))
-    _wait(started, "virt-api's subresources are served", lambda: _can_get(api, "/apis/subresources.kubevirt.io/v1"))
-    _wait(started, "the nodes are ready", lambda: _ready_nodes(api) == len(nodes))
-    _wait(started, "virt-controller leads", lambda: "STARTING controllers" in virt_controller.log.read_text())
+
+    def answers() -> bool:
+        return _is_healthy(slot.gateway, slot.port("virt-api"), core.authority.file)
+
+    _wait(started, "virt-api answers", virt_api, answers)
+    _create_all(api, kubevirt.webhooks(core.authority, slot))
+    _wait(started, "the subresources are served", virt_api, lambda: _can_get(api, "/apis/subresources.kubevirt.io/v1"))
+    _wait(started, "the nodes are ready", kwok, lambda: _ready_nodes(api) == len(nodes))
+    leads = "STARTING controllers"
+    _wait(started, "virt-controller leads", virt_controller, lambda: leads in virt_controller.log.read_text())
 
 
 _KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
 
 
-def _wait(records: Iterable[Record], what: str, happened: Any) -> None:
-    """Wait for something, but not for programs that have ended."""
+def _wait(records: Sequence[Record], what: str, who: Record, happened: Callable[[], bool]) -> None:
+    """Wait for `who` to do something, but not once a program has ended; an error shows the program's last words."""
 
     def happened_or_dead() -> bool:
         for record in records:
             if not record.running:
                 raise LabError(f"{record.launch.name} ended at its start:\n{last_words(record.log)}")
-        return bool(happened())
+        return happened()
 
-    wait_until(what, happened_or_dead, seconds=120)
+    try:
+        wait_until(what, happened_or_dead, seconds=60)
+    except LabError as error:
+        raise LabError(f"{error}\n{who.launch.name} said last:\n{last_words(who.log)}") from None
 
 
 def _create_all(api: Api, objects: Iterable[Mapping[str, Any]]) -> None:

@@ -16,16 +16,15 @@ from lab.manifests import kubevirt_documents
 from lab.pki import Authority
 from lab.processes import Launch
 from lab.programs import VIRT_API
-from lab.progress import Progress
 from lab.slots import Slot
 
 NAMESPACE = "kubevirt"
 ACCOUNTS = ("kubevirt-controller", "kubevirt-apiserver")
 
 
-def objects(authority: Authority, progress: Progress) -> list[Mapping[str, Any]]:
+def objects(authority: Authority) -> list[Mapping[str, Any]]:
     """The namespace, the rights, and the authority that virt-api's clients are checked against."""
-    rights = [json.loads(document) for document in kubevirt_documents("rbac", progress)]
+    rights = [json.loads(document) for document in kubevirt_documents("rbac")]
     bundle = {"ca-bundle": authority.pem.decode()}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
@@ -66,13 +65,11 @@ def kubevirt_status() -> dict[str, Any]:
     }
 
 
-def webhooks(authority: Authority, slot: Slot, progress: Progress) -> list[Mapping[str, Any]]:
+def webhooks(authority: Authority, slot: Slot) -> list[Mapping[str, Any]]:
     """virt-api's webhooks, and the subresource API with the Service and endpoint that lead to it."""
     bundle = base64.b64encode(authority.pem).decode()
     port = slot.port("virt-api")
-    made = [
-        json.loads(document) for what in ("apiservices", "webhooks") for document in kubevirt_documents(what, progress)
-    ]
+    made = [json.loads(document) for what in ("apiservices", "webhooks") for document in kubevirt_documents(what)]
     for found in made:
         if found["kind"] == "APIService":
             found["spec"]["caBundle"] = bundle

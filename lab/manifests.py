@@ -32,12 +32,12 @@ def crd_documents(calico: str, real_metallb: bool, progress: Progress) -> list[b
     return documents
 
 
-def kubevirt_documents(what: str, progress: Progress) -> list[bytes]:
+def kubevirt_documents(what: str, progress: Progress | None = None) -> list[bytes]:
     """KubeVirt's `crds`, `rbac`, `apiservices` or `webhooks`, as JSON documents; made once per version and kept."""
     kept = tool_cache(KVMANIFESTS.folder, KUBEVIRT_MODULE) / f"{what}.json"
     if not kept.exists():
         with only_one(kept.parent / ".manifests.lock"):
-            program = provide([KVMANIFESTS], progress)[KVMANIFESTS.name]
+            program = provide([KVMANIFESTS], progress or Progress(quiet=True))[KVMANIFESTS.name]
             printed = subprocess.run([program, "-what", what], capture_output=True, check=True).stdout
             _keep(kept, _as_json(printed))
     return kept.read_bytes().splitlines()

@@ -13,6 +13,7 @@ from lab.errors import LabError
 from lab.places import envtest_folder, program_cache, tools_folder
 
 DEFAULT_KUBERNETES = "1.36"
+OLDEST_KUBERNETES = "1.31"  # the first whose CEL knows CIDRs
 KUBERNETES_MODULE = "k8s.io/kubernetes"
 KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"

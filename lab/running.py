@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from lab.api import Api
-from lab.building import only_one, provide
+from lab.building import is_held, only_one, provide
 from lab.core import admin_api, load_crds, start_core, wait_ready
 from lab.errors import LabError
 from lab.fabric import ROUTER, ROUTER_HOST, Node, lay_fabric, nodes_of, remove_fabric
@@ -151,16 +153,26 @@ def start(
     """
     options = Options(profile, kubernetes, calico)
     progress = progress or Progress(quiet=True)
-    wanted = programs_of(profile, kubernetes)
     # Before the lab has a folder: on a fresh machine this takes minutes, and nothing must be cleaned up after it.
-    binaries = provide(wanted, progress)
-    documents = crd_documents(calico, profile == "full", progress)
-    folder, slot = _claim(name or f"p{os.getpid()}-{time.monotonic_ns() % 10**6}", options)
+    binaries, documents = prepare(options, progress)
+    with _claimed(name or f"p{os.getpid()}-{time.monotonic_ns() % 10**6}", options) as (folder, slot):
+        return _start(folder, slot, options, binaries, documents, background)
+
+
+def prepare(options: Options, progress: Progress) -> tuple[dict[str, Path], list[bytes]]:
+    """Find or build the programs of such a lab, and the CRDs that it loads."""
+    binaries = provide(programs_of(options.profile, options.kubernetes), progress)
+    return binaries, crd_documents(options.calico, options.profile == "full", progress)
+
+
+def _start(
+    folder: Path, slot: Slot, options: Options, binaries: dict[str, Path], documents: list[bytes], background: bool
+) -> Lab:
     keeper = Keeper(folder)
     try:
-        if profile == "full":
+        if options.profile == "full":
             lay_fabric(slot)
-            start_full(start_core(folder, slot, binaries, slot.gateway), documents, progress)
+            start_full(start_core(folder, slot, binaries, slot.gateway), documents)
         else:
             load_crds(start_core(folder, slot, binaries, "127.0.0.1").api, documents)
     except BaseException:
@@ -199,20 +211,22 @@ def kubectl_command() -> str:
     return shutil.which("kubectl") or str(provide([KUBECTL], Progress())[KUBECTL.name])
 
 
-def _claim(name: str, options: Options) -> tuple[Path, Slot]:
-    """A folder and a slot for a new lab, under a lock: two labs that start at once must not choose the same."""
+@contextmanager
+def _claimed(name: str, options: Options) -> Iterator[tuple[Path, Slot]]:
+    """A folder and a slot for a new lab, claimed under a lock: two labs that start at once must not choose the same."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
         raise LabError(f"a lab's name is made of a-z, 0-9 and dashes, unlike {name!r}")
     labs = labs_folder()
     labs.mkdir(parents=True, exist_ok=True)
     folder = labs / name
-    with only_one(labs / ".lock"):
-        if folder.exists():
-            if any(of_lab(folder)):
-                raise LabError(f"a lab {name!r} is up already; end it with `python -m lab down --name {name}`")
-            take_down(folder)  # what a reboot left
-        slot = free_slot(taken_slots(labs))
-        folder.mkdir(mode=0o700)
-        state = {"slot": slot.number, "options": vars(options)}
-        (folder / "lab.json").write_text(json.dumps(state))
-    return folder, slot
+    with ExitStack() as held:
+        with only_one(labs / ".lock"):
+            if folder.exists():
+                if any(of_lab(folder)) or is_held(folder / "up.lock"):
+                    raise LabError(f"a lab {name!r} is up already; end it with `python -m lab down --name {name}`")
+                take_down(folder)  # what a reboot left
+            slot = free_slot(taken_slots(labs))
+            folder.mkdir(mode=0o700)
+            held.enter_context(only_one(folder / "up.lock"))  # until its first program runs, nothing else shows it
+            (folder / "lab.json").write_text(json.dumps({"slot": slot.number, "options": vars(options)}))
+        yield folder, slot

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import lab
 from lab.manifests import crd_documents
+from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
+from lab.running import Options, prepare
 from lab.testing import Cluster, must_be_real
 
 MARKED_BY_FOLDER = ("cluster", "e2e", "bench")
@@ -36,6 +39,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if folder in MARKED_BY_FOLDER:
             item.add_marker(folder)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the chosen tests will start before any of them runs: on a fresh machine it takes longer than a test
+    may, and is worth being seen."""
+    if session.config.getoption("collectonly") or session.config.getoption("cluster") != "lab":
+        return
+    wanted = set()
+    for item in session.items:
+        if item.get_closest_marker("cluster"):
+            wanted |= {Options("core"), Options("core", OLDEST_KUBERNETES)}
+        if item.get_closest_marker("e2e"):
+            wanted.add(Options("full"))
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        for options in sorted(wanted, key=lambda options: options.profile):
+            try:
+                prepare(options, Progress())
+            except lab.LabError as error:
+                raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(wrapper=True)
