@@ -12,8 +12,9 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Intervals, parse_address, written
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import Network, parse_network_name
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects, print_rows
@@ -46,7 +47,7 @@ def list_addresses(session: Session, options: ListOptions) -> None:
     if options.watch:
         from kubectl_yoshi.commands.watching import show_again
 
-        show_again(session, options.all_namespaces, show)
+        show_again(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
 
 
 def _none(session: Session) -> str:

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import is_large
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of
-from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects, print_rows
@@ -81,7 +81,7 @@ def list_networks(session: Session, options: network.ListOptions) -> None:
 
     show()
     if options.watch:
-        show_again(session, options.all_namespaces, show)
+        show_again(session, options.all_namespaces, [NETWORKWIZARD], show)
 
 
 def _network_rows(session: Session, options: network.ListOptions) -> list[_NetworkRow]:
@@ -123,6 +123,8 @@ def describe_network(session: Session, text: str, output: Output) -> None:
     if not output.for_people:
         print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, output, single=True)
         return
+    from tabulate import tabulate
+
     now = datetime.now(timezone.utc)
 
     def ask(facts: Facts) -> tuple[Network, tuple[tuple[str, str], ...], tuple[Row, ...]]:
@@ -159,15 +161,14 @@ def describe_network(session: Session, text: str, output: Output) -> None:
     ]
     write_fields([(label, value) for label, value in fields if value], session.out)
     print("Addresses:", file=session.out)
-    columns: list[Column[Row]] = [
-        Column("  ADDRESS", lambda r: f"  {r.address}"),
-        Column("STATE", lambda r: r.state.value, state=True),
-        Column("HOLDER", lambda r: r.holder),
-        Column("AGE", lambda r: age(r.record.since) if r.record and r.record.since else "<unknown>"),
-    ]
-    print_rows(rows[:50], columns, lambda r: r.network.raw, session.out)
+    print(tabulate(map(_described, rows[:50]), ("ADDRESS", "STATE", "HOLDER", "AGE"), "plain"), file=session.out)
     if len(rows) > 50:
         print(f"  … and {len(rows) - 50} more: kubectl yoshi ips list --network {one.full_name}", file=session.out)
+
+
+def _described(row: Row) -> tuple[str, str, str, str]:
+    since = age(row.record.since) if row.record and row.record.since else "<unknown>"
+    return row.address, row.state.value, row.holder, since
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def list_vms(session: Session, options: vm.ListOptions) -> None:
 
     show()
     if options.watch:
-        show_again(session, options.all_namespaces, show)
+        show_again(session, options.all_namespaces, [NETWORKWIZARD, VM, VMI], show)
 
 
 def _vm_rows(session: Session, options: vm.ListOptions) -> list[_VmRow]:
