@@ -1,7 +1,8 @@
 """The ledger: who holds which address of a network, and in which object that is written.
 
 A network of up to 256 addresses keeps its records in its own status, a larger one in AddressBlocks of 256 addresses.
-`shelf_of` is the one function that knows where an address's record lives.
+`shelf_of` is the one function that knows where an address's record lives. The original yoshi kept all of them in the
+network's status; those of a large network that are still there count as held until they are moved (`Ledger.unmoved`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import gcd
 from typing import Any
 
@@ -66,6 +68,14 @@ def parse_record(value: Any, namespace: str) -> Record:
         words = {key: str(value.get(key) or "") for key in ("namespace", "name", "uid", "mac", "since", "note")}
         return Record(str(value.get("kind") or VIRTUALMACHINE), **words, as_written=value)
     return Record(VIRTUALMACHINE, namespace, str(value), as_written=value)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record where it is written: under this key of an object's status.allocations."""
+
+    key: str
+    record: Record
 
 
 @dataclass(frozen=True, order=True)
@@ -161,16 +171,29 @@ class Ledger:
     objects: Mapping[Shelf, Json | None]
 
     def records(self) -> dict[int, Record]:
-        """Address -> record, of every shelf that was read. A key that is no address of the network is left out."""
-        found: dict[int, Record] = {}
+        """Address -> record, of every shelf that was read, and unmoved ones, to which a shelf's are preferred.
+
+        A key that is no address of the network is left out.
+        """
+        found = {number: entry.record for number, entry in self.unmoved.items()}
         for obj in self.objects.values():
-            for text, value in (dig(obj, "status", "allocations") or {}).items():
-                try:
-                    address = parse_address(text)
-                except UsageMistake:
-                    continue
-                if self.network.cidr is None or address in self.network:
-                    found[int(address)] = parse_record(value, self.network.namespace)
+            found |= {number: entry.record for number, entry in self._entries(obj).items()}
+        return found
+
+    @cached_property
+    def unmoved(self) -> dict[int, Entry]:
+        """What is in the status of a large network itself, where the original yoshi wrote it."""
+        return self._entries(self.network.raw) if is_large(self.network) else {}
+
+    def _entries(self, obj: Json | None) -> dict[int, Entry]:
+        found: dict[int, Entry] = {}
+        for text, value in (dig(obj, "status", "allocations") or {}).items():
+            try:
+                address = parse_address(text)
+            except UsageMistake:
+                continue
+            if self.network.cidr is None or address in self.network:
+                found[int(address)] = Entry(text, parse_record(value, self.network.namespace))
         return found
 
     def key_of(self, number: int) -> str:

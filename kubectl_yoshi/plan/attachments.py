@@ -7,7 +7,7 @@ another, or must wait for a VM to stop, is finished by the same function.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
@@ -122,6 +122,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     desk.uses = backend.uses(network, vms, Intervals.of_numbers(asked), facts)
     recorded_now = recorded_by_this_run(network, attempt)
     at_hand = asked | recorded_now | {number for vm in vms for number in desk.carried(vm)}
+    at_hand |= unmoved_of(network, request.vms)
     if not network.usable and network.cidr is None and request.address is None:
         raise Refused(
             f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
@@ -146,6 +147,13 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     plan = _plan_for(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
     undo = _undo(desk, failed, refusals, recorded_now)
     return plan + undo if undo else replace(plan, refusals={**plan.refusals, **refusals})
+
+
+def unmoved_of(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
+    """The addresses that the original yoshi recorded for these VMs in the status of a large network."""
+    wanted = set(vms)
+    unmoved = Ledger(network, {}).unmoved
+    return {n for n, entry in unmoved.items() if (entry.record.namespace, entry.record.name) in wanted}
 
 
 def backend_of(network: Network, backends: Mapping[str, Backend]) -> Backend:
@@ -360,6 +368,7 @@ def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
     fastened = backend.fasten(vm, network, number, mac, facts)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.stamp)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
+    stands = stands and number not in desk.ledger.unmoved
     prepared = backend.prepare(vm, network, number, facts)
     restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
     if prepared.obstacle and not request.restart:

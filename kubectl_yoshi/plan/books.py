@@ -153,13 +153,16 @@ def open_whole(network: Network, facts: Facts, everywhere: bool = False) -> Ledg
             shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
             if shelf.ref.name == name_of(block):
                 objects[shelf] = block
+    for number in Ledger(network, {}).unmoved:
+        objects.setdefault(shelf_of(network, number), None)
     return Ledger(network, objects)
 
 
 def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
     """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
 
-    A shelf's patch is for one subject if all its addresses are, else for all.
+    A shelf's patch is for one subject if all its addresses are, else for all. What the original yoshi wrote for these
+    addresses into the status of a large network goes after that, so that they are never without a record.
     """
     makes: list[Change] = []
     patches: list[Change] = []
@@ -188,13 +191,36 @@ def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mappi
         if len(numbers) > 3:
             says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
-    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches)) if stage))
+    moves = _forget_unmoved(ledger, records, "is in its address block now", subjects)
+    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), moves) if stage))
+
+
+def _forget_unmoved(
+    ledger: Ledger, numbers: Iterable[int], why: str, subjects: Mapping[int, str] | None
+) -> tuple[Change, ...]:
+    """Removes from the status of a large network what the original yoshi wrote there for these addresses."""
+    unmoved = {number: ledger.unmoved[number] for number in sorted(numbers) if number in ledger.unmoved}
+    if not unmoved:
+        return ()
+    network = ledger.network
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    for entry in unmoved.values():
+        path = (*STATUS_ALLOCATIONS, entry.key)
+        patch.test(path, entry.record.as_written).remove(path)
+    subject = _common(subjects[number] for number in unmoved) if subjects else ""
+    first = next(iter(unmoved.values())).key
+    whose = first if len(unmoved) == 1 else f"{len(unmoved)} addresses ({first} and on)"
+    says = f"strike {whose} from the status of network {network.full_name}: {why}"
+    return (Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject),)
 
 
 def remove_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
-    """Gives addresses back: each record must still be what was read."""
+    """Gives addresses back: each record must still be what was read.
+
+    What the original yoshi wrote into the status of a large network goes first, so that it does not come to life again.
+    """
     patches: list[Change] = []
-    for shelf, numbers in _by_shelf(ledger, records).items():
+    for shelf, numbers in _by_shelf(ledger, (n for n in records if _is_on_its_shelf(ledger, n))).items():
         obj = ledger.objects[shelf]
         if obj is None:
             continue
@@ -210,7 +236,16 @@ def remove_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapp
         if len(numbers) > 3:
             says = f"give back {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
-    return Plan((tuple(patches),) if patches else ())
+    moves = _forget_unmoved(ledger, records, "it is given back", subjects)
+    return Plan(tuple(stage for stage in (moves, tuple(patches)) if stage))
+
+
+def _is_on_its_shelf(ledger: Ledger, number: int) -> bool:
+    """Whether the record was read from where it belongs, not from where the original yoshi wrote it."""
+    if number not in ledger.unmoved:
+        return True
+    obj = ledger.objects.get(shelf_of(ledger.network, number))
+    return dig(obj, *STATUS_ALLOCATIONS, ledger.key_of(number)) is not None
 
 
 def recount(obj: Json) -> Change | None:

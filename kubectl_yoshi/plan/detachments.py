@@ -14,7 +14,7 @@ from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, is_large,
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attachments import backend_of
+from kubectl_yoshi.plan.attachments import backend_of, unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.releases import Release, release_of
@@ -74,6 +74,7 @@ def _ledger(network: Network, vms: list[Vm], uses: tuple[Use, ...], facts: Facts
     known = {(u.namespace, u.name) for u in uses}
     if whole or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
         return open_whole(network, facts)
+    numbers |= unmoved_of(network, known)
     return open_shelves(network, {shelf_of(network, number) for number in numbers}, facts)
 
 
