@@ -47,7 +47,7 @@ def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
                 # Whoever waits must not wait for builds that nobody wants any more.
                 pool.shutdown(wait=False, cancel_futures=True)
                 for build in list(_builds):
-                    build.send_signal(signal.SIGINT)
+                    os.killpg(build.pid, signal.SIGKILL)  # with the compilers that it has started
                 raise
     return {program.name: found[program.name] or program.cached for program in programs}
 
@@ -116,7 +116,12 @@ def _go_build(folder: str, wanted: Sequence[Program], target: Path, report: Call
     compiled = downloaded = 0
     environment = {**_go_environment(), "GOTMPDIR": str(target)}
     with subprocess.Popen(
-        command, cwd=tools_folder() / folder, env=environment, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tools_folder() / folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         _builds.add(process)
         assert process.stderr
