@@ -132,21 +132,23 @@ def parse_address(text: str, what: str = "address") -> Address:
         UsageMistake: it is none; `what` names the field.
     """
     try:
-        return ipaddress.ip_address(text.strip())
-    except ValueError as error:
-        raise UsageMistake(
-            f'{what} "{text}" is not an IP address', "Write one like 10.133.0.10 or fd00::10."
-        ) from error
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        address = None
+    if address is None or "%" in text:  # a zone (RFC 4007) means something on one machine only
+        raise UsageMistake(f'{what} "{text}" is not an IP address', "Write one like 10.133.0.10 or fd00::10.")
+    return address
 
 
 def parse_cidr(text: str, what: str = "cidr") -> tuple[Cidr, bool]:
-    """A network in CIDR notation, and whether host bits were set (they are dropped).
+    """A network in CIDR notation (RFC 4632), and whether host bits were set (they are dropped).
 
     Raises:
         UsageMistake: it is none; `what` names the field.
     """
     written = None
-    if "/" in text:
+    _, slash, prefix = text.rpartition("/")
+    if slash and prefix.strip().isdecimal() and "%" not in text:  # no masks, no zones
         try:
             written = ipaddress.ip_interface(text.strip())
         except ValueError:

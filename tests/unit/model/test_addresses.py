@@ -1,0 +1,152 @@
+"""Parsing addresses, CIDRs and spans, and which addresses of a network a host may have.
+
+prefix            not for hosts                       rule
+----------------  ----------------------------------  ----------------
+IPv4 up to /30    network and broadcast address       RFC 1122 3.2.1.3
+IPv4 /31, /32     none                                RFC 3021
+IPv6 up to /126   the Subnet-Router anycast address   RFC 4291 2.6.1
+IPv6 /127, /128   none                                RFC 6164
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model.addresses import (
+    Intervals,
+    address_of,
+    parse_address,
+    parse_cidr,
+    parse_span,
+    span_of,
+    usable_hosts,
+    written,
+)
+from kubectl_yoshi.model.errors import UsageMistake
+
+IPV4 = st.ip_addresses(v=4)
+IPV6 = st.ip_addresses(v=6)
+
+
+@given(IPV4 | IPV6)
+def test_an_address_is_read_as_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert parse_address(str(address)) == address
+    assert parse_address(f"  {address.exploded} ") == address
+    assert address_of(int(address), address.version) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10.0.0", "10.0.0.256", "10.0.0.1/24", "010.0.0.1", "web-1", "fd00::1::2", "fe80::1%eth0", "10,0,0,1", "1"],
+)
+def test_what_is_no_address_is_refused_naming_the_field_and_the_text(text: str) -> None:
+    with pytest.raises(UsageMistake) as refused:
+        parse_address(text, "gateway")
+    assert refused.value.message == f'gateway "{text}" is not an IP address'
+    assert refused.value.way_out
+
+
+@given(IPV4, st.integers(0, 32))
+def test_an_ipv4_network_is_read_and_its_host_bits_are_dropped(address: ipaddress.IPv4Address, prefix: int) -> None:
+    cidr, host_bits = parse_cidr(f"{address}/{prefix}")
+    assert address in cidr
+    assert cidr.prefixlen == prefix
+    assert host_bits == (address != cidr.network_address)
+
+
+@given(IPV6, st.integers(0, 128))
+def test_an_ipv6_network_is_read_and_its_host_bits_are_dropped(address: ipaddress.IPv6Address, prefix: int) -> None:
+    cidr, host_bits = parse_cidr(f" {address}/{prefix}\n")
+    assert address in cidr
+    assert cidr.prefixlen == prefix
+    assert host_bits == (address != cidr.network_address)
+
+
+def test_the_readmes_public_network_is_read() -> None:
+    assert parse_cidr("207.97.241.196/29") == (ipaddress.ip_network("207.97.241.192/29"), True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10.133.0.0",
+        "10.133.0.0/33",
+        "10.133.0.0/-1",
+        "10.133.0.0/",
+        "/16",
+        "10.133.0/16",
+        "fd00::/129",
+        "10.133.0.0/16/16",
+        "fe80::1%eth0/64",
+        "10.133.0.0/255.255.0.0",
+        "10.133.0.0/0.0.255.255",
+    ],
+)
+def test_what_is_no_network_is_refused_naming_the_field_and_the_text(text: str) -> None:
+    with pytest.raises(UsageMistake) as refused:
+        parse_cidr(text)
+    assert refused.value.message == f'cidr "{text}" is not a network in CIDR notation'
+    assert "10.133.0.0/16" in refused.value.way_out
+
+
+@given(IPV4, IPV4)
+def test_a_range_has_both_its_ends(one: ipaddress.IPv4Address, other: ipaddress.IPv4Address) -> None:
+    first, last = sorted((one, other))
+    assert parse_span(f"{first}-{last}") == ((int(first), int(last)), 4)
+    assert parse_span(f"{first} - {last}") == ((int(first), int(last)), 4)
+    if first != last:
+        with pytest.raises(UsageMistake, match="ends before it starts") as refused:
+            parse_span(f"{last}-{first}", "exclude")
+        assert refused.value.way_out == f"Write it as {first}-{last}."
+
+
+def test_a_span_is_a_range_an_address_or_a_network() -> None:
+    assert parse_span("10.0.0.9") == ((167772169, 167772169), 4)
+    assert parse_span("10.0.0.0/30") == ((167772160, 167772163), 4)
+    assert parse_span("fd00::1-fd00::f") == ((0xFD << 120 | 1, 0xFD << 120 | 15), 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("10.0.0.1-fd00::1", "mixes IPv4 and IPv6"),
+        ("10.0.0.1-", "is not an IP address"),
+        ("-10.0.0.1", "is not an IP address"),
+        ("10.0.0.1-10.0.0.2-10.0.0.3", "is not an IP address"),
+        ("10.0.0.0/40", "is not a network"),
+    ],
+)
+def test_what_is_no_span_is_refused_naming_the_field(text: str, why: str) -> None:
+    with pytest.raises(UsageMistake, match=why) as refused:
+        parse_span(text, "exclude")
+    assert refused.value.message.startswith("exclude ")
+
+
+def test_a_span_is_written_as_people_write_it() -> None:
+    assert written((167772161, 167772161), 4) == "10.0.0.1"
+    assert written((167772161, 167772169), 4) == "10.0.0.1-10.0.0.9"
+
+
+@given(IPV4, st.integers(8, 32))
+def test_ipv4_hosts_are_all_but_the_network_and_the_broadcast_address(
+    address: ipaddress.IPv4Address, prefix: int
+) -> None:
+    cidr = ipaddress.ip_network((address, prefix), strict=False)
+    hosts, everything = usable_hosts(cidr), Intervals.of([span_of(cidr)])
+    left_out = [] if prefix >= 31 else [int(cidr.network_address), int(cidr.broadcast_address)]
+    assert everything - hosts == Intervals.of_numbers(left_out)
+    assert hosts - everything == Intervals()
+
+
+@given(IPV6, st.integers(48, 128))
+def test_ipv6_hosts_are_all_but_the_routers_anycast_address(address: ipaddress.IPv6Address, prefix: int) -> None:
+    cidr = ipaddress.ip_network((address, prefix), strict=False)
+    hosts, everything = usable_hosts(cidr), Intervals.of([span_of(cidr)])
+    left_out = [] if prefix >= 127 else [int(cidr.network_address)]
+    assert everything - hosts == Intervals.of_numbers(left_out)
+    assert hosts.size == cidr.num_addresses - len(left_out)
