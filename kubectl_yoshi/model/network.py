@@ -70,7 +70,6 @@ class Network:
         gateway: spec.gateway.
         bgp: spec.bgpConfig.
         options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
-        cool_down: seconds for which a released address is not given out again (spec.coolDown).
         raw: the object as read.
     """
 
@@ -144,12 +143,12 @@ def parse_network(obj: Json) -> Network:
     Raises:
         UsageMistake: the spec says something that cannot be; the message names the network and the field.
     """
-    spec: Json = obj.get("spec") or {}
     name = name_of(obj)
     try:
+        spec = _object(obj, "spec")
         plugin = str(spec.get("plugin") or "")
-        cidr, host_bits = parse_cidr(spec["cidr"], "cidr") if spec.get("cidr") else (None, False)
-        gateway = parse_address(spec["gateway"], "gateway") if spec.get("gateway") else None
+        cidr, host_bits = parse_cidr(str(spec["cidr"]), "cidr") if spec.get("cidr") else (None, False)
+        gateway = _address_in(spec, "gateway")
         return Network(
             namespace=namespace_of(obj),
             name=name,
@@ -159,12 +158,24 @@ def parse_network(obj: Json) -> Network:
             host_bits=host_bits,
             usable=_usable(cidr, gateway, spec),
             gateway=gateway,
-            bgp=parse_bgp(spec["bgpConfig"]) if spec.get("bgpConfig") else None,
-            options=spec.get(plugin) or {},
+            bgp=parse_bgp(_object(spec, "bgpConfig")) if spec.get("bgpConfig") else None,
+            options=_object(spec, plugin),
             raw=obj,
         )
     except UsageMistake as mistake:
         raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out) from None
+
+
+def _object(obj: Json, key: str) -> Json:
+    """A field that holds an object, {} where it is missing. A file may hold anything: no API server has checked it."""
+    value = obj.get(key) or {}
+    if not isinstance(value, dict):
+        raise UsageMistake(f"{key} is not an object", "Write its fields under it, one a line.")
+    return value
+
+
+def _address_in(spec: Json, key: str) -> Address | None:
+    return parse_address(str(spec[key]), key) if spec.get(key) else None
 
 
 def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals:
@@ -175,8 +186,7 @@ def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals
         return Intervals()
     usable = usable_hosts(cidr)
     first, last = span_of(cidr)
-    start = parse_address(spec["range_start"], "range_start") if spec.get("range_start") else None
-    end = parse_address(spec["range_end"], "range_end") if spec.get("range_end") else None
+    start, end = _address_in(spec, "range_start"), _address_in(spec, "range_end")
     for what, end_of_range in (("range_start", start), ("range_end", end), ("gateway", gateway)):
         if end_of_range is not None and (end_of_range.version != cidr.version or end_of_range not in cidr):
             raise UsageMistake(f"{what} {end_of_range} is outside {cidr}", "Choose an address of the network.")
@@ -185,7 +195,10 @@ def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals
         raise UsageMistake(f"range_start {start} is above range_end {end}", f"Write the range as {end}-{start}.")
     usable &= Intervals.of([(lowest, highest)])
     holes = []
-    for item in spec.get("exclude") or ():
+    excluded = spec.get("exclude") or []
+    if not isinstance(excluded, list):
+        raise UsageMistake("exclude is not a list", "Write it as [10.133.1.0/28, 10.133.2.10-10.133.2.20].")
+    for item in excluded:
         span, version = parse_span(str(item), "exclude")
         if version != cidr.version or span[1] < first or span[0] > last:
             raise UsageMistake(f'exclude "{item}" is outside {cidr}', "Exclude addresses of the network only.")
@@ -237,9 +250,10 @@ def parse_bgp(config: Json) -> Bgp:
         )
     if len({peer.address for peer in peers}) != len(peers):
         raise UsageMistake("bgpConfig.peers names one peer twice", "Name each peer once.")
+    mine, theirs = config.get("myASN"), config.get("remoteASN")
     return Bgp(
-        parse_asn(config.get("myASN") or DEFAULT_MY_ASN, "bgpConfig.myASN"),
-        parse_asn(config.get("remoteASN") or DEFAULT_REMOTE_ASN, "bgpConfig.remoteASN"),
+        parse_asn(DEFAULT_MY_ASN if mine is None else mine, "bgpConfig.myASN"),
+        parse_asn(DEFAULT_REMOTE_ASN if theirs is None else theirs, "bgpConfig.remoteASN"),
         tuple(peers),
     )
 
