@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +182,8 @@ def _entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple
             fields = content.get(kind) or {}
             return {key: item for key, item in fields.items() if item not in (None, "", [], {})}, node.path
     if required:
+        import difflib
+
         close = difflib.get_close_matches(name, names, 1)
         known = f'Did you mean "{close[0]}"?' if close else f"It has: {', '.join(names[:10]) or 'none'}."
         raise BadKubeconfig(f'The kubeconfig has no {kind} "{name}".', known)
