@@ -2,12 +2,12 @@
 
 `import kubernetes` executes every room of the client: aiohttp for its informers, pydantic for its thousand typed
 models, requests and oauthlib for OIDC. Of those this program uses the kubeconfig loader and the REST layer, and a
-command line pays for each import on each run. Measured with client 37.0.2, Python 3.11, files in the page cache:
+command line pays for each import on each run. Measured with Python 3.11, files in the
+page cache (whole is kubernetes.client.ApiClient and kubernetes.config, lean is kubernetes_parts()):
 
-                                     idle machine    busy one
-    kubernetes.client, .config          0.19 s        0.42 s     (client 31.0.0: 0.30 s busy)
-    kubernetes_parts()                  0.08 s        0.10 s     (client 31.0.0: 0.08 s busy)
-    of which urllib3, ssl, yaml         0.06 s        0.09 s
+    client 37.0.2, idle machine              whole 0.19 s   lean 0.08 s
+    client 37.0.2, both cores busy           whole 0.42 s   lean 0.10 s   (urllib3, ssl and yaml alone 0.09 s)
+    client 31.0.0, both cores busy           whole 0.30 s   lean 0.08 s   (urllib3, ssl and yaml alone 0.06 s)
 
 How: for as long as the import takes, `sys.modules` holds empty packages in the place of `kubernetes`,
 `kubernetes.client` and `kubernetes.utils` (their folders are searched, their `__init__` is not run) and stand-ins for
