@@ -1,0 +1,148 @@
+"""The full lab does what the tests of public networks rest on: a VM runs, its address is announced from its node."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import lab
+
+ROOT = Path(__file__).parents[2]
+
+VM = {
+    "apiVersion": "kubevirt.io/v1",
+    "kind": "VirtualMachine",
+    "metadata": {"name": "web"},
+    "spec": {
+        "runStrategy": "Always",
+        "template": {
+            "metadata": {"annotations": {"cni.projectcalico.org/ipAddrs": '["10.133.0.10"]'}},
+            "spec": {
+                "domain": {
+                    "devices": {"interfaces": [{"name": "default", "bridge": {}}]},
+                    "memory": {"guest": "128Mi"},
+                },
+                "networks": [{"name": "default", "pod": {}}],
+            },
+        },
+    },
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web", "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.5"}},
+    "spec": {
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "selector": {"vmi.kubevirt.io/id": "web"},
+        "ports": [{"port": 22}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def announcing(full_lab: lab.Lab) -> Iterator[lab.Lab]:
+    """The full lab with a pool that MetalLB announces to the router."""
+
+    def metallb(kind: str, spec: object, version: str = "v1beta1") -> dict[str, object]:
+        metadata = {"name": "lab-test", "namespace": "metallb-system"}
+        return {"apiVersion": f"metallb.io/{version}", "kind": kind, "metadata": metadata, "spec": spec}
+
+    peer = {"myASN": 4200000001, "peerASN": 64513, "peerAddress": full_lab.router_address}
+    objects = [
+        metallb("IPAddressPool", {"addresses": ["203.0.113.0/26"], "autoAssign": False}),
+        metallb("BGPAdvertisement", {"ipAddressPools": ["lab-test"]}),
+        metallb("L2Advertisement", {"ipAddressPools": ["lab-test"]}),
+        metallb("BGPPeer", peer, "v1beta2"),
+    ]
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    full_lab.kubectl("create", "-f", "-", input=manifest)
+    yield full_lab
+    full_lab.kubectl("delete", "-f", "-", input=manifest)
+
+
+@pytest.fixture
+def namespace(full_lab: lab.Lab) -> Iterator[str]:
+    name = f"lab-test-{time.time_ns()}"
+    full_lab.kubectl("create", "namespace", name)
+    yield name
+    full_lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_stops(
+    announcing: lab.Lab, namespace: str
+) -> None:
+    running = announcing
+    for found in (VM, SERVICE):
+        running.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(found))
+    for node in (running.nodes[1], running.nodes[0]):
+        selector = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node.name}}}}}
+        running.kubectl("-n", namespace, "patch", "vm", "web", "--type=merge", "-p", json.dumps(selector))
+        wait_for(lambda: is_settled(running, namespace))
+        subresource(running, namespace, "restart")
+        wait_for(lambda node=node: ("203.0.113.5/32", node.address) in running.routes())  # type: ignore[misc]
+        vmi = json.loads(running.kubectl("-n", namespace, "get", "vmi", "web", "-o", "json"))
+        assert vmi["status"]["nodeName"] == node.name
+        assert vmi["status"]["interfaces"][0]["ipAddress"] == "10.133.0.10"
+    subresource(running, namespace, "stop")
+    wait_for(lambda: not [route for route in running.routes() if route.prefix == "203.0.113.5/32"])
+    service = json.loads(running.kubectl("-n", namespace, "get", "service", "web", "-o", "json"))
+    assert service["status"]["loadBalancer"]["ingress"][0]["ip"] == "203.0.113.5"
+
+
+def test_kubevirts_own_webhooks_refuse_what_kubevirt_refuses(full_lab: lab.Lab, namespace: str) -> None:
+    both = {**VM, "spec": {**VM["spec"], "running": True}}  # type: ignore[dict-item]
+    with pytest.raises(lab.LabError, match="mutually exclusive"):
+        full_lab.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(both))
+
+
+def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(full_lab: lab.Lab) -> None:
+    before = network_things()
+    name = f"beside-{os.getpid()}"
+
+    def run(*args: str) -> str:
+        command = [sys.executable, "-m", "lab", *args, "--name", name]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    run("up", "--profile", "full")
+    try:
+        status = run("status")
+        assert status.count(" yes ") == len(full_lab.programs)
+        assert "ipv4:" in run("route")
+        assert full_lab.routes() == full_lab.routes()
+    finally:
+        run("down")
+    assert network_things() == before
+
+
+def is_settled(running: lab.Lab, namespace: str) -> bool:
+    """Whether the VM runs and KubeVirt has nothing to start or stop: until then it refuses to restart it."""
+    status = json.loads(running.kubectl("-n", namespace, "get", "vm", "web", "-o", "json")).get("status", {})
+    return status.get("printableStatus") == "Running" and not status.get("stateChangeRequests")
+
+
+def subresource(running: lab.Lab, namespace: str, verb: str) -> None:
+    path = f"/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/web/{verb}"
+    running.kubectl("replace", "--raw", path, "-f", "-", input="{}")
+
+
+def network_things() -> list[str]:
+    return sorted(
+        line.split()[0]
+        for command in (["ip", "netns", "list"], ["ip", "-brief", "link"])
+        for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    )
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.1)
