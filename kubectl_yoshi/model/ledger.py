@@ -17,10 +17,13 @@ from typing import Any
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, owner_reference
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, owner_reference, short_hash
 
 SHELF_SIZE = 256
 """Addresses per object: above this a status write costs more than it should (measured: docs/design.md)."""
+
+LONGEST_NAME = 253
+"""Of an object, as Kubernetes has it (RFC 1123 subdomain)."""
 
 VIRTUALMACHINE = "VirtualMachine"
 RESERVATION = "Reservation"
@@ -113,9 +116,17 @@ def shelf_of(network: Network, number: int) -> Shelf:
 
 
 def block_name(network: Network, first: int) -> str:
-    """The AddressBlock's name: the network's, then its first address: "big.10.133.4.0", "six.fd00-0133-…-0100"."""
+    """The AddressBlock's name: the network's, then its first address: "big.10.133.4.0", "six.fd00-0133-…-0100".
+
+    Of a network whose name leaves no room for that, a digest stands for the end of its name.
+    """
     address = address_of(first, network.version)
-    return f"{network.name}.{address if address.version == 4 else address.exploded.replace(':', '-')}"
+    suffix = f".{address if address.version == 4 else address.exploded.replace(':', '-')}"
+    name = network.name
+    if len(name) + len(suffix) > LONGEST_NAME:
+        digest = short_hash([name])
+        name = f"{name[: LONGEST_NAME - len(suffix) - len(digest) - 1].rstrip('-.')}-{digest}"
+    return name + suffix
 
 
 def new_block(network: Network, shelf: Shelf) -> Json:

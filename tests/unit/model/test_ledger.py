@@ -1,0 +1,249 @@
+"""The ledger: where an address's record lives, and what a record is."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model import ledger as ledger_module
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.ledger import (
+    RESERVATION,
+    SHELF_SIZE,
+    VIRTUALMACHINE,
+    Ledger,
+    Record,
+    block_name,
+    held,
+    is_large,
+    new_block,
+    parse_record,
+    shelf_of,
+    shelves_in_order,
+)
+from kubectl_yoshi.model.network import Network, parse_network
+
+NAMES = st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?){0,2}\Z")
+LONG_NAMES = st.integers(180, 253).map(lambda length: ("very-long." * 30)[: length - 1] + "z")
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def network(cidr: str, name: str = "blue", allocations: dict[str, Any] | None = None, **spec: Any) -> Network:
+    status = {"status": {"allocations": allocations}} if allocations is not None else {}
+    return parse_network(
+        {
+            "apiVersion": "plumber.k8s.pf9.io/v1",
+            "kind": "NetworkWizard",
+            "metadata": {"name": name, "namespace": "prod", "uid": "uid-blue"},
+            "spec": {"plugin": "calico", "cidr": cidr, **spec},
+            **status,
+        }
+    )
+
+
+def cidrs(ipv4: tuple[int, int] = (8, 32), ipv6: tuple[int, int] = (48, 128)) -> st.SearchStrategy[str]:
+    four = st.tuples(st.ip_addresses(v=4), st.integers(*ipv4))
+    six = st.tuples(st.ip_addresses(v=6), st.integers(*ipv6))
+    return (four | six).map(lambda pair: str(ip_network(pair, strict=False)))
+
+
+def number(text: str) -> int:
+    return int(parse_address(text))
+
+
+@given(cidrs(), st.data())
+def test_an_address_has_one_shelf_that_spans_it_and_at_most_256_others(cidr: str, data: st.DataObject) -> None:
+    net = network(cidr)
+    first, last = net.everything.spans[0]
+    here = data.draw(st.integers(first, last))
+    shelf = shelf_of(net, here)
+    assert shelf.span[0] <= here <= shelf.span[1]
+    assert shelf.span[1] - shelf.span[0] < SHELF_SIZE
+    assert shelf.is_block == is_large(net) == (last - first >= SHELF_SIZE)
+    assert shelf.ref.namespace == "prod"
+    other = data.draw(st.integers(first, last))
+    assert (shelf_of(net, other) == shelf) == (shelf.span[0] <= other <= shelf.span[1])
+
+
+def test_a_network_of_256_addresses_keeps_its_records_itself() -> None:
+    small = network("10.133.0.0/24")
+    assert shelf_of(small, number("10.133.0.77")).ref == small.ref
+    assert shelf_of(network("10.133.0.0/23"), number("10.133.1.77")).ref.name == "blue.10.133.1.0"
+    assert shelf_of(network("fd00::/64"), number("fd00::1:2ff")).ref.name == (
+        "blue.fd00-0000-0000-0000-0000-0000-0001-0200"
+    )
+
+
+@given(NAMES | LONG_NAMES, cidrs((8, 23), (48, 119)), st.data())
+def test_a_blocks_name_is_one_that_kubernetes_takes(name: str, cidr: str, data: st.DataObject) -> None:
+    net = network(cidr, name)
+    first, last = net.everything.spans[0]
+    shelf = shelf_of(net, data.draw(st.integers(first, last)))
+    assert SUBDOMAIN.fullmatch(shelf.ref.name)
+    assert len(shelf.ref.name) <= 253
+    block = new_block(net, shelf)
+    assert block["metadata"]["name"] == shelf.ref.name
+    for label in block["metadata"]["labels"].values():
+        assert LABEL_VALUE.fullmatch(label)
+
+
+@given(LONG_NAMES, LONG_NAMES)
+def test_blocks_of_two_networks_never_share_a_name_however_long_the_networks_are(one: str, other: str) -> None:
+    assume(one != other)
+    assert block_name(network("10.0.0.0/8", one), 0) != block_name(network("10.0.0.0/8", other), 0)
+
+
+def test_a_block_says_whose_it_is_and_goes_away_with_its_network() -> None:
+    net = network("10.133.0.0/16")
+    block = new_block(net, shelf_of(net, number("10.133.4.9")))
+    assert block["spec"] == {"network": "blue", "networkUID": "uid-blue", "first": "10.133.4.0", "size": 256}
+    (owner,) = block["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("NetworkWizard", "blue", "uid-blue")
+    assert owner["blockOwnerDeletion"] is False
+    assert block["metadata"]["namespace"] == "prod"
+
+
+@given(cidrs((14, 32), (110, 128)), st.text(max_size=8))
+def test_every_shelf_with_usable_addresses_comes_once(cidr: str, seed: str) -> None:
+    net = network(cidr)
+    shelves = list(shelves_in_order(net, seed))
+    assert len(shelves) == len(set(shelves))
+    if is_large(net):
+        assert Intervals.of(shelf.span for shelf in shelves) & net.everything == net.everything
+        assert len(shelves) == net.everything.size // SHELF_SIZE
+    else:
+        assert [shelf.ref for shelf in shelves] == [net.ref]
+
+
+def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
+    net = network(
+        "10.133.0.0/16", range_start="10.133.2.250", range_end="10.133.6.1", exclude=["10.133.4.0/24", "10.133.5.7"]
+    )
+    found = sorted(shelf.ref.name for shelf in shelves_in_order(net, "web-1"))
+    assert found == ["blue.10.133.2.0", "blue.10.133.3.0", "blue.10.133.5.0", "blue.10.133.6.0"]
+
+
+def test_the_order_is_the_same_for_the_same_seed_and_differs_between_seeds() -> None:
+    net = network("10.0.0.0/8")
+    orders = {seed: tuple(islice(shelves_in_order(net, seed), 5)) for seed in map(str, range(50))}
+    assert orders["7"] == tuple(islice(shelves_in_order(net, "7"), 5))
+    assert len({order[0] for order in orders.values()}) > 45
+    assert len(set(orders.values())) == 50
+
+
+@pytest.mark.parametrize(
+    "cidr", ["10.133.0.0/22", "10.0.0.0/8", "0.0.0.0/0", "fd00:133::/112", "fd00:133::/64", "fd00::/48"]
+)
+def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"shelf_of": 0, "gcd": 0}
+    original_shelf_of, original_gcd = ledger_module.shelf_of, ledger_module.gcd
+
+    def counting_shelf_of(net: Network, here: int) -> Any:
+        asked["shelf_of"] += 1
+        return original_shelf_of(net, here)
+
+    def counting_gcd(one: int, other: int) -> int:
+        asked["gcd"] += 1
+        return original_gcd(one, other)
+
+    monkeypatch.setattr(ledger_module, "shelf_of", counting_shelf_of)
+    monkeypatch.setattr(ledger_module, "gcd", counting_gcd)
+    assert len(list(islice(shelves_in_order(network(cidr), "web-1"), 3))) == 3
+    assert asked["shelf_of"] == 3
+    assert asked["gcd"] < 100
+
+
+def test_the_originals_record_is_a_vms_name_in_the_networks_namespace() -> None:
+    record = parse_record("web-1", "prod")
+    assert (record.kind, record.namespace, record.name, record.uid) == (VIRTUALMACHINE, "prod", "web-1", "")
+    assert record.as_written == "web-1"
+    assert record.holder == "prod/web-1"
+
+
+WORDS = st.text(max_size=5)
+
+
+@given(st.sampled_from([VIRTUALMACHINE, RESERVATION]), WORDS, WORDS, WORDS, WORDS, WORDS, WORDS)
+def test_a_record_is_read_as_it_was_written(
+    kind: str, namespace: str, name: str, uid: str, mac: str, since: str, note: str
+) -> None:
+    record = Record(kind, namespace, name, uid, mac, since, note)
+    value = record.to_json()
+    read = parse_record(value, "elsewhere")
+    assert read.as_written == value
+    assert Record(kind, read.namespace, read.name, read.uid, read.mac, read.since, read.note) == record
+    assert "" not in value.values()
+
+
+def test_what_a_reservation_is_for_is_told_in_its_words() -> None:
+    assert Record(RESERVATION, "prod", "", note="the printer").holder == "reserved (the printer)"
+    assert Record(RESERVATION, "prod", "").holder == "reserved"
+
+
+def opened(net: Network) -> Ledger:
+    return Ledger(net, {shelf_of(net, 0): net.raw})
+
+
+def test_keys_that_are_no_address_of_the_network_are_left_out() -> None:
+    allocations = {
+        "10.133.0.10": "web-1",
+        "10.134.0.10": "web-2",
+        "fd00::1": "web-3",
+        "": "web-4",
+        "not-an-address": "web-5",
+        "10.133.0.999": "web-6",
+    }
+    records = opened(network("10.133.0.0/24", allocations=allocations)).records()
+    assert {key: record.name for key, record in records.items()} == {number("10.133.0.10"): "web-1"}
+
+
+def test_an_address_is_found_under_the_key_that_it_was_written_with() -> None:
+    allocations = {"fd00:0:0::0A": {"kind": VIRTUALMACHINE, "name": "web-1"}, "fd00::b": "web-2"}
+    ledger = opened(network("fd00::/120", allocations=allocations))
+    assert {str(ledger.address(key)): record.name for key, record in ledger.records().items()} == {
+        "fd00::a": "web-1",
+        "fd00::b": "web-2",
+    }
+    assert ledger.key_of(number("fd00::a")) == "fd00:0:0::0A"
+    assert ledger.key_of(number("fd00::b")) == "fd00::b"
+    assert ledger.key_of(number("fd00::c")) == "fd00::c"
+
+
+@given(st.sets(st.integers(0, 255)), st.integers(0, 255))
+def test_every_record_has_the_key_that_it_is_stored_under(members: set[int], other: int) -> None:
+    allocations = {f"10.133.0.{member}": f"vm-{member}" for member in members}
+    ledger = opened(network("10.133.0.0/24", allocations=allocations))
+    for key, record in ledger.records().items():
+        assert allocations[ledger.key_of(key)] == record.as_written
+    assert held(ledger.records()).size == len(members)
+    assert ledger.key_of(number("10.133.0.0") + other) == f"10.133.0.{other}"
+
+
+def test_a_ledger_knows_which_shelves_it_has_read() -> None:
+    net = network("10.133.0.0/16")
+    shelf = shelf_of(net, number("10.133.4.9"))
+    ledger = Ledger(net, {}).with_objects({shelf: None})
+    assert ledger.has_read(number("10.133.4.0"))
+    assert not ledger.has_read(number("10.133.5.0"))
+    assert ledger.records() == {}
+
+
+def test_a_network_without_cidr_holds_addresses_of_both_families() -> None:
+    world = parse_network(
+        {
+            "apiVersion": "plumber.k8s.pf9.io/v1",
+            "kind": "NetworkWizard",
+            "metadata": {"name": "world", "namespace": "prod", "uid": "u"},
+            "spec": {"plugin": "public"},
+            "status": {"allocations": {"207.97.241.196": "web-1", "2001:db8::7": "web-2"}},
+        }
+    )
+    ledger = opened(world)
+    assert sorted(str(ledger.address(key)) for key in ledger.records()) == ["2001:db8::7", "207.97.241.196"]
