@@ -41,11 +41,12 @@ def wait_until_running(api: Api, answers: Mapping[str, str], timeout: float | No
 
 def _runs(api: Api, subject: str, address: str) -> bool:
     namespace, _, name = subject.partition("/")
+    vm = Vm(api.get(VM.ref(name, namespace)))
+    if vm.run_strategy == "Halted":
+        return True
     try:
-        if Vm(api.get(VM.ref(name, namespace))).run_strategy == "Halted":
-            return True
         vmi = api.get(VMI.ref(name, namespace))
     except NotFound:
-        return False
+        return vm.run_strategy == "Manual"  # nobody asked for it to run
     seen = [i.get("ipAddress") for i in dig(vmi, "status", "interfaces", default=[])]
     return dig(vmi, "status", "phase") == "Running" and address in seen

@@ -184,13 +184,14 @@ class Api:
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
         """PUTs to a subresource that acts, such as a VirtualMachine's restart.
 
-        A dry run is asked for in the body as well, which is where KubeVirt looks for it.
+        A dry run is asked for in the body as well, which is where KubeVirt looks for it. KubeVirt answers 406 to
+        whoever accepts nothing but JSON, and says nothing when all is well.
         """
         content = dict(body or {})
         if dry_run:
             content["dryRun"] = ["All"]
         query = {"dryRun": "All"} if dry_run else {}
-        return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content)
+        return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
 
     def watch(
         self,
@@ -239,12 +240,13 @@ class Api:
         query: dict[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Json:
         asked = Asked(verb, ref.resource, ref.name, ref.namespace, subresource)
         if not ref.name:
             raise UsageMistake(f"To {verb} a {ref.resource.kind} its name is needed.")
         path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
-        return self._sender.send(asked, method, path, body=body, content_type=content_type)
+        return self._sender.send(asked, method, path, body=body, content_type=content_type, accept=accept)
 
 
 def _write_query(dry_run: bool) -> dict[str, str]:

@@ -93,9 +93,9 @@ def attach(session: Session, options: AttachOptions) -> None:
     done = carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
     if done is None:
         return
+    where = "/".join(network) if network[0] != session.namespace else network[1]
     if options.wait:
         wait_for_addresses(session, done, options.timeout)
-    where = "/".join(network) if network[0] != session.namespace else network[1]
     report(session, options.output, done, vms, f"attached to {where}: {{answer}}")
 
 

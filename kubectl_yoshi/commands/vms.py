@@ -79,11 +79,12 @@ def mac_of_flag(text: str) -> str | None:
 
 
 def wait_for_addresses(session: Session, done: Done, timeout: float | None) -> None:
-    """Waits until every VM that is to run does so with its address.
+    """Waits until every VM that is to run does so with its address; not when one was refused, which is told first.
 
     Raises:
         TimedOut: one does not, in time.
     """
     from kubectl_yoshi.cluster.addresses import wait_until_running
 
-    wait_until_running(session.api, done.answers, timeout)
+    if not done.refusals:
+        wait_until_running(session.api, done.answers, timeout)
