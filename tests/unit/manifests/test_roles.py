@@ -1,0 +1,83 @@
+"""The roles as they are written: each complete in itself, none with more than it may have."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = {
+    role["metadata"]["name"]: role
+    for role in yaml.safe_load_all(resources.files("kubectl_yoshi.manifests").joinpath("roles.yaml").read_text())
+}
+AGGREGATED = {
+    "yoshi-viewer": "view",
+    "yoshi-user": "edit",
+    "yoshi-aggregate-to-admin": "admin",
+}
+
+
+def rights(role: str) -> set[tuple[str, str, str, str]]:
+    """Every (group, resource, name, verb) that a role gives."""
+    return {
+        (group, resource, name, verb)
+        for rule in ROLES[role]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+        for verb in rule["verbs"]
+    }
+
+
+def test_there_are_the_three_roles_and_the_part_that_a_namespaces_admin_gets() -> None:
+    assert set(ROLES) == {"yoshi-viewer", "yoshi-user", "yoshi-admin", "yoshi-aggregate-to-admin"}
+
+
+@pytest.mark.parametrize(("less", "more"), [("viewer", "user"), ("user", "admin"), ("aggregate-to-admin", "admin")])
+def test_a_greater_role_has_what_a_lesser_one_has(less: str, more: str) -> None:
+    assert rights(f"yoshi-{less}") < rights(f"yoshi-{more}")
+
+
+def test_a_viewer_changes_nothing() -> None:
+    assert {verb for *_, verb in rights("yoshi-viewer")} == {"get", "list", "watch"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_right_is_given_twice_or_wholesale(role: str) -> None:
+    given = [
+        (group, resource, verb)
+        for rule in ROLES[role]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert len(given) == len(set(given))
+    assert not [right for right in given if "*" in "".join(right)]
+    assert not {verb for *_, verb in given} & {"escalate", "bind", "impersonate", "deletecollection"}
+    assert not {resource for _, resource, _ in given} & {"secrets", "pods/exec", "serviceaccounts/token"}
+    assert not {group for group, *_ in given} & {"rbac.authorization.k8s.io", "apiextensions.k8s.io"}
+
+
+@pytest.mark.parametrize("role", AGGREGATED)
+def test_what_every_namespace_gets_reaches_no_other_tenant(role: str) -> None:
+    changed = {resource for _, resource, _, verb in rights(role) if verb not in {"get", "list", "watch"}}
+    assert not changed & {"services/status", "hostnetworktemplates", "ippools", "bgpconfigurations", "bgppeers"}
+
+
+def test_only_those_parts_are_aggregated() -> None:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    labels: dict[str, Any] = {name: role["metadata"]["labels"] for name, role in ROLES.items()}
+    found = {
+        (name, key.removeprefix(prefix), value)
+        for name, of_role in labels.items()
+        for key, value in of_role.items()
+        if key.startswith(prefix)
+    }
+    assert found == {(name, to, "true") for name, to in AGGREGATED.items()}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_install_knows_its_own(role: str) -> None:
+    assert ROLES[role]["metadata"]["labels"]["app.kubernetes.io/part-of"] == "kubectl-yoshi"
