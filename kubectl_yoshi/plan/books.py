@@ -191,7 +191,7 @@ def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mappi
         if len(numbers) > 3:
             says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
-    moves = _forget_unmoved(ledger, records, "is in its address block now", subjects)
+    moves = _forget_unmoved(ledger, records, "its address block has it now", subjects)
     return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), moves) if stage))
 
 

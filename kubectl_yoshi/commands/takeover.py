@@ -1,0 +1,52 @@
+"""The last part of `kubectl yoshi install`: taking over what the original yoshi left in the cluster."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.errors import Invalid, NotServed
+from kubectl_yoshi.cluster.running import Done, Planner, run
+from kubectl_yoshi.commands.changing import fail_if_refused
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.output.plans import outcome_lines
+from kubectl_yoshi.plan.takeovers import TakeoverRequest, plan_takeover
+
+SETTLE_SECONDS = 15.0
+"""How long an API server may still check objects against the CRD as it was before."""
+
+
+def take_over(session: Session, dry_run: str) -> None:
+    """Rewrites the original's records and takes its finalizers away; says so on stderr, since stdout has the CRDs.
+
+    Args:
+        session: where to.
+        dry_run: "none"; under "client" and "server" it is only shown, since the API server may not know the new CRD.
+
+    Raises:
+        YoshiError: something could not be taken over; everything else was.
+    """
+    planner = partial(plan_takeover, TakeoverRequest(finalizers=True), BACKENDS)
+    if dry_run != "none":
+        done = run(planner, session.api, dry_run="client")
+        for line in outcome_lines(((change, None) for change in done.plan), dry_run):
+            session.note(line)
+    else:
+        done = _carried_out(session, planner)
+        for network, count in done.plan.answers.items():
+            what = "1 record" if count == "1" else f"{count} records"
+            session.note(f"network {network}: {what} of the original yoshi taken over")
+    for note in done.notes:
+        session.note(f"note: {note}")
+    fail_if_refused(done)
+
+
+def _carried_out(session: Session, planner: Planner) -> Done:
+    clock = session.api.clock
+    end = clock.now() + SETTLE_SECONDS
+    while True:
+        done = run(planner, session.api)
+        late = any(isinstance(error, Invalid | NotServed) for error in done.refusals.values())
+        if not late or clock.now() > end:
+            return done
+        clock.sleep(0.5)
