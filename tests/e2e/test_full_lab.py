@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,11 +87,13 @@ def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_sto
         selector = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node.name}}}}}
         running.kubectl("-n", namespace, "patch", "vm", "web", "--type=merge", "-p", json.dumps(selector))
         wait_for(lambda: is_settled(running, namespace))
+        before = vmi_of(running, namespace)
         subresource(running, namespace, "restart")
+        wait_for(lambda before=before: is_another(vmi_of(running, namespace), before))  # type: ignore[misc]
+        assert vmi_of(running, namespace)["status"]["nodeName"] == node.name
+        assert vmi_of(running, namespace)["status"]["interfaces"][0]["ipAddress"] == "10.133.0.10"
         wait_for(lambda node=node: ("203.0.113.5/32", node.address) in running.routes())  # type: ignore[misc]
-        vmi = json.loads(running.kubectl("-n", namespace, "get", "vmi", "web", "-o", "json"))
-        assert vmi["status"]["nodeName"] == node.name
-        assert vmi["status"]["interfaces"][0]["ipAddress"] == "10.133.0.10"
+    wait_for(lambda: is_settled(running, namespace))
     subresource(running, namespace, "stop")
     wait_for(lambda: not [route for route in running.routes() if route.prefix == "203.0.113.5/32"])
     service = json.loads(running.kubectl("-n", namespace, "get", "service", "web", "-o", "json"))
@@ -126,6 +129,17 @@ def is_settled(running: lab.Lab, namespace: str) -> bool:
     """Whether the VM runs and KubeVirt has nothing to start or stop: until then it refuses to restart it."""
     status = json.loads(running.kubectl("-n", namespace, "get", "vm", "web", "-o", "json")).get("status", {})
     return status.get("printableStatus") == "Running" and not status.get("stateChangeRequests")
+
+
+def vmi_of(running: lab.Lab, namespace: str) -> dict[str, Any]:
+    """The VM's running instance, an empty one while there is none."""
+    found = running.kubectl("-n", namespace, "get", "vmi", "web", "--ignore-not-found", "-o", "json")
+    return dict(json.loads(found or "{}"))
+
+
+def is_another(vmi: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a VMI runs that is not the one from before."""
+    return vmi.get("status", {}).get("phase") == "Running" and vmi["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 def subresource(running: lab.Lab, namespace: str, verb: str) -> None:
