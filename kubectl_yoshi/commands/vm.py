@@ -77,6 +77,7 @@ class AttachOptions:
 def attach(session: Session, options: AttachOptions) -> None:
     """Give VMs an address of a network that stays theirs."""
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cluster.running import run
     from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
@@ -96,6 +97,7 @@ def attach(session: Session, options: AttachOptions) -> None:
     where = "/".join(network) if network[0] != session.namespace else network[1]
     if options.wait:
         wait_for_addresses(session, done, options.timeout)
+        run(planner, session.api)  # gives back what the VMs' old instances still used
     report(session, options.output, done, vms, f"attached to {where}: {{answer}}")
 
 
