@@ -1,0 +1,381 @@
+"""Judges invariants I1 to I5 by what the API server holds, read raw; none of the program's own code has a say in it.
+
+`look` reads, `violations` judges (a pure function, tested on hand-made violations in test_checker.py), `check` does
+both and fails. What carries a VM's address is the only thing that a back-end's tests have to teach it: see CARRIERS.
+
+    I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
+    I2  an address that a VM is made to have has a record with that VM's namespace, name and uid
+    I3  a VM, by its uid, has at most one address of a network
+    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out
+    I5  what a VMI or pod runs with is recorded; once settled, what is recorded is a VM's that exists and carries it
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from lab.testing import Cluster
+
+Json: TypeAlias = dict[str, Any]
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Cidr: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NETWORKS = "/apis/plumber.k8s.pf9.io/v1/networkwizards"
+BLOCKS = "/apis/plumber.k8s.pf9.io/v1/addressblocks"
+VMS = "/apis/kubevirt.io/v1/virtualmachines"
+INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
+PODS = "/api/v1/pods"
+
+BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An address that a VM is made to have.
+
+    Attributes:
+        vm: the VirtualMachine.
+        address: the address.
+        where: the object and field that say so, for people.
+    """
+
+    vm: Json
+    address: Address
+    where: str
+
+
+def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The annotation that Calico's CNI plugin obeys."""
+    for vm in vms:
+        annotations = (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+        for text in json.loads(annotations.get("cni.projectcalico.org/ipAddrs", "[]")):
+            yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
+
+
+Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
+
+CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [(pinned_on_calico, ())]
+"""How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read, each a list of raw objects.
+
+    Attributes:
+        networks, blocks, vms, instances, pods: of all namespaces.
+        steady: uids of the VMs that did not change while the rest was read, so that what they say belongs to it.
+        others: by raw path, what carriers need.
+    """
+
+    networks: list[Json] = field(default_factory=list)
+    blocks: list[Json] = field(default_factory=list)
+    vms: list[Json] = field(default_factory=list)
+    instances: list[Json] = field(default_factory=list)
+    pods: list[Json] = field(default_factory=list)
+    steady: Collection[str] | None = None
+    others: Mapping[str, list[Json]] = field(default_factory=dict)
+
+
+def look(cluster: Cluster) -> Seen:
+    """Reads everything. VMs are read before and after the ledger, so that a moment can be judged while others write.
+
+    A VM whose resourceVersion is the same both times carried its address all the while that the ledger was read.
+    """
+
+    def items(path: str) -> list[Json]:
+        return list(json.loads(cluster.kubectl("get", "--raw", path))["items"])
+
+    before = items(VMS)
+    extra = sorted({path for _, paths in CARRIERS for path in paths})
+    with ThreadPoolExecutor(4) as pool:
+        networks, blocks, instances, pods, *rest = pool.map(items, [NETWORKS, BLOCKS, INSTANCES, PODS, *extra])
+    after = items(VMS)
+    versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
+    steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
+    return Seen(networks, blocks, after, instances, pods, steady, dict(zip(extra, rest, strict=True)))
+
+
+def check(cluster: Cluster, *namespaces: str, settled: bool = False) -> Seen:
+    """Fails if an invariant does not hold in these namespaces.
+
+    Args:
+        cluster: where.
+        namespaces: whose networks and VMs are judged.
+        settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM carries.
+    """
+    seen = look(cluster)
+    found = violations(seen, namespaces, settled=settled)
+    assert not found, "\n".join(found)
+    return seen
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record of a ledger.
+
+    Attributes:
+        network: the NetworkWizard.
+        address: whose record.
+        record: as written.
+        where: the object it is written in.
+    """
+
+    network: Json
+    address: Address
+    record: Json
+    where: str
+
+
+def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False) -> list[str]:
+    """Every violation in the networks and VMs of these namespaces, a sentence each that begins with the invariant."""
+    networks = [network for network in seen.networks if network["metadata"]["namespace"] in namespaces]
+    vms = [vm for vm in seen.vms if vm["metadata"]["namespace"] in namespaces]
+    steady = [vm for vm in vms if seen.steady is None or uid(vm) in seen.steady]
+    carried = [one for carrier, _ in CARRIERS for one in carrier(steady, seen.others)]
+    entries, found = read_ledgers(networks, seen.blocks)
+    found += overlapping(networks, seen.networks)
+    found += held_twice(entries, carried)
+    found += not_recorded(networks, entries, carried)
+    found += several_of_one_vm(networks, entries, carried)
+    found += [f"I4 {entry.where}: {entry.address} is held, but {why}" for entry, why in _forbidden(entries)]
+    found += runs_unrecorded(networks, entries, seen, namespaces)
+    if settled:
+        found += left_over(entries, vms, carried, seen)
+        found += miscounted(networks, seen.blocks)
+    return found
+
+
+def read_ledgers(networks: list[Json], blocks: list[Json]) -> tuple[list[Entry], list[str]]:
+    """Every record of these networks, and what is wrong with where they are written."""
+    entries: list[Entry] = []
+    wrong: list[str] = []
+    by_uid = {uid(network): network for network in networks}
+    names = {full_name(network) for network in networks}
+    for network in networks:
+        for text, record in _allocations(network).items():
+            entries.append(Entry(network, ipaddress.ip_address(text), record, full_name(network)))
+        cidr = cidr_of(network)
+        if cidr is not None and cidr.num_addresses > BLOCK_SIZE and _allocations(network):
+            wrong.append(f"I1 {full_name(network)} is large, but records are in its own status")
+    for block in blocks:
+        spec, where = block["spec"], f"addressblock/{full_name(block)}"
+        owner = by_uid.get(spec["networkUID"])
+        if owner is None:
+            if f"{block['metadata']['namespace']}/{spec['network']}" in names and _allocations(block):
+                wrong.append(f"I1 {where} holds records for an earlier network of the name {spec['network']}")
+            continue
+        first = int(ipaddress.ip_address(spec["first"]))
+        for text, record in _allocations(block).items():
+            address = ipaddress.ip_address(text)
+            if not first <= int(address) < first + BLOCK_SIZE:
+                wrong.append(f"I1 {where} holds {address}, which belongs into another block")
+            entries.append(Entry(owner, address, record, where))
+        owners = [reference["uid"] for reference in block["metadata"].get("ownerReferences") or []]
+        if owners != [uid(owner)]:
+            wrong.append(f"I8 {where} does not go away with {full_name(owner)}: its owners are {owners}")
+    return entries, wrong
+
+
+def overlapping(networks: list[Json], all_networks: list[Json]) -> Iterator[str]:
+    """Pairs of networks, one of them ours, that share addresses."""
+    for network in networks:
+        for other in all_networks:
+            if full_name(network) < full_name(other) or (
+                full_name(other) != full_name(network) and other not in networks
+            ):
+                one, two = cidr_of(network), cidr_of(other)
+                if one is not None and two is not None and one.version == two.version and one.overlaps(two):
+                    yield f"I1 networks {full_name(network)} ({one}) and {full_name(other)} ({two}) overlap"
+
+
+def held_twice(entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+    """Addresses with two records, and addresses that two VMs carry."""
+    records: dict[tuple[str, Address], list[Entry]] = {}
+    for entry in entries:
+        records.setdefault((uid(entry.network), entry.address), []).append(entry)
+    for (_, address), same in records.items():
+        if len(same) > 1:
+            yield f"I1 {address} has {len(same)} records: " + ", ".join(entry.where for entry in same)
+    carriers: dict[Address, set[str]] = {}
+    for one in carried:
+        carriers.setdefault(one.address, set()).add(full_name(one.vm))
+    for address, names in carriers.items():
+        if len(names) > 1:
+            yield f"I1 {address} is carried by {' and '.join(sorted(names))}"
+
+
+def not_recorded(networks: list[Json], entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+    """Addresses that a VM carries and that no record gives to it."""
+    records = {(uid(entry.network), entry.address): entry.record for entry in entries}
+    for one in carried:
+        for network in networks:
+            cidr = cidr_of(network)
+            if cidr is None or one.address not in cidr:
+                continue
+            record = records.get((uid(network), one.address))
+            says = f"I2 {full_name(one.vm)} carries {one.address} ({one.where}), but"
+            if record is None:
+                yield f"{says} {full_name(network)} has no record of it"
+                continue
+            wanted = {
+                "kind": "VirtualMachine",
+                "namespace": one.vm["metadata"]["namespace"],
+                "name": one.vm["metadata"]["name"],
+                "uid": uid(one.vm),
+            }
+            if {key: record.get(key) for key in wanted} != wanted:
+                yield f"{says} {full_name(network)} has it for {record}"
+
+
+def several_of_one_vm(networks: list[Json], entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
+    """VMs with more than one address of a network."""
+    held: dict[tuple[str, str], set[str]] = {}
+    names: dict[str, str] = {}
+    for entry in entries:
+        if entry.record.get("kind") == "VirtualMachine" and entry.record.get("uid"):
+            held.setdefault((entry.record["uid"], full_name(entry.network)), set()).add(str(entry.address))
+            names[entry.record["uid"]] = f"{entry.record['namespace']}/{entry.record['name']}"
+    for (vm_uid, network), addresses in held.items():
+        if len(addresses) > 1:
+            yield f"I3 {names[vm_uid]} ({vm_uid}) has {len(addresses)} records on {network}: {sorted(addresses)}"
+    for network in networks:
+        cidr = cidr_of(network)
+        on: dict[str, set[str]] = {}
+        for one in carried:
+            if cidr is not None and one.address in cidr:
+                on.setdefault(full_name(one.vm), set()).add(str(one.address))
+        for name, addresses in on.items():
+            if len(addresses) > 1:
+                yield f"I3 {name} carries {len(addresses)} addresses of {full_name(network)}: {sorted(addresses)}"
+
+
+def _forbidden(entries: list[Entry]) -> Iterator[tuple[Entry, str]]:
+    for entry in entries:
+        if why := never_given(entry.network, entry.address):
+            yield entry, why
+
+
+def never_given(network: Json, address: Address) -> str:
+    """Why an address must never be handed out; "" if it may."""
+    spec, cidr = network["spec"], cidr_of(network)
+    if cidr is None:
+        return ""
+    if address not in cidr:
+        return f"it is outside {cidr}"
+    if cidr.num_addresses > 2 and address == cidr.network_address:
+        return "it is the network address"
+    if cidr.num_addresses > 2 and cidr.version == 4 and address == cidr.broadcast_address:
+        return "it is the broadcast address"
+    if spec.get("gateway") and address == ipaddress.ip_address(spec["gateway"]):
+        return "it is the gateway"
+    first, last = spec.get("range_start"), spec.get("range_end")
+    if first and int(address) < int(ipaddress.ip_address(first)):
+        return f"the range begins at {first}"
+    if last and int(address) > int(ipaddress.ip_address(last)):
+        return f"the range ends at {last}"
+    for item in spec.get("exclude") or []:
+        if "/" in item:
+            inside = address in ipaddress.ip_network(item, strict=False)
+        else:
+            start, _, end = item.partition("-")
+            inside = int(ipaddress.ip_address(start)) <= int(address) <= int(ipaddress.ip_address(end or start))
+        if inside:
+            return f"{item} is excluded"
+    return ""
+
+
+def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
+    """Namespace and name of each VM that runs, an address that it runs with, and the object that shows it."""
+    for instance in seen.instances:
+        metadata, status = instance["metadata"], instance.get("status") or {}
+        if metadata["namespace"] not in namespaces or status.get("phase") in ("Succeeded", "Failed"):
+            continue
+        for interface in status.get("interfaces") or []:
+            for text in {interface.get("ipAddress"), *(interface.get("ipAddresses") or [])} - {None, ""}:
+                where = f"virtualmachineinstance/{full_name(instance)}"
+                yield metadata["namespace"], metadata["name"], ipaddress.ip_address(text), where
+    for pod in seen.pods:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        name = (metadata.get("annotations") or {}).get("kubevirt.io/domain")
+        if metadata["namespace"] not in namespaces or not name or status.get("phase") in ("Succeeded", "Failed"):
+            continue
+        for text in {status.get("podIP"), *(ip["ip"] for ip in status.get("podIPs") or [])} - {None, ""}:
+            yield metadata["namespace"], name, ipaddress.ip_address(text), f"pod/{full_name(pod)}"
+
+
+def runs_unrecorded(
+    networks: list[Json], entries: list[Entry], seen: Seen, namespaces: Collection[str]
+) -> Iterator[str]:
+    """Addresses that something runs with though nobody, or somebody else, has them."""
+    records = {(uid(entry.network), entry.address): entry.record for entry in entries}
+    for namespace, name, address, where in running(seen, namespaces):
+        for network in networks:
+            cidr = cidr_of(network)
+            if cidr is not None and address in cidr:
+                record = records.get((uid(network), address)) or {}
+                if (record.get("namespace"), record.get("name")) != (namespace, name):
+                    yield f"I5 {where} runs with {address}, but {full_name(network)} has it for {record or 'nobody'}"
+
+
+def left_over(entries: list[Entry], vms: list[Json], carried: list[Carried], seen: Seen) -> Iterator[str]:
+    """Records for VMs that do not exist, or neither carry the address nor run with it."""
+    by_uid = {uid(vm): vm for vm in vms}
+    carry = {(uid(one.vm), one.address) for one in carried}
+    runs = {
+        (namespace, name, address)
+        for namespace, name, address, _ in running(seen, {full_name(vm).split("/")[0] for vm in vms})
+    }
+    for entry in entries:
+        record = entry.record
+        if record.get("kind") != "VirtualMachine":
+            continue
+        name = f"{record.get('namespace')}/{record.get('name')}"
+        if (record.get("namespace"), record.get("name"), entry.address) in runs:
+            continue
+        if record.get("uid") not in by_uid:
+            yield f"I5 {entry.where}: {entry.address} is held for {name}, a VM that does not exist: {record.get('uid')}"
+        elif (record["uid"], entry.address) not in carry:
+            yield f"I5 {entry.where}: {entry.address} is held for {name}, which does not carry it"
+
+
+def miscounted(networks: list[Json], blocks: list[Json]) -> Iterator[str]:
+    """Objects whose status.used is not the number of their records (no invariant, but shown to people)."""
+    for obj in [*networks, *blocks]:
+        used, held = (obj.get("status") or {}).get("used"), len(_allocations(obj))
+        cidr = cidr_of(obj)
+        large = cidr is not None and cidr.num_addresses > BLOCK_SIZE
+        if used is not None and used != held and not large:
+            yield f"{full_name(obj)} says that {used} addresses are used, and holds {held}"
+
+
+def uid(obj: Json) -> str:
+    """metadata.uid"""
+    return str(obj["metadata"]["uid"])
+
+
+def full_name(obj: Json) -> str:
+    """ "namespace/name" """
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def cidr_of(network: Json) -> Cidr | None:
+    """spec.cidr without host bits; None where there is none."""
+    text = network["spec"].get("cidr")
+    return ipaddress.ip_network(text, strict=False) if text else None
+
+
+def _allocations(obj: Json) -> Mapping[str, Json]:
+    records = (obj.get("status") or {}).get("allocations") or {}
+    namespace = obj["metadata"]["namespace"]
+    return {
+        address: record
+        if isinstance(record, dict)
+        else {"kind": "VirtualMachine", "namespace": namespace, "name": record}
+        for address, record in records.items()
+    }

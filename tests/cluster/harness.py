@@ -1,0 +1,335 @@
+"""The program as real processes on a real API server, many at once, and killed if need be. No back-end is known here.
+
+A test asks for `yoshi`; `yoshi.run(…)` is one process, `yoshi.together(…)` are many that begin at the same moment.
+An interpreter takes half a second of CPU to start, and starting 24 of them spreads them over seconds, so that they
+hardly meet. Therefore a warm parent, this very module run as a program, has imported everything and forks a child
+per run; the child is the program with its own memory and its own connections, waits for the others to be there too,
+and is killed by SIGKILL when its time is up. `Yoshi.alone` starts an interpreter of its own instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.testing import Cluster
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run.
+
+    Attributes:
+        args: the words after the program's name.
+        kill_after: seconds until SIGKILL; None for never.
+        wait: seconds after the others' start.
+        input: stdin.
+    """
+
+    args: tuple[str, ...]
+    kill_after: float | None = None
+    wait: float = 0.0
+    input: str = ""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of it.
+
+    Attributes:
+        args: the words after the program's name.
+        code: exit code; -9 where it was killed.
+        out, err: what it printed.
+        seconds: how long it took.
+    """
+
+    args: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL came before its end."""
+        return self.code == -signal.SIGKILL
+
+    def __str__(self) -> str:
+        said = "".join(f"\n  {line}" for line in (self.out + self.err).splitlines())
+        return f"kubectl yoshi {' '.join(self.args)}: exit {self.code} after {self.seconds:.2f} s{said}"
+
+
+@dataclass
+class Yoshi:
+    """The program, as somebody with a kubeconfig runs it.
+
+    Attributes:
+        kubeconfig, context: whose.
+        namespace: of the context ("" for the kubeconfig's own).
+        server: the warm parent.
+    """
+
+    kubeconfig: Path
+    context: str
+    server: ForkServer
+    namespace: str = ""
+
+    def words(self, *args: str) -> tuple[str, ...]:
+        """The command line, with whose cluster and namespace in front."""
+        where = (f"--kubeconfig={self.kubeconfig}", f"--context={self.context}")
+        return (*where, *((f"--namespace={self.namespace}",) if self.namespace else ()), *args)
+
+    def within(self, namespace: str) -> Yoshi:
+        """The same with another namespace."""
+        return Yoshi(self.kubeconfig, self.context, self.server, namespace)
+
+    def run(self, *args: str, input: str = "", kill_after: float | None = None) -> Ran:
+        """One process."""
+        return self.together(Run(args, kill_after, input=input))[0]
+
+    def done(self, *args: str, input: str = "", code: int = 0) -> str:
+        """One process that must end with that exit code; gives its stdout."""
+        ran = self.run(*args, input=input)
+        assert ran.code == code, str(ran)
+        return ran.out
+
+    def refused(self, *args: str, code: int = 1, input: str = "") -> str:
+        """One process that must fail as people deserve it: at most five lines, no traceback; gives its stderr."""
+        ran = self.run(*args, input=input)
+        assert ran.code == code, str(ran)
+        assert ran.err.startswith("error: ") or "\nerror: " in ran.err, str(ran)
+        assert len(ran.err.splitlines()) <= 5, str(ran)
+        assert "Traceback" not in ran.err, str(ran)
+        assert "internal error" not in ran.err, str(ran)
+        return ran.err
+
+    def together(self, *runs: Run | Sequence[str]) -> list[Ran]:
+        """Processes that begin at the same moment; gives what became of each, in the order asked for."""
+        wanted = [run if isinstance(run, Run) else Run(tuple(run)) for run in runs]
+        return self.server.run([(run, self.words(*run.args)) for run in wanted])
+
+    def alone(self, *args: str) -> subprocess.Popen[str]:
+        """One process with an interpreter of its own, as a user starts it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "kubectl_yoshi", *self.words(*args)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+
+@dataclass
+class ForkServer:
+    """The warm parent, as the tests see it. Use one from one thread at a time."""
+
+    process: subprocess.Popen[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__))],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, wanted: Iterable[tuple[Run, tuple[str, ...]]]) -> list[Ran]:
+        """Runs them side by side; each Run with its whole command line."""
+        wanted = list(wanted)
+        assert self.process.stdin
+        assert self.process.stdout
+        asked = [
+            {"args": words, "kill_after": run.kill_after, "wait": run.wait, "input": run.input} for run, words in wanted
+        ]
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, f"the parent of the test's processes ended with {self.process.wait()}"
+        return [Ran(run.args, **told) for (run, _), told in zip(wanted, json.loads(answer), strict=True)]
+
+    def close(self) -> None:
+        """Ends the parent, and with it what it runs."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait(30)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@contextmanager
+def fork_server() -> Iterator[ForkServer]:
+    """A warm parent, ended at the end."""
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+# -- objects ---------------------------------------------------------------------------------------------------------
+
+
+def get(cluster: Cluster, *what: str, namespace: str = "") -> Json:
+    """`kubectl get … -o json`"""
+    where = (f"--namespace={namespace}",) if namespace else ()
+    found: Json = json.loads(cluster.kubectl("get", *where, *what, "-o", "json"))
+    return found
+
+
+def make(cluster: Cluster, *objects: Json) -> list[Json]:
+    """Creates objects; gives them as they are then."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    return _documents(cluster.kubectl("create", "-f", "-", "-o", "json", input=text))
+
+
+def _documents(text: str) -> list[Json]:
+    """JSON documents one after the other, as kubectl prints several objects."""
+    found: list[Json] = []
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        obj, end = decoder.raw_decode(text, at)
+        found += obj["items"] if obj["kind"] == "List" else [obj]
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    return found
+
+
+def vm(namespace: str, name: str, **changes: Any) -> Json:
+    """A VirtualMachine of KubeVirt that does not run.
+
+    Args:
+        namespace, name: its own.
+        changes: labels, annotations, template_annotations; interfaces and networks of the template; run_strategy; all
+            else goes into its spec.
+    """
+    template: Json = {"spec": {"domain": {"devices": {}}}}
+    if annotations := changes.pop("template_annotations", None):
+        template["metadata"] = {"annotations": annotations}
+    if interfaces := changes.pop("interfaces", None):
+        template["spec"]["domain"]["devices"]["interfaces"] = interfaces
+    if networks := changes.pop("networks", None):
+        template["spec"]["networks"] = networks
+    metadata = {"name": name, "namespace": namespace}
+    metadata |= {key: changes.pop(key) for key in ("labels", "annotations") if key in changes}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": metadata,
+        "spec": {"runStrategy": changes.pop("run_strategy", "Halted"), "template": template, **changes},
+    }
+
+
+def make_vms(cluster: Cluster, namespace: str, *names: str, **changes: Any) -> list[Json]:
+    """Creates VMs that are alike."""
+    return make(cluster, *(vm(namespace, name, **changes) for name in names))
+
+
+def resource_versions(cluster: Cluster, namespace: str, *kinds: str) -> dict[str, str]:
+    """ "kind/name" -> resourceVersion, of every object of these kinds of a namespace ("" for all of them)."""
+    where = (f"--namespace={namespace}",) if namespace else ("--all-namespaces",)
+    found = json.loads(cluster.kubectl("get", *where, ",".join(kinds), "-o", "json"))
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in found["items"]
+    }
+
+
+# -- the warm parent -------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Reads a line of JSON, runs what it says, answers with a line; until stdin ends."""
+    import pkgutil
+
+    import kubectl_yoshi
+    from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+
+    for module in pkgutil.walk_packages(kubectl_yoshi.__path__, "kubectl_yoshi."):
+        if module.name != "kubectl_yoshi.__main__":
+            __import__(module.name)
+    kubernetes_parts()
+    for line in sys.stdin:
+        print(json.dumps(_run_all(json.loads(line))), flush=True)
+
+
+def _run_all(wanted: list[Json]) -> list[Json]:
+    with tempfile.TemporaryDirectory() as folder:
+        gate, open_gate = os.pipe()
+        children: dict[int, tuple[int, float | None]] = {}  # pid -> place, when to kill it
+        pids = []
+        for place, one in enumerate(wanted):
+            pid = os.fork()
+            if pid == 0:
+                os.close(open_gate)
+                _child(one, gate, Path(folder), place)
+            pids.append(pid)
+        os.close(gate)
+        os.close(open_gate)
+        start = time.monotonic()
+        for place, (pid, one) in enumerate(zip(pids, wanted, strict=True)):
+            after = one["kill_after"]
+            children[pid] = place, None if after is None else start + one["wait"] + after
+        ended = _wait_for(children)
+        return [
+            {
+                "code": ended[pid][0],
+                "seconds": ended[pid][1] - start - one["wait"],
+                "out": (Path(folder) / f"{place}.out").read_text(errors="replace"),
+                "err": (Path(folder) / f"{place}.err").read_text(errors="replace"),
+            }
+            for place, (pid, one) in enumerate(zip(pids, wanted, strict=True))
+        ]
+
+
+def _wait_for(children: dict[int, tuple[int, float | None]]) -> dict[int, tuple[int, float]]:
+    """Kills each child when its time is up; gives its exit code and when it ended."""
+    ended: dict[int, tuple[int, float]] = {}
+    while len(ended) < len(children):
+        now = time.monotonic()
+        for pid, (_, kill_at) in children.items():
+            if pid not in ended and kill_at is not None and kill_at <= now:
+                os.kill(pid, signal.SIGKILL)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            ended[pid] = os.waitstatus_to_exitcode(status), time.monotonic()
+        else:
+            select.select([], [], [], 0.002)
+    return ended
+
+
+def _child(one: Json, gate: int, folder: Path, place: int) -> None:
+    code = 1
+    try:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(folder / f"{place}.{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
+        given = folder / f"{place}.in"
+        given.write_text(one["input"])
+        os.dup2(os.open(given, os.O_RDONLY), 0)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the program's own, for all its life
+        os.read(gate, 1)
+        time.sleep(one["wait"])
+        from kubectl_yoshi.__main__ import run
+
+        code = run(list(one["args"]), "kubectl yoshi")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,218 @@
+"""The checker itself: it must find every violation that can be made by hand, and nothing where all is well.
+
+It needs no cluster; it lives beside what it tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.cluster.checker import Json, Seen, violations
+
+
+def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:
+    return {
+        "metadata": {"name": name, "namespace": namespace, "uid": f"uid-of-{namespace}-{name}"},
+        "spec": {"plugin": "calico", "cidr": cidr, **spec},
+        "status": {"allocations": {}, "used": 0},
+    }
+
+
+def block(of: Json, first: str) -> Json:
+    name, namespace = of["metadata"]["name"], of["metadata"]["namespace"]
+    return {
+        "metadata": {
+            "name": f"{name}.{first}",
+            "namespace": namespace,
+            "uid": f"uid-of-{name}.{first}",
+            "ownerReferences": [{"uid": of["metadata"]["uid"]}],
+        },
+        "spec": {"network": name, "networkUID": of["metadata"]["uid"], "first": first, "size": 256},
+        "status": {"allocations": {}, "used": 0},
+    }
+
+
+def machine(name: str, *addresses: str, uid: str = "") -> Json:
+    annotations = {"cni.projectcalico.org/ipAddrs": json.dumps(addresses)} if addresses else {}
+    return {
+        "metadata": {"name": name, "namespace": "prod", "uid": uid or f"uid-of-{name}", "resourceVersion": "1"},
+        "spec": {"template": {"metadata": {"annotations": annotations}}},
+    }
+
+
+def record(vm: Json) -> Json:
+    names = {key: vm["metadata"][key] for key in ("namespace", "name", "uid")}
+    return {"kind": "VirtualMachine", **names}
+
+
+def hold(obj: Json, address: str, owner: Json) -> None:
+    obj["status"]["allocations"][address] = owner
+    obj["status"]["used"] = len(obj["status"]["allocations"])
+
+
+@pytest.fixture
+def sound() -> Seen:
+    """A small and a large network; web carries an address of one, db of the other; one address is reserved."""
+    blue = network(gateway="10.9.0.1", exclude=["10.9.0.12-10.9.0.13"], range_start="10.9.0.2")
+    big = network("big", cidr="10.8.0.0/16")
+    web, db, idle = machine("web", "10.9.0.5"), machine("db", "10.8.3.7"), machine("idle")
+    shelf = block(big, "10.8.3.0")
+    hold(blue, "10.9.0.5", record(web))
+    hold(blue, "10.9.0.6", {"kind": "Reservation", "namespace": "prod"})
+    hold(shelf, "10.8.3.7", record(db))
+    return Seen([blue, big], [shelf], [web, db, idle])
+
+
+def test_nothing_is_found_where_all_is_well(sound: Seen) -> None:
+    assert violations(sound, {"prod"}, settled=True) == []
+
+
+Harm = Callable[[Seen], None]
+
+
+def _record(seen: Seen, address: str) -> Json:
+    for obj in [*seen.networks, *seen.blocks]:
+        if address in obj["status"]["allocations"]:
+            found: Json = obj["status"]["allocations"][address]
+            return found
+    raise KeyError(address)
+
+
+def _drop(seen: Seen, address: str) -> None:
+    for obj in [*seen.networks, *seen.blocks]:
+        obj["status"]["allocations"].pop(address, None)
+        obj["status"]["used"] = len(obj["status"]["allocations"])
+
+
+def _also_web(seen: Seen, address: str) -> None:
+    hold(seen.networks[0], address, record(seen.vms[0]))
+
+
+VIOLATIONS: dict[str, tuple[str, Harm]] = {
+    "two VMs carry an address": ("I1", lambda s: s.vms.append(machine("thief", "10.9.0.5"))),
+    "an address is in two blocks": (
+        "I1",
+        lambda s: (s.blocks.append(block(s.networks[1], "10.8.4.0")), hold(s.blocks[1], "10.8.3.7", record(s.vms[1]))),
+    ),
+    "a large network has records in its status": ("I1", lambda s: hold(s.networks[1], "10.8.3.9", record(s.vms[2]))),
+    "an address is written in two ways": (
+        "I1",
+        lambda s: (
+            s.networks.append(network("six", cidr="fd00::/120")),
+            hold(s.networks[2], "fd00::1", {"kind": "Reservation"}),
+            hold(s.networks[2], "fd00:0::1", {"kind": "Reservation"}),
+        ),
+    ),
+    "two networks overlap": ("I1", lambda s: s.networks.append(network("other", cidr="10.9.0.8/29"))),
+    "a network of another namespace overlaps": (
+        "I1",
+        lambda s: s.networks.append(network("other", "elsewhere", "10.8.128.0/17")),
+    ),
+    "a block outlived its network and holds records": (
+        "I1",
+        lambda s: s.blocks[0]["spec"].update(networkUID="uid-of-an-earlier-big"),
+    ),
+    "a VM carries an address without a record": ("I2", lambda s: _drop(s, "10.9.0.5")),
+    "the record has another uid": ("I2", lambda s: _record(s, "10.9.0.5").update(uid="uid-of-an-earlier-web")),
+    "the record has another name": ("I2", lambda s: _record(s, "10.8.3.7").update(name="db-2")),
+    "the record has another namespace": ("I2", lambda s: _record(s, "10.8.3.7").update(namespace="test")),
+    "the record is the original's": (
+        "I2",
+        lambda s: s.networks[0]["status"]["allocations"].update({"10.9.0.5": "web"}),
+    ),
+    "a reserved address is carried": ("I2", lambda s: s.vms.append(machine("printer", "10.9.0.6"))),
+    "a VM has two records": ("I3", lambda s: _also_web(s, "10.9.0.7")),
+    "a VM carries two addresses": (
+        "I3",
+        lambda s: s.vms[0]["spec"]["template"]["metadata"].update(
+            annotations={"cni.projectcalico.org/ipAddrs": '["10.9.0.5", "10.9.0.7"]'}
+        ),
+    ),
+    "the network address is held": (
+        "I4",
+        lambda s: (s.networks[0]["spec"].pop("range_start"), _also_web(s, "10.9.0.0")),
+    ),
+    "the broadcast address is held": ("I4", lambda s: _also_web(s, "10.9.0.15")),
+    "the gateway is held": ("I4", lambda s: (s.networks[0]["spec"].pop("range_start"), _also_web(s, "10.9.0.1"))),
+    "an excluded address is held": ("I4", lambda s: _also_web(s, "10.9.0.13")),
+    "an address below the range is held": (
+        "I4",
+        lambda s: (s.networks[0]["spec"].update(range_start="10.9.0.5"), _also_web(s, "10.9.0.4")),
+    ),
+    "an address above the range is held": (
+        "I4",
+        lambda s: (s.networks[0]["spec"].update(range_end="10.9.0.9"), _also_web(s, "10.9.0.10")),
+    ),
+    "an address outside the cidr is held": ("I4", lambda s: _also_web(s, "10.9.0.16")),
+    "a VMI runs with what nobody holds": (
+        "I5",
+        lambda s: s.instances.append(
+            {
+                "metadata": {"name": "idle", "namespace": "prod"},
+                "status": {"phase": "Running", "interfaces": [{"ipAddress": "10.9.0.9"}]},
+            }
+        ),
+    ),
+    "a pod runs with what another VM holds": (
+        "I5",
+        lambda s: s.pods.append(
+            {
+                "metadata": {
+                    "name": "virt-launcher-idle",
+                    "namespace": "prod",
+                    "annotations": {"kubevirt.io/domain": "idle"},
+                },
+                "status": {"phase": "Running", "podIP": "10.9.0.5"},
+            }
+        ),
+    ),
+    "a record's VM is gone": ("I5", lambda s: (s.vms.pop(0), None)),
+    "a record's VM was made anew": ("I5", lambda s: s.vms.__setitem__(0, machine("web", uid="uid-of-a-new-web"))),
+    "a record's VM does not carry the address": ("I5", lambda s: hold(s.networks[0], "10.9.0.9", record(s.vms[2]))),
+    "a block would outlive its network": ("I8", lambda s: s.blocks[0]["metadata"].update(ownerReferences=[])),
+    "a counter is wrong": ("prod/blue says", lambda s: s.networks[0]["status"].update(used=7)),
+}
+
+
+@pytest.mark.parametrize("what", VIOLATIONS)
+def test_it_finds_that(sound: Seen, what: str) -> None:
+    begins, harm = VIOLATIONS[what]
+    seen = deepcopy(sound)
+    harm(seen)
+    found = violations(seen, {"prod"}, settled=True)
+    assert any(sentence.startswith(begins) for sentence in found), found
+
+
+@pytest.mark.parametrize("what", VIOLATIONS)
+def test_what_other_namespaces_do_is_not_judged(sound: Seen, what: str) -> None:
+    _, harm = VIOLATIONS[what]
+    harm(sound)
+    assert violations(sound, {"another"}, settled=True) == []
+
+
+def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: Seen) -> None:
+    seen = replace(sound, vms=[*sound.vms, machine("late", "10.9.0.9")], steady={"uid-of-web", "uid-of-db"})
+    assert violations(seen, {"prod"}) == []
+    assert violations(replace(seen, steady=None), {"prod"}) != []
+
+
+def test_the_ends_of_a_31_and_a_127_may_be_held() -> None:
+    for cidr, ends in (("10.1.0.0/31", ("10.1.0.0", "10.1.0.1")), ("fd00::/127", ("fd00::", "fd00::1"))):
+        pair = network(cidr=cidr)
+        for end in ends:
+            hold(pair, end, {"kind": "Reservation"})
+        assert violations(Seen([pair]), {"prod"}) == []
+
+
+def test_the_last_address_of_an_ipv6_network_may_be_held_and_the_first_may_not() -> None:
+    six = network(cidr="fd00::/120")
+    hold(six, "fd00::ff", {"kind": "Reservation"})
+    assert violations(Seen([six]), {"prod"}) == []
+    hold(six, "fd00::", {"kind": "Reservation"})
+    assert violations(Seen([six]), {"prod"}) == ["I4 prod/blue: fd00:: is held, but it is the network address"]
