@@ -1,0 +1,173 @@
+"""Plans as values, and patches whose every write is guarded."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, applied, in_order, pointer
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.objects import Resource
+from tests.unit.jsonpatch import DoesNotFit, apply_patch
+
+THING = Resource("try.example", "v1", "things", "Thing")
+KEYS = st.text(alphabet="ab~/01", min_size=1, max_size=3)
+PATHS = st.lists(KEYS, min_size=1, max_size=4).map(tuple)
+LEAVES = st.none() | st.integers(0, 3) | st.text(max_size=2) | st.booleans() | st.lists(st.integers(), max_size=2)
+TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=12)
+OBJECTS = st.dictionaries(KEYS, TREES, max_size=4)
+VALUES = TREES.filter(lambda value: value is not None)
+
+
+def at(obj: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        obj = obj.get(key) if isinstance(obj, dict) else None
+    return obj
+
+
+def can_hold(obj: Any, path: tuple[str, ...]) -> bool:
+    """Whether every parent on the path is a map, null or missing."""
+    return all(at(obj, path[:depth]) is None or isinstance(at(obj, path[:depth]), dict) for depth in range(len(path)))
+
+
+def put(obj: Any, path: tuple[str, ...], value: Any) -> Any:
+    """The plain model: a copy of the object with that value at that path, missing parents made."""
+    result = copy.deepcopy(obj)
+    here = result
+    for key in path[:-1]:
+        if here.get(key) is None:
+            here[key] = {}
+        here = here[key]
+    here[path[-1]] = copy.deepcopy(value)
+    return result
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and True is not 1."""
+    return repr(_sorted(one)) == repr(_sorted(other))
+
+
+def _sorted(value: Any) -> Any:
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+
+@given(OBJECTS, PATHS, VALUES)
+def test_setting_gives_the_wanted_object_on_the_api_server(obj: Any, path: tuple[str, ...], value: Any) -> None:
+    assume(can_hold(obj, path))
+    before = copy.deepcopy(obj)
+    ops = PatchBuilder().set_in(obj, path, value).ops
+    assert same(apply_patch(ops, obj), put(obj, path, value))
+    assert same(applied(ops, obj), put(obj, path, value))
+    assert same(obj, before)
+
+
+@given(OBJECTS, PATHS)
+def test_unsetting_takes_the_value_away_and_nothing_else(obj: Any, path: tuple[str, ...]) -> None:
+    ops = PatchBuilder().unset_in(obj, path).ops
+    after = apply_patch(ops, obj)
+    assert same(applied(ops, obj), after)
+    assert at(after, path) is None
+    if at(obj, path) is None:
+        assert ops == []
+    else:
+        assert same(put(after, path, at(obj, path)), obj)
+
+
+@given(OBJECTS, PATHS, VALUES, VALUES)
+def test_a_value_that_changed_meanwhile_is_never_overwritten(
+    obj: Any, path: tuple[str, ...], value: Any, theirs: Any
+) -> None:
+    assume(can_hold(obj, path) and not same(at(obj, path), theirs) and at(obj, path) != theirs)
+    meanwhile = put(obj, path, theirs)
+    with pytest.raises(DoesNotFit):
+        apply_patch(PatchBuilder().set_in(obj, path, value).ops, meanwhile)
+    if at(obj, path) is not None:
+        with pytest.raises(DoesNotFit):
+            apply_patch(PatchBuilder().unset_in(obj, path).ops, meanwhile)
+
+
+@given(OBJECTS, PATHS, VALUES, PATHS, VALUES)
+def test_what_others_changed_elsewhere_stays(
+    obj: Any, path: tuple[str, ...], value: Any, elsewhere: tuple[str, ...], theirs: Any
+) -> None:
+    common = min(len(path), len(elsewhere))
+    assume(path[:common] != elsewhere[:common] and can_hold(obj, path) and can_hold(obj, elsewhere))
+    meanwhile = put(obj, elsewhere, theirs)
+    try:
+        after = apply_patch(PatchBuilder().set_in(obj, path, value).ops, meanwhile)
+    except DoesNotFit:  # they made a parent that was missing when it was read
+        assert at(obj, path[:-1]) is None
+        return
+    assert same(after, put(meanwhile, path, value))
+
+
+@given(OBJECTS, PATHS, VALUES)
+def test_every_write_is_tested_first(obj: Any, path: tuple[str, ...], value: Any) -> None:
+    for patch in (PatchBuilder().set_in(obj, path, value), PatchBuilder().unset_in(obj, path)):
+        tested = set()
+        for op in patch.ops:
+            if op["op"] == "test":
+                tested.add(op["path"])
+            else:
+                assert op["path"] in tested
+
+
+def test_setting_what_is_so_already_only_tests_it() -> None:
+    assert PatchBuilder().set_in({"a": {"b": 1}}, ("a", "b"), 1).ops == [{"op": "test", "path": "/a/b", "value": 1}]
+
+
+def test_a_key_with_a_slash_or_a_tilde_is_escaped() -> None:
+    path = ("metadata", "annotations", "cni.projectcalico.org/ipAddrs", "~1")
+    assert pointer(path) == "/metadata/annotations/cni.projectcalico.org~1ipAddrs/~01"
+    assert pointer(()) == ""
+
+
+@given(st.lists(KEYS, min_size=1, max_size=3).map(tuple), VALUES)
+def test_a_pointer_leads_where_its_keys_say(path: tuple[str, ...], value: Any) -> None:
+    assert at(apply_patch(PatchBuilder().set_in({}, path, value).ops, {}), path) == value
+
+
+def test_a_preview_inserts_into_and_removes_from_lists() -> None:
+    obj = {"finalizers": ["a", "b"]}
+    assert applied(PatchBuilder().add(("finalizers", "-"), "c").ops, obj) == {"finalizers": ["a", "b", "c"]}
+    assert applied(PatchBuilder().remove(("finalizers", "0")).ops, obj) == {"finalizers": ["b"]}
+    assert applied([{"op": "replace", "path": "/finalizers/1", "value": "x"}], obj) == {"finalizers": ["a", "x"]}
+    assert obj == {"finalizers": ["a", "b"]}
+
+
+def test_a_preview_of_an_object_that_is_not_there_yet_begins_with_nothing() -> None:
+    assert applied(PatchBuilder().add(("status", "used"), 1).ops, None) == {"status": {"used": 1}}
+
+
+def change(name: str) -> Change:
+    return Change(Verb.CREATE, THING.ref(name, "prod"), f"make {name}")
+
+
+def names(plan: Plan) -> list[list[str]]:
+    return [[change.ref.name for change in stage] for stage in plan.stages]
+
+
+def test_plans_come_one_after_the_other_or_side_by_side() -> None:
+    one, other = in_order(change("a"), change("b")), in_order(change("c"))
+    assert names(one + other) == [["a"], ["b"], ["c"]]
+    assert names(one.beside(other)) == [["a", "c"], ["b"]]
+    assert names(other.beside(one)) == [["c", "a"], ["b"]]
+    assert [found.ref.name for found in one] == ["a", "b"]
+
+
+def test_a_plan_without_changes_is_nothing_to_do_whatever_it_tells() -> None:
+    assert not Plan()
+    assert not Plan(stages=((), ()), notes=("a note",), answers={"a": "b"}, again=True)
+    assert in_order(change("a"))
+
+
+@pytest.mark.parametrize("join", [Plan.__add__, Plan.beside])
+def test_joined_plans_tell_what_both_told(join: Any) -> None:
+    no = Refused("no")
+    one = Plan(notes=("x", "y"), answers={"a": "1"}, again=True)
+    both = join(one, Plan(notes=("y", "z"), answers={"b": "2"}, refusals={"c": no}))
+    assert both == Plan((), ("x", "y", "z"), True, {"a": "1", "b": "2"}, {"c": no})

@@ -1,0 +1,150 @@
+"""A VirtualMachine, what runs of it, and what only seems to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import LAUNCHER, MANY, POD, VMI, Vm, instance_of, instance_reads, pods_of
+
+
+def vm(name: str = "web-1", uid: str = "uid-1", **spec: Any) -> Vm:
+    return Vm({"metadata": {"name": name, "namespace": "prod", "uid": uid}, "spec": spec})
+
+
+def with_template(spec: Json) -> Vm:
+    return vm(template={"spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({"runStrategy": "RerunOnFailure"}, "RerunOnFailure"),
+        ({"running": True}, "Always"),
+        ({"running": False}, "Halted"),
+        ({}, "Halted"),
+    ],
+)
+def test_the_deprecated_running_means_a_run_strategy(spec: Json, wanted: str) -> None:
+    assert vm(**spec).run_strategy == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, {}),
+        ({"domain": {"devices": {"autoattachPodInterface": False}}}, None),
+        (
+            {
+                "networks": [{"name": "default", "pod": {}}],
+                "domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}},
+            },
+            {"name": "default", "bridge": {}},
+        ),
+        (
+            {
+                "networks": [{"name": "lan", "multus": {"networkName": "lan"}}],
+                "domain": {"devices": {"interfaces": [{"name": "lan", "bridge": {}}]}},
+            },
+            None,
+        ),
+        (
+            {
+                "networks": [{"name": "lan", "multus": {}}, {"name": "pods", "pod": {"vmNetworkCIDR": "10.9.0.0/24"}}],
+                "domain": {"devices": {"interfaces": [{"name": "lan"}, {"name": "pods", "masquerade": {}}]}},
+            },
+            {"name": "pods", "masquerade": {}},
+        ),
+    ],
+)
+def test_the_interface_on_the_pod_network_is_found(spec: Json, wanted: Json | None) -> None:
+    assert with_template(spec).pod_interface == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "wanted"),
+    [
+        ("web-1", {}, "web-1"),
+        ("web-1", {"hostname": "www"}, "www"),
+        ("a" * 62 + "-b", {}, "a" * 62),
+    ],
+)
+def test_the_hostname_is_what_kubevirt_labels_pods_with(name: str, spec: Json, wanted: str) -> None:
+    assert vm(name, template={"spec": spec}).hostname == wanted
+
+
+def test_a_bare_vm_has_no_annotations_anywhere() -> None:
+    bare = Vm({"metadata": {"name": "web-1", "namespace": "prod"}, "spec": {"template": {"metadata": None}}})
+    assert bare.annotations == {}
+    assert bare.template_annotations == {}
+    assert bare.uid == ""
+    assert bare.subject == "prod/web-1"
+
+
+def vmi(phase: str = "Running", owner: str = "uid-1", name: str = "web-1") -> Json:
+    owners = [{"kind": "VirtualMachine", "name": name, "uid": owner}] if owner else []
+    return {
+        "metadata": {"name": name, "namespace": "prod", "ownerReferences": owners},
+        "status": {"phase": phase},
+    }
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Scheduling", "Scheduled", "Running", "Unknown", ""])
+def test_an_instance_that_has_not_ended_runs(phase: str) -> None:
+    assert instance_of(vm(), Facts(answers={Read(VMI, "prod"): (vmi(phase),)})) == vmi(phase)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ((), "there is none"),
+        ((vmi("Succeeded"),), "it has ended"),
+        ((vmi("Failed"),), "it has failed"),
+        ((vmi(owner="uid-0"),), "an earlier VM of that name made it"),
+        ((vmi(name="web-2"),), "it is another VM's"),
+    ],
+)
+def test_what_is_not_this_vms_running_instance_is_none(found: tuple[Json, ...], why: str) -> None:
+    assert instance_of(vm(), Facts(answers={Read(VMI, "prod"): found})) is None, why
+
+
+def pod(name: str, domain: str = "", owner: str = "", phase: str = "Running", role: str = "virt-launcher") -> Json:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "prod",
+            "labels": {"kubevirt.io": role},
+            "annotations": {"kubevirt.io/domain": domain} if domain else {},
+            "ownerReferences": [{"kind": "VirtualMachineInstance", "name": owner}] if owner else [],
+        },
+        "status": {"phase": phase},
+    }
+
+
+def test_the_launcher_pods_of_a_vm_are_those_of_its_instance_that_have_not_ended() -> None:
+    pods = (
+        pod("source", domain="web-1"),
+        pod("target", domain="web-1", phase="Pending"),
+        pod("by-owner", owner="web-1"),
+        pod("over", domain="web-1", phase="Succeeded"),
+        pod("broken", domain="web-1", phase="Failed"),
+        pod("another-vms", domain="web-2"),
+        pod("no-launcher", domain="web-1", role="hotplug-disk"),
+    )
+    found = pods_of("prod", "web-1", Facts(answers={Read(POD, "prod"): pods}))
+    assert [one["metadata"]["name"] for one in found] == ["source", "target", "by-owner"]
+
+
+def test_few_vms_are_looked_at_one_by_one_and_many_by_two_lists() -> None:
+    few = instance_reads([vm("a"), vm("b")])
+    assert set(few) == {
+        Read(VMI, "prod", "a"),
+        Read(POD, "prod", label_selector=f"{LAUNCHER},vm.kubevirt.io/name=a"),
+        Read(VMI, "prod", "b"),
+        Read(POD, "prod", label_selector=f"{LAUNCHER},vm.kubevirt.io/name=b"),
+    }
+    many = instance_reads([vm(f"vm-{number}") for number in range(MANY)])
+    assert set(many) == {Read(VMI, "prod"), Read(POD, "prod", label_selector=LAUNCHER)}
