@@ -23,11 +23,13 @@ from kubectl_yoshi.backends.calico_api import (
     is_installed,
 )
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import How, LetGo, Use
+from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import (
     LAUNCHER,
     POD,
@@ -58,6 +60,13 @@ class Calico:
 
     plugin = "calico"
     wish = f"{GROUP}/networkName"
+    on_template = True
+    by_default = True
+
+    def wishes(self, vm: Vm) -> Wishes:
+        """See Backend."""
+        name = vm.annotations.get(self.wish, "").strip()
+        return Wishes((name,) if name else ())
 
     def missing(self, served: Served) -> str:
         """See Backend."""
@@ -199,6 +208,16 @@ class Calico:
         patch.set_in(vm.raw, ("metadata", "annotations", self.wish), wish)
         says = f"give {network.address(number)} to {vm.ref}"
         return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
+
+    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
+        """See Backend. The pod is all that it needs."""
+        if ports:
+            raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
+        return Plan()
+
+    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
+        """See Backend."""
+        return ()
 
     def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""

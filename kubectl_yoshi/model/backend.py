@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.facts import Facts, Served
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ObjectRef
+from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import Vm
 
 
@@ -24,6 +25,7 @@ class How(enum.Enum):
     WANTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
     RUNNING = "running"  # a VMI or pod runs with it
     HELD = "held"  # the back-end's own bookkeeping gives it to somebody
+    SERVED = "served"  # the world can reach it; ends with what wants it
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Use:
         ref: the object that shows it.
         namespace, name: of the VM that it is used for; "" where it is for no VM.
         uid: of that VM where the object tells; "" otherwise.
+        by: for SERVED, what announces it, or why nothing does, for people.
+        node: for SERVED, the nodes that announce it, with commas; "" where none does.
     """
 
     number: int
@@ -44,12 +48,30 @@ class Use:
     namespace: str = ""
     name: str = ""
     uid: str = ""
+    by: str = ""
+    node: str = ""
 
     def is_of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
         """Whether it is for that VM; a uid that differs tells a VM made anew from the old one."""
         if (self.namespace, self.name) != (vm_namespace, vm_name):
             return False
         return not (self.uid and vm_uid) or self.uid == vm_uid
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a VM's own annotations ask of a back-end.
+
+    Attributes:
+        networks: names of networks as written, NAME or NAMESPACE/NAME.
+        addresses: addresses named; each is of one of the networks, or of the one that has it.
+    """
+
+    networks: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.networks or self.addresses)
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,18 @@ class Backend(Protocol):
     @property
     def wish(self) -> str:
         """The annotation on the VM itself that says which network was wanted."""
+
+    @property
+    def on_template(self) -> bool:
+        """Whether an address is written on the VM's template, with a MAC address, and reaches a running VM by a restart
+        only. Otherwise it is on an object beside the VM, and is the VM's at once."""
+
+    @property
+    def by_default(self) -> bool:
+        """Whether a network for which no plugin was named may be made with it."""
+
+    def wishes(self, vm: Vm) -> Wishes:
+        """What the VM's own annotations ask for. Raises UsageMistake where they cannot be read."""
 
     def missing(self, served: Served) -> str:
         """What the API server would have to serve and does not, for people; "" where the back-end is there."""
@@ -115,6 +149,15 @@ class Backend(Protocol):
 
     def fasten(self, vm: Vm, network: Network, number: int, mac: str, facts: Facts) -> tuple[Change, ...]:
         """What makes the VM want the address, with that MAC address ("" for none); empty where it does."""
+
+    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
+        """What makes the objects beside the VM true that its address needs, open on these ports (none: as it is).
+
+        It comes after `fasten`, and is empty where nothing is needed. Raises Refused where something is in the way.
+        """
+
+    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
+        """What `--wait` waits for, as changes that wait, besides that the VM runs; empty where it has come."""
 
     def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
         """What makes the VM want no address of the network; empty where it wants none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -44,7 +44,9 @@ class Change:
         subject: whom the change is for ("prod/web-1"), so that many VMs' outcomes can be told apart; "" is for all.
         tolerate_missing: a 404 means that it is done already.
         tolerate_existing: a 409 AlreadyExists on create means that it is done already.
-        wait_for: for WAIT, a word that cluster.waiting knows: "stopped", "deleted".
+        wait_for: for WAIT, a word that cluster.waiting knows: "stopped", "deleted", "served".
+        shared: a patch of an object that changes for many subjects of a plan: those that come side by side are sent as
+            one, or each would make the others' tests fail.
     """
 
     verb: Verb
@@ -59,6 +61,7 @@ class Change:
     tolerate_missing: bool = False
     tolerate_existing: bool = False
     wait_for: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ class Plan:
         return self._joined(other, self.stages + other.stages)
 
     def beside(self, other: Plan) -> Plan:
-        """This plan and the other at the same time, stage by stage."""
+        """This plan and the other at the same time, stage by stage; shared patches of one object become one."""
         pairs = zip_longest(self.stages, other.stages, fillvalue=())
-        return self._joined(other, tuple(mine + theirs for mine, theirs in pairs))
+        return self._joined(other, tuple(_with_joint_patches(mine + theirs) for mine, theirs in pairs))
 
     def _joined(self, other: Plan, stages: tuple[tuple[Change, ...], ...]) -> Plan:
         return Plan(
@@ -103,6 +106,37 @@ class Plan:
             {**self.answers, **other.answers},
             {**self.refusals, **other.refusals},
         )
+
+
+def _with_joint_patches(stage: tuple[Change, ...]) -> tuple[Change, ...]:
+    """A stage in which the shared patches of one object are one patch: all tests first, then what they write."""
+    kept: list[Change] = []
+    places: dict[tuple[ObjectRef, str], int] = {}
+    for change in stage:
+        key = (change.ref, change.subresource)
+        if not change.shared or change.verb is not Verb.PATCH:
+            kept.append(change)
+        elif key in places:
+            kept[places[key]] = _joint_patch(kept[places[key]], change)
+        else:
+            places[key] = len(kept)
+            kept.append(change)
+    return tuple(kept)
+
+
+def _joint_patch(one: Change, other: Change) -> Change:
+    ops = [*one.body, *(op for op in other.body if op not in one.body)]
+    tests = [op for op in ops if op["op"] == "test"]
+    writes = [op for op in ops if op["op"] not in ("test", "remove")]
+    # What is removed from a list must go from its end on, or the places of the rest shift.
+    removals = sorted((op for op in ops if op["op"] == "remove"), key=lambda op: _place(op["path"]), reverse=True)
+    subject = one.subject if one.subject == other.subject else ""
+    return replace(one, body=tests + removals + writes, says=f"{one.says}; {other.says}", subject=subject)
+
+
+def _place(path: str) -> int:
+    last = path.rsplit("/", 1)[1]
+    return int(last) if last.isdecimal() else -1
 
 
 def in_order(*changes: Change, notes: tuple[str, ...] = ()) -> Plan:

@@ -115,8 +115,8 @@ class Network:
         return self.cidr is not None and address.version == self.cidr.version and address in self.cidr
 
     def address(self, number: int) -> Address:
-        """The address object of an integer of this network."""
-        return address_of(number, self.version)
+        """The address object of an integer of this network (one without a CIDR may hold both families)."""
+        return address_of(number, self.version if self.cidr is not None else 4 if number < 1 << 32 else 6)
 
     def why_not_usable(self, address: Address) -> str:
         """Why an address is never handed out here; "" if it may be."""

@@ -18,6 +18,7 @@ from kubectl_yoshi.model.facts import Facts, NeedMore, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
@@ -37,6 +38,9 @@ class AttachRequest:
         mac: "" for none, None for the back-end's way (a random one that is kept), else the address itself.
         replace: move a VM that already has another address or network.
         restart: restart a VM that runs without the address.
+        plugin: what the network must be made with; "" for any.
+        ports: what a public address is open on; () for what it was, or the usual ones.
+        wait: wait until the address can be reached, where that does not depend on the VM.
     """
 
     network: tuple[str, str]
@@ -45,6 +49,9 @@ class AttachRequest:
     mac: str | None = None
     replace: bool = False
     restart: bool = False
+    plugin: str = ""
+    ports: tuple[Port, ...] = ()
+    wait: bool = False
 
 
 @dataclass
@@ -104,6 +111,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     """
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
+    _must_be_made_with(request.plugin, network)
     reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
     facts.ask(*reads)
     refusals: dict[str, YoshiError] = {}
@@ -118,15 +126,13 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     desk = _Desk(request, network, backend, facts, attempt, vms)
     asked = {int(request.address)} if request.address is not None else set()
     if request.address is not None:
-        _check_asked(network, request.address)
+        _check_asked(network, request.address, facts)
     desk.uses = backend.uses(network, vms, Intervals.of_numbers(asked), facts)
     recorded_now = recorded_by_this_run(network, attempt)
     at_hand = asked | recorded_now | {number for vm in vms for number in desk.carried(vm)}
     at_hand |= unmoved_of(network, request.vms)
-    if not network.usable and network.cidr is None and request.address is None:
-        raise Refused(
-            f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
-        )
+    if network.cidr is None:
+        at_hand.add(0)  # all that it holds is on one shelf
     desk.look_at(at_hand)
     failed = [vm for vm in vms if vm.subject in attempt.failed]
     going = [vm for vm in vms if vm.subject not in attempt.failed]
@@ -183,12 +189,36 @@ def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:
     )
 
 
-def _check_asked(network: Network, address: Address) -> None:
+def _must_be_made_with(plugin: str, network: Network) -> None:
+    if plugin and plugin != network.plugin:
+        raise Refused(
+            f'network {network.full_name} is made with plugin "{network.plugin}", not "{plugin}"',
+            "See `kubectl yoshi network list`.",
+        )
+
+
+def _check_asked(network: Network, address: Address, facts: Facts) -> None:
+    if network.cidr is None:
+        _must_be_of_no_other(network, address, facts)
     if why := network.why_not_usable(address):
         raise Refused(
             f"{address} cannot be given out by network {network.full_name}: {why}",
             "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
         )
+
+
+def _must_be_of_no_other(network: Network, address: Address, facts: Facts) -> None:
+    """An address named on a network without a CIDR must not be another network's (invariant I1)."""
+    for other in known_networks(network.namespace, facts):
+        if other.uid != network.uid and (address in other or int(address) in _records_without_cidr(other)):
+            raise Refused(
+                f"{address} is of network {other.full_name}, not of {network.full_name}",
+                f"Attach to network {other.full_name}.",
+            )
+
+
+def _records_without_cidr(network: Network) -> dict[int, Record]:
+    return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}
 
 
 def recorded_by_this_run(network: Network, attempt: Attempt) -> set[int]:
@@ -223,7 +253,7 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
     carried = desk.carried(vm)
     if carried and (asked is None or asked in carried):
         number = asked if asked is not None else carried[0]
-        _may_have(desk, vm, number, "its template carries")
+        _may_have(desk, vm, number, "it is written on the VM")
         return number
     if carried and not request.replace:
         raise Refused(
@@ -245,6 +275,10 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
     for number in desk.former(vm):
         if not desk.strangers(number, vm) and not network.why_not_usable(network.address(number)):
             return number
+    if network.cidr is None:
+        raise Refused(
+            f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
+        )
     return None
 
 
@@ -364,16 +398,21 @@ def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
     if network.name and dig(network.raw, "metadata", "deletionTimestamp"):
         raise Refused(f"network {network.full_name} is being deleted")
     record = desk.records.get(number)
-    mac = _mac(desk, vm, record)
+    mac = _mac(desk, vm, record) if backend.on_template else ""
     fastened = backend.fasten(vm, network, number, mac, facts)
+    established = backend.establish(vm, network, number, request.ports, facts)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.stamp)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
     stands = stands and number not in desk.ledger.unmoved
     prepared = backend.prepare(vm, network, number, facts)
-    restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
+    restart = restarts.Restart()
+    if backend.on_template:
+        restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
     if prepared.obstacle and not request.restart:
         raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
-    plan = Plan((tuple(fastened),) if fastened else ())
+    plan = Plan((tuple(fastened),) if fastened else ()) + established
+    if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
+        plan = plan + Plan((awaited,))
     if not prepared.obstacle:
         plan = plan + prepared.plan
     released = _release_others(desk, vm, number, settled=bool(prepared.plan))
@@ -385,6 +424,7 @@ def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
         notes = (*notes, f"restart needed: {vm.ref} runs without {desk.ledger.address(number)} (`--restart`)")
     if prepared.obstacle:
         plan = replace(plan, again=True)
+        notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")
     return _Errand(None if stands else wanted, plan, notes)
 
 
@@ -444,12 +484,18 @@ def _release_elsewhere(desk: _Desk, vm: Vm, address: Address, settled: bool) -> 
 def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded: set[int]) -> Plan:
     """Takes back the records that this run wrote for VMs whose own change was refused."""
     numbers: dict[int, Record] = {}
+    plan = Plan()
     for vm in vms:
         refusals[vm.subject] = desk.attempt.failed[vm.subject]
         carried = desk.carried(vm)
         for number in desk.own(vm):
-            if number in recorded and number not in carried:
-                numbers[number] = desk.records[number]
+            if number not in recorded:
+                continue
+            if not desk.backend.on_template:
+                plan = plan.beside(_take_back(desk, vm, number))
+            elif number in carried:
+                continue
+            numbers[number] = desk.records[number]
     alive = {vm.uid for vm in desk.vms}
     subjects = {f"{namespace}/{name}" for namespace, name in desk.request.vms}
     numbers |= {
@@ -457,4 +503,11 @@ def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded:
         for number, record in desk.records.items()
         if number in recorded and record.holder in subjects and record.uid not in alive
     }
-    return remove_records(desk.ledger, numbers) if numbers else in_order()
+    return plan + remove_records(desk.ledger, numbers) if numbers else in_order()
+
+
+def _take_back(desk: _Desk, vm: Vm, number: int) -> Plan:
+    """Takes away what was made beside a VM for an address that it does not get in the end."""
+    loosened = desk.backend.loosen(vm, desk.network, desk.facts)
+    let_go = desk.backend.let_go(desk.network, number, vm.namespace, vm.name, desk.facts)
+    return Plan((tuple(loosened),) if loosened else ()) + let_go.plan

@@ -105,6 +105,8 @@ def _one(
         stopped = plan + restarts.plan_restart(vm, None, left, facts, attempt, must_stop=True).plan
         return replace(stopped, again=True, answers=answers)
     plan = plan + release.plan
+    if not backend.on_template:
+        return replace(plan, notes=(*plan.notes, *release.notes), answers=answers)
     resumed = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=False)
     if resumed.resumes:
         plan = plan + resumed.plan

@@ -59,6 +59,8 @@ def default_plugin(backends: Mapping[str, Backend], facts: Facts) -> str:
     """
     looked_for = []
     for plugin, backend in backends.items():
+        if not backend.by_default:
+            continue
         missing = backend.missing(facts.served)
         if not missing:
             return plugin

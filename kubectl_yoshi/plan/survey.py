@@ -23,7 +23,7 @@ class State(enum.Enum):
     """What an address is."""
 
     BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
-    PENDING = "pending"  # recorded a moment ago; the VM's template does not carry it yet
+    PENDING = "pending"  # recorded a moment ago and not on the VM's template yet; or nothing announces it yet
     RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
     ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
     RESERVED = "reserved"  # recorded by a person
@@ -43,7 +43,7 @@ class Row:
         record: what the ledger says; None where it says nothing.
         uses: what the cluster shows.
         vm: the VM that the record names, as it is now; None where there is none (of that uid).
-        running: the address is one that a VMI or pod runs with.
+        running: a VMI or pod runs with the address; for one that is beside the VM, the VM runs.
     """
 
     network: Network
@@ -91,8 +91,8 @@ def survey(
     vms = vms_by_name(facts)
     rows = []
     for number in sorted({*records, *uses}):
-        record = records.get(number)
-        rows.append(_row(network, ledger, number, record, tuple(uses.get(number, ())), vms, unseen, facts, now))
+        record, seen = records.get(number), tuple(uses.get(number, ()))
+        rows.append(_row(network, backend.on_template, ledger, number, record, seen, vms, unseen, facts, now))
     return tuple(rows)
 
 
@@ -110,6 +110,7 @@ def vms_unseen(namespaces: tuple[str, ...] | None, facts: Facts) -> frozenset[st
 
 def _row(
     network: Network,
+    on_template: bool,
     ledger: Ledger,
     number: int,
     record: Record | None,
@@ -123,13 +124,21 @@ def _row(
     if vm is not None and record is not None and record.uid and vm.uid != record.uid:
         vm = None
     hidden = record is not None and (unseen is None or record.namespace in unseen)
-    state = _state(record, uses, vm, hidden, facts, now)
+    state = _state(on_template, record, uses, vm, hidden, facts, now)
     running = any(use.how is How.RUNNING for use in uses)
+    if not on_template and vm is not None:
+        running = instance_of(vm, facts) is not None
     return Row(network, str(ledger.address(number)), number, state, record, uses, vm, running)
 
 
 def _state(
-    record: Record | None, uses: tuple[Use, ...], vm: Vm | None, hidden: bool, facts: Facts, now: datetime
+    on_template: bool,
+    record: Record | None,
+    uses: tuple[Use, ...],
+    vm: Vm | None,
+    hidden: bool,
+    facts: Facts,
+    now: datetime,
 ) -> State:
     if record is None:
         return State.UNRECORDED
@@ -140,6 +149,8 @@ def _state(
     runs = any(use.how is How.RUNNING for use in mine)
     if hidden:
         return State.UNKNOWN
+    if vm is not None and wanted and not on_template:
+        return State.BOUND if any(use.how is How.SERVED for use in mine) else State.PENDING
     if vm is not None and wanted:
         running_at_all = instance_of(vm, facts) is not None
         return State.RESTART_NEEDED if running_at_all and not runs else State.BOUND
