@@ -1,0 +1,231 @@
+"""Choosing a free address, for IPv4 /8 to /32 and IPv6 /48 to /128, whatever is held (I4, I9)."""
+
+from __future__ import annotations
+
+import random
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model.addresses import Intervals, parse_address, span_of
+from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.facts import NeedMore, Read
+from kubectl_yoshi.model.ledger import Ledger, Shelf, new_block
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.plan.choosing import Chooser, choose
+
+NOBODY = Intervals()
+CHANCES = st.none() | st.integers().map(random.Random)
+
+
+def network(cidr: str, **spec: Any) -> Network:
+    return parse_network(
+        {
+            "apiVersion": "plumber.k8s.pf9.io/v1",
+            "kind": "NetworkWizard",
+            "metadata": {"name": "blue", "namespace": "prod", "uid": "uid-blue"},
+            "spec": {"plugin": "calico", "cidr": cidr, **spec},
+        }
+    )
+
+
+def number(text: str) -> int:
+    return int(parse_address(text))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """A network of any size, with or without a range, exclusions and a gateway."""
+    version = draw(st.sampled_from([4, 6]))
+    prefix = draw(st.integers(8, 32) if version == 4 else st.integers(48, 128))
+    cidr = ip_network((draw(st.ip_addresses(v=version)), prefix), strict=False)
+    first, last = span_of(cidr)
+    inside = st.integers(first, last).map(lambda n: cidr.network_address + (n - first))
+    spec: dict[str, Any] = {}
+    if draw(st.booleans()) and last - first > 8:
+        low, high = sorted((draw(inside), draw(inside)))
+        spec |= {"range_start": str(low), "range_end": str(high)}
+    if draw(st.booleans()) and last - first > 8:
+        pairs = draw(st.lists(st.tuples(inside, inside).map(sorted), max_size=3))
+        spec["exclude"] = [f"{low}-{high}" for low, high in pairs]
+        spec["gateway"] = str(draw(inside))
+    try:
+        return network(str(cidr), **spec)
+    except UsageMistake:  # nothing was left of it
+        return network(str(cidr))
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> tuple[Network, Intervals]:
+    """A network and a random held set of it: single addresses, runs, all, or all but a few."""
+    net = draw(networks())
+    spans = net.usable.spans
+    low, high = spans[0][0], spans[-1][1]
+    anywhere = st.integers(low, high)
+    runs = draw(st.lists(st.tuples(anywhere, anywhere).map(sorted).map(tuple), max_size=6))
+    ones = draw(st.lists(st.tuples(anywhere), max_size=10))
+    held = Intervals.of([*runs, *((one, one) for (one,) in ones)])
+    if draw(st.booleans()):
+        held = net.everything - held
+    if draw(st.integers(0, 4)) == 0:
+        held = net.everything
+    return net, held
+
+
+@given(crowded())
+def test_the_lowest_free_usable_address_is_chosen(case: tuple[Network, Intervals]) -> None:
+    net, held = case
+    free = net.usable - held
+    chosen = choose(net.usable, held, None)
+    assert chosen == (free.nth(0) if free else None)
+
+
+@given(crowded(), st.integers())
+def test_with_chance_any_free_usable_address_is_chosen_and_none_only_if_none_is_free(
+    case: tuple[Network, Intervals], seed: int
+) -> None:
+    net, held = case
+    free = net.usable - held
+    chosen = choose(net.usable, held, random.Random(seed))
+    assert (chosen is None) == (not free)
+    assert chosen is None or chosen in free
+
+
+@given(crowded(), CHANCES)
+def test_the_chosen_address_is_never_one_that_is_not_for_handing_out(
+    case: tuple[Network, Intervals], chance: random.Random | None
+) -> None:
+    net, held = case
+    chosen = choose(net.usable, held, chance)
+    if chosen is not None:
+        assert net.why_not_usable(net.address(chosen)) == ""
+        assert chosen not in held
+
+
+def test_chance_reaches_every_free_address() -> None:
+    net = network("10.133.0.0/28", exclude=["10.133.0.4-10.133.0.6"])
+    held = Intervals.of_numbers([number("10.133.0.9"), number("10.133.0.14")])
+    chance = random.Random(1)
+    chosen = {choose(net.usable, held, chance) for _ in range(300)}
+    assert chosen == set(net.usable - held)
+
+
+class Counting(int):
+    """A number that counts how often numbers are compared."""
+
+    compared = 0
+
+    def __lt__(self, other: Any) -> bool:
+        Counting.compared += 1
+        return int(self) < int(other)
+
+
+@pytest.mark.parametrize("chance", [None, random.Random(7)])
+def test_choosing_in_a_slash_8_with_100000_held_addresses_takes_a_few_dozen_steps(
+    chance: random.Random | None,
+) -> None:
+    net = network("10.0.0.0/8")
+    first = number("10.0.0.1")
+    held = Intervals(tuple((Counting(first + 150 * n), Counting(first + 150 * n)) for n in range(100_000)))
+    Counting.compared = 0
+    chosen = choose(net.usable, held, chance)
+    assert chosen is not None
+    assert chosen not in held
+    assert Counting.compared <= 200
+
+
+class Books:
+    """Shelves, and which of them were opened."""
+
+    def __init__(self, net: Network, held: Intervals = NOBODY) -> None:
+        self.network, self.held = net, held
+        self.opened: list[Shelf] = []
+
+    def __call__(self, shelf: Shelf) -> Ledger:
+        self.opened.append(shelf)
+        here = self.held & Intervals.of([shelf.span])
+        obj = {**(new_block(self.network, shelf) if shelf.is_block else self.network.raw)}
+        obj["status"] = {"allocations": {str(self.network.address(n)): {"kind": "Reservation"} for n in here}}
+        return Ledger(self.network, {shelf: obj})
+
+
+def chooser(books: Books, seed: str = "web-1", taken: Intervals = NOBODY, chance: Any = None) -> Chooser:
+    return Chooser(books.network, seed, books, taken, chance)
+
+
+SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "10.133.0.1/32", "fd00::/118"])
+
+
+@given(SMALLISH, st.data(), CHANCES)
+def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
+    cidr: str, data: st.DataObject, chance: random.Random | None
+) -> None:
+    net = network(cidr)
+    anywhere = st.integers(*net.everything.spans[0])
+    # The free ones are few, so that an example is quick.
+    free = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=12))) & net.usable
+    held = net.usable - free
+    taken = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=3)))
+    excluded = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=3)))
+    books = Books(net, held)
+    wanted = set(free - taken - excluded)
+    got: list[int] = []
+    with pytest.raises(Refused, match="network prod/blue is full"):
+        chosen = chooser(books, taken=taken, chance=chance)
+        chosen.exclude(excluded)
+        while True:
+            got.append(chosen.next())
+    assert len(got) == len(set(got))
+    assert set(got) == wanted
+    assert len(books.opened) == len(set(books.opened))
+
+
+def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
+    chosen = chooser(Books(network("10.133.0.0/29")))
+    assert [str(network("10.133.0.0/29").address(chosen.next())) for _ in range(6)] == [
+        f"10.133.0.{last}" for last in range(1, 7)
+    ]
+
+
+def test_in_a_large_network_the_addresses_that_look_like_a_network_or_broadcast_go_last() -> None:
+    net = network("10.133.0.0/23")
+    chosen = chooser(Books(net))
+    order = [str(net.address(chosen.next())) for _ in range(510)]
+    shelf = order[0].rpartition(".")[0]
+    mine = [address for address in order if address.startswith(f"{shelf}.")]
+    assert order[: len(mine)] == mine
+    plain = [address for address in mine if not address.endswith((".0", ".255"))]
+    assert mine[: len(plain)] == plain
+    assert len(plain) == 254
+
+
+def test_only_as_many_shelves_are_opened_as_are_needed() -> None:
+    books = Books(network("10.0.0.0/8"))
+    chosen = chooser(books)
+    for _ in range(256):
+        chosen.next()
+    assert len(books.opened) == 1
+    chosen.next()
+    assert len(books.opened) == 2
+
+
+def test_askers_of_one_large_network_begin_in_different_shelves() -> None:
+    net = network("fd00::/64")
+    begun = set()
+    for seed in range(30):
+        books = Books(net)
+        chooser(books, seed=f"uid-{seed}")
+        begun.add(books.opened[0])
+    assert len(begun) == 30
+
+
+def test_a_shelf_that_was_not_read_yet_is_asked_for() -> None:
+    def closed(shelf: Shelf) -> Ledger:
+        raise NeedMore((Read(shelf.ref.resource, shelf.ref.namespace, shelf.ref.name),))
+
+    with pytest.raises(NeedMore) as more:
+        Chooser(network("10.0.0.0/8"), "web-1", closed, Intervals(), None)
+    assert [read.resource.kind for read in more.value.wanted] == ["AddressBlock"]
