@@ -20,6 +20,7 @@ from kubectl_yoshi.cluster.errors import (
     ApiError,
     Conflict,
     NotFound,
+    ServerError,
     TestFailed,
 )
 from kubectl_yoshi.cluster.reading import read
@@ -121,10 +122,12 @@ def run(
         _tidy(outcome, api)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        fatal, beaten = _sorted_failures(outcome, plan)
-        stuck = 0 if outcome.done and not beaten else stuck + 1
-        if beaten and stuck >= TRIES_WITHOUT_PROGRESS:
-            raise beaten
+        patient = stuck < TRIES_WITHOUT_PROGRESS
+        fatal, beaten = _sorted_failures(outcome, plan, patient)
+        stuck = 0 if any(answer is not None for _, answer in outcome.done) else stuck + 1
+        if stuck > 2 * TRIES_WITHOUT_PROGRESS:
+            notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
+            break
         if beaten:
             api.clock.sleep(attempt.chance.random() * min(0.02 * 2**stuck, 1.0))
         attempt = replace(
@@ -157,12 +160,12 @@ def _unread(facts: Facts) -> tuple[str, ...]:
     return (f"not seen: {'; '.join(why)}",) if why else ()
 
 
-def _sorted_failures(outcome: Outcome, plan: Plan) -> tuple[dict[str, YoshiError], YoshiError | None]:
-    """Failures for good, by subject, and one of those that a new look may mend."""
+def _sorted_failures(outcome: Outcome, plan: Plan, patient: bool) -> tuple[dict[str, YoshiError], YoshiError | None]:
+    """Failures for good, by subject, and one of those that a new look may mend (none when patience has ended)."""
     fatal: dict[str, YoshiError] = {}
     beaten: YoshiError | None = None
     for change, error in outcome.failed:
-        if _worth_a_new_look(change, error):
+        if patient and _worth_a_new_look(change, error):
             beaten = error
         elif change.subject:
             fatal[change.subject] = error
@@ -172,7 +175,8 @@ def _sorted_failures(outcome: Outcome, plan: Plan) -> tuple[dict[str, YoshiError
 
 
 def _worth_a_new_look(change: Change, error: YoshiError) -> bool:
-    if isinstance(error, TestFailed | Conflict | Ambiguous):
+    # A time-out or failure of the API server leaves open whether the write was done.
+    if isinstance(error, TestFailed | Conflict | Ambiguous | ServerError):
         return True
     if isinstance(error, AlreadyExists):
         return change.verb is Verb.CREATE

@@ -1,0 +1,238 @@
+"""Running VMs get their address by a restart, on KubeVirt's own controllers, webhooks and subresources.
+
+| VM | Calico holds another address for it | --restart |
+|---|---|---|
+| each run strategy, and the deprecated running | no | restarted through the subresource; its spec stays |
+| each run strategy, and the deprecated running | yes | stopped, released, started again; its spec stays |
+| any | yes | without it: refused, nothing changed |
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import lab
+from tests.cluster.harness import ForkServer, Yoshi, fork_server
+
+SPECS: list[dict[str, Any]] = [
+    {"runStrategy": "Always"},
+    {"runStrategy": "RerunOnFailure"},
+    {"runStrategy": "Manual"},
+    {"running": True},
+]
+
+
+class World:
+    """The full lab with a namespace and a network of the test's own."""
+
+    def __init__(self, running: lab.Lab, forks: ForkServer, namespace: str) -> None:
+        self.lab = running
+        self.namespace = namespace
+        self.yoshi = Yoshi(running.kubeconfig, "lab", forks, namespace)
+
+    def kubectl(self, *args: str, input: str | None = None) -> str:
+        return self.lab.kubectl("-n", self.namespace, *args, input=input)
+
+    def get(self, *what: str) -> dict[str, Any]:
+        return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
+
+    def vm_runs(self, name: str, spec: dict[str, Any]) -> None:
+        vm = {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": name},
+            "spec": {
+                **spec,
+                "template": {
+                    "spec": {
+                        "domain": {
+                            "devices": {"interfaces": [{"name": "default", "bridge": {}}]},
+                            "memory": {"guest": "128Mi"},
+                        },
+                        "networks": [{"name": "default", "pod": {}}],
+                    }
+                },
+            },
+        }
+        self.kubectl("create", "-f", "-", input=json.dumps(vm))
+        if spec.get("runStrategy") == "Manual":
+            path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/start"
+            self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
+        self.wait_until(lambda: self.phase(name) == "Running", f"{name} runs")
+
+    def phase(self, name: str) -> str:
+        found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
+        return found.strip()
+
+    def wait_until(self, holds: Any, what: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            time.sleep(0.2)
+
+    def hold_in_calico(self, name: str, address: str, ordinal: int, block: str) -> str:
+        """What Calico 3.32 keeps for a VM: an allocation in a block, and the VM's handle. Gives the handle's name."""
+        handle = f"k8s-pod-network.vmi.{self.namespace}.{name}"
+        allocations: list[int | None] = [None] * 64
+        allocations[ordinal] = 0
+        objects = [
+            {
+                "apiVersion": "crd.projectcalico.org/v1",
+                "kind": "IPAMBlock",
+                "metadata": {"name": block.translate(str.maketrans("./:", "---"))},
+                "spec": {
+                    "cidr": block,
+                    "affinity": "host:node-1",
+                    "allocations": allocations,
+                    "attributes": [{"handle_id": handle, "secondary": {"vmi-name": name, "namespace": self.namespace}}],
+                    "unallocated": [i for i in range(64) if i != ordinal],
+                    "strictAffinity": False,
+                    "sequenceNumber": 5,
+                },
+            },
+            {
+                "apiVersion": "crd.projectcalico.org/v1",
+                "kind": "IPAMHandle",
+                "metadata": {"name": handle},
+                "spec": {"handleID": handle, "block": {block: 1}},
+            },
+        ]
+        for obj in objects:
+            self.lab.kubectl("create", "--validate=false", "-f", "-", input=json.dumps(obj))
+        return handle
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
+@pytest.fixture
+def world(full_lab: lab.Lab, forks: ForkServer, request: pytest.FixtureRequest) -> Iterator[World]:
+    namespace = f"restarts-{abs(hash(request.node.name)) % 10**6}"
+    full_lab.kubectl("create", "namespace", namespace)
+    world = World(full_lab, forks, namespace)
+    world.yoshi.done("install")
+    yield world
+    full_lab.kubectl("delete", "ipamblocks,ipamhandles", "--all")
+    world.yoshi.done("network", "delete", "blue", "--force", "--restart", "--yes")
+    full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def spec_of(world: World, name: str) -> dict[str, Any]:
+    spec = world.get("virtualmachine", name)["spec"]
+    return {key: spec[key] for key in ("runStrategy", "running") if key in spec}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
+def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
+    world: World, spec: dict[str, Any]
+) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
+    world.vm_runs("web", spec)
+    before = world.get("vmi", "web")["metadata"]["uid"]
+
+    ran = world.yoshi.run("vm", "attach", "web", "--network", "blue")
+    assert ran.code == 0, str(ran)
+    assert "restart needed: virtualmachine/web" in ran.err
+    assert world.get("vmi", "web")["metadata"]["uid"] == before, "restarted without being told to"
+    assert "restart needed" in world.yoshi.done("vm", "list")
+
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "60s")
+
+    vmi = world.get("vmi", "web")
+    assert vmi["metadata"]["uid"] != before
+    assert vmi["status"]["interfaces"][0]["ipAddress"] == "10.61.0.1"
+    assert spec_of(world, "web") == spec
+    assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
+    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
+def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_started(
+    world: World, spec: dict[str, Any]
+) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
+    world.vm_runs("web", spec)
+    handle = world.hold_in_calico("web", "10.62.0.7", 7, "10.62.0.0/26")
+    before = world.get("virtualmachine", "web")["metadata"]["resourceVersion"]
+
+    said = world.yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9")
+    assert "Calico holds 10.62.0.7" in said
+    assert "--restart" in said
+    assert world.get("virtualmachine", "web")["metadata"]["resourceVersion"] == before
+    assert "10.62.0.7" in world.yoshi.done("ips", "check", code=1)
+    assert (
+        world.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}") == "unrecorded"
+    )
+
+    world.yoshi.done(
+        "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "60s"
+    )
+
+    assert world.get("vmi", "web")["status"]["interfaces"][0]["ipAddress"] == "10.62.0.9"
+    assert spec_of(world, "web") == spec
+    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
+    block = json.loads(world.lab.kubectl("get", "ipamblock", "10-62-0-0-26", "-o", "json"))["spec"]
+    assert block["allocations"] == [None] * 64
+    assert block["attributes"] == []
+    assert sorted(block["unallocated"]) == list(range(64))
+    annotations = world.get("virtualmachine", "web")["metadata"]["annotations"]
+    assert "plumber.k8s.pf9.io/startAgain" not in annotations
+
+
+def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
+    world.vm_runs("web", {"runStrategy": "Always"})
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "60s")
+
+    ran = world.yoshi.run("vm", "detach", "web", "--network", "blue")
+    assert "10.63.0.1 stays recorded" in ran.err, str(ran)
+    assert "10.63.0.1" in world.yoshi.done("ips", "list")
+    assert world.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
+
+    world.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
+    world.wait_until(lambda: world.phase("web") == "Running", "web runs again")
+    assert world.yoshi.done("ips", "list") == ""
+    assert spec_of(world, "web") == {"runStrategy": "Always"}
+
+
+def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(world: World) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
+    world.vm_runs("web", {"runStrategy": "RerunOnFailure"})
+    world.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
+    words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9", "--restart")
+    attempt = 0.15
+    while world.get("virtualmachine", "web")["metadata"]["annotations"].get("plumber.k8s.pf9.io/startAgain") is None:
+        world.yoshi.run(*words, kill_after=attempt)
+        attempt += 0.05
+        assert attempt < 3, "no kill fell between the stop and the start"
+        if "10.64.0.9" in world.kubectl("get", "vmi", "web", "--ignore-not-found", "-o", "yaml"):
+            pytest.fail("it was finished before a kill fell between the stop and the start")
+
+    world.yoshi.done(*words, "--wait", "--timeout", "60s")
+
+    assert world.get("vmi", "web")["status"]["interfaces"][0]["ipAddress"] == "10.64.0.9"
+    assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}
+    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+
+
+def test_kubevirts_webhooks_accept_what_is_written_and_unknown_fields_stay(world: World) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.65.0.0/24")
+    world.vm_runs("web", {"runStrategy": "Always"})
+    world.kubectl("annotate", "virtualmachine", "web", "example.com/ours=kept")
+    before = world.get("virtualmachine", "web")
+    world.yoshi.done("vm", "attach", "web", "--network", "blue")
+    after = world.get("virtualmachine", "web")
+    template = after["spec"]["template"]
+    assert template["metadata"]["annotations"].pop("cni.projectcalico.org/ipAddrs") == '["10.65.0.1"]'
+    assert template["metadata"]["annotations"].pop("cni.projectcalico.org/hwAddr")
+    assert after["metadata"]["annotations"].pop("plumber.k8s.pf9.io/networkName") == "blue"
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert after["spec"] == before["spec"]
