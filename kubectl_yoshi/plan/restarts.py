@@ -9,7 +9,7 @@ from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.objects import Json, dig, metadata
 from kubectl_yoshi.model.vm import VM_CALLS, Vm, instance_of
 from kubectl_yoshi.plan.attempt import Attempt
 
@@ -51,12 +51,14 @@ def plan_restart(
     """
     running = instance_of(vm, facts)
     if running is None:
-        return Restart(start_again(vm), resumes=True) if START_AGAIN in vm.annotations else Restart()
+        remembered = vm.annotations.get(START_AGAIN) or _stopped_by(attempt, vm)
+        return Restart(start_again(vm, remembered), resumes=True) if remembered else Restart()
     runs_with = {u.number for u in uses if u.how is How.RUNNING and u.is_of(vm.namespace, vm.name, vm.uid)}
     if must_stop:
         return Restart(stop(vm))
     if START_AGAIN in vm.annotations:
-        return Restart(forget_start(vm), resumes=True)
+        # While it stops, whoever stops it needs the mark.
+        return Restart() if is_stopping(vm, running) else Restart(forget_start(vm), resumes=True)
     restarted = any(c.subresource == "restart" and c.subject == vm.subject for c in attempt.done)
     if restarted or runs_with == ({number} if number is not None else set()):
         return Restart()
@@ -69,7 +71,7 @@ def plan_restart(
 
 def stop(vm: Vm) -> Plan:
     """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again."""
-    remembered = vm.run_strategy if dig(vm.raw, "spec", "runStrategy") else "running"
+    remembered = _to_remember(vm)
     changes = []
     if vm.run_strategy != "Halted":
         mark = PatchBuilder().test(("metadata", "uid"), vm.uid)
@@ -93,9 +95,40 @@ def stop(vm: Vm) -> Plan:
     return in_order(*changes)
 
 
-def start_again(vm: Vm) -> Plan:
-    """Starts a VM that this program had stopped, as it was before."""
-    remembered = vm.annotations[START_AGAIN]
+def is_stopping(vm: Vm, instance: Json) -> bool:
+    """Whether a VM that still runs is on its way to stop."""
+    return vm.run_strategy == "Halted" or bool(metadata(instance).get("deletionTimestamp"))
+
+
+def _stopped_by(attempt: Attempt, vm: Vm) -> str:
+    """How this very run is to start the VM again that it has stopped, should another one have taken the mark off."""
+    remembered = ""
+    for change in attempt.done:
+        if change.subject != vm.subject:
+            continue
+        if change.subresource == "stop":
+            remembered = _to_remember(Vm(change.before or {}))
+        elif change.subresource == "start" or _starts(change):
+            remembered = ""
+    return remembered
+
+
+def _starts(change: Change) -> bool:
+    ops = change.body if change.verb is Verb.PATCH and isinstance(change.body, list) else ()
+    return any(op["op"] != "test" and op["path"] in ("/spec/running", "/spec/runStrategy") for op in ops)
+
+
+def _to_remember(vm: Vm) -> str:
+    return vm.run_strategy if dig(vm.raw, "spec", "runStrategy") else "running"
+
+
+def start_again(vm: Vm, remembered: str) -> Plan:
+    """Starts a VM that this program had stopped, as it was before.
+
+    Args:
+        vm: the VM as read.
+        remembered: see START_AGAIN.
+    """
     patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
     if remembered == "running":
         patch.set_in(vm.raw, ("spec", "running"), True)
