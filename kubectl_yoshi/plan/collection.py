@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
@@ -45,7 +45,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
     """
     plan = Plan()
     if attempt.failed:
-        return Plan(refusals=attempt.failed)
+        return Plan(refusals=_named(attempt.failed))
     for network in _networks(request, facts):
         backend = backends.get(network.plugin)
         if backend is None:
@@ -56,8 +56,24 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
             part = part + backend.strays(network, facts)
         plan = plan.beside(part)
     if request.networks is None:
-        plan = plan + _leftovers(request, backends, facts)
+        plan = plan + leftovers(backends, facts)
     return replace(plan, again=True) if plan else plan
+
+
+def plan_leftovers(backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that take away what networks left behind that somebody deleted with plain kubectl.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    if attempt.failed:
+        return Plan(refusals=_named(attempt.failed))
+    return leftovers(backends, facts)
+
+
+def _named(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
+    """Errors by whom they are for; those for nobody in particular must not get lost."""
+    return {subject or "objects in other places": error for subject, error in failed.items()}
 
 
 def _networks(request: CollectRequest, facts: Facts) -> list[Network]:
@@ -103,8 +119,8 @@ def _where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] |
     return None
 
 
-def _leftovers(request: CollectRequest, backends: Mapping[str, Backend], facts: Facts) -> Plan:
-    """Objects of networks that somebody deleted with plain kubectl. Needs to see every network there is."""
+def leftovers(backends: Mapping[str, Backend], facts: Facts) -> Plan:
+    """Takes away objects of networks that somebody deleted with plain kubectl. Needs to see every network there is."""
     everywhere = Read(NETWORKWIZARD)
     live = facts.ask(everywhere)
     if why := facts.why_unknown(everywhere):
