@@ -1,0 +1,271 @@
+"""An API server in memory, as far as plans can tell: what `cluster.running.run` needs of an Api.
+
+It applies JSON patches to the newest object and refuses them whole, honours preconditions and resourceVersions, keeps
+status and the rest apart, gives out uids, deletes what the deleted owned, and answers errors with the very words of a
+real one, so that they are mapped by `cluster.errors`. Anything may happen `before` a request: another writer, a fault.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from kubectl_yoshi.cluster.errors import Asked, error_of
+from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, labels_of, name_of, namespace_of
+from tests.unit.jsonpatch import DoesNotFit, apply_patch
+
+REJECTED = "the server rejected our request due to an error in our request"
+BIRTH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class FakeClock(Clock):
+    """Time that passes only by sleeping, and what happens meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self.time = 0.0
+        self._meanwhile = meanwhile
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self._meanwhile()
+
+
+def served(resources: Iterable[Resource], broken: dict[str, str] | None = None) -> Served:
+    """What discovery says of a server that has these resources."""
+    resources = list(resources)
+    versions = {resource.group: (resource.version,) for resource in resources}
+    return Served({resource.full_name: resource for resource in resources}, versions, broken or {})
+
+
+Key = tuple[str, str, str]
+
+
+class FakeApi:
+    """See the module.
+
+    Attributes:
+        served: what discovery says.
+        before: called with verb and object before a request is answered; may change the objects, or raise.
+        writes: "verb kind/name" of every write that was done, in order.
+        tried: how often each (verb, plural) was asked for, whatever became of it.
+    """
+
+    def __init__(self, resources: Iterable[Resource], meanwhile: Callable[[], None] | None = None) -> None:
+        self.served = served(resources)
+        self.clock = FakeClock(meanwhile or (lambda: None))
+        self.before: list[Callable[[str, ObjectRef], None]] = []
+        self.writes: list[str] = []
+        self.tried: Counter[tuple[str, str]] = Counter()
+        self._objects: dict[Key, Json] = {}
+        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
+        self._version = 0
+        self._lock = threading.RLock()
+
+    # -- for tests -----------------------------------------------------------------------------------------------
+
+    def put(self, resource: Resource, obj: Json) -> Json:
+        """Makes or overwrites an object behind everybody's back; gives it as stored."""
+        with self._lock:
+            obj = copy.deepcopy(obj)
+            obj.setdefault("apiVersion", resource.api_version)
+            obj.setdefault("kind", resource.kind)
+            there = self._objects.get(_key(resource, namespace_of(obj), name_of(obj)))
+            return self._store(resource, obj, there)
+
+    def look(self, ref: ObjectRef) -> Json | None:
+        """An object as it is now; None where there is none."""
+        return copy.deepcopy(self._objects.get(_key(ref.resource, ref.namespace or "", ref.name)))
+
+    def every(self, resource: Resource) -> list[Json]:
+        """All objects of a kind."""
+        return [copy.deepcopy(obj) for key, obj in sorted(self._objects.items()) if key[0] == resource.full_name]
+
+    def change(self, ref: ObjectRef, change: Callable[[Json], None]) -> None:
+        """Changes an object behind everybody's back."""
+        obj = self.look(ref)
+        assert obj is not None, ref
+        change(obj)
+        self.put(ref.resource, obj)
+
+    def drop(self, ref: ObjectRef) -> None:
+        """Deletes an object behind everybody's back, with what it owned."""
+        with self._lock:
+            obj = self._objects.pop(_key(ref.resource, ref.namespace or "", ref.name))
+            self._collect(str(obj["metadata"]["uid"]))
+
+    def refuse(self, verb: str, resource: Resource, status: int = 403, message: str = "") -> None:
+        """From now on that verb on that kind is answered with an error."""
+        forbidden = (
+            f'{resource.plural}.{resource.group} is forbidden: User "web" cannot {verb} resource "{resource.plural}"'
+        )
+        self._refused[(verb, resource.full_name)] = (status, message or forbidden)
+
+    def allow_everything(self) -> None:
+        """Ends what `refuse` began."""
+        self._refused.clear()
+
+    # -- an Api --------------------------------------------------------------------------------------------------
+
+    def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
+        with self._lock:
+            self._begin("get", ref, subresource)
+            return copy.deepcopy(self._there("get", ref))
+
+    def list(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> tuple[Json, ...]:
+        with self._lock:
+            self._begin("list", resource.ref("", namespace))
+            wanted = dict(pair.split("=") for pair in label_selector.split(",") if pair)
+            return tuple(
+                obj
+                for obj in self.every(resource)
+                if namespace in (None, namespace_of(obj))
+                and all(labels_of(obj).get(key) == value for key, value in wanted.items())
+            )
+
+    def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        with self._lock:
+            self._begin("create", ref)
+            if self._objects.get(_key(ref.resource, ref.namespace or "", ref.name)) is not None:
+                message = f'{ref.resource.plural} "{ref.name}" already exists'
+                raise _error(409, "AlreadyExists", message, "create", ref)
+            obj = copy.deepcopy(body)
+            assert (name_of(obj), namespace_of(obj)) == (ref.name, ref.namespace or "")
+            assert not obj["metadata"].get("uid")
+            obj.pop("status", None)
+            return self._done("create", ref, obj, None, dry_run)
+
+    def patch(self, ref: ObjectRef, body: Any, *, subresource: str = "", dry_run: bool = False) -> Json:
+        with self._lock:
+            self._begin("patch", ref, subresource)
+            there = self._there("patch", ref)
+            try:
+                patched = apply_patch(body, there)
+            except DoesNotFit as error:
+                raise _error(422, "Invalid", REJECTED, "patch", ref) from error
+            assert patched["metadata"]["uid"] == there["metadata"]["uid"]
+            return self._done("patch", ref, _only(subresource, patched, there), there, dry_run, subresource)
+
+    def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        with self._lock:
+            self._begin("update", ref, subresource)
+            there = self._there("update", ref)
+            if body["metadata"]["resourceVersion"] != there["metadata"]["resourceVersion"]:
+                message = (
+                    f'Operation cannot be fulfilled on {ref.resource.plural} "{ref.name}": the object has been '
+                    "modified; please apply your changes to the latest version and try again"
+                )
+                raise _error(409, "Conflict", message, "update", ref)
+            return self._done("replace", ref, _only(subresource, copy.deepcopy(body), there), there, dry_run)
+
+    def delete(self, ref: ObjectRef, *, uid: str = "", resource_version: str = "", dry_run: bool = False) -> Json:
+        with self._lock:
+            self._begin("delete", ref)
+            there = self._there("delete", ref)
+            for what, must, key in (("UID", uid, "uid"), ("ResourceVersion", resource_version, "resourceVersion")):
+                if must and must != there["metadata"][key]:
+                    message = (
+                        f'Operation cannot be fulfilled on {ref.resource.plural} "{ref.name}": the {what} in the '
+                        f"precondition ({must}) does not match the {what} in record ({there['metadata'][key]})"
+                    )
+                    raise _error(409, "Conflict", message, "delete", ref)
+            if not dry_run:
+                self.writes.append(f"delete {ref.resource.kind.lower()}/{ref.name}")
+                self.drop(ref)
+            return {"kind": "Status", "status": "Success"}
+
+    def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
+        with self._lock:
+            self._begin("update", ref, subresource)
+            if not dry_run:
+                self.called(ref, subresource)
+                self.writes.append(f"{subresource} {ref.resource.kind.lower()}/{ref.name}")
+            return {}
+
+    def called(self, ref: ObjectRef, subresource: str) -> None:
+        """What a subresource does; for who brings one."""
+        raise _error(404, "NotFound", "the server could not find the requested resource", "update", ref)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _begin(self, verb: str, ref: ObjectRef, subresource: str = "") -> None:
+        for happens in [*self.before]:
+            happens(verb, ref)
+        self.tried[(verb, ref.resource.plural)] += 1
+        if ref.resource.full_name not in self.served.resources:
+            raise _error(404, "NotFound", "the server could not find the requested resource", verb, ref, {})
+        if refused := self._refused.get((verb, ref.resource.full_name)):
+            raise _error(refused[0], "Forbidden" if refused[0] == 403 else "", refused[1], verb, ref, {})
+
+    def _there(self, verb: str, ref: ObjectRef) -> Json:
+        there = self._objects.get(_key(ref.resource, ref.namespace or "", ref.name))
+        if there is None:
+            raise _error(404, "NotFound", f'{ref.resource.plural} "{ref.name}" not found', verb, ref)
+        return there
+
+    def _done(
+        self, verb: str, ref: ObjectRef, obj: Json, there: Json | None, dry_run: bool, subresource: str = ""
+    ) -> Json:
+        if dry_run:
+            return obj
+        stored = self._store(ref.resource, obj, there)
+        suffix = f" {subresource}" if subresource else ""
+        self.writes.append(f"{verb} {ref.resource.kind.lower()}/{ref.name}{suffix}")
+        return stored
+
+    def _store(self, resource: Resource, obj: Json, there: Json | None) -> Json:
+        known = (there or {}).get("metadata") or {}
+        meta = obj["metadata"]
+        if there is not None and obj == there:
+            return copy.deepcopy(there)
+        self._version += 1
+        meta["uid"] = known.get("uid") or meta.get("uid") or f"uid-{self._version}"
+        meta["resourceVersion"] = str(self._version)
+        changed = there is None or there.get("spec") != obj.get("spec")
+        meta["generation"] = int(known.get("generation") or 0) + (1 if changed else 0)
+        born = (BIRTH + timedelta(seconds=self.clock.time)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        meta["creationTimestamp"] = known.get("creationTimestamp") or meta.get("creationTimestamp") or born
+        self._objects[_key(resource, namespace_of(obj), name_of(obj))] = copy.deepcopy(obj)
+        return copy.deepcopy(obj)
+
+    def _collect(self, uid: str) -> None:
+        owned = [
+            key
+            for key, obj in self._objects.items()
+            if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or [])
+        ]
+        for key in owned:
+            if key in self._objects:
+                self._collect(str(self._objects.pop(key)["metadata"]["uid"]))
+
+
+def _key(resource: Resource, namespace: str, name: str) -> Key:
+    return resource.full_name, namespace if resource.namespaced else "", name
+
+
+def _only(subresource: str, new: Json, there: Json) -> Json:
+    """A write to the status changes nothing else, and one to the object does not change the status."""
+    kept, taken = (there, new) if subresource == "status" else (new, there)
+    result = {key: copy.deepcopy(value) for key, value in kept.items() if key != "status"}
+    if "status" in taken:
+        result["status"] = copy.deepcopy(taken["status"])
+    return result
+
+
+def _error(status: int, reason: str, message: str, verb: str, ref: ObjectRef, details: Json | None = None) -> Exception:
+    if details is None:
+        details = {} if message == REJECTED else {"name": ref.name, "kind": ref.resource.plural}
+    body = {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "details": details}
+    return error_of(status, json.dumps(body).encode(), Asked(verb, ref.resource, ref.name, ref.namespace))
