@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import network_read, open_network, open_whole, remove_records
@@ -94,7 +94,11 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
         return _first(request, backends, facts, attempt, subject)
     if request.wanted is not None:
         _must_agree(found[0], request.wanted)
-    return _bring_up(parse_network(found[0]), backends, facts, attempt, subject)
+    try:
+        network = parse_network(found[0])
+    except UsageMistake as mistake:
+        return replace(_status(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake})
+    return _bring_up(network, backends, facts, attempt, subject)
 
 
 def _first(
@@ -149,6 +153,8 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     except YoshiError as error:
         if made_now:
             return replace(_unmake(network, subject), refusals={subject: error})
+        if facts.unknowns():  # who may not see everything must not note down that it does not work
+            return Plan(refusals={subject: error})
         return replace(_status(network, False, error.message, attempt, subject), refusals={subject: error})
     if plan:
         return replace(plan, again=True)
@@ -234,8 +240,13 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
     error = next(iter(attempt.failed.values()))
     made = {change.ref for change in attempt.done if change.verb is Verb.CREATE}
     plan = Plan(refusals={subject: error})
-    if not found or NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in made:
+    if not found:
         return plan
+    if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in made:
+        if subject in attempt.failed:  # the status itself could not be written
+            return plan
+        created = bool(dig(found[0], "status", "created"))
+        return replace(_status(_bare(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
     network = parse_network(found[0])
     if any(ref.resource != NETWORKWIZARD for ref in made):
         plan = plan + backend_of(network, backends).demolish(network, facts)
@@ -295,7 +306,9 @@ def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:
     try:
         return open_network(request.namespace, request.name, facts)
     except UsageMistake:
-        obj = facts.ask(Read(NETWORKWIZARD, request.namespace, request.name))[0]
-        bare = {**obj, "spec": {"plugin": dig(obj, "spec", "plugin", default="")}}
-        network = parse_network(bare)
-        return replace(network, raw=obj, uid=uid_of(obj))
+        return _bare(facts.ask(network_read(request.namespace, request.name))[0])
+
+
+def _bare(obj: Json) -> Network:
+    """A network of which only its name and plugin are known."""
+    return replace(parse_network({**obj, "spec": {"plugin": dig(obj, "spec", "plugin", default="")}}), raw=obj)
