@@ -136,7 +136,8 @@ def start_again(vm: Vm, remembered: str) -> Plan:
         patch.set_in(vm.raw, ("spec", "runStrategy"), remembered)
     patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
     changes = [Change(Verb.PATCH, vm.ref, f"start {vm.ref} again", patch.ops, before=vm.raw, subject=vm.subject)]
-    if remembered == "Manual":
+    # KubeVirt's stop turns Always into Halted, but leaves these two as they are, and stopped.
+    if remembered in ("Manual", "RerunOnFailure") and vm.run_strategy == remembered:
         changes.insert(
             0,
             Change(
