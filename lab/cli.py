@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.manifests import CALICO_CHOICES
 from lab.programs import ALL_PROGRAMS, DEFAULT_KUBERNETES
 from lab.progress import Progress
-from lab.running import PROFILES, all_labs, find_lab, start
+from lab.running import BGP_CHOICES, PROFILES, all_labs, find_lab, start
 
 DEFAULT_NAME = "default"
 
@@ -45,6 +45,7 @@ def up(options: argparse.Namespace) -> int:
         options.name,
         options.kubernetes,
         calico=options.calico,
+        bgp=options.bgp,
         background=not options.foreground,
         progress=progress,
     )
@@ -132,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     upper.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, metavar="MINOR", help="e.g. 1.36 (the default)")
     upper.add_argument(
         "--calico", choices=list(CALICO_CHOICES), default="v1", help="which of Calico's API groups is served"
+    )
+    upper.add_argument(
+        "--bgp", choices=BGP_CHOICES, default="native", help="how MetalLB speaks BGP; frr (installed) knows IPv6"
     )
     upper.add_argument("--foreground", action="store_true", help="stay, and end it all on Ctrl-C")
     downer = command("down", down, "end a lab, and leave nothing of it")

@@ -15,6 +15,7 @@ from lab.api import Api, wait_until
 from lab.core import Core, component_flags, last_words, load_crds, write_kubeconfig
 from lab.errors import LabError
 from lab.fabric import nodes_of
+from lab.frr import frr_launches, is_ready, speaker_environment
 from lab.kwok import kwok_launch, node_object
 from lab.processes import Launch, Record, spawn
 from lab.router import router_launch
@@ -22,12 +23,14 @@ from lab.router import router_launch
 TOKEN_LIFETIME = 30 * 24 * 3600  # seconds; longer than anybody keeps a lab
 
 
-def start_full(core: Core, documents: Sequence[bytes]) -> None:
+def start_full(core: Core, documents: Sequence[bytes], bgp: str) -> None:
     """Start the rest of the full profile on a core whose fabric is laid; returns when all of it does its work."""
     folder, slot, programs, api = core.folder, core.slot, core.programs, core.api
     nodes = nodes_of(slot)
     router = spawn(router_launch(folder, slot, programs), folder)
     scheduler = spawn(_scheduler_launch(core), folder)
+    by_frr = bgp == "frr"
+    frr = [spawn(launch, folder) for node in nodes for launch in frr_launches(folder, node)] if by_frr else []
     with ThreadPoolExecutor(2) as pool:
         crds = pool.submit(load_crds, api, documents)
         rights = pool.submit(_create_all, api, [*metallb.objects(), *kubevirt.objects(core.authority)])
@@ -48,9 +51,13 @@ def start_full(core: Core, documents: Sequence[bytes]) -> None:
     others = [kwok]
     others.append(begin(metallb.controller_launch(slot, programs, folder / "controller.kubeconfig")))
     _create_all(api, (metallb.speaker_pod(node) for node in nodes))
-    others += [begin(metallb.speaker_launch(node, programs, folder / "speaker.kubeconfig")) for node in nodes]
+    if by_frr:
+        _wait(frr, "FRR is ready", frr[0], lambda: all(is_ready(folder, node) for node in nodes))
+    for node in nodes:
+        environment = speaker_environment(folder, node) if by_frr else metallb.NATIVE_BGP
+        others.append(begin(metallb.speaker_launch(node, programs, folder / "speaker.kubeconfig", environment)))
 
-    started = [router, scheduler, virt_controller, virt_api, *others]
+    started = [router, scheduler, *frr, virt_controller, virt_api, *others]
 
     def answers() -> bool:
         return _is_healthy(slot.gateway, slot.port("virt-api"), core.authority.file)

@@ -1,4 +1,4 @@
-"""MetalLB in the full profile: its controller, and a speaker (native BGP, L2) in each node's network namespace."""
+"""MetalLB in the full profile: its controller, and a speaker (BGP, L2) in each node's network namespace."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lab.slots import Slot
 NAMESPACE = "metallb-system"
 ACCOUNTS = ("controller", "speaker")
 SPEAKER_PORT = 7472  # in a namespace of its own, so the same on every node
+NATIVE_BGP = {"METALLB_BGP_TYPE": "native"}
 NEEDED = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap")
 
 
@@ -54,7 +55,9 @@ def controller_launch(slot: Slot, programs: Mapping[str, Path], kubeconfig: Path
     return Launch("metallb-controller", command, port, {"KUBECONFIG": str(kubeconfig)})
 
 
-def speaker_launch(node: Node, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
+def speaker_launch(
+    node: Node, programs: Mapping[str, Path], kubeconfig: Path, bgp: Mapping[str, str] = NATIVE_BGP
+) -> Launch:
     command = [
         str(programs["metallb-speaker"]),
         f"--namespace={NAMESPACE}",
@@ -63,5 +66,5 @@ def speaker_launch(node: Node, programs: Mapping[str, Path], kubeconfig: Path) -
         "--host=127.0.0.1",
         f"--port={SPEAKER_PORT}",
     ]
-    environment = {"METALLB_BGP_TYPE": "native", "KUBECONFIG": str(kubeconfig)}
+    environment = {**bgp, "KUBECONFIG": str(kubeconfig)}
     return Launch(f"speaker-{node.name}", command, SPEAKER_PORT, environment, node.network_namespace)

@@ -19,6 +19,7 @@ from lab.building import is_held, only_one, provide
 from lab.core import admin_api, load_crds, start_core, wait_ready
 from lab.errors import LabError
 from lab.fabric import ROUTER, ROUTER_HOST, Node, lay_fabric, nodes_of, remove_fabric
+from lab.frr import check_installed
 from lab.full import start_full
 from lab.keeper import Keeper
 from lab.manifests import CALICO_CHOICES, crd_documents
@@ -30,6 +31,7 @@ from lab.router import Route, route_table, routes_of
 from lab.slots import Slot, free_slot, taken_slots
 
 PROFILES = ("core", "full")
+BGP_CHOICES = ("native", "frr")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class Options:
     profile: str = "core"
     kubernetes: str = DEFAULT_KUBERNETES
     calico: str = "v1"
+    bgp: str = "native"
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
             raise LabError(f"no profile {self.profile!r}: there are {', '.join(PROFILES)}")
         if self.calico not in CALICO_CHOICES:
             raise LabError(f"no Calico {self.calico!r}: there are {', '.join(CALICO_CHOICES)}")
+        if self.bgp not in BGP_CHOICES:
+            raise LabError(f"no BGP {self.bgp!r}: there are {', '.join(BGP_CHOICES)}")
 
 
 class Lab:
@@ -97,6 +102,11 @@ class Lab:
         """Where the router listens for BGP."""
         return self.slot.address(ROUTER_HOST)
 
+    @property
+    def router_address6(self) -> str:
+        """The same for IPv6."""
+        return self.slot.address6(ROUTER_HOST)
+
     def routes(self) -> list[Route]:
         """The routes that the router has learnt: (prefix, next hop)."""
         return routes_of(self.slot, self._gobgp())
@@ -142,6 +152,7 @@ def start(
     kubernetes: str = DEFAULT_KUBERNETES,
     *,
     calico: str = "v1",
+    bgp: str = "native",
     background: bool = False,
     progress: Progress | None = None,
 ) -> Lab:
@@ -149,9 +160,9 @@ def start(
 
     `name` tells labs apart; without one it is made from this process's number. The lab ends with this process, even
     when that is killed, unless `background`. Raises a LabError if a lab of that name is up, or something does not
-    start; then nothing is left behind.
+    start; then nothing is left behind. `bgp="frr"` lets MetalLB speak BGP by FRR (see lab.frr) in the full profile.
     """
-    options = Options(profile, kubernetes, calico)
+    options = Options(profile, kubernetes, calico, bgp)
     progress = progress or Progress(quiet=True)
     # Before the lab has a folder: on a fresh machine this takes minutes, and nothing must be cleaned up after it.
     binaries, documents = prepare(options, progress)
@@ -161,6 +172,8 @@ def start(
 
 def prepare(options: Options, progress: Progress) -> tuple[dict[str, Path], list[bytes]]:
     """Find or build the programs of such a lab, and the CRDs that it loads."""
+    if options.bgp == "frr":
+        check_installed()
     binaries = provide(programs_of(options.profile, options.kubernetes), progress)
     return binaries, crd_documents(options.calico, options.profile == "full", progress)
 
@@ -172,7 +185,7 @@ def _start(
     try:
         if options.profile == "full":
             lay_fabric(slot)
-            start_full(start_core(folder, slot, binaries, slot.gateway), documents)
+            start_full(start_core(folder, slot, binaries, slot.gateway), documents, options.bgp)
         else:
             load_crds(start_core(folder, slot, binaries, "127.0.0.1").api, documents)
     except BaseException:

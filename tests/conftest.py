@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab.frr import check_installed
 from lab.manifests import crd_documents
 from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
@@ -46,15 +47,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     may, and is worth being seen."""
     if session.config.getoption("collectonly") or session.config.getoption("cluster") != "lab":
         return
-    wanted = set()
-    for item in session.items:
-        if item.get_closest_marker("cluster"):
-            wanted |= {Options("core"), Options("core", OLDEST_KUBERNETES)}
-        if item.get_closest_marker("e2e"):
-            wanted.add(Options("full"))
+    chosen = {name for name in ("cluster", "e2e") if any(item.get_closest_marker(name) for item in session.items)}
+    wanted = [Options("core"), Options("core", OLDEST_KUBERNETES)] if "cluster" in chosen else []
+    wanted += [Options("full")] if "e2e" in chosen else []
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        for options in sorted(wanted, key=lambda options: options.profile):
+        for options in sorted(
+            wanted, key=lambda options: (options.profile, -len(options.kubernetes), options.kubernetes)
+        ):
             try:
                 prepare(options, Progress())
             except lab.LabError as error:
@@ -110,6 +110,19 @@ def full_lab() -> Iterator[lab.Lab]:
     if os.geteuid() != 0:
         pytest.skip("the full lab makes network namespaces, which needs root")
     with lab.start("full") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def frr_lab() -> Iterator[lab.Lab]:
+    """The whole lab with MetalLB speaking BGP by FRR, which alone announces IPv6; each change takes it 3 s."""
+    if os.geteuid() != 0:
+        pytest.skip("the full lab makes network namespaces, which needs root")
+    try:
+        check_installed()
+    except lab.LabError as error:
+        pytest.skip(str(error))
+    with lab.start("full", bgp="frr") as running:
         yield running
 
 

@@ -48,33 +48,46 @@ SERVICE = {
 }
 
 
-@pytest.fixture(scope="module")
-def announcing(full_lab: lab.Lab) -> Iterator[lab.Lab]:
-    """The full lab with a pool that MetalLB announces to the router."""
+def metallb_objects(router: str, addresses: str) -> list[dict[str, Any]]:
+    """A pool that MetalLB announces to the router and to the link."""
 
-    def metallb(kind: str, spec: object, version: str = "v1beta1") -> dict[str, object]:
+    def metallb(kind: str, spec: object, version: str = "v1beta1") -> dict[str, Any]:
         metadata = {"name": "lab-test", "namespace": "metallb-system"}
         return {"apiVersion": f"metallb.io/{version}", "kind": kind, "metadata": metadata, "spec": spec}
 
-    peer = {"myASN": 4200000001, "peerASN": 64513, "peerAddress": full_lab.router_address}
-    objects = [
-        metallb("IPAddressPool", {"addresses": ["203.0.113.0/26"], "autoAssign": False}),
+    return [
+        metallb("IPAddressPool", {"addresses": [addresses], "autoAssign": False}),
         metallb("BGPAdvertisement", {"ipAddressPools": ["lab-test"]}),
         metallb("L2Advertisement", {"ipAddressPools": ["lab-test"]}),
-        metallb("BGPPeer", peer, "v1beta2"),
+        metallb("BGPPeer", {"myASN": 4200000001, "peerASN": 64513, "peerAddress": router}, "v1beta2"),
     ]
+
+
+@pytest.fixture(scope="module")
+def announcing(full_lab: lab.Lab) -> Iterator[lab.Lab]:
+    """The full lab with a pool that MetalLB announces."""
+    objects = metallb_objects(full_lab.router_address, "203.0.113.0/26")
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     full_lab.kubectl("create", "-f", "-", input=manifest)
     yield full_lab
     full_lab.kubectl("delete", "-f", "-", input=manifest)
 
 
+def fresh_namespace(running: lab.Lab) -> Iterator[str]:
+    name = f"lab-test-{time.time_ns()}"
+    running.kubectl("create", "namespace", name)
+    yield name
+    running.kubectl("delete", "namespace", name, "--wait=false")
+
+
 @pytest.fixture
 def namespace(full_lab: lab.Lab) -> Iterator[str]:
-    name = f"lab-test-{time.time_ns()}"
-    full_lab.kubectl("create", "namespace", name)
-    yield name
-    full_lab.kubectl("delete", "namespace", name, "--wait=false")
+    yield from fresh_namespace(full_lab)
+
+
+@pytest.fixture
+def namespace6(frr_lab: lab.Lab) -> Iterator[str]:
+    yield from fresh_namespace(frr_lab)
 
 
 def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_stops(
@@ -100,6 +113,19 @@ def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_sto
     assert service["status"]["loadBalancer"]["ingress"][0]["ip"] == "203.0.113.5"
 
 
+def test_by_frr_an_ipv6_address_is_announced_from_the_vms_node(frr_lab: lab.Lab, namespace6: str) -> None:
+    vm = json.loads(json.dumps(VM).replace("10.133.0.10", "fd00:10:133::a"))
+    service = json.loads(json.dumps(SERVICE).replace("203.0.113.5", "2001:db8:1::5"))
+    service["spec"]["ipFamilies"] = ["IPv6"]
+    objects = [*metallb_objects(frr_lab.router_address6, "2001:db8:1::/64"), vm, service]
+    for found in objects:
+        frr_lab.kubectl("-n", namespace_of(found) or namespace6, "create", "-f", "-", input=json.dumps(found))
+    wait_for(lambda: any(route.prefix == "2001:db8:1::5/128" for route in frr_lab.routes()))
+    node = vmi_of(frr_lab, namespace6)["status"]["nodeName"]
+    addresses = {node.name: node.address6 for node in frr_lab.nodes}
+    assert ("2001:db8:1::5/128", addresses[node]) in frr_lab.routes()
+
+
 def test_kubevirts_own_webhooks_refuse_what_kubevirt_refuses(full_lab: lab.Lab, namespace: str) -> None:
     both = {**VM, "spec": {**VM["spec"], "running": True}}  # type: ignore[dict-item]
     with pytest.raises(lab.LabError, match="mutually exclusive"):
@@ -123,6 +149,11 @@ def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(ful
     finally:
         run("down")
     assert network_things() == before
+
+
+def namespace_of(found: dict[str, Any]) -> str | None:
+    namespace: str | None = found["metadata"].get("namespace")
+    return namespace
 
 
 def is_settled(running: lab.Lab, namespace: str) -> bool:

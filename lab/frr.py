@@ -1,0 +1,128 @@
+"""FRR on the nodes of a full lab, as MetalLB uses it where its own BGP does not suffice: it cannot announce IPv6.
+
+MetalLB's speaker writes FRR's configuration to a file and sends SIGHUP to a reloader, which brings FRR's daemons to
+that configuration. The daemons are the distribution's; the reloader here does what MetalLB's shell script does, with
+the paths of one node.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.fabric import Node
+from lab.processes import Launch
+
+DAEMONS = Path("/usr/lib/frr")
+RELOAD = DAEMONS / "frr-reload.py"
+ASKED, PID, APPLIED = "asked.conf", "reloader.pid", "applied.conf"
+
+
+def check_installed() -> None:
+    """A LabError when FRR is not there; it is not built, but comes from the distribution."""
+    if not (DAEMONS / "bgpd").exists() or not RELOAD.exists():
+        raise LabError("BGP by FRR needs the packages frr and frr-pythontools: apt-get install frr frr-pythontools")
+
+
+def frr_launches(folder: Path, node: Node) -> list[Launch]:
+    """zebra, bgpd and the reloader of one node, in this order."""
+    place = _place(folder, node)
+    place.mkdir()
+    (place / "vtysh.conf").touch()
+    (place / "group").write_text(_groups_with_root_in("frrvty", Path("/etc/group").read_text()))
+
+    def daemon(name: str, *options: str) -> Launch:
+        (place / f"{name}.conf").touch()
+        command = [
+            *_with_groups(place / "group"),
+            str(DAEMONS / name),
+            f"--config_file={place / name}.conf",
+            f"--pid_file={place / name}.pid",
+            f"--vty_socket={place}",
+            f"--socket={place / 'zserv.api'}",
+            "--vty_port=0",
+            "--user=root",  # the lab's folder is its owner's alone
+            "--group=frrvty",
+            "--log=stdout",
+            *options,
+        ]
+        return Launch(f"{name}-{node.name}", command, network_namespace=node.network_namespace)
+
+    code = "import sys; from lab.frr import reload_on_request; reload_on_request(sys.argv[1])"
+    reloader = Launch(
+        f"frr-reloader-{node.name}",
+        [sys.executable, "-c", code, str(place)],
+        environment={"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    return [daemon("zebra"), daemon("bgpd", "--bgp_port=0"), reloader]
+
+
+def is_ready(folder: Path, node: Node) -> bool:
+    """Whether a speaker of this node can be started."""
+    return all((_place(folder, node) / name).exists() for name in ("zebra.vty", "bgpd.vty", PID))
+
+
+def speaker_environment(folder: Path, node: Node) -> dict[str, str]:
+    """What makes MetalLB's speaker use the FRR of its node."""
+    place = _place(folder, node)
+    return {
+        "METALLB_BGP_TYPE": "frr",
+        "FRR_CONFIG_FILE": str(place / ASKED),
+        "FRR_RELOADER_PID_FILE": str(place / PID),
+    }
+
+
+def reload_on_request(place: str) -> None:
+    """Wait for SIGHUP, apply the configuration that was asked for; again and again."""
+    folder = Path(place)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # a request that comes while one is applied is kept
+    (folder / f"{PID}.part").write_text(str(os.getpid()))
+    (folder / f"{PID}.part").replace(folder / PID)
+    while True:
+        signal.sigwait({signal.SIGHUP})
+        began = time.monotonic()
+        applied = apply(folder)
+        print(f"{'applied' if applied else 'NOT applied'} in {time.monotonic() - began:.1f} s", flush=True)
+
+
+def apply(folder: Path) -> bool:
+    """Bring the daemons of a node to the configuration that its speaker asked for."""
+    asked = (folder / ASKED).read_text()
+    # Where MetalLB has its daemons log to is a path of its container.
+    (folder / APPLIED).write_text(re.sub(r"(?m)^log file .*$", "log stdout", asked))
+    command = [
+        sys.executable,
+        str(RELOAD),
+        "--reload",
+        "--stdout",
+        f"--confdir={folder}",
+        f"--rundir={folder}",
+        f"--vty_socket={folder}",
+        str(folder / APPLIED),
+    ]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def _with_groups(groups: Path) -> list[str]:
+    """Run what follows with another /etc/group, in the mount namespace that `ip netns exec` made for it.
+
+    The distribution's daemons start for members of the group frrvty only, and the lab does not touch the machine's.
+    """
+    return ["sh", "-c", 'mount --bind "$0" /etc/group && exec "$@"', str(groups)]
+
+
+def _groups_with_root_in(group: str, groups: str) -> str:
+    def added(line: str) -> str:
+        return line if not line.startswith(f"{group}:") else line + ("root" if line.endswith(":") else ",root")
+
+    return "".join(f"{added(line)}\n" for line in groups.splitlines())
+
+
+def _place(folder: Path, node: Node) -> Path:
+    return folder / f"frr-{node.name}"
