@@ -52,9 +52,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted += [Options("full")] if "e2e" in chosen else []
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        for options in sorted(
-            wanted, key=lambda options: (options.profile, -len(options.kubernetes), options.kubernetes)
-        ):
+        for options in wanted:
             try:
                 prepare(options, Progress())
             except lab.LabError as error:
