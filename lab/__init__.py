@@ -21,7 +21,10 @@ LAB_CRDS=DIR replaces them by the real ones, in DIR/calico-v1, DIR/calico-v3, DI
 
 Labs live side by side: each has a number, from which its ports, its subnet 172.31.<number>.0/24, its bridge
 yl<number> and its network namespaces yl<number>-node-1, yl<number>-node-2 and yl<number>-router follow. The full
-profile needs root, for these; with `--bgp frr` MetalLB announces IPv6 too, by the distribution's FRR. A lab of `up` lives on in the background; one of lab.start() ends with its process:
+profile needs root, for these. MetalLB's own BGP cannot announce IPv6; with `--bgp frr` it speaks BGP by the FRR that
+the distribution has (apt-get install frr frr-pythontools).
+
+A lab of `up` lives on in the background. One of lab.start() ends with its process, however that ends:
 
     with lab.start() as running:
         running.kubectl("get", "namespaces")
