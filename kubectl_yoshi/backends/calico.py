@@ -25,7 +25,7 @@ from kubectl_yoshi.backends.calico_api import (
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of
@@ -75,9 +75,9 @@ class Calico:
     def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
         """See Backend."""
         if network.cidr is None:
-            return ("a Calico network needs a cidr",)
-        if network.cidr.is_link_local or network.cidr.is_multicast:
-            return (f"{network.cidr} is a link-local or multicast network, which Calico refuses",)
+            raise UsageMistake(
+                f"network {network.full_name}: a Calico network needs a cidr", "Give it one, such as 10.133.0.0/16."
+            )
         pools.pool_spec(network, manual=True)
         return pools.obstacles(network, facts)
 
@@ -190,8 +190,15 @@ class Calico:
             )
         return LetGo(ipam.release(api, others, facts, vm.subject))
 
-    def fasten(self, vm: Vm, network: Network, number: int, mac: str, facts: Facts) -> tuple[Change, ...]:
+    def fasten(
+        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+    ) -> tuple[Change, ...]:
         """See Backend."""
+        if network.cidr is None:
+            raise Refused(
+                f"network {network.full_name} has no cidr, and a Calico network needs one",
+                "Delete it and make it anew with a cidr.",
+            )
         pin = json.dumps([str(network.address(number))])
         own, _ = self.macs_of(vm, network)
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)

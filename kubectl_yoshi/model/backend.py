@@ -147,8 +147,11 @@ class Backend(Protocol):
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
         """What must go before the VM can have the address: another one that the back-end holds for it."""
 
-    def fasten(self, vm: Vm, network: Network, number: int, mac: str, facts: Facts) -> tuple[Change, ...]:
-        """What makes the VM want the address, with that MAC address ("" for none); empty where it does."""
+    def fasten(
+        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+    ) -> tuple[Change, ...]:
+        """What makes the VM want the address, with that MAC address ("" for none), open on these ports (none: as it
+        is); empty where it does."""
 
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """What makes the objects beside the VM true that its address needs, open on these ports (none: as it is).

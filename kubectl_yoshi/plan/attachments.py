@@ -399,7 +399,7 @@ def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
         raise Refused(f"network {network.full_name} is being deleted")
     record = desk.records.get(number)
     mac = _mac(desk, vm, record) if backend.on_template else ""
-    fastened = backend.fasten(vm, network, number, mac, facts)
+    fastened = backend.fasten(vm, network, number, mac, facts, request.ports)
     established = backend.establish(vm, network, number, request.ports, facts)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.stamp)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)

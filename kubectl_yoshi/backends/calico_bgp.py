@@ -1,0 +1,363 @@
+"""Calico's BGP objects: a BGPPeer for each router, and BGPConfiguration "default", which is shared with everybody.
+
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig and bgppeer. What this program writes into
+BGPConfiguration is marked there by annotations: the networks that need the asNumber it set, and each list entry it
+added, so that it takes back those and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address, ip_network
+
+from kubectl_yoshi.backends.calico_api import CalicoApi, marked
+from kubectl_yoshi.backends.public_marks import (
+    MADE,
+    NEEDED_BY,
+    drop_marks,
+    first_marks,
+    is_made_here,
+    join,
+    last_test,
+    leave,
+    needed_by,
+    needing,
+    set_marks,
+)
+from kubectl_yoshi.model.addresses import Address, Cidr
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import GROUP, Network, Peer
+from kubectl_yoshi.model.objects import Json, dig, name_of, resource_version_of, uid_of
+
+MOST_ASN = 2147483647
+"""Calico's CRDs have its ASNs as int32."""
+
+LOAD_BALANCER_IPS = "serviceLoadBalancerIPs"
+EXTERNAL_IPS = "serviceExternalIPs"
+
+AS_SET = f"{GROUP}/asNumber"
+"""Annotation: the asNumber that this program set where there was none."""
+LIST_MADE = f"list.{GROUP}/"
+"""Prefix of the annotation, named after a list, that says that this program made the list."""
+ENTRY = f"address.{GROUP}/"
+"""Prefix of the annotation, named after an address, that says which network's the list entry is."""
+
+COMPARED = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
+
+
+def configuration(api: CalicoApi, facts: Facts) -> Json | None:
+    """BGPConfiguration "default"; None where there is none.
+
+    Raises:
+        Refused: it may not be read.
+    """
+    read = Read(api.bgp_configuration, name="default")
+    found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        raise Refused(f"Calico's bgpconfiguration/default cannot be read: {why}")
+    return found[0] if found else None
+
+
+# -- the configuration as a whole ------------------------------------------------------------------------------------
+
+
+def asn_obstacles(network: Network, api: CalicoApi, facts: Facts) -> list[str]:
+    """Why the cluster cannot speak with the network's ASNs."""
+    assert network.bgp is not None
+    found = [
+        f"Calico takes no ASN above {MOST_ASN}, and {field} is {asn}: choose --announce metallb-bgp, or another ASN"
+        for field, asn in (("myASN", network.bgp.my_asn), ("remoteASN", network.bgp.remote_asn))
+        if asn > MOST_ASN
+    ]
+    there = dig(configuration(api, facts), "spec", "asNumber")
+    if there is not None and there != network.bgp.my_asn:
+        found.append(
+            f"bgpconfiguration/default has asNumber {there}, and this network wants myASN {network.bgp.my_asn}: "
+            f"say --my-asn {there}"
+        )
+    return found
+
+
+def build_configuration(network: Network, api: CalicoApi, facts: Facts) -> tuple[Change, ...]:
+    """Makes BGPConfiguration "default", or sets its asNumber where it has none."""
+    assert network.bgp is not None
+    there = configuration(api, facts)
+    ref = api.bgp_configuration.ref("default")
+    asn = network.bgp.my_asn
+    says = f"set asNumber {asn} in Calico's {ref}"
+    if there is None:
+        body = {
+            "apiVersion": api.bgp_configuration.api_version,
+            "kind": api.bgp_configuration.kind,
+            "metadata": {"name": "default", "annotations": {**first_marks(network), AS_SET: str(asn)}},
+            "spec": {"asNumber": asn},
+        }
+        return (Change(Verb.CREATE, ref, says, body=body),)
+    if dig(there, "spec", "asNumber") is None:
+        patch = last_test(there)
+        patch.set_in(there, ("spec", "asNumber"), asn)
+        set_marks(patch, there, {AS_SET: str(asn), **needed_by(network)})
+        return (Change(Verb.PATCH, ref, says, patch.ops, before=there),)
+    if AS_SET in marked(there) and network.uid not in needing(there):
+        patch = last_test(there)
+        set_marks(patch, there, needed_by(network))
+        return (Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=there),)
+    return ()
+
+
+def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> Plan:
+    """Takes back what was written into BGPConfiguration for these networks (by uid): entries, then asNumber, then all
+    of it where this program made it and nothing else is in it."""
+    there = configuration(api, facts)
+    if there is None:
+        return Plan()
+    marks = marked(there)
+    ref = api.bgp_configuration.ref("default")
+    entries = [key for key, value in marks.items() if key.startswith(ENTRY) and value.split(" ")[0] in gone]
+    needed = needing(there) & set(gone)
+    if not entries and not needed:
+        return Plan()
+    spec = dict(there.get("spec") or {})
+    keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
+    patch = last_test(there)
+    for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+        mine = {_address_of(key) for key in entries if marks[key].endswith(f" {field}")}
+        spec[field] = _remove_entries(patch, there, field, mine)
+    others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
+    if not others:
+        if AS_SET in marks and str(spec.get("asNumber")) == marks[AS_SET]:
+            patch.test(("spec", "asNumber"), spec.pop("asNumber")).remove(("spec", "asNumber"))
+        for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+            if f"{LIST_MADE}{field}" in marks and spec[field] == []:
+                patch.ops.append({"op": "remove", "path": f"/spec/{field}"})
+                keys.append(f"{LIST_MADE}{field}")
+        keys += [key for key in (AS_SET, MADE) if key in marks]
+        defaults = {"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"}
+        if is_made_here(there) and not any(value and defaults.get(key) != value for key, value in spec.items()):
+            return in_order(
+                Change(
+                    Verb.DELETE, ref, f"delete {ref}", before=there, uid=uid_of(there),
+                    resource_version=resource_version_of(there), tolerate_missing=True,
+                )
+            )  # fmt: skip
+    drop_marks(patch, there, keys)
+    return in_order(Change(Verb.PATCH, ref, f"take back what was written into {ref}", patch.ops, before=there))
+
+
+def users(api: CalicoApi, facts: Facts) -> set[str]:
+    """The uids of all networks for which something was written into Calico's BGP objects."""
+    there = configuration(api, facts)
+    found: set[str] = set()
+    for key, value in (marked(there) if there else {}).items():
+        if key.startswith(ENTRY):
+            found.add(value.split(" ")[0])
+    for obj in [*([there] if there else []), *facts.ask(Read(api.bgp_peer))]:
+        found |= needing(obj)
+    return found
+
+
+# -- its lists -------------------------------------------------------------------------------------------------------
+
+
+def add_entry(
+    network: Network, address: Address, field: str, api: CalicoApi, facts: Facts, subject: str
+) -> Change | None:
+    """Adds an address to a list of BGPConfiguration, at its end; None where it is there.
+
+    The list must still be as it was read, so that no address comes in twice; entries of several VMs of one plan are
+    sent as one patch.
+    """
+    there = configuration(api, facts)
+    ref = api.bgp_configuration.ref("default")
+    entry = {"cidr": cidr_of(address)}
+    key, mark = f"{ENTRY}{_word(address)}", f"{network.uid} {field}"
+    says = f"let Calico announce {address}"
+    if there is None:
+        marks = {MADE: "kubectl-yoshi", key: mark, f"{LIST_MADE}{field}": "true"}
+        body = {
+            "apiVersion": api.bgp_configuration.api_version,
+            "kind": api.bgp_configuration.kind,
+            "metadata": {"name": "default", "annotations": marks},
+            "spec": {field: [entry]},
+        }
+        return Change(Verb.CREATE, ref, says, body=body, subject=subject)
+    entries = dig(there, "spec", field)
+    patch = last_test(there)
+    if _places(there, field, {address}):
+        theirs = marked(there).get(key)
+        if theirs is None or theirs == mark:
+            return None
+        set_marks(patch, there, {key: mark})  # an earlier network left it behind
+        return Change(Verb.PATCH, ref, says, patch.ops, before=there, subject=subject, shared=True)
+    patch.test(("spec", field), entries)
+    marks = {key: mark}
+    if entries is None:
+        patch.add(("spec", field), [])
+        marks[f"{LIST_MADE}{field}"] = "true"
+    patch.add(("spec", field, "-"), entry)
+    set_marks(patch, there, marks)
+    return Change(Verb.PATCH, ref, says, patch.ops, before=there, subject=subject, shared=True)
+
+
+def remove_entry(network: Network, address: Address, api: CalicoApi, facts: Facts, subject: str) -> Change | None:
+    """Takes an address out of the list into which this program put it for this network; None where it did not."""
+    there = configuration(api, facts)
+    key = f"{ENTRY}{_word(address)}"
+    uid, _, field = marked(there).get(key, "").partition(" ") if there else ("", "", "")
+    if there is None or uid != network.uid:
+        return None
+    patch = last_test(there)
+    _remove_entries(patch, there, field, {address})
+    drop_marks(patch, there, [key])
+    ref = api.bgp_configuration.ref("default")
+    says = f"have Calico announce {address} no more"
+    return Change(Verb.PATCH, ref, says, patch.ops, before=there, subject=subject, shared=True)
+
+
+def covering(address: Address, field: str, api: CalicoApi, facts: Facts) -> str:
+    """The larger network in a list that covers an address, which every node announces; "" where there is none, or
+    Calico was told to announce single addresses only."""
+    there = configuration(api, facts)
+    if there is None or dig(there, "spec", "serviceLoadBalancerAggregation") == "Disabled":
+        return ""
+    for entry in dig(there, "spec", field, default=[]):
+        cidr = network_of(entry.get("cidr"))
+        if cidr is not None and cidr.version == address.version and address in cidr and cidr.num_addresses > 1:
+            return str(cidr)
+    return ""
+
+
+def is_listed(address: Address, field: str, api: CalicoApi, facts: Facts) -> bool:
+    """Whether Calico may announce an address."""
+    there = configuration(api, facts)
+    return bool(there and (_places(there, field, {address}) or covering(address, field, api, facts)))
+
+
+def cidr_of(address: Address) -> str:
+    """A single address as these lists have it: "203.0.113.5/32"."""
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _word(address: Address) -> str:
+    """An address as the name of an annotation."""
+    return str(address) if address.version == 4 else address.exploded.replace(":", "-")
+
+
+def _address_of(key: str) -> Address:
+    word = key.removeprefix(ENTRY)
+    return ip_address(word if "." in word else word.replace("-", ":"))
+
+
+def _places(there: Json, field: str, addresses: Collection[Address]) -> list[int]:
+    wanted = {ip_network(address) for address in addresses}
+    entries = dig(there, "spec", field, default=[])
+    return [place for place, entry in enumerate(entries) if network_of(entry.get("cidr")) in wanted]
+
+
+def network_of(text: object) -> Cidr | None:
+    """A CIDR as Calico's objects have it; None where it is none."""
+    try:
+        return ip_network(str(text), strict=False)
+    except ValueError:
+        return None
+
+
+def _remove_entries(patch: PatchBuilder, there: Json, field: str, addresses: Collection[Address]) -> list[Json] | None:
+    """Removes entries from the list's end on, each tested; gives what is left."""
+    entries: list[Json] | None = dig(there, "spec", field)
+    places = _places(there, field, addresses)
+    for place in reversed(places):
+        patch.test(("spec", field, str(place)), (entries or [])[place])
+    for place in reversed(places):
+        patch.remove(("spec", field, str(place)))
+    return None if entries is None else [entry for place, entry in enumerate(entries) if place not in places]
+
+
+# -- peers -----------------------------------------------------------------------------------------------------------
+
+
+def peer_name(peer: Peer) -> str:
+    """ "yoshi-10.240.0.5", "yoshi-2001-0db8-…-0005": a valid name for both families."""
+    return f"yoshi-{_word(peer.address)}"
+
+
+def peer_spec(network: Network, peer: Peer) -> Json:
+    """A BGPPeer's spec."""
+    assert network.bgp is not None
+    spec: Json = {"peerIP": str(peer.address), "asNumber": network.bgp.remote_asn}
+    if peer.reachable_by is not None:
+        spec["reachableBy"] = str(peer.reachable_by)
+    if peer.password_secret:
+        spec["password"] = {"secretKeyRef": {"name": peer.password_secret, "key": "password"}}
+    if labels := network.options.get("nodeSelector"):
+        spec["nodeSelector"] = " && ".join(f"{key} == '{value}'" for key, value in sorted(labels.items()))
+    return spec
+
+
+def find_peer(network: Network, peer: Peer, api: CalicoApi, facts: Facts) -> tuple[Json | None, str]:
+    """The BGPPeer that serves for a router, and what stands in the way ("" where nothing does)."""
+    read = Read(api.bgp_peer)
+    found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        return None, f"whether Calico speaks to {peer.address} already cannot be told: {why}"
+    wanted = peer_spec(network, peer)
+    in_the_way = ""
+    for obj in found:
+        if not _is_to(obj, peer):
+            if name_of(obj) == peer_name(peer):
+                in_the_way = f"bgppeer/{name_of(obj)} exists and is another router's"
+            continue
+        differing = [key for key in COMPARED if _plain(dig(obj, "spec", key)) != _plain(wanted.get(key))]
+        if not differing:
+            return obj, ""
+        key = differing[0]
+        in_the_way = (
+            f"bgppeer/{name_of(obj)} speaks to {peer.address} with {key} {dig(obj, 'spec', key, default='none')}, "
+            f"and this network wants {wanted.get(key, 'none')}"
+        )
+    return None, in_the_way
+
+
+def _is_to(obj: Json, peer: Peer) -> bool:
+    """Whether a BGPPeer is to a router; peerIP may have a port: 10.240.0.5:179, [2001:db8::5]:179."""
+    text = str(dig(obj, "spec", "peerIP", default=""))
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return ip_address(text) == peer.address
+    except ValueError:
+        return False
+
+
+def _plain(value: object) -> object:
+    return None if value in ("", "all()", {}, 0) else value
+
+
+def build_peers(network: Network, api: CalicoApi, facts: Facts) -> tuple[Change, ...]:
+    """What makes the BGPPeers."""
+    changes = []
+    for peer in network.bgp.peers if network.bgp else ():
+        obj, _ = find_peer(network, peer, api, facts)
+        if obj is not None:
+            change = join(api.bgp_peer.ref(name_of(obj)), obj, network)
+            changes += [change] if change else []
+            continue
+        ref = api.bgp_peer.ref(peer_name(peer))
+        body = {
+            "apiVersion": api.bgp_peer.api_version,
+            "kind": api.bgp_peer.kind,
+            "metadata": {"name": ref.name, "annotations": first_marks(network)},
+            "spec": peer_spec(network, peer),
+        }
+        changes.append(Change(Verb.CREATE, ref, f"have Calico speak BGP with {peer.address}", body=body))
+    return tuple(changes)
+
+
+def leave_peers(gone: Collection[str], api: CalicoApi, facts: Facts) -> tuple[Change, ...]:
+    """Takes away the BGPPeers that only these networks (by uid) needed."""
+    left = [leave(api.bgp_peer.ref(name_of(obj)), obj, gone) for obj in facts.ask(Read(api.bgp_peer))]
+    return tuple(change for change in left if change is not None)

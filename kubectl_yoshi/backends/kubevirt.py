@@ -1,0 +1,45 @@
+"""What KubeVirt puts on the pods of a VM, so that a Service finds them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.objects import Resource, dig
+from kubectl_yoshi.model.vm import Vm
+
+KUBEVIRT = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")
+
+INSTANCE_ID = "vmi.kubevirt.io/id"  # since KubeVirt 1.7, one VM's alone
+NAME = "vm.kubevirt.io/name"  # the template's hostname, which two VMs may share
+LONGEST_ID = 63
+
+
+def version(facts: Facts) -> tuple[int, int] | None:
+    """KubeVirt's version as (major, minor); None where it does not tell, or may not be read."""
+    for obj in facts.ask(Read(KUBEVIRT)):
+        match = re.match(r"v?(\d+)\.(\d+)", str(dig(obj, "status", "observedKubeVirtVersion", default="")))
+        if match:
+            return int(match[1]), int(match[2])
+    return None
+
+
+def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:
+    """The labels by which a VM's pods are found from KubeVirt 1.7 on, and those before."""
+    return {INSTANCE_ID: instance_id(vm.name)}, {"kubevirt.io": "virt-launcher", NAME: vm.hostname}
+
+
+def pod_selector(vm: Vm, facts: Facts) -> dict[str, str]:
+    """The labels by which this KubeVirt's pods of the VM are found; where it is unknown, those that every one has."""
+    new, old = selectors(vm)
+    known = version(facts)
+    return new if known is not None and known >= (1, 7) else old
+
+
+def instance_id(name: str) -> str:
+    """The value of the label vmi.kubevirt.io/id (kubevirt: pkg/apimachinery/labels.go)."""
+    if len(name) <= LONGEST_ID:
+        return name
+    digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+    return f"{name[: LONGEST_ID - 9]}-{digest[:8]}"

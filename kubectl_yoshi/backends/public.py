@@ -1,0 +1,316 @@
+"""Public networks: addresses that the world can reach, each on a Service of its VM's own, announced from its node.
+
+Who announces is a matter of `spec.public.announce`: MetalLB on the nodes' LAN, MetalLB by BGP, or Calico by BGP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+from kubectl_yoshi.backends import calico_api, kubevirt, metallb, public_calico, public_metallb
+from kubectl_yoshi.backends import public_services as services
+from kubectl_yoshi.backends import public_wishes as wishes
+from kubectl_yoshi.backends.public_announcer import Announcer
+from kubectl_yoshi.backends.public_calico import CalicoBgp
+from kubectl_yoshi.backends.public_metallb import MetalLb
+from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, dig, labels_of, metadata, name_of, namespace_of
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
+
+ANNOUNCERS: Mapping[str, Announcer] = {
+    announcer.name: announcer
+    for announcer in (
+        MetalLb("metallb-l2", metallb.L2_ADVERTISEMENT, metallb.L2_STATUS),
+        MetalLb("metallb-bgp", metallb.BGP_ADVERTISEMENT, metallb.BGP_STATUS),
+        CalicoBgp(),
+    )
+}
+
+
+def announcer_of(network: Network, served: Served) -> Announcer:
+    """What announces a network: what it says, else MetalLB on the LAN without bgpConfig, and with it Calico where it is
+    the cluster's network, MetalLB elsewhere."""
+    asked = network.options.get("announce")
+    if asked in ANNOUNCERS:
+        return ANNOUNCERS[str(asked)]
+    if network.bgp is None:
+        return ANNOUNCERS["metallb-l2"]
+    return ANNOUNCERS["metallb-bgp" if ANNOUNCERS["calico-bgp"].missing(served) else "calico-bgp"]
+
+
+class Public:
+    """The back-end for spec.plugin: public."""
+
+    plugin = "public"
+    wish = wishes.PUBLIC_NETWORK
+    on_template = False
+    by_default = False
+
+    def wishes(self, vm: Vm) -> Wishes:
+        """See Backend."""
+        return wishes.wishes_of(vm)
+
+    def missing(self, served: Served) -> str:
+        """See Backend."""
+        whys = [announcer.missing(served) for announcer in ANNOUNCERS.values()]
+        return "" if "" in whys else " and ".join(dict.fromkeys(whys))
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend."""
+        announcer = announcer_of(network, facts.served)
+        if missing := announcer.missing(facts.served):
+            return (f"{announcer.name} announces it, and this cluster lacks {missing}",)
+        return (
+            *_contradictions(network, announcer),
+            *announcer.obstacles(network, facts),
+            *(public_calico.overlapping_pools(network, facts) if calico_api.is_installed(facts.served) else ()),
+        )
+
+    def build(self, network: Network, facts: Facts) -> Plan:
+        """See Backend."""
+        return announcer_of(network, facts.served).build(network, facts)
+
+    def problem(self, network: Network, facts: Facts) -> str:
+        """See Backend."""
+        return announcer_of(network, facts.served).problem(network, facts)
+
+    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+        """See Backend."""
+        announcer = announcer_of(network, facts.served)
+        return (("Announced By", announcer.name), *announcer.describe(network, facts))
+
+    def demolish(self, network: Network, facts: Facts) -> Plan:
+        """See Backend."""
+        read = services.network_read(network)
+        left = [service for service in facts.ask(read) if not metadata(service).get("deletionTimestamp")]
+        if why := facts.why_unknown(read):
+            raise Refused(f"whether Services have addresses of network {network.full_name} cannot be told: {why}")
+        if left:
+            ref = SERVICE.ref(name_of(left[0]), namespace_of(left[0]))
+            raise Refused(
+                f"{ref} still has an address of network {network.full_name}",
+                "Detach its VM; if the VM is gone, Kubernetes deletes the Service in a moment.",
+            )
+        announcer = announcer_of(network, facts.served)
+        plan = Plan() if announcer.missing(facts.served) else announcer.demolish(network, facts)
+        for taker in _takers(facts.served):  # what announced it before, should somebody have changed that
+            try:
+                other = taker.take_away({network.uid}, facts)
+            except Refused as refused:
+                other = Plan(notes=(refused.message,))
+            plan = plan + (other if any(change not in tuple(plan) for change in other) else Plan())
+        return plan
+
+    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
+        """See Backend."""
+        known = {network.uid for network in live}
+        labelled = Read(SERVICE, label_selector=metallb.NETWORK_LABEL)
+        orphans = [s for s in facts.ask(labelled) if labels_of(s)[metallb.NETWORK_LABEL] not in known]
+        plan = Plan((tuple(services.deletion(service, "") for service in orphans),) if orphans else ())
+        for taker in _takers(facts.served):
+            gone = taker.users(facts) - known
+            plan = plan + (taker.take_away(gone, facts) if gone else Plan())
+        return plan
+
+    # -- VMs -----------------------------------------------------------------------------------------------------
+
+    def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
+        """See Backend."""
+        facts.ask(*(services.service_read(vm, network) for vm in vms), *([Read(SERVICE)] if numbers else []))
+        found: list[Use] = []
+        own: set[tuple[str, str]] = set()
+        for vm in vms:
+            found += [_of_vm(int(a), How.WANTED, vm) for a in wishes.wished_of(vm, network)]
+            service = services.find_service(vm, network, facts)
+            if service is not None:
+                own.add((namespace_of(service), name_of(service)))
+                found += _of_service(service, "", "")
+        for service in facts.all(SERVICE) if numbers else ():
+            if (namespace_of(service), name_of(service)) not in own:
+                found += [use for use in _of_any(service, network) if use.number in numbers]
+        return tuple(found)
+
+    def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+        """See Backend."""
+        where: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
+        vm_reads = [Read(VM, namespace) for namespace in where]
+        service_reads = [Read(SERVICE, namespace) for namespace in where]
+        facts.ask(*vm_reads, *service_reads, *(Read(VMI, namespace) for namespace in where))
+        found: list[Use] = []
+        for vm in map(Vm, facts.ask(*vm_reads)):
+            found += [_of_vm(int(a), How.WANTED, vm) for a in wishes.wished_of(vm, network)]
+        announcer = announcer_of(network, facts.served)
+        for service in facts.ask(*service_reads):
+            if services.is_of(service, network):
+                by, node = announcer.announced(service, _vmi_of(service, facts), facts)
+                found += _of_service(service, by, node)
+            else:
+                found += [use for use in _of_any(service, network) if use.number in network.everything]
+        return tuple(found)
+
+    def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
+        """See Backend. A VM may have an address of every public network."""
+        return ""
+
+    def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
+        """See Backend."""
+        return LetGo()
+
+    def fasten(
+        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+    ) -> tuple[Change, ...]:
+        """See Backend."""
+        service = services.find_service(vm, network, facts)
+        address = network.address(number)
+        former = services.address_of_service(service) if service else None
+        changed = wishes.annotations_with(vm, network, address, former, ports)
+        says = f"note on {vm.ref} that it has {address}"
+        return _annotated(vm, changed, says)
+
+    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
+        """See Backend."""
+        address = network.address(number)
+        announcer = announcer_of(network, facts.served)
+        service = services.find_service(vm, network, facts)
+        ref = services.service_ref(vm, network)
+        asked = tuple(ports) or wishes.ports_of(vm)
+        selector = kubevirt.pod_selector(vm, facts)
+        shape = announcer.shape(network, address)
+        wanted = services.new_service(vm, network, address, shape, selector, asked)
+        if service is not None and metadata(service).get("deletionTimestamp"):
+            wait = Change(
+                Verb.WAIT, ref, f"wait until {ref} is gone", before=service, subject=vm.subject, wait_for="deleted"
+            )
+            return in_order(wait)
+        if service is not None and services.must_be_made_anew(service, wanted):
+            return in_order(services.deletion(service, vm.subject))
+        plan = announcer.permit(network, address, facts, vm.subject)
+        if service is None:
+            says = f"make {ref} with {address}"
+            plan = plan + in_order(Change(Verb.CREATE, ref, says, body=wanted, subject=vm.subject))
+        elif ops := services.mended(service, wanted, asked, kubevirt.selectors(vm)):
+            says = f"make {ref} carry {address}"
+            plan = plan + in_order(Change(Verb.PATCH, ref, says, ops, before=service, subject=vm.subject))
+        return plan + announcer.announce(network, address, ref, service, facts, vm.subject)
+
+    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
+        """See Backend."""
+        announcer = announcer_of(network, facts.served)
+        service = services.find_service(vm, network, facts)
+        return announcer.awaited(network.address(number), services.service_ref(vm, network), service, vm.subject)
+
+    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
+        """See Backend."""
+        service = services.find_service(vm, network, facts)
+        former = services.address_of_service(service) if service else None
+        changed = wishes.annotations_without(vm, network, former)
+        taken = _annotated(vm, changed, f"take {vm.ref} off network {network.full_name}")
+        return (*taken, *((services.deletion(service, vm.subject),) if service else ()))
+
+    def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
+        """See Backend."""
+        announcer = announcer_of(network, facts.served)
+        if announcer.missing(facts.served):
+            return LetGo()
+        try:
+            return LetGo(announcer.withdraw(network, network.address(number), facts, f"{namespace}/{name}"))
+        except Refused as refused:
+            return LetGo(obstacle=refused.message)
+
+    def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
+        """See Backend."""
+        return "", ""
+
+    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+        """See Backend."""
+        found = announcer_of(network, facts.served).concerns(network, network.address(number), facts)
+        if vm.pod_interface is None:
+            return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
+        return found
+
+    def strays(self, network: Network, facts: Facts) -> Plan:
+        """See Backend. What announces an address goes with the address's record, and with the network."""
+        return Plan()
+
+
+def _contradictions(network: Network, announcer: Announcer) -> list[str]:
+    asked = network.options.get("announce")
+    found = []
+    if asked is not None and asked not in ANNOUNCERS:
+        found.append(f'announce "{asked}" is unknown: choose one of {", ".join(ANNOUNCERS)}')
+    if announcer.name.endswith("bgp") and network.bgp is None:
+        found.append(f"{announcer.name} needs a bgpConfig (--peer, --my-asn, --remote-asn)")
+    if announcer.name == "metallb-l2" and network.bgp is not None:
+        found.append("metallb-l2 announces on the LAN and has no use for a bgpConfig: leave one of them out")
+    if network.options.get("via") == "external-ips" and announcer.name != "calico-bgp":
+        found.append(f"via external-ips is for calico-bgp, and {announcer.name} announces this network")
+    if network.options.get("interfaces") and announcer.name != "metallb-l2":
+        found.append(f"interfaces are for metallb-l2, and {announcer.name} announces this network")
+    return found
+
+
+def _takers(served: Served) -> list[ModuleType]:
+    """The modules that know what was made with MetalLB and Calico, those of the two that are there."""
+    found: list[ModuleType] = [public_metallb] if metallb.is_installed(served) else []
+    return [*found, public_calico] if not ANNOUNCERS["calico-bgp"].missing(served) else found
+
+
+def _annotated(vm: Vm, changed: Mapping[str, str | None], says: str) -> tuple[Change, ...]:
+    if not changed:
+        return ()
+    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    added = {key: value for key, value in changed.items() if value is not None}
+    if not vm.annotations and added:
+        patch.set_in(vm.raw, ("metadata", "annotations"), added)
+    for key, value in changed.items():
+        if value is None:
+            patch.unset_in(vm.raw, ("metadata", "annotations", key))
+        elif vm.annotations:
+            patch.set_in(vm.raw, ("metadata", "annotations", key), value)
+    return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
+
+
+def _of_vm(number: int, how: How, vm: Vm) -> Use:
+    return Use(number, how, vm.ref, vm.namespace, vm.name, vm.uid)
+
+
+def _of_service(service: Json, by: str, node: str) -> list[Use]:
+    """What one of our Services shows: that its VM wants the address, and that it has it."""
+    address = services.address_of_service(service)
+    if address is None:
+        return []
+    ref = SERVICE.ref(name_of(service), namespace_of(service))
+    owner = services.owner_of(service)
+    found = [Use(int(address), How.WANTED, ref, *owner)]
+    if metallb.is_served(service, address) or str(address) in dig(service, "spec", "externalIPs", default=[]):
+        found.append(Use(int(address), How.SERVED, ref, *owner, by, node))
+    elif by:
+        found[0] = Use(int(address), How.WANTED, ref, *owner, by)
+    return found
+
+
+def _of_any(service: Json, network: Network) -> list[Use]:
+    """The addresses that a Service has which is not one of this VM's, or of this network's."""
+    ref = SERVICE.ref(name_of(service), namespace_of(service))
+    owner = services.owner_of(service) if services.is_of(service, network) else ("", "", "")
+    how = How.WANTED if owner[1] else How.HELD
+    wanted = (a for a in services.addresses_of_any(service) if network.cidr is None or a.version == network.version)
+    return [Use(int(address), how, ref, *owner) for address in wanted]
+
+
+def _vmi_of(service: Json, facts: Facts) -> Json | None:
+    namespace, name, uid = services.owner_of(service)
+    vm = facts.one(VM, name, namespace)
+    if vm is None or (uid and Vm(vm).uid != uid):
+        return None
+    return instance_of(Vm(vm), facts)

@@ -1,0 +1,98 @@
+"""Marks on objects that several networks may share (a router's peering, Calico's BGPConfiguration), and their end.
+
+An object that this program made bears MADE and a mark for each network that needs it; it goes with the last of them.
+An object that somebody else made is used as it is and bears no marks of ours, but for what was written into it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from kubectl_yoshi.backends.calico_api import marked
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.objects import Json, ObjectRef, annotations_of, resource_version_of, uid_of
+
+MADE = f"{GROUP}/madeBy"
+MAKER = "kubectl-yoshi"
+NEEDED_BY = f"network.{GROUP}/"
+"""Prefix of the annotation, named after a network's uid, that says that the network needs the object."""
+
+ANNOTATIONS = ("metadata", "annotations")
+_INNER = "projectcalico.org/metadata"
+
+
+def first_marks(network: Network) -> dict[str, str]:
+    """The annotations of an object that is made for a network and may serve others later."""
+    return {MADE: MAKER, **needed_by(network)}
+
+
+def needed_by(network: Network) -> dict[str, str]:
+    """The annotation that says that a network needs an object."""
+    return {f"{NEEDED_BY}{network.uid}": network.full_name}
+
+
+def is_made_here(obj: Json) -> bool:
+    """Whether this program made an object."""
+    return marked(obj).get(MADE) == MAKER
+
+
+def needing(obj: Json) -> set[str]:
+    """The uids of the networks that need an object."""
+    return {key.removeprefix(NEEDED_BY) for key in marked(obj) if key.startswith(NEEDED_BY)}
+
+
+def set_marks(patch: PatchBuilder, obj: Json, marks: dict[str, str]) -> None:
+    """Adds annotations to an object as it was read, so that patches of several hands can be joined."""
+    there = annotations_of(obj)
+    if not there:
+        patch.test(ANNOTATIONS, obj["metadata"].get("annotations")).add(ANNOTATIONS, {})
+    for key, value in marks.items():
+        if there.get(key) != value:
+            patch.test((*ANNOTATIONS, key), there.get(key)).add((*ANNOTATIONS, key), value)
+
+
+def drop_marks(patch: PatchBuilder, obj: Json, keys: Collection[str]) -> None:
+    """Removes annotations, those too that Calico's API server keeps in an annotation of its own."""
+    there = annotations_of(obj)
+    for key in keys:
+        if key in there:
+            patch.test((*ANNOTATIONS, key), there[key]).remove((*ANNOTATIONS, key))
+    try:
+        inner = json.loads(there.get(_INNER, "{}"))
+    except ValueError:
+        return
+    kept = {key: value for key, value in (inner.get("annotations") or {}).items() if key not in keys}
+    if kept != (inner.get("annotations") or {}):
+        patch.test((*ANNOTATIONS, _INNER), there[_INNER])
+        patch.add((*ANNOTATIONS, _INNER), json.dumps({**inner, "annotations": kept}, separators=(",", ":")))
+
+
+def join(ref: ObjectRef, obj: Json, network: Network) -> Change | None:
+    """Notes on an object of this program that a network needs it; None where that stands, or it is another's."""
+    if not is_made_here(obj) or network.uid in needing(obj):
+        return None
+    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    set_marks(patch, obj, needed_by(network))
+    return Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=obj)
+
+
+def leave(ref: ObjectRef, obj: Json, gone: Collection[str]) -> Change | None:
+    """Takes away an object that only these networks (by uid) needed, or their marks; None where it is not ours."""
+    needed = needing(obj)
+    if not is_made_here(obj) or not needed & set(gone):
+        return None
+    if needed <= set(gone):
+        return Change(
+            Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj),
+            resource_version=resource_version_of(obj), tolerate_missing=True,
+        )  # fmt: skip
+    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    drop_marks(patch, obj, [f"{NEEDED_BY}{uid}" for uid in sorted(needed & set(gone))])
+    return Change(Verb.PATCH, ref, f"note that one network less needs {ref}", patch.ops, before=obj)
+
+
+def last_test(obj: Json) -> PatchBuilder:
+    """Starts a patch that fails if the object was made anew meanwhile."""
+    return PatchBuilder().test(("metadata", "uid"), uid_of(obj))

@@ -1,0 +1,193 @@
+"""The Service that carries a VM's public address: one for each VM and network, owned by the VM, known by its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+
+from kubectl_yoshi.backends.metallb import NETWORK_LABEL, WANTED_IPS
+from kubectl_yoshi.backends.public_announcer import Shape
+from kubectl_yoshi.backends.public_wishes import PUBLIC_IP
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    labels_of,
+    metadata,
+    name_of,
+    namespace_of,
+    owner_reference,
+    short_hash,
+    uid_of,
+)
+from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
+from kubectl_yoshi.model.vm import VM, Vm
+
+SERVICE = Resource("", "v1", "services", "Service")
+NETWORK_NAME = f"{GROUP}/network"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+_OTHER_WISHES = (WANTED_IPS, "metallb.universe.tf/loadBalancerIPs", "projectcalico.org/loadBalancerIPs")
+
+
+def service_ref(vm: Vm, network: Network) -> ObjectRef:
+    """The Service of a VM and a network: "yoshi-web-1-0a1b2c3d"; the end differs for a VM or network made anew."""
+    name = f"yoshi-{vm.name.replace('.', '-')[:45].rstrip('-')}-{short_hash((vm.uid, network.uid))}"
+    return SERVICE.ref(name, vm.namespace)
+
+
+def service_read(vm: Vm, network: Network) -> Read:
+    """The read that brings it."""
+    ref = service_ref(vm, network)
+    return Read(SERVICE, ref.namespace, ref.name)
+
+
+def find_service(vm: Vm, network: Network, facts: Facts) -> Json | None:
+    """The Service of a VM and a network; None where there is none.
+
+    Raises:
+        NeedMore: it was not read yet.
+        Refused: an object of that name is somebody else's, or may not be read.
+    """
+    read = service_read(vm, network)
+    found = facts.ask(read)
+    if why := facts.why_unknown(read):
+        raise Refused(f"the Services of VM {vm.subject} cannot be read: {why}")
+    for service in found:
+        if not is_of(service, network):
+            raise Refused(
+                f"{service_ref(vm, network)} exists and was not made for network {network.full_name}",
+                "Rename or delete it.",
+            )
+        return service
+    return None
+
+
+def is_of(service: Json, network: Network) -> bool:
+    """Whether a Service was made for an address of a network."""
+    return labels_of(service).get(NETWORK_LABEL) == network.uid
+
+
+def network_read(network: Network) -> Read:
+    """The read that brings all Services of a network, of all namespaces."""
+    return Read(SERVICE, label_selector=f"{NETWORK_LABEL}={network.uid}")
+
+
+def address_of_service(service: Json) -> Address | None:
+    """The address that one of our Services is made for."""
+    try:
+        return ip_address(annotations_of(service).get(PUBLIC_IP, ""))
+    except ValueError:
+        return None
+
+
+def addresses_of_any(service: Json) -> set[Address]:
+    """Every address that a Service, whosever it is, has or asks for."""
+    texts = [str(entry.get("ip", "")) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])]
+    texts += [*dig(service, "spec", "externalIPs", default=[]), dig(service, "spec", "loadBalancerIP", default="")]
+    for key in (PUBLIC_IP, *_OTHER_WISHES):
+        text = annotations_of(service).get(key, "")
+        try:
+            texts += json.loads(text) if text.startswith("[") else text.split(",")
+        except ValueError:
+            continue
+    found = set()
+    for text in texts:
+        try:
+            found.add(ip_address(str(text).strip()))
+        except ValueError:
+            continue
+    return found
+
+
+def owner_of(service: Json) -> tuple[str, str, str]:
+    """Namespace, name and uid of the VM that owns a Service; "" where none does."""
+    for reference in metadata(service).get("ownerReferences") or []:
+        if reference.get("kind") == VM.kind:
+            return namespace_of(service), str(reference.get("name", "")), str(reference.get("uid", ""))
+    return "", "", ""
+
+
+def ports_as_written(ports: Sequence[Port]) -> list[Json]:
+    """Ports as a Service has them."""
+    return [
+        {"name": f"{p.protocol.lower()}-{p.number}", "port": p.number, "targetPort": p.number, "protocol": p.protocol}
+        for p in ports
+    ]
+
+
+def new_service(
+    vm: Vm, network: Network, address: Address, shape: Shape, selector: Mapping[str, str], ports: Sequence[Port]
+) -> Json:
+    """The Service to create; Kubernetes deletes it with the VM."""
+    ref = service_ref(vm, network)
+    balanced = shape.spec["type"] == "LoadBalancer"
+    return {
+        "apiVersion": SERVICE.api_version,
+        "kind": SERVICE.kind,
+        "metadata": {
+            "name": ref.name,
+            "namespace": ref.namespace,
+            "labels": {MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
+            "annotations": {NETWORK_NAME: network.full_name, PUBLIC_IP: str(address), **shape.annotations},
+            "ownerReferences": [owner_reference(vm.raw)],
+        },
+        "spec": {
+            **shape.spec,
+            "externalTrafficPolicy": "Local",
+            **({"allocateLoadBalancerNodePorts": False} if balanced else {}),
+            "ipFamilyPolicy": "SingleStack",
+            "ipFamilies": [f"IPv{address.version}"],
+            "selector": dict(selector),
+            "ports": ports_as_written(ports or DEFAULT_PORTS),
+        },
+    }
+
+
+def must_be_made_anew(service: Json, wanted: Json) -> bool:
+    """Whether a Service differs in what Kubernetes lets nobody change."""
+    keys = ("type", "loadBalancerClass", "ipFamilies")
+    return any(dig(service, "spec", key) != wanted["spec"].get(key) for key in keys)
+
+
+def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequence[Mapping[str, str]]) -> list[Json]:
+    """The JSON patch that makes a Service what is wanted; [] where it is.
+
+    Args:
+        service: as read.
+        wanted: see new_service.
+        ports: those asked for; () leaves the Service's own.
+        selectors: those that find the VM's pods; any of them is left.
+    """
+    patch = PatchBuilder().test(("metadata", "uid"), uid_of(service))
+    fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
+    fields += [("metadata", "annotations", key) for key in wanted["metadata"]["annotations"]]
+    fields += [("spec", key) for key in ("externalTrafficPolicy", "externalIPs") if key in wanted["spec"]]
+    if dig(service, "spec", "selector") not in selectors:
+        fields.append(("spec", "selector"))
+    if not owner_of(service)[2]:
+        fields.append(("metadata", "ownerReferences"))
+    there = {Port(int(p["port"]), str(p.get("protocol", "TCP"))) for p in dig(service, "spec", "ports", default=[])}
+    if ports and there != set(ports):
+        fields.append(("spec", "ports"))
+    differs = False
+    for path in fields:
+        if dig(service, *path) != dig(wanted, *path):
+            patch.set_in(service, path, dig(wanted, *path))
+            differs = True
+    return patch.ops if differs else []
+
+
+def deletion(service: Json, subject: str) -> Change:
+    """Takes a Service away."""
+    ref = SERVICE.ref(name_of(service), namespace_of(service))
+    return Change(
+        Verb.DELETE, ref, f"delete {ref}", before=service, uid=uid_of(service), subject=subject, tolerate_missing=True
+    )
