@@ -9,7 +9,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.files import read_objects
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.addresses import address_of, parse_span
+from kubectl_yoshi.model.addresses import address_of, parse_cidr, parse_span
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from kubectl_yoshi.commands.network import CreateOptions
 
 
+LONGEST_NAME = 180
+"""An IPPool is named <namespace>.<name>, a namespace has 63 characters at most, a name in the API 253."""
+
+
 def network_of_flags(session: Session, options: CreateOptions) -> Json:
     """The NetworkWizard that `network create NAME` describes."""
     _check_name(str(options.name))
     spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.served))}
-    if options.cidr:
+    if options.cidr is not None:
+        parse_cidr(options.cidr, "--cidr")
         spec["cidr"] = options.cidr
     if options.range_:
         (first, last), version = parse_span(options.range_, "--range")
@@ -85,7 +90,11 @@ def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
 def _check_name(name: str) -> None:
     import re
 
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name) or len(name) > 180:
+    if len(name) > LONGEST_NAME:
+        raise usage_mistake(
+            f'"{name[:20]}…" is too long for the name of a network', f"Use {LONGEST_NAME} characters at most."
+        )
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name):
         raise usage_mistake(
             f'"{name}" is not a name for a network',
             "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",

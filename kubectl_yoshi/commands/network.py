@@ -191,4 +191,5 @@ def delete(session: Session, options: DeleteOptions) -> None:
         done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
         if done is not None:
             fail_if_refused(done)
-            print(f"networkwizard.plumber.k8s.pf9.io/{name} deleted", file=session.out)
+            if done.changed():
+                print(f"networkwizard.plumber.k8s.pf9.io/{name} deleted", file=session.out)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend
@@ -16,7 +17,7 @@ from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import network_read, open_network, open_whole, remove_records
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
-from kubectl_yoshi.plan.overlaps import is_older, overlaps, rivals
+from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
 
 READY = "Ready"
 
@@ -111,10 +112,7 @@ def _first(
     _must_be_served(network, backend, facts)
     in_the_way = [*overlaps(network, facts), *backend.obstacles(network, facts)]
     if in_the_way:
-        raise Refused(
-            f"network {network.full_name} cannot be made: {in_the_way[0]}",
-            "\n".join(in_the_way[1:4]) or "Choose another CIDR or name, or remove what is in the way.",
-        )
+        raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0]}", _way_out(in_the_way))
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
@@ -146,9 +144,10 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
             raise Refused(
                 f"{network.cidr} overlaps network {older[0].full_name} ({older[0].cidr})", "Choose another CIDR."
             )
-        in_the_way = backend.obstacles(network, facts)
+        new = not dig(network.raw, "status", "created")
+        in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
-            raise Refused(in_the_way[0], "\n".join(in_the_way[1:4]))
+            raise Refused(in_the_way[0], _way_out(in_the_way))
         plan = backend.build(network, facts)
     except YoshiError as error:
         if made_now:
@@ -162,6 +161,11 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     return replace(_status(network, True, problem, attempt, subject), notes=plan.notes)
 
 
+def _way_out(in_the_way: Sequence[str]) -> str:
+    """What else is in the way, a little of it, and what to do."""
+    return "\n".join([*in_the_way[1:3], "Choose another CIDR or name, or remove what is in the way."])
+
+
 def _must_agree(there: Json, wanted: Json) -> None:
     """A network of that name may only be "made" again if it says the same."""
     mine, theirs = _spec_as_compared(wanted), _spec_as_compared(there)
@@ -169,17 +173,25 @@ def _must_agree(there: Json, wanted: Json) -> None:
         if mine.get(key) != theirs.get(key):
             raise Refused(
                 f"network {namespace_of(there)}/{name_of(there)} exists already, with another {key}: "
-                f"{theirs.get(key, 'none')} instead of {mine.get(key, 'none')}",
+                f"{_written(theirs.get(key))} instead of {_written(mine.get(key))}",
                 "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
             )
 
 
 def _spec_as_compared(obj: Json) -> Json:
-    spec = {key: value for key, value in (obj.get("spec") or {}).items() if value not in (None, [], {}, "")}
+    """The spec's fields by their paths, such as "calico.blockSize"; empty ones count as absent."""
+    fields: Json = {}
+    for key, value in (obj.get("spec") or {}).items():
+        inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+        fields |= {path: item for path, item in inner.items() if item not in (None, [], {}, "")}
     network = parse_network(obj)
     if network.cidr is not None:
-        spec["cidr"] = str(network.cidr)
-    return spec
+        fields["cidr"] = str(network.cidr)
+    return fields
+
+
+def _written(value: object) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _status(network: Network, created: bool, problem: str, attempt: Attempt, subject: str) -> Plan:
@@ -298,7 +310,14 @@ def plan_network_removal(
         Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
         resource_version=resource_version_of(network.raw), subject=network.full_name,
     )  # fmt: skip
+    if dig(network.raw, "metadata", "deletionTimestamp"):
+        return replace(plan, notes=(*plan.notes, _waits(network)))
     return plan + in_order(gone)
+
+
+def _waits(network: Network) -> str:
+    keepers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
+    return f"network {network.full_name} is being deleted" + (f"; its finalizers keep it: {keepers}" if keepers else "")
 
 
 def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:

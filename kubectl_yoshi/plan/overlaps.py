@@ -14,6 +14,22 @@ from kubectl_yoshi.plan.books import known_networks
 NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
 SERVICECIDR = "servicecidrs.networking.k8s.io"
 
+NEVER_A_VMS = {
+    ip_network(text): why
+    for text, why in {
+        "0.0.0.0/8": "which means this host",  # RFC 1122 3.2.1.3
+        "127.0.0.0/8": "loopback",
+        "169.254.0.0/16": "link-local",  # RFC 3927
+        "224.0.0.0/4": "multicast",
+        "255.255.255.255/32": "the broadcast address",
+        "::/128": "which means no address",  # RFC 4291
+        "::1/128": "loopback",
+        "fe80::/10": "link-local",
+        "ff00::/8": "multicast",
+    }.items()
+}
+"""Addresses that no VM can have on any network, and why."""
+
 
 def rivals(network: Network, facts: Facts) -> list[Network]:
     """The other networks, of any namespace that may be read, that share an address with this one."""
@@ -38,6 +54,18 @@ def overlaps(network: Network, facts: Facts) -> list[str]:
     if network.cidr is None:
         return []
     found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in rivals(network, facts)]
+    return found + overlaps_cluster(network, facts)
+
+
+def overlaps_cluster(network: Network, facts: Facts) -> list[str]:
+    """The same without other networks: what the cluster itself uses, and what no VM can ever have.
+
+    Raises:
+        NeedMore: something was not read yet.
+    """
+    found = [
+        f"{network.cidr} overlaps {cidr}, {why}" for cidr, why in NEVER_A_VMS.items() if _overlap(network.cidr, cidr)
+    ]
     nodes = facts.ask(Read(NODE))
     others = [*_service_cidrs(facts), *(pair for node in nodes for pair in _of_node(node))]
     return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
