@@ -126,7 +126,7 @@ class Public:
 
     def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
-        facts.ask(*(services.service_read(vm, network) for vm in vms), *([Read(SERVICE)] if numbers else []))
+        facts.ask(*(services.service_read(vm, network) for vm in vms))
         found: list[Use] = []
         own: set[tuple[str, str]] = set()
         for vm in vms:
@@ -135,9 +135,10 @@ class Public:
             if service is not None:
                 own.add((namespace_of(service), name_of(service)))
                 found += _of_service(service, "", "")
-        for service in facts.all(SERVICE) if numbers else ():
+        unsure = numbers - Intervals.of_numbers(use.number for use in found if use.ref.resource == SERVICE)
+        for service in facts.ask(Read(SERVICE)) if unsure else ():
             if (namespace_of(service), name_of(service)) not in own:
-                found += [use for use in _of_any(service, network) if use.number in numbers]
+                found += [use for use in _of_any(service, network) if use.number in unsure]
         return tuple(found)
 
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:

@@ -17,7 +17,7 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, short_hash, uid_of
 
 OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
@@ -146,7 +146,8 @@ class MetalLb:
         if network.cidr is not None or any(metallb.covers(pool, address) for pool in metallb.pools(facts)):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
-        name = f"{object_name(network)}.{address if address.version == 4 else address.exploded.replace(':', '-')}"
+        word = str(address) if address.version == 4 else address.exploded.replace(":", "-")
+        name = f"yoshi-{word}-{short_hash((network.uid,))}"
         return in_order(_create(metallb.POOL, name, metallb.home(facts), spec, network, subject))
 
     def announce(

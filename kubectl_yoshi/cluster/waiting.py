@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 
+from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import Busy, ClusterError, NotFound, NotServed, ServerError, TimedOut, Unreachable
 from kubectl_yoshi.model.change import Change
@@ -13,6 +15,10 @@ from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, instance_name_of_pod, is_
 LIMIT_SECONDS = 300.0
 """KubeVirt gives a guest up to 180 s to shut down by default; the pod takes some more."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+
+REFUSED_SECONDS = 3.0
+"""MetalLB says for a moment that it cannot, while it takes up a new pool or another Service lets go of the address."""
+_LOOK_AT_METALLB = "See `kubectl describe` of that Service, and MetalLB's pools; then run the same command again."
 
 Waiter = Callable[[Api, Change], None]
 """Returns when what the change waits for holds; raises a ClusterError if it does not come."""
@@ -24,6 +30,7 @@ def waiters(
     """What a plan may wait for, by the word in Change.wait_for.
 
     - "deleted": the change's object is gone.
+    - "served": the change's Service has the address in its body.
     - "stopped": the change's VirtualMachine has no instance, and no virt-launcher pod that still runs.
 
     Args:
@@ -37,7 +44,10 @@ def waiters(
 
         return wait
 
-    return {"deleted": waiter(_object_there), "stopped": waiter(_machine_there)}
+    def served(api: Api, change: Change) -> None:
+        _until_served(api, change, limit_seconds, progress)
+
+    return {"deleted": waiter(_object_there), "served": served, "stopped": waiter(_machine_there)}
 
 
 def _until_gone(
@@ -68,6 +78,33 @@ def _until_gone(
                 f"Could not {change.says}: after {limit_seconds:.0f} s there is still {there}.",
                 "Look at it with kubectl describe, then run the same command again.",
             )
+        clock.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _until_served(
+    api: Api, change: Change, limit_seconds: float, progress: Callable[[Change, str], None] | None
+) -> None:
+    """Waits for a Service's address; ends early where MetalLB says that it cannot give it, and keeps to that."""
+    clock, address = api.clock, ip_address(change.body)
+    end, pause, told = clock.now() + limit_seconds, SHORTEST_PAUSE, ""
+    refused_since: float | None = None
+    while True:
+        service = api.get(change.ref)
+        if metallb.is_served(service, address):
+            return
+        events = api.list(metallb.EVENT, change.ref.namespace, field_selector=f"involvedObject.uid={uid_of(service)}")
+        said = metallb.failure(uid_of(service), events)
+        refused_since = (refused_since or clock.now()) if str(address) in said else None
+        if progress and (there := said or f"{change.ref} has no address yet") != told:
+            progress(change, there)
+            told = there
+        if refused_since is not None and clock.now() - refused_since > REFUSED_SECONDS:
+            raise ClusterError(f"MetalLB does not give {address} to {change.ref}: {said}", _LOOK_AT_METALLB)
+        if clock.now() + pause > end:
+            why = f"; it said: {said}" if said else ""
+            message = f"MetalLB has not given {address} to {change.ref} after {limit_seconds:.0f} s{why}"
+            raise TimedOut(message, _LOOK_AT_METALLB)
         clock.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
 

@@ -87,6 +87,8 @@ def _columns(namespaces: bool) -> list[Column[Row]]:
         Column("RUNNING", lambda row: "yes" if row.running else "no"),
         Column("MAC", lambda row: row.record.mac if row.record else "", wide=True),
         Column("UID", lambda row: row.record.uid if row.record else "", wide=True),
+        Column("ANNOUNCED BY", lambda row: ", ".join(u.by for u in row.uses if u.by), wide=True),
+        Column("NODE", lambda row: ",".join(u.node for u in row.uses if u.node), wide=True),
         Column("NOTE", lambda row: row.record.note if row.record else "", wide=True),
         Column("AGE", lambda row: age(row.record.since) if row.record and row.record.since else "<unknown>"),
     ]
@@ -108,7 +110,15 @@ def row_json(row: Row) -> Json:
             "running": row.running,
             **({"record": record.to_json()} if record else {}),
             "uses": [
-                {"how": u.how.value, "object": str(u.ref), "namespace": u.namespace, "vm": u.name} for u in row.uses
+                {
+                    "how": u.how.value,
+                    "object": str(u.ref),
+                    "namespace": u.namespace,
+                    "vm": u.name,
+                    **({"announcedBy": u.by} if u.by else {}),
+                    **({"node": u.node} if u.node else {}),
+                }
+                for u in row.uses
             ],
         },
     }
@@ -153,7 +163,8 @@ def who_holds(session: Session, text: str, output: Output) -> None:
     now = datetime.now(timezone.utc)
 
     def ask(facts: Facts) -> tuple[list[Row], list[Network]]:
-        networks = [n for n in networks_asked(None, None, facts, session.namespace)[0] if address in n]
+        networks = networks_asked(None, None, facts, session.namespace)[0]
+        networks = [n for n in networks if address in n] or [n for n in networks if n.cidr is None]
         rows: list[Row] = []
         for network in networks:
             if network.plugin in BACKENDS:

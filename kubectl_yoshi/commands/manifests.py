@@ -48,7 +48,14 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
         if spec["plugin"] != "calico":
             raise usage_mistake(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
         spec["calico"] = calico
+    public = _public(options)
     bgp = _bgp(options)
+    if (public or bgp) and spec["plugin"] != "public":
+        raise usage_mistake(
+            f"--peer, --announce, … are for public networks, not for {spec['plugin']}", "Add --plugin public."
+        )
+    if public:
+        spec["public"] = public
     if bgp:
         spec["bgpConfig"] = bgp
     obj = {
@@ -99,6 +106,25 @@ def _check_name(name: str) -> None:
             f'"{name}" is not a name for a network',
             "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",
         )
+
+
+def _public(options: CreateOptions) -> Json:
+    selector = {}
+    for word in filter(None, options.node_selector.split(",")):
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise usage_mistake(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
+        selector[key] = value
+    wanted = {
+        "announce": options.announce,
+        "via": options.via,
+        "interfaces": list(options.interface),
+        "nodeSelector": selector,
+    }
+    for key, known in (("announce", ("metallb-l2", "metallb-bgp", "calico-bgp")), ("via", ("service", "external-ips"))):
+        if wanted[key] is not None and wanted[key] not in known:
+            raise usage_mistake(f'--{key} "{wanted[key]}" is unknown', f"Choose one of {', '.join(known)}.")
+    return {key: value for key, value in wanted.items() if value}
 
 
 def _bgp(options: CreateOptions) -> Json:

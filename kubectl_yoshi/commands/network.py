@@ -45,6 +45,10 @@ class CreateOptions:
     peer: tuple[str, ...]
     my_asn: str | None
     remote_asn: str | None
+    announce: str | None
+    via: str | None
+    interface: tuple[str, ...]
+    node_selector: str
     dry_run: str
     output: Output
 
@@ -57,7 +61,8 @@ class CreateOptions:
     def _of_one_network(self) -> tuple[object, ...]:
         return (
             self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
-            self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn,
+            self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
+            self.interface, self.node_selector or None,
         )  # fmt: skip
 
 
@@ -69,6 +74,13 @@ class CreateOptions:
 
     # Only a part of it is handed out
     kubectl yoshi network create blue --cidr 10.133.0.0/16 --range 10.133.0.10-10.133.0.250
+
+    # Public addresses, announced on the nodes' LAN by MetalLB
+    kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28
+
+    # Public addresses, announced by BGP to a router
+    kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28 \\
+      --peer 10.240.0.5 --my-asn 64514 --remote-asn 64512
 
     # From a manifest
     kubectl yoshi network create -f network.yaml
@@ -86,6 +98,10 @@ class CreateOptions:
 @click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
 @click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
 @click.option("--peer", multiple=True, metavar="IP[,…]", help="Public: a router, IP[,reachableBy=IP][,multihop].")
+@click.option("--announce", metavar="HOW", help="Public: metallb-l2, metallb-bgp or calico-bgp; chosen unless given.")
+@click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
+@click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")
+@click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Public: only these nodes announce.")
 @click.option("--my-asn", metavar="N", help="Public: this cluster's autonomous system number.")
 @click.option("--remote-asn", metavar="N", help="Public: the routers' autonomous system number.")
 @dry_run_option

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import click
 
-from kubectl_yoshi.commands.changing import carry, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.options import (
     LISTS,
@@ -36,8 +34,11 @@ class AttachOptions:
     selector: str
     filenames: tuple[str, ...]
     all_namespaces: bool
-    network: str
+    network: str | None
     ip: str | None
+    public_network: str | None
+    public_ip: str | None
+    port: tuple[str, ...]
     mac: str
     replace: bool
     restart: bool
@@ -45,6 +46,17 @@ class AttachOptions:
     timeout: float | None
     dry_run: str
     output: Output
+
+    def __post_init__(self) -> None:
+        if self.network is None and not self.is_public:
+            raise usage_mistake("name the network with --network, --public-network or --public-ip")
+        if self.ip and self.public_ip and self.network is None:
+            raise usage_mistake("--ip and --public-ip both name the public address", "Give one of them.")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether a public address is wanted."""
+        return self.public_network is not None or self.public_ip is not None
 
 
 @command(
@@ -58,14 +70,23 @@ class AttachOptions:
 
     # Many VMs at once
     kubectl yoshi vm attach -l app=db --network blue
+
+    # A private address and one that the world can reach, on two ports
+    kubectl yoshi vm attach web-1 --network blue --public-network internet --port 22/tcp,443/tcp
+
+    # The public address that the provider gave
+    kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
     """,
 )
 @click.argument("names", nargs=-1, metavar="[VM]…")
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", required=True, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
 @click.option("--ip", metavar="IP", help="The address; any free one unless given.")
+@click.option("--public-network", metavar="NAME", help="The network of a public address, alone or with --network.")
+@click.option("--public-ip", metavar="IP", help="The public address; its network is found unless named.")
+@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address; 22,80,443/tcp unless given.")
 @click.option("--mac", default="auto", metavar="auto|none|MAC", help="MAC address that goes with it.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
@@ -76,29 +97,9 @@ class AttachOptions:
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
     """Give VMs an address of a network that stays theirs."""
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.cluster.running import run
-    from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
-    from kubectl_yoshi.model.addresses import parse_address
-    from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+    from kubectl_yoshi.commands.attaching import attach_vms
 
-    address = parse_address(options.ip, "--ip") if options.ip else None
-    mac = mac_of_flag(options.mac)
-    vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
-    if address is not None and len(vms) > 1:
-        raise usage_mistake("--ip is for one VM", f"{len(vms)} VMs cannot share one address.")
-    network = parse_network_name(options.network, session.namespace)
-    request = AttachRequest(network, vms, address, mac, options.replace, options.restart)
-    planner = partial(plan_attachments, request, BACKENDS)
-    done = carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
-    if done is None:
-        return
-    where = "/".join(network) if network[0] != session.namespace else network[1]
-    if options.wait:
-        wait_for_addresses(session, done, options.timeout)
-        run(planner, session.api)  # gives back what the VMs' old instances still used
-    report(session, options.output, done, vms, f"attached to {where}: {{answer}}")
+    attach_vms(session, options)
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,16 @@ class DetachOptions:
     selector: str
     filenames: tuple[str, ...]
     all_namespaces: bool
-    network: str
+    network: str | None
+    public_network: str | None
     restart: bool
     timeout: float | None
     dry_run: str
     output: Output
+
+    def __post_init__(self) -> None:
+        if self.network is None and self.public_network is None:
+            raise usage_mistake("name the network with --network or --public-network")
 
 
 @command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
@@ -121,7 +127,8 @@ class DetachOptions:
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", required=True, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option("--public-network", metavar="NAME", help="The network of the public address, alone or with --network.")
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
 @timeout_option
 @dry_run_option
@@ -129,18 +136,9 @@ class DetachOptions:
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
     """Take a network and its address away from VMs."""
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.vms import named_vms
-    from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+    from kubectl_yoshi.commands.attaching import detach_vms
 
-    vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
-    network = parse_network_name(options.network, session.namespace)
-    planner = partial(plan_detachments, DetachRequest(network, vms, options.restart), BACKENDS)
-    done = carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
-    if done is not None:
-        where = "/".join(network) if network[0] != session.namespace else network[1]
-        report(session, options.output, done, vms, f"detached from {where}")
+    detach_vms(session, options)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""`vm attach` and `vm detach`: a private and a public network by one command, each a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.running import Done, observe_value, run
+from kubectl_yoshi.commands.changing import carry, report
+from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
+from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.ports import parse_ports
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.plan.finding import network_having
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.commands.vm import AttachOptions, DetachOptions
+
+Name = tuple[str, str]
+Part = Callable[[tuple[Name, ...]], Done | None]
+PUBLIC = "public"
+
+
+def attach_vms(session: Session, options: AttachOptions) -> None:
+    """`vm attach`"""
+    vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
+    named = [flag for flag, text in (("--ip", options.ip), ("--public-ip", options.public_ip)) if text]
+    if named and len(vms) > 1:
+        raise usage_mistake(f"{named[0]} is for one VM", f"{len(vms)} VMs cannot share one address.")
+    parts: list[tuple[Part, str]] = []
+    for request in _requests(session, options, vms):
+        sentence = f"attached to {_shown(request.network, session)}: {{answer}}"
+        parts.append((partial(_attach, session, options, request), sentence))
+    _carry_parts(session, options, vms, parts)
+
+
+def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -> list[AttachRequest]:
+    ports = parse_ports(options.port) if options.port else ()
+    mac = mac_of_flag(options.mac)
+    ip = parse_address(options.ip, "--ip") if options.ip else None
+    requests = []
+    if options.network is not None:
+        private = parse_network_name(options.network, session.namespace)
+        its_ports = () if options.is_public else ports
+        requests.append(
+            AttachRequest(
+                private, vms, ip, mac, options.replace, options.restart, ports=its_ports, wait=options.wait
+            )
+        )  # fmt: skip
+    if options.is_public:
+        given = parse_address(options.public_ip, "--public-ip") if options.public_ip else None
+        address = given or (ip if options.network is None else None)
+        if options.public_network is not None:
+            public = parse_network_name(options.public_network, session.namespace)
+        else:
+            assert given is not None
+            network = observe_value(partial(network_having, given, vms[0][0], plugin=PUBLIC), session.api)[0]
+            public = (network.namespace, network.name)
+        requests.append(
+            AttachRequest(
+                public, vms, address, replace=options.replace, plugin=PUBLIC, ports=ports, wait=options.wait
+            )
+        )  # fmt: skip
+    return requests
+
+
+def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
+    planner = partial(plan_attachments, _for(request, vms), BACKENDS)
+    done = carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
+    if done is not None and options.wait and _is_on_template(session, request.network):
+        wait_for_addresses(session, done, options.timeout)
+        run(planner, session.api)  # gives back what the VMs' old instances still used
+    return done
+
+
+def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:
+    from dataclasses import replace
+
+    return replace(request, vms=vms)
+
+
+def _is_on_template(session: Session, network: Name) -> bool:
+    namespace, name = network
+    plugin = dig(session.api.get(NETWORKWIZARD.ref(name, namespace)), "spec", "plugin")
+    return plugin not in BACKENDS or BACKENDS[plugin].on_template
+
+
+def detach_vms(session: Session, options: DetachOptions) -> None:
+    """`vm detach`"""
+    vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
+    parts: list[tuple[Part, str]] = []
+    for text in (options.network, options.public_network):
+        if text is not None:
+            network = parse_network_name(text, session.namespace)
+            parts.append((partial(_detach, session, options, network), f"detached from {_shown(network, session)}"))
+    _carry_parts(session, options, vms, parts)
+
+
+def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Done | None:
+    planner = partial(plan_detachments, DetachRequest(network, vms, options.restart), BACKENDS)
+    return carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
+
+
+def _shown(network: Name, session: Session) -> str:
+    return "/".join(network) if network[0] != session.namespace else network[1]
+
+
+def _carry_parts(
+    session: Session,
+    options: AttachOptions | DetachOptions,
+    vms: tuple[Name, ...],
+    parts: Sequence[tuple[Part, str]],
+) -> None:
+    """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
+
+    Raises:
+        Exit: with code 1 where a VM was refused.
+    """
+    failed: click.exceptions.Exit | None = None
+    for part, sentence in parts:
+        done = part(vms)
+        if done is None:
+            continue
+        try:
+            report(session, options.output, done, vms, sentence)
+        except click.exceptions.Exit as refused:
+            failed = refused
+        vms = tuple((namespace, name) for namespace, name in vms if f"{namespace}/{name}" not in done.refusals)
+        if not vms:
+            break
+    if failed is not None:
+        raise failed
