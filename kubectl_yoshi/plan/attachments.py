@@ -12,17 +12,24 @@ from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Plan, in_order
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.objects import Json, dig, resource_version_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import known_networks, open_network, open_shelves, remove_records, write_records
+from kubectl_yoshi.plan.books import (
+    ASK_FOR_IT,
+    known_networks,
+    open_network,
+    open_shelves,
+    remove_records,
+    write_records,
+)
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.releases import Release, release_of
 
@@ -129,7 +136,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         _check_asked(network, request.address, facts)
     desk.uses = backend.uses(network, vms, Intervals.of_numbers(asked), facts)
     recorded_now = recorded_by_this_run(network, attempt)
-    at_hand = asked | recorded_now | {number for vm in vms for number in desk.carried(vm)}
+    at_hand = asked | set(recorded_now) | {number for vm in vms for number in desk.carried(vm)}
     at_hand |= unmoved_of(network, request.vms)
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
@@ -171,18 +178,20 @@ def backend_of(network: Network, backends: Mapping[str, Backend]) -> Backend:
     try:
         return backends[network.plugin]
     except KeyError:
-        known = ", ".join(sorted(backends))
+        known = f"Known plugins: {', '.join(sorted(backends))}."
+        if not network.plugin:
+            mend = f"Set spec.plugin: kubectl edit networkwizard {network.name} -n {network.namespace}"
+            raise Refused(f"network {network.full_name} has no plugin", f"{known} {mend}") from None
         raise Refused(
-            f'network {network.full_name} has plugin "{network.plugin}", which this program does not know',
-            f"Known plugins: {known}.",
+            f'network {network.full_name} has plugin "{network.plugin}", which this program does not know', known
         ) from None
 
 
 def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:
     if going:
-        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" is being deleted')
+        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" is being deleted', "Wait until it is gone.")
     if why := facts.why_unknown(read):
-        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" cannot be read: {why}')
+        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" cannot be read: {why}', ASK_FOR_IT)
     return Refused(
         f'VM "{read.name}" not found in namespace "{read.namespace}"',
         "See `kubectl get virtualmachines -A`; choose the namespace with -n.",
@@ -221,24 +230,26 @@ def _records_without_cidr(network: Network) -> dict[int, Record]:
     return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}
 
 
-def recorded_by_this_run(network: Network, attempt: Attempt) -> set[int]:
-    """Addresses whose records earlier rounds of this run wrote."""
-    numbers: set[int] = set()
+def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, Json]:
+    """Addresses whose records earlier rounds of this run wrote, and what they wrote."""
+    numbers: dict[int, Json] = {}
     for change in attempt.done:
         if change.subresource == "status" and isinstance(change.body, list):
             for op in change.body:
                 if op["op"] != "add":
                     continue
-                keys = list(op["value"]) if op["path"].endswith("/allocations") else [op["path"].rsplit("/", 1)[1]]
-                if op["path"] == "/status":
-                    keys = list(dig(op, "value", "allocations", default={}))
-                for key in keys:
+                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
+                if op["path"].endswith("/allocations"):
+                    values = op["value"]
+                elif op["path"] == "/status":
+                    values = dig(op, "value", "allocations", default={})
+                for key, value in values.items():
                     try:
                         address = parse_address(key)
                     except UsageMistake:
                         continue
                     if network.cidr is None or address in network:
-                        numbers.add(int(address))
+                        numbers[int(address)] = value
     return numbers
 
 
@@ -253,7 +264,7 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
     carried = desk.carried(vm)
     if carried and (asked is None or asked in carried):
         number = asked if asked is not None else carried[0]
-        _may_have(desk, vm, number, "it is written on the VM")
+        _may_have(desk, vm, number, ", which is written on the VM,")
         return number
     if carried and not request.replace:
         raise Refused(
@@ -267,7 +278,7 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
             "A VM can be on one such network; pass --replace to move it, or detach it first.",
         )
     if asked is not None:
-        _may_have(desk, vm, asked, "it was asked for")
+        _may_have(desk, vm, asked)
         return asked
     for number in desk.own(vm):
         if number not in carried and not network.why_not_usable(network.address(number)):
@@ -282,12 +293,13 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
     return None
 
 
-def _may_have(desk: _Desk, vm: Vm, number: int, why: str) -> None:
+def _may_have(desk: _Desk, vm: Vm, number: int, why: str = "") -> None:
     address = desk.ledger.address(number)
     record = desk.records.get(number)
     if record is not None and record.uid != vm.uid and number not in desk.former(vm):
+        holds = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
         raise Refused(
-            f"{address} is not free: {record.holder} holds it on network {desk.network.full_name} ({why})",
+            f"{address}{why} is not free: {holds} on network {desk.network.full_name}",
             f"Choose another address, or give it back first; see `kubectl yoshi ips who {address}`.",
         )
     if record is None or record.uid != vm.uid:
@@ -396,12 +408,13 @@ class _Errand:
 def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
     request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
     if network.name and dig(network.raw, "metadata", "deletionTimestamp"):
-        raise Refused(f"network {network.full_name} is being deleted")
+        raise Refused(f"network {network.full_name} is being deleted", "Choose another network.")
     record = desk.records.get(number)
     mac = _mac(desk, vm, record) if backend.on_template else ""
     fastened = backend.fasten(vm, network, number, mac, facts, request.ports)
+    fastened = _only_as_read(vm, fastened)
     established = backend.establish(vm, network, number, request.ports, facts)
-    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.stamp)
+    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
     stands = stands and number not in desk.ledger.unmoved
     prepared = backend.prepare(vm, network, number, facts)
@@ -426,6 +439,21 @@ def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
         plan = replace(plan, again=True)
         notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")
     return _Errand(None if stands else wanted, plan, notes)
+
+
+def _only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Changes of the VM that are refused if anybody has written to it since it was read.
+
+    Whoever gives back the record that these changes rest on has written to the VM before (releases.py), so an address
+    gets onto a VM only while its record stands (invariant I2), however late the change arrives.
+    """
+    test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
+    return tuple(
+        replace(change, body=[*test, *change.body])
+        if change.ref == vm.ref and change.verb is Verb.PATCH and isinstance(change.body, list)
+        else change
+        for change in changes
+    )
 
 
 def _mac(desk: _Desk, vm: Vm, record: Record | None) -> str:
@@ -459,7 +487,7 @@ def _release_others(desk: _Desk, vm: Vm, number: int, settled: bool) -> Release:
     for other in desk.own(vm):
         if other != number:
             record = desk.records[other]
-            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled)
+            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, True)
     moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
     if moved_from:
         result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled)
@@ -477,11 +505,11 @@ def _release_elsewhere(desk: _Desk, vm: Vm, address: Address, settled: bool) -> 
             backend = desk.backend
             uses = backend.uses(network, [vm], Intervals(), desk.facts)
             uses = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
-            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled)
+            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, True)
     return Release()
 
 
-def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded: set[int]) -> Plan:
+def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded: Mapping[int, Json]) -> Plan:
     """Takes back the records that this run wrote for VMs whose own change was refused."""
     numbers: dict[int, Record] = {}
     plan = Plan()
@@ -489,7 +517,7 @@ def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded:
         refusals[vm.subject] = desk.attempt.failed[vm.subject]
         carried = desk.carried(vm)
         for number in desk.own(vm):
-            if number not in recorded:
+            if recorded.get(number) != desk.records[number].as_written:
                 continue
             if not desk.backend.on_template:
                 plan = plan.beside(_take_back(desk, vm, number))

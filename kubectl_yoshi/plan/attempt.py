@@ -38,6 +38,11 @@ class Attempt:
         """The time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
         return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
+    @property
+    def moment(self) -> str:
+        """The time to the microsecond, so that no two writes of a record are alike: whoever takes one back tests it."""
+        return self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
 
 def age_in_seconds(since: str, now: datetime) -> float:
     """How long ago an RFC 3339 time was; infinite where there is none, so that a record without one is old."""

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import backend_of, unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.releases import Release, release_of
 
 
@@ -52,7 +52,7 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
     present: list[Vm] = []
     for read in reads:
         if why := facts.why_unknown(read):
-            refusals[f"{read.namespace}/{read.name}"] = Refused(f'VM "{read.name}" cannot be read: {why}')
+            refusals[f"{read.namespace}/{read.name}"] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
         elif found := facts.ask(read):
             present.append(Vm(found[0]))
     uses = backend.uses(network, present, Intervals(), facts)
@@ -98,7 +98,7 @@ def _one(
     left = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
     runs = [u for u in left if u.how is How.RUNNING and u.is_of(vm.namespace, vm.name, vm.uid)]
     running = instance_of(vm, facts) is not None
-    release = _release(mine, ledger, left, backend, facts)
+    release = _release(mine, ledger, left, backend, facts, parted=any(c.ref == vm.ref for c in loosened))
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
     answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
     if running and runs and request.restart:
@@ -117,11 +117,16 @@ def _one(
 
 
 def _release(
-    mine: Mapping[int, Record], ledger: Ledger, uses: tuple[Use, ...], backend: Backend, facts: Facts
+    mine: Mapping[int, Record],
+    ledger: Ledger,
+    uses: tuple[Use, ...],
+    backend: Backend,
+    facts: Facts,
+    parted: bool = False,
 ) -> Release:
     release = Release()
     for number, record in mine.items():
-        release = release + release_of(ledger, number, record, uses, backend, facts)
+        release = release + release_of(ledger, number, record, uses, backend, facts, parted=parted)
     return release
 
 

@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.books import remove_records
+
+BARRIER = f"{GROUP}/releasing"
+"""Annotation that is on a VM for a moment while a record of it is given back that it does not carry."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def release_of(
     backend: Backend,
     facts: Facts,
     settled: bool = False,
+    parted: bool = False,
 ) -> Release:
     """The changes that give one address back, or the reason why it stays recorded.
 
@@ -47,6 +53,8 @@ def release_of(
         backend: whose bookkeeping may hold the address.
         facts: what was read.
         settled: the back-end is made to forget the address by what comes before in the plan.
+        parted: the VM carries another address, or is changed by what comes before in the plan, so that no attachment
+            to this one that is under way can be completed.
     """
     address = ledger.address(number)
     if record.kind == RESERVATION:
@@ -60,9 +68,30 @@ def release_of(
         if use.how is How.WANTED:
             return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
     removal = remove_records(ledger, {number: record}, {number: subject})
+    if not parted:
+        removal = _barrier(record, facts, subject) + removal
     if settled:
         return Release(removal)
     let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
     if let_go.obstacle:
         return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
     return Release(let_go.plan + removal)
+
+
+def _barrier(record: Record, facts: Facts, subject: str) -> Plan:
+    """Changes the VM and changes it back, so that no attachment which has read it before can write to it any more.
+
+    An attachment tests that the VM is as it was when it was read. Without this, a record could be given back between
+    the two writes of an attachment that is under way, or that was killed and whose last write is still on its way.
+    """
+    obj = facts.one(VM, record.name, record.namespace)
+    if obj is None or (record.uid and Vm(obj).uid != record.uid):
+        return Plan()
+    vm = Vm(obj)
+    path = ("metadata", "annotations", BARRIER)
+    put = PatchBuilder().test(("metadata", "uid"), vm.uid).set_in(vm.raw, path, "true")
+    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(path)
+    says = f"end attachments of {vm.ref} that are under way"
+    first = Change(Verb.PATCH, vm.ref, says, put.ops, before=vm.raw, subject=subject)
+    second = Change(Verb.PATCH, vm.ref, f"leave {vm.ref} as it was", take.ops, before=vm.raw, subject=subject)
+    return in_order(second) if BARRIER in vm.annotations else in_order(first, second)
