@@ -110,7 +110,7 @@ class AttachJob:
         plan = plan_attachments(self.request, backends, facts, attempt)
         why = self._why_not_made(refused, facts)
         if not why or attempt.done:
-            return plan
+            return plan if plan or attempt.done else replace(plan, notes=_still_to_do(plan.notes))
         name = "/".join(self.request.network)
         error = Refused(f"network {name} is not ready: {why}", f"See `kubectl yoshi network describe {name}`.")
         newcomers = {change.subject for change in plan if change.ref.resource == VM}
@@ -123,6 +123,11 @@ class AttachJob:
             if dig(obj, "status", "created") is False:
                 return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
         return ""
+
+
+def _still_to_do(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """What is worth telling again of VMs that are attached already: not what was told when they were."""
+    return tuple(note for note in notes if note.startswith("restart needed"))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,14 @@ def wishes_of(vm: Vm, backends: Mapping[str, Backend], facts: Facts) -> list[Wis
         if not asked:
             continue
         networks = [parse_network_name(text, vm.namespace) for text in asked.networks]
-        named = {_network_of(address, networks, backend, vm, facts): address for address in asked.addresses}
+        named: dict[Name, Address] = {}
+        for address in asked.addresses:
+            network = _network_of(address, networks, backend, vm, facts)
+            if named.setdefault(network, address) != address:
+                raise Refused(
+                    f"VM {vm.subject} asks for {named[network]} and {address} of network {'/'.join(network)}",
+                    "A VM has at most one address of a network: name one of them.",
+                )
         for network in dict.fromkeys([*networks, *named]):
             wish = Wish((vm.namespace, vm.name), network, named.get(network), backend.plugin)
             if network not in wishes or _is_made_with(network, backend.plugin, facts):
