@@ -222,6 +222,10 @@ class Calico:
             raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
         return Plan()
 
+    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
+        """See Backend."""
+        return ()
+
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""
         return ()

@@ -22,7 +22,7 @@ from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, labels_of, metadata, name_of, namespace_of
-from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 
 ANNOUNCERS: Mapping[str, Announcer] = {
@@ -203,6 +203,14 @@ class Public:
             says = f"make {ref} carry {address}"
             plan = plan + in_order(Change(Verb.PATCH, ref, says, ops, before=service, subject=vm.subject))
         return plan + announcer.announce(network, address, ref, service, facts, vm.subject)
+
+    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
+        """See Backend."""
+        if annotated := wishes.ports_of(vm):
+            return annotated
+        service = services.find_service(vm, network, facts)
+        ports = services.ports_of_service(service) if service else ()
+        return () if set(ports) == set(DEFAULT_PORTS) else ports
 
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""

@@ -123,6 +123,12 @@ def ports_as_written(ports: Sequence[Port]) -> list[Json]:
     ]
 
 
+def ports_of_service(service: Json) -> tuple[Port, ...]:
+    """The ports of a Service."""
+    ports = dig(service, "spec", "ports", default=[])
+    return tuple(Port(int(port["port"]), str(port.get("protocol", "TCP"))) for port in ports)
+
+
 def new_service(
     vm: Vm, network: Network, address: Address, shape: Shape, selector: Mapping[str, str], ports: Sequence[Port]
 ) -> Json:
@@ -174,8 +180,7 @@ def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequen
         fields.append(("spec", "selector"))
     if not owner_of(service)[2]:
         fields.append(("metadata", "ownerReferences"))
-    there = {Port(int(p["port"]), str(p.get("protocol", "TCP"))) for p in dig(service, "spec", "ports", default=[])}
-    if ports and there != set(ports):
+    if ports and set(ports_of_service(service)) != set(ports):
         fields.append(("spec", "ports"))
     differs = False
     for path in fields:

@@ -18,6 +18,8 @@ from kubectl_yoshi.commands.options import (
     dry_run_option,
     no_headers_option,
     output_option,
+    timeout_option,
+    wait_option,
     watch_option,
     yes_option,
 )
@@ -154,6 +156,49 @@ def release(session: Session, options: ReleaseOptions) -> None:
     for address in addresses:
         word = f"released (was {held[str(address)]})" if str(address) in held else "is free already"
         print(f"{address} {word}", file=session.out)
+
+
+@dataclass(frozen=True)
+class MoveOptions:
+    """What `ips move` was asked for."""
+
+    address: str
+    to: str
+    network: str | None
+    port: tuple[str, ...]
+    wait: bool
+    timeout: float | None
+    dry_run: str
+
+
+@command("move", examples="kubectl yoshi ips move 203.0.113.5 --to web-2")
+@click.argument("address", metavar="IP")
+@click.option("--to", required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME.")
+@click.option("--network", metavar="NAME", help="The network that the address is of; found unless named.")
+@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
+@wait_option
+@timeout_option
+@dry_run_option
+@as_options(MoveOptions)
+def move(session: Session, options: MoveOptions) -> None:
+    """Give a VM's public address to another VM."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.commands.vms import named_vms
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.ports import parse_ports
+    from kubectl_yoshi.plan.moves import MoveRequest, plan_move
+
+    address = parse_address(options.address)
+    ports = parse_ports(options.port) if options.port else ()
+    network = parse_network_name(options.network, session.namespace) if options.network else None
+    (target,) = named_vms(session, (options.to,), "", (), False)
+    request = MoveRequest(address, target, network, ports, options.wait)
+    done = carry(session, partial(plan_move, request, BACKENDS), options.dry_run, Output(), timeout=options.timeout)
+    if done is not None:
+        fail_if_refused(done)
+        suffix = "" if done.changed() else " (unchanged)"
+        print(f"{address} moved to virtualmachine.kubevirt.io/{options.to}{suffix}", file=session.out)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ ips = LazyGroup(
         "who": Entry("ips:who", "Tell who holds an address"),
         "reserve": Entry("ips:reserve", "Keep addresses of a network out of everybody's reach"),
         "release": Entry("ips:release", "Give reserved addresses back"),
+        "move": Entry("ips:move", "Give a VM's public address to another VM"),
         "check": Entry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
         "gc": Entry("ips:gc", "Give back addresses that nothing uses any more"),
     },

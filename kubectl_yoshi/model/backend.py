@@ -159,6 +159,9 @@ class Backend(Protocol):
         It comes after `fasten`, and is empty where nothing is needed. Raises Refused where something is in the way.
         """
 
+    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
+        """The ports that somebody has chosen for the VM's address; () where nobody has."""
+
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """What `--wait` waits for, as changes that wait, besides that the VM runs; empty where it has come."""
 

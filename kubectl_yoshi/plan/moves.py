@@ -1,0 +1,200 @@
+"""Moving an address that is beside its VM to another VM: never on two at once, never without a record, never stolen.
+
+The VM that is to have it says so first, with the ports that it was open on; the one that has it lets go; the record
+changes hands in one patch, which fails if anybody else was faster; then the other one gets it. A run that was killed in
+between is finished by the same command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.attachments import AttachRequest, backend_of, plan_attachments
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
+from kubectl_yoshi.plan.finding import network_having
+
+
+@dataclass(frozen=True)
+class MoveRequest:
+    """What is wanted.
+
+    Attributes:
+        address: which.
+        to: namespace and name of the VM that is to have it.
+        network: its namespace and name; None for the one that has the address.
+        ports: what it is to be open on; () for what the VM asks for, else what it was open on.
+        wait: wait until it can be reached.
+    """
+
+    address: Address
+    to: tuple[str, str]
+    network: tuple[str, str] | None = None
+    ports: tuple[Port, ...] = ()
+    wait: bool = False
+
+
+def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that move the address, as far as they can be planned now.
+
+    The plan's `answers` has the address for the VM that gets it.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
+    """
+    network = _network(request, facts)
+    backend = backend_of(network, backends)
+    attach = AttachRequest(
+        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
+    )
+    number = int(request.address)
+    ledger = open_shelves(network, [shelf_of(network, number)], facts)
+    record = ledger.records().get(number)
+    target = _vm(request.to, facts)
+    if attempt.failed:
+        return _undo(network, backend, record, target, attempt, facts)
+    _may_move(request, network, backend, record, target, facts)
+    assert record is not None
+    if record.uid == target.uid and record.namespace == target.namespace:
+        return plan_attachments(attach, backends, facts, attempt)
+    _must_have_no_other(network, backend, target, number, facts)
+    plan = _let_go(request, network, backend, record, target, facts)
+    if plan is None:
+        taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
+        handed = write_records(ledger, {number: taken}, {number: target.subject})
+        return replace(handed, answers={target.subject: str(request.address)})
+    if attempt.preview:
+        plan = plan + _foreseen(network, backend, ledger, target, request, attempt, facts)
+    return replace(plan, answers={target.subject: str(request.address)})
+
+
+def _network(request: MoveRequest, facts: Facts) -> Network:
+    if request.network is not None:
+        return open_network(*request.network, facts)
+    return network_having(request.address, request.to[0], facts)
+
+
+def _vm(name: tuple[str, str], facts: Facts) -> Vm:
+    read = Read(VM, *name)
+    found = facts.ask(read)
+    if not found or Vm(found[0]).is_going:
+        why = facts.why_unknown(read) or ("it is being deleted" if found else "there is none")
+        raise Refused(f'VM "{name[1]}" in namespace "{name[0]}" cannot get an address: {why}', "Name another VM.")
+    return Vm(found[0])
+
+
+def _may_move(
+    request: MoveRequest, network: Network, backend: Backend, record: Record | None, target: Vm, facts: Facts
+) -> None:
+    address = request.address
+    if backend.on_template:
+        raise Refused(
+            f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
+            f"Detach the VM that has it, then `kubectl yoshi vm attach {target.name} --ip {address}`.",
+        )
+    if record is None:
+        raise Refused(
+            f"{address} is nobody's on network {network.full_name}: there is nothing to move",
+            f"Give it with `kubectl yoshi vm attach {target.name} --public-ip {address}`.",
+        )
+    if record.kind == RESERVATION:
+        raise Refused(
+            f"{address} is {record.holder} on network {network.full_name}",
+            f"Release it first with `kubectl yoshi ips release {network.full_name} {address}`.",
+        )
+
+
+def _must_have_no_other(network: Network, backend: Backend, target: Vm, number: int, facts: Facts) -> None:
+    carried = [
+        use.number
+        for use in backend.uses(network, [target], Intervals(), facts)
+        if use.how is How.WANTED and use.number != number and use.is_of(target.namespace, target.name, target.uid)
+    ]
+    recorded = [n for n, r in open_whole(network, facts).records().items() if r.uid == target.uid and n != number]
+    for other in carried + recorded:
+        raise Refused(
+            f"VM {target.subject} already has {network.address(other)} on network {network.full_name}",
+            f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
+            f"--network {network.full_name}`.",
+        )
+
+
+def _undo(
+    network: Network, backend: Backend, record: Record | None, target: Vm, attempt: Attempt, facts: Facts
+) -> Plan:
+    """Takes back the wish that this run wrote on a VM which does not get the address in the end."""
+    wrote = any(change.ref == target.ref for change in attempt.done)
+    has_it = record is not None and record.uid == target.uid
+    loosened = backend.loosen(target, network, facts) if wrote and not has_it else ()
+    return Plan((loosened,) if loosened else (), refusals=attempt.failed)
+
+
+def _let_go(
+    request: MoveRequest, network: Network, backend: Backend, record: Record, target: Vm, facts: Facts
+) -> Plan | None:
+    """What makes the VM that has the address let go of it; None where it does not have it any more.
+
+    Raises:
+        Refused: something of a VM that is gone still has it.
+    """
+    number = int(request.address)
+    read = Read(VM, record.namespace, record.name)
+    found = facts.ask(read)
+    subject = f"{record.namespace}/{record.name}"
+    if why := facts.why_unknown(read):
+        raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}")
+    holder = Vm(found[0]) if found else None
+    if holder is not None and (not record.uid or holder.uid == record.uid):
+        loosened = tuple(replace(change, subject="") for change in backend.loosen(holder, network, facts))
+        if not loosened:
+            return None
+        ends = [change for change in loosened if change.verb is Verb.DELETE]
+        ports = request.ports or backend.open_on(target, network, facts) or backend.open_on(holder, network, facts)
+        wished = backend.fasten(target, network, number, "", facts, ports)
+        return Plan(tuple(stage for stage in (wished, loosened) if stage)) + in_order(
+            *(_until_gone(change) for change in ends)
+        )
+    left = [use for use in _uses_of_the_gone(network, backend, record, facts) if use.number == number]
+    if left:
+        raise Refused(
+            f"{left[0].ref} of VM {subject}, which is gone, still has {network.address(number)}",
+            "Kubernetes is deleting it; try again in a moment.",
+        )
+    return None
+
+
+def _uses_of_the_gone(network: Network, backend: Backend, record: Record, facts: Facts) -> tuple[Use, ...]:
+    uses = backend.survey(network, (record.namespace,), facts)
+    return tuple(use for use in uses if use.is_of(record.namespace, record.name, record.uid))
+
+
+def _until_gone(change: Change) -> Change:
+    says = f"wait until {change.ref} is gone"
+    return Change(Verb.WAIT, change.ref, says, before=change.before, uid=change.uid, wait_for="deleted")
+
+
+def _foreseen(
+    network: Network,
+    backend: Backend,
+    ledger: Ledger,
+    target: Vm,
+    request: MoveRequest,
+    attempt: Attempt,
+    facts: Facts,
+) -> Plan:
+    """What comes once the VM that has the address has let go, for a plan that is only shown."""
+    number = int(request.address)
+    taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
+    plan = write_records(ledger, {number: taken})
+    return plan + backend.establish(target, network, number, request.ports, facts)
