@@ -1,5 +1,7 @@
 """Carrying a plan out: its stages in order, a stage's changes side by side, each outcome recorded.
 
+Patches of one stage that go to the same object are sent as one.
+
 An error in a change that is for somebody (Change.subject) stops that one's later changes and nobody else's; an error
 in a change that is for all stops everything after its stage. Nothing is undone: running the command again observes,
 plans and goes on from there (invariant I7).
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, NotServed, TestFailed
@@ -83,6 +85,11 @@ def carry_out(
 
 
 _Sent = Future[Json | None]
+_Placed = tuple[int, Change]
+"""A change and its place in the plan."""
+
+MOST_OPERATIONS = 5000
+"""Of one JSON Patch; the API server takes 10,000."""
 
 
 @dataclass
@@ -117,33 +124,41 @@ class _Run:
 
     def stage(self, changes: tuple[Change, ...], pool: ThreadPoolExecutor) -> None:
         why_not = [self.why_not(change) for change in changes]  # before any of them fails
-        waiting: dict[_Sent, tuple[int, Change]] = {}
+        going: list[_Placed] = []
+        waiting: dict[_Sent, list[_Placed]] = {}
         try:
             for place, (change, why) in enumerate(zip(changes, why_not, strict=True), self.begun):
                 if why:
                     self.skip(place, change, why)
                 else:
-                    sent = pool.submit(send, change, self.api, dry_run=self.dry_run, waiters=self.waiters)
-                    waiting[sent] = (place, change)
+                    going.append((place, change))
+            for together in in_one_request(going):
+                request = joined([change for _, change in together])
+                sent = pool.submit(send, request, self.api, dry_run=self.dry_run, waiters=self.waiters)
+                waiting[sent] = together
             for sent in as_completed(list(waiting)):
-                self.record(sent, *waiting[sent])
+                self.record_all(sent, waiting[sent])
         except KeyboardInterrupt:
             self.interrupt(waiting)
         self.begun += len(changes)
         if self.dry_run:
             self.touched |= {change.ref for change in changes if change.verb is not Verb.WAIT}
 
-    def interrupt(self, waiting: dict[_Sent, tuple[int, Change]]) -> None:
+    def interrupt(self, waiting: dict[_Sent, list[_Placed]]) -> None:
         """Cancels what has not begun, hurries what waits, and waits for what is on its way."""
         self.interrupted = True
         for sent in waiting:
             sent.cancel()
         self.api.clock.stop()
         try:
-            for sent, (place, change) in waiting.items():
-                self.record(sent, place, change)
+            for sent, together in waiting.items():
+                self.record_all(sent, together)
         finally:
             self.api.clock.stop(False)
+
+    def record_all(self, sent: _Sent, together: list[_Placed]) -> None:
+        for place, change in together:
+            self.record(sent, place, change)
 
     def record(self, sent: _Sent, place: int, change: Change) -> None:
         if place in self.recorded:  # Ctrl-C came right after it was
@@ -185,6 +200,35 @@ class _Run:
             ref == change.ref or (ref.resource.plural == "namespaces" and ref.name == change.ref.namespace)
             for ref in self.touched
         )
+
+
+def in_one_request(placed: list[_Placed]) -> list[list[_Placed]]:
+    """Groups the JSON Patches of a stage by object: what goes to one object side by side goes in one request.
+
+    So an object with many records is written once, not once per VM; when one of the tests fails, none is done, and
+    whoever planned looks again.
+    """
+    groups: list[list[_Placed]] = []
+    open_group: dict[tuple[ObjectRef, str], list[_Placed]] = {}
+    sizes: dict[tuple[ObjectRef, str], int] = {}
+    for place, change in placed:
+        if change.verb is not Verb.PATCH or not isinstance(change.body, list):
+            groups.append([(place, change)])
+            continue
+        key = (change.ref, change.subresource)
+        if key not in open_group or sizes[key] + len(change.body) > MOST_OPERATIONS:
+            open_group[key], sizes[key] = [], 0
+            groups.append(open_group[key])
+        open_group[key].append((place, change))
+        sizes[key] += len(change.body)
+    return groups
+
+
+def joined(changes: list[Change]) -> Change:
+    """One change that is all of these patches of one object."""
+    if len(changes) == 1:
+        return changes[0]
+    return replace(changes[0], body=[operation for change in changes for operation in change.body])
 
 
 def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:

@@ -225,3 +225,34 @@ def test_errors_keep_their_kind(api: Api, server: FaultServer) -> None:
     server.by_path |= {f"{PATH}/a": TEST_FAILED, f"{PATH}/b": OTHER_UID}
     outcome = carry_out(Plan(((change("a", "a"), change("b", "b")),)), api)
     assert [type(error) for _, error in outcome.failed] == [TestFailed, Conflict]
+
+
+def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(api: Api, server: FaultServer) -> None:
+    first, second = [{"op": "remove", "path": "/a"}], [{"op": "remove", "path": "/b"}]
+    together = (
+        change("a", "prod/x", body=first),
+        change("b", "prod/z", body=first),
+        change("a", "prod/y", body=second),
+    )
+
+    outcome = carry_out(Plan((together,)), api, parallel=1)
+
+    assert told(outcome) == (["patch a", "patch b", "patch a"], [], [])
+    assert [request.body for request in server.requests] == [first + second, first]
+
+
+def test_of_patches_to_one_object_those_of_somebody_who_failed_before_are_left_out(
+    api: Api, server: FaultServer
+) -> None:
+    server.by_path[f"{PATH}/vm-x"] = refuses(403, "Forbidden", "no")
+    before = (change("vm-x", "prod/x"), change("vm-y", "prod/y"))
+    after = (
+        change("a", "prod/x", body=[{"op": "remove", "path": "/x"}]),
+        change("a", "prod/y", body=[{"op": "remove", "path": "/y"}]),
+    )
+
+    outcome = carry_out(Plan((before, after)), api)
+
+    assert says_of(outcome.failed) == ["patch vm-x"]
+    assert [c.subject for c in outcome.skipped] == ["prod/x"]
+    assert [request.body for request in server.requests if request.path.startswith(f"{PATH}/a")] == [after[1].body]
