@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from kubectl_yoshi.cluster.connection import Connection
-from kubectl_yoshi.cluster.errors import Asked, Expired, error_of, no_json
+from kubectl_yoshi.cluster.errors import Asked, Expired, Invalid, error_of, no_json
 from kubectl_yoshi.cluster.sending import Clock, Sender
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Served
@@ -67,6 +67,10 @@ class Api:
 
         return discover(self)
 
+    def rediscover(self) -> None:
+        """Forgets what the server serves; it is asked anew when that is wanted."""
+        self.__dict__.pop("served", None)
+
     def raw(self, path: str, accept: str = "application/json") -> Json:
         """What a path answers, such as /version."""
         return self._sender.send(Asked("get", path=path.partition("?")[0]), "GET", path, accept=accept)
@@ -96,6 +100,11 @@ class Api:
         while True:
             try:
                 answer = self._sender.send(asked, "GET", _with_query(path, {**query, **page}))
+            except Invalid as error:
+                if label_selector and error.status == 400:
+                    hint = "Write it as kubectl takes it: -l key1=value1,key2!=value2"
+                    raise UsageMistake(f'"{label_selector}" is no label selector: {error.detail}', hint) from error
+                raise
             except Expired:
                 if not page:
                     raise

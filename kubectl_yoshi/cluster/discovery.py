@@ -7,11 +7,12 @@ gives the list of groups to the same request, and each is then asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ApiError, one_line
+from kubectl_yoshi.cluster.errors import ApiError, Asked, no_json, one_line
 from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.objects import Json, Resource, dig
 
@@ -51,6 +52,8 @@ def _served(api: Api, answers: Iterable[Json], groups: Collection[str] | None) -
     versions: dict[str, tuple[str, ...]] = {}
     broken: dict[str, str] = {}
     for answer in answers:
+        if answer.get("kind") not in ("APIGroupDiscoveryList", "APIGroupList", "APIVersions"):
+            raise no_json(Asked("get", path="/apis"), json.dumps(answer).encode(), api.connection.server)
         if answer.get("kind") == "APIGroupDiscoveryList":
             listed = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
         else:

@@ -32,7 +32,9 @@ OUR_GROUP = "plumber.k8s.pf9.io"
 LONGEST = 300
 """Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
 
+_OF_ADMINISTRATORS = ("apiextensions.k8s.io", "rbac.authorization.k8s.io")
 _GENERIC_REJECTION = "the server rejected our request due to an error in our request"
+_CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
@@ -274,7 +276,7 @@ def _no_api_server(asked: Asked, status: int, detail: str, server: str, about: d
     return ServerError(
         f"Cannot {asked}: {server or 'the server'} answered HTTP {status}, but not as a Kubernetes API server does"
         f"{': ' + detail if detail else '.'}",
-        "Check the server's URL in the kubeconfig, and any proxy or VPN between.",
+        _CHECK_URL,
         **about,
     )
 
@@ -310,24 +312,24 @@ def _forbidden(asked: Asked, detail: str, about: dict[str, Any]) -> ApiError:
         return Invalid(f"Cannot {asked}: {detail}", **about)
     user = f'User "{rbac["user"]}"' if rbac else "This user"
     missing = f"may not {asked.right}"
-    return Forbidden(
-        f"{user} {missing}.",
-        f"Ask an administrator for the right to {asked.right}; the ClusterRole yoshi-user (or yoshi-admin) holds it.",
-        missing=missing,
-        **about,
-    )
+    hint = f"Ask an administrator for the right to {asked.right}; the ClusterRole yoshi-user (or yoshi-admin) holds it."
+    if asked.resource is not None and asked.resource.group in _OF_ADMINISTRATORS:
+        hint = "This is for an administrator of the cluster."
+    return Forbidden(f"{user} {missing}.", hint, missing=missing, **about)
 
 
 def _not_found(asked: Asked, answer: Json, details: Json, about: dict[str, Any]) -> ApiError:
     if asked.resource is None:
-        return NotServed(f"The API server does not serve {asked.path}.", **about)
+        return NotServed(f"The API server does not serve {asked.path}.", _CHECK_URL, **about)
     if details.get("name") and details.get("kind") == "namespaces" and asked.resource.plural != "namespaces":
         namespace = details["name"]
         return NotFound(
             f"Cannot {asked}: there is no namespace {namespace}.", "Check -n, or create the namespace.", **about
         )
     if details.get("name") or "not found" in str(answer.get("message") or ""):
-        return NotFound(f"There is no {asked.object}.", **about)
+        where = " -A" if asked.resource.namespaced else ""
+        hint = f"See what there is: kubectl get {asked.resource.full_name}{where}"
+        return NotFound(f"There is no {asked.object}.", hint, **about)
     kind = f"{asked.resource.full_name} ({asked.resource.version})"
     if asked.resource.group == OUR_GROUP:
         hint = "Install the custom resources first: kubectl yoshi install"

@@ -73,6 +73,6 @@ def _read_one(api: Api, one: Read) -> Answer:
     except (NotFound, NotServed):
         return ()
     except Forbidden as error:
-        return Unknown(f"{error.missing}: what it holds is unknown")
+        return Unknown(error.missing)
     except NotAnswering as error:
         return Unknown(error.message)

@@ -62,6 +62,8 @@ def show(message: str, err: TextIO) -> None:
 def misuse(mistake: click.ClickException) -> str:
     """click's words in kubectl's manner: what is wrong, and where to read about the usage."""
     message = mistake.format_message()
+    if isinstance(mistake, click.MissingParameter):  # click lists the choices on lines of their own
+        message = " ".join(message.split())
     if isinstance(mistake, click.NoSuchOption):
         message = f"unknown flag: {mistake.option_name}"
         if mistake.possibilities:

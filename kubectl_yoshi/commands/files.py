@@ -60,7 +60,7 @@ def _texts(name: str) -> Iterator[tuple[str, str]]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
-            raise UsageMistake(f"{name}: no {', '.join(SUFFIXES)} files in this folder")
+            raise UsageMistake(f"{name}: no {', '.join(SUFFIXES)} files in this folder", "Check the path after -f.")
     for file in files:
         yield str(file), _text(file)
 
@@ -69,9 +69,9 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageMistake(f"cannot read {file}: {error.strerror}") from error
+        raise UsageMistake(f"cannot read {file}: {error.strerror}", "Check the path after -f.") from error
     except UnicodeDecodeError as error:
-        raise UsageMistake(f"{file}: this is no UTF-8 text") from error
+        raise UsageMistake(f"{file}: this is no UTF-8 text", "Give a YAML or JSON file.") from error
 
 
 def _objects(document: Any, source: str, number: int) -> Iterator[Json]:

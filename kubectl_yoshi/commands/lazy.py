@@ -122,7 +122,7 @@ class LazyGroup(click.Group):
         if not close:
             close = [name for name in self.table if len(word) > 1 and name.startswith(word)]
         if close:
-            message += "\n\nDid you mean this?\n" + "\n".join(f"\t{name}" for name in close)
+            message += f"\nDid you mean {' or '.join(close)}?"
         return message
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -97,8 +97,7 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         try:
             return parse_output(value, self.allowed)
         except UsageMistake as mistake:
-            message = mistake.message + (f"; {mistake.way_out}" if mistake.way_out else "")
-            raise click.UsageError(message, ctx) from mistake
+            raise click.UsageError(str(mistake), ctx) from mistake
 
 
 def output_option(*allowed: str) -> Decorator:

@@ -73,6 +73,8 @@ def mac_of_flag(text: str) -> str | None:
         mac = netaddr.EUI(text, version=48, dialect=netaddr.mac_unix_expanded)
     except (netaddr.AddrFormatError, ValueError) as error:
         raise usage_mistake(f'--mac "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
+    if not int(mac):
+        raise usage_mistake(f'--mac "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
     if mac.words[0] & 1:
         raise usage_mistake(f'--mac "{text}" is a multicast address', "The first octet must be even.")
     return str(mac)

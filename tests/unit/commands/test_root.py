@@ -183,9 +183,9 @@ def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], wo
         (["foo"], 'unknown command "foo" for "kubectl yoshi"\nSee \'kubectl yoshi --help\' for usage.'),
         (
             ["vm", "atach"],
-            'unknown command "atach" for "kubectl yoshi vm"\n\nDid you mean this?\n\tattach\n\tdetach\nSee',
+            'unknown command "atach" for "kubectl yoshi vm"\nDid you mean attach or detach?\nSee',
         ),
-        (["vers"], 'unknown command "vers" for "kubectl yoshi"\n\nDid you mean this?\n\tversion\nSee'),
+        (["vers"], 'unknown command "vers" for "kubectl yoshi"\nDid you mean version?\nSee'),
         (["version", "--clent"], "unknown flag: --clent (did you mean --client"),
         (["-n"], "option '-n' requires an argument\nSee 'kubectl yoshi --help' for usage."),
         (["version", "-o", "xml"], 'unable to match a printer suitable for the output format "xml"'),
