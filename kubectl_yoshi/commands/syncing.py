@@ -125,11 +125,12 @@ def keep_on(session: Session, options: SyncOptions) -> None:
 
 
 class Diary:
-    """Writes down what happens, each line with its time; the same trouble is not told again and again."""
+    """Writes down what happens, each line with its time; what is told already is not told again while it lasts."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._trouble: dict[tuple[str, Name], str] = {}
+        self._noted: set[str] = set()
 
     def say(self, text: str) -> None:
         """What goes well."""
@@ -142,7 +143,9 @@ class Diary:
     def report(self, report: Report) -> None:
         """What a pass came to."""
         for note in report.notes:
-            self._session.note(f"note: {note}")
+            if note not in self._noted:
+                self._noted.add(note)
+                print(f"{_now()} note: {note}", file=self._session.err, flush=True)
         errors = errors_of(report)
         for what, text in errors.items():
             if self._trouble.get(what) != text:
