@@ -192,7 +192,7 @@ class Connection:
                 raise self._ambiguous("did not answer in time") from error
             raise TimedOut(
                 f"The API server {self.server} did not answer in time.",
-                "Run the same command again; --request-timeout=2m waits longer.",
+                f"Check that {self.server} can be reached from here, and try again; --request-timeout=2m waits longer.",
             ) from error
         except (exceptions.HTTPError, OSError) as error:
             if writing:

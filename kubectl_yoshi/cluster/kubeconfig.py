@@ -86,11 +86,18 @@ def load(options: ConnectionOptions) -> Loaded:
         raise BadKubeconfig(
             f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", _CHECK
         ) from error
-    except Exception as error:  # YAML errors, and whatever the client makes of a file with a wrong shape
-        raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", _CHECK) from error
+    except Exception as error:
+        if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # which names the file
+            raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", _CHECK) from error
+        # Whatever the client makes of a file with a wrong shape.
+        raise BadKubeconfig(f"{_looked_at(options)} does not have the shape of a kubeconfig.", _CHECK) from error
 
 
 _CHECK = "Check it with: kubectl config view"
+
+
+def _looked_at(options: ConnectionOptions) -> str:
+    return options.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
 def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
@@ -285,9 +292,8 @@ def _persister(merger: Any) -> Any:
 def _in_cluster(options: ConnectionOptions, parts: Parts) -> Loaded:
     configuration = parts.configuration.Configuration()
     if not os.environ.get("KUBERNETES_SERVICE_HOST"):
-        looked = options.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
         raise BadKubeconfig(
-            f"There is no kubeconfig: {looked} does not exist or is empty, and this is not a pod.",
+            f"There is no kubeconfig: {_looked_at(options)} does not exist or is empty, and this is not a pod.",
             "Set KUBECONFIG, or give --kubeconfig FILE.",
         )
     parts.incluster_config.load_incluster_config(client_configuration=configuration)
