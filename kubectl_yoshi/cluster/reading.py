@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import Forbidden, NotAnswering, NotFound, NotServed
 from kubectl_yoshi.model.facts import Read, Unknown
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 
 PARALLEL = 8
 MANY = 50
 """From so many objects of one kind and namespace on, one list is cheaper than a request each."""
+
+OURS = (NETWORKWIZARD, ADDRESSBLOCK)
+"""Where these are not served `kubectl yoshi install` was not run, which is no reason to find nothing."""
 
 Answer = tuple[Json, ...] | Unknown
 
@@ -26,6 +30,7 @@ def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
         right to read it is missing or the aggregated API that serves it does not answer.
 
     Raises:
+        NotServed: this program's own kinds are not there.
         ClusterError: anything else.
     """
     wanted = list(dict.fromkeys(reads))
@@ -70,7 +75,11 @@ def _read_one(api: Api, one: Read) -> Answer:
         if one.name:
             return (api.get(one.resource.ref(one.name, one.namespace)),)
         return api.list(one.resource, one.namespace, label_selector=one.label_selector)
-    except (NotFound, NotServed):
+    except NotFound:
+        return ()
+    except NotServed:
+        if one.resource in OURS:
+            raise
         return ()
     except Forbidden as error:
         return Unknown(error.missing)
