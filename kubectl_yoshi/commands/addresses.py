@@ -174,7 +174,7 @@ def who_holds(session: Session, text: str, output: Output) -> None:
     (rows, networks), facts = observe_value(ask, session.api)
     if facts.unknowns():
         session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
-    if not networks:
+    if not networks or (not rows and networks[0].cidr is None):
         raise Refused(f"{address} is in no network that you may see", "See `kubectl yoshi network list -A`.")
     if not output.for_people:
         print_objects([row_json(row) for row in rows], session.out, output, single=True)

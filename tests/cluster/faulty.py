@@ -1,0 +1,177 @@
+"""A proxy before the real API server that fails as it is told: for faults in the middle of a command.
+
+Requests go on to the cluster with the administrator's credentials, unless a rule says otherwise. What a rule does is
+one of the behaviours of tests/unit/cluster/fault_server.py. Beside it, servers that cannot be reached at all.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from lab.testing import Cluster
+from tests.unit.cluster.fault_server import Behaviour
+
+HANDED_ON = ("Accept", "Content-Type", "User-Agent")
+
+
+@dataclass
+class Rule:
+    """What goes wrong, where and how often.
+
+    Attributes:
+        behaviour: what is answered instead.
+        method: of these requests; "" for any.
+        path: whose path holds this.
+        times: so often; None for ever.
+        skip: the first ones are well.
+        done: the request is handed on all the same: it is done, and only its answer goes wrong.
+    """
+
+    behaviour: Behaviour
+    method: str = ""
+    path: str = ""
+    times: int | None = None
+    skip: int = 0
+    done: bool = False
+
+    def takes(self, method: str, path: str) -> bool:
+        """Whether it is this one's turn; counts."""
+        if self.method not in ("", method) or self.path not in path:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+            return self.times >= 0
+        return True
+
+
+@dataclass
+class Faulty:
+    """A server that is well but for its rules.
+
+    Attributes:
+        url: where it is.
+        rules: the first one that takes a request wins; may be changed between two commands.
+        asked: every request, "GET /path?query".
+    """
+
+    url: str
+    upstream: Connection
+    rules: list[Rule] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        with self.lock:
+            self.asked.append(f"{handler.command} {handler.path}")
+            rule = next((rule for rule in self.rules if rule.takes(handler.command, handler.path)), None)
+        if rule is None or rule.done:
+            headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
+            response = self.upstream.request(handler.command, handler.path, headers=headers, body=body or None)
+        if rule is not None:
+            rule.behaviour(handler)
+            return
+        handler.send_response(response.status)
+        for name in ("Content-Type", "Retry-After"):
+            if name in response.headers:
+                handler.send_header(name, response.headers[name])
+        handler.send_header("Content-Length", str(len(response.data)))
+        handler.end_headers()
+        handler.wfile.write(response.data)
+
+
+@contextmanager
+def faulty(cluster: Cluster) -> Iterator[Faulty]:
+    """A proxy before the cluster."""
+    upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
+    told = Faulty("", upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_GET(self) -> None:
+            told.answer(self)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        told.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield told
+        finally:
+            server.shutdown()
+            thread.join()
+            upstream.close()
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=16)) as listening:
+        yield listening.getsockname()[1]
+
+
+@contextmanager
+def blackhole_port() -> Iterator[int]:
+    """A port that does not even refuse: its queue is full, so the kernel drops what comes, as a firewall does."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as listening:
+        port = listening.getsockname()[1]
+        waiting = []
+        try:
+            for _ in range(4):
+                one = socket.socket()
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+                waiting.append(one)
+            yield port
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def closed_port() -> int:
+    """A port where nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        return int(listening.getsockname()[1])
+
+
+def write_kubeconfig(path: Path, server: str, *, cluster: Any = None, user: Any = None, namespace: str = "") -> Path:
+    """A kubeconfig with one context, named "it".
+
+    Args:
+        cluster, user: what they hold besides.
+    """
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "it", "cluster": {"server": server, **(cluster or {})}}],
+        "users": [{"name": "it", "user": user or {}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": namespace or "default"}}],
+        "current-context": "it",
+    }
+    path.write_text(json.dumps(content))
+    return path
