@@ -156,7 +156,7 @@ def _state(
         return State.RESTART_NEEDED if running_at_all and not runs else State.BOUND
     if runs:
         return State.RESTART_NEEDED
-    if age_in_seconds(record.since, now) < YOUNG_SECONDS:
+    if vm is not None and age_in_seconds(record.since, now) < YOUNG_SECONDS:
         return State.PENDING
     return State.ORPHANED
 
