@@ -22,7 +22,7 @@ from kubectl_yoshi.backends.calico_api import (
     calico_version,
     is_installed,
 )
-from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.addresses import Address, Intervals, address_of
 from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -37,7 +37,6 @@ from kubectl_yoshi.model.vm import (
     VMI,
     Vm,
     instance_name_of_pod,
-    instance_of,
     instance_reads,
     is_over,
     owner_uid,
@@ -125,7 +124,8 @@ class Calico:
         held: set[tuple[int, str]] = set()
         for vm in vms:
             found += _wanted_by(vm, network)
-            if (instance := instance_of(vm, facts)) is not None:
+            instance = facts.one(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
+            if instance is not None and dig(instance, "status", "phase") not in ("Succeeded", "Failed"):
                 found += _run_by_instance(instance, network)
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in _run_by_pod(pod, network)]
             for holding in ipam.held_by_vm(api, vm.namespace, vm.name, facts)[0]:
@@ -171,7 +171,9 @@ class Calico:
         for address in pinned(vm.template_annotations):
             if address not in network:
                 wish = vm.annotations.get(self.wish)
-                return f"{address} on network {wish}" if wish else f"{address} ({IP_ADDRS} in its template)"
+                if not wish or wish in (network.full_name, network.called_from(vm.namespace)):
+                    return f"{address} ({IP_ADDRS} in its template)"
+                return f"{address} on network {wish}"
         return ""
 
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
@@ -180,10 +182,10 @@ class Calico:
         held, why = ipam.held_by_vm(api, vm.namespace, vm.name, facts)
         if why:
             return LetGo(Plan(notes=(f"whether Calico holds another address for {vm.subject} is unknown: {why}",)))
-        others = [h for h in held if h.number != number]
+        others = [h for h in held if (h.number, h.version) != (number, network.version)]
         if not others or not _keeps_addresses(api, facts):
             return LetGo()
-        address = ip_address(others[0].number) if others[0].version == 4 else network.address(others[0].number)
+        address = address_of(others[0].number, others[0].version)
         if running := ipam.runs(vm.namespace, vm.name, facts):
             return LetGo(
                 obstacle=f"Calico holds {address} for VM {vm.subject} and would give it that one again ({running})"
