@@ -182,7 +182,7 @@ class PatchBuilder:
                 self.test(path[: depth + 1], there)
                 for missing in reversed(path[depth + 1 :]):
                     value = {missing: value}
-                if there != value:
+                if not same_json(there, value):
                     self.add(path[: depth + 1], value)
                 return self
             here = there
@@ -196,6 +196,15 @@ class PatchBuilder:
                 return self
             here = here[key]
         return self.test(path, here).remove(path)
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where true is not 1 and 0 is not false, unlike in Python."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def pointer(path: tuple[str, ...]) -> str:

@@ -171,3 +171,12 @@ def test_joined_plans_tell_what_both_told(join: Any) -> None:
     one = Plan(notes=("x", "y"), answers={"a": "1"}, again=True)
     both = join(one, Plan(notes=("y", "z"), answers={"b": "2"}, refusals={"c": no}))
     assert both == Plan((), ("x", "y", "z"), True, {"a": "1", "b": "2"}, {"c": no})
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"), [(0, False), (1, True), (False, 0), ([0], [False]), ({"a": 1}, {"a": True})]
+)
+def test_a_number_is_not_taken_for_a_truth_value(there: object, wanted: object) -> None:
+    ops = PatchBuilder().set_in({"spec": there}, ("spec",), wanted).ops
+    assert ops[-1] == {"op": "add", "path": "/spec", "value": wanted}
+    assert type(ops[-1]["value"]) is type(wanted)
