@@ -184,7 +184,7 @@ class Calico:
             return LetGo(Plan(notes=(f"whether Calico holds another address for {vm.subject} is unknown: {why}",)))
         others = [h for h in held if (h.number, h.version) != (number, network.version)]
         if not others or not _keeps_addresses(api, facts):
-            return LetGo()
+            return LetGo(ipam.mend(api, vm.namespace, vm.name, facts, vm.subject))
         address = address_of(others[0].number, others[0].version)
         if running := ipam.runs(vm.namespace, vm.name, facts):
             return LetGo(

@@ -183,6 +183,22 @@ def _block_change(
     return Change(Verb.REPLACE, api.block.ref(name), says, body=body, before=before, subject=subject)
 
 
+def mend(api: CalicoApi, namespace: str, name: str, facts: Facts, subject: str) -> Plan:
+    """Makes a VM's handle count no more than the blocks give it, as a release leaves it that was cut off in between."""
+    held, why = held_by_vm(api, namespace, name, facts)
+    changes = []
+    for handle in [] if why else facts.ask(*handle_reads(api, namespace, name)):
+        counts = dig(handle, "spec", "block", default={})
+        given = {
+            cidr: [h.block.name for h in held].count(block_name(ip_network(cidr, strict=False))) for cidr in counts
+        }
+        if any(given[cidr] < int(count) for cidr, count in counts.items()):
+            body: Json = copy.deepcopy(handle)
+            body["spec"]["block"] = {cidr: min(given[cidr], int(n)) for cidr, n in counts.items() if given[cidr]}
+            changes.append(_handle_change(api, body, facts, subject))
+    return Plan((tuple(changes),)) if changes and not runs(namespace, name, facts) else Plan()
+
+
 def without_address(block: Json, number: int) -> Json:
     """A block that no longer gives out an address, as Calico's own release writes it."""
     result: Json = copy.deepcopy(block)

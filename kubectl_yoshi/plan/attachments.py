@@ -141,7 +141,6 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
     desk.look_at(at_hand)
-    failed = [vm for vm in vms if vm.subject in attempt.failed]
     going = [vm for vm in vms if vm.subject not in attempt.failed]
     chosen: dict[str, int] = {}
     choosers: list[Vm] = []
@@ -158,7 +157,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if choosers:
         _choose(desk, choosers, chosen, refusals)
     plan = _plan_for(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
-    undo = _undo(desk, failed, refusals, recorded_now)
+    refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
+    undo = _undo(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
     return plan + undo if undo else replace(plan, refusals={**plan.refusals, **refusals})
 
 
@@ -509,12 +509,12 @@ def _release_elsewhere(desk: _Desk, vm: Vm, address: Address, settled: bool) -> 
     return Release()
 
 
-def _undo(desk: _Desk, vms: list[Vm], refusals: dict[str, YoshiError], recorded: Mapping[int, Json]) -> Plan:
-    """Takes back the records that this run wrote for VMs whose own change was refused."""
+def _undo(desk: _Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Plan:
+    """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
+    somebody was faster and gave them another address, or another network."""
     numbers: dict[int, Record] = {}
     plan = Plan()
     for vm in vms:
-        refusals[vm.subject] = desk.attempt.failed[vm.subject]
         carried = desk.carried(vm)
         for number in desk.own(vm):
             if recorded.get(number) != desk.records[number].as_written:

@@ -19,6 +19,9 @@ START_AGAIN = f"{GROUP}/startAgain"
 "Always", "RerunOnFailure", "Manual": its spec.runStrategy; "running": its spec.running was true.
 """
 
+STAYS_STOPPED = ("Manual", "RerunOnFailure")
+"""KubeVirt's stop turns Always into Halted, but leaves these run strategies as they are, and the VM stopped."""
+
 
 @dataclass(frozen=True)
 class Restart:
@@ -50,12 +53,12 @@ def plan_restart(
         must_stop: something can only be done while it does not run; the plan then ends when it has stopped.
     """
     running = instance_of(vm, facts)
+    if must_stop:
+        return Restart(stop(vm, runs=running is not None))
     if running is None:
         remembered = vm.annotations.get(START_AGAIN) or _stopped_by(attempt, vm)
         return Restart(start_again(vm, remembered), resumes=True) if remembered else Restart()
     runs_with = {u.number for u in uses if u.how is How.RUNNING and u.is_of(vm.namespace, vm.name, vm.uid)}
-    if must_stop:
-        return Restart(stop(vm))
     if START_AGAIN in vm.annotations:
         # While it stops, whoever stops it needs the mark.
         return Restart() if is_stopping(vm, running) else Restart(forget_start(vm), resumes=True)
@@ -69,11 +72,16 @@ def plan_restart(
     return Restart(in_order(call))
 
 
-def stop(vm: Vm) -> Plan:
-    """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again."""
+def stop(vm: Vm, runs: bool) -> Plan:
+    """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again.
+
+    Args:
+        vm: the VM as read.
+        runs: it has an instance. Where only a pod is left of it, KubeVirt stops only what would start by itself.
+    """
     remembered = _to_remember(vm)
     changes = []
-    if vm.run_strategy != "Halted":
+    if vm.run_strategy != "Halted" and (runs or vm.run_strategy not in STAYS_STOPPED):
         mark = PatchBuilder().test(("metadata", "uid"), vm.uid)
         mark.set_in(vm.raw, ("metadata", "annotations", START_AGAIN), remembered)
         if START_AGAIN not in vm.annotations:
@@ -136,8 +144,7 @@ def start_again(vm: Vm, remembered: str) -> Plan:
         patch.set_in(vm.raw, ("spec", "runStrategy"), remembered)
     patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
     changes = [Change(Verb.PATCH, vm.ref, f"start {vm.ref} again", patch.ops, before=vm.raw, subject=vm.subject)]
-    # KubeVirt's stop turns Always into Halted, but leaves these two as they are, and stopped.
-    if remembered in ("Manual", "RerunOnFailure") and vm.run_strategy == remembered:
+    if remembered in STAYS_STOPPED and vm.run_strategy == remembered:
         changes.insert(
             0,
             Change(

@@ -118,13 +118,15 @@ class FakeApi:
     # -- an Api --------------------------------------------------------------------------------------------------
 
     def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
+        self._happen("get", ref)
         with self._lock:
-            self._begin("get", ref, subresource)
+            self._begin("get", ref)
             return copy.deepcopy(self._there("get", ref))
 
     def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> tuple[Json, ...]:
+        self._happen("list", resource.ref("", namespace))
         with self._lock:
             self._begin("list", resource.ref("", namespace))
             wanted = dict(pair.split("=") for pair in label_selector.split(",") if pair)
@@ -136,6 +138,7 @@ class FakeApi:
             )
 
     def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        self._happen("create", ref)
         with self._lock:
             self._begin("create", ref)
             if self._objects.get(_key(ref.resource, ref.namespace or "", ref.name)) is not None:
@@ -148,8 +151,9 @@ class FakeApi:
             return self._done("create", ref, obj, None, dry_run)
 
     def patch(self, ref: ObjectRef, body: Any, *, subresource: str = "", dry_run: bool = False) -> Json:
+        self._happen("patch", ref)
         with self._lock:
-            self._begin("patch", ref, subresource)
+            self._begin("patch", ref)
             there = self._there("patch", ref)
             try:
                 patched = apply_patch(body, there)
@@ -159,8 +163,9 @@ class FakeApi:
             return self._done("patch", ref, _only(subresource, patched, there), there, dry_run, subresource)
 
     def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        self._happen("update", ref)
         with self._lock:
-            self._begin("update", ref, subresource)
+            self._begin("update", ref)
             there = self._there("update", ref)
             if body["metadata"]["resourceVersion"] != there["metadata"]["resourceVersion"]:
                 message = (
@@ -171,6 +176,7 @@ class FakeApi:
             return self._done("replace", ref, _only(subresource, copy.deepcopy(body), there), there, dry_run)
 
     def delete(self, ref: ObjectRef, *, uid: str = "", resource_version: str = "", dry_run: bool = False) -> Json:
+        self._happen("delete", ref)
         with self._lock:
             self._begin("delete", ref)
             there = self._there("delete", ref)
@@ -187,8 +193,9 @@ class FakeApi:
             return {"kind": "Status", "status": "Success"}
 
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
+        self._happen("update", ref)
         with self._lock:
-            self._begin("update", ref, subresource)
+            self._begin("update", ref)
             if not dry_run:
                 self.called(ref, subresource)
                 self.writes.append(f"{subresource} {ref.resource.kind.lower()}/{ref.name}")
@@ -200,9 +207,12 @@ class FakeApi:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _begin(self, verb: str, ref: ObjectRef, subresource: str = "") -> None:
+    def _happen(self, verb: str, ref: ObjectRef) -> None:
+        """What comes before a request; without the lock, since it may be whole runs of others."""
         for happens in [*self.before]:
             happens(verb, ref)
+
+    def _begin(self, verb: str, ref: ObjectRef) -> None:
         self.tried[(verb, ref.resource.plural)] += 1
         if ref.resource.full_name not in self.served.resources:
             raise _error(404, "NotFound", "the server could not find the requested resource", verb, ref, {})

@@ -103,7 +103,8 @@ def test_many_addresses_go_in_one_patch_per_block(api: FakeApi) -> None:
     addresses = [f"10.133.{third}.{last}" for third in (4, 9) for last in range(1, 50)]
     ledger = opened(api, net, *addresses)
     plan = write_records(ledger, {number(address): record(address) for address in addresses})
-    assert [[change.verb for change in stage] for stage in plan.stages] == [[Verb.CREATE] * 2, [Verb.PATCH] * 2]
+    verbs = [[change.verb for change in stage] for stage in plan.stages]
+    assert verbs == [[Verb.CREATE] * 2, [Verb.PATCH] * 2, [Verb.PATCH]]
     carry_out(plan, api)
     assert len(stored(api)) == 98
     assert [block["metadata"]["name"] for block in api.every(ADDRESSBLOCK)] == ["blue.10.133.4.0", "blue.10.133.9.0"]
@@ -455,4 +456,18 @@ def test_a_change_names_its_object(api: FakeApi) -> None:
     refs: list[ObjectRef] = [
         change.ref for change in write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")})
     ]
-    assert refs == [ADDRESSBLOCK.ref("blue.10.133.0.0", "prod")] * 2
+    assert refs == [*[ADDRESSBLOCK.ref("blue.10.133.0.0", "prod")] * 2, NETWORKWIZARD.ref("blue", "prod")]
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_nothing_is_recorded_on_a_network_whose_deletion_was_begun_since_it_was_read(api: FakeApi, cidr: str) -> None:
+    net = made(api, wizard(cidr))
+    status = {"created": True, "allocations": {}}
+    api.patch(net.ref, [{"op": "add", "path": "/status", "value": status}], subresource="status")
+    net = parse_network(api.get(net.ref))
+    ledger = opened(api, net, "10.133.0.10")
+    mark = [{"op": "add", "path": "/status/deleting", "value": "2026-01-01T00:00:00Z"}]
+    api.patch(net.ref, mark, subresource="status")
+    assert parse_network(api.get(net.ref)).is_going
+    with pytest.raises(TestFailed):
+        carry_out(write_records(ledger, {number("10.133.0.10"): record("a")}), api)

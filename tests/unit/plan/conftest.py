@@ -1,0 +1,23 @@
+"""The cluster that a test plans in."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.plan.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    """KubeVirt and a Calico that keeps VMs' addresses, with network prod/blue, 10.133.0.0/24."""
+    made = World()
+    made.network()
+    return made
+
+
+@pytest.fixture
+def old_world() -> World:
+    """The same with a Calico that forgets a VM's address when it stops (before v3.32)."""
+    made = World(keeps=False)
+    made.network()
+    return made

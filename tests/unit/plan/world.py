@@ -1,0 +1,399 @@
+"""A small cluster to plan in: the fake API server with KubeVirt and Calico on it, as far as addresses go.
+
+KubeVirt's subresources follow pkg/virt-api/rest/lifecycle.go of v1.8: stop turns Always (and running: true) into
+Halted and leaves Manual and RerunOnFailure as they are; start is for Halted, Manual and RerunOnFailure only. Calico's
+handles follow v3.32 (docs/design.md, "Calico's handles"): what a VM's handle holds, the VM gets, whatever it is pinned
+to, and it keeps it when it stops. Everything happens when time passes, which it does only when somebody waits.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS, Calico, pinned
+from kubectl_yoshi.backends.calico_api import APISERVICE, RAW
+from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, without_address
+from kubectl_yoshi.cluster.errors import TimedOut
+from kubectl_yoshi.cluster.running import Done, run
+from kubectl_yoshi.cluster.waiting import waiters
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.ledger import Record, parse_record
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.vm import POD, VM, VM_CALLS, VMI, Vm
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+from kubectl_yoshi.plan.collection import CollectRequest, plan_collection
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.plan.networks import NetworkRemoval, NetworkRequest, plan_network, plan_network_removal
+from kubectl_yoshi.plan.overlaps import NODE
+from kubectl_yoshi.plan.reservations import ReleaseRequest, ReserveRequest, plan_releases, plan_reservations
+from tests.unit.plan.fake import FakeApi
+
+SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+SERVED = (
+    NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_CALLS, POD, NODE, SERVICECIDR, APISERVICE,
+    RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
+)  # fmt: skip
+BACKENDS = {"calico": Calico()}
+LIMIT = 60.0
+"""Seconds that a wait may take."""
+GRACE = 10_000.0
+"""Seconds after which every record of these tests is old."""
+
+
+class KubeVirtApi(FakeApi):
+    """The fake API server with KubeVirt's subresources."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(SERVED, world.time_passes)
+        self._world = world
+
+    def called(self, ref: ObjectRef, subresource: str) -> None:
+        self._world.kubevirt(ref, subresource)
+
+
+class World:
+    """See the module.
+
+    Attributes:
+        api: the API server.
+        keeps: Calico keeps a VM's address in a handle (v3.32 and later).
+        slow: VMs that do not stop while time passes.
+    """
+
+    def __init__(self, keeps: bool = True) -> None:
+        self.keeps = keeps
+        self.slow: set[str] = set()
+        self.asked: dict[tuple[str, str], list[str]] = {}
+        self.api = KubeVirtApi(self)
+        self.chance = random.Random(5)
+        version = "v3.32.1" if keeps else "v3.31.0"
+        self.api.put(RAW.information, _named("default", spec={"calicoVersion": version, "datastoreReady": True}))
+        self.api.put(RAW.config, _named("default", spec={"strictAffinity": False}))
+
+    # -- making things -------------------------------------------------------------------------------------------
+
+    def network(self, name: str = "blue", cidr: str = "10.133.0.0/24", namespace: str = "prod", **spec: Any) -> Network:
+        """A network that works already."""
+        done = self.make_network(name, cidr, namespace, **spec)
+        assert not done.refusals
+        return parse_network(self.api.get(NETWORKWIZARD.ref(name, namespace)))
+
+    def make_network(self, name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Done:
+        return self.run(plan_network, NetworkRequest(namespace, name, wizard(name, cidr, namespace, **spec)))
+
+    def sync_network(self, name: str = "blue", namespace: str = "prod") -> Done:
+        return self.run(plan_network, NetworkRequest(namespace, name))
+
+    def delete_network(self, name: str = "blue", namespace: str = "prod", **more: Any) -> Done:
+        return self.run(plan_network_removal, NetworkRemoval(namespace, name, **more))
+
+    def vm(
+        self, name: str = "web-1", namespace: str = "prod", pin: str = "", template: Json | None = None, **spec: Any
+    ) -> Vm:
+        """A VM, halted unless `spec` says otherwise."""
+        spec = spec or {"runStrategy": "Halted"}
+        body = template or {"spec": {"domain": {"devices": {}}}}
+        if pin:
+            body = {"metadata": {"annotations": {IP_ADDRS: json.dumps([pin])}}, **body}
+        return Vm(self.api.put(VM, _named(name, namespace, spec={**spec, "template": body})))
+
+    def running(self, name: str = "web-1", namespace: str = "prod", **more: Any) -> Vm:
+        """A VM that runs."""
+        more = more if {"runStrategy", "running"} & more.keys() else {"runStrategy": "Always", **more}
+        made = self.vm(name, namespace, **more)
+        self.asked[(namespace, name)] = ["start"]
+        self.time_passes()
+        assert self.api.look(VMI.ref(name, namespace))
+        return made
+
+    def drop_vm(self, name: str = "web-1", namespace: str = "prod") -> None:
+        """Deletes a VM: Calico forgets it if it runs, and keeps its address if it does not."""
+        vm = Vm(self.api.get(VM.ref(name, namespace)))
+        if self.api.look(VMI.ref(name, namespace)):
+            self._end(vm, forget=True)
+        self.api.drop(vm.ref)
+
+    # -- running plans -------------------------------------------------------------------------------------------
+
+    def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> Done:
+        waiting = waiters(limit_seconds=LIMIT)
+        planner = partial(plan, request, BACKENDS)
+        return run(planner, self.api, waiters=waiting, chance=self.chance, **options)  # type: ignore[arg-type]
+
+    def attach(self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any) -> Done:
+        where, _, name = network.partition("/")
+        vms = tuple(_pair(one) for one in names or ("web-1",))
+        address = parse_address(ip) if ip else None
+        return self.run(plan_attachments, AttachRequest((where, name), vms, address, **more), dry_run=dry_run)
+
+    def detach(self, *names: str, network: str = "prod/blue", **more: Any) -> Done:
+        where, _, name = network.partition("/")
+        vms = tuple(_pair(one) for one in names or ("web-1",))
+        return self.run(plan_detachments, DetachRequest((where, name), vms, **more))
+
+    def reserve(self, *addresses: str, network: str = "blue", **more: Any) -> Done:
+        wanted = tuple(map(parse_address, addresses))
+        return self.run(plan_reservations, ReserveRequest(("prod", network), wanted, **more))
+
+    def release(self, *addresses: str, network: str = "blue") -> Done:
+        return self.run(plan_releases, ReleaseRequest(("prod", network), tuple(map(parse_address, addresses))))
+
+    def collect(self, grace: float = 0.0, **more: Any) -> Done:
+        return self.run(plan_collection, CollectRequest(grace_seconds=grace, **more))
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def records(self, network: str = "blue", namespace: str = "prod") -> dict[str, Record]:
+        """Address -> record, of the network and its blocks."""
+        objects = [self.api.get(NETWORKWIZARD.ref(network, namespace))]
+        objects += [
+            block
+            for block in self.api.every(ADDRESSBLOCK)
+            if namespace_of(block) == namespace and dig(block, "spec", "network") == network
+        ]
+        found: dict[str, Record] = {}
+        for obj in objects:
+            for address, value in dig(obj, "status", "allocations", default={}).items():
+                assert address not in found, f"{address} has two records"
+                found[address] = parse_record(value, namespace)
+        return found
+
+    def holders(self, network: str = "blue", namespace: str = "prod") -> dict[str, str]:
+        """Address -> who holds it."""
+        return {address: record.holder for address, record in self.records(network, namespace).items()}
+
+    def now(self, name: str = "web-1", namespace: str = "prod") -> Vm:
+        """The VM as it is now."""
+        return Vm(self.api.get(VM.ref(name, namespace)))
+
+    def pin(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The address that a VM's template carries; "" for none."""
+        found = pinned(self.now(name, namespace).template_annotations)
+        assert len(found) <= 1
+        return str(found[0]) if found else ""
+
+    def mac(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The MAC address that a VM's template carries."""
+        return self.now(name, namespace).template_annotations.get(HW_ADDR, "")
+
+    def runs_with(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The address that a VM's instance really has; "" where it does not run."""
+        vmi = self.api.look(VMI.ref(name, namespace))
+        return str(dig(vmi, "status", "interfaces", 0, "ipAddress", default=""))
+
+    def held_in_calico(self) -> dict[str, str]:
+        """Address -> handle, of all blocks; checks that every block is sound and every handle counts rightly."""
+        found: dict[str, str] = {}
+        for block in self.api.every(RAW.block):
+            spec = block["spec"]
+            base = ip_network(spec["cidr"])
+            free = [ordinal for ordinal, index in enumerate(spec["allocations"]) if index is None]
+            assert sorted(spec["unallocated"]) == free
+            assert {index for index in spec["allocations"] if index is not None} == set(range(len(spec["attributes"])))
+            for ordinal, index in enumerate(spec["allocations"]):
+                if index is not None:
+                    found[str(base[ordinal])] = spec["attributes"][index]["handle_id"]
+        counted: dict[str, int] = {}
+        for handle in self.api.every(RAW.handle):
+            counted[name_of(handle)] = sum(handle["spec"]["block"].values())
+            assert counted[name_of(handle)]
+        assert counted == {handle: [*found.values()].count(handle) for handle in found.values()}
+        return found
+
+    def check(self) -> None:
+        """Invariants I1 to I4, and that every counter is right."""
+        networks = [parse_network(obj) for obj in self.api.every(NETWORKWIZARD)]
+        carried: dict[str, list[Vm]] = {}
+        for vm in map(Vm, self.api.every(VM)):
+            for address in pinned(vm.template_annotations):
+                carried.setdefault(str(address), []).append(vm)
+        for network in networks:
+            records = self.records(network.name, network.namespace)
+            held: dict[str, list[str]] = {}
+            for text, record in records.items():
+                assert not network.why_not_usable(parse_address(text)), f"I4: {text}"
+                if record.uid:
+                    held.setdefault(record.uid, []).append(text)
+            for uid, addresses in held.items():
+                assert len(addresses) == 1, f"I3: {uid} holds {addresses}"
+            for text, vms in carried.items():
+                if parse_address(text) not in network:
+                    continue
+                assert len(vms) == 1, f"I1: {text} is on {[vm.subject for vm in vms]}"
+                assert text in records, f"I2: {text} of {vms[0].subject} has no record"
+                found = records[text]
+                assert (found.namespace, found.name, found.uid) == (vms[0].namespace, vms[0].name, vms[0].uid), "I2"
+        for obj in [*self.api.every(NETWORKWIZARD), *self.api.every(ADDRESSBLOCK)]:
+            used = dig(obj, "status", "used")
+            assert used in (None, len(dig(obj, "status", "allocations", default={}))), name_of(obj)
+
+    # -- KubeVirt ------------------------------------------------------------------------------------------------
+
+    def kubevirt(self, ref: ObjectRef, subresource: str) -> None:
+        """Answers virtualmachines/stop, start and restart."""
+        vm, runs = self.now(ref.name, str(ref.namespace)), self.api.look(VMI.ref(ref.name, ref.namespace)) is not None
+        strategy = vm.run_strategy
+        allowed = {
+            "stop": strategy in ("Always", "Once") or (runs and strategy in ("Manual", "RerunOnFailure")),
+            "start": not runs and strategy in ("Halted", "Manual", "RerunOnFailure"),
+            "restart": runs and strategy != "Halted",
+        }
+        if not allowed[subresource]:
+            from tests.unit.plan.fake import _error
+
+            raise _error(409, "Conflict", f"cannot {subresource}: runs: {runs}, {strategy}", "update", ref)
+        if subresource == "stop" and strategy in ("Always", "Once"):
+            self._set_running(vm, False)
+        elif subresource == "start" and strategy == "Halted":
+            self._set_running(vm, True)
+        else:
+            self.asked.setdefault((vm.namespace, vm.name), []).append(subresource)
+
+    def _set_running(self, vm: Vm, running: bool) -> None:
+        def change(obj: Json) -> None:
+            if "running" in obj["spec"]:
+                obj["spec"]["running"] = running
+            else:
+                obj["spec"]["runStrategy"] = "Always" if running else "Halted"
+
+        self.api.change(vm.ref, change)
+
+    def time_passes(self) -> None:
+        """KubeVirt does what it was asked to."""
+        for vm in map(Vm, self.api.every(VM)):
+            asked = self.asked.pop((vm.namespace, vm.name), [])
+            runs = self.api.look(VMI.ref(vm.name, vm.namespace)) is not None
+            if runs and (vm.run_strategy == "Halted" or "stop" in asked or "restart" in asked):
+                if vm.name in self.slow:
+                    self.asked[(vm.namespace, vm.name)] = asked
+                    continue
+                self._end(vm)
+                runs = False
+            if not runs and (vm.run_strategy in ("Always", "Once") or {"start", "restart"} & {*asked}):
+                self._begin(vm)
+
+    def _begin(self, vm: Vm) -> None:
+        annotations = dict(vm.template_annotations)
+        address = self._assign(vm)
+        owner = {"apiVersion": VM.api_version, "kind": VM.kind, "name": vm.name, "uid": vm.uid, "controller": True}
+        status = {"phase": "Running", "interfaces": [{"name": "default", "ipAddress": address}]}
+        vmi = _named(vm.name, vm.namespace, status=status)
+        vmi["metadata"] |= {"annotations": annotations, "ownerReferences": [owner]}
+        self.api.put(VMI, vmi)
+        pod = _named(f"virt-launcher-{vm.name}", vm.namespace, status={"phase": "Running", "podIPs": [{"ip": address}]})
+        pod["metadata"] |= {
+            "labels": {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": vm.hostname},
+            "annotations": {
+                **annotations,
+                "kubevirt.io/domain": vm.name,
+                "cni.projectcalico.org/podIPs": f"{address}/32",
+            },
+        }
+        self.api.put(POD, pod)
+
+    def _end(self, vm: Vm, forget: bool = False) -> None:
+        self.api.drop(VMI.ref(vm.name, vm.namespace))
+        self.api.drop(POD.ref(f"virt-launcher-{vm.name}", vm.namespace))
+        if forget or not self.keeps:
+            self._forget(vm)
+
+    # -- Calico --------------------------------------------------------------------------------------------------
+
+    def hold(self, address: str, handle: str) -> None:
+        """Calico gives an address to a handle."""
+        here = ip_address(address)
+        block = ip_network((address, 26 if here.version == 4 else 122), strict=False)
+        ref = RAW.block.ref(block_name(block))
+        size = block.num_addresses
+        empty = {
+            "cidr": str(block), "affinity": "host:node1", "allocations": [None] * size, "attributes": [],
+            "unallocated": list(range(size)), "sequenceNumber": 1, "sequenceNumberForAllocation": {},
+            "deleted": False, "strictAffinity": False,
+        }  # fmt: skip
+        obj = self.api.look(ref) or _named(ref.name, spec=empty)
+        spec = obj["spec"]
+        ordinal = int(here) - int(block[0])
+        assert spec["allocations"][ordinal] is None, f"{address} is already assigned in block"
+        spec["attributes"].append({"handle_id": handle})
+        spec["allocations"][ordinal] = len(spec["attributes"]) - 1
+        spec["unallocated"].remove(ordinal)
+        spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
+        spec["sequenceNumber"] += 1
+        self.api.put(RAW.block, obj)
+        there = self.api.look(RAW.handle.ref(handle)) or _named(handle, spec={"handleID": handle, "block": {}})
+        counts = there["spec"]["block"]
+        counts[str(block)] = counts.get(str(block), 0) + 1
+        self.api.put(RAW.handle, there)
+
+    def _handle(self, vm: Vm) -> str:
+        return handle_name(vm.namespace, vm.name) if self.keeps else f"k8s-pod-network.container-{vm.name}"
+
+    def _assign(self, vm: Vm) -> str:
+        """What Calico's CNI plugin does on ADD."""
+        handle = self._handle(vm)
+        held = [address for address, of in self.held_in_calico().items() if of == handle]
+        if held:
+            return held[0]
+        wanted = pinned(vm.template_annotations)
+        address = str(wanted[0]) if wanted else f"192.168.0.{len(self.held_in_calico()) + 1}"
+        self.hold(address, handle)
+        return address
+
+    def hold_by_pod(self, address: str) -> None:
+        """Calico gives an address to an ordinary pod."""
+        self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}")
+
+    def forget(self, name: str, namespace: str = "prod") -> None:
+        """Calico forgets what it holds for a VM, as `calicoctl ipam release` does it."""
+        self._forget(self.now(name, namespace))
+
+    def drop_pod(self, name: str, namespace: str = "prod") -> None:
+        """The launcher pod of a VM goes."""
+        self.api.drop(POD.ref(f"virt-launcher-{name}", namespace))
+
+    def _forget(self, vm: Vm) -> None:
+        handle = self._handle(vm)
+        for address, of in self.held_in_calico().items():
+            if of == handle:
+                block = RAW.block.ref(block_name(ip_network((address, 26), strict=False)))
+                self.api.put(RAW.block, without_address(self.api.get(block), int(ip_address(address))))
+                self.api.drop(RAW.handle.ref(handle))
+
+
+def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
+    """A NetworkWizard to make."""
+    return {
+        "apiVersion": NETWORKWIZARD.api_version,
+        "kind": NETWORKWIZARD.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"plugin": "calico", "cidr": cidr, **spec},
+    }
+
+
+def refusal(done: Done, subject: str = "prod/web-1") -> YoshiError:
+    """Why a run did nothing for somebody."""
+    return done.refusals[subject]
+
+
+def wishes(vm: Vm) -> str | None:
+    """The annotation on the VM that says which network was wanted."""
+    return annotations_of(vm.raw).get("plumber.k8s.pf9.io/networkName")
+
+
+def _named(name: str, namespace: str = "", **more: Any) -> Json:
+    return {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **more}
+
+
+def _pair(name: str) -> tuple[str, str]:
+    where, slash, rest = name.partition("/")
+    return (where, rest) if slash else ("prod", name)
+
+
+__all__ = ["GRACE", "LIMIT", "TimedOut", "World", "refusal", "wishes", "wizard"]
