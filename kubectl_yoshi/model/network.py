@@ -95,6 +95,16 @@ class Network:
         """ "namespace/name", as --network takes it."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def deleting_since(self) -> str:
+        """When its deletion was begun (RFC 3339): from then on no address of it is given out; "" where it was not."""
+        return str(dig(self.raw, "status", "deleting", default=""))
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it is being deleted, by this program or by kubectl."""
+        return bool(self.deleting_since or dig(self.raw, "metadata", "deletionTimestamp"))
+
     def called_from(self, namespace: str) -> str:
         """The shortest name that means this network in a namespace."""
         return self.name if namespace == self.namespace else self.full_name
@@ -163,7 +173,8 @@ def parse_network(obj: Json) -> Network:
             raw=obj,
         )
     except UsageMistake as mistake:
-        raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out) from None
+        mend = f" Correct it with: kubectl edit networkwizard {name} -n {namespace_of(obj)}" if uid_of(obj) else ""
+        raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out + mend) from None
 
 
 def _object(obj: Json, key: str) -> Json:

@@ -33,6 +33,8 @@ from kubectl_yoshi.plan.books import (
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.releases import Release, release_of
 
+GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+
 
 @dataclass(frozen=True)
 class AttachRequest:
@@ -119,6 +121,10 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
+    if network.is_going:
+        gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
+        subjects = (f"{namespace}/{name}" for namespace, name in request.vms)
+        attempt = replace(attempt, failed={**dict.fromkeys(subjects, gone), **attempt.failed})
     reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
     facts.ask(*reads)
     refusals: dict[str, YoshiError] = {}
@@ -407,8 +413,6 @@ class _Errand:
 
 def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
     request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
-    if network.name and dig(network.raw, "metadata", "deletionTimestamp"):
-        raise Refused(f"network {network.full_name} is being deleted", "Choose another network.")
     record = desk.records.get(number)
     mac = _mac(desk, vm, record) if backend.on_template else ""
     fastened = backend.fasten(vm, network, number, mac, facts, request.ports)

@@ -16,7 +16,9 @@ from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_bloc
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
 
+ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 STATUS_ALLOCATIONS = ("status", "allocations")
+STATUS_DELETING = ("status", "deleting")
 
 
 def network_read(namespace: str, name: str) -> Read:
@@ -37,7 +39,7 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
     if not found:
         why = facts.why_unknown(read)
         if why:
-            raise Refused(f'network "{name}" in namespace "{namespace}" cannot be read: {why}')
+            raise Refused(f'network "{name}" in namespace "{namespace}" cannot be read: {why}', ASK_FOR_IT)
         raise Refused(
             f'network "{name}" not found in namespace "{namespace}"',
             "See `kubectl yoshi network list -A`; name a network of another namespace as NAMESPACE/NAME.",
@@ -81,7 +83,7 @@ def networks_asked(
         read = Read(NETWORKWIZARD, here)
         found = facts.ask(read)
     if why := facts.why_unknown(read):
-        raise Refused(f"networks cannot be listed: {why}", "Choose a namespace that you may see with -n.")
+        raise Refused(f"networks cannot be listed: {why}", f"Choose a namespace that you may see with -n. {ASK_FOR_IT}")
     networks, broken = [], []
     for obj in found:
         try:
@@ -120,7 +122,7 @@ def open_shelves(network: Network, shelves: Iterable[Shelf], facts: Facts) -> Le
     for shelf in wanted:
         read = shelf_read(shelf)
         if why := facts.why_unknown(read):
-            raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}")
+            raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}", ASK_FOR_IT)
         found = facts.ask(read)
         objects[shelf] = found[0] if found else None
         if found and shelf.is_block and dig(found[0], "spec", "networkUID") not in (None, network.uid):
@@ -161,6 +163,10 @@ def open_whole(network: Network, facts: Facts, everywhere: bool = False) -> Ledg
 def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
     """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
 
+    A network that is being deleted refuses them: a small one with the patch itself, a large one, whose records are in
+    other objects, by a patch that only tests. The deletion marks the network before it looks for records, so either
+    it sees these, or they are refused.
+
     A shelf's patch is for one subject if all its addresses are, else for all. What the original yoshi wrote for these
     addresses into the status of a large network goes after that, so that they are never without a record.
     """
@@ -179,6 +185,8 @@ def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mappi
             )  # fmt: skip
         patch = _guard(shelf, obj, ledger.network)
         values = {ledger.key_of(number): records[number].to_json() for number in numbers}
+        if not shelf.is_block and obj.get("status") is not None:
+            patch.test(STATUS_DELETING, None)
         allocations = dig(obj, *STATUS_ALLOCATIONS)
         if allocations is None:
             patch.set_in(obj, STATUS_ALLOCATIONS, values)
@@ -192,7 +200,19 @@ def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mappi
             says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
     moves = _forget_unmoved(ledger, records, "its address block has it now", subjects)
-    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), moves) if stage))
+    stays = _stays(ledger.network, _common(subjects[n] for n in records) if subjects else "")
+    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), stays, moves) if stage))
+
+
+def _stays(network: Network, subject: str) -> tuple[Change, ...]:
+    """Tests that the deletion of a large network was not begun; it changes nothing."""
+    if not is_large(network):
+        return ()
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    if network.raw.get("status") is not None:
+        patch.test(STATUS_DELETING, None)
+    says = f"make sure that network {network.full_name} is not being deleted"
+    return (Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject),)
 
 
 def _forget_unmoved(

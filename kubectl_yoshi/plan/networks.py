@@ -7,19 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attachments import backend_of
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import network_read, open_network, open_whole, remove_records
+from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
+from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, open_network, open_whole, remove_records
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
 
 READY = "Ready"
+
+ABANDONED_SECONDS = 600.0
+"""A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
+MARKS = 3
+"""How often a deletion marks a network anew that others bring up again meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
     read = network_read(request.namespace, request.name)
     found = facts.ask(read)
     if why := facts.why_unknown(read):
-        raise Refused(f'network "{request.name}" cannot be read: {why}')
+        raise Refused(f'network "{request.name}" cannot be read: {why}', ASK_FOR_IT)
     subject = f"{request.namespace}/{request.name}"
     if attempt.failed:
         return _undo(found, attempt, subject, backends, facts)
@@ -99,6 +104,9 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
         network = parse_network(found[0])
     except UsageMistake as mistake:
         return replace(_status(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake})
+    age = age_in_seconds(network.deleting_since, attempt.now)
+    if request.wanted is None and network.deleting_since and age < ABANDONED_SECONDS:
+        return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
     return _bring_up(network, backends, facts, attempt, subject)
 
 
@@ -151,7 +159,7 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         plan = backend.build(network, facts)
     except YoshiError as error:
         if made_now:
-            return replace(_unmake(network, subject), refusals={subject: error})
+            return replace(_take_back(network, backends, facts, attempt, subject), refusals={subject: error})
         if facts.unknowns():  # who may not see everything must not note down that it does not work
             return Plan(refusals={subject: error})
         return replace(_status(network, False, error.message, attempt, subject), refusals={subject: error})
@@ -194,8 +202,11 @@ def _written(value: object) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _status(network: Network, created: bool, problem: str, attempt: Attempt, subject: str) -> Plan:
-    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet."""
+def _status(network: Network, created: bool, problem: str, attempt: Attempt, subject: str, deleting: str = "") -> Plan:
+    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet.
+
+    `deleting` is when its deletion was begun; without it, a mark of that is taken off.
+    """
     there = network.raw.get("status") or {}
     wanted: Json = {
         "created": created,
@@ -211,8 +222,12 @@ def _status(network: Network, created: bool, problem: str, attempt: Attempt, sub
     condition = _condition(there, problem, attempt, wanted["observedGeneration"])
     others = [c for c in there.get("conditions") or [] if c.get("type") != READY]
     wanted["conditions"] = [*others, condition]
+    if deleting:
+        wanted["deleting"] = deleting
     differing = {key: value for key, value in wanted.items() if there.get(key) != value}
-    if not differing:
+    if not deleting and "deleting" in there:
+        patch.unset_in(network.raw, STATUS_DELETING)
+    elif not differing:
         return Plan()
     if not there:
         patch.set_in(network.raw, ("status",), differing)
@@ -259,9 +274,17 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
             return plan
         created = bool(dig(found[0], "status", "created"))
         return replace(_status(_bare(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
-    network = parse_network(found[0])
-    if any(ref.resource != NETWORKWIZARD for ref in made):
-        plan = plan + backend_of(network, backends).demolish(network, facts)
+    return plan + _take_back(parse_network(found[0]), backends, facts, attempt, subject)
+
+
+def _take_back(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
+    """Takes away a network that this run made, with what it made for it."""
+    plan = Plan()
+    if any(c.verb is Verb.CREATE and c.ref.resource != NETWORKWIZARD for c in attempt.done):
+        try:
+            plan = backend_of(network, backends).demolish(network, facts)
+        except Refused as refused:
+            plan = Plan(notes=(refused.message,))
     return plan + _unmake(network, subject)
 
 
@@ -269,6 +292,9 @@ def plan_network_removal(
     request: NetworkRemoval, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
 ) -> Plan:
     """The changes that take the network away, with all that was made for it.
+
+    It is marked first, so that no address of it is given out any more, and looked at again; where it must stay after
+    all, it is brought up again.
 
     Raises:
         NeedMore: more must be read first.
@@ -279,6 +305,46 @@ def plan_network_removal(
     if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in attempt.done):
         return Plan()
     network = _open_even_broken(request, facts)
+    subject = network.full_name
+    if attempt.failed:
+        gives_up = bool(network.deleting_since) and "" not in attempt.failed
+        plan = _kept(network, backends, facts, attempt) if gives_up else Plan()
+        return replace(plan, refusals={subject: next(iter(attempt.failed.values()))})
+    try:
+        plan = _removal(request, network, backends, facts, attempt)
+    except Refused as refused:
+        if not network.deleting_since or attempt.preview:
+            raise
+        return replace(_kept(network, backends, facts, attempt), again=True, refusals={subject: refused})
+    marks = sum(1 for c in attempt.done if c.ref == network.ref and _marks(c))
+    if attempt.preview or network.is_going or marks >= MARKS:
+        return plan
+    created = bool(dig(network.raw, "status", "created"))
+    mark = _status(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
+    return replace(mark, again=True)
+
+
+def _marks(change: Change) -> bool:
+    """Whether a change marks a network as being deleted."""
+    ops = change.body if isinstance(change.body, list) else ()
+    return any(op["path"] == pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
+
+
+def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """Brings up again a network whose deletion was begun and cannot be completed."""
+    plan, created, problem = Plan(), True, ""
+    try:
+        backend = backend_of(network, backends)
+        plan = backend.build(network, facts)
+        problem = "" if plan else backend.problem(network, facts)
+    except YoshiError as error:
+        created, problem = bool(dig(network.raw, "status", "created")), error.message
+    return plan + _status(network, created, problem, attempt, "")
+
+
+def _removal(
+    request: NetworkRemoval, network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
+) -> Plan:
     ledger = open_whole(network, facts)
     records = ledger.records()
     vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})

@@ -11,11 +11,16 @@ from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
-from kubectl_yoshi.plan.attachments import backend_of, recorded_by_this_run
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of, recorded_by_this_run
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.releases import release_of
+
+SEE_NETWORKS = "See `kubectl yoshi network list -A`."
+SEE_FREE = "Choose another address; see `kubectl yoshi ips list --free`."
 
 
 @dataclass(frozen=True)
@@ -48,25 +53,25 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
         raise attempt.failed[""]
     record = Record(RESERVATION, network.namespace, "", since=attempt.stamp, note=request.note)
     mine = recorded_by_this_run(network, attempt)
+    if network.is_going:
+        return _withdrawn(network, mine, facts)
     if mine and not request.addresses:
         return Plan(answers={str(network.address(number)): request.note for number in sorted(mine)})
     ledger = Ledger(network, {})
     chosen: list[int] = []
     for address in request.addresses:
         if why := network.why_not_usable(address):
-            raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}")
+            raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}", SEE_FREE)
         ledger = ledger.with_objects(open_shelves(network, [shelf_of(network, int(address))], facts).objects)
         held = ledger.records().get(int(address))
         if held is not None and not (held.kind == RESERVATION and held.note == request.note):
-            raise Refused(
-                f"{address} is not free: {held.holder} holds it on network {network.full_name}",
-                "Choose another address; see `kubectl yoshi ips list --free`.",
-            )
+            holds = f"it is {held.holder}" if held.kind == RESERVATION else f"{held.holder} holds it"
+            raise Refused(f"{address} is not free: {holds} on network {network.full_name}", SEE_FREE)
         if held is None:
             chosen.append(int(address))
     strangers = [u for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen]
     if strangers and request.addresses:
-        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].ref} uses it")
+        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].ref} uses it", SEE_FREE)
     if not request.addresses:
 
         def open_shelf(shelf: Shelf) -> Ledger:
@@ -92,6 +97,16 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     return replace(plan, answers=answers)
 
 
+def _withdrawn(network: Network, mine: Mapping[int, Json], facts: Facts) -> Plan:
+    """Takes back what was reserved on a network whose deletion was begun meanwhile."""
+    refused = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
+    ledger = open_shelves(network, {shelf_of(network, number) for number in mine}, facts) if mine else None
+    left = {n: r for n, r in ledger.records().items() if mine.get(n) == r.as_written} if ledger else {}
+    if ledger is None or not left:
+        raise refused
+    return replace(remove_records(ledger, left), refusals={network.full_name: refused})
+
+
 @dataclass(frozen=True)
 class ReleaseRequest:
     """What is to be given back by hand.
@@ -114,6 +129,9 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
     """
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
+    for address in request.addresses:
+        if network.cidr is not None and address not in network:
+            raise Refused(f"{address} is no address of network {network.full_name} ({network.cidr})", SEE_NETWORKS)
     ledger = open_shelves(network, {shelf_of(network, int(address)) for address in request.addresses}, facts)
     records = ledger.records()
     plan = Plan()
@@ -134,7 +152,9 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts)
         if release.notes:
             refusals[str(address)] = Refused(
-                release.notes[0], f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace}`."
+                release.notes[0],
+                f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "
+                f"--network {network.called_from(record.namespace)}`.",
             )
         plan = plan.beside(release.plan)
     if reserved:
