@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Yoshi, fork_server
+from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
 
 _sixteens = itertools.count()
 
@@ -22,19 +22,20 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture(scope="session")
-def installed(request: pytest.FixtureRequest, cluster: Cluster, forks: ForkServer) -> Iterator[Cluster]:
+def installed(cluster: Cluster, forks: ForkServer) -> Cluster:
     """The cluster, after `kubectl yoshi install`."""
-    yoshi = Yoshi(cluster.kubeconfig, cluster.context, forks)
-    yoshi.done("install")
-    yield cluster
-    if request.config.getoption("cluster") != "lab":  # pools and the like of networks that went with their namespace
-        yoshi.done("ips", "gc", "-A", "--grace", "1h", "--yes")
+    Yoshi(cluster.kubeconfig, cluster.context, forks).done("install")
+    return cluster
 
 
 @pytest.fixture
-def yoshi(installed: Cluster, forks: ForkServer, namespace: str) -> Yoshi:
+def yoshi(request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[Yoshi]:
     """The program, run by the administrator in the test's namespace."""
-    return Yoshi(installed.kubeconfig, installed.context, forks, namespace)
+    program = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
+    yield program
+    if request.config.getoption("cluster") != "lab":  # what is outside the namespace does not go away with it
+        for name in get(installed, "networkwizards", namespace=namespace)["items"]:
+            program.run("network", "delete", name["metadata"]["name"], "--force", "--yes")
 
 
 @pytest.fixture

@@ -1,0 +1,280 @@
+"""Many processes at once on the real API server: what each of them reports, and what is true afterwards.
+
+    24 attach 24 VMs, 20 addresses          exactly 20 succeed, distinct; 4 say that the network is full
+    8 attach the same VM                    one address, one record, all report it
+    24 and 8 on a /16                       the same, with AddressBlocks
+    2 create overlapping networks           at most one survives, and nothing is left of the other
+    attach while the network is deleted     attached, or refused with nothing on the VM
+    attach against detach of the same VM    both ends are sound
+    attach -l of 40 against 8 single ones   40 addresses, one each
+    gc against attach                       nobody loses an address
+
+Wherever it says so the processes are interpreters of their own; else they are forked, and meet more closely.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import check
+from tests.cluster.harness import Ran, Run, Yoshi, get, make_vms
+
+Cidrs = Callable[[int], str]
+
+ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
+
+
+def address_told(ran: Ran) -> str:
+    """The address that a single attach reported."""
+    found = ATTACHED.search(ran.out)
+    assert found, str(ran)
+    return found.group(1)
+
+
+def records_of(cluster: Cluster, namespace: str, network: str) -> dict[str, str]:
+    """Address -> VM, in the network's status and its blocks."""
+    found: dict[str, str] = {}
+    for obj in get(cluster, "networkwizards,addressblocks", namespace=namespace)["items"]:
+        if network in (obj["metadata"]["name"], obj["spec"].get("network")):
+            records = obj.get("status", {}).get("allocations", {})
+            found |= {address: record["name"] for address, record in records.items()}
+    return found
+
+
+def all_done(rans: list[Ran]) -> list[Ran]:
+    for ran in rans:
+        assert ran.code == 0, str(ran)
+    return rans
+
+
+def run_interpreters(yoshi: Yoshi, commands: list[tuple[str, ...]]) -> list[Ran]:
+    """Each command in an interpreter of its own, all started before any is waited for."""
+    processes = [yoshi.alone(*command) for command in commands]
+    with ThreadPoolExecutor(len(processes)) as pool:
+        said = list(pool.map(lambda process: process.communicate(timeout=120), processes))
+    return [
+        Ran(command, process.returncode, out, err, 0.0)
+        for command, process, (out, err) in zip(commands, processes, said, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("start", ["interpreters", "forks"])
+def test_of_24_processes_exactly_as_many_get_an_address_as_there_are(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, start: str
+) -> None:
+    network = cidr(24)
+    first = network.removesuffix(".0/24")
+    yoshi.done("network", "create", "blue", "--cidr", network, "--range", f"{first}.11-{first}.30")
+    names = [f"web-{number:02}" for number in range(24)]
+    make_vms(installed, yoshi.namespace, *names)
+
+    commands = [("vm", "attach", name, "--network", "blue") for name in names]
+    rans = run_interpreters(yoshi, commands) if start == "interpreters" else yoshi.together(*commands)
+
+    told = {ran.args[2]: address_told(ran) for ran in rans if ran.code == 0}
+    assert len(told) == 20
+    assert set(told.values()) == {f"{first}.{number}" for number in range(11, 31)}
+    for ran in rans:
+        if ran.code:
+            assert ran.code == 1
+            assert "is full" in ran.err, str(ran)
+            assert len(ran.err.splitlines()) <= 5
+    assert records_of(installed, yoshi.namespace, "blue") == {address: name for name, address in told.items()}
+    check(installed, yoshi.namespace, settled=True)
+
+
+@pytest.mark.parametrize("length", [24, 16])
+@pytest.mark.parametrize("start", ["interpreters", "forks"])
+def test_eight_processes_that_attach_one_vm_give_it_one_address(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, start: str, length: int
+) -> None:
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length))
+    make_vms(installed, yoshi.namespace, "web")
+
+    commands = [("vm", "attach", "web", "--network", "blue")] * 8
+    rans = run_interpreters(yoshi, commands) if start == "interpreters" else yoshi.together(*commands)
+
+    addresses = {address_told(ran) for ran in all_done(rans)}
+    assert len(addresses) == 1
+    assert records_of(installed, yoshi.namespace, "blue") == {addresses.pop(): "web"}
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_24_processes_on_a_large_network_each_get_their_own_address(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
+    yoshi.done("network", "create", "big", "--cidr", cidr(16))
+    names = [f"web-{number:02}" for number in range(24)]
+    make_vms(installed, yoshi.namespace, *names)
+    rans = all_done(yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names)))
+    told = {address_told(ran): ran.args[2] for ran in rans}
+    assert len(told) == 24
+    assert records_of(installed, yoshi.namespace, "big") == told
+    check(installed, yoshi.namespace, settled=True)
+
+    all_done(yoshi.together(*(("vm", "detach", name, "--network", "big") for name in names)))
+    assert get(installed, "addressblocks", namespace=yoshi.namespace)["items"] == []
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_24_processes_in_one_block_of_a_large_network_each_get_their_own_address(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
+    network = cidr(16)
+    first = network.removesuffix(".0.0/16")
+    yoshi.done("network", "create", "big", "--cidr", network, "--range", f"{first}.7.1-{first}.7.20")
+    names = [f"web-{number:02}" for number in range(24)]
+    make_vms(installed, yoshi.namespace, *names)
+    rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names))
+    assert sorted(ran.code for ran in rans) == [0] * 20 + [1] * 4
+    assert all("is full" in ran.err for ran in rans if ran.code)
+    assert len(get(installed, "addressblocks", namespace=yoshi.namespace)["items"]) == 1
+    check(installed, yoshi.namespace, settled=True)
+
+
+@pytest.mark.parametrize("second", [24, 26])
+def test_of_two_overlapping_networks_made_at_once_at_most_one_survives(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, second: int
+) -> None:
+    survivors = 0
+    for number in range(8):
+        network = cidr(24)
+        inside = network.replace("/24", f"/{second}")
+        rans = yoshi.together(
+            Run(("network", "create", f"one-{number}", "--cidr", network), wait=0.02 * (number % 3)),
+            Run(("network", "create", f"two-{number}", "--cidr", inside)),
+        )
+        made = {ran.args[2] for ran in rans if ran.code == 0}
+        names = {
+            obj["metadata"]["name"] for obj in get(installed, "networkwizards", namespace=yoshi.namespace)["items"]
+        }
+        assert {name for name in names if name.endswith(f"-{number}")} == made
+        assert len(made) <= 1
+        for ran in rans:
+            if ran.code:
+                assert ran.code == 1
+                assert "overlaps" in ran.err, str(ran)
+        survivors += len(made)
+        check(installed, yoshi.namespace, settled=True)
+        nothing_is_left_but(installed, yoshi.namespace, names)
+    assert survivors >= 4, "both give way to each other too often"
+
+
+def nothing_is_left_but(cluster: Cluster, namespace: str, networks: set[str]) -> None:
+    """No pool of this namespace is left that is no network's."""
+    pools = {item["metadata"]["name"] for item in get(cluster, "ippools.crd.projectcalico.org")["items"]}
+    assert {pool for pool in pools if pool.startswith(f"{namespace}.")} <= {f"{namespace}.{name}" for name in networks}
+
+
+@pytest.mark.parametrize("length", [28, 20])
+@pytest.mark.parametrize("force", [(), ("--force", "--yes")])
+def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int, force: tuple[str, ...]
+) -> None:
+    names = [f"web-{number}" for number in range(5)]
+    make_vms(installed, yoshi.namespace, *names)
+    outcomes = set()
+    for number in range(8):
+        network = f"net-{number}"
+        yoshi.done("network", "create", network, "--cidr", cidr(length))
+        deleting, *attaching = yoshi.together(
+            Run(("network", "delete", network, *force), wait=0.06 * number),
+            *(("vm", "attach", name, "--network", network) for name in names),
+        )
+        there = network in {
+            obj["metadata"]["name"] for obj in get(installed, "networkwizards", namespace=yoshi.namespace)["items"]
+        }
+        assert there == (deleting.code != 0), str(deleting)
+        check(installed, yoshi.namespace, settled=True)
+        for ran in attaching:
+            carried = pin_of(installed, yoshi.namespace, ran.args[2])
+            if there:
+                assert (carried != "") == (ran.code == 0), str(ran)
+            else:
+                assert carried == "", f"{ran}\n{deleting}"
+        outcomes.add((there, tuple(sorted({ran.code for ran in attaching}))))
+        if there:
+            ready = get(installed, "networkwizard", network, namespace=yoshi.namespace)["status"]["conditions"]
+            assert [c["status"] for c in ready if c["type"] == "Ready"] == ["True"]
+            yoshi.done("network", "delete", network, "--force", "--yes")
+        nothing_is_left_but(installed, yoshi.namespace, set())
+    print(outcomes)
+
+
+def pin_of(cluster: Cluster, namespace: str, name: str) -> str:
+    """What of Calico's pin, or the wish for a network, is on a VM."""
+    found = get(cluster, "virtualmachine", name, namespace=namespace)
+    template = found["spec"]["template"].get("metadata", {}).get("annotations", {})
+    wish = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
+    pin: str = template.get("cni.projectcalico.org/ipAddrs", "")
+    return pin or wish
+
+
+@pytest.mark.parametrize("length", [28, 20])
+def test_attaching_against_detaching_one_vm_ends_soundly(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
+) -> None:
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length))
+    make_vms(installed, yoshi.namespace, "web", "other")
+    attach, detach = ("vm", "attach", "web", "--network", "blue"), ("vm", "detach", "web", "--network", "blue")
+    for number in range(10):
+        rans = yoshi.together(
+            Run(attach, wait=0.01 * (number % 4)), detach, Run(attach, wait=0.05 * (number % 3)), Run(detach, wait=0.1)
+        )
+        all_done(rans)
+        check(installed, yoshi.namespace, settled=True)
+    told = address_told(yoshi.run(*attach))
+    assert records_of(installed, yoshi.namespace, "blue") == {told: "web"}
+
+
+@pytest.mark.parametrize("length", [24, 18])
+def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
+) -> None:
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length))
+    names = [f"db-{number:02}" for number in range(40)]
+    make_vms(installed, yoshi.namespace, *names, labels={"app": "db"})
+    make_vms(installed, yoshi.namespace, "web-0", "web-1", "web-2", "web-3")
+    single = [*names[:4], "web-0", "web-1", "web-2", "web-3"]
+    bulk, *singles = all_done(
+        yoshi.together(
+            ("vm", "attach", "-l", "app=db", "--network", "blue"),
+            *(("vm", "attach", name, "--network", "blue") for name in single),
+        )
+    )
+    told = dict(re.findall(r"/(\S+) attached to blue: (\S+)", bulk.out))
+    assert set(told) == set(names)
+    for ran in singles:
+        assert told.setdefault(ran.args[2], address_told(ran)) == address_told(ran)
+    assert len(set(told.values())) == 44
+    assert records_of(installed, yoshi.namespace, "blue") == {address: name for name, address in told.items()}
+    check(installed, yoshi.namespace, settled=True)
+
+
+@pytest.mark.parametrize("grace", ["0s", "5m"])
+def test_collecting_takes_no_address_away_from_who_is_being_attached(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, grace: str
+) -> None:
+    """With --grace 0s a record may be taken while its attachment is under way; that attachment then mends it."""
+    network = cidr(28)
+    yoshi.done("network", "create", "blue", "--cidr", network)
+    names = [f"web-{number}" for number in range(8)]
+    make_vms(installed, yoshi.namespace, *names)
+    collect = ("ips", "gc", "--network", "blue", "--grace", grace, "--yes")
+    for number in range(6):
+        rans = yoshi.together(
+            *(Run(("vm", "attach", name, "--network", "blue"), wait=0.04 * place) for place, name in enumerate(names)),
+            *(Run(collect, wait=0.1 + 0.05 * number + 0.2 * place) for place in range(2)),
+        )
+        told = {address_told(ran): ran.args[2] for ran in all_done(rans)[:8]}
+        assert records_of(installed, yoshi.namespace, "blue") == told
+        if grace == "5m":
+            assert all("nothing to collect" in ran.out for ran in rans[8:])
+        check(installed, yoshi.namespace, settled=True)
+        all_done(yoshi.together(*(("vm", "detach", name, "--network", "blue") for name in names)))
+        check(installed, yoshi.namespace, settled=True)
