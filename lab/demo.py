@@ -30,26 +30,35 @@ kind: VirtualMachine
 metadata:
   name: {name}
 {annotations}spec:
-  runStrategy: Halted
+  runStrategy: {runs}
   template:
     spec:
       domain:
         devices:
-          interfaces: [{{name: default, bridge: {{}}}}]
-        resources: {{requests: {{memory: 64Mi}}}}
+          interfaces: [{{name: default, masquerade: {{}}}}]
+        memory: {{guest: 128Mi}}
       networks: [{{name: default, pod: {{}}}}]
 """
 WISH = "  annotations:\n    'plumber.k8s.pf9.io/networkName': 'newarjunpool'\n"
 
 
+ROUTER_ASN = "64513"
+
+
 def main() -> int:
-    """Runs the demo; 0 if every command did what it should."""
+    """Runs the demo; 0 if every command did what it should.
+
+    As root, on the full lab: VMs run, and a router learns their public addresses. Otherwise on the core, without that.
+    """
     began = time.monotonic()
     progress = Progress()
-    with lab.start("core", None, progress=progress) as running:
+    profile = "full" if os.geteuid() == 0 else "core"
+    if profile == "core":
+        progress.say("Not root, so there are no network namespaces: VMs do not run, and public networks are left out.")
+    with lab.start(profile, None, progress=progress) as running:
         progress.say(f"A real control plane is up after {time.monotonic() - began:.1f} s.")
         try:
-            _tell(_Stage(running.kubeconfig))
+            _tell(_Stage(running))
         except subprocess.CalledProcessError as error:
             print(f"demo: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
             return 1
@@ -58,22 +67,24 @@ def main() -> int:
 
 
 def _tell(stage: _Stage) -> None:
-    stage.says("What yoshi needs in a cluster: two CRDs and three roles.")
+    stage.says("What yoshi needs in a cluster: two CRDs and its roles.")
     stage.yoshi("install")
     stage.says("A network and a VM as the original yoshi's README has them, made true by `sync`.")
     stage.kubectl("apply", "-f", "-", content=NETWORK)
-    stage.kubectl("apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=WISH))
+    stage.kubectl("apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=WISH, runs="Halted"))
     stage.yoshi("sync")
     stage.says("The same by command: a network, three VMs, with and without an address of choice.")
     stage.yoshi("network", "create", "blue", "--cidr", "10.20.0.0/24", "--gateway", "10.20.0.1")
     for name in ("web-1", "web-2", "db-1"):
-        stage.kubectl("apply", "-f", "-", content=VM.format(name=name, annotations=""))
+        stage.kubectl("apply", "-f", "-", content=VM.format(name=name, annotations="", runs="Halted"))
     stage.yoshi("vm", "attach", "web-1", "web-2", "--network", "blue")
     stage.yoshi("vm", "attach", "db-1", "--network", "blue", "--ip", "10.20.0.50")
     stage.yoshi("network", "list")
     stage.yoshi("vm", "list")
     stage.yoshi("ips", "list")
     stage.yoshi("ips", "who", "10.20.0.50")
+    if stage.lab.options.profile == "full":
+        _tell_of_the_world(stage)
     stage.says("One VM is detached, another is deleted behind yoshi's back: gc gives its address back.")
     stage.yoshi("vm", "detach", "web-2", "--network", "blue")
     stage.kubectl("delete", "virtualmachine", "db-1")
@@ -82,18 +93,35 @@ def _tell(stage: _Stage) -> None:
     stage.yoshi("ips", "list")
     stage.says("A network in use is not deleted by accident.")
     stage.yoshi("network", "delete", "blue", may_fail=True)
-    stage.yoshi("vm", "detach", "web-1", "--network", "blue")
+    stage.yoshi("vm", "detach", "web-1", "--network", "blue", "--restart")
     stage.yoshi("network", "delete", "blue")
     stage.yoshi("network", "list")
     stage.kubectl("get", "ippools")
 
 
+def _tell_of_the_world(stage: _Stage) -> None:
+    stage.says("A public network, announced by BGP to the lab's router, and a running VM on both.")
+    words = ("--plugin", "public", "--announce", "metallb-bgp", "--cidr", "203.0.113.0/28")
+    peer = ("--peer", stage.lab.router_address, "--my-asn", "64512", "--remote-asn", ROUTER_ASN)
+    stage.yoshi("network", "create", "internet", *words, *peer)
+    patch = '{"spec":{"runStrategy":"Always"}}'
+    stage.kubectl("patch", "virtualmachine", "web-1", "--type=merge", "-p", patch)
+    stage.yoshi("vm", "attach", "web-1", "--network", "blue", "--public-network", "internet", "--wait")
+    stage.yoshi("vm", "list")
+    stage.yoshi("ips", "list", "-o", "wide")
+    stage.says("What the router has learned, with the VM's node as next hop.")
+    stage.route("203.0.113.1/32")
+    stage.yoshi("vm", "detach", "web-1", "--public-network", "internet")
+    stage.yoshi("network", "delete", "internet")
+
+
 class _Stage:
     """Where the commands run."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, running: lab.Lab) -> None:
+        self.lab = running
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
+        self._environment = {**os.environ, "KUBECONFIG": str(running.kubeconfig), "PATH": path}
 
     def says(self, sentence: str) -> None:
         """A sentence between commands."""
@@ -106,6 +134,15 @@ class _Stage:
     def kubectl(self, *words: str, content: str = "") -> None:
         """Runs kubectl."""
         self._run([lab.running.kubectl_command(), *words], content)
+
+    def route(self, prefix: str) -> None:
+        """Shows the router's table once it has a route; it may take BGP some seconds."""
+        end = time.monotonic() + 30
+        while all(route.prefix != prefix for route in self.lab.routes()) and time.monotonic() < end:
+            time.sleep(0.2)
+        print(f"\n$ python -m lab route\n{self.lab.route_table()}", flush=True)
+        if all(route.prefix != prefix for route in self.lab.routes()):
+            raise subprocess.CalledProcessError(1, ["python", "-m", "lab", "route"])
 
     def _run(self, words: list[str], content: str = "", may_fail: bool = False) -> None:
         shown = shlex.join(["kubectl", *words[1:]])

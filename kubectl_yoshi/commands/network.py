@@ -88,7 +88,7 @@ class CreateOptions:
 )
 @click.argument("name", required=False)
 @filename_option
-@click.option("--plugin", metavar="PLUGIN", help="calico, public or ovs; the first that this cluster has.")
+@click.option("--plugin", metavar="PLUGIN", help="calico (the default where Calico is installed) or public.")
 @click.option("--cidr", metavar="CIDR", help="The network's addresses, such as 10.133.0.0/16.")
 @click.option("--range", "range_", metavar="A-B", help="First and last address to hand out.")
 @click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address never to hand out.")
