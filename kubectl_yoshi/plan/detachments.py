@@ -64,7 +64,7 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
             plan = plan.beside(_one(request, network, backend, vm, ledger, uses, facts, attempt))
     for namespace, name in sorted((str(ns), n) for ns, n in absent):
         if f"{namespace}/{name}" not in refusals:
-            plan = plan.beside(_gone(namespace, name, backend, ledger, facts, refusals))
+            plan = plan.beside(_gone(namespace, name, backend, ledger, facts, attempt, refusals))
     return replace(plan, refusals=refusals)
 
 
@@ -136,6 +136,7 @@ def _gone(
     backend: Backend,
     ledger: Ledger,
     facts: Facts,
+    attempt: Attempt,
     refusals: dict[str, YoshiError],
 ) -> Plan:
     """A VM that exists no more: only its records are left."""
@@ -145,6 +146,8 @@ def _gone(
         if record.kind == VIRTUALMACHINE and (record.namespace, record.name) == (namespace, name)
     }
     subject = f"{namespace}/{name}"
+    if not mine and any(change.subject == subject for change in attempt.done):
+        return Plan()  # this very run has given it back
     if not mine:
         refusals[subject] = Refused(
             f'VM "{name}" not found in namespace "{namespace}", and it holds no address of {ledger.network.full_name}',

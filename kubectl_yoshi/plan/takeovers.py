@@ -56,9 +56,9 @@ def plan_takeover(request: TakeoverRequest, backends: Mapping[str, Backend], fac
     freed: list[Change] = []
     for obj in found:
         subject = f"{namespace_of(obj)}/{name_of(obj)}"
-        if subject in attempt.failed:
+        if subject in attempt.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
             continue
-        if request.finalizers and not metadata(obj).get("deletionTimestamp"):
+        if request.finalizers:
             freed += _without_finalizer(NETWORKWIZARD.ref(name_of(obj), namespace_of(obj)), obj, NETWORK_FINALIZER)
         try:
             network = parse_network(obj)
