@@ -1,0 +1,130 @@
+"""Following a kind of object through everything that ends a watch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cluster.api import Listing
+from kubectl_yoshi.cluster.errors import Asked, Expired, Unreachable, error_of
+from kubectl_yoshi.cluster.following import FIRST_PAUSE, LONGEST_PAUSE, Broken, Follower, Happened, Listed, Lost, News
+from kubectl_yoshi.cluster.following import pause_after as pause
+from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.model.objects import Json, Resource
+
+MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+GONE = Unreachable("nothing answers")
+TOO_OLD = error_of(410, b"{}", Asked("watch", MAPS))
+End = Callable[[], None]
+
+
+def obj(name: str, version: str) -> Json:
+    return {"metadata": {"name": name, "namespace": "prod", "resourceVersion": version}}
+
+
+class Script:
+    """An API whose answers to `listing` and `watch` are written down; at the end of the script following ends.
+
+    A watch is a list of events, each (type, object) or an error to raise. A list is a resourceVersion or an error.
+    """
+
+    def __init__(self, lists: list[Any], watches: list[list[Any]]) -> None:
+        self.lists, self.watches = lists, watches
+        self.asked: list[str] = []
+        self.clock = Clock()
+        self.end: End = lambda: None
+
+    def listing(self, resource: Resource, namespace: str | None) -> Listing:
+        self.asked.append("list")
+        answer = self.lists.pop(0)
+        if isinstance(answer, Exception):
+            self.end_if_over()
+            raise answer
+        return Listing((obj("one", answer),), answer)
+
+    def watch(
+        self, resource: Resource, namespace: str | None, *, resource_version: str, timeout_seconds: int
+    ) -> Iterator[tuple[str, Json]]:
+        self.asked.append(f"watch from {resource_version}")
+        events = self.watches.pop(0)
+        for event in events:
+            if isinstance(event, BaseException):
+                self.end_if_over()
+                raise event
+            yield event
+        self.end_if_over()
+
+    def end_if_over(self) -> None:
+        if not self.watches and not self.lists:
+            self.end()
+
+
+def followed(script: Script, monkeypatch: pytest.MonkeyPatch, since: Listing | None = None) -> list[News]:
+    monkeypatch.setattr("kubectl_yoshi.cluster.following.pause_after", lambda failures, chance: 0.0)
+    news: SimpleQueue[News] = SimpleQueue()
+    follower = Follower(script, MAPS, "prod", news, since)  # type: ignore[arg-type]
+    script.end = follower.end
+    follower.start()
+    follower.join(10)
+    assert not follower.is_alive()
+    return [news.get_nowait() for _ in range(news.qsize())]
+
+
+def test_a_list_then_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(["5"], [[("ADDED", obj("two", "6")), ("DELETED", obj("two", "7")), ("BOOKMARK", obj("", "9"))]])
+    news = followed(script, monkeypatch)
+    assert news == [
+        Listed(MAPS, (obj("one", "5"),)),
+        Happened(MAPS, obj("two", "6")),
+        Happened(MAPS, obj("two", "7"), deleted=True),
+    ]
+    assert script.asked == ["list", "watch from 5"]
+
+
+def test_a_known_list_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script([], [[("ADDED", obj("two", "6"))]])
+    assert followed(script, monkeypatch, Listing((), "5")) == [Happened(MAPS, obj("two", "6"))]
+    assert script.asked == ["watch from 5"]
+
+
+def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(["5"], [[("ADDED", obj("two", "6"))], [("BOOKMARK", obj("", "9"))], []])
+    followed(script, monkeypatch)
+    assert script.asked == ["list", "watch from 5", "watch from 6", "watch from 9"]
+
+
+def test_an_expired_watch_begins_anew_with_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(TOO_OLD, Expired)
+    script = Script(["5", "90"], [[TOO_OLD], [("ADDED", obj("two", "91"))]])
+    news = followed(script, monkeypatch)
+    assert [type(one) for one in news] == [Listed, Listed, Happened]
+    assert script.asked == ["list", "watch from 5", "list", "watch from 90"]
+
+
+def test_a_cut_connection_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(["5", "8"], [[("ADDED", obj("two", "6")), GONE], []])
+    news = followed(script, monkeypatch)
+    assert [type(one) for one in news] == [Listed, Happened, Listed]
+
+
+def test_a_server_that_is_gone_is_said_once_and_that_it_is_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(["5", GONE, GONE, GONE, "8"], [[("ADDED", obj("two", "6")), GONE], []])
+    news = followed(script, monkeypatch)
+    assert [type(one) for one in news] == [Listed, Happened, Lost, Listed]
+
+
+def test_a_mistake_of_this_program_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    mistake = ZeroDivisionError()
+    assert followed(Script(["5"], [[mistake]]), monkeypatch)[-1] == Broken(mistake)
+
+
+def test_pauses_grow_up_to_a_limit_and_differ() -> None:
+    chance = random.Random(1)
+    for failures in range(1, 40):
+        longest = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
+        assert longest / 2 <= pause(failures, chance) <= longest
+    assert len({pause(9, chance) for _ in range(10)}) == 10
