@@ -8,7 +8,8 @@ planned anew; when it fails for good, the planner is told and takes back what th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from kubectl_yoshi.cluster.errors import (
     NotFound,
     ServerError,
     TestFailed,
+    TimedOut,
 )
 from kubectl_yoshi.cluster.reading import read
 from kubectl_yoshi.cluster.waiting import Waiter
@@ -32,11 +34,16 @@ from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import empty_block, recount
 
+UNCLEAR = Ambiguous | ServerError
+"""A time-out or failure of the API server leaves open whether the write was done."""
+
 Planner = Callable[[Facts, Attempt], Plan]
 Value = TypeVar("Value")
 
 TRIES_WITHOUT_PROGRESS = 15
 """How often in a row somebody may be faster before this run gives up."""
+TRIES_OF_A_WRITE = 4
+"""How often the same write may end with an error of the server, or without an answer, before this run gives it up."""
 ROUNDS = 500
 
 
@@ -111,6 +118,7 @@ def run(
     done: list[tuple[Change, Json | None]] = []
     notes: dict[str, None] = {}
     stuck = 0
+    unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(ROUNDS):
         plan, facts = observe(planner, api, Facts(served), attempt)
         first = first or plan
@@ -122,8 +130,11 @@ def run(
         _tidy(outcome, api)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        patient = stuck < TRIES_WITHOUT_PROGRESS
-        fatal, beaten = _sorted_failures(outcome, plan, patient)
+        for change, _ in outcome.done:
+            unclear.pop(_target(change), None)
+        unclear.update(_target(change) for change, error in outcome.failed if isinstance(error, UNCLEAR))
+        hopeless = {target for target, times in unclear.items() if times >= TRIES_OF_A_WRITE}
+        fatal, beaten = _sorted_failures(outcome, plan, hopeless, patient=stuck < TRIES_WITHOUT_PROGRESS)
         stuck = 0 if any(answer is not None for _, answer in outcome.done) else stuck + 1
         if stuck > 2 * TRIES_WITHOUT_PROGRESS:
             notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
@@ -132,11 +143,13 @@ def run(
             api.clock.sleep(attempt.chance.random() * min(0.02 * 2**stuck, 1.0))
         attempt = replace(
             attempt,
-            number=attempt.number + (1 if beaten else 0),
+            number=attempt.number + (1 if beaten and not isinstance(beaten, UNCLEAR) else 0),
             now=Attempt().now,
             done=tuple(change for change, _ in done),
             failed={**attempt.failed, **fatal},
         )
+    else:
+        raise TimedOut(f"This did not come to an end in {ROUNDS} rounds.", "Run the same command again to complete it.")
     refusals = {**plan.refusals, **attempt.failed}
     refusals.pop("", None)
     return Done(first or Plan(), tuple(done), plan.answers, refusals, tuple(notes))
@@ -160,12 +173,18 @@ def _unread(facts: Facts) -> tuple[str, ...]:
     return (f"not seen: {'; '.join(why)}",) if why else ()
 
 
-def _sorted_failures(outcome: Outcome, plan: Plan, patient: bool) -> tuple[dict[str, YoshiError], YoshiError | None]:
+def _target(change: Change) -> tuple[ObjectRef, str]:
+    return change.ref, change.subresource
+
+
+def _sorted_failures(
+    outcome: Outcome, plan: Plan, hopeless: Collection[tuple[ObjectRef, str]], *, patient: bool
+) -> tuple[dict[str, YoshiError], YoshiError | None]:
     """Failures for good, by subject, and one of those that a new look may mend (none when patience has ended)."""
     fatal: dict[str, YoshiError] = {}
     beaten: YoshiError | None = None
     for change, error in outcome.failed:
-        if patient and _worth_a_new_look(change, error):
+        if patient and _target(change) not in hopeless and _worth_a_new_look(change, error):
             beaten = error
         elif change.subject:
             fatal[change.subject] = error
@@ -175,8 +194,7 @@ def _sorted_failures(outcome: Outcome, plan: Plan, patient: bool) -> tuple[dict[
 
 
 def _worth_a_new_look(change: Change, error: YoshiError) -> bool:
-    # A time-out or failure of the API server leaves open whether the write was done.
-    if isinstance(error, TestFailed | Conflict | Ambiguous | ServerError):
+    if isinstance(error, TestFailed | Conflict | UNCLEAR):
         return True
     if isinstance(error, AlreadyExists):
         return change.verb is Verb.CREATE
