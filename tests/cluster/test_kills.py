@@ -1,0 +1,146 @@
+"""Attaching and detaching while processes are killed by SIGKILL at random moments, and VMs deleted and made anew.
+
+YOSHI_KILL_RUNS   how many processes (500)
+YOSHI_KILL_SEED   the seed of all that is random here; printed, so that a failure can be tried again
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import Seen, check, look, violations
+from tests.cluster.harness import Ran, Run, Yoshi, make_vms
+
+RUNS = int(os.environ.get("YOSHI_KILL_RUNS", "500"))
+SIDE_BY_SIDE = 6
+KILLED = 0.3
+CHECKS = 12
+NETWORKS = ("small", "large")
+VMS = tuple(f"vm-{number:02}" for number in range(16))
+
+UNDERSTOOD = (
+    "is full",
+    "not found",
+    "already has",
+    "is being deleted",
+    "is not free",
+    "was faster",
+    "others",
+)
+"""What a run that was not killed may have failed with: all of it is for people to read, and about what others did."""
+
+
+class Chaos:
+    """What is done at random, and what came of it."""
+
+    def __init__(self, yoshi: Yoshi, cluster: Cluster, seed: str) -> None:
+        self.yoshi = yoshi
+        self.cluster = cluster
+        self.chance = random.Random(seed)
+        self.usual = 0.5  # seconds that a run takes when nobody kills it
+        self.rans: list[Ran] = []
+        self.aimed_at = 3
+        self.made_anew = 0
+
+    @property
+    def killed(self) -> int:
+        """How many were killed before their end."""
+        return sum(ran.killed for ran in self.rans)
+
+    def when_to_kill(self) -> float | None:
+        """A random moment of a usual run's life; for so many runs that KILLED of all die, as some end before it."""
+        if self.chance.random() > KILLED * self.aimed_at / max(self.killed, 3):
+            return None
+        self.aimed_at += 1
+        return self.chance.uniform(0, self.usual)
+
+    def command(self) -> tuple[str, ...]:
+        vm, network = self.chance.choice(VMS), self.chance.choice(NETWORKS)
+        if self.chance.random() < 0.4:
+            return ("vm", "detach", vm, "--network", network)
+        if self.chance.random() < 0.1:
+            return ("vm", "attach", "-l", "app=db", "--network", network, "--replace")
+        return ("vm", "attach", vm, "--network", network, *(("--replace",) if self.chance.random() < 0.5 else ()))
+
+    def batch(self, size: int) -> None:
+        """Some processes at once, a third of them killed, while a VM may be made anew."""
+        runs = [Run(self.command(), self.when_to_kill()) for _ in range(size)]
+        vm = self.chance.choice(VMS) if self.chance.random() < 0.4 else ""
+        with ThreadPoolExecutor(1) as pool:
+            making: Future[None] | None = pool.submit(self.make_anew, vm) if vm else None
+            rans = self.yoshi.together(*runs)
+            if making:
+                making.result()
+        lasted = sorted(ran.seconds for ran in rans if not ran.killed)
+        if lasted:
+            self.usual = 0.8 * self.usual + 0.2 * lasted[len(lasted) // 2]
+        self.rans += rans
+
+    def make_anew(self, name: str) -> None:
+        self.cluster.kubectl("delete", "virtualmachine", name, f"--namespace={self.yoshi.namespace}")
+        make_vms(self.cluster, self.yoshi.namespace, name, labels={"app": "db" if int(name[-1]) < 4 else "web"})
+        self.made_anew += 1
+
+
+def at_a_moment(seen: Seen, namespace: str) -> list[str]:
+    """What must not be even while runs are under way or cut off.
+
+    A VM may have a second record then, of which it carries nothing: one that a killed run wrote, or the slower of two.
+    """
+    return [
+        sentence for sentence in violations(seen, [namespace]) if not sentence.startswith("I3") or "carries" in sentence
+    ]
+
+
+@pytest.mark.timeout(1200)
+def test_whatever_is_killed_the_invariants_hold(yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]) -> None:
+    seed = os.environ.get("YOSHI_KILL_SEED") or secrets.token_hex(4)
+    print(f"\nYOSHI_KILL_SEED={seed} YOSHI_KILL_RUNS={RUNS}")
+    chaos = Chaos(yoshi, installed, seed)
+    namespace = yoshi.namespace
+    yoshi.done("network", "create", "small", "--cidr", cidr(28))
+    yoshi.done("network", "create", "large", "--cidr", cidr(20))
+    for name in VMS:
+        make_vms(installed, namespace, name, labels={"app": "db" if int(name[-1]) < 4 else "web"})
+
+    batches = -(-RUNS // SIDE_BY_SIDE)
+    looks: list[Seen] = []
+    for number in range(batches):
+        if number % max(batches // CHECKS, 1):
+            chaos.batch(SIDE_BY_SIDE)
+            continue
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look, installed)
+            chaos.batch(SIDE_BY_SIDE)
+            looks.append(looking.result())
+            assert at_a_moment(looks[-1], namespace) == []
+
+    failed = [ran for ran in chaos.rans if ran.code not in (0, -9)]
+    assert chaos.killed > 0.25 * len(chaos.rans), "too few were killed before their end"
+    for ran in failed:
+        assert ran.code == 1, str(ran)
+        assert any(words in ran.err for words in UNDERSTOOD), str(ran)
+        assert "internal error" not in ran.err, str(ran)
+        assert len(ran.err.splitlines()) <= 30, str(ran)
+
+    before = look(installed)
+    assert at_a_moment(before, namespace) == []
+    left = Counter(sentence[:2] for sentence in violations(before, [namespace], settled=True))
+    yoshi.run("sync")
+    yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    check(installed, namespace, settled=True)
+    assert "nothing to collect" in yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    yoshi.done("ips", "check")
+    print(
+        f"{len(chaos.rans)} runs, {chaos.killed} killed, {len(failed)} failed and said why, "
+        f"{chaos.made_anew} VMs made anew, {len(looks)} moments judged; a run took {chaos.usual:.2f} s; "
+        f"before sync and gc: {dict(left)}"
+    )
