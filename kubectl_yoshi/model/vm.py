@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts, Read, Unknown
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -142,6 +142,14 @@ def instance_of(vm: Vm, facts: Facts) -> Json | None:
         return None
     owner = owner_uid(vmi)
     return vmi if not owner or owner == vm.uid else None
+
+
+def why_unseen(namespace: str, facts: Facts) -> str:
+    """Why it cannot be told what runs in a namespace, as far as that was asked; "" if it can."""
+    for read, answer in facts.answers.items():
+        if read.resource in (VMI, POD) and read.namespace in (None, namespace) and isinstance(answer, Unknown):
+            return answer.why
+    return ""
 
 
 def owner_uid(vmi: Json) -> str:

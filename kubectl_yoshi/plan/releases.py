@@ -10,7 +10,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_orde
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.model.vm import VM, Vm, why_unseen
 from kubectl_yoshi.plan.books import remove_records
 
 BARRIER = f"{GROUP}/releasing"
@@ -67,6 +67,8 @@ def release_of(
             return Release(notes=(f"{address} stays recorded for {subject} until {use.ref} has stopped",))
         if use.how is How.WANTED:
             return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
+    if why := why_unseen(record.namespace, facts):
+        return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
     removal = remove_records(ledger, {number: record}, {number: subject})
     if not parted:
         removal = _barrier(record, facts, subject) + removal

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of, recorded_by_this_run
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
@@ -52,12 +51,9 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     if "" in attempt.failed:
         raise attempt.failed[""]
     record = Record(RESERVATION, network.namespace, "", since=attempt.stamp, note=request.note)
-    mine = recorded_by_this_run(network, attempt)
+    ledger, mine = _reserved_by_this_run(network, facts, attempt)
     if network.is_going:
-        return _withdrawn(network, mine, facts)
-    if mine and not request.addresses:
-        return Plan(answers={str(network.address(number)): request.note for number in sorted(mine)})
-    ledger = Ledger(network, {})
+        return _withdrawn(ledger, mine, Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT))
     chosen: list[int] = []
     for address in request.addresses:
         if why := network.why_not_usable(address):
@@ -72,7 +68,8 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     strangers = [u for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen]
     if strangers and request.addresses:
         raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].ref} uses it", SEE_FREE)
-    if not request.addresses:
+    more = request.count - len(mine)
+    if not request.addresses and more > 0:
 
         def open_shelf(shelf: Shelf) -> Ledger:
             nonlocal ledger
@@ -84,7 +81,10 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
         while True:
             chance = attempt.chance if attempt.number else None
             chooser = Chooser(network, attempt.seed, open_shelf, taken, chance)
-            chosen = [chooser.next() for _ in range(request.count)]
+            try:
+                chosen = [chooser.next() for _ in range(more)]
+            except Refused as full:
+                return _withdrawn(ledger, mine, full)
             used = {
                 u.number for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen
             }
@@ -92,19 +92,28 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
                 break
             taken |= Intervals.of_numbers(used)
     answers = {str(a): request.note for a in request.addresses}
-    answers |= {str(network.address(number)): request.note for number in chosen}
+    answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
     plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
     return replace(plan, answers=answers)
 
 
-def _withdrawn(network: Network, mine: Mapping[int, Json], facts: Facts) -> Plan:
-    """Takes back what was reserved on a network whose deletion was begun meanwhile."""
-    refused = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
-    ledger = open_shelves(network, {shelf_of(network, number) for number in mine}, facts) if mine else None
-    left = {n: r for n, r in ledger.records().items() if mine.get(n) == r.as_written} if ledger else {}
-    if ledger is None or not left:
+def _reserved_by_this_run(network: Network, facts: Facts, attempt: Attempt) -> tuple[Ledger, dict[int, Record]]:
+    """What earlier rounds of this run reserved and still stands, with the ledger as far as that goes."""
+    written = recorded_by_this_run(network, attempt)
+    ledger = open_shelves(network, {shelf_of(network, number) for number in written}, facts)
+    there = ledger.records()
+    return ledger, {n: there[n] for n, value in written.items() if n in there and there[n].as_written == value}
+
+
+def _withdrawn(ledger: Ledger, mine: Mapping[int, Record], refused: Refused) -> Plan:
+    """Takes back what this run has reserved, since it cannot reserve all that was wanted.
+
+    Raises:
+        Refused: nothing needs to be taken back.
+    """
+    if not mine:
         raise refused
-    return replace(remove_records(ledger, left), refusals={network.full_name: refused})
+    return replace(remove_records(ledger, mine), refusals={ledger.network.full_name: refused})
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,8 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         Refused: no such network.
     """
     network = open_network(*request.network, facts)
+    if attempt.failed:
+        return Plan(refusals={subject or network.full_name: error for subject, error in attempt.failed.items()})
     backend = backend_of(network, backends)
     for address in request.addresses:
         if network.cidr is not None and address not in network:
@@ -136,7 +147,7 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
     records = ledger.records()
     plan = Plan()
     answers: dict[str, str] = {}
-    refusals = dict(attempt.failed)
+    refusals: dict[str, YoshiError] = {}
     reserved: dict[int, Record] = {}
     for address in request.addresses:
         record = records.get(int(address))
