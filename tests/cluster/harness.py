@@ -160,7 +160,7 @@ class ForkServer:
 
     def close(self) -> None:
         """Ends the parent, and with it what it runs."""
-        if self.process.stdin:
+        if self.process.stdin and self.process.poll() is None:
             self.process.stdin.close()
         self.process.wait(30)
         if self.process.stdout:
@@ -267,6 +267,9 @@ def _run_all(wanted: list[Json]) -> list[Json]:
         children: dict[int, tuple[int, float | None]] = {}  # pid -> place, when to kill it
         pids = []
         for place, one in enumerate(wanted):
+            (Path(folder) / f"{place}.in").write_text(one["input"])
+            for name in ("out", "err"):  # here, as a child may be killed before it has done anything
+                (Path(folder) / f"{place}.{name}").touch()
             pid = os.fork()
             if pid == 0:
                 os.close(open_gate)
@@ -310,10 +313,8 @@ def _child(one: Json, gate: int, folder: Path, place: int) -> None:
     code = 1
     try:
         for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(folder / f"{place}.{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
-        given = folder / f"{place}.in"
-        given.write_text(one["input"])
-        os.dup2(os.open(given, os.O_RDONLY), 0)
+            os.dup2(os.open(folder / f"{place}.{name}", os.O_WRONLY), number)
+        os.dup2(os.open(folder / f"{place}.in", os.O_RDONLY), 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the program's own, for all its life
         os.read(gate, 1)
         time.sleep(one["wait"])
