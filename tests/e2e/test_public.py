@@ -1,0 +1,350 @@
+"""Public addresses on the whole lab: what a host on the LAN and a router outside the cluster see of them.
+
+| announced | attached | VM on another node | stopped | detached |
+|---|---|---|---|---|
+| on the LAN, by MetalLB | its node answers ARP | – | – | nobody answers |
+| by BGP, IPv4 and IPv6 | the router has it by its node | the next hop follows | withdrawn, kept | withdrawn, free |
+
+What Calico's own programs would announce, and that they do, is in docs/design.md; its objects are tested in
+tests/cluster/test_public.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import lab
+from tests.cluster.harness import ForkServer, Run, Yoshi, fork_server
+
+Json = dict[str, Any]
+
+README_NETWORK = """\
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata:
+  name: publicnetwork
+spec:
+  plugin: "public"
+  cidr: "207.97.241.196/29"
+  bgpConfig:
+    peers: 10.240.0.5, 10.240.0.4
+    remoteASN: 64512
+    myASN: 64514
+"""
+"""The original yoshi's README, unchanged."""
+
+ASK_BY_ARP = """
+import socket, struct, sys, time
+asked = socket.inet_aton(sys.argv[1])
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+link.bind(("eth0", 0x0806))
+mac = link.getsockname()[4]
+request = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, bytes(4), bytes(6), asked)
+end = time.monotonic() + float(sys.argv[2])
+link.settimeout(0.2)
+while time.monotonic() < end:
+    link.send(b"\\xff" * 6 + mac + b"\\x08\\x06" + request)
+    try:
+        frame = link.recv(64)
+    except TimeoutError:
+        continue
+    if frame[20:22] == b"\\x00\\x02" and frame[28:32] == asked:
+        print(frame[22:28].hex(":"))
+        break
+"""
+"""What arping does: asks who has an address, and prints the MAC address of who answers, if anybody does in time."""
+
+
+@dataclass
+class World:
+    """A full lab with a namespace of the test's own."""
+
+    lab: lab.Lab
+    yoshi: Yoshi
+    namespace: str
+
+    def kubectl(self, *args: str, input: str | None = None) -> str:
+        return self.lab.kubectl("-n", self.namespace, *args, input=input)
+
+    def get(self, *what: str) -> Json:
+        return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
+
+    def vms(
+        self, *names: str, strategy: str = "Always", node: str = "", pod_address: str = "", **metadata: Any
+    ) -> None:
+        """Creates VMs, and waits until they run. Their pods have an IPv4 address unless another one is named."""
+        pinned = {"annotations": {"cni.projectcalico.org/ipAddrs": json.dumps([pod_address])}} if pod_address else {}
+        selector = {"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}
+        template: Json = {
+            "domain": {
+                "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
+                "memory": {"guest": "128Mi"},
+            },
+            "networks": [{"name": "default", "pod": {}}],
+            **selector,
+        }
+        items = [
+            {
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachine",
+                "metadata": {"name": name, **metadata},
+                "spec": {"runStrategy": strategy, "template": {"metadata": pinned, "spec": template}},
+            }
+            for name in names
+        ]
+        self.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        if strategy == "Always":
+            wait_for(lambda: all(self.runs_on(name) for name in names))
+
+    def runs_on(self, name: str) -> str:
+        """The node on which a VM runs; "" where it does not, or KubeVirt is still busy with it."""
+        told = self.get("vm", name).get("status", {})
+        if told.get("printableStatus") != "Running" or told.get("stateChangeRequests"):
+            return ""
+        found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "json")
+        return str(json.loads(found)["status"].get("nodeName", "")) if found else ""
+
+    def call(self, name: str, verb: str) -> None:
+        path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/{verb}"
+        self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
+
+    def send_to(self, name: str, node: str) -> None:
+        """Has a VM run on that node, by a restart."""
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}}}}
+        self.kubectl("patch", "vm", name, "--type=merge", "-p", json.dumps(patch))
+        self.call(name, "restart")
+        wait_for(lambda: self.runs_on(name) == node)
+
+    def hops(self, prefix: str) -> list[str]:
+        """The next hops that the router has for a prefix."""
+        return [route.next_hop for route in self.lab.routes() if route.prefix == prefix]
+
+    def answers(self, address: str, seconds: float = 10) -> str:
+        """The MAC address that answers for an address in the router's network namespace; "" where none does."""
+        command = ["ip", "netns", "exec", self.lab.router_namespace, sys.executable, "-c", ASK_BY_ARP, address]
+        return subprocess.run([*command, str(seconds)], check=True, capture_output=True, text=True).stdout.strip()
+
+    def records(self, network: str) -> Json:
+        return dict(self.get("networkwizard", network)["status"]["allocations"])
+
+    def services(self) -> list[Json]:
+        return list(self.get("services")["items"])
+
+
+def wait_for(happened: Callable[[], Any], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
+def fresh_world(running: lab.Lab, forks: ForkServer) -> Iterator[World]:
+    namespace = f"public-{time.time_ns()}"
+    running.kubectl("create", "namespace", namespace)
+    yoshi = Yoshi(running.kubeconfig, "lab", forks, namespace)
+    yoshi.done("install")
+    world = World(running, yoshi, namespace)
+    yield world
+    world.kubectl("delete", "vm,services", "--all")
+    world.kubectl("delete", "networkwizards", "--all", "--wait=false")
+    wait_for(lambda: not world.get("networkwizards")["items"])
+    yoshi.done("ips", "gc", "-A", "--grace", "0s", "--yes")
+    running.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def world(full_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
+    yield from fresh_world(full_lab, forks)
+
+
+@pytest.fixture
+def world6(frr_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
+    yield from fresh_world(frr_lab, forks)
+
+
+def bgp(address: str) -> tuple[str, ...]:
+    """What makes MetalLB announce to the lab's router, with an ASN that Calico would not take."""
+    return ("--announce", "metallb-bgp", "--peer", address, "--my-asn", "4200000001", "--remote-asn", "64513")
+
+
+def test_on_the_lan_the_vms_node_answers_for_the_address_until_it_is_detached(world: World) -> None:
+    world.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
+    for node in world.lab.nodes:
+        name = f"web-{node.name}"
+        world.vms(name, node=node.name)
+        out = world.yoshi.done("vm", "attach", name, "--public-network", "lan", "--wait")
+        address = out.split()[-1]
+        command = ["ip", "netns", "exec", node.network_namespace, "cat", "/sys/class/net/eth0/address"]
+        mac = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        wait_for(lambda address=address, mac=mac: world.answers(address) == mac)  # type: ignore[misc]
+        [row] = [line for line in world.yoshi.done("ips", "list", "-o", "wide").splitlines() if address in line]
+        assert "metallb-l2" in row
+        assert f" {node.name} " in row
+        world.yoshi.done("vm", "detach", name, "--public-network", "lan")
+        wait_for(lambda address=address: not world.answers(address, 1))  # type: ignore[misc]
+    assert (world.records("lan"), world.services()) == ({}, [])
+
+
+def follows_its_vm(world: World, cidr: str, prefix: str, router: str, hop_of: dict[str, str]) -> None:
+    """Attach, run on each node, stop, detach: what the router has at each step."""
+    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *bgp(router))
+    first, second = (node.name for node in world.lab.nodes)
+    # kube-controller-manager gives a Service of IPv6 those pods only that have such an address
+    world.vms("web", node=first, pod_address="fd00:10:133::a" if ":" in prefix else "")
+    before = world.get("vm", "web")["spec"]
+    address = prefix.partition("/")[0]
+    world.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--ip", address, "--wait")
+    assert world.get("vm", "web")["spec"] == before  # nothing that needs a restart
+    wait_for(lambda: world.hops(prefix) == [hop_of[first]])
+    world.send_to("web", second)
+    wait_for(lambda: world.hops(prefix) == [hop_of[second]])
+    wait_for(lambda: f" {second} " in world.yoshi.done("ips", "list", "-o", "wide"))
+    world.call("web", "stop")
+    wait_for(lambda: world.hops(prefix) == [])
+    assert [record["name"] for record in world.records("pub").values()] == ["web"]
+    assert world.services()[0]["status"]["loadBalancer"]["ingress"][0]["ip"] == address
+    world.call("web", "start")
+    wait_for(lambda: world.hops(prefix) == [hop_of[second]])
+    world.yoshi.done("vm", "detach", "web", "--public-network", "pub")
+    wait_for(lambda: world.hops(prefix) == [])
+    assert (world.records("pub"), world.services()) == ({}, [])
+    world.yoshi.done("network", "delete", "pub")
+    kinds = "ipaddresspools,bgpadvertisements,bgppeers.metallb.io"
+    assert world.lab.kubectl("-n", "metallb-system", "get", kinds, "-o", "name") == ""
+
+
+def test_by_bgp_the_router_has_the_address_by_the_vms_node(world: World) -> None:
+    hops = {node.name: node.address for node in world.lab.nodes}
+    follows_its_vm(world, "203.0.113.64/28", "203.0.113.70/32", world.lab.router_address, hops)
+
+
+def test_by_bgp_the_router_has_an_ipv6_address_by_the_vms_node(world6: World) -> None:
+    hops = {node.name: node.address6 for node in world6.lab.nodes}
+    follows_its_vm(world6, "2001:db8:64::/120", "2001:db8:64::5/128", world6.lab.router_address6, hops)
+
+
+def test_an_address_moved_to_another_vm_is_announced_from_that_ones_node(world: World) -> None:
+    world.yoshi.done(
+        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/28", *bgp(world.lab.router_address)
+    )
+    one, two = world.lab.nodes
+    world.vms("web-1", node=one.name)
+    world.vms("web-2", node=two.name)
+    world.yoshi.done("vm", "attach", "web-1", "--public-ip", "203.0.113.70", "--port", "8443", "--wait")
+    wait_for(lambda: world.hops("203.0.113.70/32") == [one.address])
+    world.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2", "--wait")
+    wait_for(lambda: world.hops("203.0.113.70/32") == [two.address])
+    [service] = world.services()
+    assert [port["port"] for port in service["spec"]["ports"]] == [8443]
+    assert "unchanged" in world.yoshi.done("ips", "move", "203.0.113.70", "--to", "web-2")
+
+
+def test_a_deleted_vm_takes_its_route_with_it(world: World) -> None:
+    world.yoshi.done(
+        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/28", *bgp(world.lab.router_address)
+    )
+    world.vms("web")
+    world.yoshi.done("vm", "attach", "web", "--public-network", "pub", "--wait")
+    wait_for(lambda: world.hops("203.0.113.65/32"))
+    world.kubectl("delete", "vm", "web")
+    wait_for(lambda: not world.hops("203.0.113.65/32") and not world.services())
+    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    assert world.records("pub") == {}
+
+
+def test_what_metallb_says_is_in_the_message_and_nothing_is_left(world: World) -> None:
+    world.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
+    world.vms("web", strategy="Halted")
+    other = json.dumps({"spec": {"addresses": ["198.51.100.0/28"]}})
+    pool = ("ipaddresspool", f"{world.namespace}.lan")
+    world.lab.kubectl("-n", "metallb-system", "patch", *pool, "--type=merge", "-p", other)
+    said = world.yoshi.refused("vm", "attach", "web", "--public-network", "lan", "--wait")
+    assert "MetalLB does not give 203.0.113.1" in said
+    assert "not allowed in config" in said
+    assert (world.records("lan"), world.services()) == ({}, [])
+    assert not [key for key in world.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
+
+
+def test_twenty_vms_by_one_command_twice_and_killed_in_between(world: World) -> None:
+    world.yoshi.done(
+        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/26", *bgp(world.lab.router_address)
+    )
+    names = [f"web-{number}" for number in range(20)]
+    world.vms(*names, labels={"app": "web"})
+    attach = ("vm", "attach", "-l", "app=web", "--public-network", "pub")
+    killed = [world.yoshi.together(Run(attach, kill_after=0.15 * step))[0].killed for step in range(1, 7)]
+    assert any(killed)
+    world.yoshi.done(*attach, "--wait")
+    records = {address: record["name"] for address, record in world.records("pub").items()}
+    carried = {
+        service["status"]["loadBalancer"]["ingress"][0]["ip"]: service["metadata"]["ownerReferences"][0]["name"]
+        for service in world.services()
+    }
+    assert carried == records
+    assert sorted(records.values()) == sorted(names)
+    hops = {node.name: node.address for node in world.lab.nodes}
+    wanted = {f"{address}/32": [hops[world.runs_on(name)]] for address, name in records.items()}
+    wait_for(lambda: {prefix: world.hops(prefix) for prefix in wanted} == wanted)
+    assert world.yoshi.done(*attach).count("(unchanged)") == 20
+
+
+def test_eight_processes_on_one_small_pool_leave_it_right(world: World) -> None:
+    world.yoshi.done(
+        "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/29", *bgp(world.lab.router_address)
+    )
+    names = [f"web-{number}" for number in range(8)]
+    world.vms(*names, strategy="Halted")
+    runs = world.yoshi.together(*(["vm", "attach", name, "--public-network", "pub", "--wait"] for name in names))
+    assert sorted(ran.code for ran in runs) == [0] * 6 + [1] * 2, "\n".join(map(str, runs))
+    given = [service["status"]["loadBalancer"]["ingress"][0]["ip"] for service in world.services()]
+    assert sorted(given) == sorted(world.records("pub"))
+    assert len(set(given)) == 6
+
+
+def test_the_readmes_network_and_annotations_by_sync_twice(world: World) -> None:
+    world.kubectl("create", "-f", "-", input=README_NETWORK)
+    named = README_NETWORK.replace("publicnetwork", "yoshipublicnetwork").replace(
+        "207.97.241.196/29", "203.0.113.64/28"
+    )
+    world.kubectl("create", "-f", "-", input=named)
+    without = {
+        "apiVersion": "plumber.k8s.pf9.io/v1",
+        "kind": "NetworkWizard",
+        "metadata": {"name": "elastic"},
+        "spec": json.loads(world.kubectl("get", "networkwizard", "publicnetwork", "-o", "json"))["spec"],
+    }
+    del without["spec"]["cidr"]
+    world.kubectl("create", "-f", "-", input=json.dumps(without))
+    world.vms("web-1", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicIP": "1.2.3.4"})
+    world.vms("web-2", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicNetwork": "yoshiPublicNetwork"})
+    world.yoshi.done("sync")
+    assert [record["name"] for record in world.records("elastic").values()] == ["web-1"]
+    assert [record["name"] for record in world.records("yoshipublicnetwork").values()] == ["web-2"]
+    listed = json.loads(world.lab.kubectl("get", "bgpconfigurations.crd.projectcalico.org", "default", "-o", "json"))
+    assert sorted(entry["cidr"] for entry in listed["spec"]["serviceLoadBalancerIPs"]) == [
+        "1.2.3.4/32",
+        "203.0.113.65/32",
+    ]
+    kinds = "networkwizards,services,vm,bgpconfigurations.crd.projectcalico.org,bgppeers.crd.projectcalico.org"
+
+    def versions() -> list[str]:
+        found = json.loads(world.kubectl("get", kinds, "-o", "json"))["items"]
+        return [item["metadata"]["uid"] + item["metadata"]["resourceVersion"] for item in found]
+
+    before = versions()
+    world.yoshi.done("sync")
+    assert versions() == before
