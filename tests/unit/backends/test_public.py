@@ -1,0 +1,245 @@
+"""Public addresses, the pure part: names, wishes, patches of shared lists, who announces.
+
+Whole objects and everything with a conflict in it: tests/cluster/test_public.py.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.backends import calico_bgp, kubevirt, metallb
+from kubectl_yoshi.backends import public_wishes as wishes
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.public import Public, announcer_of
+from kubectl_yoshi.backends.public_services import service_ref
+from kubectl_yoshi.model.addresses import address_of
+from kubectl_yoshi.model.change import Change, Plan, applied, in_order
+from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.vm import Vm
+
+Json = dict[str, Any]
+
+
+def network(name: str = "pub", cidr: str | None = "203.0.113.0/28", **spec: Any) -> Network:
+    spec = {"plugin": "public", **({"cidr": cidr} if cidr else {}), **spec}
+    return parse_network({"metadata": {"name": name, "namespace": "prod", "uid": f"uid-{name}"}, "spec": spec})
+
+
+def vm(name: str = "web", uid: str = "1", **annotations: str) -> Vm:
+    keys = {f"plumber.k8s.pf9.io/{key}": value for key, value in annotations.items()}
+    return Vm({"metadata": {"name": name, "namespace": "prod", "uid": uid, "annotations": keys}, "spec": {}})
+
+
+def served(*names: str) -> Served:
+    resources = {}
+    for name in names:
+        plural, _, group = name.partition(".")
+        resources[name] = Resource(group, "v1", plural, plural)
+    return Served(resources)
+
+
+BGP = {"bgpConfig": {"peers": "10.240.0.5", "myASN": 1, "remoteASN": 2}}
+CALICO, METALLB = "bgpconfigurations.crd.projectcalico.org", "ipaddresspools.metallb.io"
+
+
+@pytest.mark.parametrize(
+    ("spec", "there", "expected"),
+    [
+        ({}, (CALICO, METALLB), "metallb-l2"),
+        (BGP, (CALICO, METALLB), "calico-bgp"),
+        (BGP, (METALLB,), "metallb-bgp"),
+        ({**BGP, "public": {"announce": "metallb-bgp"}}, (CALICO, METALLB), "metallb-bgp"),
+    ],
+)
+def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, there: Any, expected: str) -> None:
+    assert announcer_of(network(**spec), served(*there)).name == expected
+
+
+def test_without_metallb_and_calico_the_message_names_both() -> None:
+    missing = Public().missing(served())
+    assert "MetalLB" in missing
+    assert "Calico" in missing
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=253))
+def test_a_service_has_a_valid_name_whatever_the_vm_is_called(name: str) -> None:
+    made = service_ref(vm(f"a{name}"), network()).name
+    assert len(made) <= 63
+    assert made[0].isalpha()
+    assert made[-1].isalnum()
+    assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_a_vm_or_network_made_anew_has_another_service() -> None:
+    names = {service_ref(vm(uid=uid), network(name)).name for uid in "12" for name in ("pub", "other")}
+    assert len(names) == 4
+
+
+def test_kubevirts_id_of_a_long_name_is_the_one_that_kubevirt_computes() -> None:
+    assert kubevirt.instance_id("web-1") == "web-1"
+    made = kubevirt.instance_id("x" * 64)
+    assert made[:55] == "x" * 54 + "-"
+    assert len(made) == 63
+
+
+# -- wishes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_original_readmes_annotations_are_read() -> None:
+    found = wishes.wishes_of(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
+    assert found.networks == ("yoshipublicnetwork",)
+    assert found.addresses == (ip_address("1.2.3.4"),)
+
+
+def test_a_wish_that_is_no_address_is_refused_with_the_vm_and_the_annotation() -> None:
+    with pytest.raises(UsageMistake, match=r"virtualmachine/web.*publicIP"):
+        wishes.wishes_of(vm(publicIP="1.2.3.400"))
+
+
+def test_a_wish_is_written_beside_others_and_taken_out_of_them() -> None:
+    one = vm(publicNetwork="six", publicIP="2001:db8::5")
+    added = wishes.annotations_with(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
+    assert added == {
+        wishes.PUBLIC_NETWORK: "six,pub",
+        wishes.PUBLIC_IP: "2001:db8::5,203.0.113.4",
+        wishes.PUBLIC_PORTS: "22/tcp",
+    }
+    both = vm(publicNetwork="six,pub", publicIP="2001:db8::5,203.0.113.4", publicPorts="22/tcp")
+    assert wishes.annotations_with(both, network(), ip_address("203.0.113.4"), None, ()) == {}
+    moved = wishes.annotations_with(both, network(), ip_address("203.0.113.5"), ip_address("203.0.113.4"), ())
+    assert moved == {wishes.PUBLIC_IP: "2001:db8::5,203.0.113.5"}
+    assert wishes.annotations_without(both, network(), None) == {
+        wishes.PUBLIC_NETWORK: "six",
+        wishes.PUBLIC_IP: "2001:db8::5",
+    }
+    alone = vm(publicNetwork="pub", publicIP="203.0.113.4", publicPorts="22/tcp")
+    assert set(wishes.annotations_without(alone, network(), None).values()) == {None}
+
+
+def test_a_name_in_upper_case_is_left_as_it_was_written() -> None:
+    one = vm(publicNetwork="PUB")
+    assert wishes.PUBLIC_NETWORK not in wishes.annotations_with(one, network(), ip_address("203.0.113.4"), None, ())
+
+
+# -- lists that are shared -------------------------------------------------------------------------------------------
+
+
+def facts(configuration: Json | None) -> Facts:
+    found = (configuration,) if configuration else ()
+    return Facts(served(CALICO), {Read(RAW.bgp_configuration, name="default"): found})
+
+
+def joint(changes: list[Change | None]) -> Plan:
+    plan = Plan()
+    for change in changes:
+        assert change is not None
+        plan = plan.beside(in_order(change))
+    return plan
+
+
+addresses = st.sets(st.integers(1, 14).map(lambda n: address_of((203 << 24) + (113 << 8) + n, 4)), max_size=14)
+
+
+@given(st.lists(st.sampled_from(["198.18.0.0/24", "198.18.1.0/32", "198.18.7.0/30"])), addresses)
+def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[str], mine: set[Any]) -> None:
+    net = network()
+    field = calico_bgp.LOAD_BALANCER_IPS
+    before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
+    added = joint([calico_bgp.add_entry(net, a, field, RAW, facts(before), str(a)) for a in sorted(mine)])
+    assert len(list(added)) == (1 if mine else 0)
+    there = before
+    for change in added:
+        there = applied(change.body, there)
+    assert [e["cidr"] for e in there["spec"][field]] == foreign + [f"{a}/32" for a in sorted(mine)]
+    removed = joint([calico_bgp.remove_entry(net, a, RAW, facts(there), str(a)) for a in sorted(mine)])
+    assert len(list(removed)) == (1 if mine else 0)
+    for change in removed:
+        there = applied(change.body, there)
+    assert there["spec"] == before["spec"]
+    assert not there["metadata"].get("annotations")
+
+
+def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
+    field = calico_bgp.LOAD_BALANCER_IPS
+    there: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": "203.0.113.4/32"}]}}
+    address = ip_address("203.0.113.4")
+    assert calico_bgp.add_entry(network(), address, field, RAW, facts(there), "") is None
+    assert calico_bgp.remove_entry(network(), address, RAW, facts(there), "") is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "told", "expected"),
+    [
+        (["203.0.113.0/24"], None, "203.0.113.0/24"),
+        (["203.0.113.0/24"], "Disabled", ""),
+        (["203.0.113.4/32", "198.18.0.0/16", "no cidr"], None, ""),
+    ],
+)
+def test_a_covering_entry_is_found_unless_calico_announces_single_addresses(
+    entries: list[str], told: str | None, expected: str
+) -> None:
+    spec: Json = {calico_bgp.LOAD_BALANCER_IPS: [{"cidr": c} for c in entries]}
+    spec |= {"serviceLoadBalancerAggregation": told} if told else {}
+    there = {"metadata": {"name": "default"}, "spec": spec}
+    found = calico_bgp.covering(ip_address("203.0.113.4"), calico_bgp.LOAD_BALANCER_IPS, RAW, facts(there))
+    assert found == expected
+
+
+# -- MetalLB ---------------------------------------------------------------------------------------------------------
+
+
+def pool(*addresses: str, namespace: str = "lb", **spec: Any) -> Json:
+    return {"metadata": {"name": "p", "namespace": namespace}, "spec": {"addresses": list(addresses), **spec}}
+
+
+@pytest.mark.parametrize(
+    ("written", "shares", "just"),
+    [
+        (pool("203.0.113.0/28", autoAssign=False), True, True),
+        (pool("203.0.113.0-203.0.113.7", "203.0.113.8/29", autoAssign=False), True, True),
+        (pool("203.0.113.0/28"), True, False),
+        (pool("203.0.113.15-203.0.113.20", autoAssign=False), True, False),
+        (pool("203.0.113.16/28", "2001:db8::/64", "nonsense"), False, False),
+    ],
+)
+def test_what_a_pool_has_is_compared_by_addresses(written: Json, shares: bool, just: bool) -> None:
+    assert metallb.shares(written, network()) is shares
+    assert metallb.is_just(written, network()) is just
+
+
+def home(pools: list[Json], deployments: list[Json]) -> str:
+    answers: Json = {Read(metallb.POOL): tuple(pools)}
+    for number, labels in enumerate(("app.kubernetes.io/name=metallb", "app=metallb,component=controller")):
+        answers[Read(metallb.DEPLOYMENT, label_selector=labels)] = tuple(deployments[number : number + 1])
+    return metallb.home(Facts(Served(), answers))
+
+
+def test_metallbs_namespace_is_that_of_its_objects_or_its_controller_or_the_usual_one() -> None:
+    deployment = {"metadata": {"name": "controller", "namespace": "chart"}}
+    assert home([pool(namespace="lb")], [deployment]) == "lb"
+    assert home([pool(namespace="a"), pool(namespace="b")], [deployment]) == "chart"
+    assert home([], [deployment]) == "chart"
+    assert home([], []) == "metallb-system"
+
+
+def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
+    events = [
+        {"reason": r, "involvedObject": {"uid": u}, "lastTimestamp": t, "message": m}
+        for r, u, t, m in (
+            ("AllocationFailed", "s", "2026-01-01T00:00:02Z", "no such pool"),
+            ("AllocationFailed", "s", "2026-01-01T00:00:01Z", "earlier"),
+            ("AllocationFailed", "t", "2026-01-01T00:00:03Z", "another's"),
+            ("IPAllocated", "s", "2026-01-01T00:00:04Z", "given"),
+        )
+    ]
+    assert metallb.failure("s", events) == "no such pool"
+    assert metallb.failure("u", events) == ""
