@@ -121,6 +121,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
+    must_be_served(network, backend, facts)
     if network.is_going:
         gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
         subjects = (f"{namespace}/{name}" for namespace, name in request.vms)
@@ -191,6 +192,15 @@ def backend_of(network: Network, backends: Mapping[str, Backend]) -> Backend:
         raise Refused(
             f'network {network.full_name} has plugin "{network.plugin}", which this program does not know', known
         ) from None
+
+
+def must_be_served(network: Network, backend: Backend, facts: Facts) -> None:
+    """Raises Refused where the cluster lacks what the network is made with."""
+    if missing := backend.missing(facts.served):
+        raise Refused(
+            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing}",
+            "Install it first, or choose another network or --plugin.",
+        )
 
 
 def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:

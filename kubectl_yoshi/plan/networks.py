@@ -13,7 +13,7 @@ from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
-from kubectl_yoshi.plan.attachments import backend_of
+from kubectl_yoshi.plan.attachments import backend_of, must_be_served
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, open_network, open_whole, remove_records
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
@@ -117,7 +117,7 @@ def _first(
     assert request.wanted is not None
     network = parse_network(request.wanted)
     backend = backend_of(network, backends)
-    _must_be_served(network, backend, facts)
+    must_be_served(network, backend, facts)
     in_the_way = [*overlaps(network, facts), *backend.obstacles(network, facts)]
     if in_the_way:
         raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0]}", _way_out(in_the_way))
@@ -132,21 +132,13 @@ def _first(
     return replace(plan, again=True)
 
 
-def _must_be_served(network: Network, backend: Backend, facts: Facts) -> None:
-    if missing := backend.missing(facts.served):
-        raise Refused(
-            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing}",
-            "Install it first, or choose another --plugin.",
-        )
-
-
 def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
     if dig(network.raw, "metadata", "deletionTimestamp"):
         raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
     backend = backend_of(network, backends)
     made_now = any(c.verb is Verb.CREATE and c.ref == network.ref for c in attempt.done)
     try:
-        _must_be_served(network, backend, facts)
+        must_be_served(network, backend, facts)
         older = [other for other in rivals(network, facts) if is_older(other, network)]
         if older:
             raise Refused(

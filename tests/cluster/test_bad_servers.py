@@ -1,0 +1,411 @@
+"""Kubeconfigs, servers and clusters that are bad, and faults in the middle of a command.
+
+kubeconfigs                  broken, none, of another shape; contexts, users and credentials that are not there
+servers                      unreachable (given up within 10 s), silent, of another kind, out of order
+clusters without something   the rights, the CRDs, Calico
+faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab
+from lab.pki import make_authority
+from lab.testing import Cluster
+from tests.cluster.bad_scene import Scene, check_message, scene, wizard
+from tests.cluster.faulty import Faulty, Rule, blackhole_port, closed_port, deaf_port, faulty, write_kubeconfig
+from tests.cluster.harness import ForkServer, Ran, Run, Yoshi, make, make_vms
+from tests.unit.cluster.fault_server import Behaviour, cuts, cuts_within, fault_server, hangs, refuses, says
+
+LONGEST_SECONDS = 10.0
+"""Within this an unreachable server is given up."""
+
+LIST = ("ips", "list")
+CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
+
+
+@pytest.fixture(scope="module")
+def here(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with scene(installed, forks, tmp_path_factory.mktemp("files")) as found:
+        yield found
+
+
+@pytest.fixture
+def untouched(here: Scene) -> Iterator[None]:
+    before = here.snapshot()
+    yield
+    assert here.snapshot() == before
+
+
+def run_words(forks: ForkServer, *words: str) -> Ran:
+    """One process with this command line and nothing else."""
+    return forks.run([(Run(words), words)])[0]
+
+
+# -- kubeconfigs -----------------------------------------------------------------------------------------------------
+
+CONTEXTS = "kind: Config\ncurrent-context: it\ncontexts: [{name: it, context: {cluster: c, user: u}}]\n"
+CLUSTERS = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble", "way_out"),
+    [
+        ("", "There is no kubeconfig: {file} does not exist or is empty", "Set KUBECONFIG, or give --kubeconfig FILE."),
+        ("clusters: [", "cannot be read: while parsing", "kubectl config view"),
+        ("\0", "cannot be read: ", "kubectl config view"),
+        ("- 1\n- 2\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
+        ("just words", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
+        ("kind: Config\nclusters: 3\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
+        ("kind: Config\n", "The kubeconfig has no current context.", "kubectl config use-context NAME"),
+        (CONTEXTS, 'The kubeconfig has no cluster "c".', "It has: none."),
+        (
+            CONTEXTS + "clusters: [{name: c, cluster: {server: 'https://x', certificate-authority: /none/ca.crt}}]\n",
+            "/none/ca.crt",
+            "kubectl config view",
+        ),
+        (
+            CONTEXTS + "clusters: [{name: c, cluster: {server: 'ftp://x'}}]\n",
+            '"ftp://x" is no URL',
+            "https://10.0.0.1:6443",
+        ),
+        (
+            CONTEXTS + CLUSTERS + "users: [{name: u, user: {exec: "
+            "{apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin}}}]\n",
+            'credential plugin "no-such-plugin" is not installed',
+            "Install no-such-plugin",
+        ),
+    ],
+)
+def test_a_kubeconfig_that_is_broken(
+    forks: ForkServer, tmp_path: Path, text: str, trouble: str, way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    ran = run_words(forks, f"--kubeconfig={file}", *LIST)
+    check_message(ran, 1, trouble.replace("{file}", str(file)), way_out)
+
+
+def test_a_kubeconfig_that_is_not_there(forks: ForkServer) -> None:
+    check_message(
+        run_words(forks, "--kubeconfig=/none/config", *LIST),
+        1,
+        "no kubeconfig file /none/config",
+        "Check --kubeconfig.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "trouble", "way_out"),
+    [
+        ("--context={context}x", 'The kubeconfig has no context "{context}x".', 'Did you mean "{context}"?'),
+        ("--cluster=none-such", 'The kubeconfig has no cluster "none-such".', "It has: "),
+        ("--user=none-such", 'The kubeconfig has no user "none-such".', "It has: "),
+        ("--token=wrong", "does not accept these credentials", "Log in again"),
+        ("--as-group=admins", "--as-group and --as-uid need --as.", "--as USER"),
+        ("--tls-server-name=other.example", "is not trusted: ", "--tls-server-name"),
+        ("--server=https://no-such-host.invalid:6443", "no-such-host.invalid: ", "can be reached from here"),
+        ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is no URL', "https://10.0.0.1:6443"),
+    ],
+)
+def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out: str, untouched: None) -> None:
+    context = here.cluster.context
+    for words in (LIST, ("vm", "attach", "web-2", "--network", "blue")):
+        ran = here.yoshi.run(flag.replace("{context}", context), *words)
+        check_message(ran, 1, trouble.replace("{context}", context), way_out.replace("{context}", context))
+        assert ran.seconds < LONGEST_SECONDS
+
+
+def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: Path, untouched: None) -> None:
+    stranger = make_authority(tmp_path, "stranger")
+    ran = here.yoshi.run(f"--certificate-authority={stranger.file}", *LIST)
+    check_message(ran, 1, "The certificate of the API server https://", "is not trusted", "Check certificate-authority")
+
+
+# -- servers ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def closed() -> Iterator[int]:
+    yield closed_port()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "port", "trouble"),
+    [
+        ("https", closed, "Connection refused"),
+        ("http", closed, "Connection refused"),
+        ("https", blackhole_port, "no answer in time"),
+        ("https", deaf_port, "did not answer in time"),
+    ],
+)
+@pytest.mark.parametrize("words", [LIST, ("network", "create", "red", "--cidr", "10.98.0.0/24")])
+def test_a_server_that_cannot_be_reached_is_given_up_soon(
+    forks: ForkServer, tmp_path: Path, scheme: str, port: Callable[[], Any], trouble: str, words: tuple[str, ...]
+) -> None:
+    with port() as number:
+        server = f"{scheme}://127.0.0.1:{number}"
+        ran = run_words(forks, f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server)}", *words)
+    check_message(ran, 1, server, trouble, "can be reached from here")
+    assert ran.seconds < LONGEST_SECONDS
+
+
+def test_a_server_that_takes_the_request_and_never_answers_is_given_up_when_asked(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    with deaf_port() as port:
+        file = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
+        ran = run_words(forks, f"--kubeconfig={file}", "--request-timeout=2s", *LIST)
+    check_message(ran, 1, f"http://127.0.0.1:{port} did not answer in time", "--request-timeout=2m waits longer")
+    assert 2 <= ran.seconds < 5
+
+
+HTML = "<html><head><title>Sign in to ACME</title></head><body>…</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "trouble", "way_out"),
+    [
+        (refuses(500, "InternalError", "etcd is on fire"), "HTTP 500: etcd is on fire", "again later"),
+        (says(500, "oops"), "answered HTTP 500, but not as a Kubernetes API server does: oops", CHECK_URL),
+        (says(502, "<html><title>502 Bad Gateway</title></html>"), "HTTP 502", CHECK_URL),
+        (refuses(503, "ServiceUnavailable", "starting"), "HTTP 503: starting", "Run the same command again later"),
+        (refuses(504, "Timeout", "too slow"), "too slow", "run the same command again"),
+        (refuses(429, "TooManyRequests", "busy", Retry_After="1"), "has too much to do", "again later"),
+        (refuses(429, "TooManyRequests", "busy", Retry_After="3600"), "has too much to do", "again later"),
+        (refuses(401, "Unauthorized", "Unauthorized"), "does not accept these credentials", "Log in again"),
+        (says(200, HTML), "not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
+        (says(403, HTML), "HTTP 403, but not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
+        (says(302, "", Location="https://login.example/"), "HTTP 302, but not as a Kubernetes API", CHECK_URL),
+        (says(200, "\x01\x02\x03"), "not as a Kubernetes API server does: no readable text", CHECK_URL),
+        (says(200, [1, 2]), "not as a Kubernetes API server does: [1, 2]", CHECK_URL),
+        (says(200, {"hello": "world"}), "not as a Kubernetes API server does", CHECK_URL),
+        (says(200, ""), "not as a Kubernetes API server does", CHECK_URL),
+        (says(404, "404 page not found"), "does not serve /api", CHECK_URL),
+        (cuts, "ended the connection before it had answered", "can be reached from here"),
+        (cuts_within, "ended the connection before it had answered", "can be reached from here"),
+    ],
+    ids=[
+        "500", "500-text", "502-html", "503", "504", "429", "429-for-an-hour", "401", "200-html", "403-html", "302",
+        "garbage", "array", "other-json", "empty", "404", "cuts", "cuts-within",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "words", [LIST, ("network", "create", "red", "--cidr", "10.98.0.0/24")], ids=["list", "create"]
+)
+def test_a_server_that_answers_wrongly(
+    forks: ForkServer, tmp_path: Path, behaviour: Behaviour, trouble: str, way_out: str, words: tuple[str, ...]
+) -> None:
+    with fault_server() as server:
+        server.then(behaviour)
+        ran = run_words(forks, f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server.url)}", *words)
+        assert {request.method for request in server.requests} == {"GET"}
+    check_message(ran, 1, trouble, way_out)
+    assert ran.seconds < LONGEST_SECONDS
+
+
+# -- clusters without something --------------------------------------------------------------------------------------
+
+ROLE = "the ClusterRole yoshi-user"
+
+
+@pytest.mark.parametrize(
+    ("words", "trouble", "way_out"),
+    [
+        ("network list", 'User "nobody" may not list networkwizards.plumber.k8s.pf9.io in namespace {here}', ROLE),
+        ("network describe blue", "may not get networkwizards.plumber.k8s.pf9.io in namespace {here}", ROLE),
+        ("network create red --cidr 10.98.0.0/24", "may not get networkwizards.plumber.k8s.pf9.io", ROLE),
+        ("network delete six", "may not get networkwizards.plumber.k8s.pf9.io", ROLE),
+        ("vm attach web-2 --network blue", 'network "blue" in namespace "{here}" cannot be read: may not get', ROLE),
+        ("vm detach web-1 --network blue", 'network "blue" in namespace "{here}" cannot be read: may not get', ROLE),
+        ("vm list", "may not list virtualmachines.kubevirt.io in namespace {here}", ROLE),
+        ("ips list", "networks cannot be listed: may not list networkwizards", ROLE),
+        ("ips who 10.97.0.10", "networks cannot be listed: may not list networkwizards", ROLE),
+        ("ips check", "networks cannot be listed: may not list networkwizards", ROLE),
+        ("ips reserve blue", "cannot be read: may not get networkwizards", ROLE),
+        ("ips gc --yes", "networks cannot be listed: may not list networkwizards", "-n"),
+        ("install", "may not get customresourcedefinitions.apiextensions.k8s.io", "administrator of the cluster"),
+        ("uninstall --force --yes", "may not ", "administrator of the cluster"),
+    ],
+)
+def test_who_may_nothing_learns_which_right_is_missing(
+    here: Scene, words: str, trouble: str, way_out: str, untouched: None
+) -> None:
+    ran = here.yoshi.run("--as=nobody", *words.split())
+    check_message(ran, 1, here.words(trouble), way_out)
+
+
+@pytest.fixture(scope="module")
+def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Yoshi]:
+    """A cluster of its own where nothing was installed; the tests that take it from there stand in order."""
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("this needs a cluster without the CRDs, and another one was chosen")
+    with lab.start() as running:
+        cluster = Cluster(running.kubeconfig, "lab")
+        make_vms(cluster, "default", "web-1")
+        yield Yoshi(cluster.kubeconfig, cluster.context, forks, "default")
+
+
+EVERY_COMMAND = [
+    "network list", "network list red", "network describe red", "network create red --cidr 10.98.0.0/24",
+    "network create red --cidr 10.98.0.0/24 --dry-run", "network delete red", "vm attach web-1 --network red",
+    "vm detach web-1 --network red", "vm list", "ips list", "ips list -A", "ips list --free", "ips who 10.98.0.1",
+    "ips reserve red", "ips release red 10.98.0.1", "ips check", "ips gc --yes", "sync",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND)
+def test_without_the_crds_every_command_says_how_to_install_them(bare: Yoshi, words: str) -> None:
+    check_message(bare.run(*words.split()), 1, "networkwizards.plumber.k8s.pf9.io", "kubectl yoshi install")
+
+
+def test_without_calico_a_network_says_what_was_looked_for(bare: Yoshi) -> None:
+    cluster = Cluster(bare.kubeconfig, bare.context)
+    cluster.kubectl("delete", "crd", "ippools.crd.projectcalico.org")
+    bare.done("install")
+    looked_for = "ippools.projectcalico.org or ippools.crd.projectcalico.org"
+    for flags in ([], ["--plugin", "calico"], ["--dry-run"]):
+        ran = bare.run("network", "create", "red", "--cidr", "10.98.0.0/24", *flags)
+        check_message(ran, 1, "looked for", looked_for, "Install")
+    assert "No networks found" in bare.run("network", "list").err
+    make(cluster, wizard("default", "red", plugin="calico", cidr="10.98.0.0/24"))
+    check_message(bare.run("vm", "attach", "web-1", "--network", "red"), 1, "default/red", looked_for)
+    assert "ipAddrs" not in cluster.kubectl("get", "vm", "web-1", "-o", "json")
+
+
+# -- faults in the middle --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(here: Scene) -> Iterator[Faulty]:
+    with faulty(here.cluster) as found:
+        yield found
+
+
+@pytest.fixture
+def through(here: Scene, proxy: Faulty, tmp_path: Path) -> Iterator[Yoshi]:
+    """The program, by the faulty way; what it attached is detached at the end."""
+    file = write_kubeconfig(tmp_path / "config", proxy.url, namespace=here.here)
+    yield Yoshi(file, "it", here.yoshi.server, here.here)
+    here.yoshi.done("vm", "detach", "web-2", "--network", "blue")
+    assert here.records() == {"10.97.0.10": "web-1", "10.97.0.11": "printer"}
+
+
+RECORD = {"method": "PATCH", "path": "/networkwizards/blue/status"}
+ON_VM = {"method": "PATCH", "path": "/virtualmachines/web-2"}
+ATTACH = ("vm", "attach", "web-2", "--network", "blue")
+FREE = "10.97.0.12"
+
+
+def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
+    assert FREE in through.done(*ATTACH)
+
+
+@pytest.mark.parametrize(
+    ("rule", "trouble", "way_out"),
+    [
+        (Rule(refuses(500, "InternalError", "boom"), **RECORD), "HTTP 500: boom", "again later"),
+        (Rule(refuses(500, "InternalError", "boom"), **ON_VM), "HTTP 500: boom", "again later"),
+        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="1"), **RECORD), "too much to do", "again later"),
+        (Rule(refuses(403, "Forbidden", "no"), **ON_VM), "no", ""),
+        (Rule(refuses(401, "Unauthorized", "Unauthorized"), **ON_VM), "does not accept", "Log in again"),
+        (Rule(refuses(403, "Forbidden", 'admission webhook "w" denied the request: no pins'), **ON_VM), "no pins", ""),
+        (Rule(cuts, path="/networkwizards/blue"), "ended the connection", "can be reached from here"),
+        (Rule(cuts_within, path="/virtualmachines/web-2"), "ended the connection", "can be reached from here"),
+        (Rule(says(200, HTML), path="/virtualmachines/web-2"), "Sign in to ACME", CHECK_URL),
+    ],
+    ids=["500-record", "500-vm", "429-record", "403-vm", "401-vm", "webhook-vm", "cuts", "cuts-within", "html"],
+)
+def test_a_write_that_fails_leaves_nothing_behind(
+    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, trouble: str, way_out: str
+) -> None:
+    proxy.rules = [rule]
+    check_message(through.run(*ATTACH), 1, trouble, way_out)
+    assert FREE not in here.records()
+    assert here.pin_of("web-2") == ""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(cuts, **RECORD, times=1, done=True),
+        Rule(cuts_within, **RECORD, times=1, done=True),
+        Rule(says(200, HTML), **RECORD, times=1, done=True),
+        Rule(cuts, **RECORD, times=1),
+        Rule(cuts, **ON_VM, times=1, done=True),
+        Rule(cuts_within, **ON_VM, times=1, done=True),
+        Rule(cuts, **ON_VM, times=1),
+        Rule(hangs(3), **ON_VM, times=1, done=True),
+        Rule(refuses(429, "TooManyRequests", "busy", Retry_After="1"), **RECORD, times=1),
+        Rule(refuses(429, "TooManyRequests", "busy", Retry_After="1"), times=2),
+        Rule(refuses(503, "ServiceUnavailable", "wait", Retry_After="1"), method="GET", times=1),
+        Rule(cuts, method="GET", times=1),
+        Rule(cuts_within, path="/virtualmachines/web-2", method="GET", times=1),
+    ],
+    ids=[
+        "record-done-cut", "record-done-cut-within", "record-done-html", "record-cut", "vm-done-cut",
+        "vm-done-cut-within", "vm-cut", "vm-done-hangs", "record-429", "all-429", "get-503", "get-cut", "vm-get-cut",
+    ],
+)  # fmt: skip
+def test_a_fault_that_passes_is_survived(here: Scene, proxy: Faulty, through: Yoshi, rule: Rule) -> None:
+    proxy.rules = [rule]
+    assert FREE in through.done("--request-timeout=2s", *ATTACH)
+    assert here.records() == {"10.97.0.10": "web-1", "10.97.0.11": "printer", FREE: "web-2"}
+    assert here.pin_of("web-2") == f'["{FREE}"]'
+
+
+def test_a_server_that_takes_no_write_is_left_in_peace(here: Scene, proxy: Faulty, through: Yoshi) -> None:
+    proxy.rules = [Rule(refuses(500, "InternalError", "boom"), **ON_VM)]
+    check_message(through.run(*ATTACH), 1, "boom", "again later")
+    assert sum(asked.startswith("PATCH") and ON_VM["path"] in asked for asked in proxy.asked) < 10
+
+
+def test_a_server_that_dies_between_two_writes_is_completed_by_the_same_command(
+    here: Scene, proxy: Faulty, through: Yoshi
+) -> None:
+    proxy.rules = [Rule(cuts, method="PATCH", skip=1), Rule(cuts, method="GET", skip=len_reads(through, proxy))]
+    ran = through.run(*ATTACH)
+    check_message(ran, 1, "before it had answered", "")
+    assert here.records().get(FREE) == "web-2"
+    assert here.pin_of("web-2") == ""
+    proxy.rules = []
+    assert FREE in through.done(*ATTACH)
+    assert here.pin_of("web-2") == f'["{FREE}"]'
+
+
+def len_reads(through: Yoshi, proxy: Faulty) -> int:
+    """How many reads an attachment makes before its first write."""
+    proxy.asked.clear()
+    through.done(*ATTACH, "--dry-run")
+    return len(proxy.asked)
+
+
+@pytest.mark.parametrize(
+    ("rule", "made"),
+    [
+        (Rule(refuses(500, "InternalError", "boom"), method="POST", path="/ippools"), False),
+        (Rule(cuts, method="POST", path="/ippools", times=1, done=True), True),
+        (Rule(cuts, method="POST", path="/networkwizards", times=1, done=True), True),
+        (Rule(refuses(500, "InternalError", "boom"), method="POST", path="/networkwizards"), False),
+        (Rule(refuses(500, "InternalError", "boom"), method="PATCH", path="/status"), False),
+    ],
+    ids=["pool-500", "pool-done-cut", "network-done-cut", "network-500", "status-500"],
+)
+def test_a_network_is_made_whole_or_not_at_all(
+    here: Scene, proxy: Faulty, through: Yoshi, rule: Rule, made: bool
+) -> None:
+    before = here.snapshot()
+    proxy.rules = [rule]
+    ran = through.run("network", "create", "red", "--cidr", "10.98.0.0/24")
+    if made:
+        assert ran.code == 0, str(ran)
+        here.yoshi.done("network", "delete", "red")
+    else:
+        check_message(ran, 1, "boom", "again later")
+    assert here.snapshot() == before
