@@ -30,6 +30,7 @@ BLOCKS = "/apis/plumber.k8s.pf9.io/v1/addressblocks"
 VMS = "/apis/kubevirt.io/v1/virtualmachines"
 INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
 PODS = "/api/v1/pods"
+SERVICES = "/api/v1/services"
 
 BLOCK_SIZE = 256
 
@@ -57,9 +58,22 @@ def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> 
             yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
 
 
+def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The Services that this program made for public addresses, each owned by its VM."""
+    by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
+    for service in others[SERVICES]:
+        metadata = service["metadata"]
+        if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
+            continue
+        for owner in metadata.get("ownerReferences") or []:
+            if owner["uid"] in by_uid:
+                address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
+                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
+
+
 Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
 
-CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [(pinned_on_calico, ())]
+CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [(pinned_on_calico, ()), (on_a_service, (SERVICES,))]
 """How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
 
 
