@@ -1,0 +1,271 @@
+"""`sync` as real processes on a real API server: once, twice, and watching."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.testing import Cluster
+from tests.cluster.harness import ROOT, Json, Yoshi, get, make, make_vms, resource_versions
+
+README_NETWORK = """
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata:
+  name: newarjunpool
+spec:
+  plugin: "calico"
+  cidr: "{cidr}"
+"""
+README_VM = """
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata:
+  name: vmcalicobridge2
+  annotations:
+    'plumber.k8s.pf9.io/networkName': 'newarjunpool'
+spec:
+  running: false
+  template:
+    spec:
+      domain:
+        devices: {{}}
+"""
+WISH = "plumber.k8s.pf9.io/networkName"
+PIN = "cni.projectcalico.org/ipAddrs"
+KINDS = ("networkwizards", "addressblocks", "virtualmachines", "events")
+SECONDS = 30.0
+"""How long something may take on a busy machine; what it should take is asserted where it matters."""
+
+Cidr = Callable[[int], str]
+
+
+def network(namespace: str, name: str, cidr: str) -> Json:
+    metadata = {"name": name, "namespace": namespace}
+    spec = {"plugin": "calico", "cidr": cidr}
+    return {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": metadata, "spec": spec}
+
+
+def pin(cluster: Cluster, namespace: str, name: str) -> str:
+    vm = get(cluster, "virtualmachine", name, namespace=namespace)
+    annotations = (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+    return str(json.loads(annotations.get(PIN, '[""]'))[0])
+
+
+def events_of(cluster: Cluster, namespace: str, name: str) -> list[Json]:
+    found = get(cluster, "events", f"--field-selector=involvedObject.name={name}", namespace=namespace)
+    return [event for event in found["items"] if event["source"].get("component") == "kubectl-yoshi"]
+
+
+def until(what: str, happened: Callable[[], object], seconds: float = SECONDS) -> float:
+    """Waits; gives how long it took."""
+    begun = time.monotonic()
+    while not happened():
+        assert time.monotonic() < begun + seconds, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+# -- once ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_originals_readme_asks_for_is_made_true_once(
+    yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
+) -> None:
+    text = README_NETWORK.format(cidr=cidr(16)) + "---" + README_VM.format()
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", input=text)
+    shown = yoshi.done("sync", "--dry-run")
+    assert f"{namespace}.newarjunpool created (dry run)" in shown
+    assert pin(cluster, namespace, "vmcalicobridge2") == ""
+    assert "+  annotations:" in yoshi.done("diff", "sync", code=1)
+
+    yoshi.done("sync")
+    address = pin(cluster, namespace, "vmcalicobridge2")
+    listed = json.loads(yoshi.done("ips", "list", "-o", "json"))["items"]
+    assert [(row["spec"]["address"], row["status"]["state"]) for row in listed] == [(address, "bound")]
+    status = get(cluster, "networkwizard", "newarjunpool", namespace=namespace)["status"]
+    assert (status["created"], status["reason"]) == (True, "")
+    pool = get(cluster, "ippools.crd.projectcalico.org", f"{namespace}.newarjunpool")
+    assert pool["spec"]["vxlanMode"] == "Always"
+
+    before = resource_versions(cluster, namespace, *KINDS)
+    assert yoshi.done("sync") == "unchanged: 1 network and 1 VM are as asked for\n"
+    assert resource_versions(cluster, namespace, *KINDS) == before
+    assert yoshi.done("diff", "sync") == ""
+    assert yoshi.done("ips", "check") is not None
+
+
+def test_one_vms_trouble_is_an_event_on_it_and_stops_nobody(
+    yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
+) -> None:
+    make(cluster, network(namespace, "blue", cidr(24)))
+    make_vms(cluster, namespace, "lost", annotations={WISH: "nowhere"})
+    make_vms(cluster, namespace, "odd", annotations={WISH: "a/b/c"})
+    make_vms(cluster, namespace, "web-1", "web-2", annotations={WISH: "blue"})
+    ran = yoshi.run("sync")
+    assert ran.code == 1
+    assert f'network "nowhere" not found in namespace "{namespace}"' in ran.err
+    assert all(pin(cluster, namespace, name) for name in ("web-1", "web-2"))
+    (event,) = events_of(cluster, namespace, "lost")
+    assert (event["type"], event["reason"], event["count"]) == ("Warning", "AddressRefused", 1)
+    assert event["involvedObject"]["uid"] == get(cluster, "vm", "lost", namespace=namespace)["metadata"]["uid"]
+    assert "nowhere" in cluster.kubectl("-n", namespace, "describe", "vm", "lost")
+    assert len(events_of(cluster, namespace, "odd")) == 1
+    assert not events_of(cluster, namespace, "web-1")
+    before = resource_versions(cluster, namespace, *KINDS)
+    assert yoshi.run("sync").code == 1
+    assert resource_versions(cluster, namespace, *KINDS) == before, "an event is not repeated each time"
+
+
+def test_what_a_network_deleted_with_kubectl_left_is_taken_away(
+    yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
+) -> None:
+    make(cluster, network(namespace, "blue", cidr(24)))
+    yoshi.done("sync")
+    assert get(cluster, "ippools.crd.projectcalico.org", f"{namespace}.blue")
+    cluster.kubectl("-n", namespace, "delete", "networkwizard", "blue")
+    yoshi.done("sync")
+    pools = get(cluster, "ippools.crd.projectcalico.org")["items"]
+    assert f"{namespace}.blue" not in {pool["metadata"]["name"] for pool in pools}
+
+
+def test_a_network_that_cannot_be_made_says_why_in_its_status(
+    yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr
+) -> None:
+    wide = cidr(24)
+    make(cluster, network(namespace, "first", wide))
+    yoshi.done("sync")
+    time.sleep(1.1)  # creation times have whole seconds
+    make(cluster, network(namespace, "second", wide.replace("/24", "/25")))
+    make_vms(cluster, namespace, "web-1", annotations={WISH: "second"})
+    assert f"overlaps network {namespace}/first" in yoshi.run("sync").err
+    status = get(cluster, "networkwizard", "second", namespace=namespace)["status"]
+    assert status["created"] is False
+    assert f"overlaps network {namespace}/first" in status["reason"]
+    assert pin(cluster, namespace, "web-1") == ""
+    cluster.kubectl("-n", namespace, "delete", "networkwizard", "first")
+    yoshi.done("sync")
+    assert pin(cluster, namespace, "web-1")
+    status = get(cluster, "networkwizard", "second", namespace=namespace)["status"]
+    assert (status["created"], status["reason"]) == (True, "")
+
+
+def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr) -> None:
+    make(cluster, network(namespace, "blue", cidr(24)))
+    names = [f"web-{number}" for number in range(12)]
+    make_vms(cluster, namespace, *names, annotations={WISH: "blue"})
+    for ran in yoshi.together(*[("sync",)] * 4):
+        assert ran.code == 0, str(ran)
+    assert len({pin(cluster, namespace, name) for name in names}) == 12
+    held = get(cluster, "networkwizard", "blue", namespace=namespace)["status"]
+    assert len(held["allocations"]) == held["used"] == 12
+
+
+def test_misuse_is_told(yoshi: Yoshi) -> None:
+    assert "exclude each other" in yoshi.refused("sync", "--watch", "--dry-run", code=2)
+    assert "no differences" in yoshi.refused("diff", "sync", "--watch", code=2)
+
+
+# -- watching --------------------------------------------------------------------------------------------------------
+
+
+class Watching:
+    """`sync --watch` as a process of its own, and what it has written."""
+
+    def __init__(self, kubeconfig: Path, folder: Path, *args: str) -> None:
+        self.out, self.err = folder / "out", folder / "err"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kubectl_yoshi", f"--kubeconfig={kubeconfig}", "sync", "--watch", *args],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                env={**os.environ, "PYTHONWARNINGS": "error"},
+            )  # fmt: skip
+
+    def said(self, text: str) -> bool:
+        assert self.process.poll() is None, self.err.read_text()
+        return text in self.out.read_text()
+
+    def complained(self, text: str) -> bool:
+        return text in self.err.read_text()
+
+    def ended(self, by: signal.Signals) -> int:
+        self.process.send_signal(by)
+        return self.process.wait(15)
+
+
+@contextmanager
+def watching(kubeconfig: Path, folder: Path, *args: str) -> Iterator[Watching]:
+    watcher = Watching(kubeconfig, folder, *args)
+    try:
+        until("it watches", lambda: watcher.said("watching"))
+        yield watcher
+    finally:
+        watcher.process.kill()
+        watcher.process.wait()
+
+
+def test_a_watch_makes_true_what_comes(
+    yoshi: Yoshi, cluster: Cluster, namespace: str, cidr: Cidr, tmp_path: Path
+) -> None:
+    with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
+        make(cluster, network(namespace, "blue", cidr(24)))
+        until("the network is made", lambda: watcher.said("is ready"))
+        make_vms(cluster, namespace, "web-1", annotations={WISH: "blue"})
+        took = until("the VM has an address", lambda: pin(cluster, namespace, "web-1"))
+        assert took < 5, "about a second, and this machine may be busy"
+
+        make_vms(cluster, namespace, "web-2")
+        make_vms(cluster, namespace, "web-3", annotations={WISH: "green"})
+        until("it is told", lambda: events_of(cluster, namespace, "web-3"))
+        cluster.kubectl("-n", namespace, "annotate", "vm", "web-2", f"{WISH}=blue")
+        until("the changed VM has an address", lambda: pin(cluster, namespace, "web-2"))
+        make(cluster, network(namespace, "green", cidr(24)))
+        until("who waited for it has an address", lambda: pin(cluster, namespace, "web-3"), 8)
+
+        cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
+        until("what it left goes", lambda: watcher.said(f"delete ippool {namespace}.green"))
+        until("who was on it is told", lambda: watcher.err.read_text().count("error: VM ") == 2)
+        assert all(line[:4].isdigit() and line[19] == "Z" for line in watcher.out.read_text().splitlines())
+        assert watcher.ended(signal.SIGTERM) == 0
+    assert watcher.out.read_text().endswith(" ended\n")
+    assert "Traceback" not in watcher.err.read_text()
+
+
+def test_ctrl_c_ends_a_watch_well(yoshi: Yoshi, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    with watching(cluster.kubeconfig, tmp_path, "-n", namespace) as watcher:
+        assert watcher.ended(signal.SIGINT) == 0
+
+
+def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("ends the API server, so it needs a lab of its own")
+    with lab.start() as running:
+        cluster = Cluster(running.kubeconfig, "lab")
+        command = [sys.executable, "-m", "kubectl_yoshi", f"--kubeconfig={running.kubeconfig}", "install"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        make(cluster, network("default", "blue", "10.133.0.0/24"))
+        with watching(running.kubeconfig, tmp_path, "-A") as watcher:
+            until("the network is made", lambda: watcher.said("is ready"))
+            running.kill_api_server()
+            until("it says so", lambda: watcher.complained("It is tried again until that is over."))
+            time.sleep(2)
+            running.restart_api_server()
+            make_vms(cluster, "default", "web-1", annotations={WISH: "blue"})
+            until("the VM has an address", lambda: pin(cluster, "default", "web-1"))
+            until("it says that too", lambda: watcher.said("the API server answers again"))
+            assert watcher.err.read_text().count("It is tried again") == 1, watcher.err.read_text()
+            assert watcher.ended(signal.SIGTERM) == 0
+
+
+def test_a_watch_that_cannot_begin_fails(yoshi: Yoshi) -> None:
+    assert "Cannot reach" in yoshi.refused("sync", "--watch", "--server=https://127.0.0.1:1")
