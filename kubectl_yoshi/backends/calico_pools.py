@@ -56,7 +56,8 @@ def block_size(network: Network) -> int:
     asked = network.options.get("blockSize")
     if asked is None:
         return max(usual, network.cidr.prefixlen)
-    if not largest <= int(asked) <= smallest or int(asked) < network.cidr.prefixlen:
+    fits = str(asked).isdecimal() and max(largest, network.cidr.prefixlen) <= int(asked) <= smallest
+    if not fits:
         raise UsageMistake(
             f"network {network.full_name}: a block size of {asked} does not fit {network.cidr}",
             f"Choose one from {max(largest, network.cidr.prefixlen)} to {smallest}, or leave it out.",

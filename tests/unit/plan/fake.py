@@ -8,6 +8,7 @@ real one, so that they are mapped by `cluster.errors`. Anything may happen `befo
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import threading
 from collections import Counter
@@ -58,6 +59,7 @@ class FakeApi:
         served: what discovery says.
         before: called with verb and object before a request is answered; may change the objects, or raise.
         writes: "verb kind/name" of every write that was done, in order.
+        uid: gives the uid of the n-th object that is made.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 
@@ -67,9 +69,10 @@ class FakeApi:
         self.before: list[Callable[[str, ObjectRef], None]] = []
         self.writes: list[str] = []
         self.tried: Counter[tuple[str, str]] = Counter()
+        self.uid: Callable[[int], str] = "uid-{}".format
         self._objects: dict[Key, Json] = {}
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
-        self._version = 0
+        self._versions = itertools.count(1)
         self._lock = threading.RLock()
 
     # -- for tests -----------------------------------------------------------------------------------------------
@@ -114,6 +117,12 @@ class FakeApi:
     def allow_everything(self) -> None:
         """Ends what `refuse` began."""
         self._refused.clear()
+
+    def twin(self) -> FakeApi:
+        """The same server as another client sees it: only `before` is its own."""
+        other = copy.copy(self)
+        other.before = []
+        return other
 
     # -- an Api --------------------------------------------------------------------------------------------------
 
@@ -240,9 +249,9 @@ class FakeApi:
         meta = obj["metadata"]
         if there is not None and obj == there:
             return copy.deepcopy(there)
-        self._version += 1
-        meta["uid"] = known.get("uid") or meta.get("uid") or f"uid-{self._version}"
-        meta["resourceVersion"] = str(self._version)
+        version = next(self._versions)
+        meta["uid"] = known.get("uid") or meta.get("uid") or self.uid(version)
+        meta["resourceVersion"] = str(version)
         changed = there is None or there.get("spec") != obj.get("spec")
         meta["generation"] = int(known.get("generation") or 0) + (1 if changed else 0)
         born = (BIRTH + timedelta(seconds=self.clock.time)).strftime("%Y-%m-%dT%H:%M:%SZ")

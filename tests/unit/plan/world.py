@@ -8,9 +8,12 @@ to, and it keeps it when it stops. Everything happens when time passes, which it
 
 from __future__ import annotations
 
+import copy
 import json
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -120,6 +123,26 @@ class World:
             self._end(vm, forget=True)
         self.api.drop(vm.ref)
 
+    def twin(self, seed: int) -> World:
+        """The same cluster for another user, whose requests take their random time."""
+        other = copy.copy(self)
+        other.api, other.chance = self.api.twin(), random.Random(seed)  # type: ignore[assignment]
+        dice = random.Random(seed)
+        other.api.before.append(lambda verb, ref: time.sleep(dice.random() * 0.002))
+        return other
+
+    def at_once(self, *errands: Callable[[World], Any], seed: int = 0) -> list[Any]:
+        """Runs errands side by side, each on its own twin; gives what each returned, or the error that it raised."""
+
+        def run_one(errand: Callable[[World], Any], number: int) -> Any:
+            try:
+                return errand(self.twin(100 * seed + number))
+            except YoshiError as error:
+                return error
+
+        with ThreadPoolExecutor(len(errands)) as pool:
+            return list(pool.map(run_one, errands, range(len(errands))))
+
     # -- running plans -------------------------------------------------------------------------------------------
 
     def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> Done:
@@ -168,6 +191,10 @@ class World:
     def holders(self, network: str = "blue", namespace: str = "prod") -> dict[str, str]:
         """Address -> who holds it."""
         return {address: record.holder for address, record in self.records(network, namespace).items()}
+
+    def networks(self) -> list[str]:
+        """The names of all networks."""
+        return [name_of(obj) for obj in self.api.every(NETWORKWIZARD)]
 
     def now(self, name: str = "web-1", namespace: str = "prod") -> Vm:
         """The VM as it is now."""
