@@ -61,7 +61,7 @@ def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> 
 def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
     """The Services that this program made for public addresses, each owned by its VM."""
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
-    for service in others[SERVICES]:
+    for service in others.get(SERVICES, ()):
         metadata = service["metadata"]
         if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
             continue
