@@ -61,11 +61,11 @@ def release_of(
         return Release(remove_records(ledger, {number: record}))
     subject = f"{record.namespace}/{record.name}"
     for use in uses:
-        if use.number != number or not use.is_of(record.namespace, record.name):
+        if use.number != number:
             continue
-        if use.how is How.RUNNING:
+        if use.how is How.RUNNING:  # whoever it is
             return Release(notes=(f"{address} stays recorded for {subject} until {use.ref} has stopped",))
-        if use.how is How.WANTED:
+        if use.how is How.WANTED and use.is_of(record.namespace, record.name):
             return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
     if why := why_unseen(record.namespace, facts):
         return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
