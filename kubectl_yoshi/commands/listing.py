@@ -258,7 +258,8 @@ def _vm_row(vm: Vm, row: Row, facts: Facts) -> _VmRow:
     elif row.state is State.ORPHANED:
         missing = "not on its template" if row.vm is not None else "recorded for an earlier VM of this name"
     elif row.state is State.PENDING:
-        missing = "not on its template yet"
+        on_template = BACKENDS[row.network.plugin].on_template
+        missing = "not on its template yet" if on_template else "nothing announces it yet"
     return _VmRow(vm, row, _runs_with(vm, facts), row.state.value, missing)
 
 
