@@ -363,9 +363,12 @@ def _wanted_by(vm: Vm, network: Network) -> list[Use]:
 
 
 def _run_by_instance(vmi: Json, network: Network) -> list[Use]:
-    texts = [str(address) for address in pinned(annotations_of(vmi))]
+    """What a VMI really has; what it is pinned to only until that is known, since a handle is stronger than a pin."""
+    texts: list[str] = []
     for interface in dig(vmi, "status", "interfaces", default=[]):
         texts += [interface.get("ipAddress") or "", *(interface.get("ipAddresses") or ())]
+    if not any(texts):
+        texts = [str(address) for address in pinned(annotations_of(vmi))]
     namespace, name = namespace_of(vmi), name_of(vmi)
     return [
         Use(number, How.RUNNING, VMI.ref(name, namespace), namespace, name, owner_uid(vmi))
@@ -374,10 +377,12 @@ def _run_by_instance(vmi: Json, network: Network) -> list[Use]:
 
 
 def _run_by_pod(pod: Json, network: Network) -> list[Use]:
+    """As `_run_by_instance`."""
     annotations = annotations_of(pod)
-    texts = [str(address) for address in pinned(annotations)]
-    texts += annotations.get(POD_IPS, "").split(",")
+    texts = annotations.get(POD_IPS, "").split(",")
     texts += [ip.get("ip") or "" for ip in dig(pod, "status", "podIPs", default=[])]
+    if not any(texts):
+        texts = [str(address) for address in pinned(annotations)]
     namespace, name = namespace_of(pod), instance_name_of_pod(pod)
     return [
         Use(number, How.RUNNING, POD.ref(name_of(pod), namespace), namespace, name)

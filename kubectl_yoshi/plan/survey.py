@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
 from kubectl_yoshi.plan.books import open_whole
 
@@ -108,6 +109,11 @@ def vms_unseen(namespaces: tuple[str, ...] | None, facts: Facts) -> frozenset[st
     return frozenset(namespace for namespace in namespaces if facts.why_unknown(Read(VM, namespace)))
 
 
+def _unseen_instances(namespace: str, facts: Facts) -> str:
+    """Why the instances of a namespace may not be read; "" if they may."""
+    return facts.why_unknown(Read(VMI), Read(VMI, namespace))
+
+
 def _row(
     network: Network,
     on_template: bool,
@@ -152,10 +158,14 @@ def _state(
     if vm is not None and wanted and not on_template:
         return State.BOUND if any(use.how is How.SERVED for use in mine) else State.PENDING
     if vm is not None and wanted:
+        if not runs and _unseen_instances(record.namespace, facts):
+            return State.UNKNOWN
         running_at_all = instance_of(vm, facts) is not None
         return State.RESTART_NEEDED if running_at_all and not runs else State.BOUND
     if runs:
         return State.RESTART_NEEDED
+    if _unseen_instances(record.namespace, facts):
+        return State.UNKNOWN
     if vm is not None and age_in_seconds(record.since, now) < YOUNG_SECONDS:
         return State.PENDING
     return State.ORPHANED
@@ -183,7 +193,7 @@ def _wrong_with(row: Row) -> list[str]:
         wrong.append(f"{says}: {row.holder} does not run as its template says; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
         wrong.append(f"{says}: recorded in the original's form, without the VM's uid; attach {row.holder} again")
-    if why_not := row.network.why_not_usable(row.network.address(row.number)):
+    if why_not := row.network.why_not_usable(parse_address(row.address)):
         wrong.append(f"{says}: recorded for {row.holder}, but {why_not}")
     for use in row.uses:
         if not use.is_of(row.record.namespace, row.record.name, row.record.uid):

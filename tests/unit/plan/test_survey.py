@@ -1,0 +1,241 @@
+"""What an address is said to be, and what is said to be wrong.
+
+record   VM                          runs                     state
+-------  --------------------------  -----------------------  --------------
+none     -                           -                        unrecorded
+person   -                           -                        reserved
+VM       carries it                  no                       bound
+VM       carries it                  with it                  bound
+VM       carries it                  without it               restart needed
+VM       does not carry it           with it                  restart needed
+VM       does not carry it, young    no                       pending
+VM       does not carry it, old      no                       orphaned
+VM       gone, or another one        no                       orphaned
+VM       cannot be seen              cannot be seen           unknown
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import VM, VMI
+from kubectl_yoshi.plan.survey import Row, State, disagreements, survey
+from tests.unit.plan.world import BACKENDS, World
+
+BLUE = NETWORKWIZARD.ref("blue", "prod")
+SOON = timedelta(seconds=1)
+LATER = timedelta(hours=1)
+
+
+def surveyed(
+    world: World, age: timedelta = SOON, everywhere: bool = True, exact: bool = False
+) -> tuple[dict[str, Row], list[str]]:
+    """The rows by address, and what is wrong."""
+    now = datetime.now(timezone.utc) + age
+
+    def ask(facts: Facts) -> tuple[Row, ...]:
+        network = parse_network(world.api.get(BLUE))
+        return survey(network, BACKENDS["calico"], facts, now, everywhere, exact)
+
+    rows, facts = observe_value(ask, world.api)  # type: ignore[arg-type]
+    assert [row.number for row in rows] == sorted(row.number for row in rows)
+    return {row.address: row for row in rows}, [sentence for _, sentence in disagreements(rows, facts)]
+
+
+def state_of(world: World, address: str, **more: Any) -> State:
+    return surveyed(world, **more)[0][address].state
+
+
+def unpin(world: World, name: str = "web-1") -> None:
+    world.api.change(VM.ref(name, "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+
+
+CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
+
+
+@CIDRS
+def test_a_halted_vm_that_carries_its_address_is_bound_and_nothing_is_wrong(cidr: str) -> None:
+    world = World()
+    world.network(cidr=cidr)
+    vm = world.vm()
+    world.attach(ip="10.133.0.9")
+    rows, wrong = surveyed(world)
+    row = rows["10.133.0.9"]
+    assert (row.state, row.holder, row.running) == (State.BOUND, "prod/web-1", False)
+    assert row.vm is not None
+    assert row.vm.uid == vm.uid
+    assert wrong == []
+
+
+def test_a_vm_that_runs_with_its_address_is_bound(world: World) -> None:
+    world.running(pin="10.133.0.9")
+    world.attach()
+    rows, wrong = surveyed(world)
+    assert (rows["10.133.0.9"].state, rows["10.133.0.9"].running) == (State.BOUND, True)
+    assert wrong == []
+
+
+def test_a_vm_that_runs_without_its_address_needs_a_restart(old_world: World) -> None:
+    old_world.running()
+    old_world.attach()
+    rows, wrong = surveyed(old_world)
+    assert rows["10.133.0.1"].state is State.RESTART_NEEDED
+    assert wrong == ["10.133.0.1 on prod/blue: prod/web-1 does not run as its template says; it needs a restart"]
+
+
+def test_a_vm_that_was_detached_while_it_ran_needs_a_restart(world: World) -> None:
+    world.running(pin="10.133.0.9")
+    world.attach()
+    world.detach()
+    assert state_of(world, "10.133.0.9") is State.RESTART_NEEDED
+
+
+def test_a_vm_that_calico_gave_its_old_address_again_needs_a_restart(world: World) -> None:
+    """The instance and the pod are pinned to the one and have the other: calico's handle was stronger."""
+    world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
+    world.vm(pin="10.133.0.9")
+    world.api.refuse("get", RAW.handle)
+    world.attach()
+    world.api.allow_everything()
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Always"))
+    world.time_passes()
+    assert world.runs_with() == "192.168.0.9"
+    assert state_of(world, "10.133.0.9") is State.RESTART_NEEDED
+
+
+def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_orphaned(world: World) -> None:
+    world.vm()
+    world.attach()
+    unpin(world)
+    rows, wrong = surveyed(world)
+    assert rows["10.133.0.1"].state is State.PENDING
+    assert wrong == []
+    rows, wrong = surveyed(world, LATER)
+    assert rows["10.133.0.1"].state is State.ORPHANED
+    assert wrong == [
+        "10.133.0.1 on prod/blue: recorded for prod/web-1, but virtualmachine/web-1 in namespace prod does not want it"
+    ]
+
+
+def test_the_record_of_a_vm_that_is_gone_is_orphaned(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.drop_vm()
+    rows, wrong = surveyed(world, LATER)
+    assert (rows["10.133.0.1"].state, rows["10.133.0.1"].vm) == (State.ORPHANED, None)
+    assert wrong == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM is gone"]
+
+
+def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.drop_vm()
+    world.vm()
+    assert state_of(world, "10.133.0.1", age=LATER) is State.ORPHANED
+
+
+def test_a_reservation_is_reserved(world: World) -> None:
+    world.reserve("10.133.0.9", note="printer")
+    rows, wrong = surveyed(world)
+    assert (rows["10.133.0.9"].state, rows["10.133.0.9"].holder) == (State.RESERVED, "reserved (printer)")
+    assert wrong == []
+
+
+def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> None:
+    world.vm("web-9", "dev", pin="10.133.0.7")
+    world.hold_by_pod("10.133.0.8")
+    rows, wrong = surveyed(world)
+    assert {address: (row.state, row.holder) for address, row in rows.items()} == {
+        "10.133.0.7": (State.UNRECORDED, "dev/web-9"),
+        "10.133.0.8": (State.UNRECORDED, "ipamblock/10-133-0-0-26"),
+    }
+    assert wrong == [
+        "10.133.0.7 on prod/blue: virtualmachine/web-9 in namespace dev uses it, but the ledger does not say so",
+        "10.133.0.8 on prod/blue: ipamblock/10-133-0-0-26 uses it, but the ledger does not say so",
+    ]
+
+
+def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(world: World) -> None:
+    world.vm("web-9", "dev", pin="10.133.0.7")
+    assert "10.133.0.7" not in surveyed(world, everywhere=False)[0]
+    assert "10.133.0.7" in surveyed(world, everywhere=False, exact=True)[0]
+
+
+def test_vms_of_other_namespaces_that_the_ledger_names_are_looked_at(world: World) -> None:
+    world.vm("web-9", "dev")
+    world.attach("dev/web-9")
+    assert state_of(world, "10.133.0.1", everywhere=False) is State.BOUND
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("kind", [VM, VMI], ids=["VMs", "instances"])
+def test_what_cannot_be_seen_is_unknown_and_never_wrong(world: World, kind: Any, everywhere: bool) -> None:
+    world.vm("web-1")
+    world.running("web-2", pin="10.133.0.2")
+    world.attach("web-1", "web-2")
+    world.reserve("10.133.0.9")
+    world.api.refuse("list", kind)
+    world.api.refuse("list", RAW.block)
+    rows, wrong = surveyed(world, LATER, everywhere)
+    states = {address: row.state for address, row in rows.items()}
+    # That the pod of web-2 has its address is enough to know that it runs with it.
+    bound = State.UNKNOWN if kind is VM else State.BOUND
+    assert states == {"10.133.0.1": State.UNKNOWN, "10.133.0.2": bound, "10.133.0.9": State.RESERVED}
+    assert wrong == []
+
+
+def test_an_address_that_two_vms_carry_is_told(world: World) -> None:
+    world.vm("web-1")
+    world.attach("web-1")
+    world.vm("web-2", pin="10.133.0.1")
+    assert surveyed(world)[1] == [
+        "10.133.0.1 on prod/blue: recorded for prod/web-1, but virtualmachine/web-2 in namespace prod uses it too"
+    ]
+
+
+def test_a_record_in_the_originals_form_is_told(world: World) -> None:
+    world.vm(pin="10.133.0.5")
+    world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1"}))
+    rows, wrong = surveyed(world)
+    assert rows["10.133.0.5"].state is State.BOUND
+    assert wrong == [
+        "10.133.0.5 on prod/blue: recorded in the original's form, without the VM's uid; attach prod/web-1 again"
+    ]
+
+
+def test_a_record_of_an_address_that_is_never_handed_out_is_told(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.133.0.1"]))
+    assert surveyed(world)[1] == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but it is excluded"]
+
+
+def test_blocks_of_other_networks_are_not_looked_into() -> None:
+    world = World()
+    world.network(cidr="10.133.0.0/16")
+    world.network("red", "10.144.0.0/16")
+    world.vm()
+    world.attach(network="prod/red")
+    assert len(world.api.every(ADDRESSBLOCK)) == 1
+    assert surveyed(world)[0] == {}
+
+
+def test_an_instance_that_has_ended_runs_with_nothing(world: World) -> None:
+    world.running(pin="10.133.0.9")
+    world.attach()
+
+    def end(obj: Json) -> None:
+        obj["status"]["phase"] = "Succeeded"
+
+    world.api.change(VMI.ref("web-1", "prod"), end)
+    world.drop_pod("web-1")
+    rows, _ = surveyed(world)
+    assert (rows["10.133.0.9"].state, rows["10.133.0.9"].running) == (State.BOUND, False)
