@@ -131,8 +131,10 @@ def parse_address(text: str, what: str = "address") -> Address:
     Raises:
         UsageMistake: it is none; `what` names the field.
     """
-    try:
-        address = ipaddress.ip_address(text.strip())
+    bare = text.strip()
+    address: Address | None
+    try:  # ip_address() tries IPv4 first and raises in between, and ledgers have thousands of addresses
+        address = ipaddress.IPv6Address(bare) if ":" in bare else ipaddress.IPv4Address(bare)
     except ValueError:
         address = None
     if address is None or "%" in text:  # a zone (RFC 4007) means something on one machine only

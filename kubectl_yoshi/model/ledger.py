@@ -198,13 +198,16 @@ class Ledger:
 
     def _entries(self, obj: Json | None) -> dict[int, Entry]:
         found: dict[int, Entry] = {}
+        cidr = self.network.cidr
+        first, last = span_of(cidr) if cidr else (0, 0)
         for text, value in (dig(obj, "status", "allocations") or {}).items():
             try:
                 address = parse_address(text)
             except UsageMistake:
                 continue
-            if self.network.cidr is None or address in self.network:
-                found[int(address)] = Entry(text, parse_record(value, self.network.namespace))
+            number = int(address)
+            if cidr is None or (address.version == cidr.version and first <= number <= last):
+                found[number] = Entry(text, parse_record(value, self.network.namespace))
         return found
 
     def key_of(self, number: int) -> str:
