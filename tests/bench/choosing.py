@@ -1,0 +1,80 @@
+"""Choosing an address costs what the gaps cost, never what the network's size is (invariant I9)."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Iterator
+from functools import partial
+
+from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
+from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.plan.choosing import Chooser, choose
+from tests.bench.measuring import Bench, Budget, Row, microseconds
+
+HELD = 100_000
+GROWTH = (100, 1_000, 10_000, HELD)
+NETWORKS = ("10.0.0.0/8", "fd00:133::/64")
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """In an IPv4 /8 and an IPv6 /64: one choice, one choice as a plan makes it, and how both grow with what is held."""
+    for text in NETWORKS:
+        cidr = ipaddress.ip_network(text)
+        network = network_of(cidr)
+        for how, numbers in (("scattered", scattered(cidr, HELD)), ("in a row", in_a_row(cidr, HELD))):
+            held = Intervals.of_numbers(numbers)
+            value = microseconds(partial(choose, network.usable, held, None), bench.runs)
+            yield Row(f"choose in {text}, {HELD:,} held {how}", value, "µs").within(Budget(1000))
+        yield Row(f"choose in {text}, parsing a block with 128 held", planned(network, bench.runs), "µs")
+    cidr = ipaddress.ip_network(NETWORKS[0])
+    network = network_of(cidr)
+    least = 0.0
+    for count in GROWTH:
+        held = Intervals.of_numbers(scattered(cidr, count))
+        value = microseconds(partial(choose, network.usable, held, random.Random(1)), bench.runs)
+        row = Row(f"choose at random in {cidr}, {count:,} held", value, "µs")
+        if not least:
+            least = value
+            yield row
+        else:
+            yield Row(row.what, value, "µs", f"{GROWTH[0]:,} held", least, value / least, Budget(10, of_ratio=True))
+
+
+def network_of(cidr: Cidr) -> Network:
+    """A network of a CIDR that is there."""
+    spec = {"plugin": "calico", "cidr": str(cidr)}
+    return parse_network({"metadata": {"namespace": "bench", "name": "large", "uid": "u"}, "spec": spec})
+
+
+def scattered(cidr: Cidr, count: int) -> set[int]:
+    """That many addresses, hardly any beside another: as many intervals as addresses."""
+    first, last = span_of(cidr)
+    chance = random.Random(7)
+    return {chance.randint(first, last) for _ in range(count)}
+
+
+def in_a_row(cidr: Cidr, count: int) -> range:
+    """That many addresses from the second on."""
+    first, _ = span_of(cidr)
+    return range(first + 1, first + 1 + count)
+
+
+def planned(network: Network, runs: int) -> float:
+    """Microseconds of a choice as an attachment makes it: the order of the blocks for this VM, the records of the
+    first block parsed (half of it held), the lowest free address of it."""
+    uid = "6f0c1b5e-0000-4000-8000-000000000000"
+    record = Record("VirtualMachine", "bench", "vm", uid="u", since="2026-01-01T00:00:00Z").to_json()
+
+    def open_shelf(shelf: object) -> Ledger:
+        return Ledger(network, {shelf: block})  # type: ignore[dict-item]
+
+    block: Json = {}
+    probe = Chooser(network, uid, open_shelf, Intervals(), None)
+    number = probe.next()
+    shelf = shelf_of(network, number)
+    held = range(shelf.span[0], shelf.span[0] + SHELF_SIZE // 2)
+    block["status"] = {"allocations": {str(address_of(n, network.version)): record for n in held}}
+    return microseconds(lambda: Chooser(network, uid, open_shelf, Intervals(), None).next(), runs)
