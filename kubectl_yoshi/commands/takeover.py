@@ -9,6 +9,7 @@ from kubectl_yoshi.cluster.errors import Invalid, NotServed
 from kubectl_yoshi.cluster.running import Done, Planner, run
 from kubectl_yoshi.commands.changing import fail_if_refused
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.output.plans import outcome_lines
 from kubectl_yoshi.plan.takeovers import TakeoverRequest, plan_takeover
 
@@ -26,6 +27,9 @@ def take_over(session: Session, dry_run: str) -> None:
     Raises:
         YoshiError: something could not be taken over; everything else was.
     """
+    session.api.rediscover()  # install has changed what there is
+    if NETWORKWIZARD not in session.api.served:
+        return
     planner = partial(plan_takeover, TakeoverRequest(finalizers=True), BACKENDS)
     if dry_run != "none":
         done = run(planner, session.api, dry_run="client")
@@ -50,3 +54,4 @@ def _carried_out(session: Session, planner: Planner) -> Done:
         if not late or clock.now() > end:
             return done
         clock.sleep(0.5)
+        session.api.rediscover()

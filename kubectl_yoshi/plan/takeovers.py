@@ -13,8 +13,8 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, is_large, shelf_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
@@ -87,6 +87,13 @@ def _of_vms(vms: Iterable[Json], attempt: Attempt) -> tuple[Change, ...]:
     return tuple(change for change in changes if change.subject not in attempt.failed)
 
 
+def _whole(network: Network, facts: Facts) -> Ledger:
+    """The whole ledger, also while the cluster does not know address blocks yet (under a dry run)."""
+    if ADDRESSBLOCK in facts.served or not is_large(network):
+        return open_whole(network, facts)
+    return Ledger(network, dict.fromkeys(shelf_of(network, number) for number in Ledger(network, {}).unmoved))
+
+
 @dataclass
 class _Sorted:
     """The records of a network, sorted by what becomes of them."""
@@ -99,7 +106,7 @@ class _Sorted:
 def _records(network: Network, backend: Backend | None, facts: Facts, attempt: Attempt) -> Plan:
     if not dig(network.raw, "status", "allocations"):
         return Plan()
-    ledger = open_whole(network, facts)
+    ledger = _whole(network, facts)
     texts = [record for record in ledger.records().values() if not isinstance(record.as_written, Mapping)]
     if not texts and not ledger.unmoved:
         return Plan()

@@ -1,0 +1,190 @@
+"""`install` on a cluster where the original yoshi was: its CRD is replaced, its records and networks stay.
+
+The original's CRD is the real one where LAB_CRDS has it, else a copy of what of its schema matters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import lab
+from lab.testing import Cluster
+from tests.cluster.harness import ForkServer, Json, Run, Yoshi, get, make, vm
+
+WISH = "plumber.k8s.pf9.io/networkName"
+PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
+VM_FINALIZER, NETWORK_FINALIZER = "vm.plumber.k8s.pf9.io", "network.plumber.k8s.pf9.io"
+MANY = 300
+
+ORIGINALS_CRD = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: networkwizards.plumber.k8s.pf9.io}
+spec:
+  group: plumber.k8s.pf9.io
+  names: {kind: NetworkWizard, listKind: NetworkWizardList, plural: networkwizards, singular: networkwizard}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          apiVersion: {type: string}
+          kind: {type: string}
+          metadata: {type: object}
+          spec:
+            type: object
+            properties:
+              bgpConfig:
+                type: object
+                properties:
+                  myASN: {type: integer, format: int32}
+                  remoteASN: {type: integer, format: int32}
+                  peers:
+                    type: array
+                    items:
+                      type: object
+                      required: [peerIP]
+                      properties: {peerIP: {type: string}, reachableBy: {type: string}}
+              cidr: {type: string}
+              plugin: {type: string}
+              range_end: {type: string, format: byte}
+              range_start: {type: string, format: byte}
+          status:
+            type: object
+            properties:
+              allocations: {type: object, additionalProperties: {type: string}}
+              created: {type: boolean}
+              reason: {type: string}
+"""
+
+
+@pytest.fixture
+def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of the test's own with the original's CRD."""
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("replaces the CRD, so it needs a lab of its own")
+    with lab.start() as running:
+        cluster = Cluster(running.kubeconfig, "lab")
+        cluster.kubectl("create", "-f", "-", input=originals_crd())
+        cluster.kubectl("wait", "--for=condition=Established", "crd/networkwizards.plumber.k8s.pf9.io")
+        yield cluster
+
+
+@pytest.fixture
+def yoshi(theirs: Cluster, forks: ForkServer) -> Yoshi:
+    return Yoshi(theirs.kubeconfig, theirs.context, forks, "default")
+
+
+def originals_crd() -> str:
+    real = Path(os.environ.get("LAB_CRDS", "/nowhere"), "luigi", "plumber.k8s.pf9.io_networkwizards.yaml")
+    return real.read_text() if real.exists() else ORIGINALS_CRD
+
+
+def network(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str]) -> None:
+    """A network and its pool as the original left them."""
+    metadata = {"name": name, "namespace": "default", "finalizers": [NETWORK_FINALIZER]}
+    kind = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard"}
+    pool = {"cidr": cidr, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()"}
+    make(
+        cluster,
+        {**kind, "metadata": metadata, "spec": {"plugin": "calico", "cidr": cidr}},
+        {"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": pool},
+    )
+    status = json.dumps({"status": {"created": True, "allocations": allocations}})
+    cluster.kubectl("patch", "networkwizard", name, "--subresource=status", "--type=merge", "-p", status)
+
+
+def machines(cluster: Cluster, network: str, **addresses: str) -> dict[str, str]:
+    """VMs as the original left them; gives their uids."""
+    objects = []
+    for number, (name, address) in enumerate(addresses.items()):
+        pins = {PIN: json.dumps([address]), MAC: f"02:00:00:00:{number // 256:02x}:{number % 256:02x}"}
+        obj = vm("default", name, annotations={WISH: network}, template_annotations=pins)
+        obj["metadata"]["finalizers"] = [VM_FINALIZER]
+        objects.append(obj)
+    return {obj["metadata"]["name"]: obj["metadata"]["uid"] for obj in make(cluster, *objects)}
+
+
+def in_status(cluster: Cluster, name: str) -> Json:
+    found = get(cluster, "networkwizard", name, namespace="default")["status"]
+    return dict(found.get("allocations") or {})
+
+
+def in_blocks(cluster: Cluster, name: str) -> Json:
+    blocks = get(cluster, "addressblocks", namespace="default")["items"]
+    mine = [block for block in blocks if block["spec"]["network"] == name]
+    return {key: value for block in mine for key, value in (block["status"].get("allocations") or {}).items()}
+
+
+def test_the_originals_crd_is_one(theirs: Cluster) -> None:
+    crd = get(theirs, "crd", "networkwizards.plumber.k8s.pf9.io")
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    copy = yaml.safe_load(ORIGINALS_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert {*schema["spec"]["properties"]} == {*copy["spec"]["properties"]}
+    assert schema["status"]["properties"]["allocations"]["additionalProperties"] == {"type": "string"}
+
+
+def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi: Yoshi) -> None:
+    network(theirs, "small", "10.1.0.0/24", {"10.1.0.1": "a", "10.1.0.9": "gone"})
+    network(theirs, "large", "10.2.0.0/16", {"10.2.0.1": "b", "10.2.7.7": "c", "10.2.7.9": "gone"})
+    uids = machines(theirs, "small", a="10.1.0.1") | machines(theirs, "large", b="10.2.0.1", c="10.2.7.7")
+
+    shown = yoshi.run("install", "--dry-run=server")
+    assert shown.code == 0, str(shown)
+    assert "(server dry run): record 10.1.0.1 for default/a" in shown.err
+    assert in_status(theirs, "small") == {"10.1.0.1": "a", "10.1.0.9": "gone"}
+
+    ran = yoshi.run("install")
+    assert ran.code == 0, str(ran)
+    assert "network default/small: 1 record of the original yoshi taken over" in ran.err
+    assert "network default/large: 2 records of the original yoshi taken over" in ran.err
+    assert "default/large keeps 10.2.7.9 of gone as written" in ran.err
+    small = in_status(theirs, "small")
+    assert small["10.1.0.9"] == "gone"
+    record = small["10.1.0.1"]
+    assert (record["kind"], record["namespace"], record["name"]) == ("VirtualMachine", "default", "a")
+    assert (record["uid"], record["mac"]) == (uids["a"], "02:00:00:00:00:00")
+    assert in_status(theirs, "large") == {"10.2.7.9": "gone"}
+    large = in_blocks(theirs, "large")
+    assert {address: record["uid"] for address, record in large.items()} == {
+        "10.2.0.1": uids["b"], "10.2.7.7": uids["c"],
+    }  # fmt: skip
+
+    # It is a working cluster now: the original's pools serve, VMs keep their addresses, and everything can go.
+    assert yoshi.done("sync").count("is ready") == 2
+    assert "unchanged: 2 networks and 3 VMs" in yoshi.done("sync")
+    again = yoshi.run("install")
+    assert "taken over" not in again.err
+    theirs.kubectl("delete", "vm", "a", "b", "c", "--timeout=20s")
+    yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    assert in_status(theirs, "small") == in_status(theirs, "large") == in_blocks(theirs, "large") == {}
+    yoshi.done("network", "delete", "small", "large")
+
+
+def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cluster, yoshi: Yoshi) -> None:
+    held = {f"10.2.{n // 4}.{n % 4 + 1}": f"vm-{n}" for n in range(MANY)}
+    network(theirs, "large", "10.2.0.0/16", held)
+    machines(theirs, "large", **{name: address for address, name in held.items()})
+    whole = yoshi.run("install", "--dry-run=server").seconds
+    for part in (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.3):
+        yoshi.together(Run(("install",), kill_after=whole * part))
+        recorded = {**in_status(theirs, "large"), **(in_blocks(theirs, "large") if has_blocks(theirs) else {})}
+        assert {*recorded} == {*held}
+    yoshi.done("install")
+    assert in_status(theirs, "large") == {}
+    assert {address: record["name"] for address, record in in_blocks(theirs, "large").items()} == held
+
+
+def has_blocks(cluster: Cluster) -> bool:
+    return "addressblocks.plumber.k8s.pf9.io" in cluster.kubectl("api-resources", "--cached=false", "-o", "name")
