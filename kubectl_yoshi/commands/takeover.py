@@ -49,9 +49,13 @@ def _carried_out(session: Session, planner: Planner) -> Done:
     clock = session.api.clock
     end = clock.now() + SETTLE_SECONDS
     while True:
-        done = run(planner, session.api)
-        late = any(isinstance(error, Invalid | NotServed) for error in done.refusals.values())
-        if not late or clock.now() > end:
-            return done
+        try:
+            done = run(planner, session.api)
+            late = any(isinstance(error, Invalid | NotServed) for error in done.refusals.values())
+            if not late or clock.now() > end:
+                return done
+        except NotServed:
+            if clock.now() > end:
+                raise
         clock.sleep(0.5)
         session.api.rediscover()
