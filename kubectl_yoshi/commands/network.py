@@ -111,6 +111,8 @@ def create(session: Session, options: CreateOptions) -> None:
     """Make a network from a CIDR, or from files."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.commands.manifests import network_of_flags, networks_of_files
+    from kubectl_yoshi.model.change import Verb
+    from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.objects import name_of, namespace_of
     from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 
@@ -124,9 +126,12 @@ def create(session: Session, options: CreateOptions) -> None:
         if done is None:
             continue
         fail_if_refused(done)
-        made = next((answer for change, answer in done.done if change.ref.name == request.name and answer), None)
-        word = "created" if done.changed() else "unchanged"
-        told(session, options.output, f"networkwizard.plumber.k8s.pf9.io/{request.name} {word}", made or obj)
+        ref = NETWORKWIZARD.ref(request.name, request.namespace)
+        answers = [answer for change, answer in done.done if change.ref == ref and answer]
+        created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.done)
+        word = "created" if created else "configured" if done.changed() else "unchanged"
+        now = answers[-1] if answers else obj if options.output.for_people else session.api.get(ref)
+        told(session, options.output, f"networkwizard.plumber.k8s.pf9.io/{request.name} {word}", now)
 
 
 @dataclass(frozen=True)
@@ -201,8 +206,10 @@ def delete(session: Session, options: DeleteOptions) -> None:
 
     for text in options.names:
         namespace, name = parse_network_name(text, session.namespace)
-        if options.force and options.dry_run == "none":
-            session.confirm(f"Detach every VM from network {namespace}/{name} and delete it?", options.yes)
+        if options.force and options.dry_run == "none" and not session.diffing:
+            question = f"Detach every VM from network {namespace}/{name} and delete it?"
+            if not session.confirm(question, options.yes):
+                raise click.Abort
         request = NetworkRemoval(namespace, name, options.force, options.restart)
         done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
         if done is not None:

@@ -359,11 +359,16 @@ def _removal(
                 "Stop these VMs first, or pass --force --restart.",
             )
         plan = plan + part
-    if plan:
+    if plan and (not attempt.preview or plan.notes):
         return replace(plan, again=True)
     backend = backends.get(network.plugin)
     if backend is not None and not backend.missing(facts.served):
-        plan = backend.demolish(network, facts)
+        try:
+            plan = plan + backend.demolish(network, facts)
+        except Refused as refused:
+            if not plan:
+                raise
+            return plan + Plan(notes=(f"for now: {refused.message}",))
     gone = Change(
         Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
         resource_version=resource_version_of(network.raw), subject=network.full_name,

@@ -123,11 +123,11 @@ class Yoshi:
         wanted = [run if isinstance(run, Run) else Run(tuple(run)) for run in runs]
         return self.server.run([(run, self.words(*run.args)) for run in wanted])
 
-    def alone(self, *args: str) -> subprocess.Popen[str]:
+    def alone(self, *args: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """One process with an interpreter of its own, as a user starts it."""
         return subprocess.Popen(
             [sys.executable, "-m", "kubectl_yoshi", *self.words(*args)],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
 
