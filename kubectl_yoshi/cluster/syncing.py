@@ -25,6 +25,7 @@ from kubectl_yoshi.plan.wishes import Name
 
 POINTLESS = (Unreachable, TimedOut, Unauthorized, BadKubeconfig, Stopped)
 """What ends a pass: the next job would meet it as well."""
+NOT_SEEN = "not seen: "  # how cluster.running begins its note on that
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Report:
         vms, networks: those that are not as they should be, and why.
         others: what else could not be done.
         notes: for people, each once.
+        unseen: what could not be read, each reason once.
         finished: every job was looked at.
     """
 
@@ -52,6 +54,7 @@ class Report:
     networks: dict[Name, YoshiError] = field(default_factory=dict)
     others: list[YoshiError] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
+    unseen: dict[str, None] = field(default_factory=dict)
     finished: bool = False
 
     @property
@@ -61,7 +64,16 @@ class Report:
 
     def note(self, texts: tuple[str, ...]) -> None:
         """Adds lines for people."""
-        self.notes.update(dict.fromkeys(texts))
+        for text in texts:
+            if text.startswith(NOT_SEEN):
+                self.unseen.update(dict.fromkeys(text.removeprefix(NOT_SEEN).split("; ")))
+            else:
+                self.notes[text] = None
+
+    @property
+    def lines(self) -> list[str]:
+        """The notes, and what could not be read as one of them."""
+        return [*self.notes, *([f"{NOT_SEEN}{'; '.join(self.unseen)}"] if self.unseen else [])]
 
     def refuse(self, job: Job, refusals: Mapping[str, YoshiError]) -> None:
         """Notes down why a job is not done for some; what a network is called, its job knows."""
@@ -108,8 +120,8 @@ def sync(
     now = Attempt().now
     report.agenda, facts = observe_value(lambda known: plan_agenda(scope, backends, known, now), api)
     report.vms |= report.agenda.refusals
-    unseen = tuple(f"not seen: {why}" for why in facts.unknowns())
-    report.note((*report.agenda.notes, *unseen))
+    report.note(report.agenda.notes)
+    report.unseen.update(dict.fromkeys(facts.unknowns()))
     facts = by_name(facts)
     for job in (job for stage in report.agenda.stages for job in stage):
         if stopping():

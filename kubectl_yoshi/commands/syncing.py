@@ -39,7 +39,7 @@ def sync_once(session: Session, options: SyncOptions) -> None:
     with progress("looking", 0, session.err) as line:
 
         def step(change: Change, state: str) -> None:
-            if state == "done" and change.verb is not Verb.WAIT and options.dry_run == "none":
+            if state == "done" and changes_something(change) and options.dry_run == "none":
                 line.clear()
                 print(change_line(change), file=session.out)
             line.step(1, change.says)
@@ -60,6 +60,14 @@ def sync_once(session: Session, options: SyncOptions) -> None:
     tell(session, report)
 
 
+def changes_something(change: Change) -> bool:
+    """Whether it is worth a line: not waiting, and not a patch that only tests."""
+    only_tests = (
+        change.verb is Verb.PATCH and isinstance(change.body, list) and all(o["op"] == "test" for o in change.body)
+    )
+    return change.verb is not Verb.WAIT and not only_tests
+
+
 def _as_asked(report: Report) -> str:
     networks, vms = report.agenda.networks, report.agenda.vms
     return f"{networks} network{'' if networks == 1 else 's'} and {vms} VM{'' if vms == 1 else 's'} are as asked for"
@@ -77,7 +85,7 @@ def show_differences(session: Session, options: SyncOptions) -> None:
 
 def tell(session: Session, report: Report) -> None:
     """Notes and errors on stderr; exit code 1 if there are errors."""
-    for note in report.notes:
+    for note in report.lines:
         session.note(f"note: {note}")
     for text in errors_of(report).values():
         print(f"error: {text}", file=session.err)
@@ -106,7 +114,7 @@ def keep_on(session: Session, options: SyncOptions) -> None:
     diary = Diary(session)
 
     def step(change: Change, state: str) -> None:
-        if state == "done" and change.verb is not Verb.WAIT:
+        if state == "done" and changes_something(change):
             diary.say(change_line(change))
 
     waiting = waiters(limit_seconds=LIMIT_SECONDS if options.timeout is None else options.timeout)
@@ -142,7 +150,7 @@ class Diary:
 
     def report(self, report: Report) -> None:
         """What a pass came to."""
-        for note in report.notes:
+        for note in report.lines:
             if note not in self._noted:
                 self._noted.add(note)
                 print(f"{_now()} note: {note}", file=self._session.err, flush=True)

@@ -108,26 +108,34 @@ class AttachJob:
     def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
         """See Job."""
         plan = plan_attachments(self.request, backends, facts, attempt)
-        why = self._why_not_made(refused, facts)
+        plan = replace(plan, notes=self._news(plan))
+        why = self._why_not_made(refused, facts, attempt)
         if not why or attempt.done:
-            return plan if plan or attempt.done else replace(plan, notes=_still_to_do(plan.notes))
+            return plan
         name = "/".join(self.request.network)
         error = Refused(f"network {name} is not ready: {why}", f"See `kubectl yoshi network describe {name}`.")
         newcomers = {change.subject for change in plan if change.ref.resource == VM}
         return Plan(refusals={**plan.refusals, **dict.fromkeys(newcomers, error)})
 
-    def _why_not_made(self, refused: Refusals, facts: Facts) -> str:
+    def _news(self, plan: Plan) -> tuple[str, ...]:
+        """The notes without those that were told already, when the VM was attached."""
+        changing = {change.subject for change in plan}
+        settled = [name for name in self.request.vms if "/".join(name) not in changing]
+        words = [word for ns, name in settled for word in (f"{VM.ref(name, ns)}", f"{ns}/{name} ")]
+        return tuple(
+            note
+            for note in plan.notes
+            if note.startswith("restart needed") or not any(word in f"{note} " for word in words)
+        )
+
+    def _why_not_made(self, refused: Refusals, facts: Facts, attempt: Attempt) -> str:
         if error := refused.get(self.request.network):
             return error.message
         for obj in facts.ask(network_read(*self.request.network)):
-            if dig(obj, "status", "created") is False:
+            created = dig(obj, "status", "created")
+            if created is False or (created is None and not attempt.preview):
                 return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
         return ""
-
-
-def _still_to_do(notes: tuple[str, ...]) -> tuple[str, ...]:
-    """What is worth telling again of VMs that are attached already: not what was told when they were."""
-    return tuple(note for note in notes if note.startswith("restart needed"))
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,38 @@ def test_who_may_not_see_pools_judges_no_network_but_attaches(world: World) -> N
     assert world.pin() == "10.133.0.1"
 
 
+def test_what_may_not_be_read_is_one_line(world: World) -> None:
+    world.network()
+    wish(world, "blue")
+    for resource in (RAW.pool, RAW.block, RAW.handle, RAW.config):
+        world.api.refuse("list", resource)
+        world.api.refuse("get", resource)
+    lines = [line for line in passed(world, Scope("prod")).lines if line.startswith("not seen")]
+    assert len(lines) == 1
+    assert "ipamhandles" in lines[0]
+
+
+def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(world: World) -> None:
+    network_by_kubectl(world)
+    wish(world, "blue")
+    world.api.refuse("list", RAW.pool)
+    assert "it was not made yet" in passed(world, Scope("prod")).vms[("prod", "web-1")].message
+    assert not world.pin()
+    world.api.allow_everything()
+    assert not passed(world).failed
+    assert world.pin() == "10.133.0.1"
+
+
+def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(world: World) -> None:
+    world.network()
+    wish(world, "blue", "web-1")
+    assert any("virtualmachine/web-1 " in note for note in passed(world).lines)
+    wish(world, "blue", "web-2")
+    lines = passed(world).lines
+    assert any("virtualmachine/web-2 " in note for note in lines)
+    assert not any("web-1" in note for note in lines)
+
+
 def test_who_may_see_neither_networks_nor_vms_is_told(world: World) -> None:
     world.api.refuse("list", NETWORKWIZARD)
     world.api.refuse("list", VM)
