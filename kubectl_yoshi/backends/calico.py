@@ -116,7 +116,7 @@ class Calico:
 
     def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         wanted = [*instance_reads(vms), *(r for vm in vms for r in ipam.handle_reads(api, vm.namespace, vm.name))]
         wanted += self._block_reads(network, numbers, api, facts)
         facts.ask(*wanted)
@@ -148,7 +148,7 @@ class Calico:
 
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         where: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
         vm_reads = [Read(VM, namespace) for namespace in where]
         vmi_reads = [Read(VMI, namespace) for namespace in where]
@@ -178,7 +178,7 @@ class Calico:
 
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         held, why = ipam.held_by_vm(api, vm.namespace, vm.name, facts)
         if why:
             return LetGo(Plan(notes=(f"whether Calico holds another address for {vm.subject} is unknown: {why}",)))
@@ -249,7 +249,7 @@ class Calico:
 
     def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         held, why = ipam.held_by_vm(api, namespace, name, facts)
         if why:
             return LetGo(obstacle=f"whether Calico still holds it is unknown: {why}")
@@ -267,7 +267,7 @@ class Calico:
 
     def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         config = Read(api.config, name="default")
         facts.ask(config, Read(api.information, name="default"))
         version = calico_version(api, facts)
@@ -300,7 +300,7 @@ class Calico:
 
     def strays(self, network: Network, facts: Facts) -> Plan:
         """See Backend."""
-        api = api_for_reading(facts.served)
+        api = api_for_reading(facts)
         facts.ask(Read(api.block))
         if why := facts.why_unknown(Read(api.block)):
             return Plan(notes=(f"what Calico keeps for VMs that are gone cannot be told: {why}",))

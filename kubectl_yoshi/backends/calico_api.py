@@ -22,6 +22,8 @@ MIGRATION = Resource("migration.projectcalico.org", "v1beta1", "datastoremigrati
 
 MARK_NETWORK = f"{GROUP}/network"
 MARK_UID = f"{GROUP}/networkUID"
+COMPLETE = "Complete"
+_SERVICE = Read(APISERVICE, name=f"v3.{V3}")
 _V3_METADATA = "projectcalico.org/metadata"
 
 
@@ -70,10 +72,19 @@ def is_installed(served: Served) -> bool:
     return f"ippools.{V1}" in served.resources or f"ippools.{V3}" in served.resources or V3 in served.broken
 
 
-def api_for_reading(served: Served) -> CalicoApi:
-    """The resources that hold Calico's bookkeeping. What is not served reads as empty."""
+def api_for_reading(facts: Facts) -> CalicoApi:
+    """The resources that hold Calico's bookkeeping. What is not served reads as empty.
+
+    Raises:
+        NeedMore: whether Calico has moved its data to projectcalico.org/v3 was not read yet.
+    """
+    served = facts.served
     raw = f"ippools.{V1}" in served.resources or f"ipamblocks.{V1}" in served.resources
-    return RAW if raw or f"ippools.{V3}" not in served.resources else NATIVE
+    v3 = f"ippools.{V3}" in served.resources
+    if raw and v3 and MIGRATION.full_name in served.resources and not _is_aggregated(facts):
+        phases = {_phase(migration) for migration in facts.ask(Read(MIGRATION))}
+        return NATIVE if phases == {COMPLETE} else RAW
+    return RAW if raw or not v3 else NATIVE
 
 
 def api_for_writing(facts: Facts) -> CalicoApi:
@@ -101,27 +112,34 @@ def api_for_writing(facts: Facts) -> CalicoApi:
 
 
 def _of_both(facts: Facts) -> CalicoApi:
-    read = Read(APISERVICE, name=f"v3.{V3}")
-    services = facts.ask(read)
-    if why := facts.why_unknown(read):
+    aggregated = _is_aggregated(facts)
+    if why := facts.why_unknown(_SERVICE):
         raise Refused(
             f"whether Calico's API server serves {V3}/v3 cannot be told: {why}",
             "Ask an administrator for the right to get apiservices, or let them run this command.",
         )
-    if services and dig(services[0], "spec", "service"):
+    if aggregated:
         return AGGREGATED
     if MIGRATION.full_name in facts.served.resources:
         migrations = facts.ask(Read(MIGRATION))
         for migration in migrations:
-            phase = str(dig(migration, "status", "phase", default="not started"))
-            if phase != "Complete":
+            if _phase(migration) != COMPLETE:
                 raise Refused(
-                    f"Calico is moving its data from {V1} to {V3} (datastoremigration is {phase})",
+                    f"Calico is moving its data from {V1} to {V3} (datastoremigration is {_phase(migration)})",
                     "Wait until the migration is complete, then run this again.",
                 )
         if migrations:
             return NATIVE
     return RAW
+
+
+def _is_aggregated(facts: Facts) -> bool:
+    """Whether projectcalico.org/v3 is served by Calico's own API server, and not as plain custom resources."""
+    return any(dig(service, "spec", "service") for service in facts.ask(_SERVICE))
+
+
+def _phase(migration: Json) -> str:
+    return str(dig(migration, "status", "phase", default="not started"))
 
 
 def _must_be_ready(api: CalicoApi, facts: Facts) -> None:
