@@ -1,0 +1,322 @@
+"""Calico's blocks and handles: read as Calico writes them, released as Calico releases them.
+
+The block below is one of Calico 3.32.1, by hand: a VM that runs (ordinal 10), a VM that was stopped, whose attribute
+has lost its owner (11), a pod with two addresses that share one attribute (20, 21), and a hostless one (30).
+"""
+
+from __future__ import annotations
+
+import copy
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.backends import calico_ipam as ipam
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.change import Verb
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import POD, VMI
+
+BASE = int(parse_address("10.133.0.0"))
+WEB_1, WEB_2 = "k8s-pod-network.vmi.prod.web-1", "k8s-pod-network.vmi.prod.web-2"
+REF = RAW.block.ref("10-133-0-0-26")
+
+
+def example() -> Json:
+    allocations: list[int | None] = [None] * 64
+    allocations[10], allocations[11], allocations[20], allocations[21], allocations[30] = 0, 1, 2, 2, 3
+    owner = {
+        "namespace": "prod",
+        "node": "node1",
+        "pod": "virt-launcher-web-1-abcde",
+        "timestamp": "2026-05-01 10:00:00 +0000 UTC",
+        "vm-uid": "uid-1",
+        "vmi-name": "web-1",
+        "vmi-uid": "uid-vmi-1",
+    }
+    return {
+        "apiVersion": "crd.projectcalico.org/v1",
+        "kind": "IPAMBlock",
+        "metadata": {"name": "10-133-0-0-26", "uid": "uid-block", "resourceVersion": "77", "annotations": {"a": "b"}},
+        "spec": {
+            "affinity": "host:node1",
+            "affinityClaimTime": "2026-05-01T09:00:00Z",
+            "allocations": allocations,
+            "attributes": [
+                {"handle_id": WEB_1, "secondary": owner, "alternateOwnerAttrs": {"node": "node2"}},
+                {"handle_id": WEB_2},
+                {"handle_id": "k8s-pod-network.0123abcd", "secondary": {"namespace": "prod", "pod": "shop"}},
+                {"handle_id": None, "secondary": {"type": "ipipTunnelAddress", "node": "node1"}},
+            ],
+            "cidr": "10.133.0.0/26",
+            "deleted": False,
+            "sequenceNumber": 41,
+            "sequenceNumberForAllocation": {"10": 3, "11": 9, "20": 12, "21": 12, "30": 1},
+            "strictAffinity": False,
+            "unallocated": [n for n in range(63, -1, -1) if n not in (10, 11, 20, 21, 30)],
+            "theirs": {"deep": [1]},
+        },
+    }
+
+
+def handle(name: str = WEB_2, resource_version: str = "88", **block: int) -> Json:
+    counts = {key.replace("_", "."): count for key, count in block.items()} or {"10.133.0.0/26": 1}
+    return {
+        "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": resource_version},
+        "spec": {"handleID": name, "block": counts, "deleted": False},
+    }
+
+
+def number(text: str) -> int:
+    return int(parse_address(text))
+
+
+def held(block: Json) -> dict[str, tuple[str, str, str]]:
+    """Address -> namespace and name of its VM, handle."""
+    return {
+        str(parse_address(str(ip_network(block["spec"]["cidr"])[h.number - BASE]))): (h.namespace, h.name, h.handle)
+        for h in ipam.holdings(block, REF)
+    }
+
+
+# -- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cidr", "name"),
+    [
+        ("10.133.0.0/26", "10-133-0-0-26"),
+        ("fd00:133::/122", "fd00-133---122"),
+        ("fd00:133::ff40/122", "fd00-133--ff40-122"),
+        ("2001:db8:0:1::/122", "2001-db8-0-1---122"),
+    ],
+)
+def test_a_block_is_named_after_its_cidr(cidr: str, name: str) -> None:
+    assert ipam.block_name(ip_network(cidr)) == name
+
+
+@given(st.ip_addresses(), st.integers(0, 12))
+def test_an_address_lies_in_its_block(address: Any, spare: int) -> None:
+    size = (32 if address.version == 4 else 128) - spare
+    block = ipam.block_of(int(address), address.version, size)
+    assert address in block
+    assert block.prefixlen == size
+
+
+def test_a_vms_handle_is_named_after_it() -> None:
+    assert ipam.handle_name("prod", "web-1") == WEB_1
+    assert ipam.handle_name("Prod", "Web-1") == WEB_1
+    assert ipam.handle_name("prod", "w" * 128) == ""
+
+
+@given(
+    st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?\Z"),
+    st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}\Z"),
+)
+def test_the_vm_of_a_handle_is_the_one_that_it_was_named_after(namespace: str, name: str) -> None:
+    assert ipam.vm_of_handle(ipam.handle_name(namespace, name)) == (namespace, name)
+
+
+@pytest.mark.parametrize("text", ["", "k8s-pod-network.0123abcd", "ipip-tunnel-addr-node1", "other-net.vmi.prod.web-1"])
+def test_the_handle_of_anything_else_is_no_vms(text: str) -> None:
+    assert ipam.vm_of_handle(text) == ("", "")
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_is_read_as_calico_writes_it() -> None:
+    assert held(example()) == {
+        "10.133.0.10": ("prod", "web-1", WEB_1),
+        "10.133.0.11": ("prod", "web-2", WEB_2),
+        "10.133.0.20": ("", "", "k8s-pod-network.0123abcd"),
+        "10.133.0.21": ("", "", "k8s-pod-network.0123abcd"),
+        "10.133.0.30": ("", "", ""),
+    }
+    by_address = {h.number - BASE: h for h in ipam.holdings(example(), REF)}
+    assert (by_address[10].vm_uid, by_address[11].vm_uid) == ("uid-1", "")
+    assert {h.version for h in by_address.values()} == {4}
+
+
+def test_the_vm_of_a_hashed_handle_is_known_while_it_runs() -> None:
+    block = example()
+    block["spec"]["attributes"][0]["handle_id"] = "k8s-pod-network.vmi-7f3a"
+    assert held(block)["10.133.0.10"] == ("prod", "web-1", "k8s-pod-network.vmi-7f3a")
+
+
+def test_a_block_that_is_broken_or_empty_gives_what_it_can() -> None:
+    assert list(ipam.holdings({"spec": {"cidr": "10.133.0.0/26"}}, REF)) == []
+    block = {"spec": {"cidr": "10.133.0.0/26", "allocations": [None, 7], "attributes": []}}
+    (found,) = ipam.holdings(block, REF)
+    assert (found.number, found.handle, found.name) == (BASE + 1, "", "")
+
+
+def test_an_ipv6_block_is_read() -> None:
+    block = {"spec": {"cidr": "fd00:133::40/122", "allocations": [None, None, 0], "attributes": [{"handle_id": WEB_1}]}}
+    (found,) = ipam.holdings(block, REF)
+    assert (found.number, found.version, found.name) == (number("fd00:133::42"), 6, "web-1")
+
+
+def test_only_what_lies_within_is_told_and_nothing_of_a_block_that_is_being_deleted() -> None:
+    facts = Facts(answers={Read(RAW.block): (example(),)})
+    within = Intervals.of([(BASE + 11, BASE + 20)])
+    assert [h.number - BASE for h in ipam.holdings_in(within, 4, RAW, facts)] == [11, 20]
+    assert ipam.holdings_in(within, 6, RAW, facts) == []
+    gone = example()
+    gone["spec"]["deleted"] = True
+    assert ipam.holdings_in(within, 4, RAW, Facts(answers={Read(RAW.block): (gone,)})) == []
+
+
+def known(*blocks: Json, handles: tuple[Json, ...] = (handle(),), **more: Any) -> Facts:
+    answers: dict[Read, Any] = {
+        Read(RAW.handle, name=WEB_2): tuple(h for h in handles if h["metadata"]["name"] == WEB_2)
+    }
+    for block in blocks:
+        answers[Read(RAW.block, name=block["metadata"]["name"])] = (block,)
+    answers[Read(VMI, "prod", "web-2")] = more.get("vmi", ())
+    answers[Read(POD, "prod", label_selector="kubevirt.io=virt-launcher")] = more.get("pods", ())
+    return Facts(answers=answers)
+
+
+def test_what_a_vm_holds_is_found_through_its_handle() -> None:
+    found, why = ipam.held_by_vm(RAW, "prod", "web-2", known(example()))
+    assert [h.number - BASE for h in found] == [11]
+    assert why == ""
+
+
+def test_the_blocks_of_a_handle_are_asked_for_by_name() -> None:
+    two = handle(**{"10.133.0.0/26": 1, "fd00:133::/122": 1})
+    with pytest.raises(NeedMore) as more:
+        ipam.held_by_vm(RAW, "prod", "web-2", Facts(answers={Read(RAW.handle, name=WEB_2): (two,)}))
+    assert [read.name for read in more.value.wanted] == ["10-133-0-0-26", "fd00-133---122"]
+
+
+def test_what_may_not_be_read_is_said_and_not_taken_for_nothing() -> None:
+    no_handle = Facts(answers={Read(RAW.handle, name=WEB_2): Unknown("may not get ipamhandles")})
+    assert ipam.held_by_vm(RAW, "prod", "web-2", no_handle) == ([], "may not get ipamhandles")
+    no_block = known().with_answers({Read(RAW.block, name="10-133-0-0-26"): Unknown("may not get ipamblocks")})
+    assert ipam.held_by_vm(RAW, "prod", "web-2", no_block) == ([], "may not get ipamblocks")
+
+
+def test_a_vm_whose_name_calico_would_hash_is_not_looked_for() -> None:
+    assert ipam.held_by_vm(RAW, "prod", "w" * 128, Facts()) == ([], "")
+
+
+# -- what runs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_told() -> None:
+    pod = {
+        "metadata": {
+            "name": "virt-launcher-web-2-x",
+            "namespace": "prod",
+            "labels": {"kubevirt.io": "virt-launcher"},
+            "annotations": {"kubevirt.io/domain": "web-2"},
+        }
+    }
+    vmi = {"metadata": {"name": "web-2", "namespace": "prod"}, "status": {"phase": "Succeeded"}}
+    assert ipam.runs("prod", "web-2", known()) == ""
+    assert "virtualmachineinstance/web-2" in ipam.runs("prod", "web-2", known(vmi=(vmi,)))
+    assert "pod/virt-launcher-web-2-x" in ipam.runs("prod", "web-2", known(pods=(pod,)))
+    assert "cannot be told: no right" in ipam.runs("prod", "web-2", known(pods=Unknown("no right")))
+    assert "cannot be told: no right" in ipam.runs("prod", "web-2", known(vmi=Unknown("no right")))
+
+
+# -- releasing ------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_is_released_as_calico_releases_it() -> None:
+    before = example()
+    after = ipam.without_address(before, BASE + 11)
+    assert before == example()
+    wanted = example()
+    spec = wanted["spec"]
+    spec["allocations"][11] = None
+    spec["allocations"][20] = spec["allocations"][21] = 1
+    spec["allocations"][30] = 2
+    del spec["attributes"][1]
+    spec["unallocated"].append(11)
+    del spec["sequenceNumberForAllocation"]["11"]
+    spec["sequenceNumber"] = 42
+    assert after == wanted
+
+
+def test_an_attribute_that_another_address_shares_stays() -> None:
+    after = ipam.without_address(example(), BASE + 20)
+    assert after["spec"]["attributes"] == example()["spec"]["attributes"]
+    assert (after["spec"]["allocations"][20], after["spec"]["allocations"][21]) == (None, 2)
+    last = ipam.without_address(after, BASE + 21)
+    assert [attribute["handle_id"] for attribute in last["spec"]["attributes"]] == [WEB_1, WEB_2, None]
+    assert last["spec"]["allocations"][30] == 2
+
+
+@given(st.permutations([10, 11, 20, 21, 30]), st.integers(0, 5))
+def test_whatever_is_released_in_whatever_order_the_rest_is_held_as_before(order: list[int], count: int) -> None:
+    block = example()
+    for ordinal in order[:count]:
+        block = ipam.without_address(block, BASE + ordinal)
+    gone = {f"10.133.0.{ordinal}" for ordinal in order[:count]}
+    assert held(block) == {address: who for address, who in held(example()).items() if address not in gone}
+    spec = block["spec"]
+    assert sorted(spec["unallocated"]) == [n for n, index in enumerate(spec["allocations"]) if index is None]
+    assert {index for index in spec["allocations"] if index is not None} == set(range(len(spec["attributes"])))
+    assert set(spec["sequenceNumberForAllocation"]) == {str(ordinal) for ordinal in order[count:]}
+    assert spec["sequenceNumber"] == 41 + count
+    assert spec["theirs"] == {"deep": [1]}
+
+
+def test_a_block_goes_before_its_handle_each_only_as_it_was_read() -> None:
+    facts = known(example())
+    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
+    plan = ipam.release(RAW, found, facts, "prod/web-2")
+    (first,), (second,) = plan.stages
+    assert (first.verb, first.ref, first.subject) == (Verb.REPLACE, REF, "prod/web-2")
+    assert first.body == ipam.without_address(example(), BASE + 11)
+    assert first.body["metadata"]["resourceVersion"] == "77"
+    assert "10.133.0.11" in first.says
+    assert (second.verb, second.ref) == (Verb.DELETE, RAW.handle.ref(WEB_2))
+    assert (second.uid, second.resource_version) == (f"uid-{WEB_2}", "88")
+
+
+def test_a_handle_that_holds_more_elsewhere_only_counts_one_less() -> None:
+    two = handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1})
+    facts = known(example(), handles=(two,))
+    one_block = [h for h in ipam.holdings(example(), REF) if h.number == BASE + 11]
+    plan = ipam.release(RAW, one_block, facts)
+    (change,) = plan.stages[1]
+    assert change.verb is Verb.REPLACE
+    assert change.body["spec"]["block"] == {"10.144.0.0/26": 1}
+    assert change.body["metadata"]["resourceVersion"] == "88"
+
+
+def test_two_addresses_of_one_block_go_in_one_write() -> None:
+    block = copy.deepcopy(example())
+    block["spec"]["attributes"][2]["handle_id"] = WEB_2
+    facts = known(block, handles=(handle(**{"10.133.0.0/26": 3}),))
+    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
+    assert [h.number - BASE for h in found] == [11, 20, 21]
+    (first,), (second,) = ipam.release(RAW, found, facts).stages
+    assert first.body["spec"]["sequenceNumber"] == 44
+    assert held(first.body).keys() == {"10.133.0.10", "10.133.0.30"}
+    assert second.verb is Verb.DELETE
+
+
+def test_a_handle_that_counts_what_no_block_gives_is_mended_only_while_nothing_runs() -> None:
+    block = ipam.without_address(example(), BASE + 11)
+    (change,) = ipam.mend(RAW, "prod", "web-2", known(block), "prod/web-2")
+    assert (change.verb, change.resource_version) == (Verb.DELETE, "88")
+    assert not ipam.mend(RAW, "prod", "web-2", known(example()), "")
+    assert not ipam.mend(RAW, "prod", "web-2", known(block, pods=Unknown("no right")), "")
+    vmi = {"metadata": {"name": "web-2", "namespace": "prod"}}
+    assert not ipam.mend(RAW, "prod", "web-2", known(block, vmi=(vmi,)), "")
+
+
+def test_nothing_is_released_where_there_is_nothing() -> None:
+    assert not ipam.release(RAW, [], Facts())
+    gone = next(iter(ipam.holdings(example(), REF)))
+    assert not ipam.release(RAW, [gone], Facts())
