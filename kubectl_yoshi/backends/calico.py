@@ -234,12 +234,16 @@ class Calico:
 
     def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""
-        mine = any(address in network for address in pinned(vm.template_annotations))
+        pins = pinned(vm.template_annotations)
+        rest = [str(address) for address in pins if address not in network]
+        mine = len(rest) < len(pins)
         wished = vm.annotations.get(self.wish) in (network.full_name, network.called_from(vm.namespace))
         if not mine and not wished:
             return ()
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
-        if mine:
+        if mine and rest:
+            patch.set_in(vm.raw, (*TEMPLATE_ANNOTATIONS, IP_ADDRS), json.dumps(rest))
+        elif mine:
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, IP_ADDRS))
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, HW_ADDR))
         if wished:
@@ -294,8 +298,6 @@ class Calico:
                 f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "
                 "the address's block"
             )
-        if len(pinned(vm.template_annotations)) > 1 and (version is None or version >= KEEPS_VM_ADDRESSES):
-            found.append(f"{vm.ref} is pinned to two addresses, which fails from Calico v3.32 on")
         return tuple(found)
 
     def strays(self, network: Network, facts: Facts) -> Plan:

@@ -278,7 +278,13 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
     request, network = desk.request, desk.network
     asked = int(request.address) if request.address is not None else None
     carried = desk.carried(vm)
+    other = desk.backend.elsewhere(vm, network, desk.facts)
     if carried and (asked is None or asked in carried):
+        if other and not request.replace:
+            raise Refused(
+                f"VM {vm.subject} has {desk.ledger.address(carried[0])} and {other}",
+                "A VM can have one such address; pass --replace to keep the one of this network only.",
+            )
         number = asked if asked is not None else carried[0]
         _may_have(desk, vm, number, ", which is written on the VM,")
         return number
@@ -287,7 +293,6 @@ def _settled(desk: _Desk, vm: Vm) -> int | None:
             f"VM {vm.subject} already has {desk.ledger.address(carried[0])} on network {network.full_name}",
             "Pass --replace to change its address, or detach it first.",
         )
-    other = desk.backend.elsewhere(vm, network, desk.facts)
     if other and not request.replace:
         raise Refused(
             f"VM {vm.subject} already has {other}",

@@ -330,6 +330,19 @@ def test_replace_moves_a_vm_to_another_network_in_one_go(world: World) -> None:
     world.check()
 
 
+def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_may_go(world: World) -> None:
+    """From Calico 3.32 on such a VM does not start."""
+    world.vm()
+    annotate_template(world, "web-1", IP_ADDRS, '["10.133.0.9", "fd00::9"]')
+    refused = refusal(world.attach())
+    assert "VM prod/web-1 has 10.133.0.9 and fd00::9" in refused.message
+    assert "--replace" in refused.way_out
+    assert world.records() == {}
+    assert world.attach(replace=True).answers == {"prod/web-1": "10.133.0.9"}
+    assert world.pin() == "10.133.0.9"
+    world.check()
+
+
 def test_two_networks_in_two_namespaces_may_have_one_name(world: World) -> None:
     world.network("blue", "10.144.0.0/24", "dev")
     world.vm("web-1")

@@ -1,0 +1,413 @@
+"""A VM on Calico: what makes it want an address, what shows that it has one, and what will not work."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, HW_ADDR, IP_ADDRS, POD_IPS, Calico, pinned
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm
+from tests.unit.jsonpatch import DoesNotFit, apply_patch
+from tests.unit.plan.fake import served
+
+CALICO = Calico()
+WISH = "plumber.k8s.pf9.io/networkName"
+SERVED = served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config))
+NOTHING = Facts(SERVED)
+
+
+def network(cidr: str = "10.133.0.0/24", name: str = "blue") -> Network:
+    return parse_network(
+        {
+            "metadata": {"name": name, "namespace": "prod", "uid": f"uid-{name}"},
+            "spec": {"plugin": "calico", "cidr": cidr},
+        }
+    )
+
+
+def number(text: str) -> int:
+    return int(parse_address(text))
+
+
+def vm(annotations: Json | None = None, template: Json | None = None, spec: Json | None = None) -> Vm:
+    inner: Json = {"spec": spec or {"domain": {}}}
+    if template is not None:
+        inner["metadata"] = {"annotations": template}
+    meta: Json = {"name": "web-1", "namespace": "prod", "uid": "uid-1"}
+    if annotations is not None:
+        meta["annotations"] = annotations
+    return Vm({"metadata": meta, "spec": {"runStrategy": "Halted", "template": inner}})
+
+
+# -- what makes a VM want an address --------------------------------------------------------------------------------
+
+WORDS = st.text(alphabet="ab/~.", min_size=1, max_size=4)
+TEXTS = st.dictionaries(WORDS, WORDS, max_size=3)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=6,
+)
+FIELDS = st.dictionaries(WORDS, ANYTHING, max_size=3)
+
+
+@st.composite
+def vms(draw: st.DrawFn) -> Vm:
+    """A VM with fields that nobody has heard of, with and without annotations, metadata and pins."""
+    template: Json = {**draw(FIELDS), "spec": draw(FIELDS)}
+    if draw(st.booleans()):
+        template["metadata"] = draw(FIELDS)
+        annotations = draw(st.none() | TEXTS)
+        if annotations is not None:
+            if draw(st.booleans()):
+                annotations[IP_ADDRS] = draw(st.sampled_from(['["10.133.0.5"]', '["10.133.0.9"]', '["10.9.9.9"]', "x"]))
+            if draw(st.booleans()):
+                annotations[HW_ADDR] = draw(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]))
+            template["metadata"]["annotations"] = annotations
+    meta = {**draw(FIELDS), "name": "web-1", "namespace": "prod", "uid": "uid-1"}
+    annotations = draw(st.none() | TEXTS)
+    if annotations is not None:
+        if draw(st.booleans()):
+            annotations[WISH] = draw(st.sampled_from(["blue", "prod/blue", "red"]))
+        meta["annotations"] = annotations
+    return Vm({**draw(FIELDS), "metadata": meta, "spec": {**draw(FIELDS), "template": template}})
+
+
+def without_ours(obj: Json) -> Json:
+    """The object without the annotations that are ours to change, and without maps that are only there for them."""
+    result: Json = json.loads(json.dumps(obj))
+    template = result["spec"]["template"]
+    for holder, keys in ((result, (WISH,)), (template, (IP_ADDRS, HW_ADDR))):
+        annotations = (holder.get("metadata") or {}).get("annotations")
+        for key in keys:
+            (annotations or {}).pop(key, None)
+        if not annotations:
+            (holder.get("metadata") or {}).pop("annotations", None)
+        if not holder.get("metadata"):
+            holder.pop("metadata", None)
+    return result
+
+
+@given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
+def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
+    changes = CALICO.fasten(before, network(), number("10.133.0.9"), mac, NOTHING)
+    after = before.raw
+    for change in changes:
+        assert (change.ref, change.subject, change.before) == (before.ref, "prod/web-1", before.raw)
+        after = apply_patch(change.body, after)
+    assert without_ours(after) == without_ours(before.raw)
+    fastened = Vm(after)
+    assert fastened.template_annotations[IP_ADDRS] == '["10.133.0.9"]'
+    assert fastened.template_annotations.get(HW_ADDR, "") == mac
+    assert fastened.annotations[WISH] == "blue"
+    assert CALICO.fasten(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
+
+
+@given(vms())
+def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_changes(before: Vm) -> None:
+    after = before.raw
+    for change in CALICO.loosen(before, network(), NOTHING):
+        after = apply_patch(change.body, after)
+    assert without_ours(after) == without_ours(before.raw)
+    loosened = Vm(after)
+    assert not [address for address in pinned(loosened.template_annotations) if address in network()]
+    assert loosened.annotations.get(WISH) not in ("blue", "prod/blue")
+    assert CALICO.loosen(loosened, network(), NOTHING) == ()
+    if not [address for address in pinned(before.template_annotations) if address in network()]:
+        assert loosened.template_annotations == before.template_annotations
+
+
+@given(vms(), TEXTS)
+def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[str, str]) -> None:
+    meanwhile = json.loads(json.dumps(before.raw))
+    annotations = dig(meanwhile, "spec", "template", "metadata", "annotations")
+    if annotations is None:
+        return
+    annotations.update(theirs)
+    (change,) = CALICO.fasten(before, network(), number("10.133.0.77"), "", NOTHING)
+    after = Vm(apply_patch(change.body, meanwhile))
+    assert theirs.items() <= after.template_annotations.items()
+
+
+@pytest.mark.parametrize("key", [IP_ADDRS, HW_ADDR])
+def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritten(key: str) -> None:
+    before = vm(template={"team": "a"})
+    (change,) = CALICO.fasten(before, network(), number("10.133.0.9"), "02:00:00:00:00:01", NOTHING)
+    meanwhile = vm(template={"team": "a", key: "theirs"})
+    with pytest.raises(DoesNotFit):
+        apply_patch(change.body, meanwhile.raw)
+
+
+def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
+    anew = vm()
+    anew.raw["metadata"]["uid"] = "uid-2"
+    for change in (
+        *CALICO.fasten(vm(), network(), number("10.133.0.9"), "", NOTHING),
+        *CALICO.loosen(vm(template={IP_ADDRS: '["10.133.0.9"]'}), network(), NOTHING),
+    ):
+        with pytest.raises(DoesNotFit):
+            apply_patch(change.body, anew.raw)
+
+
+def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
+    other = vm()
+    other.raw["metadata"]["namespace"] = "dev"
+    (change,) = CALICO.fasten(other, network(), number("10.133.0.9"), "", NOTHING)
+    assert Vm(apply_patch(change.body, other.raw)).annotations[WISH] == "prod/blue"
+
+
+def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
+    interface = {"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}
+    spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
+    one = vm(spec=spec)
+    assert CALICO.macs_of(one, network()) == ("02:11:22:33:44:55", "")
+    (change,) = CALICO.fasten(one, network(), number("10.133.0.9"), "02:11:22:33:44:55", NOTHING)
+    assert HW_ADDR not in Vm(apply_patch(change.body, one.raw)).template_annotations
+
+
+def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
+    both = vm(template={IP_ADDRS: '["10.133.0.9", "fd00::9"]', HW_ADDR: "02:00:00:00:00:01"})
+    (change,) = CALICO.loosen(both, network(), NOTHING)
+    after = Vm(apply_patch(change.body, both.raw))
+    assert after.template_annotations == {IP_ADDRS: '["fd00::9"]', HW_ADDR: "02:00:00:00:00:01"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('["10.133.0.9"]', ["10.133.0.9"]),
+        ('["10.133.0.9", "fd00::9"]', ["10.133.0.9", "fd00::9"]),
+        ("[]", []),
+        ("10.133.0.9", []),
+        ('["10.133.0.9/32"]', []),
+        ('"10.133.0.9"', []),
+        ("{}", []),
+        ("5", []),
+        ("null", []),
+        ("", []),
+    ],
+)
+def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
+    assert [str(address) for address in pinned({IP_ADDRS: text})] == wanted
+    assert pinned({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("pin", "wish", "wanted"),
+    [
+        ("", None, ""),
+        ('["10.133.0.9"]', "blue", ""),
+        ('["10.144.0.9"]', "red", "10.144.0.9 on network red"),
+        ('["10.144.0.9"]', None, f"10.144.0.9 ({IP_ADDRS} in its template)"),
+        ('["10.144.0.9"]', "blue", f"10.144.0.9 ({IP_ADDRS} in its template)"),
+        ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS} in its template)"),
+    ],
+)
+def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
+    one = vm({WISH: wish} if wish else None, {IP_ADDRS: pin} if pin else None)
+    assert CALICO.elsewhere(one, network(), NOTHING) == wanted
+
+
+def test_the_wish_is_read_from_the_vm() -> None:
+    assert CALICO.wishes(vm({WISH: " blue "})).networks == ("blue",)
+    assert CALICO.wishes(vm()).networks == ()
+
+
+# -- what shows that it has one -------------------------------------------------------------------------------------
+
+
+def vmi(address: str = "", pin: str = "", owner: str = "uid-1", phase: str = "Running") -> Json:
+    return {
+        "metadata": {
+            "name": "web-1",
+            "namespace": "prod",
+            "annotations": {IP_ADDRS: json.dumps([pin])} if pin else {},
+            "ownerReferences": [{"kind": "VirtualMachine", "name": "web-1", "uid": owner}],
+        },
+        "status": {"phase": phase, "interfaces": [{"name": "default", "ipAddress": address}] if address else []},
+    }
+
+
+def pod(address: str = "", pin: str = "", phase: str = "Running", name: str = "virt-launcher-web-1-x") -> Json:
+    annotations = {"kubevirt.io/domain": "web-1"}
+    if pin:
+        annotations[IP_ADDRS] = json.dumps([pin])
+    if address:
+        annotations[POD_IPS] = f"{address}/32"
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "prod",
+            "labels": {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": "web-1"},
+            "annotations": annotations,
+        },
+        "status": {"phase": phase},
+    }
+
+
+def surveyed(*vms: Vm, vmis: tuple[Json, ...] = (), pods: tuple[Json, ...] = (), blocks: Any = ()) -> list[Use]:
+    facts = NOTHING.with_answers(
+        {
+            Read(VM): tuple(one.raw for one in vms),
+            Read(VMI): vmis,
+            Read(POD, label_selector=LAUNCHER): pods,
+            Read(RAW.block): blocks,
+        }
+    )
+    return list(CALICO.survey(network(), None, facts))
+
+
+def shown(uses: list[Use]) -> list[tuple[str, str, str]]:
+    return [(str(parse_address(str(network().address(u.number)))), u.how.value, u.ref.resource.kind) for u in uses]
+
+
+def test_a_vm_wants_what_its_template_is_pinned_to() -> None:
+    (use,) = surveyed(vm(template={IP_ADDRS: '["10.133.0.9", "10.144.0.9"]'}))
+    assert (use.how, use.number) == (How.WANTED, number("10.133.0.9"))
+    assert use.is_of("prod", "web-1", "uid-1")
+    assert not use.is_of("prod", "web-1", "uid-2")
+
+
+RUNS = [
+    ("an instance with an address", vmi("10.133.0.9"), None, ["VirtualMachineInstance"]),
+    ("an instance that has none yet, but is pinned", vmi(pin="10.133.0.9"), None, ["VirtualMachineInstance"]),
+    ("an instance that has another one than its pin", vmi("10.144.0.8", "10.133.0.9"), None, []),
+    ("an instance that has ended", vmi("10.133.0.9", phase="Failed"), None, []),
+    ("a pod with an address", None, pod("10.133.0.9"), ["Pod"]),
+    ("a pod that has none yet, but is pinned", None, pod(pin="10.133.0.9"), ["Pod"]),
+    ("a pod that has another one than its pin", None, pod("10.144.0.8", "10.133.0.9"), []),
+    ("a pod that has ended", None, pod("10.133.0.9", phase="Succeeded"), []),
+    ("both", vmi("10.133.0.9"), pod("10.133.0.9"), ["VirtualMachineInstance", "Pod"]),
+]
+
+
+@pytest.mark.parametrize(("what", "instance", "launcher", "kinds"), RUNS, ids=[row[0] for row in RUNS])
+def test_what_runs_with_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
+    uses = surveyed(vmis=(instance,) if instance else (), pods=(launcher,) if launcher else ())
+    assert shown(uses) == [("10.133.0.9", "running", kind) for kind in kinds]
+    assert all(use.is_of("prod", "web-1") for use in uses)
+
+
+def test_both_pods_of_a_migration_run_with_the_address() -> None:
+    uses = surveyed(pods=(pod("10.133.0.9"), pod("10.133.0.9", name="virt-launcher-web-1-target")))
+    assert [use.ref.name for use in uses] == ["virt-launcher-web-1-x", "virt-launcher-web-1-target"]
+
+
+def test_what_calico_gives_out_is_held() -> None:
+    block = {
+        "metadata": {"name": "10-133-0-0-26"},
+        "spec": {
+            "cidr": "10.133.0.0/26",
+            "allocations": [None, 0, 1],
+            "attributes": [{"handle_id": "k8s-pod-network.vmi.prod.web-1"}, {"handle_id": "k8s-pod-network.abc"}],
+        },
+    }
+    uses = surveyed(blocks=(block,))
+    assert shown(uses) == [("10.133.0.1", "held", "IPAMBlock"), ("10.133.0.2", "held", "IPAMBlock")]
+    assert [(use.namespace, use.name) for use in uses] == [("prod", "web-1"), ("", "")]
+
+
+def test_before_an_address_is_given_only_its_own_block_is_asked_for() -> None:
+    with pytest.raises(NeedMore) as more:
+        CALICO.uses(
+            network("10.0.0.0/8"), [], Intervals.of_numbers([number("10.9.9.70"), number("10.9.9.71")]), NOTHING
+        )
+    assert more.value.wanted == (Read(RAW.block, name="10-9-9-64-26"),)
+
+
+# -- what will not work ---------------------------------------------------------------------------------------------
+
+
+def interface(binding: str, **pod_network: Any) -> Json:
+    return {
+        "domain": {"devices": {"interfaces": [{"name": "default", binding: {}}]}},
+        "networks": [{"name": "default", "pod": pod_network}],
+    }
+
+
+MIGRATES = {ALLOW_MIGRATION: ""}
+FINE = vm(template=MIGRATES, spec=interface("bridge"))
+
+
+def concerns(
+    one: Vm, cidr: str = "10.133.0.0/24", version: str = "v3.32.1", strict: bool = False, unread: bool = False
+) -> list[str]:
+    config: Any = ({"metadata": {"name": "default"}, "spec": {"strictAffinity": strict}},)
+    facts = NOTHING.with_answers(
+        {
+            Read(RAW.config, name="default"): Unknown("no right") if unread else config,
+            Read(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
+        }
+    )
+    net = network(cidr)
+    return list(CALICO.concerns(one, net, net.usable.nth(0), facts))
+
+
+def test_a_vm_that_will_work_causes_no_concern() -> None:
+    assert concerns(FINE) == []
+    assert concerns(FINE, unread=True) == []
+    assert concerns(FINE, version="") == []
+    assert concerns(vm(spec=interface("masquerade"))) == []
+
+
+CONCERNS: list[tuple[str, Json, str]] = [
+    (
+        "no interface on the pod network",
+        {"one": vm(spec={"domain": {"devices": {"autoattachPodInterface": False}}})},
+        "has no interface on the pod network: the address has no effect",
+    ),
+    (
+        "bridge binding that may not migrate",
+        {"one": vm(spec=interface("bridge"))},
+        f"cannot be live-migrated: bridge binding without annotation {ALLOW_MIGRATION}",
+    ),
+    (
+        "the default interface, which is a bridge",
+        {"one": vm()},
+        f"cannot be live-migrated: bridge binding without annotation {ALLOW_MIGRATION}",
+    ),
+    (
+        "masquerade inside the network",
+        {"one": vm(spec=interface("masquerade")), "cidr": "10.0.0.0/16"},
+        "masquerade uses 10.0.2.0/24 inside the guest, which overlaps 10.0.0.0/16",
+    ),
+    (
+        "masquerade with its own inside",
+        {"one": vm(spec=interface("masquerade", vmNetworkCIDR="10.133.0.0/28"))},
+        "masquerade uses 10.133.0.0/28 inside the guest, which overlaps 10.133.0.0/24",
+    ),
+    (
+        "IPv6 over a bridge",
+        {"one": FINE, "cidr": "fd00::/64"},
+        "bridge binding gives the guest no IPv6 address",
+    ),
+    (
+        "a Calico that forgets addresses",
+        {"one": FINE, "version": "v3.31.2"},
+        "cannot be live-migrated on Calico v3.31 (from v3.32 on)",
+    ),
+    ("strict affinity", {"one": FINE, "strict": True}, "ipamconfig/default has strictAffinity"),
+]
+
+
+@pytest.mark.parametrize(("what", "case", "said"), CONCERNS, ids=[row[0] for row in CONCERNS])
+def test_what_will_not_work_is_said_in_one_line_that_names_the_object(what: str, case: Json, said: str) -> None:
+    (line,) = concerns(**case)
+    assert said in line
+    assert "\n" not in line
+    assert "virtualmachine/web-1" in line or "Calico v3.31" in line
+
+
+def test_masquerade_elsewhere_is_no_concern() -> None:
+    assert concerns(vm(spec=interface("masquerade", vmNetworkCIDR="172.16.0.0/24")), "10.0.0.0/16") == []
+    assert concerns(vm(spec=interface("masquerade")), "fd00::/64") == []
