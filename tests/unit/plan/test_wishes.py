@@ -1,0 +1,109 @@
+"""What the annotations of a VM ask for, and which requests that makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends.calico import Calico
+from kubectl_yoshi.backends.public import Public
+from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.attachments import AttachRequest
+from kubectl_yoshi.plan.wishes import Wish, attach_requests, wishes_of
+
+NETWORK_NAME = Calico().wish
+BACKENDS = {"calico": Calico(), "public": Public()}
+WEB = ("prod", "web")
+
+
+def vm(**annotations: str) -> Vm:
+    words = {"private": NETWORK_NAME, "public": PUBLIC_NETWORK, "ip": PUBLIC_IP}
+    found = {words[key]: value for key, value in annotations.items()}
+    return Vm({"metadata": {"namespace": "prod", "name": "web", "uid": "u", "annotations": found}})
+
+
+def network(name: str, cidr: str = "", plugin: str = "public", namespace: str = "prod") -> Json:
+    spec = {"plugin": plugin, **({"cidr": cidr} if cidr else {})}
+    return {"metadata": {"namespace": namespace, "name": name, "uid": name}, "spec": spec}
+
+
+def understood(asking: Vm, *networks: Json) -> list[tuple[str, str]]:
+    """Each wish as its network's whole name and the address that it names ("" for none)."""
+    answers: dict[Read, Any] = {Read(NETWORKWIZARD): networks}
+    for obj in networks:
+        meta = obj["metadata"]
+        answers[Read(NETWORKWIZARD, meta["namespace"], meta["name"])] = (obj,)
+    facts = Facts(answers=answers)
+    return [("/".join(w.network), str(w.address or "")) for w in wishes_of(asking, BACKENDS, facts)]
+
+
+FIRST = network("first", "203.0.113.0/28")
+SECOND = network("second", "198.51.100.0/28")
+LOOSE = network("loose")
+
+
+@pytest.mark.parametrize(
+    ("asking", "expected"),
+    [
+        (vm(), []),
+        (vm(private="blue"), [("prod/blue", "")]),
+        (vm(private=" shop/blue "), [("shop/blue", "")]),
+        (vm(public="first"), [("prod/first", "")]),
+        (vm(private="blue", public="first"), [("prod/blue", ""), ("prod/first", "")]),
+        (vm(ip="203.0.113.3"), [("prod/first", "203.0.113.3")]),
+        (vm(public="second", ip="198.51.100.3"), [("prod/second", "198.51.100.3")]),
+        (vm(public="first,second", ip="198.51.100.3"), [("prod/first", ""), ("prod/second", "198.51.100.3")]),
+        (vm(public="first", ip="192.0.2.1"), [("prod/first", "192.0.2.1")]),  # for the planner to refuse
+        (vm(public="nowhere", ip="192.0.2.1"), [("prod/nowhere", "192.0.2.1")]),
+    ],
+)
+def test_annotations_name_networks_and_addresses(asking: Vm, expected: list[tuple[str, str]]) -> None:
+    assert understood(asking, network("blue", "10.1.0.0/24", "calico"), FIRST, SECOND) == expected
+
+
+def test_an_address_that_no_cidr_has_is_of_the_network_without_one() -> None:
+    elsewhere = network("loose-too", namespace="shop")
+    assert understood(vm(ip="192.0.2.1"), FIRST, LOOSE, elsewhere) == [("prod/loose", "192.0.2.1")]
+    assert understood(vm(ip="192.0.2.1"), FIRST, elsewhere) == [("shop/loose-too", "192.0.2.1")]
+
+
+@pytest.mark.parametrize(
+    ("asking", "error", "words"),
+    [
+        (vm(private="a/b/c"), UsageMistake, "not the name of a network"),
+        (vm(ip="1.2.3"), UsageMistake, "1.2.3"),
+        (vm(ip="192.0.2.1"), Refused, "prod/loose, prod/loose-2 may all have 192.0.2.1"),
+        (vm(public="first", ip="203.0.113.3,203.0.113.4"), Refused, "asks for 203.0.113.3 and 203.0.113.4 of network"),
+    ],
+)
+def test_what_cannot_be_understood_says_why(asking: Vm, error: type[YoshiError], words: str) -> None:
+    with pytest.raises(error, match=words):
+        understood(asking, FIRST, LOOSE, network("loose-2"))
+
+
+def test_an_address_that_nobody_has_says_so() -> None:
+    with pytest.raises(Refused, match="no public network has it"):
+        understood(vm(ip="192.0.2.1"), FIRST, network("blue", "192.0.2.0/24", "calico"))
+
+
+def test_all_that_want_any_address_of_a_network_are_one_request() -> None:
+    blue, first = ("prod", "blue"), ("prod", "first")
+    address = parse_address("203.0.113.3")
+    wishes = [
+        Wish(("prod", "b"), blue, None, "calico"),
+        Wish(("prod", "a"), blue, None, "calico"),
+        Wish(("prod", "a"), first, address, "public"),
+        Wish(("prod", "b"), first, None, "public"),
+    ]
+    assert attach_requests(wishes, restart=True) == [
+        AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public"),
+        AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico"),
+        AttachRequest(first, (("prod", "b"),), restart=True, plugin="public"),
+    ]
