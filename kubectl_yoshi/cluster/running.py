@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -29,7 +30,8 @@ from kubectl_yoshi.cluster.reading import read
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts, NeedMore
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import empty_block, recount
@@ -72,14 +74,34 @@ class Done:
         return any(not subject or change.subject in ("", subject) for change, _ in self.done)
 
 
-def observe(planner: Planner, api: Api, facts: Facts, attempt: Attempt) -> tuple[Plan, Facts]:
+def begin(ask: Callable[[Facts], object], api: Api) -> Facts:
+    """What is served and the network that is asked for: what every question begins with, read at the same time.
+
+    Which network that is does not depend on what is served, so the question itself tells it.
+    """
+    wanted: list[Read] = []
+    try:
+        ask(Facts())
+    except NeedMore as more:
+        wanted = [one for one in more.wanted if one.resource == NETWORKWIZARD]
+    except YoshiError:
+        pass  # it will say so again, if it still holds, once it is known what is served
+    if not wanted:
+        return Facts(api.served)
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(read, api, wanted)
+        served = api.served  # what is wrong with the server as a whole is told first
+    return Facts(served, answers.result())
+
+
+def observe(planner: Planner, api: Api, facts: Facts | None, attempt: Attempt) -> tuple[Plan, Facts]:
     """A plan, and the facts that it was made from: asks the planner and reads what it wants until it is content."""
     return observe_value(lambda known: planner(known, attempt), api, facts)
 
 
 def observe_value(ask: Callable[[Facts], Value], api: Api, facts: Facts | None = None) -> tuple[Value, Facts]:
     """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look."""
-    facts = facts or Facts(api.served)
+    facts = facts or begin(ask, api)
     while True:
         try:
             return ask(facts), facts
@@ -110,7 +132,6 @@ def run(
         YoshiError: nothing could be planned at all, or others were faster again and again.
         KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
     """
-    served = api.served
     attempt = Attempt(chance=chance or random.Random())
     if dry_run != "none":
         return _dry(planner, api, replace(attempt, preview=True), dry_run, progress)
@@ -120,7 +141,7 @@ def run(
     stuck = 0
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(ROUNDS):
-        plan, facts = observe(planner, api, Facts(served), attempt)
+        plan, facts = observe(planner, api, None, attempt)
         first = first or plan
         notes.update(dict.fromkeys((*plan.notes, *_unread(facts))))
         if not plan:
@@ -156,7 +177,7 @@ def run(
 
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:
-    plan, facts = observe(planner, api, Facts(api.served), attempt)
+    plan, facts = observe(planner, api, None, attempt)
     notes = tuple(dict.fromkeys((*plan.notes, *_unread(facts))))
     if dry_run == "client":
         return Done(plan, (), plan.answers, plan.refusals, notes)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cluster.running import Done, Planner, run
-from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, waiters
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.progress import progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
+    from kubectl_yoshi.cluster.running import Done, Planner
     from kubectl_yoshi.model.objects import Json
 
 
@@ -36,6 +35,9 @@ def carry(
     Raises:
         YoshiError: nothing could be planned.
     """
+    from kubectl_yoshi.cluster.running import run
+    from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, waiters
+
     if session.diffing:
         _show_differences(session, planner)
         return None
@@ -74,6 +76,7 @@ def _show_dry_run(session: Session, done: Done, dry_run: str, output: Output) ->
 
 def _show_differences(session: Session, planner: Planner) -> None:
     """Writes the differences that a plan would make; remembers for the exit code that there were some."""
+    from kubectl_yoshi.cluster.running import run
     from kubectl_yoshi.output.differences import write_differences
     from kubectl_yoshi.output.plans import fates
 

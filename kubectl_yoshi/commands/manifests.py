@@ -26,7 +26,7 @@ LONGEST_NAME = 180
 def network_of_flags(session: Session, options: CreateOptions) -> Json:
     """The NetworkWizard that `network create NAME` describes."""
     _check_name(str(options.name))
-    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.served))}
+    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.api.served))}
     if options.cidr is not None:
         parse_cidr(options.cidr, "--cidr")
         spec["cidr"] = options.cidr
@@ -85,7 +85,7 @@ def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
         metadata = {**obj["metadata"], "namespace": namespace_of(obj) or session.namespace}
         wanted = {**obj, "metadata": metadata}
         if not dig(wanted, "spec", "plugin"):
-            plugin = default_plugin(BACKENDS, Facts(session.served))
+            plugin = default_plugin(BACKENDS, Facts(session.api.served))
             wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}
         parse_network(wanted)
         found.append(wanted)

@@ -12,7 +12,6 @@ from kubectl_yoshi.commands.flags import kept_flags
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
-    from kubectl_yoshi.model.facts import Served
 
 KEY = "kubectl_yoshi.session"
 DIFFING = "kubectl_yoshi.diffing"
@@ -82,13 +81,6 @@ class Session:
     def namespace(self) -> str:
         """-n, else the namespace of the context, else "default"."""
         return str(self.flags.get("namespace") or self.api.connection.namespace)
-
-    @cached_property
-    def served(self) -> Served:
-        """What the API server serves."""
-        from kubectl_yoshi.cluster.discovery import discover
-
-        return discover(self.api)
 
     def note(self, text: str) -> None:
         """A line on stderr, each text once."""

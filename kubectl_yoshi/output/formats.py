@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
-from kubectl_yoshi.output import jsonpath
 from kubectl_yoshi.output.asked import FOR_PEOPLE, Output
 from kubectl_yoshi.output.tables import NONE, Column, aligned, cell_text, width, write_table
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.output import jsonpath
 
 Row = TypeVar("Row")
 
@@ -103,6 +105,8 @@ def without_managed_fields(obj: Json) -> Json:
 
 
 def _rendered(template: jsonpath.Template, value: Any) -> str:
+    from kubectl_yoshi.output import jsonpath
+
     try:
         return template.render(value)
     except jsonpath.NoMatch as error:
@@ -121,6 +125,8 @@ def _print_custom_columns(items: list[Json], out: TextIO, output: Output, no_hea
 
 
 def _custom_cell(path: jsonpath.Template, item: Json) -> str:
+    from kubectl_yoshi.output import jsonpath
+
     try:
         values = path.find(item)
     except jsonpath.NoMatch as error:

@@ -92,7 +92,14 @@ def test_options_shows_every_common_flag(yoshi: Yoshi) -> None:
         assert flag.opts[-1] in out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["vm", "--help"], ["version"], ["options"], ["vm"], ["no-such-command"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["vm", "--help"], ["version"], ["options"], ["vm"], ["no-such-command"], ["ips", "list", "--help"],
+        ["vm", "attach", "--help"], ["network", "create", "--help"], ["sync", "--help"], ["install", "--help"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
 def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "kubectl_yoshi", *words], capture_output=True, text=True, check=False
