@@ -11,7 +11,6 @@ from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import (
-    MARK_NETWORK,
     MARK_UID,
     CalicoApi,
     api_for_writing,
@@ -24,7 +23,7 @@ from kubectl_yoshi.model.addresses import Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, name_of, uid_of
 
 ENCAPSULATIONS = {
@@ -235,15 +234,6 @@ def taken_away(pool: Json, api: CalicoApi) -> Plan:
     return in_order(*changes)
 
 
-def _was_made_meanwhile(pool: Json, uid: str, facts: Facts) -> bool:
-    """Whether the network came after all networks were read, and its pool before the pools were: looks again."""
-    namespace, _, name = marked(pool).get(MARK_NETWORK, "").partition("/")
-    if not namespace or not name:
-        return False
-    read = Read(NETWORKWIZARD, namespace, name)
-    return any(uid_of(network) == uid for network in facts.ask(read)) or bool(facts.why_unknown(read))
-
-
 def leftovers(live: Sequence[Network], facts: Facts) -> Plan:
     """Takes away pools that were made by this program for networks that are no more."""
     api = api_for_writing(facts)
@@ -251,7 +241,7 @@ def leftovers(live: Sequence[Network], facts: Facts) -> Plan:
     plan = Plan()
     for pool in facts.ask(Read(api.pool)):
         uid = marked(pool).get(MARK_UID, "")
-        if not uid or uid in uids or _was_made_meanwhile(pool, uid, facts):
+        if not uid or uid in uids:
             continue
         cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
         facts.ask(Read(api.block))

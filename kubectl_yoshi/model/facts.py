@@ -17,12 +17,14 @@ class Read:
         namespace: where; None for every namespace, and for cluster-scoped resources.
         name: which; "" for all.
         label_selector: narrows a list.
+        look: reads of one thing with different numbers are different reads: to see whether it has changed meanwhile.
     """
 
     resource: Resource
     namespace: str | None = None
     name: str = ""
     label_selector: str = ""
+    look: int = 0
 
 
 class NeedMore(Exception):

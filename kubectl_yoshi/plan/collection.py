@@ -6,7 +6,7 @@ cannot be told; and no record younger than a grace period, since its attachment 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend, How
@@ -132,7 +132,19 @@ def leftovers(backends: Mapping[str, Backend], facts: Facts) -> Plan:
     for backend in backends.values():
         if not backend.missing(facts.served):
             try:
-                plan = plan + backend.leftovers(networks, facts)
+                plan = plan + _left_of(backend, networks, facts)
             except Refused as refused:
                 plan = plan + Plan(notes=(refused.message,))
     return plan
+
+
+def _left_of(backend: Backend, live: Sequence[Network], facts: Facts) -> Plan:
+    """What takes away what one back-end made for networks that are no more.
+
+    A network may have come after all were read, and its objects before these were: so they are read once more.
+    """
+    plan = backend.leftovers(live, facts)
+    if not plan:
+        return plan
+    newest = sound_networks(facts.ask(Read(NETWORKWIZARD, look=1)))
+    return backend.leftovers([*live, *newest], facts)
