@@ -1,0 +1,304 @@
+"""What Calico itself keeps for a VM, an IPAMHandle and its IPAMBlock, made by hand as its programs make them.
+
+attach, halted VM      another address is released: the block with its resourceVersion, then the handle
+attach, VM runs        refused, with the way out
+detach                 releases it in Calico, then in the ledger
+gc                     releases what a VM left that was stopped and then deleted; never what is anybody's who exists
+pods                   what Calico gave to a pod is neither given out nor released
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import check
+from tests.cluster.harness import Json, Yoshi, get, make, make_vms
+
+BLOCKS, HANDLES, POOLS = (f"{kind}.crd.projectcalico.org" for kind in ("ipamblocks", "ipamhandles", "ippools"))
+PIN = "cni.projectcalico.org/ipAddrs"
+
+
+@dataclass
+class Calico:
+    """Calico's bookkeeping as far as a test has made it."""
+
+    cluster: Cluster
+    namespace: str
+    made: list[str] = field(default_factory=list)
+
+    def hold(self, *addresses: str, handle: str = "", vm: str = "", owner: Json | None = None) -> str:
+        """Gives addresses to a handle (a VM's if `vm` is given); what Calico's CNI plugin writes on ADD and after DEL.
+
+        Returns:
+            The handle's name.
+        """
+        handle = handle or f"k8s-pod-network.vmi.{self.namespace}.{vm}"
+        counts: dict[str, int] = {}
+        for address in addresses:
+            cidr = ipaddress.ip_network(f"{address}/26", strict=False)
+            name = block_name(cidr)
+            block = self.block(name) or self._new_block(name, cidr)
+            spec = block["spec"]
+            ordinal = int(ipaddress.ip_address(address)) - int(cidr.network_address)
+            attribute = {"handle_id": handle, **({"secondary": owner} if owner else {})}
+            if attribute not in spec["attributes"]:
+                spec["attributes"].append(attribute)
+            spec["allocations"][ordinal] = spec["attributes"].index(attribute)
+            spec["unallocated"].remove(ordinal)
+            spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
+            spec["sequenceNumber"] += 1
+            self._send("replace", block)
+            counts[str(cidr)] = counts.get(str(cidr), 0) + 1
+        body = {"handleID": handle, "block": counts, "deleted": False}
+        make(self.cluster, obj("IPAMHandle", handle, body))
+        self.made.append(f"{HANDLES}/{handle}")
+        return handle
+
+    def _new_block(self, name: str, cidr: ipaddress.IPv4Network) -> Json:
+        spec: Json = {
+            "cidr": str(cidr),
+            "affinity": "host:node1",
+            "strictAffinity": False,
+            "allocations": [None] * cidr.num_addresses,
+            "unallocated": list(range(cidr.num_addresses)),
+            "attributes": [],
+            "deleted": False,
+            "sequenceNumber": 1,
+            "sequenceNumberForAllocation": {},
+        }
+        self.made.append(f"{BLOCKS}/{name}")
+        return self._send("create", obj("IPAMBlock", name, spec))
+
+    def _send(self, verb: str, block: Json) -> Json:
+        """kubectl itself takes null in a list for a mistake; the API server does not."""
+        written = self.cluster.kubectl(verb, "--validate=false", "-f", "-", "-o", "json", input=json.dumps(block))
+        return dict(json.loads(written))
+
+    def block(self, name: str) -> Json | None:
+        found = json.loads(self.cluster.kubectl("get", BLOCKS, name, "-o", "json", "--ignore-not-found") or "null")
+        return found if found is None else dict(found)
+
+    def holders(self) -> dict[str, str]:
+        """Address -> handle, of every block that this test has made; a block that does not add up is a failure."""
+        found: dict[str, str] = {}
+        for name in [made.partition("/")[2] for made in self.made if made.startswith(BLOCKS)]:
+            block = self.block(name)
+            assert block
+            spec = block["spec"]
+            first = ipaddress.ip_network(spec["cidr"]).network_address
+            held = {n: index for n, index in enumerate(spec["allocations"]) if index is not None}
+            assert sorted([*held, *spec["unallocated"]]) == list(range(len(spec["allocations"])))
+            assert set(held.values()) == set(range(len(spec["attributes"]))), "an attribute that nobody has, or has not"
+            assert {int(n) for n in spec["sequenceNumberForAllocation"]} == set(held)
+            found |= {str(first + n): spec["attributes"][index]["handle_id"] for n, index in held.items()}
+        return found
+
+    def handles(self) -> set[str]:
+        """The handles of this namespace's VMs."""
+        names = self.cluster.kubectl("get", HANDLES, "-o", "name").split()
+        return {name.partition("/")[2] for name in names if f".vmi.{self.namespace}." in name}
+
+
+def obj(kind: str, name: str, spec: Json) -> Json:
+    return {"apiVersion": "crd.projectcalico.org/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def block_name(cidr: ipaddress.IPv4Network) -> str:
+    return str(cidr).replace(".", "-").replace("/", "-")
+
+
+@pytest.fixture
+def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
+    books = Calico(installed, namespace)
+    yield books
+    for name in books.made:
+        installed.kubectl("delete", name, "--ignore-not-found")
+
+
+@pytest.fixture
+def first(yoshi: Yoshi, cidr: Callable[[int], str]) -> str:
+    """The first three octets of a network blue."""
+    network = cidr(24)
+    yoshi.done("network", "create", "blue", "--cidr", network)
+    return network.removesuffix(".0/24")
+
+
+def writes(told: str) -> list[tuple[str, str]]:
+    """Method and resource of every write in the output of -v 6, in order."""
+    kinds = "networkwizards|virtualmachines|ipamblocks|ipamhandles"
+    return re.findall(rf"(PUT|PATCH|DELETE|POST) \S+/({kinds})/\S+ 20\d", told)
+
+
+def run_vmi(cluster: Cluster, namespace: str, name: str, *addresses: str) -> None:
+    owner = get(cluster, "virtualmachine", name, namespace=namespace)
+    reference = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": name, "controller": True}
+    make(
+        cluster,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "ownerReferences": [{**reference, "uid": owner["metadata"]["uid"]}],
+            },
+            "spec": {"domain": {"devices": {}}},
+            "status": {
+                "phase": "Running",
+                "interfaces": [{"name": "default", "ipAddress": address} for address in addresses],
+            },
+        },
+    )
+
+
+def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web")
+    other = calico.hold(f"{first}.9", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
+    calico.hold(f"{first}.10", vm="web")
+    last = calico.hold(f"{first}.11", handle=f"k8s-pod-network.{yoshi.namespace}-another", owner={"pod": "pod-2"})
+    ran = yoshi.run("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.20", "-v", "6")
+    assert ran.code == 0, str(ran)
+    assert writes(ran.err) == [
+        ("PATCH", "networkwizards"),
+        ("PATCH", "virtualmachines"),
+        ("PUT", "ipamblocks"),
+        ("DELETE", "ipamhandles"),
+    ]
+    assert calico.holders() == {f"{first}.9": other, f"{first}.11": last}
+    assert calico.handles() == set()
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_what_calico_holds_for_the_vm_is_its_own_and_stays(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web")
+    handle = calico.hold(f"{first}.10", vm="web")
+    assert f"{first}.10" in yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.10")
+    assert calico.holders() == {f"{first}.10": handle}
+
+
+def test_a_handle_with_two_addresses_loses_the_one_that_is_not_wanted(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web")
+    handle = calico.hold(f"{first}.10", f"{first}.70", f"{first}.71", vm="web")
+    yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.70")
+    assert calico.holders() == {f"{first}.70": handle}
+    spec = get(installed, HANDLES, handle)["spec"]
+    assert spec["block"] == {f"{first}.64/26": 1}
+
+
+def test_a_vm_that_runs_is_refused_with_the_way_out(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web", run_strategy="Always")
+    handle = calico.hold(f"{first}.10", vm="web", owner={"vmi-name": "web", "namespace": yoshi.namespace})
+    run_vmi(installed, yoshi.namespace, "web", f"{first}.10")
+    said = yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.20")
+    assert f"Calico holds {first}.10 for VM {yoshi.namespace}/web" in said
+    assert "--restart" in said
+    assert calico.holders() == {f"{first}.10": handle}
+    found = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)
+    assert found["status"]["allocations"] == {}
+    assert PIN not in json.dumps(get(installed, "virtualmachine", "web", namespace=yoshi.namespace))
+
+
+def test_detaching_releases_in_calico_then_in_the_ledger(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web")
+    yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.10")
+    calico.hold(f"{first}.10", vm="web")
+    ran = yoshi.run("vm", "detach", "web", "--network", "blue", "-v", "6")
+    assert ran.code == 0, str(ran)
+    assert writes(ran.err) == [
+        ("PATCH", "virtualmachines"),
+        ("PUT", "ipamblocks"),
+        ("DELETE", "ipamhandles"),
+        ("PATCH", "networkwizards"),
+    ]
+    assert (calico.holders(), calico.handles()) == ({}, set())
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_of_a_vm_that_exists(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "gone", "halted", "moved", "strange")
+    yoshi.done("vm", "attach", "gone", "halted", "--network", "blue")
+    calico.hold(f"{first}.1", vm="gone")
+    halted = calico.hold(f"{first}.2", vm="halted")
+    moved = calico.hold(f"{first}.30", vm="moved")  # of a VM that exists, though nobody recorded it
+    never = calico.hold(f"{first}.40", vm="never-seen")  # of a VM that nobody knows
+    instance = calico.hold(f"{first}.50", vm="strange")
+    run_vmi(installed, yoshi.namespace, "strange", f"{first}.50")
+    installed.kubectl("delete", "vm", "gone", "strange", "-n", yoshi.namespace, "--cascade=orphan")
+    pod = calico.hold(f"{first}.60", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
+
+    assert f"{first}.1" in yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
+    assert calico.holders() == {
+        f"{first}.2": halted,
+        f"{first}.30": moved,
+        f"{first}.50": instance,
+        f"{first}.60": pod,
+    }
+    assert never not in calico.handles()
+    assert "nothing to collect" in yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
+    assert f"{first}.2" in yoshi.done("vm", "attach", "halted", "--network", "blue")
+
+
+def test_two_collectors_and_an_attachment_at_once_leave_calicos_books_in_order(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    names = [f"gone-{number}" for number in range(5)]
+    for number, name in enumerate(names):
+        calico.hold(f"{first}.{10 + number}", vm=name)
+    make_vms(installed, yoshi.namespace, "web")
+    keeps = calico.hold(f"{first}.20", vm="web")
+    collect = ("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
+    rans = yoshi.together(collect, collect, ("vm", "attach", "web", "--network", "blue", "--ip", f"{first}.20"))
+    for ran in rans:
+        assert ran.code == 0, str(ran)
+    assert calico.holders() == {f"{first}.20": keeps}
+    assert calico.handles() == {keeps}
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_what_calico_gave_to_a_pod_is_not_given_out(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    make_vms(installed, yoshi.namespace, "web", "db")
+    pod = calico.hold(f"{first}.1", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
+    assert f"{first}.2" in yoshi.done("vm", "attach", "web", "--network", "blue")
+    said = yoshi.refused("vm", "attach", "db", "--network", "blue", "--ip", f"{first}.1")
+    assert f"{first}.1 is not free" in said
+    assert "is not free" in yoshi.refused("ips", "reserve", "blue", f"{first}.1")
+    assert yoshi.done("ips", "reserve", "blue").split()[0] == f"{first}.3"
+    assert calico.holders() == {f"{first}.1": pod}
+
+
+def test_a_pool_stays_as_long_as_calico_holds_an_address_of_it(
+    yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
+) -> None:
+    calico.hold(f"{first}.7", vm="left-behind")
+    said = yoshi.refused("network", "delete", "blue")
+    assert f"{yoshi.namespace}/left-behind" in said
+    assert "ips gc" in said
+    pool = f"{yoshi.namespace}.blue"
+    assert get(installed, POOLS, pool)["spec"]["disabled"] is False
+    network = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]
+    assert "deleting" not in network
+    assert (network["created"], network["reason"]) == (True, "")
+    yoshi.done("ips", "gc", "--network", "blue", "--yes")
+    yoshi.done("network", "delete", "blue")
+    assert pool not in installed.kubectl("get", POOLS, "-o", "name")
