@@ -143,8 +143,8 @@ def sync(
             report.fail(job, error)
             continue
         _carried_out(report, job, done)
-        if done.done and dry_run == "none":
-            facts = Facts(api.served)  # it has changed what the next job looks at
+        if dry_run == "none":
+            facts = Facts(api.served)  # this run, or a faster one, has changed what the next job looks at
     report.finished = True
     if dry_run == "none":
         _tell_owners(report, api)

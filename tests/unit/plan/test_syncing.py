@@ -325,6 +325,20 @@ def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(world: World) 
     assert world.pin() == "10.133.0.1"
 
 
+def test_a_network_that_another_run_has_just_made_takes_vms_in(world: World) -> None:
+    network_by_kubectl(world)
+    wish(world, "blue")
+
+    def another_run_makes_it(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("list", RAW.pool):
+            world.api.before.clear()
+            world.sync_network()
+
+    world.api.before.append(another_run_makes_it)
+    assert not passed(world, Scope(None, leftovers=False)).failed
+    assert world.pin() == "10.133.0.1"
+
+
 def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(world: World) -> None:
     world.network()
     wish(world, "blue", "web-1")
