@@ -706,6 +706,7 @@ SPECS = [
     {"runStrategy": "Always"},
     {"runStrategy": "RerunOnFailure"},
     {"runStrategy": "Manual"},
+    {"runStrategy": "Once"},
     {"running": True},
 ]
 

@@ -130,6 +130,24 @@ def test_what_cannot_be_told_stays(old_world: World, kind: Any) -> None:
     assert any("10.133.0.1 stays recorded" in note for note in done.notes)
 
 
+def test_an_address_that_calico_will_give_to_a_vm_that_is_starting_stays(world: World) -> None:
+    """Its instance shows no address yet, and is pinned to none; but its handle holds the old one."""
+    world.running(pin="10.133.0.7")
+    world.attach()
+    world.detach()
+
+    def starts(obj: Json) -> None:
+        obj["metadata"]["annotations"] = {}
+        obj["status"] = {"phase": "Scheduling"}
+
+    world.api.change(VMI.ref("web-1", "prod"), starts)
+    world.drop_pod("web-1")
+    done = world.collect()
+    assert world.holders() == {"10.133.0.7": "prod/web-1"}
+    assert world.held_in_calico() == {"10.133.0.7": HANDLE}
+    assert any("10.133.0.7 stays recorded" in note for note in done.notes)
+
+
 def test_what_calico_holds_cannot_be_told_so_the_record_stays(world: World) -> None:
     world.vm()
     world.attach()
