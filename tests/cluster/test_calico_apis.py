@@ -1,0 +1,225 @@
+"""The whole way of a network on each set-up of Calico's two API groups, in a lab of its own.
+
+none                          refused, naming what was looked for
+crd v1                        written to crd.projectcalico.org/v1
+v3 as CRDs                    written to projectcalico.org/v3
+both as CRDs                  v1, which is what Calico itself uses then
+both, DatastoreMigration      refused until it is Complete, then v3
+v1 behind Calico's API server written to projectcalico.org/v3 through the aggregator, IPAM read from v1
+its API server is down        refused to write; what can be read is shown
+the datastore is locked       refused
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.api import wait_until
+from lab.core import load_crds
+from lab.manifests import set_documents
+from lab.testing import Cluster
+from tests.cluster.calico_apiserver import KEPT, calico_apiserver
+from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, make_vms
+
+V1, V3 = "crd.projectcalico.org", "projectcalico.org"
+MARK = "plumber.k8s.pf9.io/network"
+
+MIGRATIONS = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: datastoremigrations.migration.projectcalico.org
+spec:
+  group: migration.projectcalico.org
+  scope: Cluster
+  names: {kind: DatastoreMigration, plural: datastoremigrations, singular: datastoremigration}
+  versions:
+    - name: v1beta1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[lab.Lab]:
+    """A lab without Calico."""
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("takes CRDs away and brings others, and another cluster than a lab was chosen")
+    with lab.start(calico="none") as running:
+        Yoshi(running.kubeconfig, "lab", forks).done("install")
+        yield running
+
+
+@pytest.fixture
+def yoshi(bare: lab.Lab, forks: ForkServer) -> Iterator[Yoshi]:
+    with Cluster(bare.kubeconfig, "lab").namespace() as name:
+        yield Yoshi(bare.kubeconfig, "lab", forks, name)
+        bare.kubectl("delete", "networkwizards", "--all", f"--namespace={name}")
+
+
+@contextmanager
+def serving(bare: lab.Lab, *sets: str) -> Iterator[Cluster]:
+    """These sets of Calico's CRDs, and "migration", while the block lasts."""
+    documents = [text for name in sets for text in (_migration() if name == "migration" else set_documents(name))]
+    load_crds(bare.api, documents)
+    try:
+        yield Cluster(bare.kubeconfig, "lab")
+    finally:
+        names = [n for n in bare.kubectl("get", "crd", "-o", "name").split() if "projectcalico" in n]
+        bare.kubectl("delete", *names)
+        wait_until("no Calico is served", lambda: not any("calico" in group for group, _ in bare.api.served()))
+
+
+def _migration() -> list[bytes]:
+    return [MIGRATIONS.strip().encode()]
+
+
+def pools(cluster: Cluster, group: str) -> dict[str, Json]:
+    return {item["metadata"]["name"]: item for item in get(cluster, f"ippools.{group}")["items"]}
+
+
+def whole_way(yoshi: Yoshi, cluster: Cluster, group: str) -> None:
+    """Makes a network, attaches, lists, checks, detaches and deletes; all of it is in that group and nowhere else."""
+    name = f"{yoshi.namespace}.blue"
+    version = "v1" if group == V1 else "v3"
+    shown = yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24", "--dry-run=server")
+    assert f"ippool.{group}/{name} created (server dry run)" in shown
+    yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    assert yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24").endswith("unchanged\n")
+    made = pools(cluster, group)[name]
+    assert made["apiVersion"] == f"{group}/{version}"
+    assert made["metadata"]["annotations"][MARK] == f"{yoshi.namespace}/blue"
+    assert (made["spec"]["cidr"], made["spec"]["vxlanMode"]) == ("10.33.0.0/24", "Always")
+    assert f"{name} ({group}/{version})" in yoshi.done("network", "describe", "blue")
+    said = yoshi.refused("network", "create", "green", "--cidr", "10.33.0.128/25")
+    assert "overlaps" in said
+    make_vms(cluster, yoshi.namespace, "web")
+    yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.33.0.10")
+    assert "10.33.0.10" in yoshi.done("vm", "list")
+    assert yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+    yoshi.done("vm", "detach", "web", "--network", "blue")
+    harm = '[{"op": "replace", "path": "/spec/natOutgoing", "value": false}]'
+    cluster.kubectl("patch", f"ippool.{group}", name, "--type=json", "-p", harm)
+    assert yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24").endswith("configured\n")
+    assert pools(cluster, group)[name]["spec"]["natOutgoing"] is True
+    yoshi.done("network", "delete", "blue")
+    assert name not in pools(cluster, group)
+
+    yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    cluster.kubectl("delete", "networkwizard", "blue", "-n", yoshi.namespace)
+    assert f"delete ippool {name}" in yoshi.done("ips", "gc", "--yes")
+    assert name not in pools(cluster, group)
+    cluster.kubectl("delete", "virtualmachine", "web", "-n", yoshi.namespace)
+
+
+def test_without_calico_it_is_said_what_was_looked_for(bare: lab.Lab, yoshi: Yoshi) -> None:
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    for group in (V1, V3):
+        assert f"ippools.{group}" in said
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24", "--plugin", "calico")
+    assert f"ippools.{V1}" in said
+    assert yoshi.done("network", "list") == ""
+    assert yoshi.done("vm", "list") == ""
+
+
+@pytest.mark.parametrize(
+    ("sets", "group", "other"),
+    [(("calico-v1",), V1, None), (("calico-v3",), V3, None), (("calico-v1", "calico-v3"), V1, V3)],
+)
+def test_the_group_that_calico_itself_uses_is_written_to(
+    bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str, other: str | None
+) -> None:
+    with serving(bare, *sets) as cluster:
+        whole_way(yoshi, cluster, group)
+        assert other is None or pools(cluster, other) == {}
+
+
+def test_while_calico_moves_its_data_nothing_is_written_and_then_in_the_new_place(bare: lab.Lab, yoshi: Yoshi) -> None:
+    with serving(bare, "calico-v1", "calico-v3", "migration") as cluster:
+        whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
+        migration = {
+            "apiVersion": "migration.projectcalico.org/v1beta1",
+            "kind": "DatastoreMigration",
+            "metadata": {"name": "v1-to-v3"},
+        }
+        make(cluster, {**migration, "status": {"phase": "Migrating"}})
+        said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+        assert "datastoremigration is Migrating" in said
+        assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
+        assert (pools(cluster, V1), pools(cluster, V3)) == ({}, {})
+        done = json.dumps({"status": {"phase": "Complete"}})
+        cluster.kubectl("patch", "datastoremigration", "v1-to-v3", "--type=merge", "-p", done)
+        whole_way(yoshi, cluster, V3)
+        assert pools(cluster, V1) == {}
+
+
+def test_calicos_own_api_server_is_written_through(
+    bare: lab.Lab, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder: Path = tmp_path_factory.mktemp("calico")
+    with ExitStack() as stack:
+        cluster = stack.enter_context(serving(bare, "calico-v1"))
+        stack.enter_context(calico_apiserver(bare, folder))
+        whole_way(yoshi, cluster, V3)
+        yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
+        raw = pools(cluster, V1)[f"{yoshi.namespace}.blue"]
+        assert MARK in json.loads(raw["metadata"]["annotations"][KEPT])["annotations"]
+        assert raw["spec"]["assignmentMode"] == "Manual"
+        yoshi.done("network", "delete", "blue")
+
+
+def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothing_is_written(
+    bare: lab.Lab, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with serving(bare, "calico-v1") as cluster:
+        yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
+        make_vms(cluster, yoshi.namespace, "web", "db")
+        yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.33.0.10")
+        service = {"name": "calico-api", "namespace": "nowhere", "port": 443}
+        spec = {"group": V3, "version": "v3", "service": service, "insecureSkipTLSVerify": True}
+        priorities = {"groupPriorityMinimum": 1500, "versionPriority": 20}
+        name = "v3.projectcalico.org"
+        make(
+            cluster,
+            {
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": name},
+                "spec": {**spec, **priorities},
+            },
+        )
+        try:
+            cluster.kubectl("wait", f"apiservice/{name}", "--for=condition=Available=False", "--timeout=60s")
+            said = yoshi.refused("network", "create", "green", "--cidr", "10.33.1.0/24")
+            assert "Calico's API server does not answer" in said
+            assert name in said
+            assert f"{yoshi.namespace}.green" not in pools(cluster, V1)
+            assert "10.33.0.10" in yoshi.done("ips", "list")
+            assert "10.33.0.1" in yoshi.done("vm", "attach", "db", "--network", "blue")
+            assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
+        finally:
+            cluster.kubectl("delete", "apiservice", name)
+        yoshi.done("network", "delete", "blue", "--force", "--yes")
+
+
+@pytest.mark.parametrize(("sets", "group"), [(("calico-v1",), V1), (("calico-v3",), V3)])
+def test_a_locked_datastore_is_not_written_to(bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str) -> None:
+    with serving(bare, *sets) as cluster:
+        information = {
+            "apiVersion": f"{group}/{'v1' if group == V1 else 'v3'}",
+            "kind": "ClusterInformation",
+            "metadata": {"name": "default"},
+            "spec": {"datastoreReady": False, "calicoVersion": "v3.32.1"},
+        }
+        make(cluster, information)
+        said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+        assert "datastoreReady: false" in said
+        assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
+        assert pools(cluster, group) == {}
