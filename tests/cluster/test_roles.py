@@ -88,7 +88,7 @@ CLUSTER_SCOPED = [
             ("update patch", group, "clusterinformations ipreservations", "nobody"),
         )
     ),
-    ("get list", "migration.projectcalico.org", "datastoremigrations", "admin"),
+    ("get list", "migration.projectcalico.org", "datastoremigrations", "viewer"),
     ("get list", "", "nodes", "admin"),
     ("patch", "", "nodes", "nobody"),
     ("get list", "networking.k8s.io", "servicecidrs", "admin"),

@@ -31,11 +31,18 @@ def rights(role: str) -> set[tuple[str, str, str, str]]:
     }
 
 
-def test_there_are_the_three_roles_and_the_part_that_a_namespaces_admin_gets() -> None:
-    assert set(ROLES) == {"yoshi-viewer", "yoshi-user", "yoshi-admin", "yoshi-aggregate-to-admin"}
+def test_there_are_the_three_roles_and_two_parts_of_them() -> None:
+    assert set(ROLES) == {
+        *(f"yoshi-{name}" for name in ("viewer", "user", "admin")),
+        *AGGREGATED,
+        "yoshi-calico-reader",
+    }
 
 
-@pytest.mark.parametrize(("less", "more"), [("viewer", "user"), ("user", "admin"), ("aggregate-to-admin", "admin")])
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [("viewer", "user"), ("user", "admin"), ("aggregate-to-admin", "admin"), ("calico-reader", "viewer")],
+)
 def test_a_greater_role_has_what_a_lesser_one_has(less: str, more: str) -> None:
     assert rights(f"yoshi-{less}") < rights(f"yoshi-{more}")
 
