@@ -83,8 +83,9 @@ CLUSTER_SCOPED = [
             ("delete", group, "ipamhandles", "admin"),
             ("create delete", group, "ipamblocks", "nobody"),
             ("get list create patch delete", group, "bgppeers", "admin"),
-            ("get list create patch", group, "bgpconfigurations", "admin"),
-            ("delete update", group, "bgpconfigurations", "nobody"),
+            # delete: a BGPConfiguration that network create made, once nothing else is in it
+            ("get list create patch delete", group, "bgpconfigurations", "admin"),
+            ("update", group, "bgpconfigurations", "nobody"),
             ("update patch", group, "clusterinformations ipreservations", "nobody"),
         )
     ),
