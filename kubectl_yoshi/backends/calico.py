@@ -181,7 +181,7 @@ class Calico:
         api = api_for_reading(facts)
         held, why = ipam.held_by_vm(api, vm.namespace, vm.name, facts)
         if why:
-            return LetGo(Plan(notes=(f"whether Calico holds another address for {vm.subject} is unknown: {why}",)))
+            return LetGo(Plan(notes=(f"whether Calico holds other addresses for VMs is unknown: {why}",)))
         others = [h for h in held if (h.number, h.version) != (number, network.version)]
         if not others or not _keeps_addresses(api, facts):
             return LetGo(ipam.mend(api, vm.namespace, vm.name, facts, vm.subject))

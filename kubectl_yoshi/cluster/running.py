@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -138,12 +138,14 @@ def run(
     first: Plan | None = None
     done: list[tuple[Change, Json | None]] = []
     notes: dict[str, None] = {}
+    unread: dict[str, None] = {}
     stuck = 0
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(ROUNDS):
         plan, facts = observe(planner, api, None, attempt)
         first = first or plan
-        notes.update(dict.fromkeys((*plan.notes, *_unread(facts))))
+        notes.update(dict.fromkeys(plan.notes))
+        unread.update(dict.fromkeys(facts.unknowns()))
         if not plan:
             break
         outcome = carry_out(plan, api, progress=progress, waiters=waiters)
@@ -173,12 +175,12 @@ def run(
         raise TimedOut(f"This did not come to an end in {ROUNDS} rounds.", "Run the same command again to complete it.")
     refusals = {**plan.refusals, **attempt.failed}
     refusals.pop("", None)
-    return Done(first or Plan(), tuple(done), plan.answers, refusals, tuple(notes))
+    return Done(first or Plan(), tuple(done), plan.answers, refusals, (*notes, *_not_seen(unread)))
 
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:
     plan, facts = observe(planner, api, None, attempt)
-    notes = tuple(dict.fromkeys((*plan.notes, *_unread(facts))))
+    notes = tuple(dict.fromkeys((*plan.notes, *_not_seen(facts.unknowns()))))
     if dry_run == "client":
         return Done(plan, (), plan.answers, plan.refusals, notes)
     outcome = carry_out(plan, api, dry_run=True, progress=progress)
@@ -188,10 +190,10 @@ def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: P
     return Done(plan, outcome.done, plan.answers, {**plan.refusals, **failed}, notes, outcome.skipped)
 
 
-def _unread(facts: Facts) -> tuple[str, ...]:
+def _not_seen(why: Iterable[str]) -> tuple[str, ...]:
     """One line that says what could not be read, so that unknown is never taken for absent."""
-    why = facts.unknowns()
-    return (f"not seen: {'; '.join(why)}",) if why else ()
+    reasons = "; ".join(why)
+    return (f"not seen: {reasons}",) if reasons else ()
 
 
 def _target(change: Change) -> tuple[ObjectRef, str]:

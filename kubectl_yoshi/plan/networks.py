@@ -163,6 +163,8 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
 
 def _way_out(in_the_way: Sequence[str]) -> str:
     """What else is in the way, a little of it, and what to do."""
+    if "cannot be told" in in_the_way[0]:
+        return "Ask an administrator for this right, or to make the network."
     return "\n".join([*in_the_way[1:3], "Choose another CIDR or name, or remove what is in the way."])
 
 

@@ -162,11 +162,13 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         wanted = [u for u in wanted if u.is_of(record.namespace, record.name, record.uid)]
         release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts)
         if release.notes:
-            refusals[str(address)] = Refused(
-                release.notes[0],
-                f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "
-                f"--network {network.called_from(record.namespace)}`.",
-            )
+            way_out = f"See `kubectl yoshi ips who {address}`."
+            if wanted:
+                way_out = (
+                    f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "
+                    f"--network {network.called_from(record.namespace)}`."
+                )
+            refusals[str(address)] = Refused(release.notes[0], way_out)
         plan = plan.beside(release.plan)
     if reserved:
         plan = plan + remove_records(ledger, reserved)
