@@ -88,6 +88,9 @@ def namespace(full_lab: lab.Lab) -> Iterator[str]:
 @pytest.fixture
 def namespace6(frr_lab: lab.Lab) -> Iterator[str]:
     yield from fresh_namespace(frr_lab)
+    # The lab is shared: other tests look whether MetalLB's namespace is as they found it.
+    for kind in ("bgpadvertisement", "l2advertisement", "bgppeer", "ipaddresspool"):
+        frr_lab.kubectl("-n", "metallb-system", "delete", f"{kind}.metallb.io", "lab-test", "--ignore-not-found")
 
 
 def test_a_vm_is_announced_from_its_node_follows_it_and_is_withdrawn_when_it_stops(
