@@ -797,7 +797,7 @@ def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(world
     world.api.refuse("get", RAW.handle)
     done = world.attach()
     assert done.answers == {"prod/web-1": "10.133.0.1"}
-    assert any("whether Calico holds another address" in note for note in done.notes)
+    assert any("whether Calico holds other addresses" in note for note in done.notes)
 
 
 def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(world: World) -> None:
