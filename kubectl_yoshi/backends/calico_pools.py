@@ -202,6 +202,11 @@ def demolish(network: Network, facts: Facts) -> Plan:
         return Plan()
     api = api_for_writing(facts)
     pool = find_pool(network, api, facts)
+    if why := facts.why_unknown(Read(api.pool)):
+        raise Refused(
+            f"whether there is an ippool/{pool_name(network)} to delete cannot be told: {why}",
+            "Ask an administrator for this right, or to delete the network.",
+        )
     if pool is None:
         return Plan()
     if not is_marked_for(pool, network):
@@ -209,7 +214,10 @@ def demolish(network: Network, facts: Facts) -> Plan:
     blocks = Read(api.block)
     facts.ask(blocks)
     if why := facts.why_unknown(blocks):
-        raise Refused(f"whether ippool/{name_of(pool)} is in use cannot be told: {why}")
+        raise Refused(
+            f"whether ippool/{name_of(pool)} is in use cannot be told: {why}",
+            "Ask an administrator for this right, or to delete the network.",
+        )
     held = ipam.holdings_in(network.everything, network.version, api, facts)
     if held:
         who = ", ".join(sorted({f"{h.namespace}/{h.name}" if h.name else h.handle or "?" for h in held})[:5])

@@ -1,0 +1,288 @@
+"""Every command as yoshi-viewer, yoshi-user and yoshi-admin, each bound in one namespace and bound everywhere.
+
+What may be done works; what may not says which right is missing, in five lines at most. What cannot be read is told in
+one line and shown as unknown, never as an error and never as absent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import check
+from tests.cluster.harness import ForkServer, Json, Yoshi, get, make_vms
+
+LEVELS = ("viewer", "user", "admin", "nobody")
+PLACES = ("here", "everywhere")
+BLUE, BIG, NEW = "10.120.0", "10.121.0.0/16", "10.122.0.0/24"
+HANDLES = "ipamhandles.crd.projectcalico.org"
+
+_names = itertools.count()
+
+
+@dataclass
+class Scene:
+    """A namespace with networks blue and big, and an account for each role and place.
+
+    Attributes:
+        root: the administrator.
+        accounts: (level, place) -> the program as run by that account.
+        other: a namespace that only those see who are bound everywhere.
+    """
+
+    cluster: Cluster
+    root: Yoshi
+    other: str
+    accounts: dict[tuple[str, str], Yoshi] = field(default_factory=dict)
+
+    @property
+    def namespace(self) -> str:
+        return self.root.namespace
+
+
+@pytest.fixture(scope="module")
+def scene(
+    request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    if request.config.getoption("cluster") not in {"lab", "kind"}:
+        pytest.skip("makes ClusterRoleBindings, and a cluster that exists was chosen")
+    folder = tmp_path_factory.mktemp("accounts")
+    with installed.namespace() as namespace, installed.namespace() as other:
+        root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
+        root.done("install")  # another module may have taken the roles away
+        found = Scene(installed, root, other)
+        for level in LEVELS[:3]:
+            for place in PLACES:
+                bind(found, f"{level}-{place}", f"yoshi-{level}", place)
+                kubeconfig = kubeconfig_of(found, f"{level}-{place}", folder)
+                found.accounts[level, place] = Yoshi(kubeconfig, "it", forks, namespace)
+        bind(found, "tenant", "yoshi-user", "here")
+        bind(found, "tenant", "yoshi-calico-reader", "everywhere")
+        found.accounts["tenant", "here"] = Yoshi(kubeconfig_of(found, "tenant", folder), "it", forks, namespace)
+        root.done("network", "create", "blue", "--cidr", f"{BLUE}.0/24")
+        root.done("network", "create", "big", "--cidr", BIG)
+        make_vms(installed, namespace, "web", "db")
+        root.done("vm", "attach", "web", "--network", "blue", "--ip", f"{BLUE}.10")
+        yield found
+        for network in ("blue", "big"):
+            root.done("network", "delete", network, "--force", "--yes")
+        installed.kubectl("delete", "clusterrolebindings", "-l", f"yoshi-test={namespace}")
+
+
+def bind(scene: Scene, account: str, role: str, place: str) -> None:
+    where = f"--namespace={scene.namespace}"
+    scene.cluster.kubectl("apply", where, "-f", "-", input=json.dumps(service_account(account)))
+    subject = f"--serviceaccount={scene.namespace}:{account}"
+    name = f"{scene.namespace}-{account}-{role}"
+    if place == "here":
+        scene.cluster.kubectl("create", where, "rolebinding", name, f"--clusterrole={role}", subject)
+    else:
+        scene.cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", subject)
+        scene.cluster.kubectl("label", "clusterrolebinding", name, f"yoshi-test={scene.namespace}")
+
+
+def service_account(name: str) -> Json:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+
+
+def kubeconfig_of(scene: Scene, account: str, folder: Path) -> Path:
+    """A kubeconfig with the account's own token."""
+    token = scene.cluster.kubectl("create", "token", account, f"--namespace={scene.namespace}").strip()
+    config = json.loads(scene.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    config["users"] = [{"name": "it", "user": {"token": token}}]
+    config["contexts"] = [{"name": "it", "context": {"cluster": config["clusters"][0]["name"], "user": "it"}}]
+    config["current-context"] = "it"
+    file = folder / f"{account}.kubeconfig"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(config))
+    return file
+
+
+# -- who may do what -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command and who may run it.
+
+    Attributes:
+        words: the command line; {new} is a name that nobody has used.
+        here: the least role, bound in the namespace, that may.
+        everywhere: the same, bound everywhere.
+        missing: what the message of who may not says he lacks.
+        before: what the administrator does before, in {}.
+        after: and after.
+        code: the exit code where it works.
+    """
+
+    words: str
+    here: str
+    everywhere: str
+    missing: str = ""
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    code: int = 0
+
+
+DETACHED = ("vm detach db --network blue", "vm detach db --network big")
+ROWS = (
+    Row("network list", "viewer", "viewer"),
+    Row("network list blue -o yaml", "viewer", "viewer"),
+    Row("network list -A", "nobody", "viewer", "may not list networkwizards.plumber.k8s.pf9.io in all namespaces"),
+    Row("network describe blue", "viewer", "viewer"),
+    Row(
+        "network create {new} --cidr " + NEW, "nobody", "admin", "may not",
+        after=("network delete {new}",),
+    ),
+    Row(
+        "network delete {new}", "nobody", "admin", "may not",
+        before=("network create {new} --cidr " + NEW,), after=("network delete {new}",),
+    ),
+    Row("vm list", "viewer", "viewer"),
+    Row("vm list -A", "nobody", "viewer", "may not list virtualmachines.kubevirt.io in all namespaces"),
+    Row(
+        "vm attach db --network blue", "user", "user", "may not patch networkwizards/status",
+        before=DETACHED, after=DETACHED,
+    ),
+    Row("vm attach db --network big", "user", "user", "may not create addressblocks", before=DETACHED, after=DETACHED),
+    Row(
+        "vm detach db --network blue", "user", "user", "may not patch virtualmachines",
+        before=("vm attach db --network blue",), after=DETACHED,
+    ),
+    Row("ips list", "viewer", "viewer"),
+    Row("ips list --network big --free", "viewer", "viewer"),
+    Row("ips list -A", "nobody", "viewer", "may not list networkwizards"),
+    Row(f"ips who {BLUE}.10", "viewer", "viewer"),
+    Row("ips check", "viewer", "viewer"),
+    Row("ips check -A", "nobody", "viewer", "may not list networkwizards"),
+    Row(
+        f"ips reserve blue {BLUE}.77", "user", "user", "may not patch networkwizards/status",
+        after=(f"ips release blue {BLUE}.77",),
+    ),
+    Row(
+        f"ips release blue {BLUE}.78", "user", "user", "may not patch networkwizards/status",
+        before=(f"ips reserve blue {BLUE}.78",), after=(f"ips release blue {BLUE}.78",),
+    ),
+    Row("ips gc --yes", "viewer", "viewer"),
+    Row("ips gc -A --yes", "nobody", "viewer", "may not list networkwizards"),
+    Row("sync", "viewer", "viewer"),
+    Row("sync -A", "nobody", "viewer", "may not list networkwizards"),
+    Row("diff vm attach db --network blue", "viewer", "viewer", before=DETACHED, code=1),
+    Row("diff network create {new} --cidr " + NEW, "nobody", "viewer", "may not", code=1),
+    Row("install", "nobody", "nobody", "may not get customresourcedefinitions"),
+    Row("uninstall", "nobody", "nobody", "may not get customresourcedefinitions"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("level", LEVELS[:3])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.words)
+def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
+    scene: Scene, row: Row, level: str, place: str
+) -> None:
+    new = f"new-{next(_names)}"
+
+    def words(line: str) -> list[str]:
+        return line.format(new=new).split()
+
+    for line in row.before:
+        scene.root.done(*words(line))
+    account = scene.accounts[level, place]
+    least = row.here if place == "here" else row.everywhere
+    ran = account.run(*words(row.words))
+    try:
+        assert len(ran.err.splitlines()) <= 5, str(ran)
+        assert "Traceback" not in ran.err, str(ran)
+        assert "internal error" not in ran.err, str(ran)
+        if LEVELS.index(level) >= LEVELS.index(least):
+            assert ran.code == row.code, str(ran)
+            assert "error:" not in ran.err, str(ran)
+        else:
+            assert ran.code == (2 if row.words.startswith("diff") else 1), str(ran)
+            assert ran.err.count("error:") == 1, str(ran)
+            assert row.missing in ran.err, str(ran)
+            assert "administrator" in ran.err or "-n" in ran.err, str(ran)
+            assert "created" not in ran.out, str(ran)
+        check(scene.cluster, scene.namespace)
+    finally:
+        for line in row.after:
+            scene.root.run(*words(line))
+
+
+# -- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_see_calicos_handles_attaches_and_is_told_so_once(scene: Scene) -> None:
+    ran = scene.accounts["user", "here"].run("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.20")
+    assert ran.code == 0, str(ran)
+    assert sum(line.startswith("note: not seen: ") for line in ran.err.splitlines()) == 1, str(ran)
+    assert f"may not get {HANDLES}" in ran.err
+    check(scene.cluster, scene.namespace)
+    scene.root.done("vm", "detach", "db", "--network", "blue")
+
+
+def test_an_address_that_calico_may_still_hold_is_not_given_back_by_who_cannot_tell(scene: Scene) -> None:
+    tenant = scene.accounts["user", "here"]
+    tenant.done("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.20")
+    ran = tenant.run("vm", "detach", "db", "--network", "blue")
+    assert ran.code == 0, str(ran)
+    assert f"{BLUE}.20 stays recorded" in ran.err
+    assert f"may not get {HANDLES}" in ran.err
+    assert "may not get" in tenant.refused("ips", "release", "blue", f"{BLUE}.20")
+    again = tenant.done("vm", "attach", "db", "--network", "blue")
+    assert f"{BLUE}.20" in again, "the VM's own address is free to it"
+    tenant.done("vm", "detach", "db", "--network", "blue")
+    told = scene.root.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
+    assert f"give back {BLUE}.20" in told
+    check(scene.cluster, scene.namespace, settled=True)
+
+
+def test_a_tenant_who_may_see_calicos_books_gives_the_address_back_at_once(scene: Scene) -> None:
+    tenant = scene.accounts["tenant", "here"]
+    for command in (("vm", "attach", "db", "--network", "blue"), ("vm", "detach", "db", "--network", "blue")):
+        ran = tenant.run(*command)
+        assert ran.code == 0, str(ran)
+        assert "not seen" not in ran.err, str(ran)
+        check(scene.cluster, scene.namespace, settled=True)
+    records = get(scene.cluster, "networkwizard", "blue", namespace=scene.namespace)["status"]["allocations"]
+    assert set(records) == {f"{BLUE}.10"}
+
+
+@pytest.mark.parametrize("level", LEVELS[:3])
+def test_what_happens_in_a_namespace_that_may_not_be_seen_is_unknown_and_not_absent(scene: Scene, level: str) -> None:
+    make_vms(scene.cluster, scene.other, f"guest-{level}")
+    there = scene.root.within(scene.other)
+    network = f"{scene.namespace}/blue"
+    there.done("vm", "attach", f"guest-{level}", "--network", network, "--ip", f"{BLUE}.40")
+    account = scene.accounts[level, "here"]
+    try:
+        ran = account.run("ips", "list")
+        assert ran.code == 0, str(ran)
+        (row,) = [line.split() for line in ran.out.splitlines() if line.startswith(f"{BLUE}.40")]
+        assert row[1:4] == ["blue", "unknown", f"{scene.other}/guest-{level}"], str(ran)
+        (note,) = ran.err.splitlines()
+        assert f"may not list virtualmachines.kubevirt.io in namespace {scene.other}" in note, str(ran)
+        ran = account.run("ips", "check")
+        assert ran.code == 0, str(ran)
+        assert "may not list virtualmachines.kubevirt.io" in ran.err
+        assert "unknown" in account.done("ips", "who", f"{BLUE}.40")
+        ran = account.run("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
+        assert ran.code == 0, str(ran)
+        assert "nothing to collect" in ran.out
+        check(scene.cluster, scene.namespace, scene.other, settled=True)
+    finally:
+        there.done("vm", "detach", f"guest-{level}", "--network", network)
+
+
+def test_a_network_of_another_namespace_that_may_not_be_seen_is_refused_with_the_right(scene: Scene) -> None:
+    account = scene.accounts["user", "here"]
+    said = account.refused("vm", "attach", "db", "--network", f"{scene.other}/blue")
+    assert f"may not get networkwizards.plumber.k8s.pf9.io in namespace {scene.other}" in said
+    said = account.within(scene.other).refused("vm", "list")
+    assert f"may not list virtualmachines.kubevirt.io in namespace {scene.other}" in said
