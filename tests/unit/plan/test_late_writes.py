@@ -1,0 +1,90 @@
+"""A write of an attachment that arrives late, after somebody has taken back what it rests on.
+
+The record is written, then the VM. Between the two, or after the process was killed and its last request is still on
+its way, the record may be given back; the VM's write must be refused then, or the VM would carry an address that
+somebody else is given next (invariants I1, I2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.carrying_out import send
+from kubectl_yoshi.cluster.errors import NotFound, TestFailed
+from kubectl_yoshi.cluster.running import observe
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+from kubectl_yoshi.plan.attempt import Attempt
+from tests.unit.plan.world import World
+
+
+def attach_again_and_detach(world: World) -> None:
+    assert world.attach(ip="10.133.0.1").answers == {"prod/web-1": "10.133.0.1"}
+    world.detach()
+
+
+def make_anew(world: World) -> None:
+    world.drop_vm()
+    world.vm()
+    world.collect()
+
+
+MEANWHILE: dict[str, Callable[[World], object]] = {
+    "it is detached": lambda world: world.detach(),
+    "its record is collected": lambda world: world.collect(grace=0.0),
+    "its record is released by hand": lambda world: world.release("10.133.0.1"),
+    "the network is deleted by force": lambda world: world.delete_network(force=True),
+    "it is attached again, and detached": attach_again_and_detach,
+    "it is made anew": make_anew,
+    "it is deleted": lambda world: (world.drop_vm(), world.detach()),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -> None:
+    world = World()
+    world.network(cidr=cidr)
+    world.vm()
+    late = begin_attaching(world)
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+
+    MEANWHILE[what](world)
+    assert not world.networks() or "10.133.0.1" not in world.holders()
+
+    with pytest.raises((TestFailed, NotFound)):
+        send(late, world.api, dry_run=False, waiters={})
+    world.check()
+
+
+def begin_attaching(world: World) -> Change:
+    """Carries an attachment out up to the write to the VM, and gives that one."""
+    request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address("10.133.0.1"))
+    plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt())
+    for change in plan:
+        if change.ref.resource == VM:
+            return change
+        send(change, world.api, dry_run=False, waiters={})
+    raise AssertionError("nothing is written to the VM")
+
+
+def test_a_late_write_is_done_where_nobody_has_touched_the_vm(world: World) -> None:
+    world.vm()
+    send(begin_attaching(world), world.api, dry_run=False, waiters={})
+    assert world.pin() == "10.133.0.1"
+    world.check()
+
+
+def test_a_vm_is_left_as_it_was_after_its_record_was_given_back(world: World) -> None:
+    before = world.vm()
+    begin_attaching(world)
+    world.detach()
+    now = world.now()
+    assert (now.annotations, now.template_annotations) == (before.annotations, before.template_annotations)
+    assert now.raw["metadata"]["resourceVersion"] != before.raw["metadata"]["resourceVersion"]
