@@ -18,10 +18,17 @@ from kubectl_yoshi.cluster.errors import NotFound, TestFailed
 from kubectl_yoshi.cluster.running import observe
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
-from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
 from tests.unit.plan.world import World
+
+
+def annotated_vm(world: World) -> Vm:
+    """A VM with an annotation of somebody's, so that the map of them is there whatever comes and goes in it."""
+    world.vm()
+    world.api.patch(VM.ref("web-1", "prod"), [{"op": "add", "path": "/metadata/annotations", "value": {"team": "red"}}])
+    return world.now()
 
 
 def attach_again_and_detach(world: World) -> None:
@@ -51,7 +58,7 @@ MEANWHILE: dict[str, Callable[[World], object]] = {
 def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -> None:
     world = World()
     world.network(cidr=cidr)
-    world.vm()
+    annotated_vm(world)
     late = begin_attaching(world)
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
 
@@ -75,14 +82,14 @@ def begin_attaching(world: World) -> Change:
 
 
 def test_a_late_write_is_done_where_nobody_has_touched_the_vm(world: World) -> None:
-    world.vm()
+    annotated_vm(world)
     send(begin_attaching(world), world.api, dry_run=False, waiters={})
     assert world.pin() == "10.133.0.1"
     world.check()
 
 
 def test_a_vm_is_left_as_it_was_after_its_record_was_given_back(world: World) -> None:
-    before = world.vm()
+    before = annotated_vm(world)
     begin_attaching(world)
     world.detach()
     now = world.now()
