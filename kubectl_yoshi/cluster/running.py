@@ -33,6 +33,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import empty_block, recount
 
@@ -75,15 +76,15 @@ class Done:
 
 
 def begin(ask: Callable[[Facts], object], api: Api) -> Facts:
-    """What is served and the network that is asked for: what every question begins with, read at the same time.
+    """What is served and the networks and VMs that are asked for: what questions begin with, read at the same time.
 
-    Which network that is does not depend on what is served, so the question itself tells it.
+    Which ones these are does not depend on what is served, so the question itself tells it.
     """
     wanted: list[Read] = []
     try:
         ask(Facts())
     except NeedMore as more:
-        wanted = [one for one in more.wanted if one.resource == NETWORKWIZARD]
+        wanted = [one for one in more.wanted if one.resource in (NETWORKWIZARD, VM)]
     except YoshiError:
         pass  # it will say so again, if it still holds, once it is known what is served
     if not wanted:

@@ -25,6 +25,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import (
     ASK_FOR_IT,
     known_networks,
+    network_read,
     open_network,
     open_shelves,
     remove_records,
@@ -118,6 +119,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         NeedMore: more must be read first.
         Refused, UsageMistake: no VM can be attached (no such network, the network cannot be used).
     """
+    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
+    facts.ask(network_read(*request.network), *reads)
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
@@ -126,8 +129,6 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
         subjects = (f"{namespace}/{name}" for namespace, name in request.vms)
         attempt = replace(attempt, failed={**dict.fromkeys(subjects, gone), **attempt.failed})
-    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
-    facts.ask(*reads)
     refusals: dict[str, YoshiError] = {}
     vms: list[Vm] = []
     for read in reads:

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import backend_of, unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.releases import Release, release_of
 
 
@@ -44,10 +44,10 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
         NeedMore: more must be read first.
         Refused: there is no such network.
     """
+    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
+    facts.ask(network_read(*request.network), *reads)
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
-    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
-    facts.ask(*reads)
     refusals: dict[str, YoshiError] = dict(attempt.failed)
     present: list[Vm] = []
     for read in reads:
