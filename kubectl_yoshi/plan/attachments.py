@@ -8,106 +8,27 @@ another, or must wait for a VM to stop, is finished by the same function.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
-from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, dig, resource_version_of
-from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import (
-    ASK_FOR_IT,
-    known_networks,
-    network_read,
-    open_network,
-    open_shelves,
-    remove_records,
-    write_records,
-)
-from kubectl_yoshi.plan.choosing import Chooser
-from kubectl_yoshi.plan.releases import Release, release_of
+from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
+from kubectl_yoshi.plan.desk import AttachRequest, Desk
+from kubectl_yoshi.plan.errands import plan_errands
+from kubectl_yoshi.plan.settling import choose_for, settled
+from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
+
+__all__ = ["GOING_WAY_OUT", "AttachRequest", "backend_of", "must_be_served", "plan_attachments", "unmoved_of"]
+
 
 GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
-
-
-@dataclass(frozen=True)
-class AttachRequest:
-    """What is wanted.
-
-    Attributes:
-        network: its namespace and name.
-        vms: namespace and name of each VM.
-        address: the address asked for; only for a single VM. None for any.
-        mac: "" for none, None for the back-end's way (a random one that is kept), else the address itself.
-        replace: move a VM that already has another address or network.
-        restart: restart a VM that runs without the address.
-        plugin: what the network must be made with; "" for any.
-        ports: what a public address is open on; () for what it was, or the usual ones.
-        wait: wait until the address can be reached, where that does not depend on the VM.
-    """
-
-    network: tuple[str, str]
-    vms: tuple[tuple[str, str], ...]
-    address: Address | None = None
-    mac: str | None = None
-    replace: bool = False
-    restart: bool = False
-    plugin: str = ""
-    ports: tuple[Port, ...] = ()
-    wait: bool = False
-
-
-@dataclass
-class _Desk:
-    """What is at hand while one plan is made."""
-
-    request: AttachRequest
-    network: Network
-    backend: Backend
-    facts: Facts
-    attempt: Attempt
-    vms: list[Vm]
-    uses: tuple[Use, ...] = ()
-    ledger: Ledger = field(init=False)
-    records: dict[int, Record] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.ledger = Ledger(self.network, {})
-
-    def look_at(self, numbers: set[int]) -> None:
-        """Reads the shelves of these addresses and what the cluster shows of their use."""
-        shelves = {shelf_of(self.network, number) for number in numbers}
-        self.ledger = self.ledger.with_objects(open_shelves(self.network, shelves, self.facts).objects)
-        self.records = self.ledger.records()
-
-    def carried(self, vm: Vm) -> list[int]:
-        """The addresses of the network that the VM is made to have."""
-        return [u.number for u in self.uses if u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)]
-
-    def strangers(self, number: int, vm: Vm) -> list[Use]:
-        """Uses of an address by anyone but this VM (one made anew under its name is a stranger while it runs)."""
-        return [u for u in self.uses if u.number == number and not u.is_of(vm.namespace, vm.name, vm.uid)]
-
-    def own(self, vm: Vm) -> list[int]:
-        """The addresses that the ledger, as far as it was read, gives to the VM."""
-        return sorted(number for number, record in self.records.items() if vm.uid and record.uid == vm.uid)
-
-    def former(self, vm: Vm) -> list[int]:
-        """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""
-        return sorted(
-            number
-            for number, record in self.records.items()
-            if record.kind == VIRTUALMACHINE
-            and (record.namespace, record.name) == (vm.namespace, vm.name)
-            and record.uid != vm.uid
-        )
 
 
 def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
@@ -138,7 +59,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
             vms.append(Vm(found[0]))
         else:
             refusals[subject] = _no_vm(read, bool(found), facts)
-    desk = _Desk(request, network, backend, facts, attempt, vms)
+    desk = Desk(request, network, backend, facts, attempt, vms)
     asked = {int(request.address)} if request.address is not None else set()
     if request.address is not None:
         _check_asked(network, request.address, facts)
@@ -154,7 +75,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     choosers: list[Vm] = []
     for vm in going:
         try:
-            number = _settled(desk, vm)
+            number = settled(desk, vm)
         except (Refused, UsageMistake) as error:
             refusals[vm.subject] = error
             continue
@@ -163,10 +84,10 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         else:
             chosen[vm.subject] = number
     if choosers:
-        _choose(desk, choosers, chosen, refusals)
-    plan = _plan_for(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
+        choose_for(desk, choosers, chosen, refusals)
+    plan = plan_errands(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
-    undo = _undo(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
+    undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
     return plan + undo if undo else replace(plan, refusals={**plan.refusals, **refusals})
 
 
@@ -245,317 +166,3 @@ def _must_be_of_no_other(network: Network, address: Address, facts: Facts) -> No
 
 def _records_without_cidr(network: Network) -> dict[int, Record]:
     return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}
-
-
-def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, Json]:
-    """Addresses whose records earlier rounds of this run wrote, and what they wrote."""
-    numbers: dict[int, Json] = {}
-    for change in attempt.done:
-        if change.subresource == "status" and isinstance(change.body, list):
-            for op in change.body:
-                if op["op"] != "add":
-                    continue
-                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
-                if op["path"].endswith("/allocations"):
-                    values = op["value"]
-                elif op["path"] == "/status":
-                    values = dig(op, "value", "allocations", default={})
-                for key, value in values.items():
-                    try:
-                        address = parse_address(key)
-                    except UsageMistake:
-                        continue
-                    if network.cidr is None or address in network:
-                        numbers[int(address)] = value
-    return numbers
-
-
-def _settled(desk: _Desk, vm: Vm) -> int | None:
-    """The address that the VM is to have where nothing needs to be chosen; None where it does.
-
-    Raises:
-        Refused: it cannot have one.
-    """
-    request, network = desk.request, desk.network
-    asked = int(request.address) if request.address is not None else None
-    carried = desk.carried(vm)
-    other = desk.backend.elsewhere(vm, network, desk.facts)
-    if carried and (asked is None or asked in carried):
-        if other and not request.replace:
-            raise Refused(
-                f"VM {vm.subject} has {desk.ledger.address(carried[0])} and {other}",
-                "A VM can have one such address; pass --replace to keep the one of this network only.",
-            )
-        number = asked if asked is not None else carried[0]
-        _may_have(desk, vm, number, ", which is written on the VM,")
-        return number
-    if carried and not request.replace:
-        raise Refused(
-            f"VM {vm.subject} already has {desk.ledger.address(carried[0])} on network {network.full_name}",
-            "Pass --replace to change its address, or detach it first.",
-        )
-    if other and not request.replace:
-        raise Refused(
-            f"VM {vm.subject} already has {other}",
-            "A VM can be on one such network; pass --replace to move it, or detach it first.",
-        )
-    if asked is not None:
-        _may_have(desk, vm, asked)
-        return asked
-    for number in desk.own(vm):
-        if number not in carried and not network.why_not_usable(network.address(number)):
-            return number
-    for number in desk.former(vm):
-        if not desk.strangers(number, vm) and not network.why_not_usable(network.address(number)):
-            return number
-    if network.cidr is None:
-        raise Refused(
-            f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
-        )
-    return None
-
-
-def _may_have(desk: _Desk, vm: Vm, number: int, why: str = "") -> None:
-    address = desk.ledger.address(number)
-    record = desk.records.get(number)
-    if record is not None and record.uid != vm.uid and number not in desk.former(vm):
-        holds = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
-        raise Refused(
-            f"{address}{why} is not free: {holds} on network {desk.network.full_name}",
-            f"Choose another address, or give it back first; see `kubectl yoshi ips who {address}`.",
-        )
-    if record is None or record.uid != vm.uid:
-        if reason := desk.network.why_not_usable(address):
-            raise Refused(
-                f"VM {vm.subject} carries {address}, which network {desk.network.full_name} never gives out: {reason}",
-                "Detach it, or change the network.",
-            )
-        strangers = desk.strangers(number, vm)
-        if strangers:
-            raise Refused(
-                f"{address} is not free: {strangers[0].ref} uses it",
-                "Choose another address, or wait until it is gone.",
-            )
-
-
-def _choose(desk: _Desk, vms: list[Vm], chosen: dict[str, int], refusals: dict[str, YoshiError]) -> None:
-    """Chooses an address for each VM; adds to `chosen` or `refusals`."""
-    taken = Intervals()
-    while True:
-
-        def open_shelf(shelf: object) -> Ledger:
-            ledger = open_shelves(desk.network, [shelf], desk.facts)  # type: ignore[list-item]
-            desk.ledger = desk.ledger.with_objects(ledger.objects)
-            return ledger
-
-        chooser = Chooser(
-            desk.network,
-            vms[0].uid,
-            open_shelf,
-            taken,
-            desk.attempt.chance if desk.attempt.number else None,
-        )
-        chooser.exclude(chosen.values())
-        picks: dict[str, int] = {}
-        for vm in vms:
-            number = _resumed(desk, vm, picks)
-            if number is None:
-                try:
-                    number = chooser.next()
-                except Refused as full:
-                    refusals[vm.subject] = full
-                    continue
-                number = _resumed(desk, vm, picks) or number
-            picks[vm.subject] = number
-        desk.records = desk.ledger.records()
-        resumed = {s: n for s, n in picks.items() if n in desk.records}
-        fresh = Intervals.of_numbers(n for s, n in picks.items() if s not in resumed)
-        desk.uses = desk.backend.uses(desk.network, desk.vms, fresh, desk.facts)
-        names = {vm.subject: vm for vm in vms}
-        used = {n for s, n in picks.items() if s not in resumed and desk.strangers(n, names[s])}
-        if not used:
-            chosen.update(picks)
-            return
-        taken |= Intervals.of_numbers(u.number for u in desk.uses)
-        for vm in vms:
-            refusals.pop(vm.subject, None)
-
-
-def _resumed(desk: _Desk, vm: Vm, picks: Mapping[str, int]) -> int | None:
-    """An address that the shelves read so far already give to the VM, or gave to an earlier one of its name."""
-    desk.records = desk.ledger.records()
-    for number in desk.own(vm) + [n for n in desk.former(vm) if not desk.strangers(n, vm)]:
-        if number not in picks.values() and not desk.network.why_not_usable(desk.ledger.address(number)):
-            return number
-    return None
-
-
-def _plan_for(desk: _Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError]) -> Plan:
-    """Records, then VMs, then what must be given back, then restarts."""
-    records: dict[int, Record] = {}
-    subjects: dict[int, str] = {}
-    after: Plan = Plan()
-    notes: list[str] = []
-    answers: dict[str, str] = {}
-    for vm in vms:
-        number = chosen[vm.subject]
-        try:
-            errand = _errand(desk, vm, number)
-        except NeedMore:
-            raise
-        except YoshiError as error:
-            refusals[vm.subject] = error
-            continue
-        if errand.record is not None:
-            records[number] = errand.record
-            subjects[number] = vm.subject
-        after = after.beside(errand.after)
-        notes += [*errand.notes, *desk.backend.concerns(vm, desk.network, number, desk.facts)]
-        answers[vm.subject] = str(desk.ledger.address(number))
-    plan = write_records(desk.ledger, records, subjects) if records else Plan()
-    plan = plan + after
-    notes = [*plan.notes, *notes]
-    return replace(plan, notes=tuple(dict.fromkeys(notes)), answers=answers, refusals=dict(refusals))
-
-
-@dataclass(frozen=True)
-class _Errand:
-    """What one VM needs: its record (None where it stands), and what comes after."""
-
-    record: Record | None
-    after: Plan
-    notes: tuple[str, ...] = ()
-
-
-def _errand(desk: _Desk, vm: Vm, number: int) -> _Errand:
-    request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
-    record = desk.records.get(number)
-    mac = _mac(desk, vm, record) if backend.on_template else ""
-    fastened = backend.fasten(vm, network, number, mac, facts, request.ports)
-    fastened = _only_as_read(vm, fastened)
-    established = backend.establish(vm, network, number, request.ports, facts)
-    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
-    stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
-    stands = stands and number not in desk.ledger.unmoved
-    prepared = backend.prepare(vm, network, number, facts)
-    restart = restarts.Restart()
-    if backend.on_template:
-        restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
-    if prepared.obstacle and not request.restart:
-        raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
-    plan = Plan((tuple(fastened),) if fastened else ()) + established
-    if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
-        plan = plan + Plan((awaited,))
-    if not prepared.obstacle:
-        plan = plan + prepared.plan
-    released = _release_others(desk, vm, number, settled=bool(prepared.plan))
-    plan = plan + released.plan
-    notes = released.notes
-    if restart and (request.restart or restart.resumes):
-        plan = plan + restart.plan
-    elif restart:
-        notes = (*notes, f"restart needed: {vm.ref} runs without {desk.ledger.address(number)} (`--restart`)")
-    if prepared.obstacle:
-        plan = replace(plan, again=True)
-        notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")
-    return _Errand(None if stands else wanted, plan, notes)
-
-
-def _only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Changes of the VM that are refused if anybody has written to it since it was read.
-
-    Whoever gives back the record that these changes rest on has written to the VM before (releases.py), so an address
-    gets onto a VM only while its record stands (invariant I2), however late the change arrives.
-    """
-    test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
-    return tuple(
-        replace(change, body=[*test, *change.body])
-        if change.ref == vm.ref and change.verb is Verb.PATCH and isinstance(change.body, list)
-        else change
-        for change in changes
-    )
-
-
-def _mac(desk: _Desk, vm: Vm, record: Record | None) -> str:
-    """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one."""
-    own, written = desk.backend.macs_of(vm, desk.network)
-    if own:
-        return own
-    if desk.request.mac is not None:
-        return desk.request.mac
-    if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping):
-        return record.mac
-    return written or random_mac(desk.attempt)
-
-
-def random_mac(attempt: Attempt) -> str:
-    """A random locally administered unicast MAC address (IEEE 802: the second bit of the first octet is set)."""
-    octets = [0x02, *(attempt.chance.randrange(256) for _ in range(5))]
-    return ":".join(f"{octet:02x}" for octet in octets)
-
-
-def _release_others(desk: _Desk, vm: Vm, number: int, settled: bool) -> Release:
-    """Gives back the VM's other addresses: what it had before, or lost to a faster run.
-
-    Args:
-        desk, vm: whose.
-        number: the one that it keeps.
-        settled: the plan already makes the back-end forget what it held for the VM.
-    """
-    uses = tuple(u for u in desk.uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
-    result = Release()
-    for other in desk.own(vm):
-        if other != number:
-            record = desk.records[other]
-            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, True)
-    moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
-    if moved_from:
-        result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled)
-    return result
-
-
-def _release_elsewhere(desk: _Desk, vm: Vm, address: Address, settled: bool) -> Release:
-    """Gives back the address that the VM had on the network that it leaves."""
-    for network in known_networks(vm.namespace, desk.facts):
-        if address in network and network.uid != desk.network.uid:
-            ledger = open_shelves(network, [shelf_of(network, int(address))], desk.facts)
-            record = ledger.records().get(int(address))
-            if record is None or record.uid != vm.uid:
-                return Release()
-            backend = desk.backend
-            uses = backend.uses(network, [vm], Intervals(), desk.facts)
-            uses = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
-            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, True)
-    return Release()
-
-
-def _undo(desk: _Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Plan:
-    """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
-    somebody was faster and gave them another address, or another network."""
-    numbers: dict[int, Record] = {}
-    plan = Plan()
-    for vm in vms:
-        carried = desk.carried(vm)
-        for number in desk.own(vm):
-            if recorded.get(number) != desk.records[number].as_written:
-                continue
-            if not desk.backend.on_template:
-                plan = plan.beside(_take_back(desk, vm, number))
-            elif number in carried:
-                continue
-            numbers[number] = desk.records[number]
-    alive = {vm.uid for vm in desk.vms}
-    subjects = {f"{namespace}/{name}" for namespace, name in desk.request.vms}
-    numbers |= {
-        number: record
-        for number, record in desk.records.items()
-        if number in recorded and record.holder in subjects and record.uid not in alive
-    }
-    return plan + remove_records(desk.ledger, numbers) if numbers else in_order()
-
-
-def _take_back(desk: _Desk, vm: Vm, number: int) -> Plan:
-    """Takes away what was made beside a VM for an address that it does not get in the end."""
-    loosened = desk.backend.loosen(vm, desk.network, desk.facts)
-    let_go = desk.backend.let_go(desk.network, number, vm.namespace, vm.name, desk.facts)
-    return Plan((tuple(loosened),) if loosened else ()) + let_go.plan

@@ -12,11 +12,12 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of, recorded_by_this_run
+from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.releases import release_of
+from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
 SEE_NETWORKS = "See `kubectl yoshi network list -A`."
 SEE_FREE = "Choose another address; see `kubectl yoshi ips list --free`."

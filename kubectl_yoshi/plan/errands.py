@@ -1,0 +1,159 @@
+"""What each VM needs once its address is settled: the record, the VM, what is given back, a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
+from kubectl_yoshi.model.backend import How
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.facts import NeedMore
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, shelf_of
+from kubectl_yoshi.model.objects import resource_version_of
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan import restarts
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import known_networks, open_shelves, write_records
+from kubectl_yoshi.plan.desk import Desk
+from kubectl_yoshi.plan.releases import Release, release_of
+
+
+def plan_errands(desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError]) -> Plan:
+    """Records, then VMs, then what must be given back, then restarts."""
+    records: dict[int, Record] = {}
+    subjects: dict[int, str] = {}
+    after: Plan = Plan()
+    notes: list[str] = []
+    answers: dict[str, str] = {}
+    for vm in vms:
+        number = chosen[vm.subject]
+        try:
+            errand = _errand(desk, vm, number)
+        except NeedMore:
+            raise
+        except YoshiError as error:
+            refusals[vm.subject] = error
+            continue
+        if errand.record is not None:
+            records[number] = errand.record
+            subjects[number] = vm.subject
+        after = after.beside(errand.after)
+        notes += [*errand.notes, *desk.backend.concerns(vm, desk.network, number, desk.facts)]
+        answers[vm.subject] = str(desk.ledger.address(number))
+    plan = write_records(desk.ledger, records, subjects) if records else Plan()
+    plan = plan + after
+    notes = [*plan.notes, *notes]
+    return replace(plan, notes=tuple(dict.fromkeys(notes)), answers=answers, refusals=dict(refusals))
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """What one VM needs: its record (None where it stands), and what comes after."""
+
+    record: Record | None
+    after: Plan
+    notes: tuple[str, ...] = ()
+
+
+def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
+    request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
+    record = desk.records.get(number)
+    mac = _mac(desk, vm, record) if backend.on_template else ""
+    fastened = backend.fasten(vm, network, number, mac, facts, request.ports)
+    fastened = _only_as_read(vm, fastened)
+    established = backend.establish(vm, network, number, request.ports, facts)
+    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
+    stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
+    stands = stands and number not in desk.ledger.unmoved
+    prepared = backend.prepare(vm, network, number, facts)
+    restart = restarts.Restart()
+    if backend.on_template:
+        restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
+    if prepared.obstacle and not request.restart:
+        raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
+    plan = Plan((tuple(fastened),) if fastened else ()) + established
+    if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
+        plan = plan + Plan((awaited,))
+    if not prepared.obstacle:
+        plan = plan + prepared.plan
+    released = _release_others(desk, vm, number, settled=bool(prepared.plan))
+    plan = plan + released.plan
+    notes = released.notes
+    if restart and (request.restart or restart.resumes):
+        plan = plan + restart.plan
+    elif restart:
+        notes = (*notes, f"restart needed: {vm.ref} runs without {desk.ledger.address(number)} (`--restart`)")
+    if prepared.obstacle:
+        plan = replace(plan, again=True)
+        notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")
+    return _Errand(None if stands else wanted, plan, notes)
+
+
+def _only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Changes of the VM that are refused if anybody has written to it since it was read.
+
+    Whoever gives back the record that these changes rest on has written to the VM before (releases.py), so an address
+    gets onto a VM only while its record stands (invariant I2), however late the change arrives.
+    """
+    test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
+    return tuple(
+        replace(change, body=[*test, *change.body])
+        if change.ref == vm.ref and change.verb is Verb.PATCH and isinstance(change.body, list)
+        else change
+        for change in changes
+    )
+
+
+def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:
+    """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one."""
+    own, written = desk.backend.macs_of(vm, desk.network)
+    if own:
+        return own
+    if desk.request.mac is not None:
+        return desk.request.mac
+    if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping):
+        return record.mac
+    return written or random_mac(desk.attempt)
+
+
+def random_mac(attempt: Attempt) -> str:
+    """A random locally administered unicast MAC address (IEEE 802: the second bit of the first octet is set)."""
+    octets = [0x02, *(attempt.chance.randrange(256) for _ in range(5))]
+    return ":".join(f"{octet:02x}" for octet in octets)
+
+
+def _release_others(desk: Desk, vm: Vm, number: int, settled: bool) -> Release:
+    """Gives back the VM's other addresses: what it had before, or lost to a faster run.
+
+    Args:
+        desk, vm: whose.
+        number: the one that it keeps.
+        settled: the plan already makes the back-end forget what it held for the VM.
+    """
+    uses = tuple(u for u in desk.uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
+    result = Release()
+    for other in desk.own(vm):
+        if other != number:
+            record = desk.records[other]
+            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, True)
+    moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
+    if moved_from:
+        result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled)
+    return result
+
+
+def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool) -> Release:
+    """Gives back the address that the VM had on the network that it leaves."""
+    for network in known_networks(vm.namespace, desk.facts):
+        if address in network and network.uid != desk.network.uid:
+            ledger = open_shelves(network, [shelf_of(network, int(address))], desk.facts)
+            record = ledger.records().get(int(address))
+            if record is None or record.uid != vm.uid:
+                return Release()
+            backend = desk.backend
+            uses = backend.uses(network, [vm], Intervals(), desk.facts)
+            uses = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
+            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, True)
+    return Release()
