@@ -46,10 +46,6 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
     must_be_served(network, backend, facts)
-    if network.is_going:
-        gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
-        subjects = (f"{namespace}/{name}" for namespace, name in request.vms)
-        attempt = replace(attempt, failed={**dict.fromkeys(subjects, gone), **attempt.failed})
     refusals: dict[str, YoshiError] = {}
     vms: list[Vm] = []
     for read in reads:
@@ -70,6 +66,10 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
     desk.look_at(at_hand)
+    if network.is_going:
+        gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
+        late = (vm.subject for vm in vms if not desk.has_all(vm))
+        attempt = replace(attempt, failed={**dict.fromkeys(late, gone), **attempt.failed})
     going = [vm for vm in vms if vm.subject not in attempt.failed]
     chosen: dict[str, int] = {}
     choosers: list[Vm] = []

@@ -77,6 +77,12 @@ class Desk:
         """The addresses that the ledger, as far as it was read, gives to the VM."""
         return sorted(number for number, record in self.records.items() if vm.uid and record.uid == vm.uid)
 
+    def has_all(self, vm: Vm) -> bool:
+        """Whether nothing is left to write: its template carries the address that it is to have and the ledger's."""
+        has = set(self.carried(vm)).intersection(self.own(vm))
+        asked = self.request.address
+        return self.backend.on_template and (bool(has) if asked is None else int(asked) in has)
+
     def former(self, vm: Vm) -> list[int]:
         """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""
         return sorted(

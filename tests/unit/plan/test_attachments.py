@@ -176,6 +176,23 @@ def test_a_network_that_is_being_deleted_gives_none(world: World) -> None:
     assert world.records() == {}
 
 
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/20"])
+def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_being_deleted(cidr: str) -> None:
+    """The mark may come between the last write of an attachment and its last look, and be taken off again."""
+    world = World()
+    world.network(cidr=cidr)
+    vm = world.vm()
+    address = world.attach().answers[vm.subject]
+    world.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
+    again = world.attach()
+    assert not again.refusals
+    assert again.answers == {vm.subject: address}
+    assert not again.done
+    assert "is being deleted" in refusal(world.attach(ip="10.133.0.77", replace=True)).message
+    world.vm("web-2")
+    assert "is being deleted" in refusal(world.attach("web-2"), "prod/web-2").message
+
+
 def test_a_network_that_is_not_there_is_refused(world: World) -> None:
     world.vm()
     with pytest.raises(Refused, match='network "red" not found in namespace "prod"'):
