@@ -19,6 +19,7 @@ CHANGING = {
     ("ips", "release"),
     ("ips", "gc"),
     ("ips", "move"),
+    ("ips", "rebuild"),
     ("sync",),
 }
 

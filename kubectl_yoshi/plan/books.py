@@ -6,7 +6,7 @@ to the newest object, so writers of different addresses never conflict, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
@@ -148,16 +148,29 @@ def open_whole(network: Network, facts: Facts, everywhere: bool = False) -> Ledg
     """
     if not is_large(network):
         return Ledger(network, {shelf_of(network, 0): network.raw})
-    objects: dict[Shelf, Json | None] = {}
-    for block in facts.ask(blocks_read(None if everywhere else network.namespace)):
-        mine = dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace
-        if mine and dig(block, "spec", "networkUID") == network.uid:
-            shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
-            if shelf.ref.name == name_of(block):
-                objects[shelf] = block
+    found = _blocks_of_its_name(network, facts, everywhere)
+    objects: dict[Shelf, Json | None] = {
+        shelf: block for shelf, block in found if dig(block, "spec", "networkUID") == network.uid
+    }
     for number in Ledger(network, {}).unmoved:
         objects.setdefault(shelf_of(network, number), None)
     return Ledger(network, objects)
+
+
+def blocks_of_earlier(network: Network, facts: Facts, everywhere: bool = False) -> dict[Shelf, Json]:
+    """The blocks that an earlier network of this name has left where this network's own would be; see open_whole."""
+    if not is_large(network):
+        return {}
+    found = _blocks_of_its_name(network, facts, everywhere)
+    return {shelf: block for shelf, block in found if dig(block, "spec", "networkUID") != network.uid}
+
+
+def _blocks_of_its_name(network: Network, facts: Facts, everywhere: bool) -> Iterator[tuple[Shelf, Json]]:
+    for block in facts.ask(blocks_read(None if everywhere else network.namespace)):
+        if dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace:
+            shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
+            if shelf.ref.name == name_of(block):
+                yield shelf, block
 
 
 def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:

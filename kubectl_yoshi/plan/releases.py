@@ -81,15 +81,22 @@ def release_of(
 
 
 def _barrier(record: Record, facts: Facts, subject: str) -> Plan:
-    """Changes the VM and changes it back, so that no attachment which has read it before can write to it any more.
-
-    An attachment tests that the VM is as it was when it was read. Without this, a record could be given back between
-    the two writes of an attachment that is under way, or that was killed and whose last write is still on its way.
-    """
     obj = facts.one(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
         return Plan()
-    vm = Vm(obj)
+    return end_attachments(Vm(obj), subject)
+
+
+def end_attachments(vm: Vm, subject: str) -> Plan:
+    """Changes a VM and changes it back, so that no attachment which has read it before can write to it any more.
+
+    An attachment tests that the VM is as it was when it was read. Without this, a record could be given back between
+    the two writes of an attachment that is under way, or that was killed and whose last write is still on its way.
+
+    Args:
+        vm: as read.
+        subject: whom the changes are for.
+    """
     path = ("metadata", "annotations", BARRIER)
     put = PatchBuilder().test(("metadata", "uid"), vm.uid).set_in(vm.raw, path, "true")
     take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(path)

@@ -1,0 +1,67 @@
+"""How `ips rebuild` shows what it will write, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.commands.changing import fail_if_refused
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.output.tables import Column, write_table
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, reckon_all
+from kubectl_yoshi.plan.reckoning import Reckoning, Verdict
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cluster.running import Done
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An address whose record is to be written."""
+
+    network: str
+    verdict: Verdict
+
+
+def show_reckonings(session: Session, request: RebuildRequest) -> int:
+    """Shows on stderr what the ledgers say, what they should say, and why. Gives how many addresses differ."""
+
+    def ask(facts: object) -> tuple[list[Reckoning], tuple[str, ...]]:
+        return reckon_all(request, BACKENDS, facts)  # type: ignore[arg-type]
+
+    (reckonings, _), _ = observe_value(ask, session.api)
+    rows = [_Row(one.network.full_name, verdict) for one in reckonings for verdict in one.different]
+    columns: list[Column[_Row]] = [
+        Column("NETWORK", lambda row: row.network),
+        Column("ADDRESS", lambda row: row.verdict.address),
+        Column("RECORDED FOR", lambda row: _told(row.verdict.record)),
+        Column("SHOULD BE", lambda row: _told(row.verdict.should)),
+        Column("SINCE", lambda row: row.verdict.why),
+    ]
+    return write_table(rows, columns, session.err)
+
+
+def _told(record: Record | None) -> str:
+    """Whose a record is; with its uid, since after a restore that may be all that differs."""
+    if record is None:
+        return ""
+    return f"{record.holder} ({record.uid[:8]})" if record.uid else record.holder
+
+
+def tell_outcome(session: Session, done: Done) -> None:
+    """A line for each network, those first that were written.
+
+    Raises:
+        YoshiError: a network could not be rebuilt; the others were.
+    """
+    written = {**done.plan.answers, **done.answers}
+    for name, count in written.items():
+        if name not in done.refusals:
+            what = "1 address" if count == "1" else f"{count} addresses"
+            print(f"network {name}: {what} recorded", file=session.out)
+    if not written:
+        print("unchanged: every address is recorded as it should be", file=session.out)
+    fail_if_refused(done)
