@@ -18,6 +18,7 @@ KUBERNETES_MODULE = "k8s.io/kubernetes"
 KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"
 KWOK_MODULE = "sigs.k8s.io/kwok"
+WHEREABOUTS_MODULE = "github.com/k8snetworkplumbingwg/whereabouts"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ METALLB_CONTROLLER = Program(
 METALLB_SPEAKER = Program("metallb-speaker", "metallb", f"{METALLB_MODULE}/speaker", METALLB_MODULE, built_as="speaker")
 GOBGPD = Program("gobgpd", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgpd", "github.com/osrg/gobgp/v3")
 GOBGP = Program("gobgp", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgp", "github.com/osrg/gobgp/v3")
+# Nothing of a lab: the peer that the benchmarks run beside.
+WHEREABOUTS = Program("whereabouts", "whereabouts", f"{WHEREABOUTS_MODULE}/cmd", WHEREABOUTS_MODULE, built_as="cmd")
 
 
 def programs_of(profile: str, minor: str) -> list[Program]:
@@ -104,7 +107,9 @@ def programs_of(profile: str, minor: str) -> list[Program]:
     return programs
 
 
-ALL_PROGRAMS = {program.name: program for program in [*programs_of("full", DEFAULT_KUBERNETES), KUBECTL, KVMANIFESTS]}
+ALL_PROGRAMS = {
+    program.name: program for program in [*programs_of("full", DEFAULT_KUBERNETES), KUBECTL, KVMANIFESTS, WHEREABOUTS]
+}
 
 
 def find(program: Program) -> Path | None:

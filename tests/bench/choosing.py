@@ -12,35 +12,40 @@ from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.plan.choosing import Chooser, choose
-from tests.bench.measuring import Bench, Budget, Row, microseconds
+from tests.bench.bench import Bench
+from tests.bench.measuring import Row, Target, microseconds, paired, single
 
-HELD = 100_000
-GROWTH = (100, 1_000, 10_000, HELD)
 NETWORKS = ("10.0.0.0/8", "fd00:133::/64")
+SOON = Target(1000)
 
 
 def measure(bench: Bench) -> Iterator[Row]:
     """In an IPv4 /8 and an IPv6 /64: one choice, one choice as a plan makes it, and how both grow with what is held."""
+    most = bench.sizes.choosing
     for text in NETWORKS:
         cidr = ipaddress.ip_network(text)
         network = network_of(cidr)
-        for how, numbers in (("scattered", scattered(cidr, HELD)), ("in a row", in_a_row(cidr, HELD))):
+        for how, numbers in (("scattered", scattered(cidr, most)), ("in a row", in_a_row(cidr, most))):
             held = Intervals.of_numbers(numbers)
-            value = microseconds(partial(choose, network.usable, held, None), bench.runs)
-            yield Row(f"choose in {text}, {HELD:,} held {how}", value, "µs").within(Budget(1000))
-        yield Row(f"choose in {text}, parsing a block with 128 held", planned(network, bench.runs), "µs")
-    cidr = ipaddress.ip_network(NETWORKS[0])
+            samples = microseconds(partial(choose, network.usable, held, None), bench.runs)
+            yield single(f"choose in {text}, {most:,} held {how}", "µs", samples).aims(SOON)
+        yield single(f"choose in {text}, parsing a block with 128 held", "µs", planned(network, bench.runs)).aims(SOON)
+    yield growth(bench, NETWORKS[0])
+
+
+def growth(bench: Bench, text: str) -> Row:
+    """A choice at random, beside one where a thousandth is held."""
+    cidr = ipaddress.ip_network(text)
     network = network_of(cidr)
-    least = 0.0
-    for count in GROWTH:
+    most, least = bench.sizes.choosing, bench.sizes.choosing // 1000
+
+    def samples(count: int) -> tuple[float, ...]:
         held = Intervals.of_numbers(scattered(cidr, count))
-        value = microseconds(partial(choose, network.usable, held, random.Random(1)), bench.runs)
-        row = Row(f"choose at random in {cidr}, {count:,} held", value, "µs")
-        if not least:
-            least = value
-            yield row
-        else:
-            yield Row(row.what, value, "µs", f"{GROWTH[0]:,} held", least, value / least, Budget(10, of_ratio=True))
+        return microseconds(partial(choose, network.usable, held, random.Random(1)), bench.runs)
+
+    pairs = list(zip(samples(most), samples(least), strict=True))
+    row = paired(f"choose at random in {text}, {most:,} held", "µs", f"{least:,} held", pairs)
+    return row.aims(Target(10, of_ratio=True))
 
 
 def network_of(cidr: Cidr) -> Network:
@@ -62,7 +67,7 @@ def in_a_row(cidr: Cidr, count: int) -> range:
     return range(first + 1, first + 1 + count)
 
 
-def planned(network: Network, runs: int) -> float:
+def planned(network: Network, runs: int) -> tuple[float, ...]:
     """Microseconds of a choice as an attachment makes it: the order of the blocks for this VM, the records of the
     first block parsed (half of it held), the lowest free address of it."""
     uid = "6f0c1b5e-0000-4000-8000-000000000000"

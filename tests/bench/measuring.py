@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 LEAST_RUNS = 5
+MOST_RUNS = 20
+"""Each run of some measurements has a network of its own, and the CIDRs are given out by twenties."""
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What a row must keep to.
+class Target:
+    """What a row is to reach.
 
     Attributes:
         limit: the measured value's, or the ratio's.
@@ -41,8 +40,9 @@ class Row:
         unit: "ms", "µs", "VMs/s", …
         beside: what it is compared to; "" for nothing.
         peer: the median of that, in the same unit, taken in the same run.
-        ratio: the median of value/peer of each pair; of the medians where they were not taken in pairs.
-        budget: None for a row that only informs.
+        ratio: the median of value/peer of each pair; None without peer, or where a peer's value is 0.
+        target: None for a row that only informs.
+        samples, peer_samples: what the medians are of, in the order taken.
     """
 
     what: str
@@ -51,28 +51,38 @@ class Row:
     beside: str = ""
     peer: float | None = None
     ratio: float | None = None
-    budget: Budget | None = None
+    target: Target | None = None
+    samples: tuple[float, ...] = ()
+    peer_samples: tuple[float, ...] = ()
 
     @property
-    def ok(self) -> bool | None:
-        """Whether the budget is kept; None where there is none."""
-        if self.budget is None:
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        if self.target is None:
             return None
-        value = self.ratio if self.budget.of_ratio else self.value
+        value = self.ratio if self.target.of_ratio else self.value
         if value is None:
             return False
-        return value >= self.budget.limit if self.budget.at_least else value <= self.budget.limit
+        return value >= self.target.limit if self.target.at_least else value <= self.target.limit
 
-    def within(self, budget: Budget) -> Row:
-        """This row with a budget."""
-        return replace(self, budget=budget)
+    def aims(self, target: Target) -> Row:
+        """This row with a target."""
+        return replace(self, target=target)
+
+
+def single(what: str, unit: str, samples: Sequence[float]) -> Row:
+    """A row that is compared to nothing."""
+    return Row(what, statistics.median(samples), unit, samples=tuple(samples))
 
 
 def paired(what: str, unit: str, beside: str, pairs: Sequence[tuple[float, float]]) -> Row:
     """A row of values and their peers, which were measured one after the other."""
-    values, peers = [value for value, _ in pairs], [peer for _, peer in pairs]
-    ratio = statistics.median(value / peer for value, peer in pairs)
-    return Row(what, statistics.median(values), unit, beside, statistics.median(peers), ratio)
+    values, peers = tuple(value for value, _ in pairs), tuple(peer for _, peer in pairs)
+    ratio = statistics.median(value / peer for value, peer in pairs) if all(peers) else None
+    return Row(
+        what, statistics.median(values), unit, beside, statistics.median(peers), ratio,
+        samples=values, peer_samples=peers,
+    )  # fmt: skip
 
 
 def timed(do: Callable[[], object]) -> float:
@@ -82,8 +92,8 @@ def timed(do: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def microseconds(do: Callable[[], object], runs: int, least_seconds: float = 0.02) -> float:
-    """The median over `runs` of the microseconds of a call, each run as many calls as fill the time."""
+def microseconds(do: Callable[[], object], runs: int, least_seconds: float = 0.02) -> tuple[float, ...]:
+    """Microseconds of a call, `runs` times, each the mean of as many calls as fill the time."""
 
     def many(calls: int) -> float:
         return timed(lambda: [do() for _ in range(calls)] and None)
@@ -91,73 +101,4 @@ def microseconds(do: Callable[[], object], runs: int, least_seconds: float = 0.0
     calls = 1
     while many(calls) < least_seconds * 1000:
         calls *= 4
-    return statistics.median(many(calls) for _ in range(runs)) * 1000 / calls
-
-
-@dataclass(frozen=True)
-class Programs:
-    """Runs programs as a user does, in an environment like that of an installed program.
-
-    Attributes:
-        yoshi, kubectl: the programs.
-        kubeconfig: whose cluster.
-        folder: for what they cache. An installed program's bytecode is compiled; a source tree's may not be, and is
-            compiled into this folder in a first run that does not count.
-    """
-
-    yoshi: Path
-    kubectl: str
-    kubeconfig: Path
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """KUBECONFIG and the compiled bytecode."""
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        bytecode = str(self.folder / "bytecode")
-        return {**kept, "KUBECONFIG": str(self.kubeconfig), "PYTHONPYCACHEPREFIX": bytecode}
-
-    def run(self, *command: str | Path, input: str | None = None) -> str:
-        """A program's stdout; CalledProcessError with its stderr where it fails."""
-        result = subprocess.run(
-            [str(word) for word in command],
-            input=input,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            check=False,
-        )
-        if result.returncode:
-            raise subprocess.CalledProcessError(result.returncode, command, result.stdout, result.stderr)
-        return result.stdout
-
-    def by_yoshi(self, *words: str) -> str:
-        """What this program prints."""
-        return self.run(self.yoshi, *words)
-
-    def by_kubectl(self, *words: str, input: str | None = None) -> str:
-        """What kubectl prints; its discovery cache is in the folder."""
-        return self.run(self.kubectl, f"--cache-dir={self.folder / 'discovery'}", *words, input=input)
-
-    def beside_kubectl(self, ours: Sequence[str], theirs: Sequence[str], runs: int) -> Row:
-        """One command of this program and one of kubectl, in turns, after one of each that does not count."""
-        self.by_yoshi(*ours)
-        self.by_kubectl(*theirs)
-        pairs = [
-            (timed(lambda: self.by_yoshi(*ours)), timed(lambda: self.by_kubectl(*theirs)))
-            for _ in range(max(runs, LEAST_RUNS))
-        ]
-        return paired(" ".join(ours), "ms", f"kubectl {' '.join(theirs)}", pairs)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every measurement may use.
-
-    Attributes:
-        programs: on a lab of the bench's own, where `kubectl yoshi install` was run.
-        runs: how often each is measured, at least.
-    """
-
-    programs: Programs
-    runs: int
+    return tuple(many(calls) * 1000 / calls for _ in range(runs))

@@ -1,0 +1,120 @@
+"""Puts networks, VMs and records on the API server, as the program itself would have left them, but quickly.
+
+The records are written by the program's own planner of records, so they are where and what it expects; VMs that have
+one carry the address as Calico's annotation. What this leaves satisfies the invariants' checker (tests/cluster).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.carrying_out import carry_out
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.books import write_records
+
+NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+PINNED = "cni.projectcalico.org/ipAddrs"
+WISH = "plumber.k8s.pf9.io/networkName"
+
+
+class Scene:
+    """Writes to one cluster as its administrator, many requests side by side."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._api = Api(Connection.open(ConnectionOptions(kubeconfig=str(kubeconfig))))
+
+    def namespace(self, name: str) -> None:
+        """Makes a namespace."""
+        self._create(NAMESPACE, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
+
+    def network(self, namespace: str, name: str, cidr: str) -> Network:
+        """Makes a network, without what a back-end wants beside it: `kubectl yoshi network create` makes that too."""
+        spec = {"plugin": "calico", "cidr": cidr}
+        meta = {"name": name, "namespace": namespace}
+        body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
+        return parse_network(self._create(NETWORKWIZARD, [body])[0])
+
+    def vms(self, namespace: str, names: Iterable[str], group: str = "") -> list[Json]:
+        """Makes VMs without an address; all bear the label `group`."""
+        return self._create(VM, [vm(namespace, name, group) for name in names])
+
+    def attached_vms(self, network: Network, count: int) -> None:
+        """Makes that many VMs in the network's namespace, attached to it."""
+        numbers = list(islice(lowest(network), count))
+        made = self._create(
+            VM,
+            [
+                vm(
+                    network.namespace,
+                    f"{network.name}-{place}",
+                    network=network.name,
+                    address=str(network.address(number)),
+                )
+                for place, number in enumerate(numbers)
+            ],
+        )
+        since = now()
+        self._record(
+            network,
+            {
+                number: Record(VIRTUALMACHINE, namespace_of(obj), name_of(obj), uid_of(obj), since=since)
+                for number, obj in zip(numbers, made, strict=True)
+            },
+        )
+
+    def reserve(self, network: Network, count: int) -> None:
+        """Makes that many reservations, on the lowest addresses."""
+        record = Record(RESERVATION, network.namespace, "bench", since=now(), note="held while others are attached")
+        self._record(network, dict.fromkeys(islice(lowest(network), count), record))
+
+    def _record(self, network: Network, records: dict[int, Record]) -> None:
+        shelves = {shelf_of(network, number) for number in records}
+        ledger = Ledger(network, {shelf: None if shelf.is_block else network.raw for shelf in shelves})
+        carry_out(write_records(ledger, records), self._api).raise_first()
+
+    def _create(self, resource: Resource, bodies: Sequence[Json]) -> list[Json]:
+        changes = [
+            Change(Verb.CREATE, resource.ref(name_of(body), namespace_of(body)), "", body=body) for body in bodies
+        ]
+        outcome = carry_out(Plan((tuple(changes),)), self._api)
+        outcome.raise_first()
+        return [answer for _, answer in outcome.done if answer is not None]
+
+
+def vm(namespace: str, name: str, group: str = "", network: str = "", address: str = "") -> Json:
+    """A VirtualMachine that does not run, as one writes it, or as it is after its attachment to a network."""
+    interfaces = [{"name": "default", "masquerade": {}}]
+    template: Json = {
+        "spec": {"domain": {"devices": {"interfaces": interfaces}}, "networks": [{"name": "default", "pod": {}}]}
+    }
+    meta: Json = {"name": name, "namespace": namespace, "labels": {"group": group}}
+    if address:
+        template["metadata"] = {"annotations": {PINNED: json.dumps([address])}}
+        meta["annotations"] = {WISH: network}
+    return {
+        "apiVersion": VM.api_version,
+        "kind": VM.kind,
+        "metadata": meta,
+        "spec": {"runStrategy": "Halted", "template": template},
+    }
+
+
+def lowest(network: Network) -> Iterable[int]:
+    """The network's usable addresses from the lowest on, one after the other."""
+    for first, last in network.usable.spans:
+        yield from range(first, last + 1)
+
+
+def now() -> str:
+    """This moment as records have it: RFC 3339 in UTC."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,56 @@
+"""The benchmarks' own code still measures what it says, on a few VMs; their figures are taken by `make bench`.
+
+What each of them leaves on the cluster satisfies the invariants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.running import kubectl_command
+from lab.testing import Cluster
+from tests.bench.__main__ import MEASUREMENTS, bench_on_a_lab
+from tests.bench.bench import Bench, Sizes
+from tests.bench.table import report, table
+from tests.cluster.checker import check
+
+SMALL = Sizes(
+    bulk=20, adds=3, processes=2, seconds=3, list=(300,), everything=400, growth=(20, 600), growth_vms=5, choosing=2000
+)
+
+
+@pytest.fixture(scope="module")
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("the benchmarks have a lab of their own, and another cluster was chosen")
+    with bench_on_a_lab(Path(kubectl_command()), 2, SMALL) as small:
+        yield small
+
+
+@pytest.mark.timeout(1200)  # the peer is built first where it is not in the cache
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_a_measurement_gives_rows_that_can_be_printed_and_kept(bench: Bench, name: str) -> None:
+    rows = list(MEASUREMENTS[name](bench))
+
+    assert rows
+    for row in rows:
+        assert len(row.samples) == bench.runs, row
+        assert not row.beside or len(row.peer_samples) == bench.runs, row
+        assert row.value > 0 or row.target is None or row.target.limit == 0, row
+    printed = table(rows).splitlines()
+    assert [line.partition("   ")[0] for line in printed[1:]] == [row.what for row in rows]
+    assert len(json.loads(json.dumps(report(rows, bench.runs, [0.5, 0.7])))["rows"]) == len(rows)
+
+
+def test_what_the_measurements_leave_satisfies_the_invariants(bench: Bench) -> None:
+    cluster = Cluster(bench.lab.kubeconfig, "lab")
+    namespaces = [
+        item["metadata"]["name"] for item in json.loads(cluster.kubectl("get", "namespaces", "-o", "json"))["items"]
+    ]
+    seen = check(cluster, *(name for name in namespaces if name.startswith("bench-")), settled=True)
+    assert len(seen.networks) > 10
+    assert len(seen.blocks) > 4

@@ -1,0 +1,101 @@
+"""Medians, ratios and targets of the benchmarks, and the table that shows them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.measuring import Row, Target, microseconds, paired, single
+from tests.bench.programs import Failed, Programs
+from tests.bench.table import report, table
+
+
+def test_a_ratio_is_the_median_of_each_pair_and_not_of_the_medians() -> None:
+    row = paired("attach", "ms", "annotate", [(100, 10), (300, 100), (200, 100)])
+
+    assert (row.value, row.peer, row.ratio) == (200, 100, 3)
+    assert row.samples == (100, 300, 200)
+    assert row.peer_samples == (10, 100, 100)
+
+
+def test_there_is_no_ratio_to_nothing() -> None:
+    row = paired("duplicates", "", "whereabouts", [(0, 0), (1, 0)])
+
+    assert row.ratio is None
+    assert row.aims(Target(2, of_ratio=True)).met is False
+
+
+@pytest.mark.parametrize(
+    ("row", "target", "met"),
+    [
+        (single("a", "ms", [150]), Target(150), True),
+        (single("a", "ms", [151]), Target(150), False),
+        (single("a", "/s", [200]), Target(200, at_least=True), True),
+        (single("a", "/s", [199]), Target(200, at_least=True), False),
+        (paired("a", "ms", "b", [(700, 100)]), Target(6, of_ratio=True), False),
+        (paired("a", "ms", "b", [(600, 100)]), Target(6, of_ratio=True), True),
+        (paired("a", "/s", "b", [(40, 2)]), Target(20, of_ratio=True, at_least=True), True),
+        (paired("a", "/s", "b", [(38, 2)]), Target(20, of_ratio=True, at_least=True), False),
+        (single("a", "", [0]), Target(0), True),
+        (single("a", "", [1]), Target(0), False),
+    ],
+)
+def test_a_target_is_met_up_to_its_limit(row: Row, target: Target, met: bool) -> None:
+    assert row.aims(target).met is met
+
+
+def test_a_row_without_target_is_neither_met_nor_missed() -> None:
+    assert single("a", "ms", [1]).met is None
+
+
+def test_the_table_says_what_is_beside_what_and_which_target_was_missed() -> None:
+    rows = [
+        paired("attach 1,000 VMs", "VMs/s", "whereabouts", [(1234, 8)]).aims(Target(200, of_ratio=True, at_least=True)),
+        single("ips list -A", "ms", [4321.5]).aims(Target(5000)),
+    ]
+
+    assert table(rows) == (
+        "MEASURED           MEDIAN        BESIDE        MEDIAN    RATIO   TARGET      MET\n"
+        "attach 1,000 VMs   1,234 VMs/s   whereabouts   8 VMs/s   154x    ≥ 200x      NO\n"
+        "ips list -A        4,322 ms                                      ≤ 5000 ms   yes"
+    )
+
+
+def test_the_report_keeps_every_sample_and_the_load() -> None:
+    told = report([paired("a", "ms", "b", [(2, 1), (3, 1)])], 2, [0.1, 0.2])
+
+    assert told["machine"]["load"] == [0.1, 0.2]  # type: ignore[index]
+    assert told["rows"][0]["samples"] == (2, 3)  # type: ignore[index]
+    assert told["rows"][0]["met"] is None  # type: ignore[index]
+
+
+def test_a_call_is_timed_as_often_as_asked() -> None:
+    samples = microseconds(lambda: None, 3, least_seconds=0.001)
+
+    assert len(samples) == 3
+    assert all(0 < sample < 100_000 for sample in samples)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(Path(sys.executable), Path(sys.executable), tmp_path / "kubeconfig", tmp_path)
+
+
+def test_the_memory_of_a_program_is_its_own_and_not_its_parents(programs: Programs) -> None:
+    mine = bytearray(200 << 20)  # as large as this process may become in a long bench
+
+    small = programs.measured(sys.executable, "-I", "-S", "-c", "print('here')")
+    large = programs.measured(sys.executable, "-I", "-S", "-c", "list(range(10)); x = b'x' * (64 << 20)")
+
+    assert len(mine) > 1
+    assert small.out == "here\n"
+    assert small.mebibytes < 60
+    assert large.mebibytes > small.mebibytes + 50
+    assert small.milliseconds > 0
+
+
+def test_a_program_that_fails_says_what_it_said(programs: Programs) -> None:
+    with pytest.raises(Failed, match="no such network"):
+        programs.measured(sys.executable, "-I", "-S", "-c", "import sys; sys.exit('no such network')")
