@@ -23,7 +23,7 @@ from kubectl_yoshi.backends.calico_api import (
     is_installed,
 )
 from kubectl_yoshi.model.addresses import Address, Intervals, address_of
-from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
+from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -300,7 +300,7 @@ class Calico:
             )
         return tuple(found)
 
-    def strays(self, network: Network, facts: Facts) -> Plan:
+    def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """See Backend."""
         api = api_for_reading(facts)
         facts.ask(Read(api.block))

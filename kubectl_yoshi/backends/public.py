@@ -16,7 +16,7 @@ from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import How, LetGo, Use, Wishes
+from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -247,9 +247,23 @@ class Public:
             return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
         return found
 
-    def strays(self, network: Network, facts: Facts) -> Plan:
-        """See Backend. What announces an address goes with the address's record, and with the network."""
-        return Plan()
+    def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
+        """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the
+        Service when the record was given back already."""
+        read = services.network_read(network)
+        plan = Plan()
+        for service in facts.ask(read):
+            namespace, name, uid = services.owner_of(service)
+            address = services.address_of_service(service)
+            vms = facts.ask(Read(VM, namespace, name)) if uid and address else []
+            if address is None or not vms or address in wishes.wished_of(Vm(vms[0]), network):
+                continue
+            record = recorded().get(int(address))
+            if record is None:
+                plan = plan.beside(self.let_go(network, int(address), namespace, name, facts).plan)
+            if record is None or record.uid != uid:
+                plan = plan.beside(in_order(services.deletion(service, "")))
+        return plan
 
 
 def _contradictions(network: Network, announcer: Announcer) -> list[str]:

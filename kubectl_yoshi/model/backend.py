@@ -6,13 +6,14 @@ Plans are made through this protocol alone; nothing in model/ or plan/ asks whic
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.facts import Facts, Served
+from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.ports import Port
@@ -85,6 +86,10 @@ class LetGo:
 
     plan: Plan = field(default_factory=Plan)
     obstacle: str = ""
+
+
+Recorded = Callable[[], Mapping[int, Record]]
+"""The records of a network as they are now, later than all that was read before; calling it may raise NeedMore."""
 
 
 class Backend(Protocol):
@@ -177,5 +182,6 @@ class Backend(Protocol):
     def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
         """What will not work, a line each, naming the object."""
 
-    def strays(self, network: Network, facts: Facts) -> Plan:
-        """What the back-end keeps in the network for VMs that are no more, and how it is taken away."""
+    def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
+        """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,
+        and how it is taken away."""

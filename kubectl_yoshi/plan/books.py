@@ -7,6 +7,7 @@ to the newest object, so writers of different addresses never conflict, and the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
@@ -138,17 +139,29 @@ def blocks_read(namespace: str | None) -> Read:
     return Read(ADDRESSBLOCK, namespace)
 
 
-def open_whole(network: Network, facts: Facts, everywhere: bool = False) -> Ledger:
+def open_whole_anew(network: Network, facts: Facts) -> Ledger:
+    """The whole ledger as it is after everything that was read before; without entries if the network is gone.
+
+    Raises:
+        NeedMore: it was not read yet.
+    """
+    newest = facts.ask(replace(network_read(network.namespace, network.name), look=1))
+    found = [again for again in sound_networks(newest) if again.uid == network.uid]
+    return open_whole(found[0], facts, look=1) if found else Ledger(network, {})
+
+
+def open_whole(network: Network, facts: Facts, everywhere: bool = False, look: int = 0) -> Ledger:
     """The whole ledger of a network.
 
     Args:
         network: whose; its own object is what it was parsed from.
         facts: what was read.
         everywhere: blocks of all namespaces were or will be read by one list.
+        look: which reading of the blocks (see Read).
     """
     if not is_large(network):
         return Ledger(network, {shelf_of(network, 0): network.raw})
-    found = _blocks_of_its_name(network, facts, everywhere)
+    found = _blocks_of_its_name(network, facts, everywhere, look)
     objects: dict[Shelf, Json | None] = {
         shelf: block for shelf, block in found if dig(block, "spec", "networkUID") == network.uid
     }
@@ -165,8 +178,10 @@ def blocks_of_earlier(network: Network, facts: Facts, everywhere: bool = False) 
     return {shelf: block for shelf, block in found if dig(block, "spec", "networkUID") != network.uid}
 
 
-def _blocks_of_its_name(network: Network, facts: Facts, everywhere: bool) -> Iterator[tuple[Shelf, Json]]:
-    for block in facts.ask(blocks_read(None if everywhere else network.namespace)):
+def _blocks_of_its_name(
+    network: Network, facts: Facts, everywhere: bool, look: int = 0
+) -> Iterator[tuple[Shelf, Json]]:
+    for block in facts.ask(replace(blocks_read(None if everywhere else network.namespace), look=look)):
         if dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace:
             shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
             if shelf.ref.name == name_of(block):

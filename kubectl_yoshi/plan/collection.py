@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
@@ -17,7 +18,7 @@ from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
-from kubectl_yoshi.plan.books import open_network, open_whole, sound_networks
+from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks
 from kubectl_yoshi.plan.releases import release_of
 
 
@@ -53,7 +54,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
             continue
         part = _unused(request, network, backend, facts, attempt)
         if not part:
-            part = part + backend.strays(network, facts)
+            part = part + backend.strays(network, partial(_records_now, network, facts), facts)
         plan = plan.beside(part)
     if request.networks is None:
         plan = plan + leftovers(backends, facts)
@@ -109,6 +110,10 @@ def _unused(request: CollectRequest, network: Network, backend: Backend, facts: 
         release = release_of(ledger, number, record, left, backend, facts)
         plan = plan.beside(replace(release.plan, notes=release.notes))
     return plan
+
+
+def _records_now(network: Network, facts: Facts) -> dict[int, Record]:
+    return open_whole_anew(network, facts).records()
 
 
 def _where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] | None:

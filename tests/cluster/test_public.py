@@ -320,6 +320,24 @@ def test_a_vm_that_was_deleted_leaves_nothing_after_gc(world: World) -> None:
     assert world.listed() == [f"{next(iter(world.records('pub')))}/32"]
 
 
+def test_a_service_that_came_after_its_record_was_given_back_is_taken_away_by_gc(raw: World) -> None:
+    """A run that was slow or killed may make it so late; gc sees that no record speaks for it."""
+    raw.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    raw.vms("web-1", "web-2")
+    raw.yoshi.done("vm", "attach", "web-1", "web-2", "--public-network", "pub")
+    late = next(s for s in raw.services() if s["metadata"]["ownerReferences"][0]["name"] == "web-1")
+    raw.yoshi.done("vm", "detach", "web-1", "--public-network", "pub")
+    for key in ("uid", "resourceVersion", "creationTimestamp"):
+        del late["metadata"][key]
+    del late["status"]
+    make(raw.cluster, late)
+    assert late["metadata"]["name"] in raw.yoshi.done("ips", "check", code=1)
+    raw.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    assert [s["metadata"]["ownerReferences"][0]["name"] for s in raw.services()] == ["web-2"]
+    assert [record["name"] for record in raw.records("pub").values()] == ["web-2"]
+    assert raw.listed() == [f"{next(iter(raw.records('pub')))}/32"]
+
+
 def service_of(world: World, name: str) -> str:
     """The name of a VM's Service, or of none once it is gone."""
     for service in world.services():
