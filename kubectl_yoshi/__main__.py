@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-COMPLETE_VARIABLE = "_KUBECTL_YOSHI_COMPLETE"
+PLUGIN = "kubectl-yoshi"
+COMPLETE = "__complete"
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program with the words of the command line (those of the process if None), and exits."""
-    sys.exit(run(list(sys.argv[1:] if args is None else args), program_name(sys.argv[0])))
+    sys.exit(run(list(sys.argv[1:] if args is None else args), program_name(sys.argv[0], os.environ)))
+
+
+def complete() -> None:
+    """What kubectl runs as kubectl_complete-yoshi while somebody types `kubectl yoshi …`."""
+    main([COMPLETE, *sys.argv[1:]])
 
 
 def run(args: list[str], program: str) -> int:
@@ -21,12 +27,15 @@ def run(args: list[str], program: str) -> int:
         args: the words after the program's name.
         program: what the program calls itself.
     """
+    if args[:1] == [COMPLETE]:
+        from kubectl_yoshi.commands.completing import complete
+
+        complete(args[1:])
+        return 0
+
     from kubectl_yoshi.commands.errors import exit_code_of
     from kubectl_yoshi.commands.flags import kept_flags
     from kubectl_yoshi.commands.root import cli
-
-    if COMPLETE_VARIABLE in os.environ:
-        cli.main(args, prog_name=program, complete_var=COMPLETE_VARIABLE)
 
     roots = []
 
@@ -41,16 +50,30 @@ def run(args: list[str], program: str) -> int:
     return exit_code_of(do, verbosity=lambda: kept_flags(roots[0]).get("verbosity", 0) if roots else 0)
 
 
-def program_name(argv0: str) -> str:
-    """What the user typed: "kubectl yoshi" as a plugin, which kubectl runs as kubectl-yoshi, krew's symlink too."""
-    name = os.path.basename(argv0)  # noqa: PTH119 - pathlib costs more than the whole rest of --help
-    if name.lower().endswith((".exe", ".py")):
-        name = name.rsplit(".", 1)[0]
-    if name.startswith(("kubectl-", "kubectl_")):
-        return "kubectl " + name[len("kubectl-") :].replace("_", "-")
+def program_name(argv0: str, environment: Mapping[str, str]) -> str:
+    """What the user typed: "kubectl yoshi", or "kubectl-yoshi" alone.
+
+    kubectl becomes the plugin (exec), so there is no parent to ask. But it starts a plugin by its whole path, so a name
+    without a folder was typed; and bash and zsh leave the path of what they started in `_`. Who leaves no trace, as
+    fish does, is told the plugin's name, by which it can be run as well.
+
+    Args:
+        argv0: how this program was started.
+        environment: its environment variables.
+    """
+    name = _bare(argv0)
+    if name == PLUGIN:
+        alone = argv0 == os.path.basename(argv0) or _bare(environment.get("_", "")) == PLUGIN  # noqa: PTH119 - see _bare
+        return PLUGIN if alone else "kubectl yoshi"
     if name == "__main__":
         return "python -m kubectl_yoshi"
     return name
+
+
+def _bare(path: str) -> str:
+    """The name of a program, without its folder and what Windows adds."""
+    name = os.path.basename(path)  # noqa: PTH119 - pathlib costs more than the whole rest of --help
+    return name.rsplit(".", 1)[0] if name.lower().endswith((".exe", ".py")) else name
 
 
 if __name__ == "__main__":

@@ -147,18 +147,30 @@ def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
     return Loaded(configuration, namespace, user_name, as_headers, renewable)
 
 
-def _read_files(options: ConnectionOptions, parts: Parts) -> Any:
-    """A KubeConfigMerger of the files that exist, None where there is none."""
-    if options.kubeconfig:
-        path = Path(options.kubeconfig).expanduser()
+def files_of(kubeconfig: str = "") -> list[str]:
+    """The kubeconfig files that are there and not empty, the first of which that sets a value wins.
+
+    Args:
+        kubeconfig: what --kubeconfig says; "" where it was not given.
+
+    Raises:
+        BadKubeconfig: --kubeconfig names a file that is not there.
+    """
+    if kubeconfig:
+        path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise BadKubeconfig(f"There is no kubeconfig file {options.kubeconfig}.", "Check --kubeconfig.")
+            raise BadKubeconfig(f"There is no kubeconfig file {kubeconfig}.", "Check --kubeconfig.")
         paths = [str(path)]
     else:
         named = os.environ.get("KUBECONFIG", "")
         paths = [p for p in named.split(os.pathsep) if p] if named else ["~/.kube/config"]
         paths = [str(Path(p).expanduser()) for p in paths]
-    paths = [p for p in dict.fromkeys(paths) if Path(p).exists() and Path(p).read_text(encoding="utf-8").strip()]
+    return [p for p in dict.fromkeys(paths) if Path(p).exists() and Path(p).read_text(encoding="utf-8").strip()]
+
+
+def _read_files(options: ConnectionOptions, parts: Parts) -> Any:
+    """A KubeConfigMerger of the files that exist, None where there is none."""
+    paths = files_of(options.kubeconfig)
     if not paths:
         return None
     merger = parts.kube_config.KubeConfigMerger(os.pathsep.join(paths))

@@ -1,42 +1,83 @@
-"""kubectl yoshi completion"""
+"""kubectl yoshi completion bash|zsh|fish|install"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class
 
-from kubectl_yoshi.commands.lazy import YoshiCommand
+from kubectl_yoshi.commands.options import as_options, command
+from kubectl_yoshi.commands.session import Session
 
-PROGRAM = "kubectl-yoshi"
-VARIABLE = "_KUBECTL_YOSHI_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(
-    "completion",
-    cls=YoshiCommand,
+@dataclass(frozen=True)
+class PrintOptions:
+    """`completion SHELL` takes no flags of its own."""
+
+
+@command("bash", examples="source <(kubectl yoshi completion bash)")
+@as_options(PrintOptions)
+def bash(session: Session, _options: PrintOptions) -> None:
+    """Print bash's completion of kubectl-yoshi."""
+    session.out.write(script_of("bash"))
+
+
+@command("zsh", examples="source <(kubectl yoshi completion zsh)")
+@as_options(PrintOptions)
+def zsh(session: Session, _options: PrintOptions) -> None:
+    """Print zsh's completion of kubectl-yoshi."""
+    session.out.write(script_of("zsh"))
+
+
+@command("fish", examples="kubectl yoshi completion fish | source")
+@as_options(PrintOptions)
+def fish(session: Session, _options: PrintOptions) -> None:
+    """Print fish's completion of kubectl-yoshi."""
+    session.out.write(script_of("fish"))
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What `completion install` was asked for."""
+
+    shell: str | None
+
+
+@command(
+    "install",
     examples="""
-    # For this shell only
-    source <(kubectl yoshi completion bash)
+    # For the shell that is used now, and for kubectl
+    kubectl yoshi completion install
 
-    # For every new fish
-    kubectl yoshi completion fish > ~/.config/fish/completions/kubectl-yoshi.fish
+    # For another one
+    kubectl yoshi completion install --shell zsh
     """,
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print completion code for bash, zsh or fish."""
-    click.echo(completion_code(shell))
+@click.option("--shell", type=click.Choice(SHELLS), help="For this shell; the one that is used now unless given.")
+@as_options(InstallOptions)
+def install(session: Session, options: InstallOptions) -> None:
+    """Complete `kubectl yoshi` and kubectl-yoshi in every new shell.
 
-
-def completion_code(shell: str) -> str:
-    """The code that makes a shell complete `kubectl-yoshi`.
-
-    bash's is made without asking bash for its version, which click does.
+    Puts a script into your own folder for completions, and kubectl_complete-yoshi, which kubectl's completion asks,
+    beside kubectl-yoshi. Nothing else is changed.
     """
-    from kubectl_yoshi.commands.root import cli
+    from kubectl_yoshi.commands.completion_files import install_files
 
-    kind: Any = get_completion_class(shell)
-    maker = kind(cli, {}, PROGRAM, VARIABLE)
-    return str(maker.source_template % maker.source_vars())
+    install_files(session, options.shell)
+
+
+FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl-yoshi.fish"}
+COMPLETER = "kubectl_complete-yoshi"
+
+
+def script_of(shell: str) -> str:
+    """The code that makes a shell complete kubectl-yoshi."""
+    return file_text(FILES[shell])
+
+
+def file_text(name: str) -> str:
+    """A file of kubectl_yoshi/completions."""
+    return (Path(__file__).parent.parent / "completions" / name).read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.names import Name, Names
 from kubectl_yoshi.commands.options import command
 from kubectl_yoshi.commands.session import DIFFING, KEY
 from kubectl_yoshi.model.errors import YoshiError
@@ -29,7 +30,7 @@ CHANGING = {
     examples="kubectl yoshi diff vm attach web-1 --network blue",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, required=True, metavar="COMMAND…")
+@click.argument("words", nargs=-1, type=Name(Names.COMMAND), required=True, metavar="COMMAND…")
 @click.pass_context
 def diff(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show what a command would change; exit 1 if anything.

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from kubectl_yoshi.commands.names import Name, Names
+
 META = "kubectl_yoshi.kubectl_flags"
 HELP_NAMES = ["-h", "--help"]
 
@@ -70,20 +72,40 @@ KUBECTL_FLAGS: list[click.Parameter] = [
         "--as-group", field="as_groups", metavar="GROUP", multiple=True, help="Group to impersonate, repeatable."
     ),
     KubectlFlag("--as-uid", metavar="UID", help="UID to impersonate for the operation."),
-    KubectlFlag("--cache-dir", metavar="DIR", help="Accepted and ignored: nothing is cached."),
-    KubectlFlag("--certificate-authority", metavar="FILE", help="Path to a cert file for the certificate authority."),
-    KubectlFlag("--client-certificate", metavar="FILE", help="Path to a client certificate file for TLS."),
-    KubectlFlag("--client-key", metavar="FILE", help="Path to a client key file for TLS."),
-    KubectlFlag("--cluster", metavar="NAME", help="The name of the kubeconfig cluster to use."),
-    KubectlFlag("--context", metavar="NAME", help="The name of the kubeconfig context to use."),
+    KubectlFlag("--cache-dir", type=Name(Names.FOLDER), metavar="DIR", help="Accepted and ignored: nothing is cached."),
+    KubectlFlag(
+        "--certificate-authority",
+        type=Name(Names.FILE),
+        metavar="FILE",
+        help="Path to a cert file for the certificate authority.",
+    ),
+    KubectlFlag(
+        "--client-certificate",
+        type=Name(Names.FILE),
+        metavar="FILE",
+        help="Path to a client certificate file for TLS.",
+    ),
+    KubectlFlag("--client-key", type=Name(Names.FILE), metavar="FILE", help="Path to a client key file for TLS."),
+    KubectlFlag(
+        "--cluster", type=Name(Names.CLUSTER), metavar="NAME", help="The name of the kubeconfig cluster to use."
+    ),
+    KubectlFlag(
+        "--context", type=Name(Names.CONTEXT), metavar="NAME", help="The name of the kubeconfig context to use."
+    ),
     KubectlFlag(
         "--insecure-skip-tls-verify",
         is_flag=True,
         default=None,
         help="If true, the server's certificate is not checked. This makes your HTTPS connections insecure.",
     ),
-    KubectlFlag("--kubeconfig", metavar="FILE", help="Path to the kubeconfig file to use."),
-    KubectlFlag("-n", "--namespace", metavar="NAME", help="If present, the namespace scope for this request."),
+    KubectlFlag("--kubeconfig", type=Name(Names.FILE), metavar="FILE", help="Path to the kubeconfig file to use."),
+    KubectlFlag(
+        "-n",
+        "--namespace",
+        type=Name(Names.NAMESPACE),
+        metavar="NAME",
+        help="If present, the namespace scope for this request.",
+    ),
     KubectlFlag(
         "--request-timeout",
         metavar="DURATION",
@@ -92,7 +114,7 @@ KUBECTL_FLAGS: list[click.Parameter] = [
     KubectlFlag("-s", "--server", metavar="URL", help="The address and port of the Kubernetes API server."),
     KubectlFlag("--tls-server-name", metavar="NAME", help="Server name to use for server certificate validation."),
     KubectlFlag("--token", metavar="TOKEN", help="Bearer token for authentication to the API server."),
-    KubectlFlag("--user", metavar="NAME", help="The name of the kubeconfig user to use."),
+    KubectlFlag("--user", type=Name(Names.USER), metavar="NAME", help="The name of the kubeconfig user to use."),
     KubectlFlag(
         "-v",
         "--v",

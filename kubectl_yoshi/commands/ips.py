@@ -10,6 +10,7 @@ import click
 from kubectl_yoshi.commands.changing import carry, fail_if_refused
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.flags import Seconds
+from kubectl_yoshi.commands.names import FREE_ADDRESS, HELD_ADDRESS, NETWORK, VM
 from kubectl_yoshi.commands.options import (
     LISTS,
     all_namespaces_option,
@@ -40,7 +41,7 @@ class ListOptions:
 
 
 @command("list", examples="kubectl yoshi ips list --network blue --free")
-@click.option("--network", metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
 @click.option("--free", is_flag=True, help="Show the free addresses instead, as ranges.")
 @watch_option
@@ -63,7 +64,7 @@ class WhoOptions:
 
 
 @command("who", examples="kubectl yoshi ips who 10.133.0.10")
-@click.argument("address", metavar="IP")
+@click.argument("address", type=HELD_ADDRESS, metavar="IP")
 @output_option("json", "yaml", "name", "wide")
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
@@ -100,8 +101,8 @@ class ReserveOptions:
     kubectl yoshi ips reserve blue --count 3
     """,
 )
-@click.argument("network")
-@click.argument("addresses", nargs=-1, metavar="[IP]…")
+@click.argument("network", type=NETWORK)
+@click.argument("addresses", nargs=-1, type=FREE_ADDRESS, metavar="[IP]…")
 @click.option("--count", type=int, metavar="N", help="How many, if no address is named; 1 unless given.")
 @click.option("--note", default="", metavar="TEXT", help="What for.")
 @dry_run_option
@@ -134,8 +135,8 @@ class ReleaseOptions:
 
 
 @command("release", examples="kubectl yoshi ips release blue 10.133.0.50")
-@click.argument("network")
-@click.argument("addresses", nargs=-1, required=True, metavar="IP…")
+@click.argument("network", type=NETWORK)
+@click.argument("addresses", nargs=-1, type=HELD_ADDRESS, required=True, metavar="IP…")
 @dry_run_option
 @as_options(ReleaseOptions)
 def release(session: Session, options: ReleaseOptions) -> None:
@@ -172,9 +173,9 @@ class MoveOptions:
 
 
 @command("move", examples="kubectl yoshi ips move 203.0.113.5 --to web-2")
-@click.argument("address", metavar="IP")
-@click.option("--to", required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME.")
-@click.option("--network", metavar="NAME", help="The network that the address is of; found unless named.")
+@click.argument("address", type=HELD_ADDRESS, metavar="IP")
+@click.option("--to", type=VM, required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="The network that the address is of; found unless named.")
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
 @wait_option
 @timeout_option
@@ -211,7 +212,7 @@ class CheckOptions:
 
 
 @command("check", examples="kubectl yoshi ips check -A")
-@click.option("--network", metavar="NAME", help="Only this network.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="Only this network.")
 @all_namespaces_option
 @output_option("json", "yaml")
 @as_options(CheckOptions)
@@ -235,7 +236,7 @@ class GcOptions:
 
 
 @command("gc", examples="kubectl yoshi ips gc -A --yes")
-@click.option("--network", metavar="NAME", help="Only this network.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="Only this network.")
 @all_namespaces_option
 @click.option("--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone.")
 @yes_option

@@ -9,6 +9,7 @@ import click
 
 from kubectl_yoshi.commands.changing import carry, fail_if_refused, told
 from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import (
     LISTS,
     OBJECTS,
@@ -147,7 +148,7 @@ class ListOptions:
 
 
 @command("list", examples="kubectl yoshi network list -A")
-@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.argument("names", nargs=-1, type=NETWORK, metavar="[NAME]…")
 @all_namespaces_option
 @selector_option
 @watch_option
@@ -170,7 +171,7 @@ class DescribeOptions:
 
 
 @command("describe", examples="kubectl yoshi network describe blue")
-@click.argument("name")
+@click.argument("name", type=NETWORK)
 @output_option("json", "yaml")
 @as_options(DescribeOptions)
 def describe(session: Session, options: DescribeOptions) -> None:
@@ -192,7 +193,7 @@ class DeleteOptions:
 
 
 @command("delete", examples="kubectl yoshi network delete blue")
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.argument("names", nargs=-1, type=NETWORK, required=True, metavar="NAME…")
 @click.option("--force", is_flag=True, help="Detach its VMs and drop its reservations first.")
 @click.option("--restart", is_flag=True, help="With --force: restart VMs that run with its addresses.")
 @yes_option

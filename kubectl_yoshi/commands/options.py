@@ -21,15 +21,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from kubectl_yoshi.commands.flags import OptionalValue, Seconds
 from kubectl_yoshi.commands.lazy import YoshiCommand
+from kubectl_yoshi.commands.names import FILE
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.output.asked import LISTS, OBJECTS, Output, parse_output
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = [
     "LISTS",
@@ -99,10 +103,20 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         except UsageMistake as mistake:
             raise click.UsageError(str(mistake), ctx) from mistake
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(format_word(word)) for word in self.allowed]
+
+
+def format_word(word: str) -> str:
+    """A format as it is written: after some comes "=" and a template, columns, or the file that has them."""
+    return f"{word}=" if word in ("jsonpath", "custom-columns") or word.endswith("-file") else word
+
 
 def output_option(*allowed: str) -> Decorator:
     """-o/--output, one of `allowed` (LISTS for every list, OBJECTS for what changes something). Gives `output`."""
-    words = "|".join(word + ("=" if word in ("jsonpath", "custom-columns") else "") for word in allowed)
+    words = "|".join(map(format_word, allowed))
     return click.option(
         "-o",
         "--output",
@@ -133,6 +147,7 @@ filename_option = click.option(
     "--filename",
     "filenames",
     multiple=True,
+    type=FILE,
     metavar="FILE",
     help='YAML or JSON files, folders of them, or "-" for stdin; may be repeated.',
 )

@@ -40,6 +40,17 @@ ips = LazyGroup(
     },
 )
 
+completion = LazyGroup(
+    "completion",
+    "Complete commands and names by TAB in bash, zsh or fish.",
+    {
+        "install": Entry("completion:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"),
+        "bash": Entry("completion:bash", "Print bash's completion of kubectl-yoshi"),
+        "zsh": Entry("completion:zsh", "Print zsh's completion of kubectl-yoshi"),
+        "fish": Entry("completion:fish", "Print fish's completion of kubectl-yoshi"),
+    },
+)
+
 cli = LazyGroup(
     "kubectl yoshi",
     "Give KubeVirt VMs networks, and addresses that stay theirs.",
@@ -51,7 +62,7 @@ cli = LazyGroup(
         "ips": ips,
         "sync": Entry("sync:sync", "Make true what networks and VM annotations ask for"),
         "diff": Entry("diff:diff", "Show what a command would change; exit 1 if anything"),
-        "completion": Entry("completion:completion", "Print completion code for bash, zsh or fish"),
+        "completion": completion,
         "options": Entry("options_help:options", "Show the flags of kubectl that every command takes"),
         "version": Entry("version:version", "Show the version of this program, and of the server if asked"),
     },

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import click
 
 from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.names import FREE_ADDRESS, NETWORK, VM
 from kubectl_yoshi.commands.options import (
     LISTS,
     OBJECTS,
@@ -78,14 +79,18 @@ class AttachOptions:
     kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
     """,
 )
-@click.argument("names", nargs=-1, metavar="[VM]…")
+@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@click.option("--ip", metavar="IP", help="The address; any free one unless given.")
-@click.option("--public-network", metavar="NAME", help="The network of a public address, alone or with --network.")
-@click.option("--public-ip", metavar="IP", help="The public address; its network is found unless named.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address; any free one unless given.")
+@click.option(
+    "--public-network", type=NETWORK, metavar="NAME", help="The network of a public address, alone or with --network."
+)
+@click.option(
+    "--public-ip", type=FREE_ADDRESS, metavar="IP", help="The public address; its network is found unless named."
+)
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address; 22,80,443/tcp unless given.")
 @click.option("--mac", default="auto", metavar="auto|none|MAC", help="MAC address that goes with it.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
@@ -123,12 +128,14 @@ class DetachOptions:
 
 
 @command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
-@click.argument("names", nargs=-1, metavar="[VM]…")
+@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@click.option("--public-network", metavar="NAME", help="The network of the public address, alone or with --network.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option(
+    "--public-network", type=NETWORK, metavar="NAME", help="The network of the public address, alone or with --network."
+)
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
 @timeout_option
 @dry_run_option
@@ -155,8 +162,8 @@ class ListOptions:
 
 
 @command("list", examples="kubectl yoshi vm list -A")
-@click.argument("names", nargs=-1, metavar="[VM]…")
-@click.option("--network", metavar="NAME", help="Only VMs of this network.")
+@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
+@click.option("--network", type=NETWORK, metavar="NAME", help="Only VMs of this network.")
 @all_namespaces_option
 @selector_option
 @watch_option

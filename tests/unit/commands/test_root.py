@@ -113,18 +113,22 @@ def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv0", "name"),
+    ("argv0", "started", "name"),
     [
-        ("/home/a/.krew/bin/kubectl-yoshi", "kubectl yoshi"),
-        ("kubectl-yoshi", "kubectl yoshi"),
-        ("C:/bin/kubectl-yoshi.exe", "kubectl yoshi"),
-        ("/usr/bin/kubectl_yoshi", "kubectl yoshi"),
-        ("/src/kubectl_yoshi/__main__.py", "python -m kubectl_yoshi"),
-        ("/usr/bin/yoshi", "yoshi"),
+        ("/home/a/.krew/bin/kubectl-yoshi", "/usr/bin/kubectl", "kubectl yoshi"),
+        ("/home/a/.krew/bin/kubectl-yoshi", "/usr/bin/kubecolor", "kubectl yoshi"),
+        ("/home/a/.krew/bin/kubectl-yoshi", None, "kubectl yoshi"),
+        ("C:/bin/kubectl-yoshi.exe", None, "kubectl yoshi"),
+        ("/usr/bin/kubectl-yoshi", "/usr/bin/kubectl-yoshi", "kubectl-yoshi"),
+        ("./kubectl-yoshi", "./kubectl-yoshi", "kubectl-yoshi"),
+        ("kubectl-yoshi", None, "kubectl-yoshi"),
+        ("kubectl-yoshi.exe", None, "kubectl-yoshi"),
+        ("/src/kubectl_yoshi/__main__.py", "/usr/bin/python3", "python -m kubectl_yoshi"),
+        ("/usr/bin/yoshi", "/usr/bin/yoshi", "yoshi"),
     ],
 )
-def test_the_program_calls_itself_what_the_user_typed(argv0: str, name: str) -> None:
-    assert program_name(argv0) == name
+def test_the_program_calls_itself_what_the_user_typed(argv0: str, started: str | None, name: str) -> None:
+    assert program_name(argv0, {"_": started} if started else {}) == name
 
 
 def test_usage_names_the_program(yoshi: Yoshi) -> None:
@@ -198,7 +202,7 @@ def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], wo
         (["version", "-o", "xml"], 'unable to match a printer suitable for the output format "xml"'),
         (["version", "-v", "much"], "invalid value for '-v' / '--v': 'much' is not a valid integer range"),
         (["install", "--dry-run=maybe"], "invalid value for '--dry-run'"),
-        (["completion"], "missing argument '{bash|zsh|fish}'"),
+        (["completion", "tcsh"], 'unknown command "tcsh" for "kubectl yoshi completion"'),
         (["version", "--client", "--server-version"], "--client and --server-version exclude each other"),
     ],
 )
@@ -212,4 +216,4 @@ def test_a_misuse_says_what_is_wrong_and_where_to_read_more(yoshi: Yoshi, words:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_code_for_the_shell(yoshi: Yoshi, shell: str) -> None:
     out = yoshi("completion", shell).out
-    assert "_KUBECTL_YOSHI_COMPLETE" in out and "kubectl-yoshi" in out
+    assert "__complete" in out and "kubectl-yoshi" in out

@@ -1,0 +1,136 @@
+"""Which addresses a shell offers: what begins as typed, free or held, of small and large networks, with few reads."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read
+from kubectl_yoshi.model.ledger import block_name, shelf_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.plan.suggestions import MOST_FREE, MOST_SHELVES, free_addresses, held_addresses, spans_beginning
+
+HOLDER = {"kind": "VirtualMachine", "namespace": "prod", "name": "web-1", "uid": "u"}
+
+
+def network(cidr: str, held: dict[str, Any] | None = None, **spec: Any) -> Network:
+    return parse_network(
+        {
+            "metadata": {"name": "blue", "namespace": "prod", "uid": "n"},
+            "spec": {"plugin": "calico", "cidr": cidr, **spec},
+            "status": {"allocations": held or {}},
+        }
+    )
+
+
+class Cluster:
+    """Answers what is asked for, and counts."""
+
+    def __init__(self, one: Network, *blocks: Json) -> None:
+        self.one, self.blocks = one, blocks
+        self.reads = 0
+
+    def answer(self, question: Any) -> Any:
+        facts = Facts()
+        while True:
+            try:
+                return question(facts)
+            except NeedMore as more:
+                self.reads += len(more.wanted)
+                facts = facts.with_answers({read: self.find(read) for read in more.wanted})
+
+    def find(self, read: Read) -> tuple[Json, ...]:
+        objects = self.blocks if read.resource == ADDRESSBLOCK else (self.one.raw,)
+        assert read.resource in (ADDRESSBLOCK, NETWORKWIZARD)
+        return tuple(obj for obj in objects if not read.name or obj["metadata"]["name"] == read.name)
+
+    def free(self, typed: str = "") -> list[str]:
+        found: list[str] = self.answer(lambda facts: free_addresses(self.one, typed, facts))
+        return found
+
+
+def block(one: Network, first: str, held: int) -> Json:
+    """A block whose `held` lowest addresses are held."""
+    number = int(ipaddress.ip_address(first))
+    return {
+        "metadata": {"name": block_name(one, number), "namespace": "prod"},
+        "spec": {"network": "blue", "networkUID": "n", "first": first},
+        "status": {"allocations": {str(one.address(number + offset)): HOLDER for offset in range(held)}},
+    }
+
+
+def test_the_lowest_free_addresses_are_offered() -> None:
+    one = network("10.0.0.0/29", {"10.0.0.2": HOLDER, "10.0.0.5": "web-2"}, gateway="10.0.0.1")
+    assert Cluster(one).free() == ["10.0.0.3", "10.0.0.4", "10.0.0.6"]
+
+
+def test_no_more_are_offered_than_one_can_look_through() -> None:
+    assert len(Cluster(network("10.0.0.0/24")).free()) == MOST_FREE
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [("10.0.0.25", "10.0.0.25"), ("10.0.0.2", "10.0.0.2"), ("10.0.0.100", "10.0.0.100"), ("10", "10.0.0.1")],
+)
+def test_what_was_typed_is_the_beginning_of_all_that_is_offered(typed: str, first: str) -> None:
+    found = Cluster(network("10.0.0.0/24")).free(typed)
+    assert found[0] == first
+    assert all(address.startswith(typed) for address in found)
+
+
+@pytest.mark.parametrize("typed", ["10.0.1.", "10.0.0.256", "10.0.0.1.", "11", "x", "10..", "10.00.0.1", "::"])
+def test_nothing_is_offered_that_does_not_begin_so(typed: str) -> None:
+    assert Cluster(network("10.0.0.0/24")).free(typed) == []
+
+
+def test_of_a_large_network_only_the_blocks_that_matter_are_read() -> None:
+    one = network("10.0.0.0/8")
+    cluster = Cluster(one, block(one, "10.7.3.0", held=10))
+    assert cluster.free("10.7.3.")[0] == "10.7.3.10"
+    assert cluster.reads == 1
+
+
+def test_a_full_block_leads_to_the_next_one() -> None:
+    one = network("10.0.0.0/16")
+    cluster = Cluster(one, block(one, "10.0.0.0", held=256), block(one, "10.0.1.0", held=255))
+    assert cluster.free()[:2] == ["10.0.1.255", "10.0.2.0"]
+
+
+def test_a_network_that_is_full_at_its_beginning_costs_a_few_reads_only() -> None:
+    one = network("10.0.0.0/16")
+    cluster = Cluster(one, *(block(one, f"10.0.{number}.0", held=256) for number in range(20)))
+    assert cluster.free() == []
+    assert cluster.reads == MOST_SHELVES
+
+
+def test_ipv6_is_offered_too() -> None:
+    one = network("fd00::/64")
+    assert Cluster(one).free("fd00::")[:2] == ["fd00::1", "fd00::2"]
+    assert Cluster(one).free("fe") == []
+    assert shelf_of(one, int(ipaddress.ip_address("fd00::1"))).is_block
+
+
+def test_held_addresses_come_with_their_holder_in_order() -> None:
+    one = network("10.0.0.0/24", {"10.0.0.10": HOLDER, "10.0.0.9": {"kind": "Reservation", "note": "printer"}})
+    found = Cluster(one).answer(lambda facts: held_addresses([one], facts))
+    assert list(found.items()) == [("10.0.0.9", "reserved (printer)"), ("10.0.0.10", "prod/web-1")]
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(0, 15))
+def test_an_address_is_among_those_that_begin_as_it_does(number: int, length: int) -> None:
+    typed = str(ipaddress.IPv4Address(number))[:length]
+    assert number in spans_beginning(typed)
+
+
+@given(st.from_regex(r"[0-9]{0,3}(\.[0-9]{0,3}){0,4}", fullmatch=True), st.integers(0, (1 << 32) - 1))
+def test_all_that_begin_so_do(typed: str, number: int) -> None:
+    spans = spans_beginning(typed)
+    for first, last in spans.spans:
+        assert str(ipaddress.IPv4Address(first)).startswith(typed)
+        assert str(ipaddress.IPv4Address(last)).startswith(typed)
+    assert (number in spans) == str(ipaddress.IPv4Address(number)).startswith(typed)
