@@ -8,8 +8,8 @@ a restart.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends import calico_pools as pools
@@ -22,13 +22,17 @@ from kubectl_yoshi.backends.calico_api import (
     calico_version,
     is_installed,
 )
-from kubectl_yoshi.model.addresses import Address, Intervals, address_of
+from kubectl_yoshi.backends.calico_pins import HW_ADDR, IP_ADDRS, pinned, run_by_instance, run_by_pod, wanted_by
+from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
+from kubectl_yoshi.model.addresses import Intervals, address_of
 from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
+from kubectl_yoshi.model.nic import ANY_NIC, Nic
+from kubectl_yoshi.model.objects import dig, name_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import (
     LAUNCHER,
@@ -36,16 +40,11 @@ from kubectl_yoshi.model.vm import (
     VM,
     VMI,
     Vm,
-    instance_name_of_pod,
     instance_reads,
     is_over,
-    owner_uid,
     pods_of,
 )
 
-IP_ADDRS = "cni.projectcalico.org/ipAddrs"
-HW_ADDR = "cni.projectcalico.org/hwAddr"
-POD_IPS = "cni.projectcalico.org/podIPs"
 ALLOW_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
 
@@ -58,14 +57,14 @@ class Calico:
     """The back-end for spec.plugin: calico."""
 
     plugin = "calico"
-    wish = f"{GROUP}/networkName"
+    wish = NETWORK_NAME
     on_template = True
+    has_interface = False
     by_default = True
 
     def wishes(self, vm: Vm) -> Wishes:
         """See Backend."""
-        name = vm.annotations.get(self.wish, "").strip()
-        return Wishes((name,) if name else ())
+        return Wishes(names_of(vm))
 
     def missing(self, served: Served) -> str:
         """See Backend."""
@@ -80,7 +79,11 @@ class Calico:
         pools.pool_spec(network, manual=True)
         return pools.obstacles(network, facts)
 
-    def build(self, network: Network, facts: Facts) -> Plan:
+    def own_use(self, network: Network) -> str | None:
+        """See Backend."""
+        return None
+
+    def build(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
         """See Backend."""
         return pools.build(network, facts)
 
@@ -123,11 +126,11 @@ class Calico:
         found: list[Use] = []
         held: set[tuple[int, str]] = set()
         for vm in vms:
-            found += _wanted_by(vm, network)
+            found += wanted_by(vm, network)
             instance = facts.one(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
             if instance is not None and dig(instance, "status", "phase") not in ("Succeeded", "Failed"):
-                found += _run_by_instance(instance, network)
-            found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in _run_by_pod(pod, network)]
+                found += run_by_instance(instance, network)
+            found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in run_by_pod(pod, network)]
             for holding in ipam.held_by_vm(api, vm.namespace, vm.name, facts)[0]:
                 if holding.version == network.version and holding.number in network.everything:
                     found.append(_held(holding))
@@ -156,13 +159,13 @@ class Calico:
         facts.ask(*vm_reads, *vmi_reads, *pod_reads, Read(api.block))
         found: list[Use] = []
         for obj in facts.ask(*vm_reads):
-            found += _wanted_by(Vm(obj), network)
+            found += wanted_by(Vm(obj), network)
         for vmi in facts.ask(*vmi_reads):
             if dig(vmi, "status", "phase") not in ("Succeeded", "Failed"):
-                found += _run_by_instance(vmi, network)
+                found += run_by_instance(vmi, network)
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):
-                found += _run_by_pod(pod, network)
+                found += run_by_pod(pod, network)
         found += [_held(h) for h in ipam.holdings_in(network.everything, network.version, api, facts)]
         return tuple(found)
 
@@ -170,10 +173,8 @@ class Calico:
         """See Backend."""
         for address in pinned(vm.template_annotations):
             if address not in network:
-                wish = vm.annotations.get(self.wish)
-                if not wish or wish in (network.full_name, network.called_from(vm.namespace)):
-                    return f"{address} ({IP_ADDRS} in its template)"
-                return f"{address} on network {wish}"
+                others = self._left(vm, network, facts)
+                return f"{address} " + (f"on network {others[0]}" if others else f"({IP_ADDRS} in its template)")
         return ""
 
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
@@ -192,8 +193,23 @@ class Calico:
             )
         return LetGo(ipam.release(api, others, facts, vm.subject))
 
+    def provide(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+        """See Backend."""
+        return Plan()
+
+    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+        """See Backend."""
+        return LetGo()
+
     def fasten(
-        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+        self,
+        vm: Vm,
+        network: Network,
+        number: int,
+        mac: str,
+        facts: Facts,
+        ports: Sequence[Port] = (),
+        nic: Nic = ANY_NIC,
     ) -> tuple[Change, ...]:
         """See Backend."""
         if network.cidr is None:
@@ -201,22 +217,30 @@ class Calico:
                 f"network {network.full_name} has no cidr, and a Calico network needs one",
                 "Delete it and make it anew with a cidr.",
             )
-        pin = json.dumps([str(network.address(number))])
         own, _ = self.macs_of(vm, network)
+        template: dict[str, str | None] = {IP_ADDRS: json.dumps([str(network.address(number))])}
+        if not own:
+            template[HW_ADDR] = mac or None
+        wish = with_name(vm, network, self._left(vm, network, facts))
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
-        template = dict(vm.template_annotations)
-        template[IP_ADDRS] = pin
-        if mac and not own:
-            template[HW_ADDR] = mac
-        elif not own:
-            template.pop(HW_ADDR, None)
-        wish = network.called_from(vm.namespace)
-        if template == vm.template_annotations and vm.annotations.get(self.wish) == wish:
+        patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, template)
+        patch.set_keys(vm.raw, ("metadata", "annotations"), {self.wish: wish})
+        if not patch.writes:
             return ()
-        _set_map(patch, vm.raw, TEMPLATE_ANNOTATIONS, template)
-        patch.set_in(vm.raw, ("metadata", "annotations", self.wish), wish)
         says = f"give {network.address(number)} to {vm.ref}"
         return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
+
+    def _left(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+        """The networks that a VM asks for and leaves by coming to this one: it can be on one Calico network only."""
+        names = {name: parse_network_name(name, vm.namespace) for name in other_names(vm, network)}
+        reads = {name: Read(NETWORKWIZARD, *where) for name, where in names.items()}
+        facts.ask(*reads.values())
+        plugins = {name: {dig(obj, "spec", "plugin") for obj in facts.ask(read)} for name, read in reads.items()}
+        return tuple(
+            name
+            for name, found in plugins.items()
+            if self.plugin in found or not (found or facts.why_unknown(reads[name]))
+        )
 
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """See Backend. The pod is all that it needs."""
@@ -237,7 +261,7 @@ class Calico:
         pins = pinned(vm.template_annotations)
         rest = [str(address) for address in pins if address not in network]
         mine = len(rest) < len(pins)
-        wished = vm.annotations.get(self.wish) in (network.full_name, network.called_from(vm.namespace))
+        wished = names_it(vm, network)
         if not mine and not wished:
             return ()
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
@@ -247,7 +271,7 @@ class Calico:
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, IP_ADDRS))
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, HW_ADDR))
         if wished:
-            patch.unset_in(vm.raw, ("metadata", "annotations", self.wish))
+            patch.set_keys(vm.raw, ("metadata", "annotations"), without_name(vm, network))
         says = f"take {vm.ref} off network {network.full_name}"
         return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
 
@@ -269,7 +293,7 @@ class Calico:
         interface = vm.pod_interface or {}
         return str(interface.get("macAddress") or ""), str(vm.template_annotations.get(HW_ADDR, ""))
 
-    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
         """See Backend."""
         api = api_for_reading(facts)
         config = Read(api.config, name="default")
@@ -315,81 +339,9 @@ class Calico:
         return ipam.release(api, stopped, facts) if stopped else Plan()
 
 
-def pinned(annotations: object) -> tuple[Address, ...]:
-    """The addresses of an ipAddrs annotation; () where there is none or it is not what Calico reads."""
-    text = annotations.get(IP_ADDRS) if hasattr(annotations, "get") else None
-    try:
-        values = json.loads(text or "[]")
-        return tuple(ip_address(value) for value in values)
-    except (ValueError, TypeError):
-        return ()
-
-
 def _keeps_addresses(api: CalicoApi, facts: Facts) -> bool:
     config = facts.ask(Read(api.config, name="default"))
     return not config or dig(config[0], "spec", "kubeVirtVMAddressPersistence") != "Disabled"
-
-
-def _set_map(patch: PatchBuilder, obj: Json, path: tuple[str, ...], wanted: dict[str, str]) -> None:
-    """Sets and removes single keys of a map, each tested, so that keys of others may change meanwhile."""
-    present = dig(obj, *path, default=None)
-    if present is None:
-        patch.set_in(obj, path, wanted)
-        return
-    for key, value in wanted.items():
-        if present.get(key) != value:
-            patch.set_in(obj, (*path, key), value)
-    for key in present:
-        if key not in wanted:
-            patch.unset_in(obj, (*path, key))
-
-
-def _within(network: Network, texts: Iterable[str]) -> set[int]:
-    numbers = set()
-    for text in texts:
-        try:
-            address = ip_address(str(text).partition("/")[0])
-        except ValueError:
-            continue
-        if address in network:
-            numbers.add(int(address))
-    return numbers
-
-
-def _wanted_by(vm: Vm, network: Network) -> list[Use]:
-    return [
-        Use(int(address), How.WANTED, vm.ref, vm.namespace, vm.name, vm.uid)
-        for address in pinned(vm.template_annotations)
-        if address in network
-    ]
-
-
-def _run_by_instance(vmi: Json, network: Network) -> list[Use]:
-    """What a VMI really has; what it is pinned to only until that is known, since a handle is stronger than a pin."""
-    texts: list[str] = []
-    for interface in dig(vmi, "status", "interfaces", default=[]):
-        texts += [interface.get("ipAddress") or "", *(interface.get("ipAddresses") or ())]
-    if not any(texts):
-        texts = [str(address) for address in pinned(annotations_of(vmi))]
-    namespace, name = namespace_of(vmi), name_of(vmi)
-    return [
-        Use(number, How.RUNNING, VMI.ref(name, namespace), namespace, name, owner_uid(vmi))
-        for number in sorted(_within(network, texts))
-    ]
-
-
-def _run_by_pod(pod: Json, network: Network) -> list[Use]:
-    """As `_run_by_instance`."""
-    annotations = annotations_of(pod)
-    texts = annotations.get(POD_IPS, "").split(",")
-    texts += [ip.get("ip") or "" for ip in dig(pod, "status", "podIPs", default=[])]
-    if not any(texts):
-        texts = [str(address) for address in pinned(annotations)]
-    namespace, name = namespace_of(pod), instance_name_of_pod(pod)
-    return [
-        Use(number, How.RUNNING, POD.ref(name_of(pod), namespace), namespace, name)
-        for number in sorted(_within(network, texts))
-    ]
 
 
 def _held(holding: ipam.Holding) -> Use:

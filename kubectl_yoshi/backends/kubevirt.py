@@ -25,6 +25,14 @@ def version(facts: Facts) -> tuple[int, int] | None:
     return None
 
 
+def default_binding(facts: Facts) -> str:
+    """How KubeVirt binds the pod network for a VM that names no interface: "bridge" unless it is told otherwise."""
+    for obj in facts.ask(Read(KUBEVIRT)):
+        if chosen := dig(obj, "spec", "configuration", "network", "defaultNetworkInterface"):
+            return str(chosen)
+    return "bridge"
+
+
 def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:
     """The labels by which a VM's pods are found from KubeVirt 1.7 on, and those before."""
     return {INSTANCE_ID: instance_id(vm.name)}, {"kubevirt.io": "virt-launcher", NAME: vm.hostname}

@@ -5,7 +5,7 @@ Who announces is a matter of `spec.public.announce`: MetalLB on the nodes' LAN, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 
 from kubectl_yoshi.backends import calico_api, kubevirt, metallb, public_calico, public_metallb
@@ -20,7 +20,9 @@ from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import Json, dig, labels_of, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
@@ -52,6 +54,7 @@ class Public:
     plugin = "public"
     wish = wishes.PUBLIC_NETWORK
     on_template = False
+    has_interface = False
     by_default = False
 
     def wishes(self, vm: Vm) -> Wishes:
@@ -76,7 +79,11 @@ class Public:
             *(public_calico.overlapping_pools(network, facts) if calico_api.is_installed(facts.served) else ()),
         )
 
-    def build(self, network: Network, facts: Facts) -> Plan:
+    def own_use(self, network: Network) -> str | None:
+        """See Backend."""
+        return None
+
+    def build(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
         """See Backend."""
         return announcer_of(network, facts.served).build(network, facts)
 
@@ -167,8 +174,23 @@ class Public:
         """See Backend."""
         return LetGo()
 
+    def provide(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+        """See Backend."""
+        return Plan()
+
+    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+        """See Backend."""
+        return LetGo()
+
     def fasten(
-        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+        self,
+        vm: Vm,
+        network: Network,
+        number: int,
+        mac: str,
+        facts: Facts,
+        ports: Sequence[Port] = (),
+        nic: Nic = ANY_NIC,
     ) -> tuple[Change, ...]:
         """See Backend."""
         service = services.find_service(vm, network, facts)
@@ -240,7 +262,7 @@ class Public:
         """See Backend."""
         return "", ""
 
-    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
         """See Backend."""
         found = announcer_of(network, facts.served).concerns(network, network.address(number), facts)
         if vm.pod_interface is None:

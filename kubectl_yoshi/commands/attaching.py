@@ -16,6 +16,7 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
+from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.ports import parse_ports
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
@@ -53,7 +54,8 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
         its_ports = () if options.is_public else ports
         requests.append(
             AttachRequest(
-                private, vms, ip, mac, options.replace, options.restart, ports=its_ports, wait=options.wait
+                private, vms, ip, mac, options.replace, options.restart, ports=its_ports, wait=options.wait,
+                nic=Nic(options.nic_name, options.model),
             )
         )  # fmt: skip
     if options.is_public:

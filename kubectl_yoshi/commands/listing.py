@@ -240,7 +240,8 @@ def _shared_rows(session: Session, vms: list[Json], rows: list[Row]) -> list[Row
         wish
         for obj in vms
         for backend in BACKENDS.values()
-        if "/" in (wish := Vm(obj).annotations.get(backend.wish, "")) and wish not in seen
+        for wish in Vm(obj).annotations.get(backend.wish, "").split(",")
+        if "/" in wish and wish not in seen
     }
     more: list[Row] = []
     for wish in sorted(wishes):

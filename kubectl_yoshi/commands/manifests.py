@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.files import read_objects
+from kubectl_yoshi.commands.layer2 import layer2_of_flags
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import address_of, parse_cidr, parse_span
 from kubectl_yoshi.model.facts import Facts
@@ -48,7 +49,16 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
         if spec["plugin"] != "calico":
             raise usage_mistake(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
         spec["calico"] = calico
-    public = _public(options)
+    nodes = _node_selector(options)
+    layer2 = layer2_of_flags(options)
+    if layer2 and spec["plugin"] != "ovs":
+        raise usage_mistake(
+            f"--bridge, --vlan, --dhcp, … are for layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
+        )
+    if spec["plugin"] == "ovs":
+        spec["ovs"] = {**layer2, **({"nodeSelector": nodes} if nodes else {})}
+        nodes = {}
+    public = _public(options, nodes)
     bgp = _bgp(options)
     if (public or bgp) and spec["plugin"] != "public":
         raise usage_mistake(
@@ -108,18 +118,22 @@ def _check_name(name: str) -> None:
         )
 
 
-def _public(options: CreateOptions) -> Json:
+def _node_selector(options: CreateOptions) -> dict[str, str]:
     selector = {}
-    for word in filter(None, options.node_selector.split(",")):
+    for word in filter(None, ",".join(options.node_selector).split(",")):
         key, equals, value = word.partition("=")
         if not key or not equals:
             raise usage_mistake(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
         selector[key] = value
+    return selector
+
+
+def _public(options: CreateOptions, nodes: Mapping[str, str]) -> Json:
     wanted = {
         "announce": options.announce,
         "via": options.via,
         "interfaces": list(options.interface),
-        "nodeSelector": selector,
+        "nodeSelector": dict(nodes),
     }
     for key, known in (("announce", ("metallb-l2", "metallb-bgp", "calico-bgp")), ("via", ("service", "external-ips"))):
         if wanted[key] is not None and wanted[key] not in known:

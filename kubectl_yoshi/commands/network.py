@@ -49,7 +49,18 @@ class CreateOptions:
     announce: str | None
     via: str | None
     interface: tuple[str, ...]
-    node_selector: str
+    node_selector: tuple[str, ...]
+    bridge: str | None
+    nic: str | None
+    vlan: int | None
+    mtu: int | None
+    bond_mode: str | None
+    lacp: str | None
+    host_config: bool | None
+    dhcp: bool | None
+    dhcp_range: str | None
+    lease: str | None
+    dns: tuple[str, ...]
     dry_run: str
     output: Output
 
@@ -63,7 +74,8 @@ class CreateOptions:
         return (
             self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
             self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
-            self.interface, self.node_selector or None,
+            self.interface, self.node_selector, self.bridge, self.nic, self.vlan, self.mtu, self.bond_mode, self.lacp,
+            self.host_config, self.dhcp, self.dhcp_range, self.lease, self.dns,
         )  # fmt: skip
 
 
@@ -83,13 +95,16 @@ class CreateOptions:
     kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28 \\
       --peer 10.240.0.5 --my-asn 64514 --remote-asn 64512
 
+    # A layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
+    kubectl yoshi network create lab --plugin ovs --cidr 10.20.0.0/24 --bridge br-ext --nic eth1 --vlan 20
+
     # From a manifest
     kubectl yoshi network create -f network.yaml
     """,
 )
 @click.argument("name", required=False)
 @filename_option
-@click.option("--plugin", metavar="PLUGIN", help="calico (the default where Calico is installed) or public.")
+@click.option("--plugin", metavar="PLUGIN", help="calico (the default where Calico is installed), public or ovs.")
 @click.option("--cidr", metavar="CIDR", help="The network's addresses, such as 10.133.0.0/16.")
 @click.option("--range", "range_", metavar="A-B", help="First and last address to hand out.")
 @click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address never to hand out.")
@@ -102,9 +117,31 @@ class CreateOptions:
 @click.option("--announce", metavar="HOW", help="Public: metallb-l2, metallb-bgp or calico-bgp; chosen unless given.")
 @click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
 @click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")
-@click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Public: only these nodes announce.")
+@click.option(
+    "--node-selector",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="Public: only these nodes announce. OVS: only these have it.",
+)
 @click.option("--my-asn", metavar="N", help="Public: this cluster's autonomous system number.")
 @click.option("--remote-asn", metavar="N", help="Public: the routers' autonomous system number.")
+@click.option("--bridge", metavar="NAME", help="OVS: the Open vSwitch bridge on the nodes, such as br-ext.")
+@click.option("--nic", metavar="NAME[,NAME]", help="OVS: the nodes' interface that it is plugged into; two are bonded.")
+@click.option(
+    "--vlan", type=click.IntRange(0, 4094), metavar="N", help="OVS: the VLAN on that bridge; untagged unless given."
+)
+@click.option("--mtu", type=click.IntRange(576, 65535), metavar="BYTES", help="OVS: the largest packet.")
+@click.option("--bond-mode", metavar="MODE", help="OVS: how two interfaces are bonded, such as balance-slb.")
+@click.option("--lacp", metavar="MODE", help="OVS: active, passive or off, for two interfaces.")
+@click.option(
+    "--host-config/--no-host-config", default=None, help="OVS: make the bridge on the nodes (default), or not."
+)
+@click.option("--dhcp/--no-dhcp", default=None, help="OVS: serve the addresses by DHCP (default), or not.")
+@click.option("--dhcp-range", metavar="A-B", help="OVS: what DHCP hands to machines that have no address of their own.")
+@click.option(
+    "--lease", metavar="TIME", help="OVS: how long a machine has an address without asking again; 1h unless given."
+)
+@click.option("--dns", multiple=True, metavar="IP", help="OVS: a DNS server that machines are told.")
 @dry_run_option
 @output_option(*OBJECTS)
 @as_options(CreateOptions)

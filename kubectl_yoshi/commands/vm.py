@@ -41,6 +41,8 @@ class AttachOptions:
     public_ip: str | None
     port: tuple[str, ...]
     mac: str
+    nic_name: str
+    model: str
     replace: bool
     restart: bool
     wait: bool
@@ -51,6 +53,8 @@ class AttachOptions:
     def __post_init__(self) -> None:
         if self.network is None and not self.is_public:
             raise usage_mistake("name the network with --network, --public-network or --public-ip")
+        if self.network is None and (self.nic_name or self.model):
+            raise usage_mistake("--nic-name and --model are for a layer 2 network: name it with --network")
         if self.ip and self.public_ip and self.network is None:
             raise usage_mistake("--ip and --public-ip both name the public address", "Give one of them.")
 
@@ -75,6 +79,9 @@ class AttachOptions:
     # A private address and one that the world can reach, on two ports
     kubectl yoshi vm attach web-1 --network blue --public-network internet --port 22/tcp,443/tcp
 
+    # An interface of its own on a layer 2 network, besides what it has
+    kubectl yoshi vm attach web-1 --network lab --nic-name data --model virtio
+
     # The public address that the provider gave
     kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
     """,
@@ -93,6 +100,10 @@ class AttachOptions:
 )
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address; 22,80,443/tcp unless given.")
 @click.option("--mac", default="auto", metavar="auto|none|MAC", help="MAC address that goes with it.")
+@click.option(
+    "--nic-name", default="", metavar="NAME", help="Layer 2: the interface's name; the network's unless given."
+)
+@click.option("--model", default="", metavar="MODEL", help="Layer 2: what the guest sees, such as virtio or e1000e.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
 @wait_option

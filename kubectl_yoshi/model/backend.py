@@ -6,7 +6,7 @@ Plans are made through this protocol alone; nothing in model/ or plan/ asks whic
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.facts import Facts, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import Vm
@@ -26,6 +27,7 @@ class How(enum.Enum):
     WANTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
     RUNNING = "running"  # a VMI or pod runs with it
     HELD = "held"  # the back-end's own bookkeeping gives it to somebody
+    LENT = "lent"  # somebody who has none of his own has it for a time, by DHCP; ends by itself
     SERVED = "served"  # the world can reach it; ends with what wants it
 
 
@@ -109,6 +111,10 @@ class Backend(Protocol):
         only. Otherwise it is on an object beside the VM, and is the VM's at once."""
 
     @property
+    def has_interface(self) -> bool:
+        """Whether a VM has an interface of its own for each network (see Nic), so that it may be on several."""
+
+    @property
     def by_default(self) -> bool:
         """Whether a network for which no plugin was named may be made with it."""
 
@@ -123,8 +129,15 @@ class Backend(Protocol):
     def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
         """Why the network cannot be made: each a sentence that names the object in the way."""
 
-    def build(self, network: Network, facts: Facts) -> Plan:
-        """What makes the network's objects true; empty where they are."""
+    def own_use(self, network: Network) -> str | None:
+        """What the network itself needs one of its addresses for ("DHCP server"); "" where it needs none now, None
+        where no network of this kind ever does."""
+
+    def build(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+        """What makes the network's objects true; empty where they are.
+
+        `records` is the network's ledger, with the address that the network itself has; {} where `own_use` is None.
+        """
 
     def problem(self, network: Network, facts: Facts) -> str:
         """Why the network does not work though its objects were made; "" where it does."""
@@ -152,11 +165,25 @@ class Backend(Protocol):
     def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
         """What must go before the VM can have the address: another one that the back-end holds for it."""
 
+    def provide(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+        """What must be there before anybody is given these addresses, which are or are being recorded so: that nobody
+        else is given them meanwhile; empty where it is. Raises Refused where it cannot be."""
+
+    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+        """How what `provide` made is taken away again."""
+
     def fasten(
-        self, vm: Vm, network: Network, number: int, mac: str, facts: Facts, ports: Sequence[Port] = ()
+        self,
+        vm: Vm,
+        network: Network,
+        number: int,
+        mac: str,
+        facts: Facts,
+        ports: Sequence[Port] = (),
+        nic: Nic = ANY_NIC,
     ) -> tuple[Change, ...]:
         """What makes the VM want the address, with that MAC address ("" for none), open on these ports (none: as it
-        is); empty where it does."""
+        is), plugged in like that; empty where it does."""
 
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """What makes the objects beside the VM true that its address needs, open on these ports (none: as it is).
@@ -179,8 +206,8 @@ class Backend(Protocol):
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """The MAC address that the VM's interface has by its owner's choice, and the one written with the address."""
 
-    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[str, ...]:
-        """What will not work, a line each, naming the object."""
+    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
+        """What will not work, or is for somebody to do, a line each, naming the object."""
 
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,

@@ -188,6 +188,26 @@ class PatchBuilder:
             here = there
         return self
 
+    def set_keys(self, obj: Any, path: tuple[str, ...], wanted: Mapping[str, str | None]) -> PatchBuilder:
+        """Set single keys of a map (None: remove it), each tested, so that keys of others may change meanwhile."""
+        present: Any = obj
+        for key in path:
+            present = present.get(key) if isinstance(present, dict) else None
+        if present is None:
+            values = {key: value for key, value in wanted.items() if value is not None}
+            return self.set_in(obj, path, values) if values else self
+        for key, value in wanted.items():
+            if value is None:
+                self.unset_in(obj, (*path, key))
+            elif present.get(key) != value:
+                self.set_in(obj, (*path, key), value)
+        return self
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is changed, besides what is tested."""
+        return any(op["op"] != "test" for op in self.ops)
+
     def unset_in(self, obj: Any, path: tuple[str, ...]) -> PatchBuilder:
         """Remove a nested value of an object as it was read, if it is there."""
         here = obj

@@ -27,6 +27,8 @@ LONGEST_NAME = 253
 
 VIRTUALMACHINE = "VirtualMachine"
 RESERVATION = "Reservation"
+NETWORK = "Network"
+"""Kind of a record of an address that the network itself needs, such as its DHCP server's; it goes with the network."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Record:
     """Who holds an address.
 
     Attributes:
-        kind: "VirtualMachine" or "Reservation".
-        namespace, name: of the VM; of a reservation, the namespace of its network and who made it (may be "").
+        kind: "VirtualMachine", "Reservation" or "Network".
+        namespace, name: of the VM or network; of a reservation, the namespace of its network and who made it (may be
+            "").
         uid: of the VM; "" in a record of the original yoshi, which wrote the VM's name only.
         mac: the MAC address written to the VM with it; "" for none.
         since: when it was written, RFC 3339 in UTC.
@@ -57,6 +60,8 @@ class Record:
         """As people read it: "prod/web-1", "reserved (for the printer)"."""
         if self.kind == RESERVATION:
             return f"reserved ({self.note})" if self.note else "reserved"
+        if self.kind == NETWORK:
+            return f"the network itself ({self.note})"
         return f"{self.namespace}/{self.name}"
 
     def to_json(self) -> Json:

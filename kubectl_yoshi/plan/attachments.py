@@ -17,6 +17,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
@@ -45,6 +46,11 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
+    if request.nic != ANY_NIC and not backend.has_interface:
+        raise Refused(
+            f"network {network.full_name} gives its VMs no interface of their own",
+            "--nic-name, --model, --cloud-init and --live are for layer 2 networks.",
+        )
     must_be_served(network, backend, facts)
     refusals: dict[str, YoshiError] = {}
     vms: list[Vm] = []

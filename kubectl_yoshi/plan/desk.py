@@ -9,6 +9,7 @@ from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
@@ -29,6 +30,7 @@ class AttachRequest:
         plugin: what the network must be made with; "" for any.
         ports: what a public address is open on; () for what it was, or the usual ones.
         wait: wait until the address can be reached, where that does not depend on the VM.
+        nic: how the VM is plugged in where it gets an interface of its own.
     """
 
     network: tuple[str, str]
@@ -40,6 +42,7 @@ class AttachRequest:
     plugin: str = ""
     ports: tuple[Port, ...] = ()
     wait: bool = False
+    nic: Nic = ANY_NIC
 
 
 @dataclass

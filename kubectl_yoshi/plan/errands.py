@@ -40,7 +40,7 @@ def plan_errands(desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals:
             records[number] = errand.record
             subjects[number] = vm.subject
         after = after.beside(errand.after)
-        notes += [*errand.notes, *desk.backend.concerns(vm, desk.network, number, desk.facts)]
+        notes += [*errand.notes, *desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)]
         answers[vm.subject] = str(desk.ledger.address(number))
     plan = write_records(desk.ledger, records, subjects) if records else Plan()
     plan = plan + after
@@ -61,10 +61,11 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
     record = desk.records.get(number)
     mac = _mac(desk, vm, record) if backend.on_template else ""
-    fastened = backend.fasten(vm, network, number, mac, facts, request.ports)
+    fastened = backend.fasten(vm, network, number, mac, facts, request.ports, request.nic)
     fastened = _only_as_read(vm, fastened)
     established = backend.establish(vm, network, number, request.ports, facts)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
+    provided = backend.provide(network, {number: wanted}, facts)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
     stands = stands and number not in desk.ledger.unmoved
     prepared = backend.prepare(vm, network, number, facts)
@@ -73,7 +74,7 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
     if prepared.obstacle and not request.restart:
         raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
-    plan = Plan((tuple(fastened),) if fastened else ()) + established
+    plan = provided + Plan((tuple(fastened),) if fastened else ()) + established
     if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
         plan = plan + Plan((awaited,))
     if not prepared.obstacle:

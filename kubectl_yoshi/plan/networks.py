@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
+from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, is_large
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attachments import backend_of, must_be_served
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, open_network, open_whole, remove_records
+from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.plan.network_status import status_plan
 from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
-
-READY = "Ready"
 
 ABANDONED_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
@@ -103,7 +103,9 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
     try:
         network = parse_network(found[0])
     except UsageMistake as mistake:
-        return replace(_status(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake})
+        return replace(
+            status_plan(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake}
+        )
     age = age_in_seconds(network.deleting_since, attempt.now)
     if request.wanted is None and network.deleting_since and age < ABANDONED_SECONDS:
         return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
@@ -128,7 +130,7 @@ def _first(
     change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject)
     plan = in_order(change, notes=tuple(notes))
     if attempt.preview:
-        return plan + backend.build(network, facts)
+        return plan + built(network, backend, facts, attempt)
     return replace(plan, again=True)
 
 
@@ -137,6 +139,9 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
     backend = backend_of(network, backends)
     made_now = any(c.verb is Verb.CREATE and c.ref == network.ref for c in attempt.done)
+    if network.deleting_since and backend.own_use(network):  # the mark refuses the record of what it needs itself
+        created = bool(dig(network.raw, "status", "created"))
+        return replace(status_plan(network, created, "it is made anew", attempt, subject), again=True)
     try:
         must_be_served(network, backend, facts)
         older = [other for other in rivals(network, facts) if is_older(other, network)]
@@ -148,17 +153,17 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
-        plan = backend.build(network, facts)
+        plan = built(network, backend, facts, attempt)
     except YoshiError as error:
         if made_now:
             return replace(_take_back(network, backends, facts, attempt, subject), refusals={subject: error})
         if facts.unknowns():  # who may not see everything must not note down that it does not work
             return Plan(refusals={subject: error})
-        return replace(_status(network, False, error.message, attempt, subject), refusals={subject: error})
+        return replace(status_plan(network, False, error.message, attempt, subject), refusals={subject: error})
     if plan:
         return replace(plan, again=True)
     problem = backend.problem(network, facts)
-    return replace(_status(network, True, problem, attempt, subject), notes=plan.notes)
+    return replace(status_plan(network, True, problem, attempt, subject), notes=plan.notes)
 
 
 def _way_out(in_the_way: Sequence[str]) -> str:
@@ -196,57 +201,6 @@ def _written(value: object) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _status(network: Network, created: bool, problem: str, attempt: Attempt, subject: str, deleting: str = "") -> Plan:
-    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet.
-
-    `deleting` is when its deletion was begun; without it, a mark of that is taken off.
-    """
-    there = network.raw.get("status") or {}
-    wanted: Json = {
-        "created": created,
-        "reason": problem,
-        "observedGeneration": dig(network.raw, "metadata", "generation", default=1),
-    }
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
-    if "allocations" not in there:
-        wanted["allocations"] = {}
-    if not is_large(network) and network.cidr is not None and "used" not in there:
-        held = len(there.get("allocations") or {})
-        wanted |= {"used": held, "free": max(network.usable.size - held, 0)}
-    condition = _condition(there, problem, attempt, wanted["observedGeneration"])
-    others = [c for c in there.get("conditions") or [] if c.get("type") != READY]
-    wanted["conditions"] = [*others, condition]
-    if deleting:
-        wanted["deleting"] = deleting
-    differing = {key: value for key, value in wanted.items() if there.get(key) != value}
-    if not deleting and "deleting" in there:
-        patch.unset_in(network.raw, STATUS_DELETING)
-    elif not differing:
-        return Plan()
-    if not there:
-        patch.set_in(network.raw, ("status",), differing)
-    else:
-        for key, value in differing.items():
-            patch.set_in(network.raw, ("status", key), value)
-    says = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
-    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
-
-
-def _condition(status: Json, problem: str, attempt: Attempt, generation: int) -> Json:
-    condition = {
-        "type": READY,
-        "status": "False" if problem else "True",
-        "reason": "NotReady" if problem else "Made",
-        "message": problem,
-        "observedGeneration": generation,
-        "lastTransitionTime": attempt.stamp,
-    }
-    for there in status.get("conditions") or []:
-        if there.get("type") == READY and there.get("status") == condition["status"]:
-            condition["lastTransitionTime"] = there.get("lastTransitionTime", attempt.stamp)
-    return condition
-
-
 def _unmake(network: Network, subject: str) -> Plan:
     return in_order(
         Change(
@@ -267,7 +221,7 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
         if subject in attempt.failed:  # the status itself could not be written
             return plan
         created = bool(dig(found[0], "status", "created"))
-        return replace(_status(_bare(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
+        return replace(status_plan(_bare(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
     return plan + _take_back(parse_network(found[0]), backends, facts, attempt, subject)
 
 
@@ -314,7 +268,7 @@ def plan_network_removal(
     if attempt.preview or network.is_going or marks >= MARKS:
         return plan
     created = bool(dig(network.raw, "status", "created"))
-    mark = _status(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
+    mark = status_plan(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
     return replace(mark, again=True)
 
 
@@ -329,11 +283,11 @@ def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attem
     plan, created, problem = Plan(), True, ""
     try:
         backend = backend_of(network, backends)
-        plan = backend.build(network, facts)
+        plan = built(network, backend, facts, attempt)
         problem = "" if plan else backend.problem(network, facts)
     except YoshiError as error:
         created, problem = bool(dig(network.raw, "status", "created")), error.message
-    return plan + _status(network, created, problem, attempt, "")
+    return plan + status_plan(network, created, problem, attempt, "")
 
 
 def _removal(
@@ -341,6 +295,7 @@ def _removal(
 ) -> Plan:
     ledger = open_whole(network, facts)
     records = ledger.records()
+    records = {number: record for number, record in records.items() if record.kind != NETWORK}
     vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
     reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
     if records and not request.force:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
 from kubectl_yoshi.plan.books import remove_records
@@ -58,7 +58,12 @@ def release_of(
     """
     address = ledger.address(number)
     if record.kind == RESERVATION:
-        return Release(remove_records(ledger, {number: record}))
+        retracted = backend.retract(ledger.network, [number], facts)
+        if retracted.obstacle:
+            return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
+        return Release(retracted.plan + remove_records(ledger, {number: record}))
+    if record.kind == NETWORK:
+        return Release(notes=(f"{address} stays recorded for {record.holder}",))
     subject = f"{record.namespace}/{record.name}"
     for use in uses:
         if use.number != number:

@@ -14,7 +14,7 @@ from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
+from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -95,6 +95,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     answers = {str(a): request.note for a in request.addresses}
     answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
     plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
+    plan = plan + backend.provide(network, dict.fromkeys([*map(int, request.addresses), *mine, *chosen], record), facts)
     return replace(plan, answers=answers)
 
 
@@ -172,5 +173,8 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
             refusals[str(address)] = Refused(release.notes[0], way_out)
         plan = plan.beside(release.plan)
     if reserved:
-        plan = plan + remove_records(ledger, reserved)
+        retracted = backend.retract(network, reserved, facts)
+        if retracted.obstacle:
+            raise Refused(f"reservations on network {network.full_name} stay: {retracted.obstacle}", ASK_FOR_IT)
+        plan = plan + retracted.plan + remove_records(ledger, reserved)
     return replace(plan, answers=answers, refusals=refusals)

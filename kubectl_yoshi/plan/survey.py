@@ -10,7 +10,7 @@ from datetime import datetime
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
@@ -28,6 +28,7 @@ class State(enum.Enum):
     RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
     ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
     RESERVED = "reserved"  # recorded by a person
+    LENT = "lent"  # a machine that has no address of its own has it for a time
     UNRECORDED = "unrecorded"  # used, but the ledger does not say so
     UNKNOWN = "unknown"  # what would tell may not be read
 
@@ -147,8 +148,8 @@ def _state(
     now: datetime,
 ) -> State:
     if record is None:
-        return State.UNRECORDED
-    if record.kind == RESERVATION:
+        return State.LENT if all(use.how is How.LENT for use in uses) else State.UNRECORDED
+    if record.kind in (RESERVATION, NETWORK):
         return State.RESERVED
     mine = [use for use in uses if use.is_of(record.namespace, record.name, record.uid)]
     wanted = any(use.how is How.WANTED for use in mine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Plan, in_order
+from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
@@ -61,7 +61,10 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Pla
         for number, record in desk.records.items()
         if number in recorded and record.holder in subjects and record.uid not in alive
     }
-    return plan + remove_records(desk.ledger, numbers) if numbers else in_order()
+    if not numbers:
+        return Plan()
+    plan = plan.beside(desk.backend.retract(desk.network, numbers, desk.facts).plan)
+    return plan + remove_records(desk.ledger, numbers)
 
 
 def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:

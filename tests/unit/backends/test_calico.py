@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, HW_ADDR, IP_ADDRS, POD_IPS, Calico, pinned
+from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, Calico
 from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico_pins import HW_ADDR, IP_ADDRS, POD_IPS, pinned
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
-from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
@@ -24,6 +25,16 @@ CALICO = Calico()
 WISH = "plumber.k8s.pf9.io/networkName"
 SERVED = served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config))
 NOTHING = Facts(SERVED)
+
+
+def known(**plugins: str) -> Facts:
+    """Facts in which networks of these plugins are there, "gone" is none, and "hidden" may not be read."""
+    answers: dict[Read, tuple[Json, ...] | Unknown] = {
+        Read(NETWORKWIZARD, "prod", name): ({"metadata": {"name": name}, "spec": {"plugin": plugin}},)
+        for name, plugin in plugins.items()
+    }
+    answers |= {Read(NETWORKWIZARD, "prod", "gone"): (), Read(NETWORKWIZARD, "prod", "hidden"): Unknown("forbidden")}
+    return Facts(SERVED, answers)
 
 
 def network(cidr: str = "10.133.0.0/24", name: str = "blue") -> Network:
@@ -100,7 +111,7 @@ def without_ours(obj: Json) -> Json:
 
 @given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
 def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
-    changes = CALICO.fasten(before, network(), number("10.133.0.9"), mac, NOTHING)
+    changes = CALICO.fasten(before, network(), number("10.133.0.9"), mac, known(red="calico"))
     after = before.raw
     for change in changes:
         assert (change.ref, change.subject, change.before) == (before.ref, "prod/web-1", before.raw)
@@ -109,7 +120,7 @@ def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac:
     fastened = Vm(after)
     assert fastened.template_annotations[IP_ADDRS] == '["10.133.0.9"]'
     assert fastened.template_annotations.get(HW_ADDR, "") == mac
-    assert fastened.annotations[WISH] == "blue"
+    assert fastened.annotations[WISH] in ("blue", "prod/blue")  # the one that it was
     assert CALICO.fasten(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
 
 
@@ -134,7 +145,7 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
     if annotations is None:
         return
     annotations.update(theirs)
-    (change,) = CALICO.fasten(before, network(), number("10.133.0.77"), "", NOTHING)
+    (change,) = CALICO.fasten(before, network(), number("10.133.0.77"), "", known(red="calico"))
     after = Vm(apply_patch(change.body, meanwhile))
     assert theirs.items() <= after.template_annotations.items()
 
@@ -215,11 +226,36 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
 )
 def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
     one = vm({WISH: wish} if wish else None, {IP_ADDRS: pin} if pin else None)
-    assert CALICO.elsewhere(one, network(), NOTHING) == wanted
+    assert CALICO.elsewhere(one, network(), known(red="calico")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("wish", "wanted"),
+    [
+        (None, "blue"),
+        ("red", "blue"),  # one Calico network at a time
+        ("lab", "lab,blue"),  # and as many others as there are
+        ("red,prod/lab", "prod/lab,blue"),
+        ("lab, blue", "lab, blue"),
+        ("gone,blue", "blue"),  # there is no such network
+        ("hidden", "hidden,blue"),  # what may not be read may be another's
+    ],
+)
+def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
+    [change] = CALICO.fasten(
+        vm({WISH: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
+    )
+    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == wanted
+
+
+def test_what_is_loosened_still_asks_for_its_other_networks() -> None:
+    [change] = CALICO.loosen(vm({WISH: "lab,blue,fast"}), network(), NOTHING)
+    assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == "lab,fast"
 
 
 def test_the_wish_is_read_from_the_vm() -> None:
     assert CALICO.wishes(vm({WISH: " blue "})).networks == ("blue",)
+    assert CALICO.wishes(vm({WISH: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
     assert CALICO.wishes(vm()).networks == ()
 
 

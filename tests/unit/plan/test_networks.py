@@ -13,7 +13,8 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
-from kubectl_yoshi.plan.networks import READY, default_plugin
+from kubectl_yoshi.plan.network_status import READY
+from kubectl_yoshi.plan.networks import default_plugin
 from kubectl_yoshi.plan.overlaps import NODE
 from tests.unit.plan.fake import served
 from tests.unit.plan.world import BACKENDS, SERVICECIDR, World, refusal, wizard

@@ -21,6 +21,9 @@ from typing import Any
 from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS, Calico, pinned
 from kubectl_yoshi.backends.calico_api import APISERVICE, RAW
 from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, without_address
+from kubectl_yoshi.backends.kubevirt import KUBEVIRT
+from kubectl_yoshi.backends.ovs import Ovs
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.waiting import waiters
@@ -42,8 +45,9 @@ SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR",
 SERVED = (
     NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_CALLS, POD, NODE, SERVICECIDR, APISERVICE,
     RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
+    NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, KUBEVIRT,
 )  # fmt: skip
-BACKENDS = {"calico": Calico()}
+BACKENDS = {"calico": Calico(), "ovs": Ovs()}
 LIMIT = 60.0
 """Seconds that a wait may take."""
 GRACE = 10_000.0

@@ -1,0 +1,54 @@
+"""Making a network's objects, and before them the record of the address that the network itself needs."""
+
+from __future__ import annotations
+
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.ledger import NETWORK, Record, held, shelf_of
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import open_shelves, open_whole, remove_records, write_records
+
+
+def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that make the network's objects true; empty where they are.
+
+    Raises:
+        NeedMore: more must be read first.
+        YoshiError: it cannot be made.
+    """
+    use = backend.own_use(network)
+    if use is None:
+        return backend.build(network, {}, facts)
+    ledger = open_whole(network, facts)
+    records = ledger.records()
+    mine = sorted(number for number, record in records.items() if record.kind == NETWORK)
+    if use and not mine and not network.deleting_since:
+        return _recorded(network, use, records, backend, facts, attempt)
+    surplus = {number: records[number] for number in (mine[1:] if use else mine)}
+    plan = backend.build(network, {n: r for n, r in records.items() if n not in surplus}, facts)
+    return plan if plan or not surplus else plan + remove_records(ledger, surplus)
+
+
+def _recorded(
+    network: Network, use: str, records: dict[int, Record], backend: Backend, facts: Facts, attempt: Attempt
+) -> Plan:
+    """Records the lowest free address for the network itself; in a preview also what comes after that."""
+    taken = held(records)
+    while True:
+        number = network.usable.first_without(taken)
+        if number is None:
+            raise Refused(
+                f"network {network.full_name} is full: no address of {network.cidr} is free for its {use}",
+                "See who holds them with `kubectl yoshi ips list`, or do without it.",
+            )
+        one = Intervals.of_numbers([number])
+        if not any(u.number == number for u in backend.uses(network, (), one, facts)):
+            break
+        taken |= one
+    record = Record(NETWORK, network.namespace, network.name, network.uid, since=attempt.moment, note=use)
+    plan = write_records(open_shelves(network, [shelf_of(network, number)], facts), {number: record})
+    return plan + backend.build(network, {**records, number: record}, facts) if attempt.preview else plan

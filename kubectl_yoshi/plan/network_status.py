@@ -1,0 +1,65 @@
+"""What a network's status says: whether it was made, why not, whether it works, and whether it is being deleted."""
+
+from __future__ import annotations
+
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.ledger import is_large
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import STATUS_DELETING
+
+READY = "Ready"
+
+
+def status_plan(
+    network: Network, created: bool, problem: str, attempt: Attempt, subject: str, deleting: str = ""
+) -> Plan:
+    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet.
+
+    `deleting` is when its deletion was begun; without it, a mark of that is taken off.
+    """
+    there = network.raw.get("status") or {}
+    wanted: Json = {
+        "created": created,
+        "reason": problem,
+        "observedGeneration": dig(network.raw, "metadata", "generation", default=1),
+    }
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    if "allocations" not in there:
+        wanted["allocations"] = {}
+    if not is_large(network) and network.cidr is not None and "used" not in there:
+        held = len(there.get("allocations") or {})
+        wanted |= {"used": held, "free": max(network.usable.size - held, 0)}
+    condition = _ready(there, problem, attempt, wanted["observedGeneration"])
+    others = [c for c in there.get("conditions") or [] if c.get("type") != READY]
+    wanted["conditions"] = [*others, condition]
+    if deleting:
+        wanted["deleting"] = deleting
+    differing = {key: value for key, value in wanted.items() if there.get(key) != value}
+    if not deleting and "deleting" in there:
+        patch.unset_in(network.raw, STATUS_DELETING)
+    elif not differing:
+        return Plan()
+    if not there:
+        patch.set_in(network.raw, ("status",), differing)
+    else:
+        for key, value in differing.items():
+            patch.set_in(network.raw, ("status", key), value)
+    says = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
+    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
+
+
+def _ready(status: Json, problem: str, attempt: Attempt, generation: int) -> Json:
+    condition = {
+        "type": READY,
+        "status": "False" if problem else "True",
+        "reason": "NotReady" if problem else "Made",
+        "message": problem,
+        "observedGeneration": generation,
+        "lastTransitionTime": attempt.stamp,
+    }
+    for there in status.get("conditions") or []:
+        if there.get("type") == READY and there.get("status") == condition["status"]:
+            condition["lastTransitionTime"] = there.get("lastTransitionTime", attempt.stamp)
+    return condition

@@ -1,0 +1,230 @@
+"""What the DHCP server of a layer 2 network is told: the very text, and that it never hands out what is not free."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from ipaddress import IPv4Network, ip_address
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.backends import ovs_dhcp as dhcp
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Layer2, layer2_of
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Record
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.objects import Json
+from tests.unit.plan.fake import served
+
+NOTHING = Facts(served((CONFIGMAP, DHCPSERVER)))
+SERVER = Record(NETWORK, "prod", "lab", note="DHCP server")
+MAC = "02:aa:bb:cc:dd:ee"
+
+
+def network(cidr: str = "10.20.0.0/24", ovs: Json | None = None, **spec: Any) -> Network:
+    return parse_network(
+        {
+            "apiVersion": "plumber.k8s.pf9.io/v1",
+            "kind": "NetworkWizard",
+            "metadata": {"name": "lab", "namespace": "prod", "uid": "uid-lab"},
+            "spec": {
+                "plugin": "ovs", "cidr": cidr, "ovs": {"bridge": "br-ext", "nic": "eth1", **(ovs or {})}, **spec,
+            },
+        }
+    )  # fmt: skip
+
+
+def made(one: Network, records: dict[int, Record]) -> dict[str, Json]:
+    """What is made from nothing, by kind."""
+    facts = NOTHING
+    for resource in (CONFIGMAP, DHCPSERVER):
+        facts = facts.with_answers({dhcp.own_read(resource, one): ()})
+    return {change.ref.resource.kind: change.body for change in dhcp.build(one, layer2_of(one), records, facts)}
+
+
+def files(config: Json) -> dict[str, str]:
+    """The folder that dnsmasq reads."""
+    found = dict(config["data"])
+    return found | {key: b64decode(value).decode() for key, value in config["binaryData"].items()}
+
+
+def number(text: str) -> int:
+    return int(ip_address(text))
+
+
+def test_the_design_documents_example_to_the_byte() -> None:
+    one = network(
+        gateway="10.20.0.1", range_start="10.20.0.10", range_end="10.20.0.250", exclude=["10.20.0.100-10.20.0.110"],
+        ovs={"vlan": 20, "mtu": 1500, "dhcp": {"dns": ["10.20.0.1", "10.20.0.2"], "lease": "10m"}},
+    )  # fmt: skip
+    records = {
+        number("10.20.0.10"): SERVER,
+        number("10.20.0.42"): Record(VIRTUALMACHINE, "prod", "web-1", "uid-1", MAC),
+        number("10.20.0.43"): Record(RESERVATION, "prod", "", note="the printer"),
+    }
+    objects = made(one, records)
+    assert files(objects["ConfigMap"]) == {
+        "dnsmasq.conf": "port=0\n"
+        "dhcp-range=set:20,10.20.0.111,10.20.0.250,255.255.255.0,10m\n"
+        "dhcp-option=set:20,3,10.20.0.1\n"
+        "interface=eth1\n",
+        "yoshi-options.conf": "dhcp-option=3,10.20.0.1\n"
+        "dhcp-option=6,10.20.0.1,10.20.0.2\n"
+        "dhcp-option=26,1500\n"
+        "dhcp-range=set:20,10.20.0.11,10.20.0.99,255.255.255.0,10m\n",
+        "10.20.0.42.conf": f"dhcp-host={MAC},10.20.0.42\n",
+        "10.20.0.43.conf": "dhcp-host=id:reserved-10.20.0.43,10.20.0.43\n",
+    }
+    assert objects["DHCPServer"]["spec"] == {
+        "networks": [
+            {
+                "networkName": "lab",
+                "interfaceIp": "10.20.0.10/24",
+                "leaseDuration": "10m",
+                "vlanId": "20",
+                "cidr": {
+                    "range": "10.20.0.0/24", "range_start": "10.20.0.111", "range_end": "10.20.0.250",
+                    "gateway": "10.20.0.1",
+                },
+            }
+        ]
+    }  # fmt: skip
+
+
+def test_without_vlan_gateway_and_options_nothing_is_said_of_them() -> None:
+    objects = made(network(), {number("10.20.0.1"): SERVER})
+    assert files(objects["ConfigMap"]) == {
+        "dnsmasq.conf": "port=0\ndhcp-range=10.20.0.2,10.20.0.254,255.255.255.0,1h\ninterface=eth1\n",
+        "yoshi-options.conf": "dhcp-option=3\n",  # no router, or dnsmasq would name itself
+    }
+    [served_network] = objects["DHCPServer"]["spec"]["networks"]
+    assert "vlanId" not in served_network
+    assert "gateway" not in served_network["cidr"]
+
+
+def generated_by_luigi(server: Json) -> str:
+    """genConfigMap of dhcp-controller/controllers/dhcpserver_controller.go, line by line."""
+    text = "port=0\n"
+    for index, one in enumerate(server["spec"]["networks"]):
+        whole = IPv4Network(one["cidr"]["range"])
+        first = one["cidr"].get("range_start") or str(whole[1])
+        last = one["cidr"].get("range_end") or str(whole[-2])
+        lease = one.get("leaseDuration") or "1h"
+        tag = f"set:{one['vlanId']}," if one.get("vlanId") else ""
+        text += f"dhcp-range={tag}{first},{last},{whole.netmask},{lease}\n"
+        if one["cidr"].get("gateway"):
+            text += f"dhcp-option={tag}3,{one['cidr']['gateway']}\n"
+        text += f"interface=eth{index + 1}\n"
+    return text
+
+
+@pytest.mark.parametrize("vlan", [0, 20])
+@pytest.mark.parametrize("gateway", [None, "10.20.0.1"])
+def test_what_luigis_controller_compares_is_what_it_writes_itself(vlan: int, gateway: str | None) -> None:
+    one = network(ovs={"vlan": vlan}, **({"gateway": gateway} if gateway else {}))
+    objects = made(one, {number("10.20.0.2"): SERVER})
+    assert objects["ConfigMap"]["data"] == {"dnsmasq.conf": generated_by_luigi(objects["DHCPServer"])}
+
+
+# -- arithmetic: range minus fixed minus excluded ---------------------------------------------------------------------
+
+
+def handed_to_strangers(folder: dict[str, str], own: int) -> set[int]:
+    """What dnsmasq gives to machines that it does not know, as its manual has it."""
+    free: set[int] = set()
+    fixed: set[int] = set()
+    for line in "".join(folder.values()).splitlines():
+        key, _, value = line.partition("=")
+        words = [word for word in value.split(",") if not word.startswith("set:")]
+        if key == "dhcp-range":
+            free |= set(range(number(words[0]), number(words[1]) + 1))
+        elif key == "dhcp-host":
+            assert number(words[1]) not in fixed, "dnsmasq refuses an address that is fixed twice"
+            fixed.add(number(words[1]))
+    return free - fixed - {own}
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    base, size = number("10.20.0.0"), draw(st.sampled_from([8, 16, 64, 256]))
+    inside = st.integers(base, base + size - 1)
+    spec: Json = {}
+    if draw(st.booleans()):
+        ends = sorted([draw(inside), draw(inside)])
+        spec |= {"range_start": str(ip_address(ends[0])), "range_end": str(ip_address(ends[1]))}
+    spec["exclude"] = [
+        f"{ip_address(min(pair))}-{ip_address(max(pair))}"
+        for pair in draw(st.lists(st.tuples(inside, inside), max_size=3))
+    ]
+    if draw(st.booleans()):
+        spec["gateway"] = str(ip_address(draw(inside)))
+    server: Json = {}
+    if draw(st.booleans()):
+        ends = sorted([draw(inside), draw(inside)])
+        server = {"rangeStart": str(ip_address(ends[0])), "rangeEnd": str(ip_address(ends[1]))}
+    vlan = draw(st.sampled_from([0, 7]))
+    prefix = 32 - (size.bit_length() - 1)
+    try:
+        one = network(f"10.20.0.0/{prefix}", {"vlan": vlan, "dhcp": server}, **spec)
+    except UsageMistake:
+        assume(False)
+        raise
+    return one
+
+
+@given(networks(), st.data())
+def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_servers(
+    one: Network, data: st.DataObject
+) -> None:
+    usable = sorted(one.usable)
+    own = usable[0]
+    held = data.draw(st.sets(st.sampled_from(usable), max_size=5)) - {own}
+    kinds = [Record(VIRTUALMACHINE, "prod", "web", "uid", MAC), Record(RESERVATION, "prod", "")]
+    records = {own: SERVER, **{n: kinds[at % 2] for at, n in enumerate(sorted(held))}}
+    try:
+        objects = made(one, records)
+    except Refused as refused:
+        assert "no address left" in refused.message
+        objects = {}
+    layer = layer2_of(one)
+    assert layer.dhcp is not None
+    inside = set(usable)
+    if layer.dhcp.first is not None and layer.dhcp.last is not None:
+        inside &= set(range(int(layer.dhcp.first), int(layer.dhcp.last) + 1))
+    wanted = inside - held - {own}
+    if not objects:
+        assert not inside - {own}
+        return
+    folder = files(objects["ConfigMap"])
+    assert handed_to_strangers(folder, own) == wanted
+    [server] = objects["DHCPServer"]["spec"]["networks"]
+    spans = (Intervals.of_numbers(inside) - Intervals.of_numbers([own])).spans
+    widest = number(server["cidr"]["range_end"]) - number(server["cidr"]["range_start"])
+    assert widest == max(last - first for first, last in spans)
+
+
+def test_where_nothing_is_left_for_strangers_the_way_out_is_named() -> None:
+    one = network(ovs={"dhcp": {"rangeStart": "10.20.0.1", "rangeEnd": "10.20.0.1"}})
+    with pytest.raises(Refused, match="no address left that DHCP may hand out") as caught:
+        made(one, {number("10.20.0.1"): SERVER})
+    assert "--no-dhcp" in caught.value.way_out
+
+
+def test_a_large_network_is_not_enumerated() -> None:
+    one = network("10.0.0.0/8", exclude=["10.77.0.0/16"])
+    objects = made(one, {number("10.0.0.1"): SERVER})
+    assert files(objects["ConfigMap"])["yoshi-options.conf"].count("dhcp-range") == 1
+
+
+def test_nothing_is_made_before_the_servers_address_is_recorded() -> None:
+    assert made(network(), {}) == {}
+
+
+def test_without_dhcp_nothing_is_made() -> None:
+    layer = layer2_of(network(ovs={"dhcp": {"enabled": False}}))
+    assert layer == Layer2("br-ext", ("eth1",))
+    assert made(network(ovs={"dhcp": {"enabled": False}}), {}) == {}

@@ -1,0 +1,544 @@
+"""Layer 2 networks and VMs on them, the whole way through the planners.
+
+| what | is shown |
+|---|---|
+| create | every object once, the server's address recorded; two VLANs share a bridge; what is in the way is named |
+| attach | record, DHCP's file, VM; several networks; nothing else of the VM changes |
+| detach, delete | nothing is left, and of others' nothing is taken |
+| what is missing | Multus, Hostplumber, the DHCP controller: which, and what still works |
+"""
+
+from __future__ import annotations
+
+import copy
+from base64 import b64decode, b64encode
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends.ovs import Ovs
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network
+from kubectl_yoshi.model.nic import Nic
+from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
+from kubectl_yoshi.model.vm import VM, VMI
+from tests.unit.plan.world import World, refusal, wishes
+
+LAB = "prod/lab"
+MADE = (TEMPLATE, NAD, DHCPSERVER, CONFIGMAP)
+
+
+def layer2(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", namespace: str = "prod", **ovs: Any) -> Network:
+    spec = spec_of(**ovs)
+    return world.network(name, cidr, namespace, **spec)
+
+
+def spec_of(**ovs: Any) -> Json:
+    more = {key: ovs.pop(key) for key in ("gateway", "exclude", "range_start", "range_end") if key in ovs}
+    return {"plugin": "ovs", "ovs": {"bridge": "br-ext", "nic": "eth1", "vlan": 20, **ovs}, **more}
+
+
+def in_the_way(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", **ovs: Any) -> str:
+    with pytest.raises(Refused) as caught:
+        world.make_network(name, cidr, **spec_of(**ovs))
+    assert not world.networks() or name not in world.networks()
+    return str(caught.value)
+
+
+def made(world: World) -> list[str]:
+    """Everything of a layer 2 network that there is: "kind/name"."""
+    return [f"{resource.kind}/{name_of(obj)}" for resource in MADE for obj in world.api.every(resource)]
+
+
+def files(world: World, name: str = "lab") -> dict[str, str]:
+    config = world.api.look(CONFIGMAP.ref(name, "prod")) or {}
+    return {key: b64decode(value).decode() for key, value in (config.get("binaryData") or {}).items()}
+
+
+def hosts(world: World, name: str = "lab") -> dict[str, str]:
+    return {key: text for key, text in files(world, name).items() if key != "yoshi-options.conf"}
+
+
+def without(world: World, *resources: Resource) -> None:
+    """The cluster does not serve these kinds."""
+    names = {resource.full_name for resource in resources}
+    known = world.api.served
+    kept = {name: resource for name, resource in known.resources.items() if name not in names}
+    world.api.served = Served(kept, {r.group: (r.version,) for r in kept.values()}, {})
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_made_once_and_the_servers_address_is_recorded() -> None:
+    world = World()
+    layer2(world)
+    assert [one.partition("/")[0] for one in made(world)] == [resource.kind for resource in MADE]
+    assert world.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
+    [obj] = world.api.every(NETWORKWIZARD)
+    assert (obj["status"]["created"], obj["status"]["used"]) == (True, 1)
+    before = copy.deepcopy(world.api.writes)
+    world.sync_network("lab")
+    assert world.api.writes == before
+
+
+def test_networks_of_different_vlans_share_a_bridge_until_the_last_is_gone() -> None:
+    world = World()
+    layer2(world)
+    layer2(world, "fast", "10.21.0.0/24", vlan=30)
+    layer2(world, "far", "10.22.0.0/24", namespace="other", vlan=40)
+    assert [name_of(obj) for obj in world.api.every(TEMPLATE)] == ["yoshi-br-ext-7fefc507"]
+    for name, namespace, left in (("lab", "prod", 1), ("far", "other", 1), ("fast", "prod", 0)):
+        world.delete_network(name, namespace)
+        assert len(world.api.every(TEMPLATE)) == left
+    assert made(world) == []
+
+
+def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
+    world = World()
+    theirs = {"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1", "params": {"mtuRequest": 9000}}]}
+    before = world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": theirs})
+    layer2(world, mtu=1500)
+    world.delete_network("lab")
+    assert world.api.every(TEMPLATE) == [before]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}, "plugs eth1 into bridge br-int"),
+        ({"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth2"}]}, "plugs eth2 into bridge br-ext, not eth1"),
+        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth0,eth1"}]}, "plugs eth1 into bridge br-int"),
+        (
+            {"nodeSelector": {"zone": "a"}, "ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1"}]},
+            "makes bridge br-ext on other nodes",
+        ),
+        (
+            {"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1", "params": {"mtuRequest": 1400}}]},
+            "gives bridge br-ext an MTU of 1400, which is less than 1500",
+        ),
+    ],
+)
+def test_a_template_that_contradicts_is_named(spec: Json, says: str) -> None:
+    world = World()
+    world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
+    message = in_the_way(world, mtu=1500)
+    assert "hostnetworktemplate/theirs in namespace infra" in message
+    assert says in message
+
+
+def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
+    world = World()
+    spec = {"nodeSelector": {"zone": "a"}, "ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}
+    world.api.put(TEMPLATE, {"metadata": {"name": "theirs", "namespace": "infra"}, "spec": spec})
+    layer2(world, nodeSelector={"zone": "b"})
+    assert len(world.api.every(TEMPLATE)) == 2
+
+
+@pytest.mark.parametrize(
+    ("cidr", "ovs", "says"),
+    [
+        ("10.21.0.0/24", {}, "network prod/lab is on bridge br-ext, VLAN 20, already"),
+        ("10.21.0.0/24", {"bridge": "br-int", "vlan": 30}, "network prod/lab has eth1 in bridge br-ext"),
+        ("10.21.0.0/24", {"nic": "eth2", "vlan": 30}, "network prod/lab has eth1 in bridge br-ext"),
+        ("10.20.0.128/25", {"vlan": 30}, "10.20.0.128/25 overlaps network prod/lab"),
+    ],
+)
+def test_another_network_that_contradicts_is_named(cidr: str, ovs: Json, says: str) -> None:
+    world = World()
+    layer2(world)
+    assert says in in_the_way(world, "fast", cidr, **ovs)
+    assert len(made(world)) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_networks_made_at_once_on_one_vlan_one_stays_with_all_its_objects(seed: int) -> None:
+    world = World()
+    outcomes = world.at_once(
+        lambda mine: mine.make_network("lab", "10.20.0.0/24", **spec_of()),
+        lambda mine: mine.make_network("fast", "10.21.0.0/24", **spec_of()),
+        seed=seed,
+    )
+    assert len(world.networks()) == 1
+    assert sum(isinstance(one, Refused) or bool(one.refusals) for one in outcomes) == 1
+    assert len(made(world)) == 4
+
+
+@pytest.mark.parametrize("resource", [NAD, DHCPSERVER, CONFIGMAP])
+def test_an_object_of_that_name_that_somebody_else_made_is_in_the_way_and_stays(resource: Resource) -> None:
+    world = World()
+    theirs = world.api.put(resource, {"metadata": {"name": "lab", "namespace": "prod"}, "spec": {}, "data": {}})
+    assert f"{resource.kind.lower()}/lab in namespace prod exists" in in_the_way(world)
+    assert world.api.every(resource) == [theirs]
+
+
+@pytest.mark.parametrize(
+    ("gone", "ovs", "says", "helps"),
+    [
+        ([NAD], {}, "Multus", ""),
+        ([TEMPLATE], {}, "Hostplumber", "--no-host-config"),
+        ([DHCPSERVER], {}, "DHCP controller", "--no-dhcp"),
+        ([DHCPSERVER, TEMPLATE], {"hostConfig": False}, "DHCP controller", "--no-dhcp"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_what_still_works(
+    gone: list[Resource], ovs: Json, says: str, helps: str
+) -> None:
+    world = World()
+    without(world, *gone)
+    message = in_the_way(world, **ovs)
+    assert says in message
+    assert helps in message
+
+
+def test_on_bridges_that_exist_and_without_dhcp_only_the_attachment_is_made() -> None:
+    world = World()
+    without(world, TEMPLATE, DHCPSERVER, LEASE)
+    layer2(world, hostConfig=False, nic=None, dhcp={"enabled": False})
+    assert made(world) == ["NetworkAttachmentDefinition/lab"]
+    world.vm()
+    assert world.attach(network=LAB).answers == {"prod/web-1": "10.20.0.1"}
+    world.detach(network=LAB)
+    world.delete_network("lab")
+    assert made(world) == []
+
+
+def test_what_luigis_controller_made_anew_is_filled_again() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.attach(network=LAB)
+    world.reserve("10.20.0.9", network="lab", note="the printer")
+    whole = files(world)
+    server = world.api.look(DHCPSERVER.ref("lab", "prod"))
+    owner = {"kind": "DHCPServer", "name": "lab", "uid": dig(server, "metadata", "uid"), "controller": True}
+
+    def forget(config: Json) -> None:
+        del config["binaryData"]
+        config["metadata"] = {key: config["metadata"][key] for key in ("name", "namespace", "uid")}
+        config["metadata"]["ownerReferences"] = [owner]
+
+    world.api.change(CONFIGMAP.ref("lab", "prod"), forget)
+    world.sync_network("lab")
+    assert files(world) == whole
+    world.delete_network("lab", force=True)
+    assert made(world) == []
+
+
+def test_dhcp_that_is_taken_away_and_comes_back() -> None:
+    world = World()
+    layer2(world)
+
+    def set_dhcp(enabled: bool) -> None:
+        world.api.change(
+            NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"]["ovs"].update(dhcp={"enabled": enabled})
+        )
+        world.sync_network("lab")
+
+    set_dhcp(False)
+    assert not world.api.every(DHCPSERVER) + world.api.every(CONFIGMAP)
+    assert world.holders("lab") == {}
+    set_dhcp(True)
+    assert len(made(world)) == 4
+    assert world.holders("lab") == {"10.20.0.1": "the network itself (DHCP server)"}
+
+
+def test_templates_of_networks_that_kubectl_deleted_are_collected() -> None:
+    world = World()
+    layer2(world)
+    layer2(world, "fast", "10.21.0.0/24", vlan=30)
+    world.api.drop(NETWORKWIZARD.ref("lab", "prod"))
+    world.collect()
+    assert [one for one in made(world) if one.startswith("HostNetworkTemplate")]
+    world.api.drop(NETWORKWIZARD.ref("fast", "prod"))
+    world.collect()
+    assert made(world) == []
+
+
+def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    assert "the network itself (DHCP server) holds it" in str(refusal(world.attach(network=LAB, ip="10.20.0.1")))
+    released = world.release("10.20.0.1", network="lab")
+    assert "stays recorded for the network itself" in str(released.refusals["10.20.0.1"])
+    assert world.holders("lab")
+
+
+@pytest.mark.parametrize(
+    ("ovs", "says"),
+    [
+        ({"bridge": None}, 'bridge "" is no name'),
+        ({"bridge": "br external"}, 'bridge "br external" is no name'),
+        ({"nic": None}, "which interface of the nodes br-ext is plugged into is not said"),
+        ({"nic": "eth1,eth2,eth3"}, "neither one interface nor two"),
+        ({"nic": "eth1,eth1"}, "neither one interface nor two"),
+        ({"bond": {"mode": "balance-slb"}}, "bond is for two interfaces"),
+        ({"vlan": 5000}, "vlan 5000 is not possible"),
+        ({"dhcp": {"rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.2"}}, "outside 10.20.0.0/24"),
+        ({"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}}, "the lower one first"),
+    ],
+)
+def test_what_can_never_be_is_a_mistake(ovs: Json, says: str) -> None:
+    with pytest.raises(UsageMistake, match="network prod/lab: ") as caught:
+        World().make_network("lab", "10.20.0.0/24", **spec_of(**ovs))
+    assert says in caught.value.message
+
+
+def test_dhcp_is_for_ipv4_and_ipv6_works_without() -> None:
+    world = World()
+    with pytest.raises(UsageMistake, match="IPv4 only"):
+        world.make_network("lab", "fd00:20::/64", **spec_of())
+    layer2(world, cidr="fd00:20::/64", dhcp={"enabled": False})
+    world.vm()
+    assert world.attach(network=LAB).answers["prod/web-1"].startswith("fd00:20::")
+
+
+# -- VMs -------------------------------------------------------------------------------------------------------------
+
+
+def interfaces(world: World, name: str = "web-1") -> list[Json]:
+    return dig(world.now(name).raw, "spec", "template", "spec", "domain", "devices", "interfaces", default=[])  # type: ignore[no-any-return]
+
+
+def multus(world: World, name: str = "web-1") -> dict[str, str]:
+    networks = dig(world.now(name).raw, "spec", "template", "spec", "networks", default=[])
+    return {one["name"]: dig(one, "multus", "networkName", default="pod") for one in networks}
+
+
+def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    done = world.attach(network=LAB, nic=Nic("data", "virtio"))
+    assert done.answers == {"prod/web-1": "10.20.0.2"}
+    record = world.records("lab")["10.20.0.2"]
+    assert interfaces(world) == [
+        {"name": "default", "bridge": {}},
+        {"name": "data", "bridge": {}, "macAddress": record.mac, "model": "virtio"},
+    ]
+    assert multus(world) == {"default": "pod", "data": "lab"}
+    assert hosts(world) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2\n"}
+    assert wishes(world.now()) == "lab"
+    assert not world.attach(network=LAB).done
+
+
+def test_the_order_is_record_then_server_then_vm() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.api.writes.clear()
+    world.attach(network=LAB)
+    order = [write for write in world.api.writes if "count" not in write]
+    assert order == [
+        "patch networkwizard/lab status", "patch configmap/lab", "patch virtualmachine/web-1",
+    ]  # fmt: skip
+
+
+def test_a_vm_on_several_layer_2_networks_and_a_calico_one_keeps_each_when_it_leaves_another() -> None:
+    world = World()
+    world.network()
+    layer2(world)
+    layer2(world, "fast", "10.21.0.0/24", vlan=30)
+    world.vm()
+    for name in ("lab", "blue", "fast"):
+        world.attach(network=f"prod/{name}")
+    assert wishes(world.now()) == "lab,blue,fast"
+    assert multus(world) == {"default": "pod", "lab": "lab", "fast": "fast"}
+    world.detach(network=LAB)
+    assert wishes(world.now()) == "blue,fast"
+    assert multus(world) == {"default": "pod", "fast": "fast"}
+    assert world.pin() == "10.133.0.1"
+    world.detach()
+    world.detach(network="prod/fast")
+    assert wishes(world.now()) is None
+    assert [list(world.holders(name)) for name in ("lab", "blue", "fast")] == [["10.20.0.1"], [], ["10.21.0.1"]]
+    assert hosts(world) == hosts(world, "fast") == {}
+
+
+def test_what_the_vm_had_stays_as_it_was() -> None:
+    world = World()
+    layer2(world)
+    template = {
+        "metadata": {"annotations": {"theirs": "1"}, "labels": {"app": "x"}},
+        "spec": {
+            "domain": {
+                "devices": {"interfaces": [{"name": "eth", "masquerade": {}, "state": "up"}], "disks": [{"x": 1}]}
+            },
+            "networks": [{"name": "eth", "pod": {"vmNetworkCIDR": "10.0.2.0/24"}}],
+            "volumes": [{"name": "root"}],
+        },
+    }
+    world.vm(template=copy.deepcopy(template))
+    world.attach(network=LAB)
+    assert interfaces(world)[0] == {"name": "eth", "masquerade": {}, "state": "up"}
+    world.detach(network=LAB)
+    assert world.now().raw["spec"]["template"] == template
+
+
+def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
+    world = World()
+    layer2(world)
+    interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07", "bootOrder": 2}
+    networks = [{"name": "mine", "multus": {"networkName": "prod/lab"}}]
+    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
+    world.attach(network=LAB)
+    assert interfaces(world) == [interface]
+    assert hosts(world) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2\n"}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"nic": Nic("root")}, 'has an interface "root" already'),
+        ({"nic": Nic("-x")}, "is not a name for an interface"),
+        ({"mac": ""}, "knows its VMs by their MAC addresses"),
+    ],
+)
+def test_what_cannot_be_plugged_in_leaves_nothing(more: Json, says: str) -> None:
+    world = World()
+    layer2(world)
+    networks = [{"name": "root", "pod": {}}]
+    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "root"}]}}, "networks": networks}})
+    assert says in str(refusal(world.attach(network=LAB, **more)))
+    assert list(world.holders("lab")) == ["10.20.0.1"]
+    assert hosts(world) == {}
+
+
+def test_layer_2_flags_are_refused_by_other_networks() -> None:
+    world = World()
+    world.network()
+    world.vm()
+    with pytest.raises(Refused, match="no interface of their own"):
+        world.attach(nic=Nic("data"))
+
+
+def test_a_name_that_is_taken_gives_way_to_one_that_is_not() -> None:
+    world = World()
+    layer2(world)
+    networks = [{"name": "lab", "multus": {"networkName": "other/lab"}}]
+    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [{"name": "lab"}]}}, "networks": networks}})
+    world.attach(network=LAB)
+    [_, name] = multus(world)
+    assert name.startswith("lab-")
+
+
+def test_an_address_that_is_lent_to_another_machine_is_not_chosen() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    for last, mac in ((2, "02:00:00:00:00:99"), (3, "02:00:00:00:00:98")):
+        world.api.put(
+            LEASE, {"metadata": {"name": f"10.20.0.{last}", "namespace": "default"}, "spec": {"macAddr": mac}}
+        )
+    assert world.attach(network=LAB).answers == {"prod/web-1": "10.20.0.4"}
+    world.vm("web-2")
+    lent = refusal(world.attach("web-2", network=LAB, ip="10.20.0.3"), "prod/web-2")
+    assert "ipallocation/10.20.0.3 in namespace default uses it" in str(lent)
+
+
+def test_the_vms_own_lease_is_no_obstacle() -> None:
+    world = World()
+    layer2(world)
+    interface = {"name": "mine", "bridge": {}, "macAddress": "02:00:00:00:00:07"}
+    networks = [{"name": "mine", "multus": {"networkName": "lab"}}]
+    world.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
+    world.api.put(
+        LEASE, {"metadata": {"name": "10.20.0.9", "namespace": "default"}, "spec": {"macAddr": "02:00:00:00:00:07"}}
+    )
+    assert world.attach(network=LAB, ip="10.20.0.9").answers == {"prod/web-1": "10.20.0.9"}
+
+
+def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
+    world = World()
+    layer2(world)
+    world.reserve("10.20.0.7", network="lab", note="the printer")
+    assert hosts(world) == {"10.20.0.7.conf": "dhcp-host=id:reserved-10.20.0.7,10.20.0.7\n"}
+    world.release("10.20.0.7", network="lab")
+    assert hosts(world) == {}
+
+
+def test_a_file_without_a_record_is_collected_and_no_other() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.attach(network=LAB)
+    kept = hosts(world)
+    late = b64encode(b"dhcp-host=02:00:00:00:00:01,10.20.0.77\n").decode()
+    world.api.change(
+        CONFIGMAP.ref("lab", "prod"),
+        lambda obj: obj["binaryData"].update({"10.20.0.77.conf": late, "theirs.conf": late}),
+    )
+    world.collect()
+    assert hosts(world).keys() == {*kept, "theirs.conf"}
+
+
+def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
+    world = World()
+    layer2(world)
+    names = [f"web-{number}" for number in range(30)]
+    for name in names:
+        world.vm(name)
+    world.api.writes.clear()
+    done = world.attach(*names, network=LAB)
+    assert len(set(done.answers.values())) == 30
+    assert world.api.writes.count("patch configmap/lab") == 1
+    assert len(hosts(world)) == 30
+
+
+def test_a_refused_vm_leaves_no_record_and_no_file() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.api.refuse("patch", VM)
+    assert refusal(world.attach(network=LAB))
+    assert list(world.holders("lab")) == ["10.20.0.1"]
+    assert hosts(world) == {}
+
+
+def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
+    world = World()
+    layer2(world)
+    world.running()
+    done = world.attach(network=LAB)
+    assert any(note.startswith("restart needed") for note in done.notes)
+    world.attach(network=LAB, restart=True)
+    world.time_passes()
+    vmi = world.api.look(VMI.ref("web-1", "prod"))
+    assert dig(vmi, "metadata", "annotations", "ip.plumber.k8s.pf9.io/lab") == "10.20.0.2"
+    stays = world.detach(network=LAB)
+    assert any("stays recorded" in note for note in stays.notes)
+    world.detach(network=LAB, restart=True)
+    world.time_passes()
+    world.detach(network=LAB)
+    assert list(world.holders("lab")) == ["10.20.0.1"]
+
+
+SEEDS = range(6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
+    world = World()
+    layer2(world)
+    names = [f"web-{number}" for number in range(8)]
+    for name in names:
+        world.vm(name)
+    outcomes = world.at_once(*(lambda mine, name=name: mine.attach(name, network=LAB) for name in names), seed=seed)
+    assert not [one for one in outcomes if not isinstance(one, Done) or one.refusals]
+    records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
+    assert len(records) == 8
+    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}\n" for a, r in records.items()}
+
+
+def test_it_is_known_by_its_properties() -> None:
+    backend = Ovs()
+    assert (backend.plugin, backend.on_template, backend.has_interface, backend.by_default) == (
+        "ovs",
+        True,
+        True,
+        False,
+    )
