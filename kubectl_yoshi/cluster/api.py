@@ -21,6 +21,7 @@ from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, resource_vers
 
 FIELD_MANAGER = "kubectl-yoshi"
 PAGE_SIZE = 500
+AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 WATCH_GRACE_SECONDS = 30.0
 """How much longer than its own time a watch may be silent before the connection counts as lost."""
 
@@ -92,32 +93,57 @@ class Api:
 
         Read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, whole.
         """
+        items: list[Json] = []
+        kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        for page in self._pages(resource, namespace, query):
+            if page is None:
+                items = []
+                continue
+            items += ({**kinds, **item} for item in page.get("items") or ())
+            version = resource_version_of(page)
+        return Listing(tuple(items), version)
+
+    def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
+        """The columns that `kubectl get` shows of each object of a list: a dictionary by the columns' names."""
+        rows: list[Json] = []
+        query = {"labelSelector": label_selector, "includeObject": "None"}
+        for page in self._pages(resource, namespace, query, accept=AS_TABLE):
+            if page is None:
+                rows = []
+                continue
+            names = [str(column["name"]) for column in page.get("columnDefinitions") or ()]
+            rows += (dict(zip(names, row["cells"], strict=True)) for row in page.get("rows") or ())
+        return tuple(rows)
+
+    def _pages(
+        self, resource: Resource, namespace: str | None, query: dict[str, str], accept: str = "application/json"
+    ) -> Iterator[Json | None]:
+        """The answers that make one consistent list; None where it begins anew, as its snapshot has expired."""
         asked = Asked("list", resource, namespace=namespace)
         path = _path(resource, namespace)
-        items: list[Json] = []
-        page: Json = {"limit": str(PAGE_SIZE)}
+        page: dict[str, str] = {"limit": str(PAGE_SIZE)}
         while True:
             try:
-                answer = self._sender.send(asked, "GET", _with_query(path, {**query, **page}))
+                answer = self._sender.send(asked, "GET", _with_query(path, {**query, **page}), accept=accept)
             except Invalid as error:
-                if label_selector and error.status == 400:
+                if query["labelSelector"] and error.status == 400:
                     hint = "Write it as kubectl takes it: -l key1=value1,key2!=value2"
-                    raise UsageMistake(f'"{label_selector}" is no label selector: {error.detail}', hint) from error
+                    text = query["labelSelector"]
+                    raise UsageMistake(f'"{text}" is no label selector: {error.detail}', hint) from error
                 raise
             except Expired:
                 if not page:
                     raise
-                items, page = [], {}
+                page = {}
+                yield None
                 continue
-            found = answer.get("items")
-            if not isinstance(found, list) and not str(answer.get("kind", "")).endswith("List"):
+            if not isinstance(answer.get("items") or answer.get("rows"), list) and not _is_list(answer):
                 raise no_json(asked, json.dumps(answer).encode(), self.connection.server)
-            items += found or []
+            yield answer
             more = (answer.get("metadata") or {}).get("continue")
             if not more:
-                kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
-                return Listing(tuple({**kinds, **item} for item in items), resource_version_of(answer))
+                return
             page = {"limit": str(PAGE_SIZE), "continue": more}
 
     def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
@@ -256,6 +282,11 @@ class Api:
             raise UsageMistake(f"To {verb} a {ref.resource.kind} its name is needed.")
         path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
         return self._sender.send(asked, method, path, body=body, content_type=content_type, accept=accept)
+
+
+def _is_list(answer: Json) -> bool:
+    kind = str(answer.get("kind", ""))
+    return kind.endswith("List") or kind == "Table"
 
 
 def _write_query(dry_run: bool) -> dict[str, str]:

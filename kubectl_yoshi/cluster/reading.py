@@ -74,6 +74,8 @@ def _read_one(api: Api, one: Read) -> Answer:
     try:
         if one.name:
             return (api.get(one.resource.ref(one.name, one.namespace)),)
+        if one.as_table:
+            return api.table(one.resource, one.namespace, label_selector=one.label_selector)
         return api.list(one.resource, one.namespace, label_selector=one.label_selector)
     except NotFound:
         return ()

@@ -171,6 +171,7 @@ def run(
             now=Attempt().now,
             done=tuple(change for change, _ in done),
             failed={**attempt.failed, **fatal},
+            earlier=facts,
         )
     else:
         raise TimedOut(f"This did not come to an end in {ROUNDS} rounds.", "Run the same command again to complete it.")

@@ -61,6 +61,31 @@ class Use:
         return not (self.uid and vm_uid) or self.uid == vm_uid
 
 
+class Uses:
+    """Uses of a network's addresses, found by address and by VM without a search.
+
+    Args:
+        found: as a back-end tells them.
+    """
+
+    def __init__(self, found: Iterable[Use] = ()) -> None:
+        self.all = tuple(found)
+        self._at: dict[int, list[Use]] = {}
+        self._of: dict[tuple[str, str], list[Use]] = {}
+        for use in self.all:
+            self._at.setdefault(use.number, []).append(use)
+            self._of.setdefault((use.namespace, use.name), []).append(use)
+
+    def at(self, number: int) -> Sequence[Use]:
+        """Everybody's uses of an address."""
+        return self._at.get(number, ())
+
+    def of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> list[Use]:
+        """A VM's uses; see Use.is_of."""
+        mine = self._of.get((vm_namespace, vm_name), ())
+        return [use for use in mine if use.is_of(vm_namespace, vm_name, vm_uid)]
+
+
 @dataclass(frozen=True)
 class Wishes:
     """What a VM's own annotations ask of a back-end.

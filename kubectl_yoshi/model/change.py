@@ -7,9 +7,9 @@ out otherwise.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 from kubectl_yoshi.model.errors import YoshiError
@@ -91,21 +91,27 @@ class Plan:
 
     def __add__(self, other: Plan) -> Plan:
         """This plan, then the other."""
-        return self._joined(other, self.stages + other.stages)
+        return _joined((self, other), self.stages + other.stages)
 
     def beside(self, other: Plan) -> Plan:
         """This plan and the other at the same time, stage by stage; shared patches of one object become one."""
-        pairs = zip_longest(self.stages, other.stages, fillvalue=())
-        return self._joined(other, tuple(_with_joint_patches(mine + theirs) for mine, theirs in pairs))
+        return side_by_side((self, other))
 
-    def _joined(self, other: Plan, stages: tuple[tuple[Change, ...], ...]) -> Plan:
-        return Plan(
-            tuple(stage for stage in stages if stage),
-            tuple(dict.fromkeys(self.notes + other.notes)),
-            self.again or other.again,
-            {**self.answers, **other.answers},
-            {**self.refusals, **other.refusals},
-        )
+
+def side_by_side(plans: Sequence[Plan]) -> Plan:
+    """All these plans at the same time, stage by stage; shared patches of one object become one."""
+    stages = zip_longest(*(plan.stages for plan in plans), fillvalue=())
+    return _joined(plans, (_with_joint_patches(tuple(chain.from_iterable(parts))) for parts in stages))
+
+
+def _joined(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Plan:
+    return Plan(
+        tuple(stage for stage in stages if stage),
+        tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
+        any(plan.again for plan in plans),
+        {subject: answer for plan in plans for subject, answer in plan.answers.items()},
+        {subject: error for plan in plans for subject, error in plan.refusals.items()},
+    )
 
 
 def _with_joint_patches(stage: tuple[Change, ...]) -> tuple[Change, ...]:

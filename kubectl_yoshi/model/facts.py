@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class Read:
         namespace: where; None for every namespace, and for cluster-scoped resources.
         name: which; "" for all.
         label_selector: narrows a list.
+        as_table: only a list's printer columns (the CRD's additionalPrinterColumns): a dictionary for each object, by
+            the columns' names.
         look: reads of one thing with different numbers are different reads: to see whether it has changed meanwhile.
     """
 
@@ -24,6 +30,7 @@ class Read:
     namespace: str | None = None
     name: str = ""
     label_selector: str = ""
+    as_table: bool = False
     look: int = 0
 
 
@@ -66,31 +73,48 @@ class Served:
 
 @dataclass(frozen=True)
 class Facts:
-    """The answers to Reads, and what is served."""
+    """The answers to Reads, and what is served.
+
+    What a planner looks up again and again, for one VM after the other, is found in indexes, which are made when they
+    are first asked for: a plan for many VMs costs what they cost, not what each of them times all of them would.
+    """
 
     served: Served = field(default_factory=Served)
     answers: Mapping[Read, tuple[Json, ...] | Unknown] = field(default_factory=dict)
+    _derived: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def with_answers(self, more: Mapping[Read, tuple[Json, ...] | Unknown]) -> Facts:
         """These facts and more of them."""
         return Facts(self.served, {**self.answers, **more})
 
+    def derived(self, make: Callable[[Facts], Value]) -> Value:
+        """What a named function of these facts gives, worked out once."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        return self._derived[make]  # type: ignore[no-any-return]
+
     def all(self, resource: Resource, namespace: str | None = None) -> list[Json]:
         """Every object of a resource that was read (of that namespace), each once."""
-        seen: dict[tuple[str, str], Json] = {}
-        for read, answer in self.answers.items():
-            if read.resource == resource and not isinstance(answer, Unknown):
-                for obj in answer:
-                    if namespace is None or namespace_of(obj) == namespace:
-                        seen[(namespace_of(obj), name_of(obj))] = obj
-        return list(seen.values())
+        found = self._by_name(resource).values()
+        return [obj for obj in found if namespace is None or namespace_of(obj) == namespace]
 
-    def one(self, resource: Resource, name: str, namespace: str | None = None) -> Json | None:
-        """The object of that name if it was read and is there, else None (see also `unknown`)."""
-        for obj in self.all(resource, namespace):
-            if name_of(obj) == name:
-                return obj
-        return None
+    def one(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        """The object of that name if it was read and is there, else None (see also `unknown`).
+
+        Args:
+            namespace: its own; "" for what is cluster-scoped.
+        """
+        return self._by_name(resource).get((namespace, name))
+
+    def grouped(self, resource: Resource, key: Callable[[Json], Key]) -> Mapping[Key, list[Json]]:
+        """Every object of a resource that was read, by what a named function says of it."""
+        kept = self._derived.get((resource, key))
+        if kept is None:
+            kept = self._derived[(resource, key)] = _grouped(self._by_name(resource).values(), key)
+        return kept
+
+    def _by_name(self, resource: Resource) -> dict[tuple[str, str], Json]:
+        return self.derived(_objects_by_name).get(resource, {})
 
     def ask(self, *wanted: Read) -> list[Json]:
         """The objects that answer these reads, those that could not be read left out.
@@ -114,11 +138,54 @@ class Facts:
 
     def unknown(self, resource: Resource) -> str:
         """Why a resource could not be read; "" if all that was asked of it was answered."""
-        for read, answer in self.answers.items():
-            if read.resource == resource and isinstance(answer, Unknown):
-                return answer.why
+        for read, why in self.unanswered().items():
+            if read.resource == resource:
+                return why
         return ""
+
+    def unanswered(self) -> Mapping[Read, str]:
+        """The reads that could not be answered, and why."""
+        return self.derived(_unanswered)
 
     def unknowns(self) -> list[str]:
         """Every reason why something could not be read, each once."""
-        return list(dict.fromkeys(a.why for a in self.answers.values() if isinstance(a, Unknown)))
+        return list(dict.fromkeys(self.unanswered().values()))
+
+
+def together(parts: Iterable[Callable[[], Value]]) -> list[Value]:
+    """What each part gives; what several of them still want to know is asked for at once.
+
+    Raises:
+        NeedMore: with the reads of all parts that lack some.
+    """
+    values: list[Value] = []
+    wanted: dict[Read, None] = {}
+    for part in parts:
+        try:
+            values.append(part())
+        except NeedMore as more:
+            wanted.update(dict.fromkeys(more.wanted))
+    if wanted:
+        raise NeedMore(tuple(wanted))
+    return values
+
+
+def _objects_by_name(facts: Facts) -> dict[Resource, dict[tuple[str, str], Json]]:
+    found: dict[Resource, dict[tuple[str, str], Json]] = {}
+    for read, answer in facts.answers.items():
+        if not read.as_table and not isinstance(answer, Unknown):
+            objects = found.setdefault(read.resource, {})
+            for obj in answer:
+                objects[(namespace_of(obj), name_of(obj))] = obj
+    return found
+
+
+def _grouped(objects: Iterable[Json], key: Callable[[Json], Key]) -> dict[Key, list[Json]]:
+    groups: dict[Key, list[Json]] = {}
+    for obj in objects:
+        groups.setdefault(key(obj), []).append(obj)
+    return groups
+
+
+def _unanswered(facts: Facts) -> dict[Read, str]:
+    return {read: answer.why for read, answer in facts.answers.items() if isinstance(answer, Unknown)}

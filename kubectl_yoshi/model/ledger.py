@@ -134,6 +134,11 @@ def block_name(network: Network, first: int) -> str:
     return name + suffix
 
 
+def block_label(network: Network) -> tuple[str, str]:
+    """The label, and its value, of every AddressBlock of a network; networks with long names may share it."""
+    return f"{GROUP}/network", network.name[:63].rstrip("-.")
+
+
 def new_block(network: Network, shelf: Shelf) -> Json:
     """The AddressBlock object to create; it goes away with its network (ownerReference)."""
     return {
@@ -142,7 +147,7 @@ def new_block(network: Network, shelf: Shelf) -> Json:
         "metadata": {
             "name": shelf.ref.name,
             "namespace": shelf.ref.namespace,
-            "labels": {f"{GROUP}/network": network.name[:63].rstrip("-.")},
+            "labels": dict([block_label(network)]),
             "ownerReferences": [owner_reference(network.raw)],
         },
         "spec": {
@@ -186,14 +191,23 @@ class Ledger:
     network: Network
     objects: Mapping[Shelf, Json | None]
 
-    def records(self) -> dict[int, Record]:
+    def records(self) -> Mapping[int, Record]:
         """Address -> record, of every shelf that was read, and unmoved ones, to which a shelf's are preferred.
 
         A key that is no address of the network is left out.
         """
-        found = {number: entry.record for number, entry in self.unmoved.items()}
+        return self._records
+
+    @cached_property
+    def _records(self) -> dict[int, Record]:
+        return {number: entry.record for number, entry in {**self.unmoved, **self.shelved}.items()}
+
+    @cached_property
+    def shelved(self) -> dict[int, Entry]:
+        """What is on the shelves that were read."""
+        found: dict[int, Entry] = {}
         for obj in self.objects.values():
-            found |= {number: entry.record for number, entry in self._entries(obj).items()}
+            found |= self._entries(obj)
         return found
 
     @cached_property
@@ -215,14 +229,22 @@ class Ledger:
                 found[number] = Entry(text, parse_record(value, self.network.namespace))
         return found
 
+    def held_by(self, namespace: str, name: str) -> Mapping[int, Record]:
+        """The records of VMs of that name, whatever their uid, as far as shelves were read."""
+        return self._held_by.get((namespace, name), {})
+
+    @cached_property
+    def _held_by(self) -> dict[tuple[str, str], dict[int, Record]]:
+        found: dict[tuple[str, str], dict[int, Record]] = {}
+        for number, record in self._records.items():
+            if record.kind == VIRTUALMACHINE:
+                found.setdefault((record.namespace, record.name), {})[number] = record
+        return found
+
     def key_of(self, number: int) -> str:
         """The address as the map's key: as it was written where it is there, in canonical form otherwise."""
-        address = self.address(number)
-        obj = self.objects.get(shelf_of(self.network, number))
-        for text in dig(obj, "status", "allocations") or {}:
-            if text == str(address) or (":" in text and _same(text, address)):
-                return str(text)
-        return str(address)
+        entry = self.shelved.get(number)
+        return entry.key if entry else str(self.address(number))
 
     def address(self, number: int) -> Address:
         """The address object of an integer of this ledger (a network without CIDR may hold both families)."""
@@ -242,10 +264,3 @@ class Ledger:
 def held(numbers: Iterable[int]) -> Intervals:
     """The set of these addresses."""
     return Intervals.of_numbers(numbers)
-
-
-def _same(text: str, address: Address) -> bool:
-    try:
-        return parse_address(text) == address
-    except UsageMistake:
-        return False

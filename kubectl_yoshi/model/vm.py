@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.model.facts import Facts, Read, Unknown
+from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -146,9 +146,9 @@ def instance_of(vm: Vm, facts: Facts) -> Json | None:
 
 def why_unseen(namespace: str, facts: Facts) -> str:
     """Why it cannot be told what runs in a namespace, as far as that was asked; "" if it can."""
-    for read, answer in facts.answers.items():
-        if read.resource in (VMI, POD) and read.namespace in (None, namespace) and isinstance(answer, Unknown):
-            return answer.why
+    for read, why in facts.unanswered().items():
+        if read.resource in (VMI, POD) and read.namespace in (None, namespace):
+            return why
     return ""
 
 
@@ -178,10 +178,9 @@ def is_over(pod: Json) -> bool:
 
 def pods_of(namespace: str, name: str, facts: Facts) -> list[Json]:
     """The launcher pods of a VM (of that name) that have not ended: during a migration there are two."""
-    return [
-        pod
-        for pod in facts.all(POD, namespace)
-        if labels_of(pod).get("kubevirt.io") == "virt-launcher"
-        and instance_name_of_pod(pod) == name
-        and not is_over(pod)
-    ]
+    pods = facts.grouped(POD, _instance_of_pod).get((namespace, name), ())
+    return [pod for pod in pods if labels_of(pod).get("kubevirt.io") == "virt-launcher" and not is_over(pod)]
+
+
+def _instance_of_pod(pod: Json) -> tuple[str, str]:
+    return namespace_of(pod), instance_name_of_pod(pod)

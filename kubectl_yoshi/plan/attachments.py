@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.backend import Backend, Uses
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
@@ -65,13 +65,13 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     asked = {int(request.address)} if request.address is not None else set()
     if request.address is not None:
         _check_asked(network, request.address, facts)
-    desk.uses = backend.uses(network, vms, Intervals.of_numbers(asked), facts)
+    desk.uses = Uses(backend.uses(network, vms, Intervals.of_numbers(asked), facts))
     recorded_now = recorded_by_this_run(network, attempt)
     at_hand = asked | set(recorded_now) | {number for vm in vms for number in desk.carried(vm)}
     at_hand |= unmoved_of(network, request.vms)
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
-    desk.look_at(at_hand)
+    desk.open({shelf_of(network, number) for number in at_hand})
     if network.is_going:
         gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
         late = (vm.subject for vm in vms if not desk.has_all(vm))
@@ -170,5 +170,5 @@ def _must_be_of_no_other(network: Network, address: Address, facts: Facts) -> No
             )
 
 
-def _records_without_cidr(network: Network) -> dict[int, Record]:
+def _records_without_cidr(network: Network) -> Mapping[int, Record]:
     return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}

@@ -6,9 +6,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Attempt:
         chance: the source of random choices.
         done: the changes that this run has carried out.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+        earlier: what the round before had read: a hint where to look first, never what a change may rest on.
         seed: where in a large network a choice for nobody in particular begins.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
@@ -30,6 +33,7 @@ class Attempt:
     chance: random.Random = field(default_factory=random.Random)
     done: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
+    earlier: Facts | None = None
     seed: str = ""
     preview: bool = False
 
@@ -42,6 +46,17 @@ class Attempt:
     def moment(self) -> str:
         """The time to the microsecond, so that no two writes of a record are alike: whoever takes one back tests it."""
         return self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def done_for(self, subject: str) -> tuple[Change, ...]:
+        """What this run has carried out for somebody, in order."""
+        return self._done_by_subject.get(subject, ())
+
+    @cached_property
+    def _done_by_subject(self) -> Mapping[str, tuple[Change, ...]]:
+        changes: dict[str, list[Change]] = {}
+        for change in self.done:
+            changes.setdefault(change.subject, []).append(change)
+        return {subject: tuple(some) for subject, some in changes.items()}
 
 
 def age_in_seconds(since: str, now: datetime) -> float:

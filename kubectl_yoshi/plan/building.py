@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Plan
@@ -34,7 +36,7 @@ def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) ->
 
 
 def _recorded(
-    network: Network, use: str, records: dict[int, Record], backend: Backend, facts: Facts, attempt: Attempt
+    network: Network, use: str, records: Mapping[int, Record], backend: Backend, facts: Facts, attempt: Attempt
 ) -> Plan:
     """Records the lowest free address for the network itself; in a preview also what comes after that."""
     taken = held(records)

@@ -1,17 +1,73 @@
 """Choosing free addresses: the lowest one in the owner's shelf, or a random one when somebody was faster.
 
-Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9).
+Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). A shelf that is full is found
+so once; where it was the owner's, one table of all blocks' counts tells which others have room.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.ledger import Ledger, shelves_in_order
-from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read
+from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Shelf, block_label, is_large, shelves_in_order
+from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
+from kubectl_yoshi.model.objects import dig, name_of
+from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS
+
+MOST_AT_ONCE = 64
+"""Shelves that are opened at the same time, at most: each may be 60 KB."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many records the blocks of a network are said to have: where to look first, and no more than that.
+
+    Attributes:
+        network: whose blocks.
+        facts: what was read.
+        earlier: what an earlier round of the run had read; None in the first.
+    """
+
+    network: Network
+    facts: Facts
+    earlier: Facts | None = None
+
+    def known(self) -> Mapping[str, int]:
+        """Block -> records, as far as an earlier round has seen it."""
+        if self.earlier is None or not is_large(self.network):
+            return {}
+        mine = {
+            name_of(block): len(dig(block, *STATUS_ALLOCATIONS, default={}))
+            for block in self.earlier.all(ADDRESSBLOCK, self.network.namespace)
+            if dig(block, "spec", "networkUID") == self.network.uid
+        }
+        return {**_counted(self.earlier, self._read), **mine}
+
+    def asked(self) -> Mapping[str, int]:
+        """Block -> records, of all blocks. One that is missing does not exist, or had no count yet.
+
+        Raises:
+            NeedMore: they were not read yet.
+        """
+        if not is_large(self.network) or (self.earlier is not None and self._read in self.earlier.answers):
+            return self.known()
+        self.facts.ask(self._read)
+        return _counted(self.facts, self._read)
+
+    @property
+    def _read(self) -> Read:
+        selector = "=".join(block_label(self.network))
+        return Read(ADDRESSBLOCK, self.network.namespace, label_selector=selector, as_table=True)
+
+
+def _counted(facts: Facts, read: Read) -> dict[str, int]:
+    rows = facts.ask(read) if read in facts.answers else []
+    return {row["Name"]: row["Used"] for row in rows if isinstance(row.get("Used"), int)}
 
 
 class Chooser:
@@ -19,13 +75,15 @@ class Chooser:
 
     Args:
         network: whose addresses.
-        seed: who asks (a uid); it decides where in a large network the search begins.
-        open_shelf: gives the ledger of one shelf; may raise facts.NeedMore.
+        seed: who asks; it decides where in a large network the search begins.
+        open_shelf: gives the ledger of one shelf; may raise NeedMore.
         taken: addresses that are used though the ledger does not say so.
         chance: None for the lowest free address, else the source of a random choice.
+        wanted: how many will be asked for: so many shelves are opened at once.
+        counts: which shelves are said to be full; they are opened last.
 
     Raises:
-        NeedMore: the first shelf was not read yet.
+        NeedMore: the first shelves were not read yet.
     """
 
     def __init__(
@@ -35,12 +93,17 @@ class Chooser:
         open_shelf: Callable[..., Ledger],
         taken: Intervals,
         chance: random.Random | None,
+        *,
+        wanted: int = 1,
+        counts: Counts | None = None,
     ) -> None:
         self._network = network
-        self._shelves = shelves_in_order(network, seed)
+        self._shelves = self._in_order(seed, -(-wanted // SHELF_SIZE), counts)
         self._open_shelf = open_shelf
         self._taken = taken
         self._chance = chance
+        self._wanted = wanted
+        self._opened: deque[tuple[Shelf, Ledger]] = deque()
         self._usable = Intervals()
         self._pleasant = Intervals()
         self._held = Intervals()
@@ -58,32 +121,77 @@ class Chooser:
             if number is None:
                 number = choose(self._usable, self._held, self._chance)
             if number is not None:
-                self._held |= Intervals.of_numbers([number])
+                given = Intervals.of_numbers([number])
+                self._pleasant -= given
+                self._usable -= given
+                self._wanted -= 1
                 return number
             self._turn_to_next_shelf()
-
-    def _turn_to_next_shelf(self) -> None:
-        shelf = next(self._shelves, None)
-        if shelf is None:
-            raise Refused(
-                f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
-                "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",
-            )
-        ledger = self._open_shelf(shelf)
-        self._usable = self._network.usable & Intervals.of([shelf.span])
-        self._pleasant = self._usable
-        if shelf.is_block and self._network.version == 4:
-            # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
-            # are in a /24: they go last.
-            first, last = shelf.span
-            self._pleasant -= Intervals.of_numbers([first, last])
-        self._held = Intervals.of_numbers(ledger.records()) | self._taken
 
     def exclude(self, numbers: Iterable[int]) -> None:
         """These are not to be handed out either (somebody of the same plan has asked for them)."""
         more = Intervals.of_numbers(numbers)
         self._taken |= more
         self._held |= more
+
+    def _turn_to_next_shelf(self) -> None:
+        if not self._opened:
+            self._open_more()
+        shelf, ledger = self._opened.popleft()
+        self._usable = self._pleasant = self._usable_of(shelf)
+        if shelf.is_block and self._network.version == 4:
+            # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
+            # are in a /24: they go last.
+            self._pleasant -= Intervals.of_numbers(shelf.span)
+        self._held = Intervals.of_numbers(ledger.records()) | self._taken
+
+    def _open_more(self) -> None:
+        """Opens as many shelves as will have room for what is still wanted, all of them at once."""
+        shelves: list[Shelf] = []
+        room = 0
+        while room < max(self._wanted, 1) and len(shelves) < MOST_AT_ONCE:
+            shelf, expected = next(self._shelves, (None, 0))
+            if shelf is None:
+                break
+            shelves.append(shelf)
+            room += expected
+        if not shelves:
+            raise Refused(
+                f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
+                "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",
+            )
+        needed: list[Read] = []
+        for shelf in shelves:
+            try:
+                self._opened.append((shelf, self._open_shelf(shelf)))
+            except NeedMore as more:
+                needed += more.wanted
+        if needed:
+            raise NeedMore(tuple(needed))
+
+    def _in_order(self, seed: str, begin: int, counts: Counts | None) -> Iterator[tuple[Shelf, int]]:
+        """Every shelf once, with the room that it is expected to have; those last that are said to be full.
+
+        Args:
+            seed: see the class.
+            begin: before so many shelves were tried, it is not asked how full all of them are.
+            counts: see the class.
+        """
+        said = counts.known() if counts else {}
+        put_off: list[Shelf] = []
+        for place, shelf in enumerate(shelves_in_order(self._network, seed)):
+            if place == begin and counts:
+                said = {**said, **counts.asked()}
+            room = self._usable_of(shelf).size - said.get(shelf.ref.name, 0)
+            if room > 0:
+                yield shelf, room
+            else:
+                put_off.append(shelf)
+        for shelf in put_off:
+            yield shelf, 0
+
+    def _usable_of(self, shelf: Shelf) -> Intervals:
+        return self._network.usable & Intervals.of([shelf.span])
 
 
 def choose(usable: Intervals, held: Intervals, chance: random.Random | None) -> int | None:

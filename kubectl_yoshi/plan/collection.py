@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from kubectl_yoshi.model.backend import Backend, How
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.backend import Backend, How, Uses
+from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.vm import VM
@@ -89,30 +89,29 @@ def _networks(request: CollectRequest, facts: Facts) -> list[Network]:
 
 def _unused(request: CollectRequest, network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
     ledger = open_whole(network, facts)
-    plan = Plan()
     suspects = {
         number: record
         for number, record in ledger.records().items()
         if record.kind == VIRTUALMACHINE and age_in_seconds(record.since, attempt.now) >= request.grace_seconds
     }
     if not suspects:
-        return plan
+        return Plan()
     namespaces = _where_to_look(suspects.values(), facts)
-    uses = backend.survey(network, namespaces, facts)
-    wanted = {use.number for use in uses if use.how is How.WANTED}
-    for number, record in sorted(suspects.items()):
-        if number in wanted:
-            continue
+    uses = Uses(backend.survey(network, namespaces, facts))
+    wanted = {use.number for use in uses.all if use.how is How.WANTED}
+
+    def given_back(number: int, record: Record) -> Plan:
         if why := facts.why_unknown(Read(VM, record.namespace if namespaces else None)):
-            plan = plan + Plan(notes=(f"{ledger.address(number)} stays recorded for {record.holder}: {why}",))
-            continue
-        left = tuple(u for u in uses if u.how is not How.WANTED)
+            return Plan(notes=(f"{ledger.address(number)} stays recorded for {record.holder}: {why}",))
+        left = [use for use in uses.at(number) if use.how is not How.WANTED]
         release = release_of(ledger, number, record, left, backend, facts)
-        plan = plan.beside(replace(release.plan, notes=release.notes))
-    return plan
+        return replace(release.plan, notes=release.notes)
+
+    left = sorted(number for number in suspects if number not in wanted)
+    return side_by_side(together(partial(given_back, number, suspects[number]) for number in left))
 
 
-def _records_now(network: Network, facts: Facts) -> dict[int, Record]:
+def _records_now(network: Network, facts: Facts) -> Mapping[int, Record]:
     return open_whole_anew(network, facts).records()
 
 

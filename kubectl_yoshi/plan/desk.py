@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.backend import Backend, How, Use, Uses
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Entry, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.ports import Port
@@ -45,40 +46,67 @@ class AttachRequest:
     nic: Nic = ANY_NIC
 
 
-@dataclass
 class Desk:
-    """What is at hand while one plan is made."""
+    """What is at hand while one plan is made. What is looked up for each VM is found without a search.
 
-    request: AttachRequest
-    network: Network
-    backend: Backend
-    facts: Facts
-    attempt: Attempt
-    vms: list[Vm]
-    uses: tuple[Use, ...] = ()
-    ledger: Ledger = field(init=False)
-    records: dict[int, Record] = field(default_factory=dict)
+    Attributes:
+        request, network, backend, facts, attempt: what the plan is made from.
+        vms: the VMs that are there, in the order in which they were named.
+        uses: what the cluster shows of the network's addresses.
+        ledger: as far as shelves were opened.
+        records: what the opened shelves say.
+    """
 
-    def __post_init__(self) -> None:
-        self.ledger = Ledger(self.network, {})
+    def __init__(
+        self, request: AttachRequest, network: Network, backend: Backend, facts: Facts, attempt: Attempt, vms: list[Vm]
+    ) -> None:
+        self.request = request
+        self.network = network
+        self.backend = backend
+        self.facts = facts
+        self.attempt = attempt
+        self.vms = vms
+        self.uses = Uses()
+        self.ledger = Ledger(network, {})
+        self.records: dict[int, Record] = {}
+        self._of_uid: dict[str, set[int]] = {}
+        self._of_name: dict[tuple[str, str], set[int]] = {}
+        self._note_down(self.ledger.unmoved)
 
-    def look_at(self, numbers: set[int]) -> None:
-        """Reads the shelves of these addresses and what the cluster shows of their use."""
-        shelves = {shelf_of(self.network, number) for number in numbers}
-        self.ledger = self.ledger.with_objects(open_shelves(self.network, shelves, self.facts).objects)
-        self.records = self.ledger.records()
+    def open(self, shelves: Iterable[Shelf]) -> Ledger:
+        """These shelves, which are at hand from now on.
+
+        Raises:
+            NeedMore: some were not read yet.
+            Refused: some may not be read.
+        """
+        opened = open_shelves(self.network, shelves, self.facts)
+        new = {shelf: obj for shelf, obj in opened.objects.items() if shelf not in self.ledger.objects}
+        if new:
+            self.ledger = self.ledger.with_objects(new)
+            self._note_down(opened.shelved)
+        return opened
+
+    def _note_down(self, entries: Mapping[int, Entry]) -> None:
+        for number, entry in entries.items():
+            record = self.records[number] = entry.record
+            self._of_uid.setdefault(record.uid, set()).add(number)
+            if record.kind == VIRTUALMACHINE:
+                self._of_name.setdefault((record.namespace, record.name), set()).add(number)
 
     def carried(self, vm: Vm) -> list[int]:
         """The addresses of the network that the VM is made to have."""
-        return [u.number for u in self.uses if u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)]
+        mine = self.uses.of(vm.namespace, vm.name, vm.uid)
+        return [use.number for use in mine if use.how is How.WANTED]
 
     def strangers(self, number: int, vm: Vm) -> list[Use]:
         """Uses of an address by anyone but this VM (one made anew under its name is a stranger while it runs)."""
-        return [u for u in self.uses if u.number == number and not u.is_of(vm.namespace, vm.name, vm.uid)]
+        return [use for use in self.uses.at(number) if not use.is_of(vm.namespace, vm.name, vm.uid)]
 
     def own(self, vm: Vm) -> list[int]:
         """The addresses that the ledger, as far as it was read, gives to the VM."""
-        return sorted(number for number, record in self.records.items() if vm.uid and record.uid == vm.uid)
+        numbers = self._of_uid.get(vm.uid, ()) if vm.uid else ()
+        return sorted(number for number in numbers if self.records[number].uid == vm.uid)
 
     def has_all(self, vm: Vm) -> bool:
         """Whether nothing is left to write: its template carries the address that it is to have and the ledger's."""
@@ -88,10 +116,6 @@ class Desk:
 
     def former(self, vm: Vm) -> list[int]:
         """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""
-        return sorted(
-            number
-            for number, record in self.records.items()
-            if record.kind == VIRTUALMACHINE
-            and (record.namespace, record.name) == (vm.namespace, vm.name)
-            and record.uid != vm.uid
-        )
+        name = vm.namespace, vm.name
+        records = {number: self.records[number] for number in self._of_name.get(name, ())}
+        return sorted(n for n, r in records.items() if (r.namespace, r.name) == name and r.uid != vm.uid)

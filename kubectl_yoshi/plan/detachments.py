@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.backend import Backend, How, Use, Uses
+from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, is_large, shelf_of
+from kubectl_yoshi.model.facts import Facts, Read, together
+from kubectl_yoshi.model.ledger import Ledger, Record, is_large, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
@@ -55,23 +56,20 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
             refusals[f"{read.namespace}/{read.name}"] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
         elif found := facts.ask(read):
             present.append(Vm(found[0]))
-    uses = backend.uses(network, present, Intervals(), facts)
+    uses = Uses(backend.uses(network, present, Intervals(), facts))
     absent = {(r.namespace, r.name) for r in reads} - {(vm.namespace, vm.name) for vm in present}
     ledger = _ledger(network, present, uses, facts, whole=bool(absent))
-    plan = Plan()
-    for vm in present:
-        if vm.subject not in refusals:
-            plan = plan.beside(_one(request, network, backend, vm, ledger, uses, facts, attempt))
-    for namespace, name in sorted((str(ns), n) for ns, n in absent):
-        if f"{namespace}/{name}" not in refusals:
-            plan = plan.beside(_gone(namespace, name, backend, ledger, facts, attempt, refusals))
-    return replace(plan, refusals=refusals)
+    there = [vm for vm in present if vm.subject not in refusals]
+    gone = sorted((str(ns), n) for ns, n in absent if f"{ns}/{n}" not in refusals)
+    parts = [partial(_one, request, network, backend, vm, ledger, uses, facts, attempt) for vm in there]
+    parts += [partial(_gone, *name, backend, ledger, facts, attempt, refusals) for name in gone]
+    return replace(side_by_side(together(parts)), refusals=refusals)
 
 
-def _ledger(network: Network, vms: list[Vm], uses: tuple[Use, ...], facts: Facts, whole: bool) -> Ledger:
+def _ledger(network: Network, vms: list[Vm], uses: Uses, facts: Facts, whole: bool) -> Ledger:
     """The shelves of the addresses that these VMs carry; the whole ledger where that does not tell enough."""
-    numbers = {u.number for vm in vms for u in uses if u.is_of(vm.namespace, vm.name)}
-    known = {(u.namespace, u.name) for u in uses}
+    numbers = {use.number for vm in vms for use in uses.of(vm.namespace, vm.name)}
+    known = {(use.namespace, use.name) for use in uses.all}
     if whole or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
         return open_whole(network, facts)
     numbers |= unmoved_of(network, known)
@@ -84,19 +82,16 @@ def _one(
     backend: Backend,
     vm: Vm,
     ledger: Ledger,
-    uses: tuple[Use, ...],
+    uses: Uses,
     facts: Facts,
     attempt: Attempt,
 ) -> Plan:
     loosened = backend.loosen(vm, network, facts)
     plan = Plan((tuple(loosened),) if loosened else ())
-    mine = {
-        number: record
-        for number, record in ledger.records().items()
-        if record.kind == VIRTUALMACHINE and (record.namespace, record.name) == (vm.namespace, vm.name)
-    }
-    left = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
-    runs = [u for u in left if u.how is How.RUNNING and u.is_of(vm.namespace, vm.name, vm.uid)]
+    mine = ledger.held_by(vm.namespace, vm.name)
+    seen = [*uses.of(vm.namespace, vm.name), *(use for number in mine for use in uses.at(number))]
+    left = [use for use in seen if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
+    runs = [use for use in left if use.how is How.RUNNING and use.is_of(vm.namespace, vm.name, vm.uid)]
     running = instance_of(vm, facts) is not None
     release = _release(mine, ledger, left, backend, facts, parted=any(c.ref == vm.ref for c in loosened))
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
@@ -119,7 +114,7 @@ def _one(
 def _release(
     mine: Mapping[int, Record],
     ledger: Ledger,
-    uses: tuple[Use, ...],
+    uses: Iterable[Use],
     backend: Backend,
     facts: Facts,
     parted: bool = False,
@@ -140,13 +135,9 @@ def _gone(
     refusals: dict[str, YoshiError],
 ) -> Plan:
     """A VM that exists no more: only its records are left."""
-    mine = {
-        number: record
-        for number, record in ledger.records().items()
-        if record.kind == VIRTUALMACHINE and (record.namespace, record.name) == (namespace, name)
-    }
+    mine = ledger.held_by(namespace, name)
     subject = f"{namespace}/{name}"
-    if not mine and any(change.subject == subject for change in attempt.done):
+    if not mine and attempt.done_for(subject):
         return Plan()  # this very run has given it back
     if not mine:
         refusals[subject] = Refused(

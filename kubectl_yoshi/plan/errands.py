@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
-from kubectl_yoshi.model.backend import How
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import NeedMore
+from kubectl_yoshi.model.facts import together
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, shelf_of
 from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import Vm
@@ -21,31 +22,33 @@ from kubectl_yoshi.plan.releases import Release, release_of
 
 
 def plan_errands(desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError]) -> Plan:
-    """Records, then VMs, then what must be given back, then restarts."""
+    """Records, then VMs, then what must be given back, then restarts. Adds to `refusals` who cannot be served."""
     records: dict[int, Record] = {}
     subjects: dict[int, str] = {}
-    after: Plan = Plan()
-    notes: list[str] = []
+    plans: list[Plan] = []
     answers: dict[str, str] = {}
-    for vm in vms:
+    errands = together(partial(_errand_or_refusal, desk, vm, chosen[vm.subject]) for vm in vms)
+    for vm, errand in zip(vms, errands, strict=True):
         number = chosen[vm.subject]
-        try:
-            errand = _errand(desk, vm, number)
-        except NeedMore:
-            raise
-        except YoshiError as error:
-            refusals[vm.subject] = error
+        if isinstance(errand, YoshiError):
+            refusals[vm.subject] = errand
             continue
         if errand.record is not None:
             records[number] = errand.record
             subjects[number] = vm.subject
-        after = after.beside(errand.after)
-        notes += [*errand.notes, *desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)]
+        plans.append(replace(errand.after, notes=(*errand.after.notes, *errand.notes)))
         answers[vm.subject] = str(desk.ledger.address(number))
     plan = write_records(desk.ledger, records, subjects) if records else Plan()
-    plan = plan + after
-    notes = [*plan.notes, *notes]
-    return replace(plan, notes=tuple(dict.fromkeys(notes)), answers=answers, refusals=dict(refusals))
+    return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))
+
+
+def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
+    try:
+        errand = _errand(desk, vm, number)
+        concerns = desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)
+        return replace(errand, notes=(*errand.notes, *concerns))
+    except YoshiError as error:
+        return error
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     prepared = backend.prepare(vm, network, number, facts)
     restart = restarts.Restart()
     if backend.on_template:
-        restart = restarts.plan_restart(vm, number, desk.uses, facts, desk.attempt, bool(prepared.obstacle))
+        mine = desk.uses.of(vm.namespace, vm.name, vm.uid)
+        restart = restarts.plan_restart(vm, number, mine, facts, desk.attempt, bool(prepared.obstacle))
     if prepared.obstacle and not request.restart:
         raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
     plan = provided + Plan((tuple(fastened),) if fastened else ()) + established
@@ -133,16 +137,20 @@ def _release_others(desk: Desk, vm: Vm, number: int, settled: bool) -> Release:
         number: the one that it keeps.
         settled: the plan already makes the back-end forget what it held for the VM.
     """
-    uses = tuple(u for u in desk.uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
     result = Release()
     for other in desk.own(vm):
         if other != number:
             record = desk.records[other]
+            uses = _without_wish_of(vm, desk.uses.at(other))
             result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, True)
     moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
     if moved_from:
         result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled)
     return result
+
+
+def _without_wish_of(vm: Vm, uses: Iterable[Use]) -> list[Use]:
+    return [use for use in uses if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
 
 
 def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool) -> Release:
@@ -154,7 +162,6 @@ def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool) -> R
             if record is None or record.uid != vm.uid:
                 return Release()
             backend = desk.backend
-            uses = backend.uses(network, [vm], Intervals(), desk.facts)
-            uses = tuple(u for u in uses if not (u.how is How.WANTED and u.is_of(vm.namespace, vm.name, vm.uid)))
+            uses = _without_wish_of(vm, backend.uses(network, [vm], Intervals(), desk.facts))
             return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, True)
     return Release()

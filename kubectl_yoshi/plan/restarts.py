@@ -62,7 +62,7 @@ def plan_restart(
     if START_AGAIN in vm.annotations:
         # While it stops, whoever stops it needs the mark.
         return Restart() if is_stopping(vm, running) else Restart(forget_start(vm), resumes=True)
-    restarted = any(c.subresource == "restart" and c.subject == vm.subject for c in attempt.done)
+    restarted = any(change.subresource == "restart" for change in attempt.done_for(vm.subject))
     if restarted or runs_with == ({number} if number is not None else set()):
         return Restart()
     call = Change(
@@ -111,9 +111,7 @@ def is_stopping(vm: Vm, instance: Json) -> bool:
 def _stopped_by(attempt: Attempt, vm: Vm) -> str:
     """How this very run is to start the VM again that it has stopped, should another one have taken the mark off."""
     remembered = ""
-    for change in attempt.done:
-        if change.subject != vm.subject:
-            continue
+    for change in attempt.done_for(vm.subject):
         if change.subresource == "stop":
             remembered = _to_remember(Vm(change.before or {}))
         elif change.subresource == "start" or _starts(change):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Set
 
 from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.backend import Uses
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.ledger import RESERVATION, Ledger
+from kubectl_yoshi.model.ledger import RESERVATION
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.books import open_shelves
-from kubectl_yoshi.plan.choosing import Chooser
+from kubectl_yoshi.plan.choosing import Chooser, Counts
 from kubectl_yoshi.plan.desk import Desk
 
 
@@ -83,51 +83,50 @@ def _may_have(desk: Desk, vm: Vm, number: int, why: str = "") -> None:
 
 def choose_for(desk: Desk, vms: list[Vm], chosen: dict[str, int], refusals: dict[str, YoshiError]) -> None:
     """Chooses an address for each VM; adds to `chosen` or `refusals`."""
-    taken = Intervals()
+    taken = Intervals.of_numbers(chosen.values())
     while True:
-
-        def open_shelf(shelf: object) -> Ledger:
-            ledger = open_shelves(desk.network, [shelf], desk.facts)  # type: ignore[list-item]
-            desk.ledger = desk.ledger.with_objects(ledger.objects)
-            return ledger
-
-        chooser = Chooser(
-            desk.network,
-            vms[0].uid,
-            open_shelf,
-            taken,
-            desk.attempt.chance if desk.attempt.number else None,
-        )
-        chooser.exclude(chosen.values())
-        picks: dict[str, int] = {}
-        for vm in vms:
-            number = _resumed(desk, vm, picks)
-            if number is None:
-                try:
-                    number = chooser.next()
-                except Refused as full:
-                    refusals[vm.subject] = full
-                    continue
-                number = _resumed(desk, vm, picks) or number
-            picks[vm.subject] = number
-        desk.records = desk.ledger.records()
-        resumed = {s: n for s, n in picks.items() if n in desk.records}
-        fresh = Intervals.of_numbers(n for s, n in picks.items() if s not in resumed)
-        desk.uses = desk.backend.uses(desk.network, desk.vms, fresh, desk.facts)
-        names = {vm.subject: vm for vm in vms}
-        used = {n for s, n in picks.items() if s not in resumed and desk.strangers(n, names[s])}
-        if not used:
+        picks, full = _picked(desk, vms, taken)
+        fresh = {subject: number for subject, number in picks.items() if number not in desk.records}
+        numbers = Intervals.of_numbers(fresh.values())
+        desk.uses = Uses(desk.backend.uses(desk.network, desk.vms, numbers, desk.facts))
+        if not any(desk.strangers(fresh[vm.subject], vm) for vm in vms if vm.subject in fresh):
             chosen.update(picks)
+            refusals.update(full)
             return
-        taken |= Intervals.of_numbers(u.number for u in desk.uses)
-        for vm in vms:
-            refusals.pop(vm.subject, None)
+        taken |= Intervals.of_numbers(use.number for use in desk.uses.all)
 
 
-def _resumed(desk: Desk, vm: Vm, picks: Mapping[str, int]) -> int | None:
+def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int], dict[str, YoshiError]]:
+    """An address for each VM that the ledger does not give to anybody else, and why there is none for some."""
+    chooser = Chooser(
+        desk.network,
+        "/".join(desk.request.vms[0]),
+        lambda shelf: desk.open([shelf]),
+        taken,
+        desk.attempt.chance if desk.attempt.number else None,
+        wanted=len(vms),
+        counts=Counts(desk.network, desk.facts, desk.attempt.earlier),
+    )
+    picks: dict[str, int] = {}
+    full: dict[str, YoshiError] = {}
+    given: set[int] = set()
+    for vm in vms:
+        number = _resumed(desk, vm, given)
+        if number is None:
+            try:
+                number = chooser.next()
+            except Refused as refused:
+                full[vm.subject] = refused
+                continue
+            number = _resumed(desk, vm, given) or number
+        picks[vm.subject] = number
+        given.add(number)
+    return picks, full
+
+
+def _resumed(desk: Desk, vm: Vm, given: Set[int]) -> int | None:
     """An address that the shelves read so far already give to the VM, or gave to an earlier one of its name."""
-    desk.records = desk.ledger.records()
     for number in desk.own(vm) + [n for n in desk.former(vm) if not desk.strangers(n, vm)]:
-        if number not in picks.values() and not desk.network.why_not_usable(desk.ledger.address(number)):
+        if number not in given and not desk.network.why_not_usable(desk.ledger.address(number)):
             return number
     return None

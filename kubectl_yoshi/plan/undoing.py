@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
@@ -43,14 +43,14 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Pla
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network."""
     numbers: dict[int, Record] = {}
-    plan = Plan()
+    plans: list[Plan] = []
     for vm in vms:
         carried = desk.carried(vm)
         for number in desk.own(vm):
             if recorded.get(number) != desk.records[number].as_written:
                 continue
             if not desk.backend.on_template:
-                plan = plan.beside(_take_back(desk, vm, number))
+                plans.append(_take_back(desk, vm, number))
             elif number in carried:
                 continue
             numbers[number] = desk.records[number]
@@ -63,8 +63,8 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Pla
     }
     if not numbers:
         return Plan()
-    plan = plan.beside(desk.backend.retract(desk.network, numbers, desk.facts).plan)
-    return plan + remove_records(desk.ledger, numbers)
+    plans.append(desk.backend.retract(desk.network, numbers, desk.facts).plan)
+    return side_by_side(plans) + remove_records(desk.ledger, numbers)
 
 
 def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:

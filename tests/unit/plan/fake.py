@@ -146,6 +146,10 @@ class FakeApi:
                 and all(labels_of(obj).get(key) == value for key, value in wanted.items())
             )
 
+    def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
+        found = self.list(resource, namespace, label_selector=label_selector)
+        return tuple({"Name": name_of(obj), "Used": obj.get("status", {}).get("used")} for obj in found)
+
     def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
         self._happen("create", ref)
         with self._lock:
