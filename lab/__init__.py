@@ -24,6 +24,10 @@ yl<number> and its network namespaces yl<number>-node-1, yl<number>-node-2 and y
 profile needs root, for these. MetalLB's own BGP cannot announce IPv6; with `--bgp frr` it speaks BGP by the FRR that
 the distribution has (apt-get install frr frr-pythontools).
 
+lab.ovs gives the nodes of a full lab Open vSwitch and NICs, lab.hostplumber makes bridges of HostNetworkTemplates, and
+lab.dhcp runs dnsmasq as a DHCPServer's ConfigMap has it, and a client that asks it (apt-get install openvswitch-switch
+dnsmasq-base udhcpc ethtool). Guests are network namespaces then, plugged in as the ovs CNI does.
+
 A lab of `up` lives on in the background. One of lab.start() ends with its process, however that ends:
 
     with lab.start() as running:

@@ -31,6 +31,9 @@ class Api:
     def post(self, path: str, body: Any, kind: str = "application/json") -> Any:
         return self._request("POST", path, body, kind)
 
+    def put(self, path: str, body: Any) -> Any:
+        return self._request("PUT", path, body, "application/json")
+
     def patch(self, path: str, body: Any, kind: str = MERGE_PATCH) -> Any:
         return self._request("PATCH", path, body, kind)
 

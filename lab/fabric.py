@@ -57,7 +57,7 @@ def lay_fabric(slot: Slot) -> None:
             f"link add {cable} type veth peer name eth0 netns {namespace}",
             f"link set {cable} master {slot.bridge} up",
         ]
-    _ip(outside)
+    batch(outside)
     for namespace, host in hosts:
         inside = [
             "link set lo up",
@@ -66,7 +66,7 @@ def lay_fabric(slot: Slot) -> None:
             "link set eth0 up",
             f"route add default via {slot.gateway}",
         ]
-        _ip(inside, "-n", namespace)
+        batch(inside, namespace)
 
 
 def remove_fabric(slot: Slot) -> None:
@@ -79,9 +79,11 @@ def remove_fabric(slot: Slot) -> None:
     subprocess.run(["ip", "link", "del", slot.bridge], capture_output=True, check=False)
 
 
-def _ip(lines: Iterable[str], *options: str) -> None:
+def batch(lines: Iterable[str], namespace: str = "") -> None:
+    """Run `ip` for each line, in a network namespace or in the machine's own; a LabError at the first that fails."""
+    place = ["-n", namespace] if namespace else []
     result = subprocess.run(
-        ["ip", *options, "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+        ["ip", *place, "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise LabError(f"cannot lay the lab's network: {result.stderr.strip()}")

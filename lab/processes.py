@@ -105,6 +105,13 @@ def end(pids: Iterable[int], folder: Path, patience: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def stop(ended: Iterable[Record]) -> None:
+    """End programs of a lab that lives on, and strike them from its list."""
+    for record in ended:
+        end([record.pid], record.folder)
+        (record.folder / "programs" / f"{record.launch.name}.json").unlink(missing_ok=True)
+
+
 def of_lab(folder: Path) -> Iterator[int]:
     """The pids of every process that carries this lab's mark."""
     for entry in Path("/proc").iterdir():
