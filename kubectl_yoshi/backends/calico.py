@@ -25,7 +25,7 @@ from kubectl_yoshi.backends.calico_api import (
 from kubectl_yoshi.backends.calico_pins import HW_ADDR, IP_ADDRS, pinned, run_by_instance, run_by_pod, wanted_by
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
 from kubectl_yoshi.model.addresses import Intervals, address_of
-from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -256,7 +256,11 @@ class Calico:
         """See Backend."""
         return ()
 
-    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
+    def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
+        """See Backend."""
+        return HotPlug("it has no interface of its own")
+
+    def loosen(self, vm: Vm, network: Network, facts: Facts, live: bool = False) -> tuple[Change, ...]:
         """See Backend."""
         pins = pinned(vm.template_annotations)
         rest = [str(address) for address in pins if address not in network]

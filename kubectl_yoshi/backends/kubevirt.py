@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 
+from kubectl_yoshi.model.backend import HotPlug
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.objects import Resource, dig
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.vm import Vm, instance_of
 
 KUBEVIRT = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")
 
 INSTANCE_ID = "vmi.kubevirt.io/id"  # since KubeVirt 1.7, one VM's alone
 NAME = "vm.kubevirt.io/name"  # the template's hostname, which two VMs may share
 LONGEST_ID = 63
+PLUGS = (1, 4)
+"""From this version on KubeVirt plugs interfaces into running VMs without being told to by a feature gate."""
 
 
 def version(facts: Facts) -> tuple[int, int] | None:
@@ -31,6 +34,30 @@ def default_binding(facts: Facts) -> str:
         if chosen := dig(obj, "spec", "configuration", "network", "defaultNetworkInterface"):
             return str(chosen)
     return "bridge"
+
+
+def hot_plug(vm: Vm, facts: Facts) -> HotPlug:
+    """Whether KubeVirt plugs an interface into this VM while it runs (https://kubevirt.io/user-guide, "Hotplug Network
+    Interfaces"): it does so with the VM's next live migration."""
+    found = facts.ask(Read(KUBEVIRT))
+    known = version(facts)
+    if not found or known is None:
+        return HotPlug(f"what KubeVirt can do is unknown: {facts.why_unknown(Read(KUBEVIRT)) or 'it does not tell'}")
+    configuration = dig(found[0], "spec", "configuration", default={})
+    gates = dig(configuration, "developerConfiguration", "featureGates", default=[])
+    if known < PLUGS and "HotplugNICs" not in gates:
+        return HotPlug(f"KubeVirt v{known[0]}.{known[1]} does not do that (from v{PLUGS[0]}.{PLUGS[1]} on)")
+    if configuration.get("vmRolloutStrategy") == "Stage":
+        return HotPlug("KubeVirt's vmRolloutStrategy is Stage")
+    conditions = dig(instance_of(vm, facts), "status", "conditions", default=[])
+    migratable: Json = next((c for c in conditions if c.get("type") == "LiveMigratable"), {})
+    if migratable.get("status") != "True":
+        return HotPlug(f"it cannot be live-migrated: {migratable.get('message') or 'KubeVirt does not say why'}")
+    methods = dig(found[0], "spec", "workloadUpdateStrategy", "workloadUpdateMethods", default=[])
+    if "LiveMigrate" in methods:
+        return HotPlug(next_step=f"KubeVirt itself migrates {vm.ref} live, and its interfaces change with that")
+    migrate = f"virtctl migrate {vm.name} -n {vm.namespace}"
+    return HotPlug(next_step=f"the interfaces of {vm.ref} change with its next live migration: {migrate}")
 
 
 def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:

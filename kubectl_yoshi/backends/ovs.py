@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kubectl_yoshi.backends import kubevirt, ovs_leases, ovs_vm
+from kubectl_yoshi.backends import kubevirt, ovs_guests, ovs_leases, ovs_vm
 from kubectl_yoshi.backends import ovs_bridges as bridges
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
 from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_object
 from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -111,6 +111,12 @@ class Ovs:
 
     def demolish(self, network: Network, facts: Facts) -> Plan:
         """See Backend."""
+        if users := _still_on_it(network, facts):
+            raise Refused(
+                f"{users[0].ref} still has an interface on network {network.full_name}",
+                f"Take it off: kubectl yoshi vm detach {users[0].name} -n {users[0].namespace} "
+                f"--network {network.full_name}",
+            )
         attachment = own_object(NAD, network, facts)
         last: list[Change] = bridges.give_up({network.uid}, facts)
         if attachment is not None and is_own(attachment, network):
@@ -186,11 +192,15 @@ class Ovs:
         """See Backend."""
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
         binding = kubevirt.default_binding(facts) if vm.pod_interface == {} else ""
-        ovs_vm.plug_in(patch, vm, network, number, mac, nic, binding)
+        name = ovs_vm.plug_in(patch, vm, network, number, mac, nic, binding)
+        layer = layer2_of(network)
+        told: tuple[Change, ...] = ()
+        if nic.cloud_init:
+            told = ovs_guests.write(patch, vm, network, layer, number, name, mac, facts)
         if not patch.writes:
-            return ()
+            return told
         says = f"give {network.address(number)} to {vm.ref}"
-        return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
+        return (*told, Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))
 
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """See Backend. What is beside the VM is there before it wants the address."""
@@ -206,14 +216,19 @@ class Ovs:
         """See Backend."""
         return ()
 
-    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
+    def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
+        """See Backend."""
+        return kubevirt.hot_plug(vm, facts)
+
+    def loosen(self, vm: Vm, network: Network, facts: Facts, live: bool = False) -> tuple[Change, ...]:
         """See Backend."""
         if not ovs_vm.is_on(vm, network):
             return ()
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
-        ovs_vm.unplug(patch, vm, network)
+        mac = ovs_vm.unplug(patch, vm, network, live)
+        told = ovs_guests.erase(patch, vm, mac, facts)
         says = f"take {vm.ref} off network {network.full_name}"
-        return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
+        return (*told, Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))
 
     def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
         """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
@@ -227,12 +242,14 @@ class Ovs:
         """See Backend."""
         layer = layer2_of(network)
         if layer.dhcp is None:
-            return _to_be_set_in_the_guest(vm, network, number)
+            told = nic.cloud_init or ovs_guests.tells(vm, number, network, facts)
+            return () if told else _to_be_set_in_the_guest(vm, network, number)
         leases = ovs_leases.reads(network, Intervals.of_numbers([number]), facts)
         facts.ask(*leases)
+        found = []
         if why := facts.why_unknown(*leases):
-            return (f"whether {network.address(number)} is lent to another machine just now cannot be told: {why}",)
-        return ()
+            found.append(f"whether {network.address(number)} is lent to another machine cannot be told: {why}")
+        return (*found, *dhcp.concerns(network, number, facts))
 
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """See Backend. An address's file goes before its record; but a run that was slow or killed may write it after
@@ -245,6 +262,15 @@ def _to_be_set_in_the_guest(vm: Vm, network: Network, number: int) -> tuple[str,
     via = f", gateway {network.gateway}" if network.gateway else ""
     address = f"{network.address(number)}/{network.cidr.prefixlen}{via}"
     return (f"{vm.ref}: nothing tells the guest its address: set {address} in it, or pass --cloud-init",)
+
+
+def _still_on_it(network: Network, facts: Facts) -> list[Vm]:
+    """VMs, of all namespaces that may be seen, that could not start any more without the network's attachment."""
+    everywhere = Read(VM)
+    found = facts.ask(everywhere)
+    if facts.why_unknown(everywhere):
+        found = facts.ask(Read(VM, network.namespace))
+    return [vm for vm in map(Vm, found) if ovs_vm.plug_of(vm.raw, vm.namespace, network) is not None]
 
 
 def cni_config(network: Network, layer: Layer2) -> Json:

@@ -118,7 +118,8 @@ def describe(layer: Layer2, facts: Facts) -> list[tuple[str, str]]:
     rows = []
     if layer.makes_bridges and TEMPLATE in facts.served:
         there = _template_of(layer, facts.ask(EVERY))
-        rows.append(("Host Config", str(_ref(there)) if there else "(missing)"))
+        missing = "<unknown>" if facts.why_unknown(EVERY) else "(missing)"
+        rows.append(("Host Config", str(_ref(there)) if there else missing))
     if HOST in facts.served:
         having = sorted(name_of(host) for host in facts.ask(Read(HOST)) if layer.bridge in _bridges_of(host))
         if having:

@@ -31,10 +31,11 @@ from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_add
 from kubectl_yoshi.model.backend import LetGo, Recorded
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts, Served
+from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import NETWORK, VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.vm import VM, VMI
 
 OPTIONS = "yoshi-options.conf"
 """The file with what machines are told, and further ranges."""
@@ -126,7 +127,7 @@ def describe(network: Network, layer: Layer2, facts: Facts) -> list[tuple[str, s
     server = own_object(DHCPSERVER, network, facts)
     address = dig(server, "spec", "networks", 0, "interfaceIp", default="(missing)")
     rows = [("DHCP", f"{address.partition('/')[0]}, leases of {layer.dhcp.lease}")]
-    return [*rows, ("DNS", ", ".join(map(str, layer.dhcp.dns)))] if layer.dhcp.dns else rows
+    return [*rows, ("DNS", ", ".join(map(str, layer.dns)))] if layer.dns else rows
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
@@ -170,6 +171,19 @@ def retract(network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
             assert config is not None
             changes.append(_shared(config, key, None, f"keep {network.address(number)} for nobody", ""))
     return LetGo(Plan().beside(Plan((tuple(changes),)))) if changes else LetGo()
+
+
+def concerns(network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+    """That a server which runs does not know of the address yet: its disk is made of the ConfigMap when it starts."""
+    config = own_object(CONFIGMAP, network, facts)
+    if dig(config, "binaryData", key_of(network, number)) is not None:
+        return ()
+    server = Read(VM, network.namespace, f"{network.name}-0")  # of the VirtualMachinePool that luigi's controller makes
+    instance = Read(VMI, network.namespace, server.name)
+    if not facts.ask(server, instance) or not facts.ask(instance):
+        return ()
+    restart = f"virtctl restart {server.name} -n {network.namespace}"
+    return (f"the DHCP server of network {network.full_name} learns of its addresses when it starts: {restart}",)
 
 
 def strays(network: Network, recorded: Recorded, facts: Facts) -> Plan:
@@ -280,8 +294,8 @@ def options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
     assert layer.dhcp is not None
     router = f",{network.gateway}" if network.gateway is not None else ""
     text = f"dhcp-option={ROUTER}{router}\n"
-    if layer.dhcp.dns:
-        text += f"dhcp-option={DNS_SERVERS},{','.join(map(str, layer.dhcp.dns))}\n"
+    if layer.dns:
+        text += f"dhcp-option={DNS_SERVERS},{','.join(map(str, layer.dns))}\n"
     if layer.mtu:
         text += f"dhcp-option={MTU},{layer.mtu}\n"
     return text + "".join(range_line(network, layer, span) for span in further)

@@ -25,8 +25,9 @@ def reads(network: Network, numbers: Intervals, facts: Facts) -> tuple[Read, ...
     """What to read to know who has been lent these addresses."""
     if LEASE not in facts.served or not numbers:
         return ()
-    if numbers.size > MANY:
-        return (Read(LEASE, NAMESPACE),)
+    all_of_them = Read(LEASE, NAMESPACE)
+    if numbers.size > MANY or all_of_them in facts.answers:
+        return (all_of_them,)
     return tuple(Read(LEASE, NAMESPACE, str(network.address(number))) for number in numbers)
 
 

@@ -32,16 +32,14 @@ _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 @dataclass(frozen=True)
 class Dhcp:
-    """spec.ovs.dhcp: what machines are told, and which addresses those get that have none of their own.
+    """spec.ovs.dhcp: how long addresses are lent, and which, to machines that have none of their own.
 
     Attributes:
         lease: as dnsmasq takes it, such as "10m".
-        dns: DNS servers.
         first, last: the ends of what strangers get; None for all that the network hands out.
     """
 
     lease: str
-    dns: tuple[Address, ...] = ()
     first: Address | None = None
     last: Address | None = None
 
@@ -58,6 +56,7 @@ class Layer2:
         bond_mode, lacp: Open vSwitch's words; "" for its own choice.
         nodes: labels of the nodes that have the bridge; {} for all.
         makes_bridges: Hostplumber is told to make the bridge.
+        dns: DNS servers that machines are told.
         dhcp: None where there is no DHCP server.
     """
 
@@ -69,6 +68,7 @@ class Layer2:
     lacp: str = ""
     nodes: Mapping[str, str] = field(default_factory=dict)
     makes_bridges: bool = True
+    dns: tuple[Address, ...] = ()
     dhcp: Dhcp | None = None
 
 
@@ -113,6 +113,7 @@ def _parsed(network: Network) -> Layer2:
         lacp=str(bond.get("lacp") or ""),
         nodes={str(key): str(value) for key, value in _object(spec, "nodeSelector").items()},
         makes_bridges=makes_bridges,
+        dns=tuple(parse_address(str(text), "dhcp.dns") for text in _object(spec, "dhcp").get("dns") or ()),
         dhcp=_dhcp(network, _object(spec, "dhcp")),
     )
 
@@ -127,8 +128,7 @@ def _dhcp(network: Network, spec: Json) -> Dhcp | None:
     first, last = (_address(spec, key, network) for key in ("rangeStart", "rangeEnd"))
     if (first is None) != (last is None) or (first and last and int(first) > int(last)):
         raise UsageMistake("dhcp.rangeStart and rangeEnd go together, the lower one first", "Write it as A-B.")
-    dns = tuple(parse_address(str(text), "dhcp.dns") for text in spec.get("dns") or ())
-    return Dhcp(str(spec.get("lease") or DEFAULT_LEASE), dns, first, last)
+    return Dhcp(str(spec.get("lease") or DEFAULT_LEASE), first, last)
 
 
 def _address(spec: Json, key: str, network: Network) -> Address | None:

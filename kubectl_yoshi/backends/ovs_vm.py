@@ -7,6 +7,7 @@ pod, so that what runs tells the address too.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kubectl_yoshi.model.vm import POD, VMI, Vm, instance_name_of_pod, owner_uid
 IP_OF = f"ip.{GROUP}/"
 """Prefix of the template's annotation, named after an interface, that says its address."""
 
+MULTUS_NETWORKS = "k8s.v1.cni.cncf.io/networks"
 TEMPLATE = ("spec", "template")
 ANNOTATIONS = (*TEMPLATE, "metadata", "annotations")
 NETWORKS = (*TEMPLATE, "spec", "networks")
@@ -86,19 +88,22 @@ def macs_of(vm: Vm, network: Network) -> tuple[str, str]:
 
 
 def wanted_by(vm: Vm, network: Network) -> list[Use]:
-    """The address that a VM's template carries."""
-    numbers = sorted(set(pinned(vm.template_annotations, network).values()))
-    return [Use(number, How.WANTED, vm.ref, vm.namespace, vm.name, vm.uid) for number in numbers]
+    """The address that a VM's template carries; not that of an interface which is to be taken out."""
+    plug = plug_of(vm.raw, vm.namespace, network)
+    number = pinned(vm.template_annotations, network).get(plug.name) if plug else None
+    return [] if number is None else [Use(number, How.WANTED, vm.ref, vm.namespace, vm.name, vm.uid)]
 
 
 def run_by_instance(vmi: Json, network: Network, vm: Vm | None) -> list[Use]:
     """What a VMI has on the network: what its guest tells, else what it was started or plugged in with."""
     namespace, name = namespace_of(vmi), name_of(vmi)
     plug = plug_of(vmi, namespace, network, ("spec",))
-    told = _told(vmi, plug, network) if plug else set()
-    numbers = told or set(pinned(annotations_of(vmi), network).values())
-    if not numbers and plug and vm is not None:  # plugged in while it ran: annotations do not come after
-        numbers = _plugged_in(vm, plug, network)
+    if plug is None:  # taken out while it ran: annotations do not go after
+        return []
+    started_with = pinned(annotations_of(vmi), network).get(plug.name)
+    numbers = _told(vmi, plug, network) or ({started_with} if started_with is not None else set())
+    if not numbers and vm is not None:  # plugged in while it ran: annotations do not come after
+        numbers = _plugged_in(vm, vmi, plug, network)
     ref = VMI.ref(name, namespace)
     return [Use(number, How.RUNNING, ref, namespace, name, owner_uid(vmi)) for number in sorted(numbers)]
 
@@ -111,17 +116,34 @@ def _told(vmi: Json, plug: Plug, network: Network) -> set[int]:
     return {number for text in texts if (number := _number(text, network)) is not None}
 
 
-def _plugged_in(vm: Vm, plug: Plug, network: Network) -> set[int]:
-    mine = plug_of(vm.raw, vm.namespace, network)
-    same = mine is not None and mine.name == plug.name and mine.mac == plug.mac
-    return set(pinned(vm.template_annotations, network).values()) if same else set()
+def _plugged_in(vm: Vm, vmi: Json, plug: Plug, network: Network) -> set[int]:
+    """What the template says of an interface that the running VM has, and not only shall have."""
+    has = any(status.get("name") == plug.name for status in dig(vmi, "status", "interfaces", default=[]))
+    mine = [one for one in dig(vm.raw, *INTERFACES, default=[]) if one.get("name") == plug.name]
+    same = has and bool(mine) and str(mine[0].get("macAddress") or "").lower() == plug.mac
+    number = pinned(vm.template_annotations, network).get(plug.name) if same else None
+    return set() if number is None else {number}
 
 
 def run_by_pod(pod: Json, network: Network) -> list[Use]:
-    """What a launcher pod was started with."""
+    """What a launcher pod was started with, as long as Multus is to have it on the network."""
+    annotations = annotations_of(pod)
+    if not _is_asked_of_multus(annotations.get(MULTUS_NETWORKS), network):
+        return []
     namespace, name = namespace_of(pod), instance_name_of_pod(pod)
-    numbers = sorted(set(pinned(annotations_of(pod), network).values()))
+    numbers = sorted(set(pinned(annotations, network).values()))
     return [Use(number, How.RUNNING, POD.ref(name_of(pod), namespace), namespace, name) for number in numbers]
+
+
+def _is_asked_of_multus(text: str | None, network: Network) -> bool:
+    """Whether a pod's annotation names the network's attachment; one that cannot be read may do so."""
+    try:
+        asked = json.loads(text) if text else None
+        return asked is None or any(
+            (one.get("namespace"), one.get("name")) == (network.namespace, network.name) for one in asked
+        )
+    except (ValueError, AttributeError, TypeError):
+        return True
 
 
 def _number(text: str, network: Network) -> int | None:
@@ -168,22 +190,33 @@ def plug_in(patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str
     return name
 
 
-def unplug(patch: PatchBuilder, vm: Vm, network: Network) -> None:
-    """Adds to a patch what takes the VM off the network."""
+def unplug(patch: PatchBuilder, vm: Vm, network: Network, live: bool = False) -> str:
+    """Adds to a patch what takes the VM off the network; gives the MAC address that it had there.
+
+    With `live` the interface is only said to be absent: KubeVirt takes it out of the running VM, then off the template.
+    Until then its annotation tells what address runs.
+    """
     plug = plug_of(vm.raw, vm.namespace, network)
-    if plug is not None:
+    if plug is not None and live:
+        there = dig(vm.raw, *INTERFACES)
+        patch.test(INTERFACES, there).add((*INTERFACES, str(there.index(plug.interface)), "state"), "absent")
+    elif plug is not None:
         for path, mine in ((NETWORKS, plug.entry), (INTERFACES, plug.interface)):
             there = dig(vm.raw, *path)
             patch.test(path, there).remove((*path, str(there.index(mine))))
-    patch.set_keys(vm.raw, ANNOTATIONS, {key: None for key in vm.template_annotations if _is_of(key, network, vm)})
+    if plug is None or not live:
+        patch.set_keys(vm.raw, ANNOTATIONS, {key: None for key in vm.template_annotations if _is_of(key, network, vm)})
     if names_it(vm, network):
         patch.set_keys(vm.raw, ("metadata", "annotations"), without_name(vm, network))
+    return plug.mac if plug else ""
 
 
 def is_on(vm: Vm, network: Network) -> bool:
     """Whether anything of the VM says that it is on the network."""
-    plugged = plug_of(vm.raw, vm.namespace, network) is not None
-    return plugged or names_it(vm, network) or bool(pinned(vm.template_annotations, network))
+    if plug_of(vm.raw, vm.namespace, network) is not None or names_it(vm, network):
+        return True
+    absent = {one.get("name") for one in dig(vm.raw, *INTERFACES, default=[]) if one.get("state") == "absent"}
+    return bool(pinned(vm.template_annotations, network).keys() - absent)
 
 
 def _is_of(key: str, network: Network, vm: Vm) -> bool:

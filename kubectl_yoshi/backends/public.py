@@ -16,7 +16,7 @@ from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -240,7 +240,11 @@ class Public:
         service = services.find_service(vm, network, facts)
         return announcer.awaited(network.address(number), services.service_ref(vm, network), service, vm.subject)
 
-    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
+    def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
+        """See Backend."""
+        return HotPlug("it has no interface of its own")
+
+    def loosen(self, vm: Vm, network: Network, facts: Facts, live: bool = False) -> tuple[Change, ...]:
         """See Backend."""
         service = services.find_service(vm, network, facts)
         former = services.address_of_service(service) if service else None

@@ -55,7 +55,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
         requests.append(
             AttachRequest(
                 private, vms, ip, mac, options.replace, options.restart, ports=its_ports, wait=options.wait,
-                nic=Nic(options.nic_name, options.model),
+                nic=Nic(options.nic_name, options.model, options.cloud_init, options.live),
             )
         )  # fmt: skip
     if options.is_public:
@@ -108,7 +108,7 @@ def detach_vms(session: Session, options: DetachOptions) -> None:
 
 
 def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Done | None:
-    planner = partial(plan_detachments, DetachRequest(network, vms, options.restart), BACKENDS)
+    planner = partial(plan_detachments, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
     return carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
 
 

@@ -34,9 +34,8 @@ def layer2_of_flags(options: CreateOptions) -> Json:
 
 
 def _dhcp(options: CreateOptions) -> Json:
-    details = [options.dhcp_range, options.lease, *options.dns]
-    if options.dhcp is False and any(details):
-        raise usage_mistake("--dhcp-range, --lease and --dns are for a DHCP server, and --no-dhcp wants none")
+    if options.dhcp is False and (options.dhcp_range or options.lease):
+        raise usage_mistake("--dhcp-range and --lease are for a DHCP server, and --no-dhcp wants none")
     if options.lease and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.lease):
         raise usage_mistake(f'--lease "{options.lease}" is no time', "Write one like 10m, 12h or infinite.")
     found: Json = _given({"enabled": options.dhcp, "lease": options.lease})

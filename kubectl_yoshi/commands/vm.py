@@ -43,6 +43,8 @@ class AttachOptions:
     mac: str
     nic_name: str
     model: str
+    cloud_init: bool
+    live: bool
     replace: bool
     restart: bool
     wait: bool
@@ -53,8 +55,10 @@ class AttachOptions:
     def __post_init__(self) -> None:
         if self.network is None and not self.is_public:
             raise usage_mistake("name the network with --network, --public-network or --public-ip")
-        if self.network is None and (self.nic_name or self.model):
-            raise usage_mistake("--nic-name and --model are for a layer 2 network: name it with --network")
+        if self.network is None and (self.nic_name or self.model or self.cloud_init or self.live):
+            raise usage_mistake("--nic-name, --model, … are for a layer 2 network: name it with --network")
+        if self.live and self.restart:
+            raise usage_mistake("--live and --restart are two ways for a running VM to have its address", "Choose one.")
         if self.ip and self.public_ip and self.network is None:
             raise usage_mistake("--ip and --public-ip both name the public address", "Give one of them.")
 
@@ -104,6 +108,8 @@ class AttachOptions:
     "--nic-name", default="", metavar="NAME", help="Layer 2: the interface's name; the network's unless given."
 )
 @click.option("--model", default="", metavar="MODEL", help="Layer 2: what the guest sees, such as virtio or e1000e.")
+@click.option("--cloud-init", is_flag=True, help="Layer 2: write the address into the VM's cloud-init network data.")
+@click.option("--live", is_flag=True, help="Layer 2: plug it into the running VM where KubeVirt can do that.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
 @wait_option
@@ -129,6 +135,7 @@ class DetachOptions:
     network: str | None
     public_network: str | None
     restart: bool
+    live: bool
     timeout: float | None
     dry_run: str
     output: Output
@@ -148,6 +155,7 @@ class DetachOptions:
     "--public-network", type=NETWORK, metavar="NAME", help="The network of the public address, alone or with --network."
 )
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
+@click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
 @timeout_option
 @dry_run_option
 @output_option(*OBJECTS)

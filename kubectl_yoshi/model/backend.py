@@ -115,6 +115,19 @@ class LetGo:
     obstacle: str = ""
 
 
+@dataclass(frozen=True)
+class HotPlug:
+    """Whether a running VM can be changed without a restart.
+
+    Attributes:
+        obstacle: why not; "" if it can.
+        next_step: what brings it about, for people.
+    """
+
+    obstacle: str = ""
+    next_step: str = ""
+
+
 Recorded = Callable[[], Mapping[int, Record]]
 """The records of a network as they are now, later than all that was read before; calling it may raise NeedMore."""
 
@@ -222,8 +235,14 @@ class Backend(Protocol):
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """What `--wait` waits for, as changes that wait, besides that the VM runs; empty where it has come."""
 
-    def loosen(self, vm: Vm, network: Network, facts: Facts) -> tuple[Change, ...]:
-        """What makes the VM want no address of the network; empty where it wants none."""
+    def loosen(self, vm: Vm, network: Network, facts: Facts, live: bool = False) -> tuple[Change, ...]:
+        """What makes the VM want no address of the network; empty where it wants none.
+
+        With `live` its interface is taken out of the running VM, where `hot_plug` says that this can be done.
+        """
+
+    def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
+        """Whether the VM's interface can be plugged in and out while it runs; only where it has one of its own."""
 
     def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
         """How the back-end is made to forget that the VM of that name holds the address."""

@@ -29,11 +29,13 @@ class DetachRequest:
         network: its namespace and name.
         vms: namespace and name of each VM; a VM that is gone already is detached all the same.
         restart: restart a VM that still runs with the address, so that it can be given back.
+        live: take its interface out of the running VM where that can be done.
     """
 
     network: tuple[str, str]
     vms: tuple[tuple[str, str], ...]
     restart: bool = False
+    live: bool = False
 
 
 def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
@@ -86,13 +88,14 @@ def _one(
     facts: Facts,
     attempt: Attempt,
 ) -> Plan:
-    loosened = backend.loosen(vm, network, facts)
+    running = instance_of(vm, facts) is not None
+    plugged = backend.hot_plug(vm, facts) if request.live and running else None
+    loosened = backend.loosen(vm, network, facts, live=plugged is not None and not plugged.obstacle)
     plan = Plan((tuple(loosened),) if loosened else ())
     mine = ledger.held_by(vm.namespace, vm.name)
     seen = [*uses.of(vm.namespace, vm.name), *(use for number in mine for use in uses.at(number))]
     left = [use for use in seen if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
     runs = [use for use in left if use.how is How.RUNNING and use.is_of(vm.namespace, vm.name, vm.uid)]
-    running = instance_of(vm, facts) is not None
     release = _release(mine, ledger, left, backend, facts, parted=any(c.ref == vm.ref for c in loosened))
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
     answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
@@ -107,7 +110,8 @@ def _one(
         plan = plan + resumed.plan
     notes = release.notes
     if running and runs:
-        notes = (*notes, f"restart needed: {vm.ref} still runs with {ledger.address(runs[0].number)} (`--restart`)")
+        why = f"{vm.ref} still runs with {ledger.address(runs[0].number)}"
+        notes = (*notes, restarts.restart_needed(why, plugged))
     return replace(plan, notes=(*plan.notes, *notes), answers=answers)
 
 

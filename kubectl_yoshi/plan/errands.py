@@ -89,7 +89,9 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     if restart and (request.restart or restart.resumes):
         plan = plan + restart.plan
     elif restart:
-        notes = (*notes, f"restart needed: {vm.ref} runs without {desk.ledger.address(number)} (`--restart`)")
+        why = f"{vm.ref} runs without {desk.ledger.address(number)}"
+        plugged = backend.hot_plug(vm, facts) if request.nic.live else None
+        notes = (*notes, restarts.restart_needed(why, plugged))
     if prepared.obstacle:
         plan = replace(plan, again=True)
         notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.backend import HotPlug, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import GROUP
@@ -70,6 +70,18 @@ def plan_restart(
         body={}, subresource="restart", before=vm.raw, subject=vm.subject,
     )  # fmt: skip
     return Restart(in_order(call))
+
+
+def restart_needed(why: str, plugged: HotPlug | None = None) -> str:
+    """The note that tells what brings a running VM to what its template says.
+
+    Args:
+        why: what it runs with or without.
+        plugged: whether its interface can be plugged while it runs; None where that was not asked for.
+    """
+    if plugged is not None and not plugged.obstacle:
+        return plugged.next_step
+    return f"restart needed: {why}{f': {plugged.obstacle}' if plugged else ''} (`--restart`)"
 
 
 def stop(vm: Vm, runs: bool) -> Plan:

@@ -15,8 +15,11 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
+import yaml
 
+from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
+from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -515,6 +518,194 @@ def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
     world.time_passes()
     world.detach(network=LAB)
     assert list(world.holders("lab")) == ["10.20.0.1"]
+
+
+# -- guests without DHCP ---------------------------------------------------------------------------------------------
+
+WITHOUT_DHCP = {"dhcp": {"enabled": False, "dns": ["10.20.0.1"]}, "gateway": "10.20.0.1", "mtu": 1400}
+
+
+def guest(world: World, volume: Json, name: str = "web-1") -> None:
+    volumes = [{"name": "root", "containerDisk": {}}, {"name": "init", **volume}]
+    interface = {"name": "lab", "bridge": {}, "macAddress": "02:00:00:00:00:07"}
+    networks = [{"name": "lab", "multus": {"networkName": "lab"}}]
+    spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks, "volumes": volumes}
+    world.vm(name, template={"spec": spec})
+
+
+def init(world: World) -> Json:
+    return world.now().raw["spec"]["template"]["spec"]["volumes"][1]  # type: ignore[no-any-return]
+
+
+def test_without_dhcp_it_is_told_what_to_set_in_the_guest() -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    world.vm()
+    notes = world.attach(network=LAB).notes
+    assert any("set 10.20.0.2/24, gateway 10.20.0.1 in it, or pass --cloud-init" in note for note in notes)
+
+
+def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    guest(world, {"cloudInitNoCloud": {"userData": "#cloud-config", "networkData": "{version: 2, ethernets: {}}"}})
+    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+    assert not done.notes
+    data = yaml.safe_load(init(world)["cloudInitNoCloud"]["networkData"])
+    assert data["ethernets"] == {
+        "yoshi-lab": {
+            "match": {"macaddress": "02:00:00:00:00:07"},
+            "addresses": ["10.20.0.2/24"],
+            "routes": [{"to": "0.0.0.0/0", "via": "10.20.0.1"}],
+            "nameservers": {"addresses": ["10.20.0.1"]},
+            "mtu": 1400,
+        }
+    }
+    assert not world.attach(network=LAB, nic=Nic(cloud_init=True)).done
+    assert not world.attach(network=LAB).notes  # it is told already
+    world.detach(network=LAB)
+    assert yaml.safe_load(init(world)["cloudInitNoCloud"]["networkData"]) == {"version": 2, "ethernets": {}}
+    assert init(world)["cloudInitNoCloud"]["userData"] == "#cloud-config"
+
+
+def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    guest(world, {"cloudInitNoCloud": {"userData": "x", "networkDataSecretRef": {"name": "net"}}})
+    text = b64encode(b"version: 1\nconfig: []\n").decode()
+    secret = {"metadata": {"name": "net", "namespace": "prod"}, "data": {"networkdata": text, "password": "aGk="}}
+    world.api.put(SECRET, secret)
+    world.api.refuse("get", SECRET)
+    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+    assert "is in secret/net in namespace prod, which cannot be read" in str(refused)
+    assert list(world.holders("lab")) == []
+    world.api.allow_everything()
+    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+    assert done.answers
+    there = world.api.look(SECRET.ref("net", "prod"))
+    assert there
+    assert there["data"]["password"] == "aGk="
+    [entry] = yaml.safe_load(b64decode(there["data"]["networkdata"]))["config"]
+    assert entry["subnets"] == [
+        {"type": "static", "address": "10.20.0.2/24", "gateway": "10.20.0.1", "dns_nameservers": ["10.20.0.1"]}
+    ]
+    assert not [change for change, _ in done.done if "password" in str(change.before)]
+
+
+@pytest.mark.parametrize(
+    ("volume", "says"),
+    [
+        ({"emptyDisk": {}}, "has no cloud-init volume"),
+        ({"cloudInitNoCloud": {"networkData": "- a list"}}, "is not cloud-init's network configuration"),
+        ({"cloudInitConfigDrive": {"networkData": "version: 2"}}, "is not OpenStack's network_data.json"),
+        ({"cloudInitNoCloud": {"networkData": "x: " + "y" * 2000}}, "longer than 2048 bytes"),
+    ],
+)
+def test_network_data_that_cannot_take_it_refuses_the_vm(volume: Json, says: str) -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    guest(world, volume)
+    assert says in str(refusal(world.attach(network=LAB, nic=Nic(cloud_init=True))))
+    assert list(world.holders("lab")) == []
+
+
+# -- while it runs ---------------------------------------------------------------------------------------------------
+
+
+def kubevirt(world: World, version: str = "v1.8.0", methods: list[str] | None = None, **configuration: Any) -> None:
+    spec = {"configuration": configuration, "workloadUpdateStrategy": {"workloadUpdateMethods": methods or []}}
+    status = {"observedKubeVirtVersion": version}
+    world.api.put(KUBEVIRT, {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, "spec": spec, "status": status})
+
+
+def migratable(world: World, status: str = "True") -> None:
+    def change(vmi: Json) -> None:
+        vmi["status"]["conditions"] = [{"type": "LiveMigratable", "status": status, "message": "it has a local disk"}]
+
+    world.api.change(VMI.ref("web-1", "prod"), change)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "can_migrate", "says"),
+    [
+        ({}, "True", "change with its next live migration: virtctl migrate web-1 -n prod"),
+        ({"methods": ["LiveMigrate"]}, "True", "KubeVirt itself migrates virtualmachine/web-1"),
+        ({}, "False", "it cannot be live-migrated: it has a local disk (`--restart`)"),
+        ({"version": "v1.3.0"}, "True", "KubeVirt v1.3 does not do that (from v1.4 on) (`--restart`)"),
+        ({"vmRolloutStrategy": "Stage"}, "True", "vmRolloutStrategy is Stage (`--restart`)"),
+        (None, "True", "what KubeVirt can do is unknown"),
+    ],
+)
+def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
+    cluster: Json | None, can_migrate: str, says: str
+) -> None:
+    world = World()
+    layer2(world)
+    if cluster is not None:
+        kubevirt(world, **cluster)
+    world.running()
+    migratable(world, can_migrate)
+    done = world.attach(network=LAB, nic=Nic(live=True))
+    assert done.answers == {"prod/web-1": "10.20.0.2"}
+    assert any(says in note for note in done.notes), done.notes
+    assert not [change for change, _ in done.done if change.subresource in ("restart", "stop")]
+
+
+def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() -> None:
+    world = World()
+    layer2(world)
+    kubevirt(world)
+    world.running()
+    migratable(world)
+    world.attach(network=LAB, nic=Nic(live=True))
+
+    def plugged(vmi: Json) -> None:  # what KubeVirt does: the VMI's spec, then, with the migration, its status
+        vmi["spec"] = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
+        vmi["status"]["interfaces"].append({"name": "lab", "infoSource": "domain, multus-status"})
+
+    world.api.change(VMI.ref("web-1", "prod"), plugged)
+    assert not [note for note in world.attach(network=LAB).notes if "restart" in note]
+    stays = world.detach(network=LAB, live=True)
+    assert interfaces(world)[-1]["state"] == "absent"
+    assert multus(world) == {"default": "pod", "lab": "lab"}
+    assert any("change with its next live migration" in note for note in stays.notes)
+    assert "10.20.0.2" in world.holders("lab")  # it runs with it still
+
+    again = world.detach(network=LAB)
+    assert not again.done
+    assert "10.20.0.2" in world.holders("lab")
+
+    def unplugged(spec: Json) -> None:
+        spec["networks"].pop()
+        spec["domain"]["devices"]["interfaces"].pop()
+
+    world.api.change(VMI.ref("web-1", "prod"), lambda vmi: unplugged(vmi["spec"]))
+    world.api.change(VM.ref("web-1", "prod"), lambda vm: unplugged(vm["spec"]["template"]["spec"]))
+    world.detach(network=LAB)
+    assert not world.now().template_annotations
+    assert list(world.holders("lab")) == ["10.20.0.1"]
+    assert hosts(world) == {}
+
+
+def test_a_network_is_not_deleted_while_a_vm_that_has_no_address_of_it_is_on_it() -> None:
+    world = World()
+    layer2(world)
+    guest(world, {"emptyDisk": {}})
+    with pytest.raises(Refused, match="virtualmachine/web-1 in namespace prod still has an interface"):
+        world.delete_network("lab")
+    assert world.networks() == ["lab"]
+    world.detach(network=LAB)
+    world.delete_network("lab")
+    assert made(world) == []
+
+
+def test_a_dhcp_server_that_runs_is_to_be_restarted() -> None:
+    world = World()
+    layer2(world)
+    world.running("lab-0")
+    world.vm()
+    notes = world.attach(network=LAB).notes
+    assert any("learns of its addresses when it starts: virtctl restart lab-0 -n prod" in note for note in notes)
 
 
 SEEDS = range(6)

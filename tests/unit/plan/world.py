@@ -23,6 +23,7 @@ from kubectl_yoshi.backends.calico_api import APISERVICE, RAW
 from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, without_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
+from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done, run
@@ -45,7 +46,7 @@ SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR",
 SERVED = (
     NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_CALLS, POD, NODE, SERVICECIDR, APISERVICE,
     RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
-    NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, KUBEVIRT,
+    NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, SECRET, KUBEVIRT,
 )  # fmt: skip
 BACKENDS = {"calico": Calico(), "ovs": Ovs()}
 LIMIT = 60.0
@@ -315,7 +316,7 @@ class World:
         address = self._assign(vm)
         owner = {"apiVersion": VM.api_version, "kind": VM.kind, "name": vm.name, "uid": vm.uid, "controller": True}
         status = {"phase": "Running", "interfaces": [{"name": "default", "ipAddress": address}]}
-        vmi = _named(vm.name, vm.namespace, status=status)
+        vmi = _named(vm.name, vm.namespace, status=status, spec=dig(vm.raw, "spec", "template", "spec", default={}))
         vmi["metadata"] |= {"annotations": annotations, "ownerReferences": [owner]}
         self.api.put(VMI, vmi)
         pod = _named(f"virt-launcher-{vm.name}", vm.namespace, status={"phase": "Running", "podIPs": [{"ip": address}]})

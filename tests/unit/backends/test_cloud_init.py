@@ -1,0 +1,98 @@
+"""An address in cloud-init network data: written, found again, taken out, and all else kept."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.backends.cloud_init import Address4Guest, with_address, without_address
+from kubectl_yoshi.model.errors import Refused
+
+MAC = "02:00:00:00:00:07"
+WANTED = Address4Guest("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"))
+
+NAMES = st.text("abc", min_size=1, max_size=3)
+OTHERS = st.dictionaries(NAMES, st.fixed_dictionaries({"dhcp4": st.booleans()}), max_size=3)
+
+
+def written(text: str, drive: bool = False, first: bool = True, wanted: Address4Guest = WANTED) -> Any:
+    return (json.loads if drive else yaml.safe_load)(with_address(text, wanted, drive, first))
+
+
+@pytest.mark.parametrize("under", [False, True])
+@given(ethernets=OTHERS, rest=st.dictionaries(NAMES, st.integers(), max_size=2))
+def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, Any], rest: dict[str, Any]) -> None:
+    inner = {**rest, "version": 2, "ethernets": ethernets}
+    before = {"network": inner} if under else inner
+    text = yaml.safe_dump(before)
+    after = written(text)
+    inside = after["network"] if under else after
+    assert inside == {**inner, "ethernets": {**ethernets, "yoshi-lab": inside["ethernets"]["yoshi-lab"]}}
+    assert inside["ethernets"]["yoshi-lab"]["addresses"] == ["10.20.0.42/24"]
+    again = with_address(text, WANTED, False, True)
+    assert with_address(again, WANTED, False, True) == again
+    assert yaml.safe_load(without_address(again, MAC, False)) == before
+    assert without_address(text, MAC, False) == text
+
+
+def test_another_address_takes_the_place_of_the_first() -> None:
+    text = with_address("", WANTED, False, False)
+    other = Address4Guest("lab", MAC, ip_address("10.20.0.43"), 24)
+    assert written(text, wanted=other) == {
+        "version": 2,
+        "ethernets": {"yoshi-lab": {"match": {"macaddress": MAC}, "addresses": ["10.20.0.43/24"]}},
+    }
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_where_there_was_nothing_the_first_interface_still_asks_by_dhcp(first: bool) -> None:
+    found = written("", first=first)["ethernets"]
+    assert ("enp1s0" in found) == first
+
+
+def test_version_1() -> None:
+    before = {"version": 1, "config": [{"type": "physical", "name": "eth0", "subnets": [{"type": "dhcp"}]}]}
+    after = written(yaml.safe_dump(before))
+    assert after["config"] == [
+        *before["config"],  # type: ignore[misc]
+        {
+            "type": "physical", "name": "lab", "mac_address": MAC,
+            "subnets": [{"type": "static", "address": "10.20.0.42/24", "gateway": "10.20.0.1"}],
+        },
+    ]  # fmt: skip
+    assert yaml.safe_load(without_address(yaml.safe_dump(after), MAC, False)) == before
+
+
+def test_a_config_drive_has_openstacks_words() -> None:
+    before = {
+        "links": [{"id": "eth0", "type": "phy"}],
+        "networks": [],
+        "services": [{"type": "dns", "address": "1.1.1.1"}],
+    }
+    wanted = Address4Guest("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"), (ip_address("1.1.1.1"),))
+    after = written(json.dumps(before), drive=True, wanted=wanted)
+    assert after == {
+        "links": [{"id": "eth0", "type": "phy"}, {"id": "yoshi-lab", "type": "phy", "ethernet_mac_address": MAC}],
+        "networks": [
+            {
+                "id": "yoshi-lab", "link": "yoshi-lab", "type": "ipv4",
+                "ip_address": "10.20.0.42", "netmask": "255.255.255.0",
+                "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.20.0.1"}],
+            }
+        ],
+        "services": [{"type": "dns", "address": "1.1.1.1"}],
+    }  # fmt: skip
+    assert json.loads(without_address(json.dumps(after), MAC, True)) == before
+
+
+@pytest.mark.parametrize(("text", "drive"), [("[1]", False), ("{", True), ("a: [", False), ("just words", False)])
+def test_what_cloud_init_would_not_read_is_refused_and_left(text: str, drive: bool) -> None:
+    with pytest.raises(Refused):
+        with_address(text, WANTED, drive, True)
+    assert without_address(text, MAC, drive) == text
