@@ -11,6 +11,7 @@ from kubectl_yoshi.cluster.errors import Forbidden, NotAnswering, NotFound, NotS
 from kubectl_yoshi.model.facts import Read, Unknown
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
+from kubectl_yoshi.model.vm import VM
 
 PARALLEL = 8
 MANY = 50
@@ -18,6 +19,9 @@ MANY = 50
 
 OURS = (NETWORKWIZARD, ADDRESSBLOCK)
 """Where these are not served `kubectl yoshi install` was not run, which is no reason to find nothing."""
+
+CORE = (NETWORKWIZARD.group, VM.group)
+"""The API server serves these itself: where they do not answer nothing does, and a moment later all is known."""
 
 Answer = tuple[Json, ...] | Unknown
 
@@ -31,6 +35,7 @@ def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
 
     Raises:
         NotServed: this program's own kinds are not there.
+        NotAnswering: these, or KubeVirt's, cannot be read for the moment.
         ClusterError: anything else.
     """
     wanted = list(dict.fromkeys(reads))
@@ -86,4 +91,6 @@ def _read_one(api: Api, one: Read) -> Answer:
     except Forbidden as error:
         return Unknown(error.missing)
     except NotAnswering as error:
+        if one.resource.group in CORE:
+            raise
         return Unknown(error.message)

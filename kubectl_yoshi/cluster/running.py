@@ -16,15 +16,17 @@ from typing import TypeVar
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, send
+from kubectl_yoshi.cluster.course import UNCLEAR, Course, Fate
 from kubectl_yoshi.cluster.errors import (
     AlreadyExists,
-    Ambiguous,
     ApiError,
+    Busy,
     Conflict,
     NotFound,
     ServerError,
     TestFailed,
     TimedOut,
+    Unreachable,
 )
 from kubectl_yoshi.cluster.reading import read
 from kubectl_yoshi.cluster.waiting import Waiter
@@ -37,8 +39,8 @@ from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import empty_block, recount
 
-UNCLEAR = Ambiguous | ServerError
-"""A time-out or failure of the API server leaves open whether the write was done."""
+PASSING = (Unreachable, TimedOut, Busy, ServerError)
+"""What a moment later may be over."""
 
 Planner = Callable[[Facts, Attempt], Plan]
 Value = TypeVar("Value")
@@ -47,6 +49,8 @@ TRIES_WITHOUT_PROGRESS = 15
 """How often in a row somebody may be faster before this run gives up."""
 TRIES_OF_A_WRITE = 4
 """How often the same write may end with an error of the server, or without an answer, before this run gives it up."""
+PAUSES_OF_A_LOOK = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between looks while the API server gives no answer to a run that has begun to change things."""
 ROUNDS = 500
 
 
@@ -56,7 +60,7 @@ class Done:
 
     Attributes:
         plan: what was planned first (under a dry run: all that there is).
-        done: every change carried out, with what the server answered.
+        done: every change carried out, with what the server answered; None too where no answer came, and it was done.
         answers: subject -> what it has now (see Plan.answers).
         refusals: subject -> why not.
         notes: for people, each once.
@@ -137,20 +141,25 @@ def run(
     if dry_run != "none":
         return _dry(planner, api, replace(attempt, preview=True), dry_run, progress)
     first: Plan | None = None
-    done: list[tuple[Change, Json | None]] = []
+    course = Course()
     notes: dict[str, None] = {}
     unread: dict[str, None] = {}
     stuck = 0
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(ROUNDS):
-        plan, facts = observe(planner, api, None, attempt)
+        try:
+            plan, facts = _look(planner, api, attempt, begun=first is not None)
+        except YoshiError as error:
+            error.so_far = course.so_far()
+            raise
         first = first or plan
+        course.look(plan, facts, attempt.failed)
         notes.update(dict.fromkeys(plan.notes))
         unread.update(dict.fromkeys(facts.unknowns()))
         if not plan:
             break
         outcome = carry_out(plan, api, progress=progress, waiters=waiters)
-        done += outcome.done
+        course.add(outcome)
         _tidy(outcome, api)
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -169,15 +178,29 @@ def run(
             attempt,
             number=attempt.number + (1 if beaten and not isinstance(beaten, UNCLEAR) else 0),
             now=Attempt().now,
-            done=tuple(change for change, _ in done),
+            done=course.of(Fate.DONE, Fate.NOTHING),
+            unclear=course.of(Fate.FAILED, Fate.UNANSWERED, Fate.SEEN),
+            unanswered=course.of(Fate.UNANSWERED),
             failed={**attempt.failed, **fatal},
             earlier=facts,
         )
     else:
-        raise TimedOut(f"This did not come to an end in {ROUNDS} rounds.", "Run the same command again to complete it.")
-    refusals = {**plan.refusals, **attempt.failed}
+        endless = TimedOut(f"This did not end in {ROUNDS} rounds.", "Run the same command again to complete it.")
+        endless.so_far = course.so_far()
+        raise endless
+    refusals = course.explained({**plan.refusals, **attempt.failed}, facts)
     refusals.pop("", None)
-    return Done(first or Plan(), tuple(done), plan.answers, refusals, (*notes, *_not_seen(unread)))
+    return Done(first or Plan(), course.done, plan.answers, refusals, (*notes, *_not_seen(unread)))
+
+
+def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple[Plan, Facts]:
+    """As observe; what was begun is worth some patience with an API server that gives no answer for a moment."""
+    for pause in PAUSES_OF_A_LOOK if begun else ():
+        try:
+            return observe(planner, api, None, attempt)
+        except PASSING:
+            api.clock.sleep(pause * (0.5 + 0.5 * attempt.chance.random()))
+    return observe(planner, api, None, attempt)
 
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:

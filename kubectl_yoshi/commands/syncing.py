@@ -62,10 +62,7 @@ def sync_once(session: Session, options: SyncOptions) -> None:
 
 def changes_something(change: Change) -> bool:
     """Whether it is worth a line: not waiting, and not a patch that only tests."""
-    only_tests = (
-        change.verb is Verb.PATCH and isinstance(change.body, list) and all(o["op"] == "test" for o in change.body)
-    )
-    return change.verb is not Verb.WAIT and not only_tests
+    return change.verb is not Verb.WAIT and not change.only_tests
 
 
 def _as_asked(report: Report) -> str:

@@ -63,6 +63,12 @@ class Change:
     wait_for: str = ""
     shared: bool = False
 
+    @property
+    def only_tests(self) -> bool:
+        """Whether it is a patch that changes nothing, whatever becomes of it."""
+        patch = self.verb is Verb.PATCH and isinstance(self.body, list)
+        return patch and all(op["op"] == "test" for op in self.body)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -137,7 +143,8 @@ def _joint_patch(one: Change, other: Change) -> Change:
     # What is removed from a list must go from its end on, or the places of the rest shift.
     removals = sorted((op for op in ops if op["op"] == "remove"), key=lambda op: _place(op["path"]), reverse=True)
     subject = one.subject if one.subject == other.subject else ""
-    return replace(one, body=tests + removals + writes, says=f"{one.says}; {other.says}", subject=subject)
+    says = one.says if one.says == other.says else f"{one.says}; {other.says}"
+    return replace(one, body=tests + removals + writes, says=says, subject=subject)
 
 
 def _place(path: str) -> int:

@@ -17,6 +17,9 @@ class YoshiError(Exception):
     Args:
         message: what was wanted and what stands in the way, naming the object.
         way_out: what the user can do about it; may be empty.
+
+    Attributes:
+        so_far: what had been done when it came, one sentence; "" where nothing had.
     """
 
     exit_code = 1
@@ -25,9 +28,10 @@ class YoshiError(Exception):
         super().__init__(message)
         self.message = message
         self.way_out = way_out
+        self.so_far = ""
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.way_out}" if self.way_out else self.message
+        return "\n".join(line for line in (self.message, self.so_far, self.way_out) if line)
 
 
 class UsageMistake(YoshiError):
@@ -37,4 +41,4 @@ class UsageMistake(YoshiError):
 
 
 class Refused(YoshiError):
-    """Something in the cluster stands in the way; nothing was changed."""
+    """Something in the cluster stands in the way; nothing was changed, but for what `so_far` says."""

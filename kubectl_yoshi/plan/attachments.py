@@ -18,11 +18,12 @@ from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC
-from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
+from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.settling import choose_for, settled
 from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
 
@@ -41,8 +42,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         NeedMore: more must be read first.
         Refused, UsageMistake: no VM can be attached (no such network, the network cannot be used).
     """
-    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
-    facts.ask(network_read(*request.network), *reads)
+    facts.ask(network_read(*request.network), *request.reads)
     network = open_network(*request.network, facts)
     backend = backend_of(network, backends)
     _must_be_made_with(request.plugin, network)
@@ -54,7 +54,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     must_be_served(network, backend, facts)
     refusals: dict[str, YoshiError] = {}
     vms: list[Vm] = []
-    for read in reads:
+    for read in request.reads:
         subject = f"{read.namespace}/{read.name}"
         found = facts.ask(read)
         if found and not Vm(found[0]).is_going:
@@ -94,7 +94,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     plan = plan_errands(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
-    return plan + undo if undo else replace(plan, refusals={**plan.refusals, **refusals})
+    plan = replace(plan + undo, refusals={**plan.refusals, **refusals})
+    return plan + lift_barriers(vms, plan)
 
 
 def unmoved_of(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:

@@ -22,6 +22,8 @@ class Attempt:
         now: the time, in UTC.
         chance: the source of random choices.
         done: the changes that this run has carried out.
+        unclear: those whose answer never came, or was a failure of the server's: done or not.
+        unanswered: those of them that were not seen to be done; they may even be done later.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
         earlier: what the round before had read: a hint where to look first, never what a change may rest on.
         seed: where in a large network a choice for nobody in particular begins.
@@ -32,10 +34,17 @@ class Attempt:
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     chance: random.Random = field(default_factory=random.Random)
     done: tuple[Change, ...] = ()
+    unclear: tuple[Change, ...] = ()
+    unanswered: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
     earlier: Facts | None = None
     seed: str = ""
     preview: bool = False
+
+    @property
+    def sent(self) -> tuple[Change, ...]:
+        """Every change of this run that was done or may have been."""
+        return self.done + self.unclear
 
     @property
     def stamp(self) -> str:

@@ -16,10 +16,10 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
-from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks
-from kubectl_yoshi.plan.releases import release_of
+from kubectl_yoshi.plan.releases import lift_barriers, release_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         if not part:
             part = part + backend.strays(network, partial(_records_now, network, facts), facts)
         plan = plan.beside(part)
+    plan = plan + lift_barriers(map(Vm, facts.all(VM)), plan)
     if request.networks is None:
         plan = plan + leftovers(backends, facts)
     return replace(plan, again=True) if plan else plan

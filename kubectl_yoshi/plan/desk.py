@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend, How, Use, Uses
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Entry, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_shelves
 
@@ -44,6 +44,11 @@ class AttachRequest:
     ports: tuple[Port, ...] = ()
     wait: bool = False
     nic: Nic = ANY_NIC
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The reads that bring the VMs."""
+        return tuple(Read(VM, namespace, name) for namespace, name in self.vms)
 
 
 class Desk:

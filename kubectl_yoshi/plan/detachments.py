@@ -18,7 +18,7 @@ from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import backend_of, unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network, open_shelves, open_whole
-from kubectl_yoshi.plan.releases import Release, release_of
+from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
     gone = sorted((str(ns), n) for ns, n in absent if f"{ns}/{n}" not in refusals)
     parts = [partial(_one, request, network, backend, vm, ledger, uses, facts, attempt) for vm in there]
     parts += [partial(_gone, *name, backend, ledger, facts, attempt, refusals) for name in gone]
-    return replace(side_by_side(together(parts)), refusals=refusals)
+    plan = side_by_side(together(parts))
+    return replace(plan + lift_barriers(there, plan), refusals=refusals)
 
 
 def _ledger(network: Network, vms: list[Vm], uses: Uses, facts: Facts, whole: bool) -> Ledger:
@@ -141,7 +142,7 @@ def _gone(
     """A VM that exists no more: only its records are left."""
     mine = ledger.held_by(namespace, name)
     subject = f"{namespace}/{name}"
-    if not mine and attempt.done_for(subject):
+    if not mine and (attempt.done_for(subject) or any(change.subject == subject for change in attempt.unclear)):
         return Plan()  # this very run has given it back
     if not mine:
         refusals[subject] = Refused(

@@ -83,7 +83,8 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         plan = plan + Plan((awaited,))
     if not prepared.obstacle:
         plan = plan + prepared.plan
-    released = _release_others(desk, vm, number, settled=bool(prepared.plan))
+    parted = any(change.ref == vm.ref for change in fastened)
+    released = _release_others(desk, vm, number, settled=bool(prepared.plan), parted=parted)
     plan = plan + released.plan
     notes = released.notes
     if restart and (request.restart or restart.resumes):
@@ -131,23 +132,24 @@ def random_mac(attempt: Attempt) -> str:
     return ":".join(f"{octet:02x}" for octet in octets)
 
 
-def _release_others(desk: Desk, vm: Vm, number: int, settled: bool) -> Release:
+def _release_others(desk: Desk, vm: Vm, number: int, settled: bool, parted: bool) -> Release:
     """Gives back the VM's other addresses: what it had before, or lost to a faster run.
 
     Args:
         desk, vm: whose.
         number: the one that it keeps.
         settled: the plan already makes the back-end forget what it held for the VM.
+        parted: the plan already changes the VM, so that no other attachment of it can go on.
     """
     result = Release()
     for other in desk.own(vm):
         if other != number:
             record = desk.records[other]
             uses = _without_wish_of(vm, desk.uses.at(other))
-            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, True)
+            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, parted)
     moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
     if moved_from:
-        result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled)
+        result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled, parted)
     return result
 
 
@@ -155,7 +157,7 @@ def _without_wish_of(vm: Vm, uses: Iterable[Use]) -> list[Use]:
     return [use for use in uses if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
 
 
-def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool) -> Release:
+def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool, parted: bool) -> Release:
     """Gives back the address that the VM had on the network that it leaves."""
     for network in known_networks(vm.namespace, desk.facts):
         if address in network and network.uid != desk.network.uid:
@@ -165,5 +167,5 @@ def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool) -> R
                 return Release()
             backend = desk.backend
             uses = _without_wish_of(vm, backend.uses(network, [vm], Intervals(), desk.facts))
-            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, True)
+            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, parted)
     return Release()

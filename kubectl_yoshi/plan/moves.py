@@ -134,7 +134,7 @@ def _undo(
     network: Network, backend: Backend, record: Record | None, target: Vm, attempt: Attempt, facts: Facts
 ) -> Plan:
     """Takes back the wish that this run wrote on a VM which does not get the address in the end."""
-    wrote = any(change.ref == target.ref for change in attempt.done)
+    wrote = any(change.ref == target.ref for change in attempt.sent)
     has_it = record is not None and record.uid == target.uid
     loosened = backend.loosen(target, network, facts) if wrote and not has_it else ()
     return Plan((loosened,) if loosened else (), refusals=attempt.failed)

@@ -228,7 +228,7 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
 def _take_back(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
     """Takes away a network that this run made, with what it made for it."""
     plan = Plan()
-    if any(c.verb is Verb.CREATE and c.ref.resource != NETWORKWIZARD for c in attempt.done):
+    if any(c.verb is Verb.CREATE and c.ref.resource != NETWORKWIZARD for c in attempt.sent):
         try:
             plan = backend_of(network, backends).demolish(network, facts)
         except Refused as refused:
@@ -250,7 +250,7 @@ def plan_network_removal(
     """
     read = network_read(request.namespace, request.name)
     found = facts.ask(read)
-    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in attempt.done):
+    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in attempt.sent):
         return Plan()
     network = _open_even_broken(request, facts)
     subject = network.full_name

@@ -10,6 +10,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_orde
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
 from kubectl_yoshi.plan.books import remove_records
 
@@ -53,8 +54,8 @@ def release_of(
         backend: whose bookkeeping may hold the address.
         facts: what was read.
         settled: the back-end is made to forget the address by what comes before in the plan.
-        parted: the VM carries another address, or is changed by what comes before in the plan, so that no attachment
-            to this one that is under way can be completed.
+        parted: the VM is changed by what comes before in the plan, so that no attachment to this address that is
+            under way can be completed.
     """
     address = ledger.address(number)
     if record.kind == RESERVATION:
@@ -102,10 +103,24 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
         vm: as read.
         subject: whom the changes are for.
     """
-    path = ("metadata", "annotations", BARRIER)
-    put = PatchBuilder().test(("metadata", "uid"), vm.uid).set_in(vm.raw, path, "true")
-    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(path)
+    if BARRIER in vm.annotations:
+        return in_order(_take_off(vm, subject))
+    put = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    put.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
+    put.set_in(vm.raw, ("metadata", "annotations", BARRIER), "true")
     says = f"end attachments of {vm.ref} that are under way"
-    first = Change(Verb.PATCH, vm.ref, says, put.ops, before=vm.raw, subject=subject)
-    second = Change(Verb.PATCH, vm.ref, f"leave {vm.ref} as it was", take.ops, before=vm.raw, subject=subject)
-    return in_order(second) if BARRIER in vm.annotations else in_order(first, second)
+    ending = Change(Verb.PATCH, vm.ref, says, put.ops, before=vm.raw, subject=subject, shared=True)
+    return in_order(ending, _take_off(vm, subject))
+
+
+def _take_off(vm: Vm, subject: str) -> Change:
+    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(("metadata", "annotations", BARRIER))
+    says = f"leave {vm.ref} as it was"
+    return Change(Verb.PATCH, vm.ref, says, take.ops, before=vm.raw, subject=subject, shared=True)
+
+
+def lift_barriers(vms: Iterable[Vm], plan: Plan) -> Plan:
+    """Takes the annotation off VMs on which a run has left it that could not go on; not where the plan does it."""
+    lifted = (_take_off(vm, vm.subject) for vm in vms if BARRIER in vm.annotations)
+    left = tuple(change for change in lifted if not any(c.ref == change.ref and c.body == change.body for c in plan))
+    return Plan((left,) if left else ())

@@ -51,7 +51,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     backend = backend_of(network, backends)
     if "" in attempt.failed:
         raise attempt.failed[""]
-    record = Record(RESERVATION, network.namespace, "", since=attempt.stamp, note=request.note)
+    record = Record(RESERVATION, network.namespace, "", since=attempt.moment, note=request.note)
     ledger, mine = _reserved_by_this_run(network, facts, attempt)
     if network.is_going:
         return _withdrawn(ledger, mine, Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT))
@@ -104,7 +104,7 @@ def _reserved_by_this_run(network: Network, facts: Facts, attempt: Attempt) -> t
     written = recorded_by_this_run(network, attempt)
     ledger = open_shelves(network, {shelf_of(network, number) for number in written}, facts)
     there = ledger.records()
-    return ledger, {n: there[n] for n, value in written.items() if n in there and there[n].as_written == value}
+    return ledger, {n: there[n] for n, values in written.items() if n in there and there[n].as_written in values}
 
 
 def _withdrawn(ledger: Ledger, mine: Mapping[int, Record], refused: Refused) -> Plan:

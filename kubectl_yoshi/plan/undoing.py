@@ -14,12 +14,13 @@ from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
 from kubectl_yoshi.plan.desk import Desk
+from kubectl_yoshi.plan.releases import end_attachments
 
 
-def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, Json]:
-    """Addresses whose records earlier rounds of this run wrote, and what they wrote."""
-    numbers: dict[int, Json] = {}
-    for change in attempt.done:
+def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[Json]]:
+    """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
+    numbers: dict[int, list[Json]] = {}
+    for change in attempt.sent:
         if change.subresource == "status" and isinstance(change.body, list):
             for op in change.body:
                 if op["op"] != "add":
@@ -35,36 +36,40 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, Json]:
                     except UsageMistake:
                         continue
                     if network.cidr is None or address in network:
-                        numbers[int(address)] = value
+                        numbers.setdefault(int(address), []).append(value)
     return numbers
 
 
-def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, Json]) -> Plan:
+def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]]) -> Plan:
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network."""
     numbers: dict[int, Record] = {}
     plans: list[Plan] = []
+    on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
         carried = desk.carried(vm)
         for number in desk.own(vm):
-            if recorded.get(number) != desk.records[number].as_written:
+            if desk.records[number].as_written not in recorded.get(number, ()):
                 continue
             if not desk.backend.on_template:
                 plans.append(_take_back(desk, vm, number))
             elif number in carried:
                 continue
             numbers[number] = desk.records[number]
+            if vm.ref in on_their_way:
+                plans.append(end_attachments(vm, vm.subject))
     alive = {vm.uid for vm in desk.vms}
-    subjects = {f"{namespace}/{name}" for namespace, name in desk.request.vms}
+    gone = {f"{read.namespace}/{read.name}" for read in desk.request.reads if not desk.facts.why_unknown(read)}
     numbers |= {
         number: record
         for number, record in desk.records.items()
-        if number in recorded and record.holder in subjects and record.uid not in alive
+        if number in recorded and record.holder in gone and record.uid not in alive
     }
     if not numbers:
         return Plan()
+    subjects = {number: record.holder for number, record in numbers.items()}
     plans.append(desk.backend.retract(desk.network, numbers, desk.facts).plan)
-    return side_by_side(plans) + remove_records(desk.ledger, numbers)
+    return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects)
 
 
 def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:

@@ -11,6 +11,7 @@ from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.plan.releases import BARRIER
 from tests.unit.plan.world import World, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -322,3 +323,21 @@ def test_one_network_alone_says_nothing_of_leftovers(world: World) -> None:
     world.api.drop(BLUE)
     world.collect(networks=(("prod", "red"),))
     assert world.api.look(RAW.pool.ref("prod.blue"))
+
+
+def test_several_records_of_one_vm_are_given_back_together(world: World) -> None:
+    """Runs that were killed may leave one on each network; the VM is told once that its attachments have ended."""
+    world.network("red", "10.134.0.0/24")
+    world.vm()
+    world.attach()
+    (record,) = world.records().values()
+    for network, address in (("blue", "10.133.0.7"), ("red", "10.134.0.7")):
+
+        def add(obj: Json, address: str = address) -> None:
+            obj["status"].setdefault("allocations", {})[address] = dict(record.as_written)
+
+        world.api.change(NETWORKWIZARD.ref(network, "prod"), add)
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+    assert world.collect().refusals == {}
+    assert (world.holders(), world.holders("red")) == ({}, {})
+    assert BARRIER not in world.now().annotations

@@ -70,9 +70,21 @@ def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -
     world.check()
 
 
-def begin_attaching(world: World) -> Change:
+def test_a_move_to_another_address_is_refused_once_that_was_given_back(world: World) -> None:
+    """Another run, which sees what the VM carries, gives back the address that it was about to get."""
+    annotated_vm(world)
+    world.attach(ip="10.133.0.1")
+    late = begin_attaching(world, "10.133.0.2", replace=True)
+    world.attach()
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+    with pytest.raises(TestFailed):
+        send(late, world.api, dry_run=False, waiters={})
+    world.check()
+
+
+def begin_attaching(world: World, address: str = "10.133.0.1", **more: bool) -> Change:
     """Carries an attachment out up to the write to the VM, and gives that one."""
-    request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address("10.133.0.1"))
+    request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address(address), **more)  # type: ignore[arg-type]
     plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt())
     for change in plan:
         if change.ref.resource == VM:

@@ -1,0 +1,241 @@
+"""Every verb under faults, in thousands of random courses: what holds, what is said, and that it can be completed.
+
+    at any moment               I1, I2, I4; a VM carries one address of a network at most (I3)
+    a run says that it is done  it is so
+    a run says that it failed   nothing was changed, or it says what was, or may have been
+    the same without faults     completes it; once more changes nothing (I7)
+    detach, gc, delete          leave nothing (I8)
+
+YOSHI_FAULT_COURSES   how many courses (200)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.objects import annotations_of, dig, name_of
+from kubectl_yoshi.model.vm import VM
+from tests.unit.plan.faulty import Fate, faulty
+from tests.unit.plan.world import World
+
+COURSES = int(os.environ.get("YOSHI_FAULT_COURSES", "300"))
+NETWORKS = {"blue": "10.133.0.0/29", "red": "10.134.0.0/20"}
+VMS = ("web-1", "web-2", "web-3", "run-1")
+UNSURE = ("may or may not", "could not be taken back", "Done before that", "May have been done")
+
+
+def state(world: World) -> dict[str, object]:
+    """All that commands change, without versions and times."""
+    found: dict[str, object] = {}
+    for obj in world.api.every(NETWORKWIZARD):
+        found[f"network {name_of(obj)}"] = (bool(dig(obj, "status", "deleting")), bool(dig(obj, "status", "created")))
+        for address, record in world.records(name_of(obj)).items():
+            found[f"record {address}"] = (record.kind, record.holder, record.uid)
+    for pool in world.api.every(RAW.pool):
+        found[f"pool {name_of(pool)}"] = True
+    for vm in world.api.every(VM):
+        found[f"vm {name_of(vm)}"] = (world.pin(name_of(vm)), annotations_of(vm), dig(vm, "spec", "runStrategy"))
+    for block in world.api.every(RAW.block):
+        found[f"block {name_of(block)}"] = block["spec"]["allocations"]
+    return found
+
+
+def check_moment(world: World) -> None:
+    """What must hold whatever is under way."""
+    networks = [parse_network(obj) for obj in world.api.every(NETWORKWIZARD)]
+    for network in networks:
+        records = world.records(network.name)
+        for text in records:
+            assert not network.why_not_usable(parse_address(text)), f"I4: {text}"
+        carried: dict[str, str] = {}
+        for vm in VMS:
+            pin = world.pin(vm)
+            if not pin or parse_address(pin) not in network:
+                continue
+            assert pin not in carried, f"I1: {pin} is on {vm} and {carried[pin]}"
+            carried[pin] = vm
+            assert pin in records, f"I2: {pin} of {vm} has no record"
+            assert records[pin].uid == world.now(vm).uid, f"I2: {pin} of {vm} is recorded for {records[pin]}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: how it is called, and how it is run."""
+
+    words: str
+    run: Callable[[World], Done]
+    vms: tuple[str, ...] = ()
+
+
+def draw(chance: random.Random) -> Step:
+    """A command at random."""
+    network = chance.choice([*NETWORKS])
+    some = tuple(sorted(chance.sample(VMS, chance.choice((1, 1, 1, 3)))))
+    address = NETWORKS[network].rsplit(".", 1)[0] + f".{chance.randrange(1, 6)}"
+    where = f"prod/{network}"
+    options = {"replace": chance.random() < 0.5, "restart": chance.random() < 0.5}
+    steps = [
+        Step(f"attach {some} {network} {options}", lambda w: w.attach(*some, network=where, **options), some),
+        Step(
+            f"attach {some[:1]} {network} {address} {options}",
+            lambda w: w.attach(some[0], network=where, ip=address, **options), some[:1],
+        ),
+        Step(f"detach {some} {network}", lambda w: w.detach(*some, network=where, restart=options["restart"]), some),
+        Step(f"reserve {network} {address}", lambda w: w.reserve(address, network=network)),
+        Step(f"reserve {network} 2", lambda w: w.reserve(network=network, count=2)),
+        Step(f"release {network} {address}", lambda w: w.release(address, network=network)),
+        Step("gc", lambda w: w.collect()),
+        Step(f"create {network}", lambda w: w.make_network(network, NETWORKS[network])),
+        Step(f"delete {network}", lambda w: w.delete_network(network)),
+        Step(f"delete {network} --force", lambda w: w.delete_network(network, force=True, restart=True)),
+    ]  # fmt: skip
+    return chance.choices(steps, weights=(6, 3, 4, 1, 1, 2, 2, 2, 1, 1))[0]
+
+
+def world_with_vms(keeps: bool) -> World:
+    world = World(keeps)
+    for name, cidr in NETWORKS.items():
+        world.network(name, cidr)
+    for name in VMS:
+        (world.running if name.startswith("run") else world.vm)(name)
+    return world
+
+
+def check_claims(
+    step: Step, world: World, before: dict[str, object], outcome: Done | YoshiError, strange: set[str]
+) -> None:
+    """What a command said against what is so; what earlier commands, or KubeVirt, changed meanwhile
+    does not count."""
+    before, after = (
+        {key: value for key, value in part.items() if key not in strange and not key.startswith("block")}
+        for part in (before, state(world))
+    )
+    if isinstance(outcome, YoshiError):
+        if after != before:
+            assert any(words in str(outcome) for words in UNSURE), f"it says only: {outcome}\n{changes(before, after)}"
+        return
+    said = " ".join([*outcome.notes, *(str(error) for error in outcome.refusals.values())])
+    for name in step.vms:
+        subject = f"prod/{name}"
+        if subject in outcome.refusals:
+            theirs = [line for line in changes(before, after) if f" {name}:" in line or subject in line]
+            if theirs and not any(words in said for words in UNSURE):
+                raise AssertionError(f"of {name} it says only: {outcome.refusals[subject]}\n{theirs}")
+        elif f"vm {name}" in strange:
+            continue
+        elif step.words.startswith("attach"):
+            address = outcome.answers[subject]
+            assert world.pin(name) == address
+            found = [record for network in NETWORKS if network in world.networks()
+                     for text, record in world.records(network).items() if text == address]  # fmt: skip
+            assert [record.uid for record in found] == [world.now(name).uid]
+        elif step.words.startswith("detach"):
+            network = step.words.rsplit(" ", 1)[1]
+            assert not world.pin(name).startswith(NETWORKS[network][:7])
+    if not outcome.refusals and not outcome.done:
+        assert after == before, changes(before, after)
+
+
+def changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """What differs, a line each."""
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def described(outcome: Done | YoshiError) -> str:
+    """What came of a command, in a few lines."""
+    if isinstance(outcome, YoshiError):
+        return f"{type(outcome).__name__}: {outcome}"
+    refused = {subject: str(error) for subject, error in outcome.refusals.items()}
+    done = [change.says for change, _ in outcome.done]
+    return f"done {done}, answers {dict(outcome.answers)}, refused {refused}, notes {outcome.notes}"
+
+
+def attempt(step: Step, world: World) -> Done | YoshiError:
+    try:
+        return step.run(world)
+    except YoshiError as error:
+        return error
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_courses_of_commands_under_faults(part: int) -> None:
+    for number in range(part, COURSES, 10):
+        run_course(number)
+
+
+def run_course(number: int) -> None:
+    chance = random.Random(f"course {number}")
+    world = world_with_vms(keeps=chance.random() < 0.5)
+    fate = Fate(f"fate {number}", *chance.choice([(0.1, 0.01), (0.3, 0.02), (0.6, 0.05), (0.5, 0.0)]))
+    bad = faulty(world, fate)
+    told = [f"course {number}, fate {fate.write}/{fate.read}"]
+    try:
+        for _ in range(chance.randrange(2, 6)):
+            step = draw(chance)
+            told.append(step.words)
+            world.time_passes()
+            before = state(world)
+            fate.told.clear()
+            fate.begin(lambda: state(world))
+            outcome = attempt(step, bad)
+            told += [f"    {line}" for line in fate.told]
+            told.append(f"  -> {described(outcome)}")
+            check_moment(world)
+            check_claims(step, world, before, outcome, fate.strange)
+            if chance.random() < 0.5:
+                fate.arrive_all()
+                check_moment(world)
+        fate.arrive_all()
+        told.append("everything has arrived")
+        check_moment(world)
+        told.append(f"the last one again: {step.words}")
+        again = attempt(step, world)
+        told.append(f"  -> {described(again)}")
+        check_moment(world)
+        settled = state(world)
+        once_more = attempt(step, world)
+        if not step.words.startswith("reserve"):  # which may mean: any two more
+            assert state(world) == settled, changes(settled, state(world))
+        told.append(f"  once more -> {described(once_more)}")
+        end_of_all(world)
+    except AssertionError as error:
+        raise AssertionError("\n".join([*told, str(error)])) from error
+
+
+def end_of_all(world: World) -> None:
+    """Takes everything away by commands, and looks for what is left."""
+    for name in NETWORKS:
+        if name in world.networks():
+            world.detach(*VMS, network=f"prod/{name}", restart=True)
+    world.collect()
+    for name in NETWORKS:
+        if name in world.networks():
+            reserved = [text for text, record in world.records(name).items() if record.kind == "Reservation"]
+            if reserved:
+                world.release(*reserved, network=name)
+            assert world.records(name) == {}
+            world.delete_network(name)
+    world.collect()
+    assert [key for key in state(world) if not key.startswith(("vm", "block"))] == []
+    handles = [
+        attributes["handle_id"] for block in world.api.every(RAW.block) for attributes in block["spec"]["attributes"]
+    ]
+    assert all(handle.endswith(VMS) for handle in handles)
+    assert world.api.every(ADDRESSBLOCK) == []
+    for name in VMS:
+        vm = world.now(name)
+        assert (world.pin(name), vm.annotations) == ("", {}), name

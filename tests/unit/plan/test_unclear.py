@@ -1,0 +1,150 @@
+"""Writes whose answer never comes: what is made of them, what is said, and what is taken back.
+
+Each case was a mistake that courses of random faults have found (test_faults.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kubectl_yoshi.cluster.errors import Unreachable
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.releases import BARRIER
+from tests.unit.plan.faulty import Fate, Scripted, faulty
+from tests.unit.plan.world import World, refusal
+
+ADDRESS = "10.133.0.1"
+
+
+def run(world: World, fate: Fate, command: Callable[[World], Done]) -> Done:
+    """A command by a bad way."""
+    return command(faulty(world, fate))
+
+
+@pytest.mark.parametrize("fault", ["done-cut", "done-error"])
+def test_a_deletion_that_was_done_without_an_answer_is_no_error(world: World, fault: str) -> None:
+    done = run(world, Scripted(delete__NetworkWizard=fault), lambda w: w.delete_network())
+    assert done.refusals == {}
+    assert done.changed()
+    assert world.networks() == []
+
+
+def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.drop_vm()
+    done = run(world, Scripted(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
+    assert world.holders() == {}
+    assert [change.says for change, _ in done.done] == [f"give back {ADDRESS} of prod/web-1"]
+
+
+def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(world: World) -> None:
+    done = run(world, Scripted(patch__NetworkWizard="lost,done-error,"), lambda w: w.reserve("10.133.0.7"))
+    assert world.holders() == {"10.133.0.7": "reserved"}
+    assert done.changed()
+
+
+def test_two_reservations_of_the_same_moment_are_told_apart(world: World) -> None:
+    """Else whoever got no answer takes the other's for its own."""
+    world.reserve(count=1)
+    world.reserve(count=1)
+    one, other = world.records().values()
+    assert one.as_written != other.as_written
+
+
+def test_a_record_of_which_nothing_was_heard_is_taken_back(world: World) -> None:
+    world.vm()
+    fate = Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="invalid")
+    error = refusal(run(world, fate, lambda w: w.attach()))
+    assert "not today" in error.message
+    assert error.so_far == ""
+    assert world.holders() == {}
+
+
+def test_a_record_that_was_written_twice_is_taken_back(world: World) -> None:
+    world.vm()
+    fate = Scripted(patch__NetworkWizard="error,", patch__VirtualMachine="error,invalid")
+    run(world, fate, lambda w: w.attach())
+    assert world.holders() == {}
+
+
+def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(world: World) -> None:
+    """What cannot be read is not gone: the VM carries the address (invariant I2)."""
+    world.vm()
+    reads_before_and_after = Scripted(get__VirtualMachine=",forbidden")
+    done = run(world, reads_before_and_after, lambda w: w.attach())
+    assert "cannot be read" in refusal(done).message
+    assert world.pin() == ADDRESS
+    assert world.holders() == {ADDRESS: "prod/web-1"}
+    world.check()
+
+
+def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused(world: World) -> None:
+    world.vm()
+    fate = Scripted(patch__VirtualMachine="late,invalid,")
+    error = refusal(run(world, fate, lambda w: w.attach()))
+    assert "May have been done, or may be yet: give 10.133.0.1 to virtualmachine/web-1" in error.so_far
+    assert world.holders() == {}
+    fate.arrive_all()
+    assert world.pin() == ""
+    world.check()
+
+
+def test_a_mark_that_comes_late_is_refused(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+    fate = Scripted(patch__VirtualMachine="late,")
+    run(world, fate, lambda w: w.collect())
+    assert world.holders() == {}
+    fate.arrive_all()
+    assert BARRIER not in world.now().annotations
+
+
+@pytest.mark.parametrize("command", [World.attach, World.detach, World.collect])
+def test_a_mark_that_a_run_has_left_is_taken_off(world: World, command: Callable[[World], Done]) -> None:
+    world.vm()
+    world.attach()
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({BARRIER: "true"}))
+    command(world)
+    assert BARRIER not in world.now().annotations
+    world.check()
+
+
+def test_an_error_says_what_was_done_before(world: World) -> None:
+    world.vm()
+    with pytest.raises(Unreachable) as caught:
+        run(world, Scripted(list__Pod=",lost"), lambda w: w.attach())
+    assert caught.value.so_far == (
+        "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
+    )
+    assert world.pin() == ADDRESS
+
+
+def test_an_error_before_anything_was_done_says_nothing_of_it(world: World) -> None:
+    world.vm()
+    with pytest.raises(Unreachable) as caught:
+        run(world, Scripted(list__Pod="lost"), lambda w: w.attach())
+    assert caught.value.so_far == ""
+
+
+def test_a_look_that_fails_once_after_something_was_done_is_tried_again(world: World) -> None:
+    world.vm()
+    for kind in ("Pod", "VirtualMachine", "NetworkWizard"):
+        for fault in ("lost", "busy", "error", "unavailable"):
+            verb = "list" if kind == "Pod" else "get"
+            done = run(world, Scripted(**{f"{verb}__{kind}": f",{fault},{fault},"}), lambda w: w.attach())
+            assert done.answers == {"prod/web-1": ADDRESS}
+            world.detach()
+
+
+def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
+    old_world.running()
+    error = refusal(run(old_world, Scripted(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True)))
+    assert error.so_far == (
+        "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
+    )
+    assert str(error).splitlines() == [error.message, error.so_far]
