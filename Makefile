@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help test lint unit cluster e2e demo bench clean
+.PHONY: help test lint unit cluster e2e demo bench documents man clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -29,5 +29,9 @@ demo: $(STAMP) ## The main job, on a real control plane that it starts itself
 	$(BIN)/python -m lab demo
 bench: $(STAMP) ## Measures, beside the peers
 	$(BIN)/python -m tests.bench
+documents: $(STAMP) ## docs/commands.md, from the program
+	$(BIN)/python -m tools.documents
+man: $(STAMP) ## Man pages, into build/man
+	$(BIN)/python -m tools.documents --man build/man
 clean: ## Remove the virtual environment and build output
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,51 @@
+"""The documents that are made from the program are current, and say what it says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tools.documents.__main__ import main, stale
+from tools.documents.markdown import commands_page
+from tools.documents.roff import man_pages
+from tools.documents.tree import pages
+
+
+def test_the_command_reference_is_what_the_program_makes_of_itself() -> None:
+    assert not stale(), "run `make documents` and commit what it writes"
+
+
+def test_a_changed_file_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("tools.documents.__main__.commands_page", lambda: "other")
+    assert main(["--check"]) == 1
+    assert "docs/commands.md is not current" in capsys.readouterr().err
+
+
+def test_every_command_and_every_flag_is_in_the_reference() -> None:
+    text = commands_page()
+    found = pages()
+    assert {"kubectl yoshi network create", "kubectl yoshi vm attach", "kubectl yoshi version"} <= {
+        p.title for p in found
+    }
+    for page in found[1:]:
+        assert f"# {page.title}\n" in text
+        for flag in page.flags:
+            assert flag.spelling.replace("|", "\\|") in text
+
+
+def test_every_command_has_a_man_page_that_groff_takes() -> None:
+    made = man_pages()
+    assert set(made) == {f"{page.title.replace(' ', '-')}.1" for page in pages()}
+    for name, text in made.items():
+        assert all(not line.startswith(("'", "..")) for line in text.splitlines()), name
+        assert all(line.split()[0] in REQUESTS for line in text.splitlines() if line.startswith(".")), name
+    if groff := shutil.which("groff"):
+        told = subprocess.run(
+            [groff, "-man", "-Tutf8", "-ww"], input="\n".join(made.values()), capture_output=True, text=True, check=True
+        )
+        assert not told.stderr
+
+
+REQUESTS = {".TH", ".SH", ".PP", ".TP", ".B", ".BR", ".nf", ".fi"}

@@ -1,0 +1,1 @@
+"""Documents that are made from the program: docs/commands.md, and the man pages."""
