@@ -1,0 +1,55 @@
+"""Error messages are found in the program's source by their constant words, whatever way they are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.documents.messages import messages_of_page, messages_of_program
+
+SOURCE = """
+class YoshiError(Exception): ...
+class Refused(YoshiError): ...
+class Deeper(Refused): ...
+
+def plan(name, full):
+    raise Refused(f"network {name}{full} is full", f"see {name}") from None
+
+def act(api):
+    message = f"nothing came of {api}" + "; " + "sorry"
+    if api:
+        raise Deeper(message, status=4)
+    return Deeper("one" if api else f"other {api}")
+
+def flags(self, value):
+    if value:
+        raise usage_mistake("leave one out")
+    self.fail(f'"{value}" is nothing')
+
+def obstacles(network):
+    return [f"{network} overlaps everything", *note(f"{network}")]
+
+def other(network):
+    return LetGo(obstacle=f"{network} still runs") or ValueError("not ours")
+"""
+
+
+def test_the_constant_words_of_every_message_are_found(tmp_path: Path) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "a.py").write_text(SOURCE)
+    found = messages_of_program(tmp_path / "program")
+    assert [message.text for message in found] == [
+        "network … is full",
+        "nothing came of …; sorry",
+        "one",
+        "other …",
+        "leave one out",
+        '"…" is nothing',
+        "… overlaps everything",
+        "… still runs",
+    ]
+    assert found[0].where == "program/a.py:7"
+
+
+def test_entries_of_the_page_are_lines_that_are_a_code_span_and_nothing_else() -> None:
+    page = "- `one … two`\n  `` three `four` ``\n  Why `five` comes.\n- prose `six`\n`seven`\n"
+    assert messages_of_page(page) == ["one … two", "three `four`"]
