@@ -155,6 +155,7 @@ def describe_network(session: Session, text: str, output: Output) -> None:
         ("Reason", dig(one.raw, "status", "reason", default="")),
         ("Used", str(held)),
         ("Free", row.free),
+        ("Most per Namespace", one.most_per_namespace),
         ("Kept In", f"{len(ledger.objects)} address blocks" if is_large(one) else "its own status"),
         ("Largest Object", f"{size // 1024} KiB of 1024 KiB"),
         *details,

@@ -38,6 +38,8 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
         spec["exclude"] = list(options.exclude)
     if options.gateway:
         spec["gateway"] = options.gateway
+    if options.max_addresses_per_namespace is not None:
+        spec["maxAddressesPerNamespace"] = options.max_addresses_per_namespace
     calico = {
         "encapsulation": options.encapsulation,
         "natOutgoing": options.nat_outgoing,

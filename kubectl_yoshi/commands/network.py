@@ -61,6 +61,7 @@ class CreateOptions:
     dhcp_range: str | None
     lease: str | None
     dns: tuple[str, ...]
+    max_addresses_per_namespace: int | None
     dry_run: str
     output: Output
 
@@ -75,7 +76,7 @@ class CreateOptions:
             self.plugin, self.cidr, self.range_, self.exclude, self.gateway, self.encapsulation, self.nat_outgoing,
             self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
             self.interface, self.node_selector, self.bridge, self.nic, self.vlan, self.mtu, self.bond_mode, self.lacp,
-            self.host_config, self.dhcp, self.dhcp_range, self.lease, self.dns,
+            self.host_config, self.dhcp, self.dhcp_range, self.lease, self.dns, self.max_addresses_per_namespace,
         )  # fmt: skip
 
 
@@ -109,6 +110,12 @@ class CreateOptions:
 @click.option("--range", "range_", metavar="A-B", help="First and last address to hand out.")
 @click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address never to hand out.")
 @click.option("--gateway", metavar="IP", help="The gateway's address, never handed out.")
+@click.option(
+    "--max-addresses-per-namespace",
+    type=click.IntRange(1, 2**31 - 1),
+    metavar="N",
+    help="How many addresses the VMs of one namespace may hold.",
+)
 @click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")
 @click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")

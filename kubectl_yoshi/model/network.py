@@ -70,6 +70,7 @@ class Network:
         gateway: spec.gateway.
         bgp: spec.bgpConfig.
         options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
+        most_per_namespace: how many addresses the VMs of one namespace may hold; None for as many as there are.
         raw: the object as read.
     """
 
@@ -83,6 +84,7 @@ class Network:
     gateway: Address | None
     bgp: Bgp | None
     options: Mapping[str, Any]
+    most_per_namespace: int | None
     raw: Json = field(compare=False, repr=False)
 
     @property
@@ -170,6 +172,7 @@ def parse_network(obj: Json) -> Network:
             gateway=gateway,
             bgp=parse_bgp(_object(spec, "bgpConfig")) if spec.get("bgpConfig") else None,
             options=_object(spec, plugin),
+            most_per_namespace=_quota(spec.get("maxAddressesPerNamespace")),
             raw=obj,
         )
     except UsageMistake as mistake:
@@ -187,6 +190,16 @@ def _object(obj: Json, key: str) -> Json:
 
 def _address_in(spec: Json, key: str) -> Address | None:
     return parse_address(str(spec[key]), key) if spec.get(key) else None
+
+
+def _quota(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageMistake(
+            f'maxAddressesPerNamespace "{value}" is no number of addresses', "Give a number from 1 on, or leave it out."
+        )
+    return value
 
 
 def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals:

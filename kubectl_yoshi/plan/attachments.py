@@ -23,6 +23,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
+from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.settling import choose_for, settled
 from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
@@ -91,7 +92,9 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
             chosen[vm.subject] = number
     if choosers:
         choose_for(desk, choosers, chosen, refusals)
-    plan = plan_errands(desk, [vm for vm in going if vm.subject in chosen], chosen, refusals)
+    counted = keep_quota(desk, [vm for vm in going if vm.subject in chosen], refusals)
+    served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
+    plan = plan_errands(desk, served, chosen, refusals, counted)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
     plan = replace(plan + undo, refusals={**plan.refusals, **refusals})

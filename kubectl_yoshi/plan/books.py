@@ -190,8 +190,16 @@ def _blocks_of_its_name(
                 yield shelf, block
 
 
-def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
+def write_records(
+    ledger: Ledger,
+    records: Mapping[int, Record],
+    subjects: Mapping[int, str] | None = None,
+    only_as_read: bool = False,
+) -> Plan:
     """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
+
+    With `only_as_read` it is also tested that nobody has written to a shelf since it was read: what was counted on it
+    is so still.
 
     A network that is being deleted refuses them: a small one with the patch itself, a large one, whose records are in
     other objects, by a patch that only tests. The deletion marks the network before it looks for records, so either
@@ -214,6 +222,8 @@ def write_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mappi
                 )
             )  # fmt: skip
         patch = _guard(shelf, obj, ledger.network)
+        if only_as_read and ledger.objects[shelf] is not None:
+            patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
         values = {ledger.key_of(number): records[number].to_json() for number in numbers}
         if not shelf.is_block and obj.get("status") is not None:
             patch.test(STATUS_DELETING, None)

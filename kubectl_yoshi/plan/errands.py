@@ -11,7 +11,7 @@ from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import together
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, shelf_of
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, is_large, shelf_of
 from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
@@ -21,8 +21,14 @@ from kubectl_yoshi.plan.desk import Desk
 from kubectl_yoshi.plan.releases import Release, release_of
 
 
-def plan_errands(desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError]) -> Plan:
-    """Records, then VMs, then what must be given back, then restarts. Adds to `refusals` who cannot be served."""
+def plan_errands(
+    desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError], counted: bool = False
+) -> Plan:
+    """Records, then VMs, then what must be given back, then restarts. Adds to `refusals` who cannot be served.
+
+    With `counted` the records are among those that a quota counts: on one shelf they are written only if it is as it
+    was counted; on several, alone, and counted once more before anything else (plan/quotas.py).
+    """
     records: dict[int, Record] = {}
     subjects: dict[int, str] = {}
     plans: list[Plan] = []
@@ -38,7 +44,10 @@ def plan_errands(desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals:
             subjects[number] = vm.subject
         plans.append(replace(errand.after, notes=(*errand.after.notes, *errand.notes)))
         answers[vm.subject] = str(desk.ledger.address(number))
-    plan = write_records(desk.ledger, records, subjects) if records else Plan()
+    several = is_large(desk.network)
+    plan = write_records(desk.ledger, records, subjects, counted and not several) if records else Plan()
+    if plan and counted and several and not desk.attempt.preview:
+        return replace(plan, again=True, answers=answers, refusals=dict(refusals))
     return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))
 
 

@@ -23,6 +23,7 @@ from kubectl_yoshi.plan.attachments import AttachRequest, backend_of, plan_attac
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
 from kubectl_yoshi.plan.finding import network_having
+from kubectl_yoshi.plan.quotas import must_have_room
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Fact
     if record.uid == target.uid and record.namespace == target.namespace:
         return plan_attachments(attach, backends, facts, attempt)
     _must_have_no_other(network, backend, target, number, facts)
+    must_have_room(network, open_whole(network, facts).records(), target, record)
     plan = _let_go(request, network, backend, record, target, facts)
     if plan is None:
         taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
-        handed = write_records(ledger, {number: taken}, {number: target.subject})
+        counted = network.most_per_namespace is not None and target.namespace != record.namespace
+        handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=counted)
         return replace(handed, answers={target.subject: str(request.address)})
     if attempt.preview:
         plan = plan + _foreseen(network, backend, ledger, target, request, attempt, facts)

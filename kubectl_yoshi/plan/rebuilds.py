@@ -19,6 +19,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import networks_asked, write_records
 from kubectl_yoshi.plan.claims import Name
+from kubectl_yoshi.plan.quotas import beyond_quota
 from kubectl_yoshi.plan.reckoning import ASK_FOR_REBUILD, Reckoning, Verdict, reckon
 from kubectl_yoshi.plan.releases import end_attachments
 
@@ -97,6 +98,7 @@ def _plan_for(reckoning: Reckoning, vms: Mapping[Name, Vm], attempt: Attempt) ->
     if subject in attempt.failed:
         return Plan()
     notes = tuple(f"contradiction: {text}" for text in reckoning.every_contradiction) + _idle(reckoning)
+    notes += tuple(beyond_quota(reckoning.network, (v.should for v in reckoning.verdicts if v.should is not None)))
     different = reckoning.different
     if not different:
         return Plan(notes=notes)
