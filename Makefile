@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help test lint unit cluster e2e demo bench documents man clean
+.PHONY: help test lint unit cluster e2e demo bench documents man dist clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -33,5 +33,7 @@ documents: $(STAMP) ## docs/commands.md, from the program
 	$(BIN)/python -m tools.documents
 man: $(STAMP) ## Man pages, into build/man
 	$(BIN)/python -m tools.documents --man build/man
+dist: $(STAMP) ## An archive for this machine that needs no Python, in dist
+	$(BIN)/python -m release archive
 clean: ## Remove the virtual environment and build output
 	rm -rf $(VENV) build dist *.egg-info

@@ -18,6 +18,7 @@ KUBERNETES_MODULE = "k8s.io/kubernetes"
 KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"
 KWOK_MODULE = "sigs.k8s.io/kwok"
+KREW_MODULE = "sigs.k8s.io/krew"
 WHEREABOUTS_MODULE = "github.com/k8snetworkplumbingwg/whereabouts"
 
 
@@ -86,6 +87,11 @@ METALLB_CONTROLLER = Program(
 METALLB_SPEAKER = Program("metallb-speaker", "metallb", f"{METALLB_MODULE}/speaker", METALLB_MODULE, built_as="speaker")
 GOBGPD = Program("gobgpd", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgpd", "github.com/osrg/gobgp/v3")
 GOBGP = Program("gobgp", "gobgp", "github.com/osrg/gobgp/v3/cmd/gobgp", "github.com/osrg/gobgp/v3")
+# Nothing of a lab: what installs the plugin, and what reviewers of its index check manifests with.
+KREW = Program("krew", "krew", f"{KREW_MODULE}/cmd/krew", KREW_MODULE)
+VALIDATE_KREW_MANIFEST = Program(
+    "validate-krew-manifest", "krew", f"{KREW_MODULE}/cmd/validate-krew-manifest", KREW_MODULE
+)
 # Nothing of a lab: the peer that the benchmarks run beside.
 WHEREABOUTS = Program("whereabouts", "whereabouts", f"{WHEREABOUTS_MODULE}/cmd", WHEREABOUTS_MODULE, built_as="cmd")
 
@@ -108,7 +114,11 @@ def programs_of(profile: str, minor: str) -> list[Program]:
 
 
 ALL_PROGRAMS = {
-    program.name: program for program in [*programs_of("full", DEFAULT_KUBERNETES), KUBECTL, KVMANIFESTS, WHEREABOUTS]
+    program.name: program
+    for program in [
+        *programs_of("full", DEFAULT_KUBERNETES),
+        *(KUBECTL, KVMANIFESTS, WHEREABOUTS, KREW, VALIDATE_KREW_MANIFEST),
+    ]
 }
 
 

@@ -13,7 +13,7 @@ How: for as long as the import takes, `sys.modules` holds empty packages in the 
 `kubernetes.client` and `kubernetes.utils` (their folders are searched, their `__init__` is not run) and stand-ins for
 oauthlib, requests and google.auth. Afterwards `sys.modules` is as it was before, so whoever imports
 `kubernetes` later gets all of it. A stand-in imports the real thing when it is first used: OIDC tokens are renewed
-as ever. Where the client is laid out differently and this fails, it is imported whole.
+as ever, without the models. Where the client is laid out differently and this fails, it is imported whole.
 """
 
 from __future__ import annotations
@@ -142,12 +142,25 @@ class _Client(ModuleType):
     def __init__(self, name: str, package: ModuleType) -> None:
         super().__init__(name)
         self.__path__ = package.__path__
-        self.ApiClient = _deferred_call("kubernetes.client", "ApiClient")
+        self.ApiClient = _ApiClient
 
     def __getattr__(self, name: str) -> Any:
         if name == "Configuration":
             return importlib.import_module("kubernetes.client.configuration").Configuration
         raise AttributeError(name)
+
+
+class _ApiClient:
+    """What the renewal of an OIDC token needs of kubernetes.client.ApiClient, whose module imports all typed models."""
+
+    def __init__(self, configuration: Any) -> None:
+        self._rest = kubernetes_parts().rest.RESTClientObject(configuration)
+
+    def call_api(self, method: str, url: str, **more: Any) -> Any:
+        """Sends a request; gives the client's RESTResponse."""
+        return self._rest.request(method, url, **more)
+
+    request = call_api  # the name that older clients use
 
 
 class _StandIn(ModuleType):

@@ -132,6 +132,8 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
         from kubectl_yoshi.cluster.lean_import import kubernetes_parts
         Api(Connection.open()).raw("/version")
         assert kubernetes_parts().lean
+        import sys
+        assert not [name for name in sys.modules if name.startswith("kubernetes")]
         """,
         KUBECONFIG=str(file),
         OAUTHLIB_INSECURE_TRANSPORT="1",

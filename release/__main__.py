@@ -1,0 +1,46 @@
+"""The command line of `python -m release`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from release import bundle, krew
+from release.platforms import PLATFORMS, ReleaseError
+
+
+def main() -> None:
+    """Does what the command line asks for, and exits."""
+    parser = argparse.ArgumentParser(prog="python -m release", description="Makes what a release is made of.")
+    parser.add_argument("--dist", type=Path, default=krew.ROOT / "dist", help="folder of archives (default: dist)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("archive", help="make the archive for this machine")
+    filling = commands.add_parser("krew", help="fill in krew's manifest")
+    filling.add_argument("--repository", required=True, help="owner/name on GitHub")
+    filling.add_argument("--partly", action="store_true", help="archives may be missing")
+    commands.add_parser("checksums", help="write SHA256SUMS")
+    asked = parser.parse_args()
+    try:
+        if asked.command == "archive":
+            print(bundle.report(bundle.build(asked.dist, krew.ROOT / "build")))
+        elif asked.command == "krew":
+            _fill_in(asked.dist, asked.repository, partly=asked.partly)
+        else:
+            (asked.dist / "SHA256SUMS").write_text(krew.checksums(asked.dist), encoding="utf-8")
+    except ReleaseError as error:
+        sys.exit(f"error: {error}")
+
+
+def _fill_in(dist: Path, repository: str, *, partly: bool) -> None:
+    sums = krew.sums_in(dist)
+    missing = [platform.archive for platform in PLATFORMS if platform.archive not in sums]
+    if missing and not partly:
+        raise ReleaseError(f"{dist} has no {', '.join(missing)}")
+    (dist / "yoshi.yaml").write_text(krew.filled(krew.MANIFEST.read_text(encoding="utf-8"), sums, repository))
+    template = krew.BOT_TEMPLATE.read_text(encoding="utf-8")
+    (dist / "krew-release-bot.yaml").write_text(template.replace(krew.REPOSITORY, repository))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Makes the archive of the machine that it runs on: a folder with a program that needs no Python of the user's.
+
+PyInstaller (https://pyinstaller.org) puts the program, an interpreter and what is used of the dependencies into one
+folder; it is started from there, nothing is unpacked first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from release.archives import EARLIEST, pack
+from release.contents import REQUIREMENTS, bill_of_materials, copy_licenses, installed, pinned
+from release.platforms import ReleaseError, this_platform
+
+ROOT = Path(__file__).parent.parent
+COMPLETER = "kubectl_complete-yoshi"
+
+
+def build(target: Path, work: Path) -> Path:
+    """Makes the archive and, beside it, the list of what is in it.
+
+    Args:
+        target: the folder to write into.
+        work: a folder for what is made on the way; the packages that are installed there are used again.
+
+    Returns:
+        The archive.
+
+    Raises:
+        ReleaseError: it cannot be made.
+    """
+    where = this_platform()
+    epoch = epoch_of_sources()
+    python = _environment(work)
+    packages = installed(pinned(REQUIREMENTS.read_text()), _packages_of(python))
+    with tempfile.TemporaryDirectory(dir=work, prefix="bundle-") as scratch:
+        folder = _pyinstaller(python, Path(scratch), epoch)
+        shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
+        shutil.copytree(ROOT / "kubectl_yoshi" / "completions", folder / "completions")
+        shutil.move(folder / "completions" / COMPLETER, folder / COMPLETER)
+        (folder / COMPLETER).chmod(0o755)
+        copy_licenses(packages, folder / "licenses")
+        target.mkdir(parents=True, exist_ok=True)
+        archive = target / where.archive
+        pack(folder, archive, epoch=epoch)
+    sbom = target / f"{where.archive}.cdx.json"
+    sbom.write_text(bill_of_materials(packages, where, epoch), encoding="utf-8")
+    return archive
+
+
+def epoch_of_sources() -> int:
+    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), else when the last commit was made,
+    else the beginning of 1980."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not said:
+        git = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+        try:
+            said = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return EARLIEST
+    if not said.isdecimal():
+        raise ReleaseError(f'SOURCE_DATE_EPOCH is a number of seconds, not "{said}"')
+    return max(int(said), EARLIEST)
+
+
+def start_seconds(program: Path, runs: int = 9) -> tuple[float, float]:
+    """How long `version` takes, the median and the least of some runs, after one that is not counted."""
+    taken = []
+    for _ in range(runs + 1):
+        begin = time.perf_counter()
+        _run([str(program), "version"])
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken[1:]), min(taken[1:])
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks an archive of this platform into a folder; gives the program in it."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+    else:
+        with tarfile.open(archive) as tar:
+            if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4
+                tar.extraction_filter = staticmethod(tarfile.data_filter)
+            tar.extractall(folder)
+    return folder / this_platform().program
+
+
+def _environment(work: Path) -> Path:
+    """The interpreter of a virtual environment that has what release/requirements.txt names, and no more."""
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode() + sys.prefix.encode()).hexdigest()[:12]
+    venv = work / f"packages-{key}"
+    python = venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if not (venv / ".complete").exists():
+        shutil.rmtree(venv, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
+        _run([sys.executable, "-m", "venv", str(venv)])
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        _run([*pip, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)])
+        (venv / ".complete").touch()
+    return python
+
+
+def _packages_of(python: Path) -> Path:
+    return Path(_run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
+
+
+def _pyinstaller(python: Path, scratch: Path, epoch: int) -> Path:
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "PYINSTALLER_CONFIG_DIR": str(scratch / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [str(python), "-m", "PyInstaller", "--log-level=ERROR", "--noconfirm"]
+    command += [f"--workpath={scratch / 'work'}", f"--distpath={scratch / 'dist'}"]
+    _run([*command, str(ROOT / "release" / "bundle.spec")], environment)
+    return scratch / "dist" / "kubectl-yoshi"
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        said = "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-15:])
+        raise ReleaseError(f"{' '.join(command)} failed:\n{said}")
+    return ran.stdout
+
+
+def report(archive: Path) -> str:
+    """A line on an archive of this platform: its size packed and unpacked, and how long its program takes to start."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = unpack(archive, Path(folder))
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        median, least = start_seconds(program)
+    megabytes = f"{archive.stat().st_size / 1e6:.1f} MB packed, {size / 1e6:.1f} MB unpacked"
+    return f"{archive.name}: {megabytes}; `version` takes {median:.2f} s, at best {least:.2f} s"
