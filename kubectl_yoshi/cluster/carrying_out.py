@@ -17,6 +17,7 @@ from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, NotServed, TestFailed
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.cluster.waiting import waiters as all_waiters
+from kubectl_yoshi.model.budget import must_fit
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
@@ -224,6 +225,13 @@ def in_one_request(placed: list[_Placed]) -> list[list[_Placed]]:
     return groups
 
 
+def must_all_fit(plan: Plan) -> None:
+    """For a plan that is only shown: raises Refused where an object would become too large (see model.budget)."""
+    for stage in plan.stages:
+        for together in in_one_request(list(enumerate(stage))):
+            must_fit(joined([change for _, change in together]))
+
+
 def joined(changes: list[Change]) -> Change:
     """One change that is all of these patches of one object."""
     if len(changes) == 1:
@@ -238,8 +246,10 @@ def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waite
         What the server answered; None where nothing was sent, or what was wanted is so already.
 
     Raises:
+        Refused: its object would become too large.
         ClusterError: it was refused, or nothing answered.
     """
+    must_fit(change)
     try:
         return _request(change, api, dry_run, waiters)
     except ApiError as error:

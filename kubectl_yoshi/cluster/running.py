@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, send
+from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, must_all_fit, send
 from kubectl_yoshi.cluster.course import UNCLEAR, Course, Fate
 from kubectl_yoshi.cluster.errors import (
     AlreadyExists,
@@ -207,6 +207,7 @@ def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: P
     plan, facts = observe(planner, api, None, attempt)
     notes = tuple(dict.fromkeys((*plan.notes, *_not_seen(facts.unknowns()))))
     if dry_run == "client":
+        must_all_fit(plan)
         return Done(plan, (), plan.answers, plan.refusals, notes)
     outcome = carry_out(plan, api, dry_run=True, progress=progress)
     failed = {change.subject: error for change, error in outcome.failed}

@@ -2,7 +2,8 @@
 
 What is sent again:
 
-- anything that the server refused with 429 before it looked at it, after as long as Retry-After says;
+- anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
+  requests at once from then on (see crowding.py);
 - anything when the connection was refused, once;
 - a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
 - anything after a 401, once, if the kubeconfig can give new credentials.
@@ -22,10 +23,12 @@ from typing import Any
 
 from kubectl_yoshi.cluster import http_log
 from kubectl_yoshi.cluster.connection import Connection, NotSent
+from kubectl_yoshi.cluster.crowding import Crowd
 from kubectl_yoshi.cluster.errors import Ambiguous, Asked, ClusterError, Unreachable, error_of, no_json
 from kubectl_yoshi.model.objects import Json
 
 MAX_TRIES = 5
+"""Of one request, those aside that were refused with 429."""
 MAX_WAITING_SECONDS = 20.0
 """All waits for one request together: longer than that a person thinks it hangs."""
 
@@ -82,6 +85,7 @@ class Sender:
         self.connection = connection
         self.clock = clock or Clock()
         self._on_warning = on_warning
+        self._crowd = Crowd()
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
@@ -140,11 +144,14 @@ class Sender:
     ) -> Any:
         reading = method == "GET"
         waited = 0.0
+        tries_left, busy = MAX_TRIES, 0
         renewed = cut = False
-        for tries_left in reversed(range(MAX_TRIES)):
+        while True:
+            tries_left -= 1
             credentials = self.connection.credentials
             try:
-                response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
+                with self._crowd:
+                    response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
             except Unreachable as error:
                 passing = error.passing if isinstance(error, NotSent) else reading
                 if cut or not passing or not tries_left or isinstance(error, Ambiguous):
@@ -154,6 +161,7 @@ class Sender:
                 continue
             self._warn(response)
             if 200 <= response.status < 300:
+                self._crowd.answered()
                 return response
             if stream:
                 with self.connection.translated(writing=not reading):
@@ -161,13 +169,15 @@ class Sender:
             if response.status == 401 and not renewed and tries_left and self.connection.renew(credentials):
                 renewed = True
                 continue
-            wait = _retry_after(response, reading, MAX_TRIES - tries_left)
+            if response.status == 429:
+                self._crowd.refused()
+                busy, tries_left = busy + 1, tries_left + 1
+            wait = _retry_after(response, reading, busy)
             if wait is not None and tries_left and waited + wait <= MAX_WAITING_SECONDS:
                 waited += wait
                 self.clock.sleep(wait + min(wait, 1.0) * 0.25 * self.clock.jitter())
                 continue
             raise error_of(response.status, response.data, asked, self.connection.server)
-        raise AssertionError("unreachable: the last try returns or raises")  # pragma: no cover
 
     def _once(
         self,
@@ -208,12 +218,12 @@ class Sender:
                     self._on_warning(text)
 
 
-def _retry_after(response: Any, reading: bool, tries: int) -> float | None:
-    """Seconds to wait before the next try; None where there must be none."""
+def _retry_after(response: Any, reading: bool, busy: int) -> float | None:
+    """Seconds to wait before the next try, the server having been busy so often; None where there must be none."""
     header = response.headers.get("Retry-After", "")
     seconds = float(header) if re.fullmatch(r"\d+", header) else None
     if response.status == 429:
-        return 0.5 * 2**tries if seconds is None else seconds
+        return 0.5 * 2**busy if seconds is None else max(seconds, 0.1)
     if reading and response.status in (500, 503, 504):
         return seconds
     return None

@@ -77,7 +77,9 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
 
 def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
     planner = partial(plan_attachments, _for(request, vms), BACKENDS)
-    done = carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
+    done = carry(
+        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching"
+    )
     if done is not None and options.wait and _is_on_template(session, request.network):
         wait_for_addresses(session, done, options.timeout)
         run(planner, session.api)  # gives back what the VMs' old instances still used
@@ -109,7 +111,9 @@ def detach_vms(session: Session, options: DetachOptions) -> None:
 
 def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Done | None:
     planner = partial(plan_detachments, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
-    return carry(session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout)
+    return carry(
+        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="detaching"
+    )
 
 
 def _shown(network: Name, session: Session) -> str:

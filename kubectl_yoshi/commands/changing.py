@@ -42,9 +42,13 @@ def carry(
         _show_differences(session, planner)
         return None
     with progress(doing, total, session.err) as line:
+        vms: set[str] = set()
 
         def step(change: Change, state: str) -> None:
-            line.step(0, f"{change.says}: {state}")
+            new = change.ref.resource.kind == "VirtualMachine" and state != "skipped" and change.subject not in vms
+            if new:
+                vms.add(change.subject)
+            line.step(int(new and bool(total)), f"{change.says}: {state}")
 
         waiting = waiters(
             limit_seconds=LIMIT_SECONDS if timeout is None else timeout,

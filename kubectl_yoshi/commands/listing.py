@@ -1,13 +1,11 @@
-"""Lists of networks and of VMs, and one network described."""
+"""Lists of networks and of VMs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import observe_value
 from kubectl_yoshi.commands.addresses import surveyed
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.watching import show_again
@@ -18,25 +16,25 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, pa
 from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import Output
-from kubectl_yoshi.output.formats import print_objects, print_rows
-from kubectl_yoshi.output.tables import Column, write_fields
-from kubectl_yoshi.plan.attachments import backend_of
-from kubectl_yoshi.plan.books import open_network, open_whole
-from kubectl_yoshi.plan.survey import Row, State, survey
+from kubectl_yoshi.output.formats import print_rows
+from kubectl_yoshi.output.tables import Column
+from kubectl_yoshi.plan.survey import Row, State
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands import network, vm
 
 
 @dataclass(frozen=True)
-class _NetworkRow:
+class NetworkRow:
+    """A network, as lists show it; `used` is None where it cannot be told."""
+
     raw: Json
     network: Network | None
     used: int | None
 
     @property
     def ready(self) -> str:
+        """The Ready condition, or what the original wrote in its place."""
         for condition in dig(self.raw, "status", "conditions", default=[]):
             if condition.get("type") == "Ready":
                 return str(condition.get("status"))
@@ -45,6 +43,7 @@ class _NetworkRow:
 
     @property
     def free(self) -> str:
+        """How many addresses are free."""
         if self.network is None or self.used is None or self.network.cidr is None:
             return "<unknown>"
         return _large(max(self.network.usable.size - self.used, 0))
@@ -59,7 +58,7 @@ def list_networks(session: Session, options: network.ListOptions) -> None:
 
     def show() -> None:
         rows = _network_rows(session, options)
-        columns: list[Column[_NetworkRow]] = [
+        columns: list[Column[NetworkRow]] = [
             Column("NAMESPACE", lambda row: namespace_of(row.raw)),
             Column("NAME", lambda row: name_of(row.raw)),
             Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
@@ -84,7 +83,7 @@ def list_networks(session: Session, options: network.ListOptions) -> None:
         show_again(session, options.all_namespaces, [NETWORKWIZARD], show)
 
 
-def _network_rows(session: Session, options: network.ListOptions) -> list[_NetworkRow]:
+def _network_rows(session: Session, options: network.ListOptions) -> list[NetworkRow]:
     namespace = None if options.all_namespaces else session.namespace
     if options.names:
         found = [session.api.get(NETWORKWIZARD.ref(*reversed(_named(session, name)))) for name in options.names]
@@ -101,7 +100,7 @@ def _network_rows(session: Session, options: network.ListOptions) -> list[_Netwo
         used = len(dig(obj, "status", "allocations", default={}))
         if one is not None and is_large(one):
             used = blocks.get((one.namespace, one.name), 0)
-        rows.append(_NetworkRow(obj, one, used))
+        rows.append(NetworkRow(obj, one, used))
     return rows
 
 
@@ -115,61 +114,6 @@ def _parsed(session: Session, obj: Json) -> Network | None:
     except UsageMistake as mistake:
         session.warn(mistake.message)
         return None
-
-
-def describe_network(session: Session, text: str, output: Output) -> None:
-    """`network describe`"""
-    namespace, name = parse_network_name(text, session.namespace)
-    if not output.for_people:
-        print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, output, single=True)
-        return
-    from tabulate import tabulate
-
-    now = datetime.now(timezone.utc)
-
-    def ask(facts: Facts) -> tuple[Network, tuple[tuple[str, str], ...], tuple[Row, ...]]:
-        one = open_network(namespace, name, facts)
-        backend = backend_of(one, BACKENDS)
-        try:
-            details = backend.describe(one, facts)
-        except Refused as refused:
-            details = (("Back-end", refused.message),)
-        return one, details, survey(one, backend, facts, now, everywhere=False)
-
-    (one, details, rows), facts = observe_value(ask, session.api)
-    if facts.unknowns():
-        session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
-    ledger = open_whole(one, facts)
-    held = len(ledger.records())
-    row = _NetworkRow(one.raw, one, held)
-    size = max((len(str(obj)) for obj in ledger.objects.values() if obj), default=0)
-    fields: list[tuple[str, object]] = [
-        ("Name", one.name),
-        ("Namespace", one.namespace),
-        ("Plugin", one.plugin),
-        ("CIDR", str(one.cidr or "")),
-        ("Range", [dig(one.raw, "spec", key) for key in ("range_start", "range_end") if dig(one.raw, "spec", key)]),
-        ("Excluded", dig(one.raw, "spec", "exclude", default=[])),
-        ("Gateway", str(one.gateway or "")),
-        ("Ready", row.ready),
-        ("Reason", dig(one.raw, "status", "reason", default="")),
-        ("Used", str(held)),
-        ("Free", row.free),
-        ("Most per Namespace", one.most_per_namespace),
-        ("Kept In", f"{len(ledger.objects)} address blocks" if is_large(one) else "its own status"),
-        ("Largest Object", f"{size // 1024} KiB of 1024 KiB"),
-        *details,
-    ]
-    write_fields([(label, value) for label, value in fields if value], session.out)
-    print("Addresses:", file=session.out)
-    print(tabulate(map(_described, rows[:50]), ("ADDRESS", "STATE", "HOLDER", "AGE"), "plain"), file=session.out)
-    if len(rows) > 50:
-        print(f"  … and {len(rows) - 50} more: kubectl yoshi ips list --network {one.full_name}", file=session.out)
-
-
-def _described(row: Row) -> tuple[str, str, str, str]:
-    since = age(row.record.since) if row.record and row.record.since else "<unknown>"
-    return row.address, row.state.value, row.holder, since
 
 
 @dataclass(frozen=True)

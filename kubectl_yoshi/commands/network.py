@@ -220,7 +220,7 @@ class DescribeOptions:
 @as_options(DescribeOptions)
 def describe(session: Session, options: DescribeOptions) -> None:
     """Show everything about one network."""
-    from kubectl_yoshi.commands.listing import describe_network
+    from kubectl_yoshi.commands.describing import describe_network
 
     describe_network(session, options.name, options.output)
 

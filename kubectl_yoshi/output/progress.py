@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from types import TracebackType
 from typing import TextIO
 
+BAR = 20
+"""Characters of the bar."""
+REDRAW_SECONDS = 0.05
+"""Drawn no more often: a terminal at the far end of a slow line must not hold up the work."""
+
 
 class Progress:
-    """Shows "attaching 7/24" on one line of a terminal and wipes it at the end.
+    """Shows "attaching [######--------------] 7/24 …" on one line of a terminal and wipes it at the end.
 
     Args:
         what: what is being done: "attaching".
-        total: how many steps there will be; 0 where that is not known.
+        total: how many steps there will be; 0 where that is not known, and no bar is shown.
         stream: stderr if None.
     """
 
@@ -20,24 +27,36 @@ class Progress:
         self.what = what
         self.total = total
         self.done = 0
+        self.now = ""
         self.stream = stream or sys.stderr
         self.shown = self.stream.isatty()
         self._length = 0
+        self._drawn = 0.0
 
     def step(self, count: int = 1, what: str = "") -> None:
-        """So many steps are done; `what` may say something newer."""
+        """So many steps are done; `what` may say what is done now."""
         self.done += count
-        self.what = what or self.what
-        self._draw()
+        self.now = what or self.now
+        soon = time.monotonic() - self._drawn < REDRAW_SECONDS
+        if self.shown and not (soon and self.done < self.total):
+            self._draw()
 
     def _draw(self) -> None:
         if not self.shown:
             return
-        counter = f" {self.done}/{self.total}" if self.total else f" {self.done}" if self.done else ""
-        line = f"{self.what}{counter}"
+        line = self._line()[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
         self.stream.write("\r" + line.ljust(self._length))
         self.stream.flush()
         self._length = len(line)
+        self._drawn = time.monotonic()
+
+    def _line(self) -> str:
+        if not self.total:
+            counter = f" {self.done}" if self.done else ""
+            return f"{self.now or self.what}{counter}"
+        full = min(BAR * self.done // self.total, BAR)
+        words = f"{self.what} [{'#' * full}{'-' * (BAR - full)}] {self.done}/{self.total}"
+        return f"{words} {self.now}".rstrip()
 
     def clear(self) -> None:
         """Wipes the line, so that something else can be written."""

@@ -159,8 +159,26 @@ def test_progress_is_one_line_on_a_terminal_and_wiped_at_the_end() -> None:
     with progress("attaching", 24, stream) as shown:
         shown.step()
         shown.step(2)
-    assert "attaching 3/24" in stream.getvalue()
+        shown.step(21, "web-24")
+    assert "attaching [--------------------] 0/24" in stream.getvalue()
+    assert "attaching [####################] 24/24 web-24" in stream.getvalue()
     assert stream.getvalue().endswith("\r") and "\n" not in stream.getvalue()
+
+
+def test_progress_is_drawn_no_more_often_than_a_person_can_see() -> None:
+    stream = Terminal()
+    with progress("attaching", 5000, stream) as shown:
+        for number in range(5000):
+            shown.step(1, f"web-{number}")
+    assert "5000/5000" in stream.getvalue()
+    assert stream.getvalue().count("attaching") < 500
+
+
+def test_progress_is_never_longer_than_the_terminal_is_wide() -> None:
+    stream = Terminal()
+    with progress("attaching", 24, stream) as shown:
+        shown.step(24, "x" * 5000)
+    assert max(map(len, stream.getvalue().split("\r"))) < 500
 
 
 def test_progress_is_silent_in_a_pipe() -> None:

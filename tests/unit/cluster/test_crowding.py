@@ -1,0 +1,91 @@
+"""Fewer requests at once after a 429, and more again while all is well."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.crowding import ENOUGH, Crowd
+from kubectl_yoshi.model.objects import Resource
+from tests.unit.cluster.fault_server import FaultServer, refuses, says
+
+THINGS = Resource("", "v1", "things", "Thing")
+BUSY = refuses(429, "TooManyRequests", "later", Retry_After="1")
+OK = says(200, {"kind": "Thing"})
+SHARE = 2
+
+
+def test_half_as_many_after_each_refusal_and_at_least_one() -> None:
+    crowd = Crowd()
+    limits = []
+    for _ in range(3):
+        with crowd:
+            pass
+        crowd.refused()
+        limits.append(crowd.limit)
+    assert limits == [1.0, 1.0, 1.0]
+
+
+def test_one_more_after_each_round_of_good_answers_until_there_is_no_bound() -> None:
+    crowd = Crowd()
+    crowd.refused()
+    for _ in range(4):
+        crowd.answered()
+    assert 2.5 < crowd.limit < 4
+    for _ in range(1000):
+        crowd.answered()
+    assert crowd.limit >= ENOUGH
+
+
+def test_who_waits_goes_on_when_another_is_done() -> None:
+    crowd = Crowd()
+    crowd.refused()
+    inside = threading.Barrier(2, timeout=10)
+    most = [0, 0]
+    lock = threading.Lock()
+
+    def one(_: int) -> None:
+        with crowd:
+            with lock:
+                most[0] += 1
+                most[1] = max(most)
+            time.sleep(0.001)
+            with lock:
+                most[0] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(40)))
+    assert most == [0, 1]
+    crowd.limit = ENOUGH
+    with ThreadPoolExecutor(2) as pool:
+
+        def both(_: int) -> None:
+            with crowd:
+                inside.wait()
+
+        list(pool.map(both, range(2)))
+
+
+def test_a_server_that_takes_two_at_once_is_soon_asked_for_two(api: Api, server: FaultServer) -> None:
+    """16 threads and 200 requests: were they not held back, they would be refused again and again."""
+    lock = threading.Lock()
+    under_way = 0
+
+    def two_at_once(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal under_way
+        with lock:
+            under_way += 1
+            full = under_way > SHARE
+        time.sleep(0.003)
+        with lock:
+            under_way -= 1
+        (BUSY if full else OK)(handler)
+
+    server.then(two_at_once)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: api.get(THINGS.ref(f"a-{number}", "prod")), range(200)))
+    assert len(answers) == 200
+    assert len(server.requests) < 200 + 120
