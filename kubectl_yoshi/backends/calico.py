@@ -22,7 +22,15 @@ from kubectl_yoshi.backends.calico_api import (
     calico_version,
     is_installed,
 )
-from kubectl_yoshi.backends.calico_pins import HW_ADDR, IP_ADDRS, pinned, run_by_instance, run_by_pod, wanted_by
+from kubectl_yoshi.backends.calico_pins import (
+    HW_ADDR,
+    IP_ADDRS,
+    pinned,
+    run_by_instance,
+    run_by_pod,
+    wanted_by,
+    wanted_in,
+)
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
 from kubectl_yoshi.model.addresses import Intervals, address_of
 from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
@@ -157,9 +165,7 @@ class Calico:
         vmi_reads = [Read(VMI, namespace) for namespace in where]
         pod_reads = [Read(POD, namespace, label_selector=LAUNCHER) for namespace in where]
         facts.ask(*vm_reads, *vmi_reads, *pod_reads, Read(api.block))
-        found: list[Use] = []
-        for obj in facts.ask(*vm_reads):
-            found += wanted_by(Vm(obj), network)
+        found: list[Use] = wanted_in(network, namespaces, facts)
         for vmi in facts.ask(*vmi_reads):
             if dig(vmi, "status", "phase") not in ("Succeeded", "Failed"):
                 found += run_by_instance(vmi, network)

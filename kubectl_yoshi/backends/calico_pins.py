@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of
-from kubectl_yoshi.model.vm import POD, VMI, Vm, instance_name_of_pod, owner_uid
+from kubectl_yoshi.model.vm import POD, VM, VMI, Vm, instance_name_of_pod, owner_uid
 
 IP_ADDRS = "cni.projectcalico.org/ipAddrs"
 HW_ADDR = "cni.projectcalico.org/hwAddr"
@@ -45,6 +47,35 @@ def wanted_by(vm: Vm, network: Network) -> list[Use]:
         for address in pinned(vm.template_annotations)
         if address in network
     ]
+
+
+def wanted_in(network: Network, namespaces: Collection[str] | None, facts: Facts) -> list[Use]:
+    """`wanted_by` of all VMs that were read (of these namespaces), in the order of their addresses.
+
+    It costs what it finds, so that a list of many networks does not look at every VM for each of them.
+    """
+    pins = facts.derived(_pins).get(network.version, [])
+    found: list[Use] = []
+    for first, last in network.everything.spans:
+        for number, vm in pins[bisect_left(pins, first, key=_number) : bisect_right(pins, last, key=_number)]:
+            if namespaces is None or vm.namespace in namespaces:
+                found.append(Use(number, How.WANTED, vm.ref, vm.namespace, vm.name, vm.uid))
+    return found
+
+
+def _pins(facts: Facts) -> dict[int, list[tuple[int, Vm]]]:
+    """Every pinned address and its VM, by address family, in order."""
+    found: dict[int, list[tuple[int, Vm]]] = {}
+    for vm in map(Vm, facts.all(VM)):
+        for address in pinned(vm.template_annotations):
+            found.setdefault(address.version, []).append((int(address), vm))
+    for pins in found.values():
+        pins.sort(key=_number)
+    return found
+
+
+def _number(pin: tuple[int, Vm]) -> int:
+    return pin[0]
 
 
 def run_by_instance(vmi: Json, network: Network) -> list[Use]:

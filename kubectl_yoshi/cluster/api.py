@@ -81,13 +81,28 @@ class Api:
         return self._send("get", "GET", ref, subresource=subresource)
 
     def list(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        keep: Callable[[Json], Json] | None = None,
     ) -> tuple[Json, ...]:
-        """All objects of a kind, of a namespace or (None) of all."""
-        return self.listing(resource, namespace, label_selector=label_selector, field_selector=field_selector).items
+        """All objects of a kind, of a namespace or (None) of all; of each only what `keep` makes of it."""
+        listing = self.listing(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector, keep=keep
+        )
+        return listing.items
 
     def listing(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        keep: Callable[[Json], Json] | None = None,
     ) -> Listing:
         """As `list`, with the resourceVersion that a watch starts at.
 
@@ -100,7 +115,8 @@ class Api:
             if page is None:
                 items = []
                 continue
-            items += ({**kinds, **item} for item in page.get("items") or ())
+            whole = ({**kinds, **item} for item in page.get("items") or ())
+            items += map(keep, whole) if keep else whole
             version = resource_version_of(page)
         return Listing(tuple(items), version)
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import Forbidden, NotAnswering, NotFound, NotServed
 from kubectl_yoshi.model.facts import Read, Unknown
+from kubectl_yoshi.model.lean import lean_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import VM
@@ -26,8 +27,13 @@ CORE = (NETWORKWIZARD.group, VM.group)
 Answer = tuple[Json, ...] | Unknown
 
 
-def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
+def read(api: Api, reads: Iterable[Read], lean: bool = False) -> dict[Read, Answer]:
     """The answer to each wish.
+
+    Args:
+        api: the cluster.
+        reads: what is wanted.
+        lean: nothing will be written: of lists, only what is looked at need be kept (see model.lean).
 
     Returns:
         What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the
@@ -45,7 +51,7 @@ def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
 
     lists = [Read(resource, namespace) for resource, namespace in crowds]
     alone = [one for one in wanted if one not in in_crowds and one not in lists]
-    answers.update(_side_by_side(api, lists + alone))
+    answers.update(_side_by_side(api, lists + alone, lean))
 
     refused: list[Read] = []
     for (resource, namespace), crowd in crowds.items():
@@ -55,7 +61,7 @@ def read(api: Api, reads: Iterable[Read]) -> dict[Read, Answer]:
         else:
             by_name = {name_of(obj): obj for obj in listed}
             answers.update({one: (by_name[one.name],) if one.name in by_name else () for one in crowd})
-    answers.update(_side_by_side(api, refused))
+    answers.update(_side_by_side(api, refused, lean))
     return {one: answers[one] for one in wanted}
 
 
@@ -68,20 +74,21 @@ def _crowds(wanted: list[Read]) -> dict[tuple[Resource, str | None], list[Read]]
     return {place: crowd for place, crowd in by_place.items() if len(crowd) >= MANY}
 
 
-def _side_by_side(api: Api, wanted: list[Read]) -> dict[Read, Answer]:
+def _side_by_side(api: Api, wanted: list[Read], lean: bool) -> dict[Read, Answer]:
     if len(wanted) <= 1:
-        return {one: _read_one(api, one) for one in wanted}
+        return {one: _read_one(api, one, lean) for one in wanted}
     with ThreadPoolExecutor(min(PARALLEL, len(wanted))) as pool:
-        return dict(zip(wanted, pool.map(lambda one: _read_one(api, one), wanted), strict=True))
+        return dict(zip(wanted, pool.map(lambda one: _read_one(api, one, lean), wanted), strict=True))
 
 
-def _read_one(api: Api, one: Read) -> Answer:
+def _read_one(api: Api, one: Read, lean: bool) -> Answer:
     try:
         if one.name:
             return (api.get(one.resource.ref(one.name, one.namespace)),)
         if one.as_table:
             return api.table(one.resource, one.namespace, label_selector=one.label_selector)
-        return api.list(one.resource, one.namespace, label_selector=one.label_selector)
+        keep = lean_of(one.resource) if lean else None
+        return api.list(one.resource, one.namespace, label_selector=one.label_selector, keep=keep)
     except NotFound:
         return ()
     except NotServed:

@@ -75,11 +75,14 @@ class Done:
     skipped: tuple[Change, ...] = ()
 
     def changed(self, subject: str = "") -> bool:
-        """Whether anything was changed for a subject ("": at all)."""
-        return any(not subject or change.subject in ("", subject) for change, _ in self.done)
+        """Whether anything was changed for a subject ("": at all).
+
+        What several subjects share, such as a patch of a block's records, comes with changes of each one's own.
+        """
+        return any(not subject or change.subject == subject for change, _ in self.done)
 
 
-def begin(ask: Callable[[Facts], object], api: Api) -> Facts:
+def begin(ask: Callable[[Facts], object], api: Api, lean: bool = False) -> Facts:
     """What is served and the networks and VMs that are asked for: what questions begin with, read at the same time.
 
     Which ones these are does not depend on what is served, so the question itself tells it.
@@ -94,7 +97,7 @@ def begin(ask: Callable[[Facts], object], api: Api) -> Facts:
     if not wanted:
         return Facts(api.served)
     with ThreadPoolExecutor(1) as pool:
-        answers = pool.submit(read, api, wanted)
+        answers = pool.submit(read, api, wanted, lean)
         served = api.served  # what is wrong with the server as a whole is told first
     return Facts(served, answers.result())
 
@@ -104,14 +107,19 @@ def observe(planner: Planner, api: Api, facts: Facts | None, attempt: Attempt) -
     return observe_value(lambda known: planner(known, attempt), api, facts)
 
 
-def observe_value(ask: Callable[[Facts], Value], api: Api, facts: Facts | None = None) -> tuple[Value, Facts]:
-    """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look."""
-    facts = facts or begin(ask, api)
+def observe_value(
+    ask: Callable[[Facts], Value], api: Api, facts: Facts | None = None, *, lean: bool = False
+) -> tuple[Value, Facts]:
+    """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look.
+
+    With `lean` the objects of lists are cut down to what is looked at: for what writes nothing that rests on them.
+    """
+    facts = facts or begin(ask, api, lean)
     while True:
         try:
             return ask(facts), facts
         except NeedMore as more:
-            facts = facts.with_answers(read(api, more.wanted))
+            facts = facts.with_answers(read(api, more.wanted, lean))
 
 
 def run(

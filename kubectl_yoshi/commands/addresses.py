@@ -64,7 +64,7 @@ def surveyed(session: Session, network: str | None, everywhere: bool, exact: boo
             rows += survey(one, backend_of(one, BACKENDS), facts, now, everywhere, exact)
         return rows
 
-    rows, facts = observe_value(ask, session.api)
+    rows, facts = observe_value(ask, session.api, lean=True)
     if facts.unknowns():
         session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
     return rows, facts
@@ -132,7 +132,7 @@ def _list_free(session: Session, options: ListOptions) -> None:
             rows += [(network, written(s, network.version), s[1] - s[0] + 1) for s in (network.usable - held).spans]
         return rows
 
-    rows, _ = observe_value(ask, session.api)
+    rows, _ = observe_value(ask, session.api, lean=True)
     columns: list[Column[FreeRow]] = [
         Column("NAMESPACE", lambda row: row[0].namespace),
         Column("NETWORK", lambda row: row[0].name),
@@ -171,7 +171,7 @@ def who_holds(session: Session, text: str, output: Output) -> None:
                 rows += survey(network, backend_of(network, BACKENDS), facts, now, everywhere=False)
         return [row for row in rows if row.number == int(address)], networks
 
-    (rows, networks), facts = observe_value(ask, session.api)
+    (rows, networks), facts = observe_value(ask, session.api, lean=True)
     if facts.unknowns():
         session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
     if not networks or (not rows and networks[0].cidr is None):

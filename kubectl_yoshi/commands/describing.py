@@ -45,7 +45,7 @@ def describe_network(session: Session, text: str, output: Output) -> None:
             details = (("Back-end", refused.message),)
         return one, details, survey(one, backend, facts, now, everywhere=False)
 
-    (one, details, rows), facts = observe_value(ask, session.api)
+    (one, details, rows), facts = observe_value(ask, session.api, lean=True)
     if facts.unknowns():
         session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
     ledger = open_whole(one, facts)

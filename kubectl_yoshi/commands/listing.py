@@ -11,6 +11,7 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.watching import show_again
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.lean import lean_of
 from kubectl_yoshi.model.ledger import is_large
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of
@@ -160,7 +161,7 @@ def _vm_rows(session: Session, options: vm.ListOptions) -> list[_VmRow]:
     if options.names:
         found = [session.api.get(VM.ref(name, session.namespace)) for name in options.names]
     else:
-        found = list(session.api.list(VM, namespace, label_selector=options.selector))
+        found = list(session.api.list(VM, namespace, label_selector=options.selector, keep=lean_of(VM)))
     rows, facts = surveyed(session, options.network, options.all_namespaces)
     if not options.all_namespaces:
         rows += _shared_rows(session, found, rows)

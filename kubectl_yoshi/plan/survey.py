@@ -9,7 +9,7 @@ from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
@@ -82,12 +82,25 @@ def survey(
     Raises:
         NeedMore: more must be read first.
     """
-    ledger = open_whole(network, facts, everywhere)
+    namespaces: tuple[str, ...] | None = None
+    if everywhere or exact:  # what is read does not depend on the ledger: all of it is asked for at once
+        opened: list[Ledger] = []
+        shown: list[tuple[Use, ...]] = []
+        together(
+            (
+                lambda: opened.append(open_whole(network, facts, everywhere)),
+                lambda: shown.append(backend.survey(network, None, facts)),
+            )
+        )
+        ledger, found = opened[0], shown[0]
+    else:
+        ledger = open_whole(network, facts)
+        named = {r.namespace for r in ledger.records().values() if r.kind == VIRTUALMACHINE}
+        namespaces = tuple(sorted({network.namespace, *named}))
+        found = backend.survey(network, namespaces, facts)
     records = ledger.records()
-    named = {r.namespace for r in records.values() if r.kind == VIRTUALMACHINE}
-    namespaces = None if everywhere or exact else tuple(sorted({network.namespace, *named}))
     uses: dict[int, list[Use]] = {}
-    for use in backend.survey(network, namespaces, facts):
+    for use in found:
         uses.setdefault(use.number, []).append(use)
     unseen = vms_unseen(namespaces, facts)
     vms = vms_by_name(facts)

@@ -30,8 +30,8 @@ WISH = "plumber.k8s.pf9.io/networkName"
 class Scene:
     """Writes to one cluster as its administrator, many requests side by side."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self._api = Api(Connection.open(ConnectionOptions(kubeconfig=str(kubeconfig))))
+    def __init__(self, kubeconfig: Path, context: str = "") -> None:
+        self._api = Api(Connection.open(ConnectionOptions(kubeconfig=str(kubeconfig), context=context)))
 
     def namespace(self, name: str) -> None:
         """Makes a namespace."""
@@ -43,6 +43,10 @@ class Scene:
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
         return parse_network(self._create(NETWORKWIZARD, [body])[0])
+
+    def found(self, namespace: str, name: str) -> Network:
+        """A network that is there."""
+        return parse_network(self._api.get(NETWORKWIZARD.ref(name, namespace)))
 
     def vms(self, namespace: str, names: Iterable[str], group: str = "") -> list[Json]:
         """Makes VMs without an address; all bear the label `group`."""

@@ -64,15 +64,28 @@ class Faulty:
         url: where it is.
         rules: the first one that takes a request wins; may be changed between two commands.
         asked: every request, "GET /path?query".
+        most: how many requests were under way at once, at most.
     """
 
     url: str
     upstream: Connection
     rules: list[Rule] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    most: int = 0
+    under_way: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        with self.lock:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        try:
+            self._answer(handler)
+        finally:
+            with self.lock:
+                self.under_way -= 1
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self.lock:
             self.asked.append(f"{handler.command} {handler.path}")

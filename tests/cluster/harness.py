@@ -123,10 +123,14 @@ class Yoshi:
         wanted = [run if isinstance(run, Run) else Run(tuple(run)) for run in runs]
         return self.server.run([(run, self.words(*run.args)) for run in wanted])
 
+    def program(self, *args: str) -> list[str]:
+        """What starts it in an interpreter of its own."""
+        return [sys.executable, "-m", "kubectl_yoshi", *self.words(*args)]
+
     def alone(self, *args: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """One process with an interpreter of its own, as a user starts it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "kubectl_yoshi", *self.words(*args)],
+            self.program(*args),
             cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 

@@ -133,14 +133,20 @@ class FakeApi:
             return copy.deepcopy(self._there("get", ref))
 
     def list(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        keep: Callable[[Json], Json] | None = None,
     ) -> tuple[Json, ...]:
         self._happen("list", resource.ref("", namespace))
         with self._lock:
             self._begin("list", resource.ref("", namespace))
             wanted = dict(pair.split("=") for pair in label_selector.split(",") if pair)
             return tuple(
-                obj
+                keep(obj) if keep else obj
                 for obj in self.every(resource)
                 if namespace in (None, namespace_of(obj))
                 and all(labels_of(obj).get(key) == value for key, value in wanted.items())

@@ -1,0 +1,449 @@
+"""Many addresses and many VMs on the real API server, the program run as real processes.
+
+    one view                   blocks made when first needed and removed when empty; every list shows one network
+choosing                   writers spread over the blocks; what is full is found so once
+hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
+Ctrl-C in the middle       the same command finishes what it left
+a server that is busy      a share of API priority and fairness, however small, is kept to
+how large                  nothing passes 1 MiB, and how full each object is can be seen
+how long lists are read    in pages
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cluster.api import PAGE_SIZE
+from kubectl_yoshi.cluster.carrying_out import PARALLEL
+from lab.testing import Cluster
+from tests.bench.scene import Scene
+from tests.cluster.checker import check
+from tests.cluster.faulty import Faulty, Rule, faulty, write_kubeconfig
+from tests.cluster.harness import Ran, Yoshi, get, make, make_vms
+from tests.cluster.terminal import Terminal
+from tests.unit.cluster.fault_server import refuses
+
+Cidrs = Callable[[int], str]
+Json = dict[str, Any]
+
+BLOCK = 256
+MANY = 300
+LONGEST_NETWORK = "n" * 180
+PATIENCE_SECONDS = 120
+NOT_NOW = refuses(429, "TooManyRequests", "too many requests", Retry_After="1")
+
+
+@pytest.fixture
+def scene(installed: Cluster) -> Scene:
+    return Scene(installed.kubeconfig, installed.context)
+
+
+@pytest.fixture
+def between(installed: Cluster, yoshi: Yoshi, tmp_path: Path) -> Iterator[tuple[Faulty, Yoshi]]:
+    """A proxy that writes down what is asked for and fails as it is told, and the program behind it."""
+    with faulty(installed) as proxy:
+        kubeconfig = write_kubeconfig(tmp_path / "config", proxy.url)
+        yield proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace)
+
+
+def blocks(cluster: Cluster, namespace: str) -> dict[str, Json]:
+    """First address -> AddressBlock."""
+    found = get(cluster, "addressblocks", namespace=namespace)["items"]
+    return {block["spec"]["first"]: block for block in found}
+
+
+def records(block: Json) -> Json:
+    return block.get("status", {}).get("allocations", {})  # type: ignore[no-any-return]
+
+
+def attached(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """VM -> the address on its template."""
+    found = {}
+    for vm in get(cluster, "virtualmachines", namespace=namespace)["items"]:
+        annotations = vm["spec"]["template"].get("metadata", {}).get("annotations", {})
+        if pin := annotations.get("cni.projectcalico.org/ipAddrs"):
+            (found[vm["metadata"]["name"]],) = json.loads(pin)
+    return found
+
+
+def writes(proxy: Faulty, what: str) -> list[str]:
+    return [line for line in proxy.asked if line.startswith("PATCH ") and f"/{what}/" in line]
+
+
+# -- one view --------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_come_when_first_needed_and_go_when_empty(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+    network = cidr(20)
+    yoshi.done("network", "create", "big", "--cidr", network)
+    assert blocks(installed, yoshi.namespace) == {}
+    base = network.split(".0/")[0].rpartition(".")
+    ask = [f"{base[0]}.{int(base[2]) + place}.7" for place in (1, 9)]
+    for place, address in enumerate(ask):
+        yoshi.done("ips", "reserve", "big", address)
+        assert len(blocks(installed, yoshi.namespace)) == place + 1
+    told = yoshi.done("ips", "list", "--network", "big")
+    assert [line.split()[0] for line in told.splitlines()[1:]] == ask
+    assert re.search(r"^big +calico +\S+ +True +2 +4092 ", yoshi.done("network", "list"), re.MULTILINE)
+    described = yoshi.done("network", "describe", "big")
+    assert re.search(r"^Kept In: +2 address blocks$", described, re.MULTILINE)
+    assert re.search(r"^Used: +2$", described, re.MULTILINE)
+    free = yoshi.done("ips", "list", "--network", "big", "--free", "--no-headers")
+    assert sum(int(line.split()[-1]) for line in free.splitlines()) == 4092
+    assert "big" in yoshi.done("ips", "who", ask[1])
+    for place, address in enumerate(ask):
+        yoshi.done("ips", "release", "big", address)
+        assert len(blocks(installed, yoshi.namespace)) == 1 - place
+    check(installed, yoshi.namespace, settled=True)
+
+
+# -- choosing --------------------------------------------------------------------------------------------------------
+
+
+def test_single_writers_spread_over_the_blocks(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+    yoshi.done("network", "create", "big", "--cidr", cidr(16))
+    names = [f"web-{number}" for number in range(12)]
+    make_vms(installed, yoshi.namespace, *names)
+    rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names))
+    assert [ran.code for ran in rans] == [0] * 12, list(map(str, rans))
+    used = blocks(installed, yoshi.namespace)
+    assert len(used) >= 9, "12 VMs and 256 blocks: they hardly ever meet"
+    assert max(len(records(block)) for block in used.values()) <= 3
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_of_many_full_blocks_few_are_read_before_an_address_is_found(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    """All but the last of 16 blocks are full: a walk from block to block would read eight of them, on average."""
+    proxy, behind = between
+    network = cidr(20)
+    yoshi.done("network", "create", "big", "--cidr", network)
+    scene.reserve(scene.found(yoshi.namespace, "big"), 15 * BLOCK - 1)
+    make_vms(installed, yoshi.namespace, "web-0", "web-1", "web-2", "web-3")
+    for name in ("web-0", "web-1", "web-2", "web-3"):
+        proxy.asked.clear()
+        behind.done("vm", "attach", name, "--network", "big")
+        opened = Counter(line for line in proxy.asked if re.match(r"GET \S+/addressblocks/", line))
+        assert len(opened) <= 2, opened
+    assert len(records(blocks(installed, yoshi.namespace)[last_block(network)])) == 4
+    check(installed, yoshi.namespace, settled=True)
+
+
+def last_block(network: str) -> str:
+    head, third = network.split(".0/")[0].rsplit(".", 1)
+    return f"{head}.{int(third) + 15}.0"
+
+
+def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = between
+    yoshi.done("network", "create", "big", "--cidr", cidr(22))
+    scene.reserve(scene.found(yoshi.namespace, "big"), 4 * BLOCK - 2)
+    make_vms(installed, yoshi.namespace, "web")
+    proxy.asked.clear()
+    assert "is full" in behind.refused("vm", "attach", "web", "--network", "big")
+    opened = Counter(line for line in proxy.asked if re.match(r"GET \S+/addressblocks/", line))
+    assert set(opened.values()) == {1}, opened
+    assert attached(installed, yoshi.namespace) == {}
+
+
+# -- hundreds by one command -----------------------------------------------------------------------------------------
+
+
+def test_hundreds_of_vms_by_one_command(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = between
+    yoshi.done("network", "create", "big", "--cidr", cidr(16))
+    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(MANY)), group="db")
+    scene.vms(yoshi.namespace, ["web"], group="web")
+    ran = behind.run("vm", "attach", "-l", "group=db", "--network", "big")
+    assert ran.code == 0, str(ran)
+    assert "[" not in ran.err, "a bar of progress in a pipe"
+    told = dict(re.findall(r"^virtualmachine.kubevirt.io/(\S+) attached to big: (\S+)$", ran.out, re.MULTILINE))
+    assert told == attached(installed, yoshi.namespace)
+    assert len(set(told.values())) == MANY
+    used = blocks(installed, yoshi.namespace)
+    assert sorted(len(records(block)) for block in used.values()) == [MANY - BLOCK, BLOCK]
+    assert len(writes(proxy, "addressblocks")) == len(used), "one patch per block"
+    assert len(writes(proxy, "virtualmachines")) == MANY
+    assert 2 <= proxy.most <= PARALLEL, "side by side, and bounded"
+    again = behind.done("vm", "attach", "-l", "group=db", "--network", "big")
+    assert again.count("(unchanged)") == MANY
+    check(installed, yoshi.namespace, settled=True)
+
+    proxy.asked.clear()
+    behind.done("vm", "detach", "-l", "group=db", "--network", "big")
+    assert len(writes(proxy, "virtualmachines")) == MANY
+    assert attached(installed, yoshi.namespace) == {}
+    assert blocks(installed, yoshi.namespace) == {}
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = between
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    names = [f"db-{number:02}" for number in range(40)]
+    scene.vms(yoshi.namespace, names, group="db")
+    no = refuses(403, "Forbidden", 'admission webhook "policy" denied the request: not this one')
+    proxy.rules = [Rule(no, "PATCH", f"/virtualmachines/{name}?") for name in ("db-07", "db-21")]
+    ran = behind.run("vm", "attach", "-l", "group=db", "--network", "big")
+    assert ran.code == 1, str(ran)
+    lines = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert [line.split(":")[1].strip() for line in lines[:2]] == [f"{yoshi.namespace}/db-{n}" for n in ("07", "21")]
+    assert lines[2:] == ["error: 2 of 40 VMs failed"]
+    assert ran.out.count(" attached to big: ") == 38
+    assert set(attached(installed, yoshi.namespace)) == set(names) - {"db-07", "db-21"}
+    check(installed, yoshi.namespace, settled=True)
+    proxy.rules = []
+    assert behind.done("vm", "attach", "-l", "group=db", "--network", "big").count("(unchanged)") == 38
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_a_bar_of_progress_on_a_terminal(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
+) -> None:
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(80)), group="db")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    words = " ".join(yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], environment, tmp_path) as shell:
+        told = shell.run(f"{words} >/dev/null")
+    assert re.search(r"attaching \[-{20}\] 0/80", told)
+    assert re.search(r"attaching \[#{1,19}-{1,19}\] \d+/80 ", told)
+    assert "80/80" in told
+    assert len(attached(installed, yoshi.namespace)) == 80
+
+
+# -- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
+) -> None:
+    count = 160
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(count)), group="db")
+    command = ("vm", verb, "-l", "group=db", "--network", "big")
+    if verb == "detach":
+        yoshi.done("vm", "attach", "-l", "group=db", "--network", "big")
+    ran = interrupted(yoshi, installed, command, begun=lambda: 20 < len(attached(installed, yoshi.namespace)) < count)
+    assert ran.code == 130, str(ran)
+    assert ran.err.splitlines()[-1].startswith("error: interrupted"), str(ran)
+    assert "run the same command again" in ran.err
+    assert 0 < len(attached(installed, yoshi.namespace)) < count, "it came too late to be in the middle"
+    check(installed, yoshi.namespace)
+
+    yoshi.done(*command)
+    assert len(attached(installed, yoshi.namespace)) == (count if verb == "attach" else 0)
+    check(installed, yoshi.namespace, settled=True)
+    assert "nothing to collect" in yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+
+
+def interrupted(yoshi: Yoshi, cluster: Cluster, command: tuple[str, ...], begun: Callable[[], bool]) -> Ran:
+    """The command in an interpreter of its own, which gets SIGINT once it is in the middle of its work."""
+    process = yoshi.alone(*command)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not begun():
+        assert process.poll() is None, "it has ended before it was interrupted"
+        assert time.monotonic() < until, "it does not begin"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return Ran(command, process.returncode, out, err, 0.0)
+
+
+# -- a server that is busy -------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_busy_is_given_time(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = between
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    scene.vms(yoshi.namespace, (f"db-{number:02}" for number in range(30)), group="db")
+    proxy.rules = [
+        Rule(NOT_NOW, "GET", "/virtualmachines", times=1),
+        Rule(NOT_NOW, "PATCH", "/addressblocks/", times=1),
+        Rule(NOT_NOW, "PATCH", "/virtualmachines/", times=5, skip=3),
+    ]
+    start = time.monotonic()
+    ran = behind.run("vm", "attach", "-l", "group=db", "--network", "big")
+    assert ran.code == 0, str(ran)
+    assert time.monotonic() - start >= 3, "Retry-After was 1 s, three times one after the other"
+    assert len(attached(installed, yoshi.namespace)) == 30
+    check(installed, yoshi.namespace, settled=True)
+
+
+@contextmanager
+def one_request_at_a_time(cluster: Cluster, user: str) -> Iterator[None]:
+    """API priority and fairness takes one request of that user at a time and answers 429 to the others."""
+    name = user.rpartition(":")[2]
+    flow = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "metadata": {"name": name}}
+    limited = {
+        "nominalConcurrencyShares": 1, "lendablePercent": 0, "borrowingLimitPercent": 0,
+        "limitResponse": {"type": "Reject"},
+    }  # fmt: skip
+    every: Json = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
+    rule = {
+        "subjects": [{"kind": "User", "user": {"name": user}}],
+        "resourceRules": [every],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    }
+    schema = {"matchingPrecedence": 100, "priorityLevelConfiguration": {"name": name}, "rules": [rule]}
+    make(
+        cluster,
+        {**flow, "kind": "PriorityLevelConfiguration", "spec": {"type": "Limited", "limited": limited}},
+        {**flow, "kind": "FlowSchema", "spec": schema},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+        },
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        for kind in ("flowschema", "prioritylevelconfiguration", "clusterrolebinding"):
+            cluster.kubectl("delete", kind, name, "--wait=false")
+
+
+def refused_by_fairness(cluster: Cluster, level: str) -> int:
+    text = cluster.kubectl("get", "--raw", "/metrics")
+    found = re.findall(
+        rf'^apiserver_flowcontrol_rejected_requests_total{{.*priority_level="{level}".*}} (\S+)$', text, re.MULTILINE
+    )
+    return sum(int(float(count)) for count in found)
+
+
+def test_a_small_share_of_priority_and_fairness_is_kept_to(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    """The API server itself refuses: soon no more is asked for at once than it takes."""
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(120)), group="db")
+    user = f"slow:{yoshi.namespace}"
+    with one_request_at_a_time(installed, user):
+        ran = yoshi.run(f"--as={user}", "vm", "attach", "-l", "group=db", "--network", "big")
+        refused = refused_by_fairness(installed, yoshi.namespace)
+    assert ran.code == 0, str(ran)
+    assert 0 < refused < 80, "it does not hold itself back"
+    assert len(attached(installed, yoshi.namespace)) == 120
+    check(installed, yoshi.namespace, settled=True)
+
+
+# -- how large -------------------------------------------------------------------------------------------------------
+
+
+def fill(cluster: Cluster, namespace: str, name: str, count: int, file: Path) -> None:
+    """Writes records of VMs with the longest names that there can be into a network's own status."""
+    held = {
+        f"203.0.{number // 250}.{number % 250 + 1}": {
+            "kind": "VirtualMachine", "namespace": namespace, "name": f"{number:04}-{'v' * 240}",
+            "uid": f"00000000-0000-4000-8000-{number:012}", "since": "2026-01-01T00:00:00.000000Z",
+        }
+        for number in range(count)
+    }  # fmt: skip
+    file.write_text(json.dumps({"status": {"allocations": held}}))
+    where = (f"--namespace={namespace}", "--subresource=status", "--type=merge", f"--patch-file={file}")
+    cluster.kubectl("patch", "networkwizard", name, *where)
+
+
+def size(obj: Json) -> int:
+    return len(json.dumps(obj, separators=(",", ":")))
+
+
+def test_nothing_is_written_that_would_pass_one_mebibyte(yoshi: Yoshi, installed: Cluster, tmp_path: Path) -> None:
+    """A network without a CIDR keeps whatever it holds in its own status."""
+    if not installed.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
+        installed.kubectl("create", "namespace", "metallb-system")
+    yoshi.done("network", "create", "open", "--plugin", "public")
+    fill(installed, yoshi.namespace, "open", 2350, tmp_path / "patch.json")
+    network = get(installed, "networkwizard", "open", namespace=yoshi.namespace)
+    assert 0.9 < size(network) / (1 << 20) < 1
+    described = yoshi.done("network", "describe", "open")
+    shown = re.search(r"^networkwizard/open +2350 +(\d+) KiB +(\d+) %$", described, re.MULTILINE)
+    assert shown, described
+    assert abs(int(shown[1]) * 1024 - size(network)) < 4096
+    assert 90 <= int(shown[2]) <= 100
+
+    before = network["metadata"]["resourceVersion"]
+    note = "n" * 30_000
+    addresses = [f"198.51.100.{number}" for number in range(1, 6)]
+    for flags in ((), ("--dry-run=client",), ("--dry-run=server",)):
+        said = yoshi.refused("ips", "reserve", "open", *addresses, "--note", note, *flags)
+        assert re.search(r"networkwizard/open in namespace \S+ would become 1\.\d\d MiB", said)
+        assert "network describe" in said
+    network = get(installed, "networkwizard", "open", namespace=yoshi.namespace)
+    assert network["metadata"]["resourceVersion"] == before
+
+    yoshi.done("ips", "reserve", "open", addresses[0], "--note", "short")
+    yoshi.done("ips", "release", "open", addresses[0])
+    yoshi.done("network", "delete", "open", "--force", "--yes")
+
+
+def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+    network = cidr(22)
+    yoshi.done("network", "create", LONGEST_NETWORK, "--cidr", network)
+    first = network.removesuffix(".0/22")
+    long = "z" * 250
+    yoshi.done("ips", "reserve", LONGEST_NETWORK, "--count", "250", "--note", long)
+    shown = yoshi.done("network", "describe", LONGEST_NETWORK)
+    sizes = [int(found) for found in re.findall(r"^addressblock/\S+ +\d+ +(\d+) KiB +\d+ %$", shown, re.MULTILINE)]
+    assert sizes, shown
+    assert max(sizes) < 150
+    assert first in shown
+
+
+# -- how long lists are read -----------------------------------------------------------------------------------------
+
+
+def test_lists_are_read_in_pages(
+    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    proxy, behind = between
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    count = PAGE_SIZE + 30
+    scene.attached_vms(scene.found(yoshi.namespace, "big"), count)
+    told = behind.done("ips", "list", "--network", "big", "--no-headers")
+    assert len(told.splitlines()) == count
+    assert {line.split()[2] for line in told.splitlines()} == {"bound"}
+    pages = [line for line in proxy.asked if "/virtualmachines?" in line]
+    assert len(pages) == 2
+    assert all(f"limit={PAGE_SIZE}" in line for line in pages)
+    assert "continue=" in pages[1]
+    lists = [line for line in proxy.asked if line.startswith("GET ") and line.endswith("s")]
+    assert [line for line in lists if re.search(r"/namespaces/[^/]+/[a-z]+$", line)] == [], "a list without a limit"
+    assert len(json.loads(behind.done("ips", "list", "-o", "json"))["items"]) == count
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_who_reads_no_further_than_the_first_lines_ends_the_program(yoshi: Yoshi, cidr: Cidrs, scene: Scene) -> None:
+    yoshi.done("network", "create", "big", "--cidr", cidr(20))
+    scene.reserve(scene.found(yoshi.namespace, "big"), 3 * PAGE_SIZE)
+    process = subprocess.Popen(
+        yoshi.program("ips", "list", "--network", "big"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline().startswith("ADDRESS")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(PATIENCE_SECONDS) in (0, 141)
