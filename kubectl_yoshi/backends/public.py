@@ -220,7 +220,8 @@ class Public:
         plan = announcer.permit(network, address, facts, vm.subject)
         if service is None:
             says = f"make {ref} with {address}"
-            plan = plan + in_order(Change(Verb.CREATE, ref, says, body=wanted, subject=vm.subject))
+            make = Change(Verb.CREATE, ref, says, wanted, subject=vm.subject, if_refused=shape.if_refused)
+            plan = plan + in_order(make)
         elif ops := services.mended(service, wanted, asked, kubevirt.selectors(vm)):
             says = f"make {ref} carry {address}"
             plan = plan + in_order(Change(Verb.PATCH, ref, says, ops, before=service, subject=vm.subject))

@@ -19,10 +19,12 @@ class Shape:
     Attributes:
         annotations: what the announcer reads.
         spec: fields of the Service's spec.
+        if_refused: see Change.if_refused.
     """
 
     annotations: dict[str, str] = field(default_factory=dict)
     spec: Json = field(default_factory=dict)
+    if_refused: str = ""
 
 
 class Announcer(Protocol):

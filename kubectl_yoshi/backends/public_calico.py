@@ -20,6 +20,11 @@ from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
 CLASS = f"{GROUP}/yoshi"
 """spec.loadBalancerClass: no controller owns it, so that none gives the Service another address."""
 
+WITHOUT_EXTERNAL_IPS = (
+    "If this cluster allows no externalIPs (DenyServiceExternalIPs, a policy), make the network without --via "
+    "external-ips: its Services are of type LoadBalancer then."
+)
+
 
 class CalicoBgp:
     """Announces by Calico."""
@@ -90,7 +95,8 @@ class CalicoBgp:
     def shape(self, network: Network, address: Address) -> Shape:
         """See Announcer."""
         if _by_external_ips(network):
-            return Shape(spec={"type": "ClusterIP", "externalIPs": [str(address)]})
+            spec = {"type": "ClusterIP", "externalIPs": [str(address)]}
+            return Shape(spec=spec, if_refused=WITHOUT_EXTERNAL_IPS)
         return Shape(spec={"type": "LoadBalancer", "loadBalancerClass": CLASS})
 
     def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:

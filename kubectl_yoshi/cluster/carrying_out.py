@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, NotServed, TestFailed
+from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, NotServed, TestFailed
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.cluster.waiting import waiters as all_waiters
 from kubectl_yoshi.model.budget import must_fit
@@ -255,6 +255,8 @@ def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waite
     except ApiError as error:
         if _already_so(change, error):
             return None
+        if isinstance(error, Invalid) and not error.way_out:
+            error.way_out = change.if_refused
         raise
 
 

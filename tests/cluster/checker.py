@@ -58,15 +58,6 @@ def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> 
             yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
 
 
-def on_layer_2(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The annotation that tells which address an interface on a layer 2 network has."""
-    for vm in vms:
-        annotations = (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
-        for key, text in annotations.items():
-            if key.startswith("ip.plumber.k8s.pf9.io/"):
-                yield Carried(vm, ipaddress.ip_address(text), key)
-
-
 def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
     """The Services that this program made for public addresses, each owned by its VM."""
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
@@ -82,11 +73,7 @@ def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Itera
 
 Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
 
-CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
-    (pinned_on_calico, ()),
-    (on_layer_2, ()),
-    (on_a_service, (SERVICES,)),
-]
+CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [(pinned_on_calico, ()), (on_a_service, (SERVICES,))]
 """How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
 
 

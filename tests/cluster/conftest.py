@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
+from tests.cluster.public_scene import World, public_world
 
 _sixteens = itertools.count()
 
@@ -52,3 +54,29 @@ def cidr() -> Callable[[int], str]:
         raise AssertionError(f"no /{length} is left in {mine}")
 
     return next_cidr
+
+
+@pytest.fixture(scope="session")
+def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster whose Calico keeps its objects as projectcalico.org/v3."""
+    with lab.start(calico="v3") as running:
+        forks = request.getfixturevalue("forks")
+        found = Cluster(running.kubeconfig, "lab")
+        Yoshi(found.kubeconfig, found.context, forks).done("install")
+        yield found
+
+
+@pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])
+def world(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[World]:
+    """BGPConfiguration "default" and the peers are the whole cluster's, so only a cluster of the tests' own will do."""
+    if request.config.getoption("cluster") not in ("lab", "kind"):
+        pytest.skip("writes the cluster's BGPConfiguration")
+    cluster = request.getfixturevalue("installed" if request.param.startswith("crd.") else "native")
+    with cluster.namespace() as namespace:
+        yield from public_world(cluster, forks, namespace, request.param)
+
+
+@pytest.fixture
+def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[World]:
+    """A world for what does not depend on the API group."""
+    yield from public_world(installed, forks, namespace, "crd.projectcalico.org")

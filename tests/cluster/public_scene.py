@@ -1,0 +1,78 @@
+"""What the tests of public networks have before them: a cluster, and a namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lab.testing import Cluster
+from tests.cluster.harness import ForkServer, Yoshi, get, make, make_vms
+
+Json = dict[str, Any]
+
+BGP = ("--peer", "10.240.0.5", "--my-asn", "64514", "--remote-asn", "64512")
+
+
+@dataclass
+class World:
+    """A cluster, and a namespace of the test's own."""
+
+    cluster: Cluster
+    yoshi: Yoshi
+    namespace: str
+    group: str
+
+    def one(self, kind: str, name: str) -> Json | None:
+        """A cluster-wide object of Calico's; None where there is none."""
+        found = self.cluster.kubectl("get", f"{kind}.{self.group}", name, "--ignore-not-found", "-o", "json")
+        return json.loads(found) if found else None
+
+    def calico(self, kind: str, name: str, spec: Json) -> Json:
+        """Somebody else's object."""
+        version = "v1" if self.group.startswith("crd.") else "v3"
+        plain = {"apiVersion": f"{self.group}/{version}", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        return make(self.cluster, plain)[0]
+
+    def configuration(self) -> Json | None:
+        return self.one("bgpconfigurations", "default")
+
+    def listed(self, name: str = "serviceLoadBalancerIPs") -> list[str]:
+        there = self.configuration()
+        return [entry["cidr"] for entry in (there or {"spec": {}})["spec"].get(name, [])]
+
+    def peers(self) -> list[Json]:
+        return list(get(self.cluster, f"bgppeers.{self.group}")["items"])
+
+    def services(self) -> list[Json]:
+        return list(get(self.cluster, "services", namespace=self.namespace)["items"])
+
+    def records(self, network: str) -> Json:
+        return get(self.cluster, "networkwizard", network, namespace=self.namespace)["status"]["allocations"]
+
+    def vms(self, *names: str, **changes: Any) -> None:
+        make_vms(self.cluster, self.namespace, *names, **changes)
+
+    def vm(self, name: str) -> Json:
+        return get(self.cluster, "virtualmachine", name, namespace=self.namespace)
+
+
+def public_world(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[World]:
+    """A world that ends with nothing of public networks in the cluster, whosever it was."""
+    if not cluster.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
+        cluster.kubectl("create", "namespace", "metallb-system")
+    yield World(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
+    cluster.kubectl("-n", namespace, "delete", "services,vm", "--all")
+    cluster.kubectl("-n", namespace, "delete", "networkwizard", "--all", "--wait=false")
+    kinds = f"bgppeers.{group},bgpconfigurations.{group}"
+    cluster.kubectl("delete", kinds, "--all", "--ignore-not-found")
+    cluster.kubectl(
+        "-n", "metallb-system", "delete", "--all", "--ignore-not-found",
+        "ipaddresspools,l2advertisements,bgpadvertisements,bgppeers.metallb.io",
+    )  # fmt: skip
+
+
+def version(obj: Json | None) -> str:
+    assert obj is not None
+    return str(obj["metadata"]["resourceVersion"])

@@ -1,0 +1,274 @@
+"""Public addresses for many VMs at once, killed in the middle and moved; networks without a CIDR; MetalLB's objects.
+
+What Calico's objects look like: test_public.py. Whether an address is announced: tests/e2e/test_public.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cluster.harness import Run, get, make, vm
+from tests.cluster.public_scene import BGP, World, version
+
+Json = dict[str, Any]
+
+# -- many at once, killed, moved -------------------------------------------------------------------------------------
+
+
+def consistent(world: World, network: str) -> dict[str, str]:
+    """Address -> VM by the ledger, after it was compared with Services and with Calico's list."""
+    records = {address: record["name"] for address, record in world.records(network).items()}
+    carried = {}
+    for service in world.services():
+        address = service["metadata"]["annotations"]["plumber.k8s.pf9.io/publicIP"]
+        assert address not in carried
+        carried[address] = service["metadata"]["ownerReferences"][0]["name"]
+        assert [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]] == [address]
+    assert carried == records
+    assert len(set(records.values())) == len(records)
+    listed = world.listed()
+    assert sorted(listed) == sorted(f"{address}/32" for address in records)
+    return records
+
+
+def test_twenty_vms_get_public_addresses_by_one_command(world: World) -> None:
+    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/27", *BGP)
+    names = [f"web-{number}" for number in range(20)]
+    world.vms(*names, labels={"app": "web"})
+    world.yoshi.done("vm", "attach", "-l", "app=web", "--public-network", "pub")
+    assert sorted(consistent(world, "pub").values()) == sorted(names)
+    world.yoshi.done("vm", "detach", "-l", "app=web", "--public-network", "pub")
+    assert consistent(world, "pub") == {}
+
+
+def test_eight_processes_on_one_small_pool_give_no_address_twice(public: World) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/29", *BGP)
+    names = [f"web-{number}" for number in range(8)]
+    public.vms(*names)
+    runs = public.yoshi.together(*(["vm", "attach", name, "--public-network", "pub"] for name in names))
+    assert sorted(ran.code for ran in runs) == [0] * 6 + [1] * 2, "\n".join(map(str, runs))
+    assert all("full" in ran.err for ran in runs if ran.code)
+    winners = {ran.args[2] for ran in runs if not ran.code}
+    assert set(consistent(public, "pub").values()) == winners
+
+
+def test_the_same_vm_attached_by_eight_processes_has_one_service(public: World) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    public.vms("web")
+    runs = public.yoshi.together(*[["vm", "attach", "web", "--public-network", "pub"]] * 8)
+    assert all(ran.code == 0 for ran in runs), "\n".join(map(str, runs))
+    assert list(consistent(public, "pub").values()) == ["web"]
+
+
+def test_a_run_that_was_killed_is_finished_by_the_same_command(public: World) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/26", *BGP)
+    names = [f"web-{number}" for number in range(12)]
+    public.vms(*names)
+    attach = ["vm", "attach", *names, "--public-network", "pub"]
+    detach = ["vm", "detach", *names, "--public-network", "pub"]
+    killed = 0
+    for words, wanted in ((attach, names), (detach, []), (attach, names)):
+        for step in range(1, 9):
+            killed += public.yoshi.together(Run(tuple(words), kill_after=0.05 * step))[0].killed
+        public.yoshi.done(*words)
+        assert sorted(consistent(public, "pub").values()) == sorted(wanted)
+    assert killed
+
+
+def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(world: World) -> None:
+    world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    world.vms("web-1", "web-2", "web-3")
+    world.yoshi.done("vm", "attach", "web-1", "--public-network", "pub", "--ip", "203.0.113.5", "--port", "8443")
+    assert "203.0.113.5 is not free" in world.yoshi.refused("vm", "attach", "web-2", "--public-ip", "203.0.113.5")
+    world.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
+    assert consistent(world, "pub") == {"203.0.113.5": "web-2"}
+    assert [port["port"] for port in world.services()[0]["spec"]["ports"]] == [8443]
+    assert not world.vm("web-1")["metadata"].get("annotations")
+    before = version(world.services()[0])
+    assert "unchanged" in world.yoshi.done("ips", "move", "203.0.113.5", "--to", "web-2")
+    assert version(world.services()[0]) == before
+    world.yoshi.done("vm", "attach", "web-3", "--public-network", "pub")
+    said = world.yoshi.refused("ips", "move", "203.0.113.5", "--to", "web-3")
+    assert "already has 203.0.113.1" in said
+    assert "nobody's" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
+    world.yoshi.done("ips", "reserve", "pub", "203.0.113.9")
+    assert "reserved" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
+
+
+def test_a_killed_move_is_finished_by_the_same_command(public: World) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    public.vms("web-0", "web-1")
+    public.yoshi.done("vm", "attach", "web-0", "--public-network", "pub")
+    killed = 0
+    for step in range(1, 13):
+        words = ("ips", "move", "203.0.113.1", "--to", f"web-{step % 2}")
+        killed += public.yoshi.together(Run(words, kill_after=0.04 + 0.02 * step))[0].killed
+        assert len(public.services()) <= 1
+        public.yoshi.done(*words)
+        assert consistent(public, "pub") == {"203.0.113.1": f"web-{step % 2}"}
+    assert killed
+
+
+# -- without a CIDR, and by MetalLB ----------------------------------------------------------------------------------
+
+
+def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: World) -> None:
+    public.yoshi.done("network", "create", "elastic", "--plugin", "public", *BGP)
+    public.vms("web-1", "web-2", "web-3")
+    public.yoshi.done("vm", "attach", "web-1", "--public-ip", "198.51.100.7")
+    public.yoshi.done("vm", "attach", "web-2", "--public-network", "elastic", "--ip", "2001:db8::7")
+    assert public.listed() == ["198.51.100.7/32", "2001:db8::7/128"]
+    assert sorted(public.records("elastic")) == ["198.51.100.7", "2001:db8::7"]
+    families = {
+        service["metadata"]["ownerReferences"][0]["name"]: service["spec"]["ipFamilies"]
+        for service in public.services()
+    }
+    assert families == {"web-1": ["IPv4"], "web-2": ["IPv6"]}
+    assert "no cidr" in public.yoshi.refused("vm", "attach", "web-3", "--public-network", "elastic")
+    assert "not free" in public.yoshi.refused("vm", "attach", "web-3", "--public-ip", "198.51.100.7")
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    said = public.yoshi.refused("vm", "attach", "web-3", "--public-network", "elastic", "--ip", "203.0.113.4")
+    assert "is of network" in said
+    public.yoshi.done("vm", "attach", "web-3", "--public-ip", "203.0.113.4")
+    assert list(public.records("pub")) == ["203.0.113.4"]
+    public.yoshi.done("network", "delete", "elastic", "pub", "--force", "--yes")
+    assert (public.configuration(), public.peers(), public.services()) == (None, [], [])
+
+
+def metallb(world: World) -> dict[str, Json]:
+    """ "kind/name" -> spec, of everything of MetalLB's in its namespace."""
+    kinds = "ipaddresspools,l2advertisements,bgpadvertisements,bgppeers.metallb.io"
+    items = get(world.cluster, kinds, namespace="metallb-system")["items"]
+    return {f"{item['kind']}/{item['metadata']['name']}": item["spec"] for item in items}
+
+
+def test_without_bgp_metallb_announces_on_the_lan(public: World) -> None:
+    args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--interface", "eth1", "--node-selector", "edge=yes")
+    public.yoshi.done("network", "create", "lan", *args)
+    name = f"{public.namespace}.lan"
+    assert metallb(public) == {
+        f"IPAddressPool/{name}": {"addresses": ["203.0.113.0/28"], "autoAssign": False, "avoidBuggyIPs": False},
+        f"L2Advertisement/{name}": {
+            "ipAddressPools": [name],
+            "interfaces": ["eth1"],
+            "nodeSelectors": [{"matchLabels": {"edge": "yes"}}],
+        },
+    }
+    public.vms("web")
+    public.yoshi.done("vm", "attach", "web", "--public-network", "lan")
+    [service] = public.services()
+    assert service["metadata"]["annotations"]["metallb.io/loadBalancerIPs"] == "203.0.113.1"
+    assert "loadBalancerClass" not in service["spec"]
+    assert public.configuration() is None
+    public.yoshi.done("network", "delete", "lan", "--force", "--yes")
+    assert (metallb(public), public.services()) == ({}, [])
+
+
+def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: World) -> None:
+    peers = ("--peer", "10.240.0.5,multihop", "--peer", "2001:db8::5,password-secret=router")
+    asns = ("--my-asn", "4200000001", "--remote-asn", "4200000002", "--announce", "metallb-bgp")
+    public.yoshi.done("network", "create", "six", "--plugin", "public", "--cidr", "2001:db8:1::/64", *peers, *asns)
+    name = f"{public.namespace}.six"
+    found = metallb(public)
+    v6 = "yoshi-2001-0db8-0000-0000-0000-0000-0000-0005"
+    assert found[f"BGPAdvertisement/{name}"] == {
+        "ipAddressPools": [name],
+        "peers": ["yoshi-10.240.0.5", v6],
+        "aggregationLength": 32,
+        "aggregationLengthV6": 128,
+    }
+    common = {"myASN": 4200000001, "peerASN": 4200000002}
+    for key, wanted in (
+        ("yoshi-10.240.0.5", {**common, "peerAddress": "10.240.0.5", "ebgpMultiHop": True}),
+        (v6, {**common, "peerAddress": "2001:db8::5", "passwordSecret": {"name": "router"}}),
+    ):
+        spec = found[f"BGPPeer/{key}"]
+        assert {field: spec.get(field) for field in wanted} == wanted
+    public.vms("web")
+    public.yoshi.done("vm", "attach", "web", "--public-network", "six", "--ip", "2001:db8:1::5")
+    assert public.services()[0]["spec"]["ipFamilies"] == ["IPv6"]
+    public.yoshi.done("network", "delete", "six", "--force", "--yes")
+    assert metallb(public) == {}
+
+
+def test_metallbs_pools_of_others_are_not_overlapped_but_used_where_they_say_the_same(public: World) -> None:
+    def pool(name: str, **spec: Any) -> Json:
+        metadata = {"name": name, "namespace": "metallb-system"}
+        return {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": metadata, "spec": spec}
+
+    make(public.cluster, pool("theirs", addresses=["203.0.113.8-203.0.113.20"]))
+    for extra in ((), BGP):
+        said = public.yoshi.refused("network", "create", "a", "--plugin", "public", "--cidr", "203.0.113.0/28", *extra)
+        assert "ipaddresspool/theirs" in said
+    make(public.cluster, pool("same", addresses=["198.51.100.0-198.51.100.15"], autoAssign=False))
+    public.yoshi.done("network", "create", "b", "--plugin", "public", "--cidr", "198.51.100.0/28")
+    assert metallb(public)[f"L2Advertisement/{public.namespace}.b"]["ipAddressPools"] == ["same"]
+    public.yoshi.done("network", "delete", "b")
+    assert set(metallb(public)) == {"IPAddressPool/theirs", "IPAddressPool/same"}
+
+
+def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: World) -> None:
+    public.yoshi.done("network", "create", "elastic", "--plugin", "public")
+    public.vms("web-1", "web-2")
+    for number in (1, 2):
+        public.yoshi.done("vm", "attach", f"web-{number}", "--public-ip", f"198.51.100.{number}")
+    pools = [spec["addresses"] for key, spec in metallb(public).items() if key.startswith("IPAddressPool/")]
+    assert sorted(pools) == [["198.51.100.1/32"], ["198.51.100.2/32"]]
+    uid = get(public.cluster, "networkwizard", "elastic", namespace=public.namespace)["metadata"]["uid"]
+    selector = metallb(public)[f"L2Advertisement/{public.namespace}.elastic"]["ipAddressPoolSelectors"]
+    assert selector == [{"matchLabels": {"plumber.k8s.pf9.io/networkUID": uid}}]
+    public.yoshi.done("vm", "detach", "web-1", "--public-network", "elastic")
+    pools = [spec["addresses"] for key, spec in metallb(public).items() if key.startswith("IPAddressPool/")]
+    assert pools == [["198.51.100.2/32"]]
+    public.yoshi.done("network", "delete", "elastic", "--force", "--yes")
+    assert metallb(public) == {}
+
+
+def test_overlaps_with_other_networks_and_pools_of_calico_are_refused(public: World) -> None:
+    public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.77.0.0/24")
+    said = public.yoshi.refused("network", "create", "pub", "--plugin", "public", "--cidr", "10.77.0.0/28", *BGP)
+    assert "overlaps" in said
+    public.yoshi.done("network", "delete", "blue")
+
+
+def test_public_is_never_chosen_unasked(public: World) -> None:
+    said = public.yoshi.refused("network", "create", "pub", "--cidr", "203.0.113.0/28", *BGP, code=2)
+    assert "--plugin public" in said
+
+
+# -- rights, unknown fields, both at once ----------------------------------------------------------------------------
+
+
+def test_a_private_and_a_public_address_come_by_one_command(public: World) -> None:
+    public.yoshi.done("network", "create", "blue", "--plugin", "calico", "--cidr", "10.78.0.0/24")
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    unknown = {"updateVolumesStrategy": "Migration"}
+    make(public.cluster, vm(public.namespace, "web", annotations={"mine": "stays"}, **unknown))
+    out = public.yoshi.done("vm", "attach", "web", "--network", "blue", "--public-network", "pub", "--ip", "10.78.0.9")
+    assert "attached to blue: 10.78.0.9" in out
+    assert "attached to pub: 203.0.113.1" in out
+    told = public.vm("web")
+    assert told["spec"]["updateVolumesStrategy"] == "Migration"
+    assert told["metadata"]["annotations"]["mine"] == "stays"
+    rows = public.yoshi.done("ips", "list", "-o", "wide")
+    assert "203.0.113.1" in rows
+    assert "calico-bgp" in rows
+    public.yoshi.done("vm", "detach", "web", "--network", "blue", "--public-network", "pub")
+    assert public.vm("web")["metadata"]["annotations"] == {"mine": "stays"}
+    public.yoshi.done("network", "delete", "blue", "pub")
+
+
+def test_who_may_not_finish_leaves_nothing_behind(public: World) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
+    public.vms("web")
+    where = ("-n", public.namespace)
+    public.cluster.kubectl(*where, "create", "rolebinding", "tenant", "--clusterrole=yoshi-user", "--user=tenant")
+    public.cluster.kubectl(
+        "create", "clusterrolebinding", f"{public.namespace}-looks", "--clusterrole=yoshi-admin", "--user=nobody-else"
+    )
+    said = public.yoshi.run("--as", "tenant", "vm", "attach", "web", "--public-network", "pub")
+    public.cluster.kubectl("delete", "clusterrolebinding", f"{public.namespace}-looks")
+    assert said.code == 1
+    assert "bgpconfigurations" in said.err
+    assert (public.services(), public.records("pub"), public.listed()) == ([], {}, [])
+    assert not public.vm("web")["metadata"].get("annotations")
