@@ -61,7 +61,17 @@ def warnings() -> list[str]:
 
 @pytest.fixture
 def api(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[Api]:
-    """An Api on the fault server whose read timeout is short."""
-    connection = Connection.open(ConnectionOptions(server=server.url, request_timeout="300ms"))
+    """An Api on the fault server."""
+    yield from _api(server, clock, warnings, "30s")
+
+
+@pytest.fixture
+def impatient(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[Api]:
+    """An Api on the fault server that soon has waited enough, for answers that do not come at all."""
+    yield from _api(server, clock, warnings, "300ms")
+
+
+def _api(server: FaultServer, clock: FakeClock, warnings: list[str], timeout: str) -> Iterator[Api]:
+    connection = Connection.open(ConnectionOptions(server=server.url, request_timeout=timeout))
     yield Api(connection, on_warning=warnings.append, clock=clock)
     connection.close()

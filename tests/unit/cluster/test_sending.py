@@ -105,16 +105,16 @@ def test_a_server_error_without_a_time_is_told_at_once(api: Api, server: FaultSe
 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within])
-def test_a_read_that_was_cut_is_sent_once_more(api: Api, server: FaultServer, fault):
+def test_a_read_that_was_cut_is_sent_once_more(impatient: Api, server: FaultServer, fault):
     server.then(fault, OK)
-    assert get(api)
+    assert get(impatient)
 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within])
-def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, fault):
+def test_a_read_that_is_cut_twice_is_unreachable(impatient: Api, server: FaultServer, fault):
     server.then(fault)
     with pytest.raises(Unreachable) as caught:
-        get(api)
+        get(impatient)
     assert not isinstance(caught.value, Ambiguous)
     assert server.url in str(caught.value)
     assert len(server.requests) == 2
@@ -122,18 +122,18 @@ def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, 
 
 @pytest.mark.parametrize("fault", [cuts, cuts_within, hangs(1.0)])
 @pytest.mark.parametrize("method", ["create", "patch", "replace", "apply", "delete", "call"])
-def test_a_write_without_an_answer_is_never_sent_again(api: Api, server: FaultServer, fault, method: str):
+def test_a_write_without_an_answer_is_never_sent_again(impatient: Api, server: FaultServer, fault, method: str):
     server.then(fault)
     arguments = {"delete": (), "call": ("restart",)}.get(method, ({"metadata": {"name": "a"}},))
     with pytest.raises(Ambiguous, match="may or may not have been done"):
-        getattr(api, method)(THING, *arguments)
+        getattr(impatient, method)(THING, *arguments)
     assert len(server.requests) == 1
 
 
-def test_a_read_without_an_answer_is_timed_out(api: Api, server: FaultServer):
+def test_a_read_without_an_answer_is_timed_out(impatient: Api, server: FaultServer):
     server.then(hangs(1.0))
     with pytest.raises(TimedOut, match="--request-timeout"):
-        get(api)
+        get(impatient)
     assert len(server.requests) == 1
 
 
