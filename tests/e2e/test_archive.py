@@ -1,0 +1,113 @@
+"""The archive that needs no Python: small, the same from the same sources, and able to do all that the program does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.testing import Cluster
+from release.archives import sha256
+from release.bundle import epoch_of_sources
+from tests.e2e.conftest import ROOT
+
+MEGABYTES = 40
+PLUGIN = """#!/bin/sh
+env > '{seen}'
+cat '{answer}'
+"""
+
+
+def run(program: Path, *args: str, code: int = 0, **environment: str) -> str:
+    """What the archive's program prints, started with nothing of this Python's environment."""
+    clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment}
+    ran = subprocess.run([program, *args], env=clean, capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == code, ran
+    return ran.stdout
+
+
+@pytest.fixture
+def program(unpacked: Path) -> Path:
+    return unpacked / "kubectl-yoshi"
+
+
+def test_it_is_small_and_says_what_is_in_it(archive: Path, unpacked: Path) -> None:
+    assert archive.stat().st_size <= MEGABYTES * 1e6
+    assert (unpacked / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    for name in ("_kubectl-yoshi", "kubectl-yoshi.bash", "kubectl-yoshi.fish"):
+        assert (unpacked / "completions" / name).read_text() == (ROOT / "completions" / name).read_text()
+    assert os.access(unpacked / "kubectl_complete-yoshi", os.X_OK)
+    listed = json.loads(archive.with_name(f"{archive.name}.cdx.json").read_text())
+    names = {f"{part['name']}-{part['version']}" for part in listed["components"]}
+    assert {f"{folder.name}" for folder in (unpacked / "licenses").iterdir()} <= names
+
+
+def test_nothing_is_in_it_that_is_not_used(unpacked: Path) -> None:
+    names = {path.name.partition(".")[0] for path in unpacked.rglob("*")}
+    assert names.isdisjoint({"aiohttp", "pydantic_core", "_codecs_jp", "_sqlite3", "_tkinter", "pip", "setuptools"})
+
+
+def test_the_same_sources_give_the_same_archive(archive: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    for name in ("kubectl_yoshi", "release"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "LICENSE", copy)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_of_sources()), "PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-m", "release", f"--dist={tmp_path}", f"--work={ROOT / 'build'}", "archive"]
+    said = subprocess.run(
+        command, cwd=copy, env=environment, umask=0o077, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith(f"{archive.name}: ")
+    assert sha256(tmp_path / archive.name) == sha256(archive)
+
+
+def test_it_runs_from_anywhere_and_by_a_link(program: Path, tmp_path: Path) -> None:
+    link = tmp_path / "bin" / "kubectl-yoshi"
+    link.parent.mkdir()
+    link.symlink_to(program)
+    assert run(link, "version").startswith("Client Version: v")
+    alone = subprocess.run(
+        ["kubectl-yoshi", "--help"], env={"PATH": str(link.parent)}, capture_output=True, text=True, check=True
+    )
+    assert alone.stdout.startswith("Usage: kubectl-yoshi ")
+    assert run(link, "--help").startswith("Usage: kubectl yoshi ")
+
+
+def test_every_command_is_in_it(program: Path) -> None:
+    from kubectl_yoshi.commands.root import cli
+
+    for name in cli.table:
+        assert run(program, name, "--help").startswith(f"Usage: kubectl yoshi {name}")
+    assert "kind: CustomResourceDefinition" in run(program, "install", "--print")
+    assert "#compdef kubectl-yoshi" in run(program, "completion", "zsh")
+    assert run(program, "__complete", "network", "cre") == "create\tMake a network\n:4\n"
+
+
+def test_a_credential_plugin_is_not_given_the_archives_libraries(
+    program: Path, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """Nor anything else of its loader's."""
+    config = yaml.safe_load(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
+    user = config["users"][0]["user"]
+    status = {
+        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+    }
+    version = "client.authentication.k8s.io/v1"
+    answer, seen, plugin = tmp_path / "answer", tmp_path / "seen", tmp_path / "plugin"
+    answer.write_text(json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status}))
+    plugin.write_text(PLUGIN.format(answer=answer, seen=seen))
+    plugin.chmod(0o755)
+    config["users"][0]["user"] = {"exec": {"apiVersion": version, "command": str(plugin), "interactiveMode": "Never"}}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    said = run(program, "version", "--server-version", KUBECONFIG=str(tmp_path / "kubeconfig"))
+    assert "Server Version: v1." in said
+    assert not [line for line in seen.read_text().splitlines() if "_internal" in line or line.startswith("_PYI")]

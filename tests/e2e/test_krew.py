@@ -1,0 +1,124 @@
+"""krew, built from its own Go module, installs the archive of this machine in a home of its own, and removes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.building import provide
+from lab.programs import KREW, VALIDATE_KREW_MANIFEST
+from lab.progress import Progress
+from lab.running import kubectl_command
+from lab.testing import Cluster
+from release.krew import MANIFEST, filled, sums_in
+
+
+@dataclass(frozen=True)
+class Home:
+    """Somebody who has kubectl and krew, and nothing else of ours.
+
+    Attributes:
+        folder: $HOME.
+        kubeconfig: of the cluster.
+    """
+
+    folder: Path
+    kubeconfig: Path
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """What a command prints, stdout and stderr together."""
+        environment = {
+            "HOME": str(self.folder),
+            "PATH": f"{self.folder}/.krew/bin:{self.folder}/bin:/usr/local/bin:/usr/bin:/bin",
+            "KUBECONFIG": str(self.kubeconfig),
+            "KREW_NO_UPGRADE_CHECK": "1",
+            "KUBECTL_YOSHI_COMPLETION_SECONDS": "60",
+            "LANG": "C.UTF-8",
+        }
+        ran = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            timeout=300,
+        )  # fmt: skip
+        assert ran.returncode == code, ran
+        return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def krew() -> dict[str, Path]:
+    """krew's programs."""
+    return provide([KREW, VALIDATE_KREW_MANIFEST], Progress())
+
+
+@pytest.fixture
+def manifest(archive: Path, tmp_path: Path) -> Path:
+    """krew-manifest.yaml as a release fills it in, with the checksum of the one archive that is here."""
+    file = tmp_path / "yoshi.yaml"  # krew's validation wants it to have the plugin's name
+    file.write_text(filled(MANIFEST.read_text(), sums_in(archive.parent), "example/kubectl-yoshi"))
+    return file
+
+
+@pytest.fixture
+def home(krew: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Home:
+    programs = tmp_path / "home" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "kubectl").symlink_to(kubectl_command())
+    (programs / "kubectl-krew").symlink_to(krew["krew"])
+    # Of a kubeconfig with several contexts, the tests' own is the current one.
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
+    return Home(tmp_path / "home", kubeconfig)
+
+
+@pytest.fixture
+def installed(home: Home, manifest: Path, archive: Path) -> Iterator[Home]:
+    """The home after `kubectl krew install`, and after `kubectl yoshi install` in the cluster."""
+    said = home.run("kubectl", "krew", "install", f"--manifest={manifest}", f"--archive={archive}")
+    assert "Installed plugin: yoshi" in said
+    assert "kubectl yoshi install" in said  # the caveats
+    home.run("kubectl", "yoshi", "install")
+    yield home
+    home.run("kubectl", "krew", "uninstall", "yoshi")
+    assert not os.path.lexists(home.folder / ".krew" / "bin" / "kubectl-yoshi")
+    assert not (home.folder / ".krew" / "store" / "yoshi").exists()
+    assert "yoshi" not in home.run("kubectl", "krew", "list")
+    assert 'unknown command "yoshi"' in home.run("kubectl", "yoshi", "version", code=1)
+
+
+def test_the_manifest_passes_krews_own_validation(krew: dict[str, Path], manifest: Path) -> None:
+    command = [krew["validate-krew-manifest"], "-manifest", manifest, "-skip-install", "-stderrthreshold=0"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran
+    assert "structural validation OK" in ran.stderr
+    assert "all spec.platform[] items are used" in ran.stderr
+
+
+def test_an_archive_that_is_not_what_the_manifest_says_is_refused(
+    home: Home, manifest: Path, archive: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / archive.name
+    other.write_bytes(archive.read_bytes() + b"\0")
+    said = home.run("kubectl", "krew", "install", f"--manifest={manifest}", f"--archive={other}", code=1)
+    assert "checksum does not match" in said
+
+
+def test_the_installed_plugin_works_by_krews_link(installed: Home, namespace: str) -> None:
+    assert (installed.folder / ".krew" / "bin" / "kubectl-yoshi").is_symlink()
+    assert installed.run("kubectl", "yoshi", "version").startswith("Client Version: v")
+    assert "Usage: kubectl yoshi network create" in installed.run("kubectl", "yoshi", "network", "create", "--help")
+    assert "No networks" in installed.run("kubectl", "yoshi", "network", "list", "-n", namespace)
+    installed.run("kubectl", "yoshi", "network", "create", "blue", "--cidr", "10.99.0.0/24", "-n", namespace)
+    assert "blue" in installed.run("kubectl", "yoshi", "-n", namespace, "network", "list")
+    installed.run("kubectl", "yoshi", "network", "delete", "blue", "-n", namespace, "--yes")
+    assert "yoshi" in installed.run("kubectl", "krew", "list")
+
+
+def test_kubectls_completion_asks_the_installed_plugin(installed: Home, namespace: str) -> None:
+    said = installed.run("kubectl", "yoshi", "completion", "install", "--shell", "bash")
+    assert f"{installed.folder}/.krew/bin/kubectl_complete-yoshi created" in said
+    assert installed.run("kubectl", "__complete", "yoshi", "network", "cre").startswith("create\tMake a network")
+    assert f"\n{namespace}" in "\n" + installed.run("kubectl", "__complete", "yoshi", "-n", namespace[:-2])
