@@ -17,6 +17,8 @@ from lab.processes import Launch, Record, spawn
 from lab.slots import Slot
 
 ADMIN_TOKEN = "lab-admin"
+CLIENT = "lab-client"
+"""A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
 SERVICE_RANGE = "10.96.0.0/16,fd00:10:96::/112"
 
 
@@ -146,6 +148,7 @@ def _api_server(
     hosts = ["127.0.0.1", "localhost", slot.gateway, "10.96.0.1", "kubernetes.default.svc"]
     serving = authority.issue(certificates, "apiserver", "kube-apiserver", hosts)
     proxy = authority.issue(certificates, "front-proxy", "front-proxy-client")
+    authority.issue(certificates, CLIENT, CLIENT)
     signing = make_signing_key(certificates, "service-accounts")
     tokens = certificates / "tokens.csv"
     tokens.touch(mode=0o600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -86,21 +85,16 @@ def test_every_command_is_in_it(program: Path) -> None:
 
     for name in cli.table:
         assert run(program, name, "--help").startswith(f"Usage: kubectl yoshi {name}")
-    assert "kind: CustomResourceDefinition" in run(program, "install", "--print")
     assert "#compdef kubectl-yoshi" in run(program, "completion", "zsh")
-    assert run(program, "__complete", "network", "cre") == "create\tMake a network\n:4\n"
+    assert run(program, "__complete", "network", "cre").startswith("create\tMake a network")
 
 
 def test_a_credential_plugin_is_not_given_the_archives_libraries(
-    program: Path, cluster: Cluster, namespace: str, tmp_path: Path
+    program: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Nor anything else of its loader's."""
     config = yaml.safe_load(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
-    user = config["users"][0]["user"]
-    status = {
-        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
-        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
-    }
+    status = {"token": config["users"][0]["user"]["token"]}
     version = "client.authentication.k8s.io/v1"
     answer, seen, plugin = tmp_path / "answer", tmp_path / "seen", tmp_path / "plugin"
     answer.write_text(json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status}))
