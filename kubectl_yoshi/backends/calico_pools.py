@@ -11,6 +11,7 @@ from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import (
+    MARK_NETWORK,
     MARK_UID,
     CalicoApi,
     api_for_writing,
@@ -116,6 +117,19 @@ def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
     return original if original is not None and dig(original, "spec", "cidr") == str(network.cidr) else None
 
 
+def is_of_earlier(pool: Json, network: Network) -> bool:
+    """Whether a pool was made for a network of this name and CIDR that is no more, since this one has its name.
+
+    A restore makes a network anew, under a new uid, while its pool serves on: VMs run with addresses of it.
+    """
+    marks = marked(pool)
+    return (
+        marks.get(MARK_NETWORK) == network.full_name
+        and marks.get(MARK_UID) != network.uid
+        and dig(pool, "spec", "cidr") == str(network.cidr)
+    )
+
+
 def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
     """Pools in the way: one of our name that is not ours, and every one that overlaps."""
     api = api_for_writing(facts)
@@ -127,7 +141,7 @@ def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
     for pool in pools:
         name = name_of(pool)
         if mine is not None and name == name_of(mine):
-            if name == pool_name(network) and not is_marked_for(pool, network):
+            if name == pool_name(network) and not (is_marked_for(pool, network) or is_of_earlier(pool, network)):
                 found.append(f"ippool/{name} exists and was not made for this network")
             continue
         try:
@@ -157,7 +171,8 @@ def build(network: Network, facts: Facts) -> Plan:
             "spec": spec,
         }
         return in_order(Change(Verb.CREATE, ref, f"make ippool {ref.name} with {network.cidr}", body=body))
-    if not is_marked_for(pool, network):
+    earlier = is_of_earlier(pool, network)
+    if not is_marked_for(pool, network) and not earlier:
         return Plan(
             notes=(f"ippool/{name_of(pool)} of the original yoshi is used as it is; pods can take its addresses",)
             if dig(pool, "spec", "assignmentMode") != "Manual"
@@ -166,14 +181,17 @@ def build(network: Network, facts: Facts) -> Plan:
     # A Calico that does not know assignmentMode dropped it.
     wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
     patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
-    differs = False
+    differs = earlier
+    if earlier:
+        patch.set_keys(pool, ("metadata", "annotations"), marks_of(network))
     for key, value in wanted.items():
         if key not in ("cidr", "blockSize") and dig(pool, "spec", key) != value:
             patch.set_in(pool, ("spec", key), value)
             differs = True
     if not differs:
         return Plan()
-    return in_order(Change(Verb.PATCH, ref, f"mend ippool {ref.name}", patch.ops, before=pool))
+    says = f"take over ippool {ref.name} of the network's earlier self" if earlier else f"mend ippool {ref.name}"
+    return in_order(Change(Verb.PATCH, ref, says, patch.ops, before=pool))
 
 
 def problem(network: Network, facts: Facts) -> str:
@@ -249,7 +267,7 @@ def leftovers(live: Sequence[Network], facts: Facts) -> Plan:
     plan = Plan()
     for pool in facts.ask(Read(api.pool)):
         uid = marked(pool).get(MARK_UID, "")
-        if not uid or uid in uids:
+        if not uid or uid in uids or any(is_of_earlier(pool, network) for network in live):
             continue
         cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
         facts.ask(Read(api.block))

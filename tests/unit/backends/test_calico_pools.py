@@ -291,3 +291,10 @@ def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
 def test_a_pool_that_is_not_ours_or_is_gone_is_left() -> None:
     assert not pools.demolish(network(), facts(pool("blue", ours=False)))
     assert not pools.demolish(network(), facts())
+
+
+def test_the_pool_of_a_network_made_anew_is_no_leftover() -> None:
+    anew = Network(**{**vars(network()), "uid": "uid-after-the-restore"})
+    assert not pools.leftovers([anew], facts(pool()))
+    assert pools.leftovers([], facts(pool()))
+    assert pools.leftovers([anew], facts(pool(cidr="10.134.0.0/16")))

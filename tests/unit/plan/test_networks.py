@@ -188,10 +188,23 @@ def test_a_pool_of_our_name_that_is_not_ours_is_named(empty: World) -> None:
     assert empty.api.writes == []
 
 
-def test_the_pool_of_an_earlier_network_of_that_name_is_not_taken_for_ours(world: World) -> None:
+def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_anew(world: World) -> None:
+    """As a restore leaves it: the network has another uid, and VMs run with addresses of the pool."""
+    world.running(pin="10.133.0.10")
+    before = world.api.get(RAW.pool.ref("prod.blue"))
+    world.api.drop(BLUE)
+    done = world.make_network("blue", "10.133.0.0/24")
+    assert not done.refusals
+    after = world.api.get(RAW.pool.ref("prod.blue"))
+    assert after["metadata"]["annotations"]["plumber.k8s.pf9.io/networkUID"] == world.api.get(BLUE)["metadata"]["uid"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"] == before["spec"]
+
+
+def test_the_pool_of_an_earlier_network_with_another_cidr_is_in_the_way(world: World) -> None:
     world.api.drop(BLUE)
     with pytest.raises(Refused, match=r"ippool/prod\.blue exists and was not made for this network"):
-        world.make_network("blue", "10.133.0.0/24")
+        world.make_network("blue", "10.134.0.0/24")
 
 
 def test_the_pool_that_the_original_made_is_used(empty: World) -> None:

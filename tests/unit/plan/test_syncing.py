@@ -373,13 +373,14 @@ def test_the_pool_of_a_network_deleted_with_kubectl_goes(world: World) -> None:
     assert world.api.look(RAW.pool.ref("prod.blue")) is None
 
 
-def test_a_network_made_anew_with_kubectl_gets_a_pool_of_its_own(world: World) -> None:
+def test_a_network_made_anew_with_kubectl_takes_over_the_pool_that_its_vms_run_with(world: World) -> None:
     world.network()
-    old = world.api.get(RAW.pool.ref("prod.blue"))
+    world.running("web-1", pin="10.133.0.10")
     world.api.drop(NETWORKWIZARD.ref("blue", "prod"))
     network_by_kubectl(world)
     assert not passed(world).failed
-    assert world.api.get(RAW.pool.ref("prod.blue"))["metadata"]["uid"] != old["metadata"]["uid"]
+    marks = world.api.get(RAW.pool.ref("prod.blue"))["metadata"]["annotations"]
+    assert marks["plumber.k8s.pf9.io/networkUID"] == world.api.get(NETWORKWIZARD.ref("blue", "prod"))["metadata"]["uid"]
     assert status(world)["created"] is True
 
 
