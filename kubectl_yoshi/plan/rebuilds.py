@@ -22,6 +22,7 @@ from kubectl_yoshi.plan.claims import Name
 from kubectl_yoshi.plan.quotas import beyond_quota
 from kubectl_yoshi.plan.reckoning import ASK_FOR_REBUILD, Reckoning, Verdict, reckon
 from kubectl_yoshi.plan.releases import end_attachments
+from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
 SHOWN = 3
 
@@ -97,7 +98,8 @@ def _plan_for(reckoning: Reckoning, vms: Mapping[Name, Vm], attempt: Attempt) ->
     subject = reckoning.network.full_name
     if subject in attempt.failed:
         return Plan()
-    notes = tuple(f"contradiction: {text}" for text in reckoning.every_contradiction) + _idle(reckoning)
+    told = recorded_by_this_run(reckoning.network, attempt)  # what is written now is not why it was written
+    notes = tuple(f"contradiction: {text}" for text in reckoning.contradictions_besides(told)) + _idle(reckoning)
     notes += tuple(beyond_quota(reckoning.network, (v.should for v in reckoning.verdicts if v.should is not None)))
     different = reckoning.different
     if not different:

@@ -6,7 +6,7 @@ kept: reservations, and records whose address nothing uses (`ips gc` gives those
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import Backend, How, Use
@@ -72,10 +72,10 @@ class Reckoning:
         """What must be written."""
         return [verdict for verdict in self.verdicts if verdict.differs]
 
-    @property
-    def every_contradiction(self) -> list[str]:
-        """Each a sentence that begins with the address or the VM."""
-        return [*(text for verdict in self.verdicts for text in verdict.contradictions), *self.contradictions]
+    def contradictions_besides(self, numbers: Collection[int]) -> list[str]:
+        """All of them but those of some addresses, each a sentence that begins with the address or the VM."""
+        verdicts = [verdict for verdict in self.verdicts if verdict.number not in numbers]
+        return [*(text for verdict in verdicts for text in verdict.contradictions), *self.contradictions]
 
 
 def reckon(

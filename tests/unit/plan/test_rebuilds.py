@@ -160,6 +160,16 @@ def test_of_two_vms_the_one_that_runs_keeps_the_address_and_the_other_is_told() 
     assert "kubectl yoshi vm detach first -n prod --network blue" in said
 
 
+def test_a_contradiction_is_told_once_with_the_reason_that_decided_it() -> None:
+    world = World()
+    world.network()
+    for name in ("older", "younger"):
+        world.vm(name, pin="10.133.0.10")
+    (said,) = contradictions(rebuild(world))
+    assert "prod/older keeps it" in said
+    assert "by its uid" not in said
+
+
 def test_the_records_uid_beats_age_and_the_records_name_comes_after() -> None:
     world = World()
     world.network()

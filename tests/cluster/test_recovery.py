@@ -1,0 +1,288 @@
+"""`ips rebuild` on a real API server, after what restores do: ledgers lost or old, and everything with a new uid.
+
+| what was restored | what must be true afterwards |
+|---|---|
+| networks without status or blocks | every record is what it was; a second run changes nothing |
+| networks made anew, under new uids | the same; pools serve again, old address blocks are made anew |
+| VMs made anew, under new uids | the records are theirs, and the Services too |
+| a VM with the address of another | one keeps it, the other is told; what the message says mends it |
+| an older ledger | records change hands |
+| while others attach | nobody's record is lost |
+| kill -9 in the middle | what is written is true; the same command completes it |
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import check, look, violations
+from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+
+PIN = "cni.projectcalico.org/ipAddrs"
+OF_A_NEW_OBJECT = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
+OURS = ("networkwizards.plumber.k8s.pf9.io", "addressblocks.plumber.k8s.pf9.io")
+VMS = "virtualmachines.kubevirt.io"
+WRITTEN = (*OURS, VMS, "services")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A namespace with networks and VMs on them.
+
+    Attributes:
+        cluster, yoshi, namespace: where.
+        before: see `ledger`, when all was well.
+    """
+
+    cluster: Cluster
+    yoshi: Yoshi
+    namespace: str
+    before: dict[str, tuple[str, str, str]]
+
+    def items(self, kind: str) -> list[Json]:
+        return list(get(self.cluster, kind, namespace=self.namespace)["items"])
+
+    def lose_status(self) -> None:
+        """As a restore that leaves status out (what Velero does), with the blocks not restored at all."""
+        for network in self.items(OURS[0]):
+            if "status" not in network:
+                continue
+            patch = ("patch", OURS[0], network["metadata"]["name"], "-n", self.namespace, "--subresource=status")
+            self.cluster.kubectl(*patch, "--type=json", "-p", json.dumps([{"op": "remove", "path": "/status"}]))
+        self.cluster.kubectl("delete", OURS[1], "--all", "-n", self.namespace)
+
+    def make_anew(self, kind: str, cascade: str = "background") -> None:
+        """Deletes all objects of a kind and makes them anew, as a restore does: with new uids, without status."""
+        objects = self.items(kind)
+        self.cluster.kubectl("delete", kind, "--all", "-n", self.namespace, f"--cascade={cascade}", "--timeout=30s")
+        make(self.cluster, *map(new_object, objects))
+
+    def versions(self) -> dict[str, str]:
+        return resource_versions(self.cluster, self.namespace, *WRITTEN)
+
+    def rebuild_changes_nothing(self) -> None:
+        versions = self.versions()
+        assert "unchanged: every address is recorded as it should be" in self.yoshi.done("ips", "rebuild", "--yes")
+        assert self.versions() == versions
+
+
+def new_object(obj: Json) -> Json:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in OF_A_NEW_OBJECT}
+    return {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
+
+
+def ledger(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str, str]]:
+    """Address -> name, uid and MAC address, of all networks of a namespace."""
+    found = {}
+    for kind in OURS:
+        for obj in get(cluster, kind, namespace=namespace)["items"]:
+            for address, record in ((obj.get("status") or {}).get("allocations") or {}).items():
+                assert address not in found, f"{address} has two records"
+                found[address] = record.get("name", ""), record.get("uid", ""), record.get("mac", "")
+    return found
+
+
+def with_new_uids(before: dict[str, tuple[str, str, str]], vms: Iterable[Json]) -> dict[str, tuple[str, str, str]]:
+    uids = {one["metadata"]["name"]: one["metadata"]["uid"] for one in vms}
+    return {address: (name, uids[name], mac) for address, (name, _, mac) in before.items()}
+
+
+def pinned(obj: Json) -> list[str]:
+    annotations = (obj["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+    return list(json.loads(annotations.get(PIN, "[]")))
+
+
+@pytest.fixture
+def scene(yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]) -> Scene:
+    """A small and a large private network and a public one, two VMs on each; the first two have a public address."""
+    namespace = yoshi.namespace
+    if not installed.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
+        installed.kubectl("create", "namespace", "metallb-system")
+    yoshi.done("network", "create", "small", "--cidr", cidr(24))
+    yoshi.done("network", "create", "large", "--cidr", cidr(20))
+    yoshi.done("network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", cidr(28))
+    make_vms(installed, namespace, "s-1", "s-2", "l-1", "l-2")
+    yoshi.done("vm", "attach", "s-1", "s-2", "--network", "small", "--public-network", "pub")
+    yoshi.done("vm", "attach", "l-1", "--network", "large")
+    yoshi.done("vm", "attach", "l-2", "--network", "large")
+    check(installed, namespace, settled=True)
+    before = ledger(installed, namespace)
+    assert len(before) == 6
+    return Scene(installed, yoshi, namespace, before)
+
+
+def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
+    scene.lose_status()
+    assert ledger(scene.cluster, scene.namespace) == {}
+    versions = scene.versions()
+
+    shown = scene.yoshi.run("ips", "rebuild", "--dry-run=client")
+    assert shown.code == 0, str(shown)
+    for address, (name, uid, _) in scene.before.items():
+        line = rf"{re.escape(address)} +<none> +{scene.namespace}/{name} \({uid[:8]}\)"
+        assert re.search(line, shown.err), f"{address} of {name} is not shown:\n{shown}"
+    assert "contradiction" not in shown.err
+    checked = scene.yoshi.run("ips", "rebuild", "--dry-run=server")
+    assert checked.code == 0, str(checked)
+    assert scene.versions() == versions
+
+    written = scene.yoshi.done("ips", "rebuild", "--yes")
+    for network in ("small", "large", "pub"):
+        assert f"network {scene.namespace}/{network}: 2 addresses recorded" in written
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    scene.rebuild_changes_nothing()
+    check(scene.cluster, scene.namespace, settled=True)
+    scene.yoshi.done("ips", "check")
+
+
+@pytest.mark.parametrize("cascade", ["background", "orphan"])
+def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene, cascade: str) -> None:
+    """With `orphan` Kubernetes puts a finalizer on the network and takes the ownerReferences off its blocks."""
+    scene.make_anew(OURS[0], cascade)
+    if cascade == "orphan":
+        assert len(scene.items(OURS[1])) == 2
+    assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    uids = {one["metadata"]["name"]: one["metadata"]["uid"] for one in scene.items(OURS[0])}
+    assert {block["spec"]["networkUID"] for block in scene.items(OURS[1])} == {uids["large"]}
+    scene.rebuild_changes_nothing()
+
+    synced = scene.yoshi.run("sync")
+    assert synced.code == 0, str(synced)
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    assert all(network["status"]["created"] for network in scene.items(OURS[0]))
+    check(scene.cluster, scene.namespace, settled=True)
+    scene.yoshi.done("ips", "check")
+    for name in ("s-1", "l-1"):
+        scene.yoshi.done("vm", "detach", name, "--network", "small" if name == "s-1" else "large")
+    check(scene.cluster, scene.namespace, settled=True)
+
+
+def test_vms_made_anew_own_what_they_had(scene: Scene) -> None:
+    scene.make_anew(VMS)
+    vms = scene.items(VMS)
+    assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
+    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    scene.rebuild_changes_nothing()
+    synced = scene.yoshi.run("sync")
+    assert synced.code == 0, str(synced)
+    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    owners = {s["metadata"]["ownerReferences"][0]["uid"] for s in scene.items("services")}
+    assert owners == {one["metadata"]["uid"] for one in vms if one["metadata"]["name"] in ("s-1", "s-2")}
+    check(scene.cluster, scene.namespace, settled=True)
+
+
+def test_everything_made_anew_at_once(scene: Scene) -> None:
+    scene.make_anew(OURS[0])
+    scene.make_anew(VMS)
+    scene.lose_status()
+    vms = scene.items(VMS)
+    assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
+    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    synced = scene.yoshi.run("sync")
+    assert synced.code == 0, str(synced)
+    assert ledger(scene.cluster, scene.namespace) == with_new_uids(scene.before, vms)
+    check(scene.cluster, scene.namespace, settled=True)
+    scene.yoshi.done("ips", "check")
+
+
+def test_a_vm_restored_with_the_address_of_another_is_told_and_what_the_message_says_mends_it(scene: Scene) -> None:
+    (address,) = (address for address, (name, *_) in scene.before.items() if name == "l-1")
+    twin = vm(scene.namespace, "twin", template_annotations={PIN: json.dumps([address])})
+    make(scene.cluster, twin)
+    scene.lose_status()
+    ran = scene.yoshi.run("ips", "rebuild", "--yes")
+    assert ran.code == 0, str(ran)
+    (said,) = (line for line in ran.err.splitlines() if "contradiction: " in line)
+    assert f"{address} on network {scene.namespace}/large: {scene.namespace}/l-1 keeps it" in said
+    assert "this VM is older" in said
+    assert f"{scene.namespace}/twin has it too" in said
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    check_fails = scene.yoshi.run("ips", "check")
+    assert check_fails.code == 1
+    (mend,) = re.findall(r"`kubectl yoshi ([^`]+)`", said)
+    scene.yoshi.done(*mend.split())
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    scene.yoshi.done("vm", "attach", "twin", "--network", "large")
+    scene.rebuild_changes_nothing()
+    check(scene.cluster, scene.namespace, settled=True)
+
+
+def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
+    """Yesterday's networks were restored into today's cluster: addresses have changed hands since."""
+    old = {network["metadata"]["name"]: network["status"] for network in scene.items(OURS[0])}
+    (address,) = (
+        address
+        for address, (name, *_) in scene.before.items()
+        if name == "s-1" and address in old["small"]["allocations"]
+    )
+    scene.yoshi.done("vm", "detach", "s-1", "--network", "small")
+    make_vms(scene.cluster, scene.namespace, "heir")
+    scene.yoshi.done("vm", "attach", "heir", "--network", "small", "--ip", address)
+    now = ledger(scene.cluster, scene.namespace)
+    patch = json.dumps({"status": {"allocations": old["small"]["allocations"]}})
+    scene.cluster.kubectl(
+        "patch", OURS[0], "small", "-n", scene.namespace, "--subresource=status", "--type=merge", "-p", patch
+    )
+    assert ledger(scene.cluster, scene.namespace) == scene.before
+    ran = scene.yoshi.run("ips", "rebuild", "--yes")
+    assert ran.code == 0, str(ran)
+    assert "contradiction" not in ran.err
+    assert ledger(scene.cluster, scene.namespace) == now
+    scene.rebuild_changes_nothing()
+    check(scene.cluster, scene.namespace, settled=True)
+
+
+def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
+    yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
+) -> None:
+    namespace, blue = yoshi.namespace, cidr(24)
+    yoshi.done("network", "create", "blue", "--cidr", blue)
+    restored = {f"{blue.removesuffix('0/24')}{100 + n}": f"r-{n}" for n in range(6)}
+    make(
+        installed, *(vm(namespace, name, template_annotations={PIN: json.dumps([ip])}) for ip, name in restored.items())
+    )
+    fresh = [f"n-{number}" for number in range(6)]
+    make_vms(installed, namespace, *fresh)
+    attach = [Run(("vm", "attach", name, "--network", "blue")) for name in fresh]
+    rebuilds = [Run(("ips", "rebuild", "--yes"), wait=0.15 * number) for number in range(3)]
+    for ran in yoshi.together(*attach, *rebuilds):
+        assert ran.code == 0, str(ran)
+    held = {address: name for address, (name, *_) in ledger(installed, namespace).items()}
+    assert restored.items() <= held.items()
+    assert sorted(held.values()) == sorted([*restored.values(), *fresh])
+    check(installed, namespace, settled=True)
+
+
+def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_the_same_command(
+    yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
+) -> None:
+    namespace, first = yoshi.namespace, cidr(20)
+    yoshi.done("network", "create", "large", "--cidr", first)
+    prefix = ".".join(first.split(".")[:2])
+    third = int(first.split(".")[2])
+    wanted = {f"{prefix}.{third + n % 12}.{10 + n // 12}": f"vm-{n}" for n in range(240)}
+    objects = [vm(namespace, name, template_annotations={PIN: json.dumps([ip])}) for ip, name in wanted.items()]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda some: make(installed, *some), (objects[:120], objects[120:])))
+    usual = yoshi.run("ips", "rebuild", "--dry-run=server").seconds
+    killed = 0
+    for part in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        (ran,) = yoshi.together(Run(("ips", "rebuild", "--yes"), kill_after=usual * part))
+        killed += ran.killed
+        held = ledger(installed, namespace)
+        assert {address: name for address, (name, *_) in held.items()}.items() <= wanted.items()
+        assert [v for v in violations(look(installed), [namespace]) if "has no record" not in v] == []
+    assert killed, "none was killed before its end"
+    yoshi.done("ips", "rebuild", "--yes")
+    assert {address: name for address, (name, *_) in ledger(installed, namespace).items()} == wanted
+    assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
+    check(installed, namespace, settled=True)
+    yoshi.done("ips", "check")
