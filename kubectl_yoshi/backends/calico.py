@@ -40,7 +40,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import dig, name_of
+from kubectl_yoshi.model.objects import dig, labels_of, name_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import (
     LAUNCHER,
@@ -48,6 +48,7 @@ from kubectl_yoshi.model.vm import (
     VM,
     VMI,
     Vm,
+    instance_name_of_pod,
     instance_reads,
     is_over,
     pods_of,
@@ -141,11 +142,11 @@ class Calico:
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in run_by_pod(pod, network)]
             for holding in ipam.held_by_vm(api, vm.namespace, vm.name, facts)[0]:
                 if holding.version == network.version and holding.number in network.everything:
-                    found.append(_held(holding))
+                    found.append(_held(holding, facts))
                     held.add((holding.number, holding.handle))
         for holding in ipam.holdings_in(numbers, network.version, api, facts):
             if (holding.number, holding.handle) not in held:
-                found.append(_held(holding))
+                found.append(_held(holding, facts))
         return tuple(found)
 
     def _block_reads(self, network: Network, numbers: Intervals, api: CalicoApi, facts: Facts) -> list[Read]:
@@ -172,7 +173,7 @@ class Calico:
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):
                 found += run_by_pod(pod, network)
-        found += [_held(h) for h in ipam.holdings_in(network.everything, network.version, api, facts)]
+        found += [_held(h, facts) for h in ipam.holdings_in(network.everything, network.version, api, facts)]
         return tuple(found)
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
@@ -354,5 +355,10 @@ def _keeps_addresses(api: CalicoApi, facts: Facts) -> bool:
     return not config or dig(config[0], "spec", "kubeVirtVMAddressPersistence") != "Disabled"
 
 
-def _held(holding: ipam.Holding) -> Use:
-    return Use(holding.number, How.HELD, holding.block, holding.namespace, holding.name, holding.vm_uid)
+def _held(holding: ipam.Holding, facts: Facts) -> Use:
+    """A use by Calico's books: of the VM that they name, else of the one whose launcher pod they name."""
+    namespace, name = holding.namespace, holding.name
+    pod = None if name else facts.one(POD, holding.pod[1], holding.pod[0])
+    if pod is not None and labels_of(pod).get("kubevirt.io") == "virt-launcher":
+        namespace, name = holding.pod[0], instance_name_of_pod(pod)
+    return Use(holding.number, How.HELD, holding.block, namespace, name, holding.vm_uid)

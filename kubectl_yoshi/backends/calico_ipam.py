@@ -36,6 +36,7 @@ class Holding:
         handle: its handle's name; "" where it has none.
         namespace, name: the VM it is for; "" where it is for no VM.
         vm_uid: that VM's uid where Calico wrote it down (only while the VM runs).
+        pod: namespace and name of the pod that has it; "" where it is for no pod.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Holding:
     namespace: str = ""
     name: str = ""
     vm_uid: str = ""
+    pod: tuple[str, str] = ("", "")
 
 
 def handle_name(namespace: str, name: str) -> str:
@@ -89,7 +91,8 @@ def holdings(block: Json, ref: ObjectRef) -> Iterator[Holding]:
         namespace, name = vm_of_handle(handle)
         if not name and owner.get("vmi-name"):
             namespace, name = owner.get("namespace", ""), owner["vmi-name"]
-        yield Holding(first + ordinal, cidr.version, ref, handle, namespace, name, owner.get("vm-uid", ""))
+        pod = (owner.get("namespace", ""), owner["pod"]) if owner.get("pod") else ("", "")
+        yield Holding(first + ordinal, cidr.version, ref, handle, namespace, name, owner.get("vm-uid", ""), pod)
 
 
 def holdings_in(within: Intervals, version: int, api: CalicoApi, facts: Facts) -> list[Holding]:

@@ -26,8 +26,13 @@ def carry(
     total: int = 0,
     timeout: float | None = None,
     doing: str = "working",
+    lenient: bool = False,
 ) -> Done | None:
     """Makes a planner's wish true, or only shows it.
+
+    Args:
+        lenient: what is refused does not end a dry run, which is given back too; the caller tells what became of it,
+            alone where the output is not for people.
 
     Returns:
         What was done; None under `diff` and --dry-run, where all there is to show has been shown.
@@ -59,7 +64,10 @@ def carry(
         session.note(f"note: {note}")
     if dry_run == "none":
         return done
-    _show_dry_run(session, done, dry_run, output)
+    if output.for_people or not lenient:
+        _show_dry_run(session, done, dry_run, output)
+    if lenient:
+        return done
     fail_if_refused(done)
     return None
 

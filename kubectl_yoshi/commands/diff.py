@@ -19,6 +19,7 @@ CHANGING = {
     ("ips", "reserve"),
     ("ips", "release"),
     ("ips", "gc"),
+    ("ips", "import"),
     ("ips", "move"),
     ("ips", "rebuild"),
     ("sync",),

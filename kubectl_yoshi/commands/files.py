@@ -65,13 +65,22 @@ def _texts(name: str) -> Iterator[tuple[str, str]]:
         yield str(file), _text(file)
 
 
+def read_text(name: str) -> tuple[str, str]:
+    """The name for messages, and the text, of one file ("-" for stdin).
+
+    Raises:
+        UsageMistake: it cannot be read, or is no text.
+    """
+    return ("stdin", sys.stdin.read()) if name == "-" else (name, _text(Path(name)))
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageMistake(f"cannot read {file}: {error.strerror}", "Check the path after -f.") from error
     except UnicodeDecodeError as error:
-        raise UsageMistake(f"{file}: this is no UTF-8 text", "Give a YAML or JSON file.") from error
+        raise UsageMistake(f"{file}: this is no UTF-8 text", "Save it as UTF-8.") from error
 
 
 def _objects(document: Any, source: str, number: int) -> Iterator[Json]:

@@ -36,6 +36,7 @@ ips = LazyGroup(
         "move": Entry("ips:move", "Give a VM's public address to another VM"),
         "check": Entry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
         "gc": Entry("ips:gc", "Give back addresses that nothing uses any more"),
+        "import": Entry("importing:import_ips", "Adopt addresses that VMs have already"),
         "rebuild": Entry("recovery:rebuild", "Write the ledger anew from what VMs, Services and Calico have"),
     },
 )

@@ -57,8 +57,12 @@ def _of_name(text: str, session: Session) -> tuple[str, str]:
     return pair
 
 
-def mac_of_flag(text: str) -> str | None:
-    """--mac: None for auto, "" for none, else a unicast MAC address with colons.
+def mac_of_flag(text: str, what: str = "--mac") -> str | None:
+    """A MAC address as people write it: None for auto, "" for none, else a unicast one with colons.
+
+    Args:
+        text: as written.
+        what: its name in messages.
 
     Raises:
         UsageMistake: it is none of these.
@@ -72,11 +76,11 @@ def mac_of_flag(text: str) -> str | None:
     try:
         mac = netaddr.EUI(text, version=48, dialect=netaddr.mac_unix_expanded)
     except (netaddr.AddrFormatError, ValueError) as error:
-        raise usage_mistake(f'--mac "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
+        raise usage_mistake(f'{what} "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
     if not int(mac):
-        raise usage_mistake(f'--mac "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
+        raise usage_mistake(f'{what} "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
     if mac.words[0] & 1:
-        raise usage_mistake(f'--mac "{text}" is a multicast address', "The first octet must be even.")
+        raise usage_mistake(f'{what} "{text}" is a multicast address', "The first octet must be even.")
     return str(mac)
 
 

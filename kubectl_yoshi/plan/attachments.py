@@ -63,7 +63,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         else:
             refusals[subject] = _no_vm(read, bool(found), facts)
     desk = Desk(request, network, backend, facts, attempt, vms)
-    asked = {int(request.address)} if request.address is not None else set()
+    asked = {number for vm in vms if (number := desk.asked(vm)) is not None}
+    asked = {number for number in asked if network.cidr is None or number in network.everything}
     if request.address is not None:
         _check_asked(network, request.address, facts)
     desk.uses = Uses(backend.uses(network, vms, Intervals.of_numbers(asked), facts))
@@ -82,6 +83,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     choosers: list[Vm] = []
     for vm in going:
         try:
+            for given in desk.given(vm):
+                _check_asked(network, given, facts)
             number = settled(desk, vm)
         except (Refused, UsageMistake) as error:
             refusals[vm.subject] = error

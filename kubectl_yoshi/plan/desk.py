@@ -18,6 +18,21 @@ from kubectl_yoshi.plan.books import open_shelves
 
 
 @dataclass(frozen=True)
+class Given:
+    """An address that a VM has already, outside the ledger.
+
+    Attributes:
+        vm: namespace and name.
+        address: which.
+        mac: the MAC address that goes with it; "" where that is not known.
+    """
+
+    vm: tuple[str, str]
+    address: Address
+    mac: str = ""
+
+
+@dataclass(frozen=True)
 class AttachRequest:
     """What is wanted.
 
@@ -32,6 +47,7 @@ class AttachRequest:
         ports: what a public address is open on; () for what it was, or the usual ones.
         wait: wait until the address can be reached, where that does not depend on the VM.
         nic: how the VM is plugged in where it gets an interface of its own.
+        given: the address that each VM has already, outside the ledger; it is the one asked for.
     """
 
     network: tuple[str, str]
@@ -44,6 +60,7 @@ class AttachRequest:
     ports: tuple[Port, ...] = ()
     wait: bool = False
     nic: Nic = ANY_NIC
+    given: tuple[Given, ...] = ()
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -74,6 +91,7 @@ class Desk:
         self.uses = Uses()
         self.ledger = Ledger(network, {})
         self.records: dict[int, Record] = {}
+        self._given = {given.vm: given for given in request.given}
         self._of_uid: dict[str, set[int]] = {}
         self._of_name: dict[tuple[str, str], set[int]] = {}
         self._note_down(self.ledger.unmoved)
@@ -99,6 +117,22 @@ class Desk:
             if record.kind == VIRTUALMACHINE:
                 self._of_name.setdefault((record.namespace, record.name), set()).add(number)
 
+    def asked(self, vm: Vm) -> int | None:
+        """The address asked for the VM; None for any."""
+        given = self._given.get((vm.namespace, vm.name))
+        address = given.address if given else self.request.address
+        return None if address is None else int(address)
+
+    def given(self, vm: Vm) -> tuple[Address, ...]:
+        """The address that the VM has already, outside the ledger; () where none was told."""
+        given = self._given.get((vm.namespace, vm.name))
+        return (given.address,) if given else ()
+
+    def asked_mac(self, vm: Vm) -> str | None:
+        """The MAC address asked for it; see AttachRequest."""
+        given = self._given.get((vm.namespace, vm.name))
+        return given.mac if given and given.mac else self.request.mac
+
     def carried(self, vm: Vm) -> list[int]:
         """The addresses of the network that the VM is made to have."""
         mine = self.uses.of(vm.namespace, vm.name, vm.uid)
@@ -116,8 +150,8 @@ class Desk:
     def has_all(self, vm: Vm) -> bool:
         """Whether nothing is left to write: its template carries the address that it is to have and the ledger's."""
         has = set(self.carried(vm)).intersection(self.own(vm))
-        asked = self.request.address
-        return self.backend.on_template and (bool(has) if asked is None else int(asked) in has)
+        asked = self.asked(vm)
+        return self.backend.on_template and (bool(has) if asked is None else asked in has)
 
     def former(self, vm: Vm) -> list[int]:
         """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""

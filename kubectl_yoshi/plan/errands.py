@@ -128,8 +128,9 @@ def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:
     own, written = desk.backend.macs_of(vm, desk.network)
     if own:
         return own
-    if desk.request.mac is not None:
-        return desk.request.mac
+    asked = desk.asked_mac(vm)
+    if asked is not None:
+        return asked
     if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping):
         return record.mac
     return written or random_mac(desk.attempt)

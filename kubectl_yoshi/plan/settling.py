@@ -20,7 +20,7 @@ def settled(desk: Desk, vm: Vm) -> int | None:
         Refused: it cannot have one.
     """
     request, network = desk.request, desk.network
-    asked = int(request.address) if request.address is not None else None
+    asked = desk.asked(vm)
     carried = desk.carried(vm)
     other = desk.backend.elsewhere(vm, network, desk.facts)
     if carried and (asked is None or asked in carried):
