@@ -57,6 +57,8 @@ def plan_import(request: ImportRequest, backends: Mapping[str, Backend], facts: 
         for vm, texts in several.items()
     }
     for given, others in _of_several_vms(single).items():
+        if any(use.is_of(*given.vm) for use in seen.at(int(given.address))):
+            continue  # the others are not alone
         refused[_subject(given)] = Refused(
             f"{given.address} is said to be {' and '.join(others)}'s too",
             "An address has one owner: settle whose it is.",

@@ -186,6 +186,18 @@ def test_an_address_said_of_two_vms_is_neithers_and_a_vm_with_two_addresses_gets
     assert world.records() == {}
 
 
+def test_an_address_said_of_two_vms_is_that_ones_which_has_it() -> None:
+    world = World()
+    world.network()
+    for name in ("a", "b"):
+        world.vm(name)
+    world.attach("a", ip="10.133.0.9")
+    done = adopt(world, ("a", "10.133.0.9"), ("b", "10.133.0.9"))
+    assert {*done.refusals} == {"prod/b"}
+    assert "virtualmachine/a" in said(done, "b")
+    assert world.holders() == {"10.133.0.9": "prod/a"}
+
+
 def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
     world = World()
     world.network()
