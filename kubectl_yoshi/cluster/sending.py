@@ -27,6 +27,7 @@ from kubectl_yoshi.cluster.crowding import Crowd
 from kubectl_yoshi.cluster.errors import Ambiguous, Asked, ClusterError, Unreachable, error_of, no_json
 from kubectl_yoshi.model.objects import Json
 
+PIECE_BYTES = 1 << 18
 MAX_TRIES = 5
 """Of one request, those aside that were refused with 429."""
 MAX_WAITING_SECONDS = 20.0
@@ -130,6 +131,15 @@ class Sender:
                 yield rest
         finally:
             response.close()
+
+    def pieces(self, asked: Asked, path: str) -> Iterator[bytes]:
+        """The parts of a long answer as they arrive."""
+        response = self._answered(asked, "GET", path, _headers(None, "", "application/json"), None, stream=True)
+        try:
+            with self.connection.translated(writing=False):
+                yield from response.stream(PIECE_BYTES, decode_content=True)
+        finally:
+            response.release_conn()
 
     def _answered(
         self,

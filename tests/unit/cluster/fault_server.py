@@ -70,6 +70,7 @@ def fault_server() -> Iterator[FaultServer]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 64  # as many connect at once
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass
