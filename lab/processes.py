@@ -146,8 +146,12 @@ def _is_gone(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only its parent has not asked yet; while a thread of it lives, it has not: its
+    ports are still taken."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len([*(process / "task").iterdir()]) == 1
     except OSError:
         return False
 

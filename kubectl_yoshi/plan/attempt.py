@@ -69,11 +69,14 @@ class Attempt:
 
 
 def age_in_seconds(since: str, now: datetime) -> float:
-    """How long ago an RFC 3339 time was; infinite where there is none, so that a record without one is old."""
+    """How long ago an RFC 3339 time was; infinite where there is none, so that a record without one is old.
+
+    What is still to come, by the clock of another client that is ahead of this one, was just now.
+    """
     try:
         then = datetime.fromisoformat(since.replace("Z", "+00:00"))
     except ValueError:
         return float("inf")
     if then.tzinfo is None:
         then = then.replace(tzinfo=timezone.utc)
-    return (now - then).total_seconds()
+    return max((now - then).total_seconds(), 0.0)

@@ -341,3 +341,18 @@ def test_several_records_of_one_vm_are_given_back_together(world: World) -> None
     assert world.collect().refusals == {}
     assert (world.holders(), world.holders("red")) == ({}, {})
     assert BARRIER not in world.now().annotations
+
+
+def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(world: World) -> None:
+    world.vm()
+    world.attach()
+    world.drop_vm()
+
+    def write(obj: Json) -> None:
+        obj["status"]["allocations"]["10.133.0.1"]["since"] = "2999-01-01T00:00:00.000000Z"
+
+    world.api.change(NETWORKWIZARD.ref("blue", "prod"), write)
+    world.collect(grace=300.0)
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+    world.collect(grace=0.0)
+    assert world.holders() == {}
