@@ -61,13 +61,13 @@ class Page:
 
 def pages() -> list[Page]:
     """Every command that is not hidden, each group before what is in it."""
-    with click.Context(cli, info_name=PROGRAM) as root:
+    with click.Context(cli, info_name=PROGRAM, **cli.context_settings) as root:
         return list(_walk(cli, root, (PROGRAM,), ()))
 
 
 def common_flags() -> list[Flag]:
     """kubectl's flags, which every command takes."""
-    with click.Context(cli, info_name=PROGRAM):
+    with click.Context(cli, info_name=PROGRAM, **cli.context_settings):
         return [
             Flag(", ".join(flag.opts) + (f" {flag.metavar}" if flag.metavar else ""), flag.help or "")
             for flag in KUBECTL_FLAGS
