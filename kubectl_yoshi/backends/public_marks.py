@@ -29,8 +29,8 @@ def first_marks(network: Network) -> dict[str, str]:
 
 
 def needed_by(network: Network) -> dict[str, str]:
-    """The annotation that says that a network needs an object."""
-    return {f"{NEEDED_BY}{network.uid}": network.full_name}
+    """The annotation that says that a network needs an object. Only previews have a network without a uid."""
+    return {f"{NEEDED_BY}{network.uid or 'not-made-yet'}": network.full_name}
 
 
 def is_made_here(obj: Json) -> bool:

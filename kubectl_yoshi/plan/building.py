@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, Record, held, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_shelves, open_whole, remove_records, write_records
+from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, open_shelves, open_whole, remove_records, write_records
 
 
 def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
@@ -52,5 +52,16 @@ def _recorded(
             break
         taken |= one
     record = Record(NETWORK, network.namespace, network.name, network.uid, since=attempt.moment, note=use)
-    plan = write_records(open_shelves(network, [shelf_of(network, number)], facts), {number: record})
+    if network.uid:
+        plan = write_records(open_shelves(network, [shelf_of(network, number)], facts), {number: record})
+    else:
+        plan = _foreseen(network, number, record)
     return plan + backend.build(network, {**records, number: record}, facts) if attempt.preview else plan
+
+
+def _foreseen(network: Network, number: int, record: Record) -> Plan:
+    """The record of a network that is not there yet, for a preview of its creation."""
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch.set_in(network.raw, STATUS_ALLOCATIONS, {str(network.address(number)): record.to_json()})
+    says = f"record {network.address(number)} for {record.holder}"
+    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw))

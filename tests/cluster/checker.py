@@ -12,6 +12,7 @@ both and fails. What carries a VM's address is the only thing that a back-end's 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -31,8 +32,10 @@ VMS = "/apis/kubevirt.io/v1/virtualmachines"
 INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
 PODS = "/api/v1/pods"
 SERVICES = "/api/v1/services"
+CONFIGMAPS = "/api/v1/configmaps"
 
 BLOCK_SIZE = 256
+IP_OF = "ip.plumber.k8s.pf9.io/"
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,7 @@ class Carried:
 def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
     """The annotation that Calico's CNI plugin obeys."""
     for vm in vms:
-        annotations = (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
-        for text in json.loads(annotations.get("cni.projectcalico.org/ipAddrs", "[]")):
+        for text in json.loads(_template_annotations(vm).get("cni.projectcalico.org/ipAddrs", "[]")):
             yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
 
 
@@ -71,9 +73,22 @@ def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Itera
                 yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
 
 
+def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The address that goes with an interface of the template on a layer 2 network."""
+    for vm in vms:
+        nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
+        for key, text in _template_annotations(vm).items():
+            if key.startswith(IP_OF) and key.removeprefix(IP_OF) in nics:
+                yield Carried(vm, ipaddress.ip_address(text), key)
+
+
 Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
 
-CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [(pinned_on_calico, ()), (on_a_service, (SERVICES,))]
+CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
+    (pinned_on_calico, ()),
+    (on_a_service, (SERVICES,)),
+    (plugged_in, (CONFIGMAPS,)),
+]
 """How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
 
 
@@ -159,6 +174,7 @@ def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False
     found += several_of_one_vm(networks, entries, carried)
     found += [f"I4 {entry.where}: {entry.address} is held, but {why}" for entry, why in _forbidden(entries)]
     found += runs_unrecorded(networks, entries, seen, namespaces)
+    found += unknown_to_dhcp(networks, entries, carried, seen, settled)
     if settled:
         found += left_over(entries, vms, carried, seen)
         found += miscounted(networks, seen.blocks)
@@ -358,6 +374,29 @@ def left_over(entries: list[Entry], vms: list[Json], carried: list[Carried], see
             yield f"I5 {entry.where}: {entry.address} is held for {name}, which does not carry it"
 
 
+def unknown_to_dhcp(
+    networks: list[Json], entries: list[Entry], carried: list[Carried], seen: Seen, settled: bool
+) -> Iterator[str]:
+    """Addresses that a VM carries and its network's DHCP server gives to somebody else; settled, needless files too."""
+    files = {full_name(obj): obj.get("binaryData") or {} for obj in seen.others.get(CONFIGMAPS, ())}
+    for network in networks:
+        ovs, cidr = network["spec"].get("ovs") or {}, cidr_of(network)
+        if network["spec"]["plugin"] != "ovs" or (ovs.get("dhcp") or {}).get("enabled") is False or cidr is None:
+            continue
+        name, kept = full_name(network), files.get(full_name(network), {})
+        for one in carried:
+            if one.where.startswith(IP_OF) and one.address in cidr:
+                nic = one.where.removeprefix(IP_OF)
+                mac = next(found.get("macAddress") for found in interfaces_of(one.vm) if found["name"] == nic)
+                line = base64.b64decode(kept.get(f"{one.address}.conf", "")).decode()
+                if line != f"dhcp-host={mac},{one.address}\n":
+                    carries = f"I2 {full_name(one.vm)} carries {one.address} for {mac}"
+                    yield f"{carries}, but {name} serves {line or 'nothing'}"
+        held = {f"{entry.address}.conf" for entry in entries if entry.network is network}
+        if settled:
+            yield from (f"I8 {name} keeps {key} for nobody" for key in kept if key[0].isdigit() and key not in held)
+
+
 def miscounted(networks: list[Json], blocks: list[Json]) -> Iterator[str]:
     """Objects whose status.used is not the number of their records (no invariant, but shown to people)."""
     for obj in [*networks, *blocks]:
@@ -376,6 +415,17 @@ def uid(obj: Json) -> str:
 def full_name(obj: Json) -> str:
     """ "namespace/name" """
     return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def interfaces_of(vm: Json) -> list[Json]:
+    """The interfaces of a VM's template."""
+    spec: Json = vm["spec"]["template"].get("spec") or {}
+    found: list[Json] = spec.get("domain", {}).get("devices", {}).get("interfaces") or []
+    return found
+
+
+def _template_annotations(vm: Json) -> Mapping[str, str]:
+    return (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
 
 
 def cidr_of(network: Json) -> Cidr | None:

@@ -14,6 +14,7 @@ from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
 from tests.cluster.public_scene import World, public_world
 
 _sixteens = itertools.count()
+_bridges = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +81,14 @@ def world(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[World]:
 def public(installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[World]:
     """A world for what does not depend on the API group."""
     yield from public_world(installed, forks, namespace, "crd.projectcalico.org")
+
+
+@pytest.fixture
+def bridge() -> Callable[[], tuple[str, str]]:
+    """Gives a bridge, and an interface of the nodes for it, that no other test has: nodes are the whole cluster's."""
+
+    def next_bridge() -> tuple[str, str]:
+        number = next(_bridges)
+        return f"br-t{number}", f"eth{number}"
+
+    return next_bridge

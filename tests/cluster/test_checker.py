@@ -5,6 +5,7 @@ It needs no cluster; it lives beside what it tests.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.checker import Json, Seen, violations
+from tests.cluster.checker import CONFIGMAPS, Json, Seen, interfaces_of, violations
 
 
 def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:
@@ -194,6 +195,45 @@ def test_what_other_namespaces_do_is_not_judged(sound: Seen, what: str) -> None:
     _, harm = VIOLATIONS[what]
     harm(sound)
     assert violations(sound, {"another"}, settled=True) == []
+
+
+MAC = "02:00:00:00:00:05"
+
+
+@pytest.fixture
+def plugged() -> Seen:
+    """A layer 2 network with a DHCP server; web has an interface on it, and its address is the server's to give."""
+    lab, web = network("lab", plugin="ovs"), machine("web")
+    web["spec"]["template"] = {
+        "metadata": {"annotations": {"ip.plumber.k8s.pf9.io/data": "10.9.0.5"}},
+        "spec": {"domain": {"devices": {"interfaces": [{"name": "data", "macAddress": MAC}]}}},
+    }
+    hold(lab, "10.9.0.2", {"kind": "Network"})
+    hold(lab, "10.9.0.5", record(web))
+    files = {"10.9.0.5.conf": f"dhcp-host={MAC},10.9.0.5\n", "yoshi-options.conf": "dhcp-option=3\n"}
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in files.items()}
+    config = {"metadata": {"name": "lab", "namespace": "prod"}, "binaryData": encoded}
+    return Seen([lab], [], [web], others={CONFIGMAPS: [config]})
+
+
+def test_nothing_is_found_where_all_is_well_on_a_layer_2_network(plugged: Seen) -> None:
+    assert violations(plugged, {"prod"}, settled=True) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "begins"),
+    [
+        (lambda s: _drop(s, "10.9.0.5"), "I2 prod/web carries 10.9.0.5 (ip.plumber.k8s.pf9.io/data), but"),
+        (lambda s: interfaces_of(s.vms[0])[0].update(macAddress="02:00:00:00:00:06"), "I2 prod/web carries"),
+        (lambda s: s.others[CONFIGMAPS][0].update(binaryData=None), "I2 prod/web carries 10.9.0.5 for"),
+        (lambda s: s.others[CONFIGMAPS][0]["binaryData"].update({"10.9.0.7.conf": "eA=="}), "I8 prod/lab keeps 10.9.0"),
+        (lambda s: interfaces_of(s.vms[0]).clear(), "I5 prod/lab: 10.9.0.5 is held for prod/web, which does not carry"),
+    ],
+)
+def test_on_a_layer_2_network_it_finds_that(plugged: Seen, harm: Harm, begins: str) -> None:
+    harm(plugged)
+    found = violations(plugged, {"prod"}, settled=True)
+    assert any(sentence.startswith(begins) for sentence in found), found
 
 
 def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: Seen) -> None:
