@@ -92,3 +92,17 @@ def bridge() -> Callable[[], tuple[str, str]]:
         return f"br-t{number}", f"eth{number}"
 
     return next_bridge
+
+
+@pytest.fixture
+def made_by(request: pytest.FixtureRequest, bridge: Callable[[], tuple[str, str]]) -> Callable[[], tuple[str, ...]]:
+    """Gives what `network create` is told besides the CIDR, for the back-end that the test is parametrised with:
+    those that put addresses on VMs' templates, "calico" (unless said) and "ovs".
+
+    Of layer 2 networks each call gives another VLAN of the same bridge.
+    """
+    if getattr(request, "param", "calico") == "calico":
+        return lambda: ()
+    name, nic = bridge()
+    vlans = itertools.count(1)
+    return lambda: ("--plugin", "ovs", "--bridge", name, "--nic", nic, "--vlan", str(next(vlans)))

@@ -9,6 +9,8 @@
     attach -l of 40 against 8 single ones   40 addresses, one each
     gc against attach                       nobody loses an address
 
+The last four are tried on a layer 2 network too: the rules do not depend on the back-end.
+
 Wherever it says so the processes are interpreters of their own; else they are forked, and meet more closely.
 """
 
@@ -21,11 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.checker import check
+from tests.cluster.checker import IP_OF, check
 from tests.cluster.harness import Ran, Run, Yoshi, get, make_vms
 
 Cidrs = Callable[[int], str]
+MadeBy = Callable[[], tuple[str, ...]]
 
+PIN = "cni.projectcalico.org/ipAddrs"
 ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
 
 
@@ -42,7 +46,8 @@ def records_of(cluster: Cluster, namespace: str, network: str) -> dict[str, str]
     for obj in get(cluster, "networkwizards,addressblocks", namespace=namespace)["items"]:
         if network in (obj["metadata"]["name"], obj["spec"].get("network")):
             records = obj.get("status", {}).get("allocations", {})
-            found |= {address: record["name"] for address, record in records.items()}
+            mine = {address: record for address, record in records.items() if record["kind"] != "Network"}
+            found |= {address: record["name"] for address, record in mine.items()}
     return found
 
 
@@ -171,17 +176,17 @@ def nothing_is_left_but(cluster: Cluster, namespace: str, networks: set[str]) ->
     assert {pool for pool in pools if pool.startswith(f"{namespace}.")} <= {f"{namespace}.{name}" for name in networks}
 
 
-@pytest.mark.parametrize("length", [28, 20])
+@pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 @pytest.mark.parametrize("force", [(), ("--force", "--yes")])
 def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int, force: tuple[str, ...]
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int, force: tuple[str, ...]
 ) -> None:
     names = [f"web-{number}" for number in range(5)]
     make_vms(installed, yoshi.namespace, *names)
     outcomes = set()
     for number in range(8):
         network = f"net-{number}"
-        yoshi.done("network", "create", network, "--cidr", cidr(length))
+        yoshi.done("network", "create", network, "--cidr", cidr(length), *made_by())
         deleting, *attaching = yoshi.together(
             Run(("network", "delete", network, *force), wait=0.06 * number),
             *(("vm", "attach", name, "--network", network) for name in names),
@@ -207,19 +212,19 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
 
 
 def pin_of(cluster: Cluster, namespace: str, name: str) -> str:
-    """What of Calico's pin, or the wish for a network, is on a VM."""
+    """What of an address, or the wish for a network, is on a VM."""
     found = get(cluster, "virtualmachine", name, namespace=namespace)
     template = found["spec"]["template"].get("metadata", {}).get("annotations", {})
     wish = found["metadata"].get("annotations", {}).get("plumber.k8s.pf9.io/networkName", "")
-    pin: str = template.get("cni.projectcalico.org/ipAddrs", "")
-    return pin or wish
+    pins = [template[key] for key in template if key == PIN or key.startswith(IP_OF)]
+    return str(pins or wish or "")
 
 
-@pytest.mark.parametrize("length", [28, 20])
+@pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
 def test_attaching_against_detaching_one_vm_ends_soundly(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
-    yoshi.done("network", "create", "blue", "--cidr", cidr(length))
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
     make_vms(installed, yoshi.namespace, "web", "other")
     attach, detach = ("vm", "attach", "web", "--network", "blue"), ("vm", "detach", "web", "--network", "blue")
     for number in range(10):
@@ -232,11 +237,11 @@ def test_attaching_against_detaching_one_vm_ends_soundly(
     assert records_of(installed, yoshi.namespace, "blue") == {told: "web"}
 
 
-@pytest.mark.parametrize("length", [24, 18])
+@pytest.mark.parametrize(("made_by", "length"), [("calico", 24), ("calico", 18), ("ovs", 24)], indirect=["made_by"])
 def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, length: int
 ) -> None:
-    yoshi.done("network", "create", "blue", "--cidr", cidr(length))
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
     names = [f"db-{number:02}" for number in range(40)]
     make_vms(installed, yoshi.namespace, *names, labels={"app": "db"})
     make_vms(installed, yoshi.namespace, "web-0", "web-1", "web-2", "web-3")
@@ -256,13 +261,15 @@ def test_forty_vms_attached_at_once_while_others_attach_some_of_them(
     check(installed, yoshi.namespace, settled=True)
 
 
-@pytest.mark.parametrize("grace", ["0s", "5m"])
+@pytest.mark.parametrize(
+    ("made_by", "grace"), [("calico", "0s"), ("calico", "5m"), ("ovs", "0s")], indirect=["made_by"]
+)
 def test_collecting_takes_no_address_away_from_who_is_being_attached(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, grace: str
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, made_by: MadeBy, grace: str
 ) -> None:
     """With --grace 0s a record may be taken while its attachment is under way; that attachment then mends it."""
     network = cidr(28)
-    yoshi.done("network", "create", "blue", "--cidr", network)
+    yoshi.done("network", "create", "blue", "--cidr", network, *made_by())
     names = [f"web-{number}" for number in range(8)]
     make_vms(installed, yoshi.namespace, *names)
     collect = ("ips", "gc", "--network", "blue", "--grace", grace, "--yes")
