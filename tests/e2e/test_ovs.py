@@ -1,0 +1,277 @@
+"""Layer 2 networks on the whole lab: KubeVirt takes the VMs, Open vSwitch the bridges, dnsmasq the configuration.
+
+| what is real | what is shown |
+|---|---|
+| KubeVirt's webhooks and virt-controller | VMs are taken; the pod asks Multus for the MAC; plugged in live |
+| Open vSwitch, by the HostNetworkTemplate | two VLANs over one bridge, which goes with the last network |
+| dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, strangers others |
+
+Hostplumber, the ovs CNI and luigi's controller are played by lab/hostplumber.py, lab/ovs.py and lab/dhcp.py.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+import lab
+from lab.dhcp import ALLOCATIONS, Answer, ask, reaches, reconcile, serving
+from lab.hostplumber import plumb
+from lab.ovs import Switch, attachment_of, guest, switches
+from tests.cluster.harness import ForkServer, Yoshi, fork_server
+
+Json = dict[str, Any]
+
+MULTUS = "k8s.v1.cni.cncf.io/networks"
+MARKER = "ovs-cni.network.kubevirt.io/br-ext"
+KUBEVIRTS_OWN = "--as=system:serviceaccount:kubevirt:kubevirt-controller"
+"""KubeVirt's webhooks let nobody else write a VMI's status."""
+
+
+@dataclass
+class World:
+    """The full lab with Open vSwitch on its nodes, and a namespace of the test's own."""
+
+    lab: lab.Lab
+    yoshi: Yoshi
+    nodes: list[Switch]
+
+    @property
+    def namespace(self) -> str:
+        return self.yoshi.namespace
+
+    def kubectl(self, *args: str, input: str | None = None) -> str:
+        return self.lab.kubectl("-n", self.namespace, *args, input=input)
+
+    def get(self, *what: str) -> Json:
+        return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
+
+    def network(self, name: str, cidr: str, vlan: int, *more: str) -> None:
+        """Makes a network on br-ext, and has Hostplumber see to it."""
+        words = ("--plugin", "ovs", "--cidr", cidr, "--bridge", "br-ext", "--nic", "eth1", "--vlan", str(vlan))
+        self.yoshi.done("network", "create", name, *words, *more)
+        plumb(self.lab.api, self.nodes)
+
+    def delete(self, *names: str) -> None:
+        self.yoshi.done("network", "delete", *names)
+        plumb(self.lab.api, self.nodes)
+
+    def vm(self, name: str, strategy: str = "Halted") -> None:
+        template: Json = {
+            "domain": {
+                "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
+                "memory": {"guest": "128Mi"},
+            },
+            "networks": [{"name": "default", "pod": {}}],
+        }
+        machine = {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": name},
+            "spec": {"runStrategy": strategy, "template": {"spec": template}},
+        }
+        self.kubectl("create", "-f", "-", input=json.dumps(machine))
+        if strategy == "Always":
+            wait_for(lambda: self.runs(name))
+
+    def runs(self, name: str) -> bool:
+        """Whether it runs, and KubeVirt is not busy with it."""
+        told = self.get("vm", name).get("status", {})
+        return told.get("printableStatus") == "Running" and not told.get("stateChangeRequests")
+
+    def start(self, name: str) -> None:
+        self.kubectl("patch", "vm", name, "--type=merge", "-p", '{"spec": {"runStrategy": "Always"}}')
+        wait_for(lambda: self.runs(name))
+
+    def launcher(self, name: str) -> Json:
+        """The pod that a VM runs in."""
+        found = self.get("pods", "-l", f"vm.kubevirt.io/name={name}")["items"]
+        [pod] = [pod for pod in found if pod["status"].get("phase") in ("Pending", "Running")]
+        return dict(pod)
+
+    def records(self, network: str) -> dict[str, Json]:
+        """VM -> its record on the network, with its address."""
+        found = self.get("networkwizard", network)["status"]["allocations"]
+        return {
+            record["name"]: {**record, "address": address}
+            for address, record in found.items()
+            if record["kind"] == "VirtualMachine"
+        }
+
+    def nics(self, kind: str, name: str) -> dict[str, Json]:
+        """The interfaces of a VM's template, or of a VMI."""
+        spec = self.get(kind, name)["spec"]
+        spec = spec["template"]["spec"] if kind == "vm" else spec
+        return {nic["name"]: nic for nic in spec["domain"]["devices"]["interfaces"]}
+
+    def tell(self, name: str, **status: Any) -> None:
+        """Writes what virt-handler would find out of a VMI."""
+        text = json.dumps({"status": status})
+        self.kubectl("patch", "vmi", name, KUBEVIRTS_OWN, "--type=merge", "-p", text)
+
+    def left(self) -> list[str]:
+        """What there is of any layer 2 network."""
+        kinds = "hostnetworktemplates.plumber.k8s.pf9.io,dhcpservers,network-attachment-definitions,networkwizards"
+        found = self.kubectl("get", kinds, "-o", "name").split()
+        config_maps = self.kubectl("get", "configmaps", "-o", "name").split()
+        return [*found, *(name for name in config_maps if name != "configmap/kube-root-ca.crt")]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def nodes(full_lab: lab.Lab) -> Iterator[list[Switch]]:
+    with switches(full_lab) as found:
+        yield found
+
+
+@pytest.fixture
+def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator[World]:
+    namespace = f"l2-{secrets.token_hex(4)}"
+    full_lab.kubectl("create", "namespace", namespace)
+    found = World(full_lab, Yoshi(full_lab.kubeconfig, "lab", forks, namespace), nodes)
+    found.yoshi.done("install")
+    yield found
+    found.kubectl("delete", "virtualmachines", "--all")
+    for wizard in found.get("networkwizards")["items"]:
+        found.yoshi.run("network", "delete", wizard["metadata"]["name"], "--force", "--restart", "--yes")
+    plumb(full_lab.api, nodes)
+    full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.1)
+
+
+def test_kubevirt_starts_a_vm_on_two_vlans_of_one_bridge_and_nothing_is_left_of_them(world: World) -> None:
+    world.network("red", "10.71.0.0/24", 20)
+    world.network("green", "10.72.0.0/24", 30)
+    for switch in world.nodes:
+        assert switch.bridges() == ["br-ext"]
+        assert "eth1" in switch.ports("br-ext")
+    world.vm("web")
+    world.yoshi.done("vm", "attach", "web", "--network", "red", "--nic-name", "data", "--model", "virtio")
+    world.yoshi.done("vm", "attach", "web", "--network", "green")
+    world.start("web")
+
+    pod = world.launcher("web")
+    asked = {one["name"]: one for one in json.loads(pod["metadata"]["annotations"][MULTUS])}
+    macs = {name: world.records(name)["web"]["mac"] for name in ("red", "green")}
+    assert {name: (one["namespace"], one["mac"]) for name, one in asked.items()} == {
+        name: (world.namespace, mac) for name, mac in macs.items()
+    }
+    [compute] = [one for one in pod["spec"]["containers"] if one["name"] == "compute"]
+    assert compute["resources"]["requests"][MARKER] == "2", "the scheduler finds a node that has the bridge"
+    listed = world.yoshi.done("vm", "list", "--no-headers")
+    for name in ("red", "green"):
+        assert world.records(name)["web"]["address"] in listed
+    assert "bound" in listed
+    world.yoshi.done("ips", "check")
+
+    world.yoshi.done("vm", "detach", "web", "--network", "green", "--restart")
+    wait_for(lambda: world.runs("web"))
+    wait_for(lambda: [one["name"] for one in json.loads(annotation(world.launcher("web")))] == ["red"])
+    world.delete("green")
+    assert world.nodes[0].bridges() == ["br-ext"], "red is on it"
+    assert "is in use" in world.yoshi.refused("network", "delete", "red")
+    world.kubectl("delete", "vm", "web")
+    wait_for(lambda: not world.get("pods")["items"])
+    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    world.delete("red")
+    assert world.left() == []
+    assert all(switch.bridges() == [] for switch in world.nodes)
+
+
+def annotation(pod: Json) -> str:
+    return str(pod["metadata"]["annotations"].get(MULTUS, "[]"))
+
+
+def test_virt_controller_plugs_an_interface_into_a_running_vm(world: World) -> None:
+    world.network("red", "10.73.0.0/24", 20)
+    world.vm("web", "Always")
+    ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    assert ran.code == 0, str(ran)
+    assert "cannot be live-migrated" in ran.err, "virt-handler, which finds out, is played"
+    conditions = [c for c in world.get("vmi", "web")["status"]["conditions"] if c["type"] != "LiveMigratable"]
+    world.tell("web", conditions=[*conditions, {"type": "LiveMigratable", "status": "True"}])
+    ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
+    assert f"virtctl migrate web -n {world.namespace}" in ran.err, str(ran)
+
+    wait_for(lambda: "red" in world.nics("vmi", "web"))
+    mac = world.records("red")["web"]["mac"]
+    assert world.nics("vmi", "web")["red"]["macAddress"] == mac
+    restart = [c for c in world.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
+    assert not restart
+    world.tell("web", interfaces=[{"name": "default"}, {"name": "red", "mac": mac, "infoSource": "multus-status"}])
+    assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
+
+    world.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
+    # KubeVirt's webhook has taken "absent"; for the VMI's part too little of virt-handler is played.
+    wait_for(lambda: world.nics("vm", "web").get("red", {"state": "absent"}).get("state") == "absent")
+    assert world.records("red"), "it runs with the address"
+
+
+def boot(world: World, held: ExitStack, name: str, switch: Switch, network: str, mac: str) -> str:
+    """A guest that is plugged in as the ovs CNI does it; gives its network namespace."""
+    inside = held.enter_context(guest(world.lab.slot, name))
+    switch.plug(inside, mac, attachment_of(world.lab.api, world.namespace, network))
+    return inside
+
+
+def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(world: World) -> None:
+    world.network(
+        "red", "10.74.0.0/24", 20, "--gateway", "10.74.0.254", "--mtu", "1400", "--lease", "10m",
+        "--dns", "9.9.9.9", "--range", "10.74.0.10-10.74.0.29", "--exclude", "10.74.0.20",
+    )  # fmt: skip
+    world.network("green", "10.75.0.0/24", 30, "--no-dhcp")
+    for name, address in (("web", "10.74.0.15"), ("db", "10.74.0.29")):
+        world.vm(name)
+        world.yoshi.done("vm", "attach", name, "--network", "red", "--ip", address)
+    world.yoshi.done("ips", "reserve", "red", "10.74.0.11")
+    assert not reconcile(world.lab.api, world.namespace, "red"), "luigi's controller leaves the ConfigMap as it is"
+    macs = {name: record["mac"] for name, record in world.records("red").items()}
+    near, far = world.nodes
+    with ExitStack() as held:
+        leases = held.enter_context(serving(world.lab, near, world.namespace, "red"))
+        web = boot(world, held, "web", near, "red", macs["web"])
+        db = boot(world, held, "db", far, "red", macs["db"])
+        strangers = [boot(world, held, f"s{n}", far, "red", f"02:00:00:00:01:0{n}") for n in (1, 2)]
+        elsewhere = boot(world, held, "else", near, "green", macs["web"])
+
+        for _ in range(2):  # at every boot
+            assert ask(world.lab, web) == Answer("10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600")
+            assert ask(world.lab, db) == Answer("10.74.0.29/24", "10.74.0.254", "9.9.9.9", "1400", "600")
+        given = []
+        for stranger in strangers:
+            answer = ask(world.lab, stranger)
+            assert answer is not None
+            given.append(answer.address.partition("/")[0])
+        assert len(set(given)) == 2
+        for address in given:
+            assert ip_address("10.74.0.10") < ip_address(address) < ip_address("10.74.0.29")
+            assert address not in ("10.74.0.11", "10.74.0.15", "10.74.0.20"), "reserved, recorded, excluded"
+        assert ask(world.lab, elsewhere, patience=3) is None
+        assert reaches(web, "10.74.0.29"), "over the wire between the nodes"
+        assert not reaches(elsewhere, "10.74.0.15")
+
+        leases.report()
+        world.vm("new")
+        said = world.yoshi.refused("vm", "attach", "new", "--network", "red", "--ip", given[0])
+        assert f"ipallocation/{given[0]} in namespace default uses it" in said
+    for lease in world.lab.api.get(ALLOCATIONS)["items"]:
+        world.lab.kubectl("-n", "default", "delete", "ipallocation", lease["metadata"]["name"])
