@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from kubectl_yoshi.cluster.carrying_out import Outcome
 from kubectl_yoshi.cluster.errors import Ambiguous, ServerError
-from kubectl_yoshi.model.change import Change, Plan
+from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.objects import Json
@@ -93,10 +93,22 @@ class Course:
 
     def so_far(self) -> str:
         """One line on what was changed, for an error that ends the run; "" where nothing was."""
-        return _sentences(self.of(Fate.DONE, Fate.SEEN), self.of(*OPEN))
+        made = {change.ref for change in self.of(Fate.DONE, Fate.SEEN) if change.verb is Verb.CREATE}
+        gone = {change.ref for change in self.of(Fate.DONE, Fate.SEEN) if change.verb is Verb.DELETE}
+        stands = [change for change in self.of(Fate.DONE, Fate.SEEN) if change.ref not in made & gone]
+        return _sentences(stands, self.of(*OPEN))
 
-    def explained(self, refusals: Mapping[str, YoshiError], facts: Facts) -> dict[str, YoshiError]:
-        """The refusals, each telling what was changed for its subject all the same and still stands."""
+    def explained(
+        self, refusals: Mapping[str, YoshiError], facts: Facts, told: Collection[str] = ()
+    ) -> dict[str, YoshiError]:
+        """The refusals, each telling what was changed for its subject all the same and still stands.
+
+        Args:
+            refusals: by subject.
+            facts: what was read last.
+            told: subjects of which it is told otherwise what became of them. What was changed for others, every refusal
+                tells: a network that could not be deleted, what was taken from its VMs.
+        """
         if not refusals or not self.sent:
             return dict(refusals)
         seen = Look(facts)
@@ -104,10 +116,9 @@ class Course:
         for place, sent in enumerate(self.sent):
             by_subject[sent.change.subject].append((place, sent))
         explained = {}
+        for_all = {"", *by_subject} - {*refusals, *told} | {""}
         for subject, error in refusals.items():
-            theirs = sorted(
-                [*by_subject[subject], *by_subject[""]] if subject else by_subject[""], key=lambda one: one[0]
-            )
+            theirs = sorted((one for key in {subject, *for_all} for one in by_subject[key]), key=lambda one: one[0])
             until = self.turned.get(subject, len(self.sent))
             explained[subject] = _explained(error, [sent for place, sent in theirs if place < until], seen)
         return explained

@@ -196,7 +196,7 @@ def run(
         endless = TimedOut(f"This did not end in {ROUNDS} rounds.", "Run the same command again to complete it.")
         endless.so_far = course.so_far()
         raise endless
-    refusals = course.explained({**plan.refusals, **attempt.failed}, facts)
+    refusals = course.explained({**plan.refusals, **attempt.failed}, facts, plan.answers)
     refusals.pop("", None)
     return Done(first or Plan(), course.done, plan.answers, refusals, (*notes, *_not_seen(unread)))
 

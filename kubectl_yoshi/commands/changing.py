@@ -138,7 +138,7 @@ def report(session: Session, output: Output, done: Done, subjects: Iterable[tupl
             failed += 1
             if len(subjects) == 1:
                 raise error
-            print(f"error: {subject}: {error.message}", file=session.err)
+            print(f"error: {subject}: {error.in_one_line}", file=session.err)
         elif output.for_people:
             shown = f"{namespace}/{name}" if several else name
             words = sentence.format(answer=done.answers.get(subject, ""))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.files import parse_objects
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, labels_of, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    labels_of,
+    name_of,
+    namespace_of,
+    uid_of,
+)
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
@@ -19,14 +31,19 @@ RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
 OURS = ("app.kubernetes.io/part-of", "kubectl-yoshi")
 """The label of everything that `install` makes."""
 
+VERSION = f"{GROUP}/version"
+"""Annotation: the version of this program that has installed an object."""
+
 
 def manifests() -> list[Json]:
-    """The objects that are installed, CRDs first."""
+    """The objects that are installed, CRDs first, each with this version."""
     from importlib.resources import files
 
     folder = files("kubectl_yoshi.manifests")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     objects = [obj for name in names for obj in parse_objects(folder.joinpath(name).read_text(encoding="utf-8"), name)]
+    for obj in objects:
+        obj["metadata"].setdefault("annotations", {})[VERSION] = __version__
     return sorted(objects, key=lambda obj: obj["kind"] != CRD.kind)
 
 
@@ -50,7 +67,8 @@ def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pla
         found: those that exist already.
 
     Raises:
-        Refused: one of the names is taken by what is not ours.
+        Refused: one of the names is taken by what is not ours, or a newer version has installed it: the API server
+            would forget all fields that only the newer CRDs have.
     """
     changes = []
     for obj in wanted:
@@ -61,10 +79,23 @@ def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pla
                 f"{ref} exists and was not made by kubectl yoshi; it stays as it is.",
                 f"Rename or delete it, or label it {OURS[0]}={OURS[1]} to hand it over.",
             )
+        theirs = annotations_of(before or {}).get(VERSION, "")
+        if _numbers(theirs) > _numbers(__version__):
+            raise Refused(
+                f"{ref} was installed by kubectl yoshi {theirs}, and this is {__version__}: "
+                "what only the newer one knows would be lost.",
+                f"Use kubectl yoshi {theirs} or a later one.",
+            )
         changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
     crds = tuple(change for change in changes if change.ref.resource == CRD)
     rest = tuple(change for change in changes if change.ref.resource != CRD)
     return Plan((crds, rest))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version as it is compared: 0.10.0 is later than 0.9.1; () where there is none."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def plan_uninstall(found: Iterable[Json]) -> Plan:

@@ -102,8 +102,8 @@ def errors_of(report: Report) -> dict[tuple[str, Name], str]:
     for kind, errors in (("network", report.networks), ("VM", report.vms)):
         for name, error in errors.items():
             what = f"{kind} {'/'.join(name)}"
-            lines[(kind, name)] = error.message if what in error.message else f"{what}: {error.message}"
-    return lines | {("", ("", str(number))): error.message for number, error in enumerate(report.others)}
+            lines[(kind, name)] = error.in_one_line if what in error.message else f"{what}: {error.in_one_line}"
+    return lines | {("", ("", str(number))): error.in_one_line for number, error in enumerate(report.others)}
 
 
 def keep_on(session: Session, options: SyncOptions) -> None:

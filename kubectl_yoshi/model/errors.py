@@ -30,6 +30,11 @@ class YoshiError(Exception):
         self.way_out = way_out
         self.so_far = ""
 
+    @property
+    def in_one_line(self) -> str:
+        """What is wrong and what had been done, where there are many errors and no room for ways out."""
+        return f"{self.message.rstrip('.')}. {self.so_far}" if self.so_far else self.message
+
     def __str__(self) -> str:
         return "\n".join(line for line in (self.message, self.so_far, self.way_out) if line)
 

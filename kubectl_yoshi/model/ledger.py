@@ -30,6 +30,10 @@ RESERVATION = "Reservation"
 NETWORK = "Network"
 """Kind of a record of an address that the network itself needs, such as its DHCP server's; it goes with the network."""
 
+KINDS = (VIRTUALMACHINE, RESERVATION, NETWORK)
+ONLY_A_NEWER_ONE = "only a newer version of kubectl yoshi knows what that is"
+FIELDS = ("kind", "namespace", "name", "uid", "mac", "since", "note")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -62,18 +66,31 @@ class Record:
             return f"reserved ({self.note})" if self.note else "reserved"
         if self.kind == NETWORK:
             return f"the network itself ({self.note})"
-        return f"{self.namespace}/{self.name}"
+        name = f"{self.namespace}/{self.name}"
+        return name if self.is_known else f"{self.kind} {name}"
 
-    def to_json(self) -> Json:
-        """The value to write; empty fields are left out."""
-        fields = ("kind", "namespace", "name", "uid", "mac", "since", "note")
-        return {key: getattr(self, key) for key in fields if getattr(self, key)}
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows this kind of holder, and so when an address of it may be given back."""
+        return self.kind in KINDS
+
+    def to_json(self, over: Record | None = None) -> Json:
+        """The value to write; empty fields are left out.
+
+        Args:
+            over: the record that stands there. If it has the same holder, what is in it that this version does not know
+                stays: a newer one has written it.
+        """
+        value = {key: getattr(self, key) for key in FIELDS if getattr(self, key)}
+        if over is None or not isinstance(over.as_written, Mapping) or (over.kind, over.uid) != (self.kind, self.uid):
+            return value
+        return {key: part for key, part in over.as_written.items() if key not in FIELDS} | value
 
 
 def parse_record(value: Any, namespace: str) -> Record:
     """A value of status.allocations: a record, or the original's "vm-name" (a VM of the network's namespace)."""
     if isinstance(value, Mapping):
-        words = {key: str(value.get(key) or "") for key in ("namespace", "name", "uid", "mac", "since", "note")}
+        words = {key: str(value.get(key) or "") for key in FIELDS[1:]}
         return Record(str(value.get("kind") or VIRTUALMACHINE), **words, as_written=value)
     return Record(VIRTUALMACHINE, namespace, str(value), as_written=value)
 

@@ -21,6 +21,7 @@ ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user ho
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
 COUNTERS = ("/status/used", "/status/free")
+IN_A_BLOCK = {"allocations", "used"}
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
 
 
@@ -224,7 +225,8 @@ def write_records(
         patch = _guard(shelf, obj, ledger.network)
         if only_as_read and ledger.objects[shelf] is not None:
             patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
-        values = {ledger.key_of(number): records[number].to_json() for number in numbers}
+        there = ledger.records()
+        values = {ledger.key_of(number): records[number].to_json(over=there.get(number)) for number in numbers}
         if not shelf.is_block and obj.get("status") is not None:
             patch.test(STATUS_DELETING, None)
         allocations = dig(obj, *STATUS_ALLOCATIONS)
@@ -327,9 +329,10 @@ def recount(obj: Json) -> Change | None:
 
 
 def empty_block(obj: Json) -> Change | None:
-    """Takes away an AddressBlock that was just written and holds nothing any more; None where it holds something."""
+    """Takes away an AddressBlock that was just written and holds nothing any more; None where it holds something, also
+    something that only a newer version knows."""
     ref = _ref_of(obj)
-    if ref.resource != ADDRESSBLOCK or dig(obj, *STATUS_ALLOCATIONS):
+    if ref.resource != ADDRESSBLOCK or dig(obj, *STATUS_ALLOCATIONS) or {*dig(obj, "status", default={})} - IN_A_BLOCK:
         return None
     return Change(
         Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,

@@ -38,20 +38,26 @@ class Look:
         if change.verb is Verb.DELETE:
             return obj is None or bool(change.uid and uid_of(obj) != change.uid)
         if change.verb is Verb.PATCH and isinstance(change.body, list):
-            return obj is not None and all(_holds(op, obj) for op in change.body if op["path"] not in COUNTERS)
+            if obj is None:
+                return False
+            holds = [_holds(op, obj) for op in change.body if op["path"] not in COUNTERS]
+            return False if False in holds else None if None in holds else True
         return None
 
 
-def _holds(op: Json, obj: Json) -> bool:
-    """Whether an operation of a JSON Patch has nothing left to change."""
+def _holds(op: Json, obj: Json) -> bool | None:
+    """Whether an operation of a JSON Patch has nothing left to change; None where that cannot be told, as of what is
+    removed from a list: by its place, and another may be there now."""
     if op["op"] == "test":
         return True
     *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]]
     here: Any = obj
     for key in parents:
+        if isinstance(here, list):
+            return None
         here = here.get(key) if isinstance(here, dict) else None
     if isinstance(here, list):
-        return op["op"] == "add" and op["value"] in here
+        return op["value"] in here if op["op"] == "add" else None
     there = here.get(last) if isinstance(here, dict) else None
     return there is None if op["op"] == "remove" else _contains(there, op["value"])
 

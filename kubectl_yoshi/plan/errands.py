@@ -157,10 +157,16 @@ def _release_others(desk: Desk, vm: Vm, number: int, settled: bool, parted: bool
             record = desk.records[other]
             uses = _without_wish_of(vm, desk.uses.at(other))
             result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, parted)
-    moved_from = desk.backend.elsewhere(vm, desk.network, desk.facts)
-    if moved_from:
-        result = result + _release_elsewhere(desk, vm, parse_address(moved_from.split()[0]), settled, parted)
+    for address in _left(desk, vm):
+        result = result + _release_elsewhere(desk, vm, address, settled, parted)
     return result
+
+
+def _left(desk: Desk, vm: Vm) -> Iterable[Address]:
+    """The addresses of other networks that the VM leaves: that it has, or had when this run has written to it."""
+    before = [Vm(change.before) for change in desk.attempt.sent if change.ref == vm.ref and change.before]
+    told = [desk.backend.elsewhere(one, desk.network, desk.facts) for one in (vm, *before)]
+    return dict.fromkeys(parse_address(text.split()[0]) for text in told if text)
 
 
 def _without_wish_of(vm: Vm, uses: Iterable[Use]) -> list[Use]:

@@ -15,7 +15,7 @@ from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
@@ -111,6 +111,8 @@ def _may_move(
             f"{address} is nobody's on network {network.full_name}: there is nothing to move",
             f"Give it with `kubectl yoshi vm attach {target.name} --public-ip {address}`.",
         )
+    if not record.is_known:
+        raise Refused(f"{address} is {record.holder}'s on network {network.full_name}: {ONLY_A_NEWER_ONE}")
     if record.kind == RESERVATION:
         raise Refused(
             f"{address} is {record.holder} on network {network.full_name}",

@@ -10,7 +10,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE
+from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attachments import backend_of, must_be_served
@@ -296,6 +296,10 @@ def _removal(
     ledger = open_whole(network, facts)
     records = ledger.records()
     records = {number: record for number, record in records.items() if record.kind != NETWORK}
+    for number, record in sorted(records.items()):
+        if not record.is_known:
+            holder = f"{ledger.address(number)} {record.holder}"
+            raise Refused(f"network {network.full_name} is in use: {holder}; {ONLY_A_NEWER_ONE}")
     vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
     reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
     if records and not request.force:

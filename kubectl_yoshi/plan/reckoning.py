@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf
+from kubectl_yoshi.model.ledger import ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import Vm
@@ -163,6 +163,9 @@ class _Desk:
             says = f"{here} is {record.holder}, but {who} has it, since {claims[0].evidence}; it stays reserved"
             mend = f"`kubectl yoshi ips release {network.full_name} {address}` and rebuild again to change that"
             return replace(verdict, why="a person reserved it", contradictions=(f"{says} ({mend})",))
+        if record is not None and not record.is_known:
+            says = f"{here} is {record.holder}'s, and {ONLY_A_NEWER_ONE}; {who} has it, since {claims[0].evidence}"
+            return replace(verdict, why="a newer version recorded it", contradictions=(says,))
         keeper = claims[0]
         should, why = self._record(keeper, record), why_first(claims)
         contradictions = [self._loses(here, claim, keeper, why) for claim in claims[1:]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Ledger, Record
+from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
@@ -63,6 +63,8 @@ def release_of(
         if retracted.obstacle:
             return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
         return Release(retracted.plan + remove_records(ledger, {number: record}))
+    if not record.is_known:
+        return Release(notes=(f"{address} stays recorded for {record.holder}: {ONLY_A_NEWER_ONE}",))
     if record.kind == NETWORK:
         return Release(notes=(f"{address} stays recorded for {record.holder}",))
     subject = f"{record.namespace}/{record.name}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 
 import pytest
 import yaml
 
+from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.installation import (
     CLUSTER_ROLE,
     CRD,
     OURS,
+    VERSION,
     is_established,
     losses,
     lost_text,
@@ -52,6 +55,20 @@ def test_install_takes_over_the_crd_of_the_original() -> None:
     theirs = foreign("CustomResourceDefinition", "networkwizards.plumber.k8s.pf9.io", group="plumber.k8s.pf9.io")
     plan = plan_install(manifests(), {ref_of(theirs): theirs})
     assert [change.before for change in plan if change.before] == [theirs]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "refused"), [("", False), ("0.0.9", False), (__version__, False), ("0.10.0", True), ("99.0", True)]
+)
+def test_what_a_newer_version_has_installed_is_not_installed_over(theirs: str, refused: bool) -> None:
+    there = copy.deepcopy(FOUND)
+    for obj in there.values():
+        obj["metadata"]["annotations"][VERSION] = theirs
+    if not refused:
+        assert len(list(plan_install(manifests(), there))) == len(there)
+        return
+    with pytest.raises(Refused, match=f"was installed by kubectl yoshi {theirs}, and this is {__version__}"):
+        plan_install(manifests(), there)
 
 
 def test_install_leaves_a_role_alone_that_only_has_our_name() -> None:

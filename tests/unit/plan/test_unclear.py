@@ -11,10 +11,16 @@ import pytest
 
 from kubectl_yoshi.cluster.errors import Unreachable
 from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.effects import Look
 from kubectl_yoshi.plan.releases import BARRIER
 from tests.unit.plan.faulty import Fate, Scripted, faulty
-from tests.unit.plan.world import World, refusal
+from tests.unit.plan.world import World, refusal, wizard
 
 ADDRESS = "10.133.0.1"
 
@@ -148,3 +154,55 @@ def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
         "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
     )
     assert str(error).splitlines() == [error.message, error.so_far]
+
+
+def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_refusal(world: World) -> None:
+    world.network("red", "10.134.0.0/29")
+    world.vm()
+    world.attach()
+    fate = Scripted(patch__NetworkWizard=",conflict,")
+    done = run(world, fate, lambda w: w.attach(network="prod/red", replace=True))
+    assert done.refusals == {}
+    assert world.pin() == "10.134.0.1"
+    assert world.holders() == {}
+    assert world.holders("red") == {"10.134.0.1": "prod/web-1"}
+
+
+def test_a_network_that_stays_tells_what_was_taken_from_its_vms(world: World) -> None:
+    for name in ("web-1", "web-2"):
+        world.vm(name)
+        world.attach(name)
+    refuse = Scripted(patch__VirtualMachine=",invalid")
+    done = run(world, refuse, lambda w: w.delete_network(force=True))
+    carry = [name for name in ("web-1", "web-2") if world.pin(name)]
+    assert len(carry) == 1
+    assert "Done before that: " in refusal(done, "prod/blue").so_far
+    assert "web" in refusal(done, "prod/blue").so_far
+
+
+def test_what_was_made_and_taken_back_again_is_not_told_as_done(world: World) -> None:
+    """Two networks of one bridge's NIC at the same moment: the younger one goes again."""
+    rival = wizard("rival", "10.140.0.0/24")
+
+    def meanwhile(verb: str, ref: ObjectRef) -> None:
+        if verb == "create" and ref.name == "red" and not world.api.look(NETWORKWIZARD.ref("rival", "prod")):
+            world.api.put(
+                NETWORKWIZARD, {**rival, "metadata": {**rival["metadata"], "creationTimestamp": "2001-01-01T00:00:00Z"}}
+            )
+
+    world.api.before.append(meanwhile)
+    with pytest.raises(Refused) as caught:
+        world.make_network("red", "10.140.0.0/24")
+    assert "overlaps" in caught.value.message
+    assert "red" not in world.networks()
+    assert caught.value.so_far == ""
+
+
+def test_what_was_removed_from_a_list_counts_as_done() -> None:
+    """Nobody can see by its place whether it is gone; a change that was answered is told all the same."""
+    ref = VM.ref("web-1", "prod")
+    change = Change(Verb.PATCH, ref, "unplug it", [{"op": "remove", "path": "/spec/networks/0"}])
+    for networks in ([], [{"name": "other"}]):
+        obj = {"metadata": {"name": "web-1", "namespace": "prod"}, "spec": {"networks": networks}}
+        facts = Facts().with_answers({Read(VM, "prod", "web-1"): (obj,)})
+        assert Look(facts).in_effect(change) is None

@@ -1,0 +1,257 @@
+"""A proxy before the real API server whose faults depend on a seed and on nothing else: not on the order of threads.
+
+    conflict, test-failed, invalid, busy, error, unavailable
+                        refused: 409, 422 of two kinds, 429 with Retry-After, 500, 503
+    lost                the connection is cut before the request is handed on
+    done-cut, done-headers, done-half
+                        it is done, and the answer is cut: before it, after its headers, in the middle of its body
+    done-error          it is done, and the answer says 500
+    late                the connection is cut, and the request is handed on when others were, or after the run's end
+    slow, overtaken     handed on after a while, or after another request was
+
+Requests go on with the administrator's credentials, as in tests/cluster/faulty.py.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.model.errors import YoshiError
+from lab.testing import Cluster
+from tests.unit.cluster.fault_server import Behaviour, cuts, refuses
+
+HANDED_ON = ("Accept", "Content-Type", "User-Agent")
+LATEST = 25
+"""How many requests a write may come late at most."""
+LONGEST_SECONDS = 0.1
+"""How long a request is kept back at most."""
+
+REJECTED = "the server rejected our request due to an error in our request"
+REFUSALS: dict[str, Behaviour] = {
+    "conflict": refuses(409, "Conflict", "the object has been modified", {"name": "it", "kind": "it"}),
+    "test-failed": refuses(422, "Invalid", REJECTED),
+    "invalid": refuses(422, "Invalid", 'admission webhook "w" denied the request: not today', {"name": "it"}),
+    "busy": refuses(429, "TooManyRequests", "busy", Retry_After="1"),
+    "error": refuses(500, "InternalError", "etcd is on fire"),
+    "unavailable": refuses(503, "ServiceUnavailable", "starting"),
+}
+WRITE_FAULTS = (
+    *REFUSALS,
+    "lost",
+    "done-cut",
+    "done-headers",
+    "done-half",
+    "done-error",
+    "late",
+    "slow",
+    "overtaken",
+)
+READ_FAULTS = ("busy", "error", "unavailable", "lost", "done-cut", "done-headers", "done-half", "slow", "overtaken")
+UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
+
+
+class Fate:
+    """What goes wrong, drawn from a seed, the request and how often it was sent.
+
+    Args:
+        seed: of all that is random here.
+        write, read: the chance of each write and read to go wrong.
+
+    Attributes:
+        told: what went wrong, in order.
+        writes: the writes that came, each once, in order.
+    """
+
+    def __init__(self, seed: str = "", write: float = 0.0, read: float = 0.0) -> None:
+        self.seed, self.write, self.read = seed, write, read
+        self.told: list[str] = []
+        self.asked: Counter[str] = Counter()
+
+    @property
+    def writes(self) -> list[str]:
+        """The writes that came, each once, in an order that does not depend on threads."""
+        return sorted(request for request in self.asked if not request.startswith("GET"))
+
+    def of(self, request: str) -> tuple[str, random.Random]:
+        """What becomes of a request ("": it is well), and where to draw the rest from."""
+        self.asked[request] += 1
+        chance = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
+        fault = self.drawn(request, chance)
+        if fault:
+            self.told.append(f"{request}, time {self.asked[request]}: {fault}")
+        return fault, chance
+
+    def drawn(self, request: str, chance: random.Random) -> str:
+        """What becomes of it."""
+        reading = request.startswith("GET")
+        if chance.random() >= (self.read if reading else self.write):
+            return ""
+        return chance.choice(READ_FAULTS if reading else WRITE_FAULTS)
+
+
+class OneFault(Fate):
+    """One request goes wrong, the first times that it is sent; everything else is well.
+
+    Args:
+        request: as `Fate.writes` tells it.
+        fault: how.
+        times: how often.
+    """
+
+    def __init__(self, request: str, fault: str, times: int = 1) -> None:
+        super().__init__(f"{request} {fault}")
+        self.request, self.fault, self.times = request, fault, times
+
+    def drawn(self, request: str, chance: random.Random) -> str:
+        return self.fault if request == self.request and self.asked[request] <= self.times else ""
+
+
+@dataclass
+class Proxy:
+    """The server.
+
+    Attributes:
+        url: where it is.
+        upstream: the API server.
+        fate: what becomes of requests; may be changed between two runs.
+        known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
+    """
+
+    url: str
+    upstream: Connection
+    fate: Fate = field(default_factory=Fate)
+    known: Mapping[str, str] = field(default_factory=dict)
+    _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
+    _passed: threading.Condition = field(default_factory=threading.Condition)
+    _count: int = 0
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """One request."""
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        with self._passed:
+            fault, chance = self.fate.of(self._told(handler))
+            due = [send for left, send in self._late if left <= 0]
+            self._late = [(left - 1, send) for left, send in self._late if left > 0]
+        for send in due:
+            _arrive(send)
+        if fault in REFUSALS:
+            REFUSALS[fault](handler)
+            return
+        if fault == "late":
+            send = self._later(handler, body)
+            with self._passed:
+                self._late.append((chance.randrange(LATEST), send))
+        if fault in ("lost", "late"):
+            cuts(handler)
+            return
+        if fault == "slow":
+            time.sleep(chance.random() * LONGEST_SECONDS)
+        elif fault == "overtaken":
+            self._let_another_pass()
+        response = self._later(handler, body)()
+        if fault == "done-error":
+            REFUSALS["error"](handler)
+        else:
+            _hand_back(handler, response, UNTIL.get(fault, "end"))
+
+    def arrive_all(self) -> None:
+        """The rest of the late writes arrives."""
+        with self._passed:
+            left, self._late = self._late, []
+        for _, send in left:
+            _arrive(send)
+
+    def _told(self, handler: BaseHTTPRequestHandler) -> str:
+        path = handler.path.partition("?")[0]
+        for word, instead in self.known.items():
+            path = path.replace(word, instead)
+        return f"{handler.command} {path}"
+
+    def _later(self, handler: BaseHTTPRequestHandler, body: bytes) -> Callable[[], Any]:
+        method, path = handler.command, handler.path
+        headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
+
+        def send() -> Any:
+            response = self.upstream.request(method, path, headers=headers, body=body or None)
+            with self._passed:
+                self._count += 1
+                self._passed.notify_all()
+            return response
+
+        return send
+
+    def _let_another_pass(self) -> None:
+        with self._passed:
+            before = self._count
+            self._passed.wait_for(lambda: self._count > before, LONGEST_SECONDS)
+
+
+def _arrive(send: Callable[[], object]) -> None:
+    try:
+        send()
+    except YoshiError:
+        return  # nobody hears of it
+
+
+def _hand_back(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
+    """Hands an answer back, to its end or until the connection is cut: before it, after its headers, in its body."""
+    if until == "nothing":
+        cuts(handler)
+        return
+    body = response.data
+    handler.send_response(response.status)
+    for name in ("Content-Type", "Retry-After"):
+        if name in response.headers:
+            handler.send_header(name, response.headers[name])
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write({"headers": b"", "half": body[: len(body) // 2]}.get(until, body))
+    if until != "end":
+        handler.wfile.flush()
+        cuts(handler)
+
+
+@contextmanager
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """A proxy before the cluster; speaks plain HTTP."""
+    upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
+    found = Proxy("", upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            found.answer(self)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        found.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
+            upstream.close()

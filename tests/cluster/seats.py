@@ -1,0 +1,300 @@
+"""A namespace with VMs where one command after the other is run, in this process, and compared with what it should be.
+
+Starting a process costs more than a command; a thread has a seat of its own, so that many run side by side. `state`
+says what there is without what differs from run to run: uids, versions, times, and which address it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kubectl_yoshi.backends import metallb
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.commands.root import cli
+from kubectl_yoshi.commands.session import KEY, Session
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, Resource, name_of
+from kubectl_yoshi.model.vm import POD, VM, VMI
+from lab.testing import Cluster
+from tests.cluster.checker import SERVICES, Seen, violations
+from tests.cluster.fates import Fate, Proxy, proxy
+from tests.cluster.faulty import write_kubeconfig
+from tests.cluster.harness import Ran, vm
+
+NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
+POOLS = RAW.pool
+OF_METALLB = (metallb.POOL, metallb.L2_ADVERTISEMENT)
+METALLB = "metallb-system"
+
+HASTE = 0.05
+"""How much of a wait is waited: the server's "after a second" is obeyed, only quicker."""
+VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
+INVARIANT = re.compile(r"I\d ")
+MAC = re.compile(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b")
+CHOSEN = re.compile(r"(?<=-)[0-9a-f]{8}\b|\b10\.96\.\d+\.\d+\b")
+"""Digests in names, and what the API server chooses for a Service."""
+
+
+class HastyClock(Clock):
+    """Waits, but not for long."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds * HASTE)
+
+
+@dataclass
+class Seat:
+    """Where commands are run. Use one from one thread.
+
+    Attributes:
+        number: tells it from others: its addresses are those of 10.<number>.0.0/16.
+        namespace: its own, in which VMs web-1 to web-3 are made.
+        good: the API server.
+        bad: the proxy before it.
+    """
+
+    number: int
+    namespace: str
+    good: Connection
+    proxy: Proxy
+    bad: Connection
+    fixed: Sequence[str] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def api(self) -> Api:
+        """What a test looks and writes with."""
+        return Api(self.good, clock=HastyClock())
+
+    def words(self, text: str) -> str:
+        """A command line with this seat's names put in: {ns}, {ip} for "10.<number>", {n} for the number."""
+        return text.replace("{ns}", self.namespace).replace("{ip}", self.prefix).replace("{n}", str(self.number))
+
+    @property
+    def prefix(self) -> str:
+        """The first half of its addresses."""
+        return f"10.{self.number}"
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def run(self, text: str, fate: Fate | None = None) -> Ran:
+        """A command, by the good way, or with that fate."""
+        words = shlex.split(self.words(text))
+        if fate is None:
+            api = Api(self.good, clock=HastyClock())
+            api.__dict__["served"] = self.api.served
+            return run_here(words, api, self.namespace)
+        self.proxy.fate = fate
+        return run_here(words, Api(self.bad, clock=HastyClock()), self.namespace)
+
+    def done(self, text: str) -> Ran:
+        """A command that must succeed."""
+        ran = self.run(text)
+        assert ran.code == 0, str(ran)
+        return ran
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Takes everything away and makes the VMs anew."""
+        for obj in self.api.list(NETWORKWIZARD, self.namespace):
+            if obj["metadata"].get("finalizers"):
+                self.api.patch(NETWORKWIZARD.ref(name_of(obj), self.namespace), {"metadata": {"finalizers": None}})
+        for resource in NAMESPACED:
+            self._raw("DELETE", resource.path(self.namespace))
+        for resource, namespace in ((POOLS, ""), *((one, METALLB) for one in OF_METALLB)):
+            for obj in self.api.list(resource, namespace):
+                if name_of(obj).startswith(f"{self.namespace}."):
+                    self._raw("DELETE", resource.path(namespace, name_of(obj)))
+        self.names.clear()
+        for name in ("web-1", "web-2", "web-3"):
+            self.make_vm(name)
+
+    def make_vm(self, name: str, **changes: Any) -> Json:
+        """A VM with things of other people's on it."""
+        foreign = {"labels": {"app": "web"}, "template_annotations": {"example.com/theirs": "stay"}}
+        obj = vm(self.namespace, name, **{**foreign, **changes})
+        return self.api.create(VM.ref(name, self.namespace), obj)
+
+    def _raw(self, method: str, path: str, body: Any = None) -> None:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        data = json.dumps(body).encode() if body else None
+        response = self.good.request(method, path, headers=headers, body=data)
+        assert response.status < 300 or response.status == 404, response.data
+
+    def objects(self) -> list[Json]:
+        """Everything that commands make or change here."""
+        wanted = [(resource, self.namespace) for resource in NAMESPACED]
+        wanted += [(POOLS, ""), *((one, METALLB) for one in OF_METALLB)]
+        found = []
+        for resource, namespace in wanted:
+            there = self.api.list(resource, namespace or None)
+            mine = namespace == self.namespace
+            found += [obj for obj in there if mine or name_of(obj).startswith(f"{self.namespace}.")]
+        return [obj for obj in found if name_of(obj) != "kube-root-ca.crt"]
+
+    def seen(self, objects: Sequence[Json]) -> Seen:
+        """What invariants are judged by."""
+
+        def of(resource: Resource) -> list[Json]:
+            return [obj for obj in objects if obj["kind"] == resource.kind]
+
+        return Seen(
+            of(NETWORKWIZARD),
+            of(ADDRESSBLOCK),
+            of(VM),
+            list(self.api.list(VMI, self.namespace)),
+            list(self.api.list(POD, self.namespace)),
+            None,
+            {SERVICES: of(SERVICE)},
+        )
+
+    def violations(self, *, settled: bool = False) -> list[str]:
+        """Where an invariant does not hold.
+
+        A run that failed may leave a VM a second record, which it does not carry. Counters are no invariant: whoever
+        writes next puts them right.
+        """
+        found = violations(self.seen(self.objects()), [self.namespace], settled=settled)
+        found = [one for one in found if INVARIANT.match(one)]
+        return [one for one in found if settled or not one.startswith("I3") or "carries" in one]
+
+    def check(self, known: Sequence[str] = (), *, settled: bool = False) -> None:
+        """Fails where an invariant does not hold, but for what was known before."""
+        found = [one for one in self.violations(settled=settled) if one not in known]
+        assert not found, "\n".join(found)
+
+    def state(self) -> dict[str, str]:
+        """ "Kind name" -> all of it, but for what no two runs have in common."""
+        objects = self.objects()
+        for obj in objects:
+            self.names[obj["metadata"]["uid"]] = f"<uid of {obj['kind']} {name_of(obj)}>"
+        holders = self._holders(objects)
+        found = {}
+        blocks = [obj for obj in objects if obj["kind"] == ADDRESSBLOCK.kind]
+        for obj in [*_one_of_many(blocks), *(obj for obj in objects if obj not in blocks)]:
+            alike = json.loads(self.alike(json.dumps(_lasting(obj)), holders))
+            found[self.alike(f"{obj['kind']} {name_of(obj)}", holders)] = json.dumps(alike, sort_keys=True, indent=1)
+        return dict(sorted(found.items()))
+
+    def versions(self) -> dict[str, str]:
+        """ "Kind name" -> resourceVersion"""
+        return {f"{obj['kind']} {name_of(obj)}": obj["metadata"]["resourceVersion"] for obj in self.objects()}
+
+    def alike(self, text: str, holders: Mapping[str, str]) -> str:
+        """A text without what differs from seat to seat and from run to run."""
+        text = TIME.sub("<time>", MAC.sub("<mac>", text))
+        for uid, name in self.names.items():
+            text = text.replace(uid, name)
+        text = re.sub(rf"{self.prefix}(\.\d+\.\d+)(?!\d)", lambda m: holders.get(m[0], m[0]), text)
+        text = text.replace(self.prefix.replace(".", "-"), "<ip>").replace(f"{self.prefix}.", "<ip>.")
+        text = text.replace(self.namespace, "<ns>")
+        return CHOSEN.sub("<any>", text).replace(f"br{self.number}", "<bridge>").replace(f"eth{self.number}", "<nic>")
+
+    def _holders(self, objects: Sequence[Json]) -> dict[str, str]:
+        """Address -> who has it, of those that nobody asked for by name."""
+        found = {}
+        for obj in objects:
+            network = (obj.get("spec") or {}).get("network") or name_of(obj)
+            if obj["kind"] in (NETWORKWIZARD.kind, ADDRESSBLOCK.kind):
+                for address, record in ((obj.get("status") or {}).get("allocations") or {}).items():
+                    if isinstance(record, dict) and record.get("kind") == VM.kind:
+                        found[address] = f"<address of {record['name']} on {network}>"
+        return {address: holder for address, holder in found.items() if address not in self.fixed}
+
+
+def _one_of_many(blocks: Sequence[Json]) -> Iterator[Json]:
+    """The AddressBlocks of each network as one object: which ones they are depends on chance."""
+    for network in sorted({block["spec"]["network"] for block in blocks}):
+        mine = [block for block in blocks if block["spec"]["network"] == network]
+        statuses = [block["status"] for block in mine if (block.get("status") or {}).get("allocations")]
+        if not statuses:
+            continue  # an empty one goes with the next write, or with its network
+        metadata = {key: part for key, part in mine[0]["metadata"].items() if key != "name"}
+        yield {
+            "kind": ADDRESSBLOCK.kind,
+            "metadata": {**metadata, "name": f"of {network}"},
+            "allocations": {key: record for one in statuses for key, record in one["allocations"].items()},
+        }
+
+
+def _lasting(obj: Json) -> Json:
+    kept = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+    for part, field_names in (("spec", ["healthCheckNodePort"]), ("status", ["used", "free"])):
+        if part in kept:
+            kept[part] = {key: value for key, value in kept[part].items() if key not in field_names}
+    if "binaryData" in kept:
+        kept["binaryData"] = {key: base64.b64decode(text).decode() for key, text in kept["binaryData"].items()}
+    kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in VOLATILE}
+    return kept
+
+
+@contextmanager
+def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
+    """Seats side by side on one cluster.
+
+    The proxies have the administrator's credentials, and who asks them needs none.
+    """
+    options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
+    with ExitStack() as stack:
+        found = []
+        for number in numbers:
+            namespace = stack.enter_context(cluster.namespace(f"faults-{number}"))
+            good = stack.enter_context(closing(Connection.open(options)))
+            bad_way = stack.enter_context(proxy(cluster))
+            bad_way.known = {namespace: "<ns>", f"10.{number}.": "<ip>.", f"br{number}": "<bridge>"}
+            file = write_kubeconfig(folder / f"by-proxy-{number}", bad_way.url)
+            bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
+            found.append(Seat(number, namespace, good, bad_way, bad))
+        yield found
+
+
+def side_by_side(seats: Sequence[Seat], jobs: Sequence[Callable[[Seat], None]]) -> list[BaseException]:
+    """Does each job on a seat that is free; gives what went wrong."""
+    left = iter(jobs)
+    wrong: list[BaseException] = []
+
+    def work(seat: Seat) -> None:
+        for job in left:
+            try:
+                job(seat)
+            except Exception as error:
+                wrong.append(error)
+
+    with ThreadPoolExecutor(len(seats)) as pool:
+        list(pool.map(work, seats))
+    return wrong
+
+
+def run_here(words: Sequence[str], api: Api, namespace: str) -> Ran:
+    """The program in this process and thread."""
+    out, err = io.StringIO(), io.StringIO()
+    session = Session({"namespace": namespace}, out=out, err=err, api=api)
+
+    def do() -> int:
+        root = cli.make_context("kubectl yoshi", list(words))
+        root.meta[KEY] = session
+        with root:
+            cli.invoke(root)
+        return 0
+
+    code = exit_code_of(do, err=err, verbosity=lambda: 0)
+    return Ran(tuple(words), code, out.getvalue(), err.getvalue(), 0.0)

@@ -1,0 +1,108 @@
+"""Two versions of this program at once: what a newer one has written and this one does not know stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.ledger import parse_record
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.model.vm import VM
+from tests.unit.plan.world import World
+
+ADDRESS = "10.133.0.1"
+NEWER = {"kind": "Gateway", "namespace": "prod", "name": "edge", "uid": "1-2-3", "since": "2020-01-01T00:00:00.000000Z"}
+
+
+def change_record(world: World, address: str, change: Callable[[Json], object], network: str = "blue") -> None:
+    """What a newer version does with a record."""
+    ref = NETWORKWIZARD.ref(network, "prod")
+    world.api.change(ref, lambda obj: change(obj["status"]["allocations"][address]))
+
+
+def write_newer(world: World, address: str = ADDRESS) -> None:
+    """A record of a kind that this version does not know."""
+
+    def write(obj: Json) -> None:
+        obj["status"].setdefault("allocations", {})[address] = dict(NEWER)
+        obj["status"]["used"] = len(obj["status"]["allocations"])
+
+    world.api.change(NETWORKWIZARD.ref("blue", "prod"), write)
+
+
+def written(world: World, address: str = ADDRESS) -> Json:
+    record = world.records()[address].as_written
+    assert isinstance(record, dict)
+    return record
+
+
+def test_a_record_that_is_written_again_for_its_holder_keeps_what_is_not_known() -> None:
+    old = parse_record({**NEWER, "kind": "VirtualMachine", "lease": {"days": 3}}, "prod")
+    new = parse_record({**NEWER, "kind": "VirtualMachine", "since": "2021-01-01T00:00:00Z"}, "prod")
+    assert new.to_json(over=old) == {**new.to_json(), "lease": {"days": 3}}
+    assert "lease" not in parse_record({**NEWER, "kind": "Reservation"}, "prod").to_json(over=old)
+    assert "lease" not in parse_record({**NEWER, "kind": "VirtualMachine", "uid": "2"}, "prod").to_json(over=old)
+
+
+def test_an_attachment_that_renews_its_record_keeps_what_is_not_known(world: World) -> None:
+    world.vm()
+    world.attach()
+    change_record(world, ADDRESS, lambda record: record.update(lease={"days": 3}))
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
+    before = written(world)["since"]
+    world.time_passes()
+    world.attach()
+    assert world.pin() == ADDRESS
+    assert written(world)["since"] != before
+    assert written(world)["lease"] == {"days": 3}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda w: w.release(ADDRESS),
+        lambda w: w.collect(),
+        lambda w: w.delete_network(force=True),
+        lambda w: w.reserve(ADDRESS),
+        lambda w: w.attach(ip=ADDRESS),
+        lambda w: w.attach(),
+        lambda w: w.sync_network(),
+    ],
+    ids=["release", "gc", "delete", "reserve", "attach-to-it", "attach", "sync"],
+)
+def test_a_record_of_a_kind_that_is_not_known_is_nobodys_to_take(
+    world: World, command: Callable[[World], object]
+) -> None:
+    world.vm()
+    write_newer(world)
+    try:
+        command(world)
+    except YoshiError as error:
+        assert isinstance(error, Refused)
+    assert written(world) == NEWER
+    assert world.pin() != ADDRESS
+
+
+def test_who_would_take_it_is_told_why_not(world: World) -> None:
+    write_newer(world)
+    done = world.release(ADDRESS)
+    assert "Gateway prod/edge" in str(done.refusals[ADDRESS])
+    assert "newer" in str(done.refusals[ADDRESS])
+    with pytest.raises(Refused, match="newer"):
+        world.delete_network(force=True)
+
+
+def test_a_block_with_more_in_it_than_is_known_is_not_closed(world: World) -> None:
+    world.network("big", "10.134.0.0/20")
+    world.vm()
+    world.attach(network="prod/big")
+    (block,) = world.api.every(ADDRESSBLOCK)
+    ref = ADDRESSBLOCK.ref(name_of(block), "prod")
+    world.api.change(ref, lambda obj: obj["status"].update(history={"10.134.0.1": []}))
+    world.detach(network="prod/big")
+    (block,) = world.api.every(ADDRESSBLOCK)
+    assert block["status"]["history"] == {"10.134.0.1": []}
+    assert block["status"]["allocations"] == {}
