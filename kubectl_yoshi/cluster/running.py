@@ -37,7 +37,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import empty_block, recount
+from kubectl_yoshi.plan.tidying import empty_block, recount
 
 PASSING = (Unreachable, TimedOut, Busy, ServerError)
 """What a moment later may be over."""
@@ -265,8 +265,9 @@ def _tidy(outcome: Outcome, api: Api) -> None:
     for change, answer in outcome.done:
         if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":
             latest[change.ref] = answer
+    now = Attempt().now
     for answer in latest.values():
-        change_or_none = empty_block(answer) or recount(answer)
+        change_or_none = empty_block(answer, now) or recount(answer)
         if change_or_none is not None:
             try:
                 send(change_or_none, api, dry_run=False, waiters={})

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.running import observe_value
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.addresses import Intervals, parse_address, written
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.addresses import Intervals, written
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects, print_rows
-from kubectl_yoshi.output.tables import Column, write_fields
+from kubectl_yoshi.output.tables import Column
 from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
 from kubectl_yoshi.plan.survey import Row, disagreements, survey
@@ -151,57 +149,6 @@ def _free_json(row: FreeRow) -> Json:
         "metadata": {"name": row[1], "namespace": row[0].namespace},
         "spec": {"network": row[0].name, "range": row[1], "count": row[2]},
     }
-
-
-def who_holds(session: Session, text: str, output: Output) -> None:
-    """`ips who`: everything that is known of one address.
-
-    Raises:
-        Refused: no network that may be seen has it.
-    """
-    address = parse_address(text)
-    now = datetime.now(timezone.utc)
-
-    def ask(facts: Facts) -> tuple[list[Row], list[Network]]:
-        networks = networks_asked(None, None, facts, session.namespace)[0]
-        networks = [n for n in networks if address in n] or [n for n in networks if n.cidr is None]
-        rows: list[Row] = []
-        for network in networks:
-            if network.plugin in BACKENDS:
-                rows += survey(network, backend_of(network, BACKENDS), facts, now, everywhere=False)
-        return [row for row in rows if row.number == int(address)], networks
-
-    (rows, networks), facts = observe_value(ask, session.api, lean=True)
-    if facts.unknowns():
-        session.note(f"note: not seen: {'; '.join(facts.unknowns())}")
-    if not networks or (not rows and networks[0].cidr is None):
-        raise Refused(f"{address} is in no network that you may see", "See `kubectl yoshi network list -A`.")
-    if not output.for_people:
-        print_objects([row_json(row) for row in rows], session.out, output, single=True)
-        return
-    if not rows:
-        network = networks[0]
-        why = network.why_not_usable(address)
-        print(
-            f"{address} is {'never given out: ' + why if why else 'free'} (network {network.full_name})",
-            file=session.out,
-        )
-    for row in rows:
-        _write_row(session, row)
-
-
-def _write_row(session: Session, row: Row) -> None:
-    record = row.record
-    fields: list[tuple[str, object]] = [
-        ("Address", row.address),
-        ("Network", row.network.full_name),
-        ("State", row.state.value),
-        ("Holder", row.holder),
-    ]
-    if record is not None:
-        fields += [("UID", record.uid), ("MAC", record.mac), ("Since", record.since), ("Note", record.note)]
-    fields.append(("Seen", [f"{use.how.value}: {use.ref}" for use in row.uses]))
-    write_fields([(name, value) for name, value in fields if value], session.out)
 
 
 def check_addresses(session: Session, options: CheckOptions) -> int:

@@ -68,8 +68,8 @@ class WhoOptions:
 @output_option("json", "yaml", "name", "wide")
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
-    """Tell who holds an address."""
-    from kubectl_yoshi.commands.addresses import who_holds
+    """Tell who holds an address, and who had it before."""
+    from kubectl_yoshi.commands.holders import who_holds
 
     who_holds(session, options.address, options.output)
 

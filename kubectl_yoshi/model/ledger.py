@@ -16,6 +16,7 @@ from typing import Any
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of
 from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.history import VM_KIND, Tenure, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, owner_reference, short_hash
 
@@ -25,7 +26,7 @@ SHELF_SIZE = 256
 LONGEST_NAME = 253
 """Of an object, as Kubernetes has it (RFC 1123 subdomain)."""
 
-VIRTUALMACHINE = "VirtualMachine"
+VIRTUALMACHINE = VM_KIND
 RESERVATION = "Reservation"
 NETWORK = "Network"
 """Kind of a record of an address that the network itself needs, such as its DHCP server's; it goes with the network."""
@@ -233,17 +234,36 @@ class Ledger:
         return self._entries(self.network.raw) if is_large(self.network) else {}
 
     def _entries(self, obj: Json | None) -> dict[int, Entry]:
-        found: dict[int, Entry] = {}
+        values = dig(obj, "status", "allocations") or {}
+        where = self.network.namespace
+        return {number: Entry(key, parse_record(values[key], where)) for number, key in self._numbers(values)}
+
+    def _numbers(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """The addresses of the network among these, each with its text."""
         cidr = self.network.cidr
         first, last = span_of(cidr) if cidr else (0, 0)
-        for text, value in (dig(obj, "status", "allocations") or {}).items():
+        for text in texts:
             try:
                 address = parse_address(text)
             except UsageMistake:
                 continue
             number = int(address)
             if cidr is None or (address.version == cidr.version and first <= number <= last):
-                found[number] = Entry(text, parse_record(value, self.network.namespace))
+                yield number, text
+
+    def history_of(self, number: int) -> tuple[Tenure, ...]:
+        """Who had an address before, the latest first; nobody where its shelf was not read."""
+        obj = self.objects.get(shelf_of(self.network, number))
+        return parse_history(dig(obj, "status", "history", self.key_of(number)))
+
+    @cached_property
+    def last_had(self) -> Mapping[int, Tenure]:
+        """Address -> who had it last, of every address of these shelves that somebody had before."""
+        found: dict[int, Tenure] = {}
+        for obj in self.objects.values():
+            for number, key in self._numbers(dig(obj, "status", "history") or {}):
+                if history := parse_history(dig(obj, "status", "history", key)):
+                    found[number] = history[0]
         return found
 
     def held_by(self, namespace: str, name: str) -> Mapping[int, Record]:

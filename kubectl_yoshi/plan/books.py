@@ -15,13 +15,13 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.plan.histories import STATUS_HISTORY, end_tenures, replaced_by, tenure
 
 ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
 COUNTERS = ("/status/used", "/status/free")
-IN_A_BLOCK = {"allocations", "used"}
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
 
 
@@ -232,9 +232,12 @@ def write_records(
         allocations = dig(obj, *STATUS_ALLOCATIONS)
         if allocations is None:
             patch.set_in(obj, STATUS_ALLOCATIONS, values)
+            if obj.get("status") is None:
+                patch.add(STATUS_HISTORY, {})  # or those who give back first would meet in making it
         else:
             for key, value in values.items():
                 patch.test((*STATUS_ALLOCATIONS, key), allocations.get(key)).add((*STATUS_ALLOCATIONS, key), value)
+            end_tenures(patch, ledger, obj, replaced_by(ledger, {number: records[number] for number in numbers}))
         count = len({**(allocations or {}), **values})
         _count(patch, shelf, ledger.network, count)
         says = "; ".join(f"record {ledger.address(n)} for {records[n].holder}" for n in numbers[:3])
@@ -276,8 +279,12 @@ def _forget_unmoved(
     return (Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject),)
 
 
-def remove_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None) -> Plan:
+def remove_records(
+    ledger: Ledger, records: Mapping[int, Record], subjects: Mapping[int, str] | None = None, until: str = ""
+) -> Plan:
     """Gives addresses back: each record must still be what was read.
+
+    `until` is the time (RFC 3339), which goes into the history; without it nobody is said to have had the address.
 
     What the original yoshi wrote into the status of a large network goes first, so that it does not come to life again.
     """
@@ -292,6 +299,8 @@ def remove_records(ledger: Ledger, records: Mapping[int, Record], subjects: Mapp
         for key, number in zip(keys, numbers, strict=True):
             path = (*STATUS_ALLOCATIONS, key)
             patch.test(path, records[number].as_written).remove(path)
+        if until:
+            end_tenures(patch, ledger, obj, {number: tenure(records[number], until) for number in numbers})
         left = len(dig(obj, *STATUS_ALLOCATIONS, default={})) - len(keys)
         _count(patch, shelf, ledger.network, left)
         says = "; ".join(f"give back {ledger.address(n)} of {records[n].holder}" for n in numbers[:3])
@@ -308,42 +317,6 @@ def _is_on_its_shelf(ledger: Ledger, number: int) -> bool:
         return True
     obj = ledger.objects.get(shelf_of(ledger.network, number))
     return dig(obj, *STATUS_ALLOCATIONS, ledger.key_of(number)) is not None
-
-
-def recount(obj: Json) -> Change | None:
-    """Puts right status.used of an object that was just written, if another writer made it stale; else None.
-
-    Guarded by the resourceVersion: whoever writes last counts last.
-    """
-    allocations = dig(obj, *STATUS_ALLOCATIONS)
-    used = dig(obj, "status", "used")
-    if used is None or used == len(allocations or {}):
-        return None
-    patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
-    patch.add(("status", "used"), len(allocations or {}))
-    free = dig(obj, "status", "free")
-    if isinstance(free, int):
-        patch.add(("status", "free"), free + used - len(allocations or {}))
-    ref = _ref_of(obj)
-    return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
-
-
-def empty_block(obj: Json) -> Change | None:
-    """Takes away an AddressBlock that was just written and holds nothing any more; None where it holds something, also
-    something that only a newer version knows."""
-    ref = _ref_of(obj)
-    if ref.resource != ADDRESSBLOCK or dig(obj, *STATUS_ALLOCATIONS) or {*dig(obj, "status", default={})} - IN_A_BLOCK:
-        return None
-    return Change(
-        Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,
-        uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
-        tolerate_missing=True,
-    )  # fmt: skip
-
-
-def _ref_of(obj: Json) -> ObjectRef:
-    resource = ADDRESSBLOCK if obj.get("kind") == ADDRESSBLOCK.kind else NETWORKWIZARD
-    return resource.ref(name_of(obj), namespace_of(obj))
 
 
 def _guard(shelf: Shelf, obj: Json, network: Network) -> PatchBuilder:

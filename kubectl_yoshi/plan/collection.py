@@ -20,6 +20,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks
 from kubectl_yoshi.plan.releases import lift_barriers, release_of
+from kubectl_yoshi.plan.tidying import empty_block
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         if backend is None:
             plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
             continue
-        part = _unused(request, network, backend, facts, attempt)
+        part = _unused(request, network, backend, facts, attempt).beside(_old_blocks(network, facts, attempt))
         if not part:
             part = part + backend.strays(network, partial(_records_now, network, facts), facts)
         plan = plan.beside(part)
@@ -105,11 +106,18 @@ def _unused(request: CollectRequest, network: Network, backend: Backend, facts: 
         if why := facts.why_unknown(Read(VM, record.namespace if namespaces else None)):
             return Plan(notes=(f"{ledger.address(number)} stays recorded for {record.holder}: {why}",))
         left = [use for use in uses.at(number) if use.how is not How.WANTED]
-        release = release_of(ledger, number, record, left, backend, facts)
+        release = release_of(ledger, number, record, left, backend, facts, attempt.moment)
         return replace(release.plan, notes=release.notes)
 
     left = sorted(number for number in suspects if number not in wanted)
     return side_by_side(together(partial(given_back, number, suspects[number]) for number in left))
+
+
+def _old_blocks(network: Network, facts: Facts, attempt: Attempt) -> Plan:
+    """Closes blocks that hold nothing, once who had their addresses is long ago."""
+    blocks = [obj for shelf, obj in open_whole(network, facts).objects.items() if shelf.is_block and obj is not None]
+    closed = tuple(change for change in (empty_block(block, attempt.now) for block in blocks) if change)
+    return Plan((closed,) if closed else ())
 
 
 def _records_now(network: Network, facts: Facts) -> Mapping[int, Record]:

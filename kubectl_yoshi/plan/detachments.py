@@ -97,7 +97,8 @@ def _one(
     seen = [*uses.of(vm.namespace, vm.name), *(use for number in mine for use in uses.at(number))]
     left = [use for use in seen if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
     runs = [use for use in left if use.how is How.RUNNING and use.is_of(vm.namespace, vm.name, vm.uid)]
-    release = _release(mine, ledger, left, backend, facts, parted=any(c.ref == vm.ref for c in loosened))
+    parted = any(change.ref == vm.ref for change in loosened)
+    release = _release(mine, ledger, left, backend, facts, attempt, parted)
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
     answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
     if running and runs and request.restart:
@@ -122,11 +123,12 @@ def _release(
     uses: Iterable[Use],
     backend: Backend,
     facts: Facts,
+    attempt: Attempt,
     parted: bool = False,
 ) -> Release:
     release = Release()
     for number, record in mine.items():
-        release = release + release_of(ledger, number, record, uses, backend, facts, parted=parted)
+        release = release + release_of(ledger, number, record, uses, backend, facts, attempt.moment, parted=parted)
     return release
 
 
@@ -151,6 +153,6 @@ def _gone(
         )
         return Plan()
     uses = backend.survey(ledger.network, (namespace,), facts)
-    release = _release(mine, ledger, uses, backend, facts)
+    release = _release(mine, ledger, uses, backend, facts, attempt)
     answers = {subject: ", ".join(str(ledger.address(number)) for number in sorted(mine))}
     return replace(release.plan, notes=release.notes, answers=answers)

@@ -156,7 +156,9 @@ def _release_others(desk: Desk, vm: Vm, number: int, settled: bool, parted: bool
         if other != number:
             record = desk.records[other]
             uses = _without_wish_of(vm, desk.uses.at(other))
-            result = result + release_of(desk.ledger, other, record, uses, desk.backend, desk.facts, settled, parted)
+            result = result + release_of(
+                desk.ledger, other, record, uses, desk.backend, desk.facts, desk.attempt.moment, settled, parted
+            )
     for address in _left(desk, vm):
         result = result + _release_elsewhere(desk, vm, address, settled, parted)
     return result
@@ -183,5 +185,6 @@ def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool, part
                 return Release()
             backend = desk.backend
             uses = _without_wish_of(vm, backend.uses(network, [vm], Intervals(), desk.facts))
-            return release_of(ledger, int(address), record, uses, backend, desk.facts, settled, parted)
+            until = desk.attempt.moment
+            return release_of(ledger, int(address), record, uses, backend, desk.facts, until, settled, parted)
     return Release()

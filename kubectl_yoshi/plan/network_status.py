@@ -28,6 +28,8 @@ def status_plan(
     patch = PatchBuilder().test(("metadata", "uid"), network.uid)
     if "allocations" not in there:
         wanted["allocations"] = {}
+        if not is_large(network):
+            wanted["history"] = {}
     if not is_large(network) and network.cidr is not None and "used" not in there:
         held = len(there.get("allocations") or {})
         wanted |= {"used": held, "free": max(network.usable.size - held, 0)}

@@ -309,7 +309,7 @@ def _removal(
             f"network {network.full_name} is in use: {', '.join(holders[:10])}{more}",
             "Detach them first, or pass --force to detach them and drop reservations.",
         )
-    plan = remove_records(ledger, reserved) if reserved else Plan()
+    plan = remove_records(ledger, reserved, until=attempt.moment) if reserved else Plan()
     if vms:
         detach = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
         part = plan_detachments(detach, backends, facts, attempt)

@@ -41,6 +41,7 @@ def release_of(
     uses: Iterable[Use],
     backend: Backend,
     facts: Facts,
+    until: str,
     settled: bool = False,
     parted: bool = False,
 ) -> Release:
@@ -53,6 +54,7 @@ def release_of(
         uses: what was seen of the network's addresses; a use that this very plan ends is to be left out.
         backend: whose bookkeeping may hold the address.
         facts: what was read.
+        until: the time, for the history.
         settled: the back-end is made to forget the address by what comes before in the plan.
         parted: the VM is changed by what comes before in the plan, so that no attachment to this address that is
             under way can be completed.
@@ -62,7 +64,7 @@ def release_of(
         retracted = backend.retract(ledger.network, [number], facts)
         if retracted.obstacle:
             return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
-        return Release(retracted.plan + remove_records(ledger, {number: record}))
+        return Release(retracted.plan + remove_records(ledger, {number: record}, until=until))
     if not record.is_known:
         return Release(notes=(f"{address} stays recorded for {record.holder}: {ONLY_A_NEWER_ONE}",))
     if record.kind == NETWORK:
@@ -77,7 +79,7 @@ def release_of(
             return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
     if why := why_unseen(record.namespace, facts):
         return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
-    removal = remove_records(ledger, {number: record}, {number: subject})
+    removal = remove_records(ledger, {number: record}, {number: subject}, until)
     if not parted:
         removal = _barrier(record, facts, subject) + removal
     if settled:

@@ -162,7 +162,7 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         uses = backend.survey(network, (record.namespace,), facts)
         wanted = [u for u in uses if u.number == int(address) and u.how is How.WANTED]
         wanted = [u for u in wanted if u.is_of(record.namespace, record.name, record.uid)]
-        release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts)
+        release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts, attempt.moment)
         if release.notes:
             way_out = f"See `kubectl yoshi ips who {address}`."
             if wanted:
@@ -176,5 +176,5 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         retracted = backend.retract(network, reserved, facts)
         if retracted.obstacle:
             raise Refused(f"reservations on network {network.full_name} stay: {retracted.obstacle}", ASK_FOR_IT)
-        plan = plan + retracted.plan + remove_records(ledger, reserved)
+        plan = plan + retracted.plan + remove_records(ledger, reserved, until=attempt.moment)
     return replace(plan, answers=answers, refusals=refusals)

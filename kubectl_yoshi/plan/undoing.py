@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Plan, side_by_side
+from kubectl_yoshi.model.change import Plan, pointer, side_by_side
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
@@ -14,6 +14,7 @@ from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
 from kubectl_yoshi.plan.desk import Desk
+from kubectl_yoshi.plan.histories import STATUS_HISTORY
 from kubectl_yoshi.plan.releases import end_attachments
 
 
@@ -23,7 +24,7 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[J
     for change in attempt.sent:
         if change.subresource == "status" and isinstance(change.body, list):
             for op in change.body:
-                if op["op"] != "add":
+                if op["op"] != "add" or op["path"].startswith(pointer(STATUS_HISTORY)):
                     continue
                 values = {op["path"].rsplit("/", 1)[1]: op["value"]}
                 if op["path"].endswith("/allocations"):

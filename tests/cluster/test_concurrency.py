@@ -123,7 +123,7 @@ def test_24_processes_on_a_large_network_each_get_their_own_address(
     check(installed, yoshi.namespace, settled=True)
 
     all_done(yoshi.together(*(("vm", "detach", name, "--network", "big") for name in names)))
-    assert get(installed, "addressblocks", namespace=yoshi.namespace)["items"] == []
+    assert records_of(installed, yoshi.namespace, "big") == {}
     check(installed, yoshi.namespace, settled=True)
 
 

@@ -1,6 +1,6 @@
 """Many addresses and many VMs on the real API server, the program run as real processes.
 
-    one view                   blocks made when first needed and removed when empty; every list shows one network
+    one view                   blocks made when first needed, kept for their history; every list shows one network
 choosing                   writers spread over the blocks; what is full is found so once
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
@@ -84,7 +84,9 @@ def writes(proxy: Faulty, what: str) -> list[str]:
 # -- one view --------------------------------------------------------------------------------------------------------
 
 
-def test_blocks_come_when_first_needed_and_go_when_empty(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
     network = cidr(20)
     yoshi.done("network", "create", "big", "--cidr", network)
     assert blocks(installed, yoshi.namespace) == {}
@@ -104,7 +106,9 @@ def test_blocks_come_when_first_needed_and_go_when_empty(yoshi: Yoshi, installed
     assert "big" in yoshi.done("ips", "who", ask[1])
     for place, address in enumerate(ask):
         yoshi.done("ips", "release", "big", address)
-        assert len(blocks(installed, yoshi.namespace)) == 1 - place
+        left = blocks(installed, yoshi.namespace).values()
+        assert sum(len(records(block)) for block in left) == 1 - place
+    assert len(blocks(installed, yoshi.namespace)) == 2
     check(installed, yoshi.namespace, settled=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -20,19 +21,20 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, pa
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.books import (
     blocks_read,
-    empty_block,
     known_networks,
     network_read,
     networks_asked,
     open_network,
     open_shelves,
     open_whole,
-    recount,
     remove_records,
     shelf_read,
     write_records,
 )
+from kubectl_yoshi.plan.tidying import empty_block, recount
 from tests.unit.plan.fake import FakeApi
+
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
 def wizard(cidr: str = "10.133.0.0/24", name: str = "blue", **more: Any) -> Json:
@@ -253,10 +255,10 @@ def test_an_empty_block_is_closed_unless_somebody_wrote_into_it_meanwhile(api: F
     net = made(api, wizard("10.133.0.0/16"))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     ledger = opened(api, net, "10.133.0.1")
-    assert empty_block(api.every(ADDRESSBLOCK)[0]) is None
+    assert empty_block(api.every(ADDRESSBLOCK)[0], NOW) is None
     (answer,) = carry_out(remove_records(ledger, ledger.records()), api)
     assert answer is not None
-    close = empty_block(answer)
+    close = empty_block(answer, NOW)
     assert close is not None
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.2"): record("b")}), api)
     with pytest.raises(Conflict):
@@ -265,7 +267,7 @@ def test_an_empty_block_is_closed_unless_somebody_wrote_into_it_meanwhile(api: F
 
 
 def test_a_network_that_holds_nothing_is_not_closed() -> None:
-    assert empty_block(wizard(status={"allocations": {}})) is None
+    assert empty_block(wizard(status={"allocations": {}}), NOW) is None
 
 
 class Writers(RuleBasedStateMachine):
@@ -339,7 +341,7 @@ class Writers(RuleBasedStateMachine):
             elif owner is None:
                 assert self.model.pop(address, name) == name, "another one's record is lost"
         if answer is not None and effect:
-            tidy = empty_block(answer) or recount(answer)
+            tidy = empty_block(answer, NOW) or recount(answer)
             if tidy is not None:
                 self.pending[name].append((tidy, {}))
 

@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from kubectl_yoshi.plan.releases import BARRIER
@@ -37,7 +37,6 @@ def test_the_address_of_a_vm_that_is_gone_is_given_back(cidr: str) -> None:
     world.drop_vm("web-2")
     world.collect()
     assert world.records() == {}
-    assert world.api.every(ADDRESSBLOCK) == []
 
 
 def test_the_address_of_a_vm_that_does_not_want_it_any_more_is_given_back(world: World) -> None:

@@ -43,14 +43,16 @@ def test_the_same_again_changes_nothing(world: World) -> None:
     assert world.api.writes == []
 
 
-def test_the_last_address_of_a_block_takes_the_block_with_it() -> None:
+def test_the_last_address_of_a_block_leaves_the_block_as_long_as_its_history_is_worth_knowing() -> None:
     world = World()
     world.network(cidr="10.0.0.0/8")
     world.vm()
     world.attach()
     assert len(world.api.every(ADDRESSBLOCK)) == 1
     world.detach()
-    assert world.api.every(ADDRESSBLOCK) == []
+    (block,) = world.api.every(ADDRESSBLOCK)
+    assert block["status"]["allocations"] == {}
+    assert len(block["status"]["history"]) == 1
 
 
 def test_what_calico_holds_for_a_halted_vm_is_released_before_the_record_is(world: World) -> None:

@@ -101,8 +101,8 @@ def test_a_block_with_more_in_it_than_is_known_is_not_closed(world: World) -> No
     world.attach(network="prod/big")
     (block,) = world.api.every(ADDRESSBLOCK)
     ref = ADDRESSBLOCK.ref(name_of(block), "prod")
-    world.api.change(ref, lambda obj: obj["status"].update(history={"10.134.0.1": []}))
+    world.api.change(ref, lambda obj: obj["status"].update(leases={"10.134.0.1": []}))
     world.detach(network="prod/big")
     (block,) = world.api.every(ADDRESSBLOCK)
-    assert block["status"]["history"] == {"10.134.0.1": []}
+    assert block["status"]["leases"] == {"10.134.0.1": []}
     assert block["status"]["allocations"] == {}

@@ -1,0 +1,76 @@
+"""Who had an address before, and until when: `status.history` of the object that holds the address's record.
+
+It is bounded by itself: two tenures an address, 256 addresses an object, about 150 bytes each, so nothing ever needs to
+be made room for. A tenure is written by the very patch that removes or replaces the record, whose `test` guards both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kubectl_yoshi.model.objects import Json
+
+VM_KIND = "VirtualMachine"
+MOST_PER_ADDRESS = 2
+LONGEST_NOTE = 60
+"""Characters of a reservation's words that are kept."""
+KEPT_SECONDS = 30 * 24 * 3600.0
+"""For how long a block of a large network that holds nothing any more is kept for its history."""
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """A time for which somebody had an address.
+
+    Attributes:
+        kind, namespace, name, uid, note: as in his record.
+        since: when he got it, RFC 3339 in UTC; "" where that was not known.
+        until: when it was given back, or became another's.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+    note: str = ""
+    since: str = ""
+    until: str = ""
+
+    def is_of(self, namespace: str, name: str) -> bool:
+        """Whether a VM of that name had it, whatever its uid was."""
+        return self.kind == VM_KIND and (self.namespace, self.name) == (namespace, name)
+
+    def to_json(self) -> Json:
+        """The value to write: whole seconds, no more of a note than needed, a VM's kind left out."""
+        short = replace(
+            self,
+            kind="" if self.kind == VM_KIND else self.kind,
+            note=self.note[:LONGEST_NOTE],
+            since=_whole_seconds(self.since),
+            until=_whole_seconds(self.until),
+        )
+        return {key: value for key, value in vars(short).items() if value}
+
+
+def parse_history(value: Any) -> tuple[Tenure, ...]:
+    """An address's value in status.history, the latest tenure first; what is none is left out."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    fields = ("namespace", "name", "uid", "note", "since", "until")
+    return tuple(
+        Tenure(str(item.get("kind") or VM_KIND), **{key: str(item.get(key) or "") for key in fields})
+        for item in value
+        if isinstance(item, Mapping) and item.get("until")
+    )
+
+
+def with_tenure(history: Sequence[Tenure], tenure: Tenure) -> list[Json]:
+    """An address's history after one more tenure, as it is written."""
+    return [one.to_json() for one in (tenure, *history)][:MOST_PER_ADDRESS]
+
+
+def _whole_seconds(time: str) -> str:
+    whole, dot, _ = time.partition(".")
+    return f"{whole}Z" if dot and time.endswith("Z") else time

@@ -1,0 +1,55 @@
+"""What whoever writes last does for the others: counters put right, and blocks closed that nobody needs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.history import KEPT_SECONDS, parse_history
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.plan.attempt import age_in_seconds
+
+IN_A_BLOCK = {"allocations", "used", "history"}
+
+
+def recount(obj: Json) -> Change | None:
+    """Puts right status.used of an object that was just written, if another writer made it stale; else None.
+
+    Guarded by the resourceVersion: whoever writes last counts last.
+    """
+    allocations = dig(obj, "status", "allocations")
+    used = dig(obj, "status", "used")
+    if used is None or used == len(allocations or {}):
+        return None
+    patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
+    patch.add(("status", "used"), len(allocations or {}))
+    free = dig(obj, "status", "free")
+    if isinstance(free, int):
+        patch.add(("status", "free"), free + used - len(allocations or {}))
+    ref = _ref_of(obj)
+    return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
+
+
+def empty_block(obj: Json, now: datetime) -> Change | None:
+    """Takes away an AddressBlock that was written once and holds nothing any more.
+
+    None where it holds something, also something that only a newer version knows, or who had an address of it is worth
+    knowing still (model/history.py: KEPT_SECONDS).
+    """
+    ref, status = _ref_of(obj), obj.get("status")
+    if ref.resource != ADDRESSBLOCK or status is None or status.get("allocations") or {*status} - IN_A_BLOCK:
+        return None
+    for value in (dig(obj, "status", "history") or {}).values():
+        if any(age_in_seconds(one.until, now) < KEPT_SECONDS for one in parse_history(value)):
+            return None
+    return Change(
+        Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,
+        uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
+        tolerate_missing=True,
+    )  # fmt: skip
+
+
+def _ref_of(obj: Json) -> ObjectRef:
+    resource = ADDRESSBLOCK if obj.get("kind") == ADDRESSBLOCK.kind else NETWORKWIZARD
+    return resource.ref(name_of(obj), namespace_of(obj))

@@ -1,0 +1,105 @@
+"""Quotas, who had an address before, cool-down and reports, as processes see them on the real API server.
+
+8 processes at a quota of 3, in a small network and in one of several blocks    3 get an address, 5 are told why not
+history                      `ips who` tells, as words and as JSON; several who give back at once are all there
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster.checker import check
+from tests.cluster.harness import Yoshi, get, make_vms
+
+Cidrs = Callable[[int], str]
+
+
+def holders(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Address -> VM, of all networks of a namespace."""
+    found: dict[str, str] = {}
+    for obj in get(cluster, "networkwizards,addressblocks", namespace=namespace)["items"]:
+        for address, record in obj.get("status", {}).get("allocations", {}).items():
+            found[address] = record.get("name", "")
+    return found
+
+
+def host(network: str, number: int) -> str:
+    """An address of a network such as 10.1.2.0/24."""
+    return f"{network.rpartition('.')[0]}.{number}"
+
+
+@pytest.mark.parametrize("length", [24, 22])
+def test_of_8_processes_at_a_quota_none_passes_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length), "--max-addresses-per-namespace", "3")
+    names = [f"web-{number}" for number in range(8)]
+    make_vms(installed, yoshi.namespace, *names)
+    for _ in range(2):  # the second time some have theirs
+        rans = yoshi.together(*(("vm", "attach", name, "--network", "blue") for name in names))
+        assert sorted(ran.code for ran in rans) == [0] * 3 + [1] * 5, "\n".join(map(str, rans))
+        for ran in rans:
+            if ran.code:
+                assert f"namespace {yoshi.namespace} holds" in ran.err, str(ran)
+                assert "which gives it 3 at most" in ran.err, str(ran)
+                assert "spec.maxAddressesPerNamespace" in ran.err, str(ran)
+        assert len(holders(installed, yoshi.namespace)) == 3
+        check(installed, yoshi.namespace, settled=True)
+    leaver = next(ran.args[2] for ran in rans if not ran.code)
+    newcomer = next(ran.args[2] for ran in rans if ran.code)
+    yoshi.done("vm", "detach", leaver, "--network", "blue")
+    yoshi.done("vm", "attach", newcomer, "--network", "blue")
+    done = yoshi.run("vm", "attach", *names, "--network", "blue")
+    assert done.code == 1
+    assert done.err.count("which gives it 3 at most") == 5, str(done)
+    check(installed, yoshi.namespace, settled=True)
+
+
+@pytest.mark.parametrize("length", [24, 22])
+def test_who_had_an_address_before_is_told(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int) -> None:
+    network = cidr(length)
+    address = host(network, 9)
+    yoshi.done("network", "create", "blue", "--cidr", network)
+    make_vms(installed, yoshi.namespace, "web-1", "web-2")
+    for name in ("web-1", "web-2"):
+        yoshi.done("vm", "attach", name, "--network", "blue", "--ip", address)
+        yoshi.done("vm", "detach", name, "--network", "blue")
+    told = yoshi.done("ips", "who", address)
+    assert f"{address} is free" in told
+    before = [line for line in told.splitlines() if f"{yoshi.namespace}/web-" in line]
+    assert ["web-2" in before[0], "web-1" in before[1]] == [True, True]
+    assert " until 20" in before[0]
+    assert "(uid " in yoshi.done("ips", "who", address, "-o", "wide")
+
+    yoshi.done("ips", "reserve", "blue", address, "--note", "printer")
+    found = json.loads(yoshi.done("ips", "who", address, "-o", "json"))
+    assert found["status"]["state"] == "reserved"
+    assert [one["name"] for one in found["status"]["history"]] == ["web-2", "web-1"]
+    yoshi.done("ips", "release", "blue", address)
+    found = json.loads(yoshi.done("ips", "who", address, "-o", "json"))
+    assert found["status"]["state"] == "free"
+    assert [one["kind"] for one in found["status"]["history"]] == ["Reservation", "VirtualMachine"]
+    assert found["status"]["history"][0]["note"] == "printer"
+    check(installed, yoshi.namespace, settled=True)
+
+
+@pytest.mark.parametrize("length", [24, 22])
+def test_of_8_who_give_back_at_once_all_are_in_the_history(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, length: int
+) -> None:
+    network = cidr(length)
+    yoshi.done("network", "create", "blue", "--cidr", network)
+    names = [f"web-{number}" for number in range(8)]
+    make_vms(installed, yoshi.namespace, *names)
+    yoshi.done("vm", "attach", *names, "--network", "blue")
+    had = holders(installed, yoshi.namespace)
+    for ran in yoshi.together(*(("vm", "detach", name, "--network", "blue") for name in names)):
+        assert ran.code == 0, str(ran)
+    told: dict[str, str] = {}
+    for obj in get(installed, "networkwizards,addressblocks", namespace=yoshi.namespace)["items"]:
+        told |= {address: one[0]["name"] for address, one in obj["status"].get("history", {}).items()}
+    assert told == had
+    assert holders(installed, yoshi.namespace) == {}
+    check(installed, yoshi.namespace, settled=True)

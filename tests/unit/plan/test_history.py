@@ -1,0 +1,197 @@
+"""Who had an address before, and until when: written by the patch that ends it, bounded, and not lost with the record.
+
+detached, collected, released, moved to another VM, made anew    a tenure, the latest first
+taken back by the very run that wrote it                         none: nobody had it
+given back by several at once                                    all of them
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_yoshi.model.history import LONGEST_NOTE, MOST_PER_ADDRESS, Tenure, parse_history, with_tenure
+from kubectl_yoshi.model.ledger import SHELF_SIZE, VIRTUALMACHINE
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from tests.unit.plan.world import World
+
+SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
+SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])
+SIZE_LIMIT = 1 << 20
+"""Bytes that an object may have: etcd takes 1.5 MiB, this program 1 MiB (docs/design.md)."""
+
+
+def made(cidr: str) -> World:
+    world = World()
+    world.network(cidr=cidr)
+    return world
+
+
+def history(world: World) -> dict[str, list[str]]:
+    """Address -> who had it, the latest first."""
+    found: dict[str, list[str]] = {}
+    for obj in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)]:
+        for address, value in obj["status"].get("history", {}).items():
+            assert value
+            found[address] = [f"{one.namespace}/{one.name}" for one in parse_history(value)]
+    return found
+
+
+@SIZES
+def test_a_detached_vm_is_the_last_who_had_the_address(cidr: str) -> None:
+    world = made(cidr)
+    world.vm()
+    world.attach(ip="10.133.0.9")
+    (record,) = world.records().values()
+    before = datetime.now(timezone.utc) - timedelta(seconds=2)
+    world.detach()
+    assert history(world) == {"10.133.0.9": ["prod/web-1"]}
+    (obj,) = [
+        o for o in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)] if o["status"].get("history")
+    ]
+    (value,) = obj["status"]["history"]["10.133.0.9"]
+    assert value["uid"] == record.uid
+    assert value["since"] == record.since[:19] + "Z"
+    assert before <= datetime.fromisoformat(value["until"].replace("Z", "+00:00")) <= datetime.now(timezone.utc)
+    assert "kind" not in value
+
+
+@SIZES
+def test_the_latest_come_first_and_the_oldest_are_forgotten(cidr: str) -> None:
+    world = made(cidr)
+    for name in ("web-1", "web-2", "web-3"):
+        world.vm(name)
+        world.attach(name, ip="10.133.0.9")
+        world.detach(name)
+    assert history(world) == {"10.133.0.9": ["prod/web-3", "prod/web-2"]}
+    assert MOST_PER_ADDRESS == 2
+
+
+def test_a_vm_made_anew_follows_its_earlier_self() -> None:
+    world = made(SMALL)
+    world.vm()
+    world.attach(ip="10.133.0.9")
+    (old,) = world.records().values()
+    world.drop_vm()
+    world.vm()
+    world.attach()
+    assert history(world) == {"10.133.0.9": ["prod/web-1"]}
+    (value,) = world.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.9"]
+    assert value["uid"] == old.uid
+
+
+def test_collected_and_released_addresses_have_a_history() -> None:
+    world = made(SMALL)
+    for name in ("web-1", "web-2"):
+        world.vm(name)
+    world.attach("web-1", ip="10.133.0.1")
+    world.reserve("10.133.0.7", note="printer")
+    world.drop_vm("web-1")
+    world.collect()
+    world.release("10.133.0.7")
+    assert set(history(world)) == {"10.133.0.1", "10.133.0.7"}
+    (value,) = world.api.get(NETWORKWIZARD.ref("blue", "prod"))["status"]["history"]["10.133.0.7"]
+    assert (value["kind"], value["note"]) == ("Reservation", "printer")
+
+
+@SIZES
+def test_what_a_run_takes_back_itself_nobody_had(cidr: str) -> None:
+    world = made(cidr)
+    world.vm()
+    world.api.refuse("patch", VM)
+    assert world.attach().refusals
+    assert world.records() == {}
+    assert history(world) == {}
+
+
+def test_a_rebuild_after_a_restore_that_made_every_uid_anew_does_not_end_a_tenure() -> None:
+    world = made(SMALL)
+    world.vm()
+    world.attach()
+    blue = NETWORKWIZARD.ref("blue", "prod")
+    world.api.change(blue, lambda obj: obj["status"]["allocations"]["10.133.0.1"].update(uid="of-before"))
+    world.run(plan_rebuild, RebuildRequest(("prod", "blue")))
+    assert world.records()["10.133.0.1"].uid == world.now().uid
+    assert history(world) == {}
+
+
+@SIZES
+@pytest.mark.parametrize("fresh", [True, False])
+def test_of_several_who_give_back_at_once_all_are_in_the_history(cidr: str, fresh: bool) -> None:
+    world = made(cidr)
+    names = [f"web-{number}" for number in range(6)]
+    for place, name in enumerate(names):
+        world.vm(name)
+        world.attach(name, ip=f"10.133.0.{10 + place}")
+    if fresh:  # as an older version left it
+        for obj in [*world.api.every(NETWORKWIZARD), *world.api.every(ADDRESSBLOCK)]:
+            resource = ADDRESSBLOCK if obj["kind"] == "AddressBlock" else NETWORKWIZARD
+            world.api.change(resource.ref(name_of(obj), "prod"), lambda one: one["status"].pop("history", None))
+    done = world.at_once(*(partial(lambda mine, name: mine.detach(name), name=name) for name in names), seed=3)
+    assert not any(isinstance(one, Exception) or one.refusals for one in done)
+    assert sorted(who for (who,) in history(world).values()) == [f"prod/{name}" for name in names]
+    world.check()
+
+
+def test_an_empty_block_is_closed_once_its_history_is_long_ago() -> None:
+    world = made(LARGE)
+    world.vm()
+    world.attach()
+    world.detach()
+    (block,) = world.api.every(ADDRESSBLOCK)
+    ref = ADDRESSBLOCK.ref(name_of(block), "prod")
+    world.collect()
+    assert world.api.look(ref)
+
+    def grow_old(obj: Json) -> None:
+        for (tenure,) in obj["status"]["history"].values():
+            tenure["until"] = (datetime.now(timezone.utc) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    world.api.change(ref, grow_old)
+    world.collect()
+    assert world.api.look(ref) is None
+
+
+NAME = st.text("abc-.123", min_size=1, max_size=253)
+TENURES = st.builds(
+    Tenure,
+    st.sampled_from([VIRTUALMACHINE, "Reservation", "Network"]),
+    st.text("abc", min_size=1, max_size=63),
+    NAME,
+    st.just("0f2ad0d6-6f5c-4e8a-9f5e-2f6b6f0f9d2a"),
+    st.text(max_size=200),
+    st.just("2026-11-25T10:00:00.123456Z"),
+    st.just("2026-11-25T11:00:00.123456Z"),
+)
+
+
+@given(st.lists(TENURES, max_size=6))
+def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[Tenure]) -> None:
+    written: list[Json] = []
+    for tenure in tenures:
+        written = with_tenure(parse_history(written), tenure)
+    read = parse_history(json.loads(json.dumps(written)))
+    assert [(one.kind, one.namespace, one.name, one.uid) for one in read] == [
+        (one.kind, one.namespace, one.name, one.uid) for one in reversed(tenures[-MOST_PER_ADDRESS:])
+    ]
+    assert all(len(one.note) <= LONGEST_NOTE and one.until == "2026-11-25T11:00:00Z" for one in read)
+
+
+def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> None:
+    longest = Tenure(VIRTUALMACHINE, "n" * 63, "v" * 253, "u" * 36, "", "2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z")
+    record = {**longest.to_json(), "kind": VIRTUALMACHINE, "mac": "02:00:00:00:00:01"}
+    of_one = len(json.dumps(with_tenure([longest] * 5, longest))) + len(json.dumps(record)) + 2 * 42
+    assert SHELF_SIZE * of_one < SIZE_LIMIT / 2
+
+
+@pytest.mark.parametrize("value", [None, "web-1", 3, {}, [None, "x", {"name": "web-1"}]])
+def test_what_is_no_history_is_none(value: object) -> None:
+    assert parse_history(value) == ()
