@@ -19,6 +19,7 @@ from kubectl_yoshi.output.formats import print_objects, print_rows
 from kubectl_yoshi.output.tables import Column
 from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
+from kubectl_yoshi.plan.cooling import cooling_down
 from kubectl_yoshi.plan.survey import Row, disagreements, survey
 
 if TYPE_CHECKING:
@@ -123,10 +124,13 @@ def row_json(row: Row) -> Json:
 
 
 def _list_free(session: Session, options: ListOptions) -> None:
+    now = datetime.now(timezone.utc)
+
     def ask(facts: Facts) -> list[FreeRow]:
         rows: list[FreeRow] = []
         for network in _networks(session, options.network, options.all_namespaces, facts):
-            held = Intervals.of_numbers(open_whole(network, facts, options.all_namespaces).records())
+            ledger = open_whole(network, facts, options.all_namespaces)
+            held = Intervals.of_numbers({*ledger.records(), *cooling_down(ledger, now)})
             rows += [(network, written(s, network.version), s[1] - s[0] + 1) for s in (network.usable - held).spans]
         return rows
 

@@ -74,6 +74,7 @@ def _fields(one: Network, ledger: Ledger) -> list[tuple[str, object]]:
         ("Reason", dig(one.raw, "status", "reason", default="")),
         ("Used", str(held)),
         ("Free", row.free),
+        ("Cool Down", dig(one.raw, "spec", "coolDown", default="")),
         ("Most per Namespace", one.most_per_namespace),
         ("Kept In", f"{blocks} address blocks" if is_large(one) else "its own status"),
     ]

@@ -13,7 +13,6 @@ from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.history import Tenure
-from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.output.ages import age
@@ -22,6 +21,7 @@ from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
 from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
+from kubectl_yoshi.plan.cooling import cooling_down, duration
 from kubectl_yoshi.plan.survey import Row, survey
 
 
@@ -33,11 +33,13 @@ class _Known:
         network: which.
         row: who holds it; None where nobody does.
         history: who had it before, the latest first.
+        cools_down: for how many seconds yet nobody gets it but who had it last.
     """
 
     network: Network
     row: Row | None
     history: tuple[Tenure, ...]
+    cools_down: float = 0.0
 
 
 def who_holds(session: Session, text: str, output: Output) -> None:
@@ -68,6 +70,8 @@ def who_holds(session: Session, text: str, output: Output) -> None:
         if one.row is None:
             why = one.network.why_not_usable(address)
             state = f"never given out: {why}" if why else "free"
+            if not why and one.cools_down:
+                state = f"free, and cools down for another {duration(one.cools_down)}"
             print(f"{address} is {state} (network {one.network.full_name})", file=session.out)
         write_fields([(name, value) for name, value in fields if value], session.out)
 
@@ -77,7 +81,9 @@ def _known(network: Network, address: Address, facts: Facts, now: datetime) -> _
     if network.plugin in BACKENDS:
         rows = survey(network, backend_of(network, BACKENDS), facts, now, everywhere=False)
     row = next((row for row in rows if row.number == int(address)), None)
-    return _Known(network, row, open_whole(network, facts).history_of(int(address)))
+    ledger = open_whole(network, facts)
+    cools_down = cooling_down(ledger, now).get(int(address), 0.0)
+    return _Known(network, row, ledger.history_of(int(address)), cools_down)
 
 
 def _fields(one: _Known, now: datetime, wide: bool) -> list[tuple[str, object]]:
@@ -97,10 +103,9 @@ def _fields(one: _Known, now: datetime, wide: bool) -> list[tuple[str, object]]:
 
 
 def _sentence(tenure: Tenure, now: datetime, wide: bool) -> str:
-    who = Record(tenure.kind, tenure.namespace, tenure.name, note=tenure.note).holder
     uid = f" (uid {tenure.uid})" if wide and tenure.uid else ""
     since = f" from {tenure.since}" if tenure.since else ""
-    return f"{who}{uid}{since} until {tenure.until} ({age(tenure.until, now)} ago)"
+    return f"{tenure.holder}{uid}{since} until {tenure.until} ({age(tenure.until, now)} ago)"
 
 
 def _json(one: _Known, address: Address) -> Json:
@@ -116,5 +121,7 @@ def _json(one: _Known, address: Address) -> Json:
             "spec": {"network": one.network.name, "address": str(address)},
             "status": {"state": state, "running": False, "uses": []},
         }
+    if one.cools_down:
+        obj["status"]["coolsDownSeconds"] = round(one.cools_down)
     obj["status"]["history"] = [{"kind": tenure.kind, **tenure.to_json()} for tenure in one.history]
     return obj

@@ -12,7 +12,7 @@ from kubectl_yoshi.commands.layer2 import layer2_of_flags
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import address_of, parse_cidr, parse_span
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_network
+from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_cool_down, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
 from kubectl_yoshi.plan.networks import default_plugin
 
@@ -40,6 +40,9 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
         spec["gateway"] = options.gateway
     if options.max_addresses_per_namespace is not None:
         spec["maxAddressesPerNamespace"] = options.max_addresses_per_namespace
+    if options.cool_down is not None:
+        parse_cool_down(options.cool_down, "--cool-down")
+        spec["coolDown"] = options.cool_down
     calico = {
         "encapsulation": options.encapsulation,
         "natOutgoing": options.nat_outgoing,

@@ -62,6 +62,7 @@ class CreateOptions:
     lease: str | None
     dns: tuple[str, ...]
     max_addresses_per_namespace: int | None
+    cool_down: str | None
     dry_run: str
     output: Output
 
@@ -77,6 +78,7 @@ class CreateOptions:
             self.block_size, self.live_migration, self.peer, self.my_asn, self.remote_asn, self.announce, self.via,
             self.interface, self.node_selector, self.bridge, self.nic, self.vlan, self.mtu, self.bond_mode, self.lacp,
             self.host_config, self.dhcp, self.dhcp_range, self.lease, self.dns, self.max_addresses_per_namespace,
+            self.cool_down,
         )  # fmt: skip
 
 
@@ -115,6 +117,11 @@ class CreateOptions:
     type=click.IntRange(1, 2**31 - 1),
     metavar="N",
     help="How many addresses the VMs of one namespace may hold.",
+)
+@click.option(
+    "--cool-down",
+    metavar="TIME",
+    help="For how long an address that was given back is not handed out to others, such as 10m.",
 )
 @click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")

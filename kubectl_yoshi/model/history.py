@@ -38,6 +38,14 @@ class Tenure:
     since: str = ""
     until: str = ""
 
+    @property
+    def holder(self) -> str:
+        """As people read it: "prod/web-1", "a reservation (printer)", "the network itself (DHCP server)"."""
+        if self.kind == VM_KIND:
+            return f"{self.namespace}/{self.name}"
+        who = "a reservation" if self.kind == "Reservation" else "the network itself"
+        return f"{who} ({self.note})" if self.note else who
+
     def is_of(self, namespace: str, name: str) -> bool:
         """Whether a VM of that name had it, whatever its uid was."""
         return self.kind == VM_KIND and (self.namespace, self.name) == (namespace, name)

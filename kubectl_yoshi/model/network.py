@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,12 +20,14 @@ from kubectl_yoshi.model.addresses import (
     usable_hosts,
 )
 from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.history import KEPT_SECONDS
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
 
 GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
 ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
+SECONDS = {"h": 3600, "m": 60, "s": 1}
 MAX_ASN = 4294967295  # RFC 6793
 DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
 DEFAULT_REMOTE_ASN = 64514
@@ -70,6 +73,7 @@ class Network:
         gateway: spec.gateway.
         bgp: spec.bgpConfig.
         options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
+        cool_down: for how many seconds an address that was given back is not handed out to others.
         most_per_namespace: how many addresses the VMs of one namespace may hold; None for as many as there are.
         raw: the object as read.
     """
@@ -84,6 +88,7 @@ class Network:
     gateway: Address | None
     bgp: Bgp | None
     options: Mapping[str, Any]
+    cool_down: float
     most_per_namespace: int | None
     raw: Json = field(compare=False, repr=False)
 
@@ -172,6 +177,7 @@ def parse_network(obj: Json) -> Network:
             gateway=gateway,
             bgp=parse_bgp(_object(spec, "bgpConfig")) if spec.get("bgpConfig") else None,
             options=_object(spec, plugin),
+            cool_down=parse_cool_down(spec.get("coolDown")),
             most_per_namespace=_quota(spec.get("maxAddressesPerNamespace")),
             raw=obj,
         )
@@ -190,6 +196,22 @@ def _object(obj: Json, key: str) -> Json:
 
 def _address_in(spec: Json, key: str) -> Address | None:
     return parse_address(str(spec[key]), key) if spec.get(key) else None
+
+
+def parse_cool_down(value: Any, what: str = "coolDown") -> float:
+    """Seconds of a time such as "10m" or "1h30m"; 0 where there is none.
+
+    Raises:
+        UsageMistake: it is no time, or longer than histories are kept.
+    """
+    if value is None:
+        return 0.0
+    if not isinstance(value, str) or not re.fullmatch(r"([0-9]+[hms])+", value):
+        raise UsageMistake(f'{what} "{value}" is not a time', "Write it as 10m or 1h30m.")
+    seconds = sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([hms])", value))
+    if seconds > KEPT_SECONDS:
+        raise UsageMistake(f'{what} "{value}" is longer than 30 days', "Write 720h or less.")
+    return float(seconds)
 
 
 def _quota(value: Any) -> int | None:

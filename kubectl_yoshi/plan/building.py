@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, Record, held, shelf_of
+from kubectl_yoshi.model.ledger import NETWORK, Ledger, Record, held, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, open_shelves, open_whole, remove_records, write_records
+from kubectl_yoshi.plan.cooling import cooling_down
 
 
 def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
@@ -29,17 +28,16 @@ def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) ->
     records = ledger.records()
     mine = sorted(number for number, record in records.items() if record.kind == NETWORK)
     if use and not mine and not network.deleting_since:
-        return _recorded(network, use, records, backend, facts, attempt)
+        return _recorded(ledger, use, backend, facts, attempt)
     surplus = {number: records[number] for number in (mine[1:] if use else mine)}
     plan = backend.build(network, {n: r for n, r in records.items() if n not in surplus}, facts)
     return plan if plan or not surplus else plan + remove_records(ledger, surplus)
 
 
-def _recorded(
-    network: Network, use: str, records: Mapping[int, Record], backend: Backend, facts: Facts, attempt: Attempt
-) -> Plan:
+def _recorded(ledger: Ledger, use: str, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
     """Records the lowest free address for the network itself; in a preview also what comes after that."""
-    taken = held(records)
+    network, records = ledger.network, ledger.records()
+    taken = held({*records, *cooling_down(ledger, attempt.now)})
     while True:
         number = network.usable.first_without(taken)
         if number is None:

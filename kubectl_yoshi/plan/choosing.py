@@ -18,6 +18,7 @@ from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Shelf, block_label, i
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS
+from kubectl_yoshi.plan.cooling import duration
 
 MOST_AT_ONCE = 64
 """Shelves that are opened at the same time, at most: each may be 60 KB."""
@@ -81,6 +82,7 @@ class Chooser:
         chance: None for the lowest free address, else the source of a random choice.
         wanted: how many will be asked for: so many shelves are opened at once.
         counts: which shelves are said to be full; they are opened last.
+        resting: tells which addresses of a shelf are not handed out yet, and for how many seconds.
 
     Raises:
         NeedMore: the first shelves were not read yet.
@@ -96,12 +98,15 @@ class Chooser:
         *,
         wanted: int = 1,
         counts: Counts | None = None,
+        resting: Callable[[Ledger], Mapping[int, float]] = lambda _: {},
     ) -> None:
         self._network = network
         self._shelves = self._in_order(seed, -(-wanted // SHELF_SIZE), counts)
         self._open_shelf = open_shelf
         self._taken = taken
         self._chance = chance
+        self._resting = resting
+        self._rest: dict[int, float] = {}
         self._wanted = wanted
         self._opened: deque[tuple[Shelf, Ledger]] = deque()
         self._usable = Intervals()
@@ -143,7 +148,9 @@ class Chooser:
             # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
             # are in a /24: they go last.
             self._pleasant -= Intervals.of_numbers(shelf.span)
-        self._held = Intervals.of_numbers(ledger.records()) | self._taken
+        rest = {number: seconds for number, seconds in self._resting(ledger).items() if number in self._usable}
+        self._rest |= rest
+        self._held = Intervals.of_numbers({*ledger.records(), *rest}) | self._taken
 
     def _open_more(self) -> None:
         """Opens as many shelves as will have room for what is still wanted, all of them at once."""
@@ -156,6 +163,13 @@ class Chooser:
             shelves.append(shelf)
             room += expected
         if not shelves:
+            if self._rest:
+                raise Refused(
+                    f"network {self._network.full_name} is full: no address of {self._network.cidr} is free, "
+                    f"{len(self._rest)} cool down, the first for another {duration(min(self._rest.values()))}",
+                    "Wait, or shorten the time (spec.coolDown): "
+                    f"kubectl edit networkwizard {self._network.name} -n {self._network.namespace}",
+                )
             raise Refused(
                 f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
                 "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",

@@ -94,6 +94,7 @@ class Desk:
         self._given = {given.vm: given for given in request.given}
         self._of_uid: dict[str, set[int]] = {}
         self._of_name: dict[tuple[str, str], set[int]] = {}
+        self._had: dict[tuple[str, str], list[tuple[str, int]]] = {}
         self._note_down(self.ledger.unmoved)
 
     def open(self, shelves: Iterable[Shelf]) -> Ledger:
@@ -108,6 +109,8 @@ class Desk:
         if new:
             self.ledger = self.ledger.with_objects(new)
             self._note_down(opened.shelved)
+            for number, last in Ledger(self.network, new).last_had.items():
+                self._had.setdefault((last.namespace, last.name), []).append((last.until, number))
         return opened
 
     def _note_down(self, entries: Mapping[int, Entry]) -> None:
@@ -152,6 +155,10 @@ class Desk:
         has = set(self.carried(vm)).intersection(self.own(vm))
         asked = self.asked(vm)
         return self.backend.on_template and (bool(has) if asked is None else asked in has)
+
+    def had(self, vm: Vm) -> list[int]:
+        """The addresses that a VM of this name was the last to have, as far as shelves were read, the latest first."""
+        return [number for _, number in sorted(self._had.get((vm.namespace, vm.name), ()), reverse=True)]
 
     def former(self, vm: Vm) -> list[int]:
         """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""

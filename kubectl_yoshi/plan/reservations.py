@@ -16,6 +16,7 @@ from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
+from kubectl_yoshi.plan.cooling import cooling_down
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
@@ -81,7 +82,9 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
         taken = Intervals()
         while True:
             chance = attempt.chance if attempt.number else None
-            chooser = Chooser(network, attempt.seed, open_shelf, taken, chance)
+            chooser = Chooser(
+                network, attempt.seed, open_shelf, taken, chance, resting=lambda one: cooling_down(one, attempt.now)
+            )
             try:
                 chosen = [chooser.next() for _ in range(more)]
             except Refused as full:

@@ -10,6 +10,7 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.ledger import RESERVATION
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.choosing import Chooser, Counts
+from kubectl_yoshi.plan.cooling import cooling_down, must_have_cooled
 from kubectl_yoshi.plan.desk import Desk
 
 
@@ -44,6 +45,7 @@ def settled(desk: Desk, vm: Vm) -> int | None:
         )
     if asked is not None:
         _may_have(desk, vm, asked)
+        must_have_cooled(desk.ledger, asked, vm.namespace, vm.name, desk.attempt.now)
         return asked
     for number in desk.own(vm):
         if number not in carried and not network.why_not_usable(network.address(number)):
@@ -106,11 +108,21 @@ def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int]
         desk.attempt.chance if desk.attempt.number else None,
         wanted=len(vms),
         counts=Counts(desk.network, desk.facts, desk.attempt.earlier),
+        resting=lambda ledger: cooling_down(ledger, desk.attempt.now),
     )
     picks: dict[str, int] = {}
     full: dict[str, YoshiError] = {}
     given: set[int] = set()
+    for vm in vms:  # before anybody else is given what they had
+        number = _resumed(desk, vm, given)
+        number = _returned(desk, vm, given, taken) if number is None else number
+        if number is not None:
+            picks[vm.subject] = number
+            given.add(number)
+    chooser.exclude(given)
     for vm in vms:
+        if vm.subject in picks:
+            continue
         number = _resumed(desk, vm, given)
         if number is None:
             try:
@@ -122,6 +134,15 @@ def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int]
         picks[vm.subject] = number
         given.add(number)
     return picks, full
+
+
+def _returned(desk: Desk, vm: Vm, given: Set[int], taken: Intervals) -> int | None:
+    """The address that a VM of this name had last, if it is free: it gets it again, whether it cools down or not."""
+    for number in desk.had(vm):
+        free = number not in desk.records and number not in given and number not in taken
+        if free and not desk.network.why_not_usable(desk.ledger.address(number)):
+            return number
+    return None
 
 
 def _resumed(desk: Desk, vm: Vm, given: Set[int]) -> int | None:

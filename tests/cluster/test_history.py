@@ -103,3 +103,27 @@ def test_of_8_who_give_back_at_once_all_are_in_the_history(
     assert told == had
     assert holders(installed, yoshi.namespace) == {}
     check(installed, yoshi.namespace, settled=True)
+
+
+def test_what_cools_down_goes_to_nobody_but_who_had_it(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
+    network = cidr(24)
+    first = host(network, 1)
+    three = f"{first}-{host(network, 3)}"
+    yoshi.done("network", "create", "blue", "--cidr", network, "--cool-down", "1h", "--range", three)
+    make_vms(installed, yoshi.namespace, "web-1", "web-2", "web-3", "web-4")
+    yoshi.done("vm", "attach", "web-1", "--network", "blue", "--ip", first)
+    yoshi.done("vm", "detach", "web-1", "--network", "blue")
+    told = yoshi.refused("vm", "attach", "web-2", "--network", "blue", "--ip", first)
+    assert f"{first} cools down for another " in told
+    assert f"{yoshi.namespace}/web-1 had it until " in told
+    assert "cools down for another" in yoshi.done("ips", "who", first)
+    rans = yoshi.together(*(("vm", "attach", f"web-{number}", "--network", "blue") for number in (2, 3, 4)))
+    assert sorted(ran.code for ran in rans) == [0, 0, 1], "\n".join(map(str, rans))
+    assert any("1 cool down, the first for another " in ran.err for ran in rans)
+    assert first not in holders(installed, yoshi.namespace)
+
+    installed.kubectl("delete", "virtualmachine", "web-1", "-n", yoshi.namespace)
+    make_vms(installed, yoshi.namespace, "web-1")
+    yoshi.done("vm", "attach", "web-1", "--network", "blue")
+    assert holders(installed, yoshi.namespace)[first] == "web-1"
+    check(installed, yoshi.namespace, settled=True)

@@ -1,0 +1,58 @@
+"""Addresses that were given back a short while ago and are not given out yet: `spec.coolDown`.
+
+Others of the network may still know the address for the one who had it: neighbours' tables, caches of names, firewalls.
+Him it may be given back at once; that is no danger to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.history import Tenure
+from kubectl_yoshi.model.ledger import Ledger
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.plan.attempt import age_in_seconds
+
+
+def cooling_down(ledger: Ledger, now: datetime) -> Mapping[int, float]:
+    """The free addresses of these shelves that cool down, and for how many seconds yet."""
+    network = ledger.network
+    if not network.cool_down:
+        return {}
+    records = ledger.records()
+    left = {number: seconds_left(network, last, now) for number, last in ledger.last_had.items()}
+    return {number: seconds for number, seconds in left.items() if seconds > 0 and number not in records}
+
+
+def seconds_left(network: Network, last: Tenure, now: datetime) -> float:
+    """For how long yet an address cools down that somebody had; not above 0 where it does not."""
+    return network.cool_down - age_in_seconds(last.until, now)
+
+
+def must_have_cooled(ledger: Ledger, number: int, namespace: str, name: str, now: datetime) -> None:
+    """Raises Refused where a free address cools down and somebody else had it than the VM of that name."""
+    last = ledger.last_had.get(number)
+    if last is None or last.is_of(namespace, name):
+        return
+    seconds = cooling_down(ledger, now).get(number)
+    if seconds:
+        network = ledger.network
+        raise Refused(
+            f"{ledger.address(number)} cools down for another {duration(seconds)}: {last.holder} had it until "
+            f"{last.until}",
+            "Choose another address, wait, or shorten the time (spec.coolDown): "
+            f"kubectl edit networkwizard {network.name} -n {network.namespace}",
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time span as people write it: "42s", "4m12s", "1h5m". Never less than a second."""
+    whole = max(int(seconds + 0.999), 1)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours}h{minutes}m" if minutes else f"{hours}h"
+    if minutes:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    return f"{rest}s"
