@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -15,15 +14,15 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, pa
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.formats import print_objects, print_rows
+from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
 from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
 from kubectl_yoshi.plan.cooling import cooling_down
-from kubectl_yoshi.plan.survey import Row, disagreements, survey
+from kubectl_yoshi.plan.survey import Row, survey
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.commands.ips import CheckOptions, ListOptions
+    from kubectl_yoshi.commands.ips import ListOptions
 
 FreeRow = tuple[Network, str, int]
 
@@ -153,22 +152,3 @@ def _free_json(row: FreeRow) -> Json:
         "metadata": {"name": row[1], "namespace": row[0].namespace},
         "spec": {"network": row[0].name, "range": row[1], "count": row[2]},
     }
-
-
-def check_addresses(session: Session, options: CheckOptions) -> int:
-    """`ips check`: prints every disagreement and gives their number."""
-    rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
-    found = disagreements(rows, facts)
-    if not options.output.for_people:
-        print_objects(_problems(found), session.out, options.output)
-        return len(found)
-    for _, sentence in found:
-        print(sentence, file=session.out)
-    if not found:
-        print(f"{len(rows)} addresses, all as recorded", file=session.out)
-    return len(found)
-
-
-def _problems(found: list[tuple[Row, str]]) -> Iterator[Json]:
-    for row, sentence in found:
-        yield {**row_json(row), "kind": "AddressProblem", "message": sentence}

@@ -10,9 +10,10 @@ import click
 from kubectl_yoshi.commands.changing import carry, fail_if_refused
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.flags import Seconds
-from kubectl_yoshi.commands.names import FREE_ADDRESS, HELD_ADDRESS, NETWORK, VM
+from kubectl_yoshi.commands.names import FILE, FREE_ADDRESS, HELD_ADDRESS, NETWORK, VM
 from kubectl_yoshi.commands.options import (
     LISTS,
+    FormatOrReport,
     all_namespaces_option,
     as_options,
     command,
@@ -25,7 +26,7 @@ from kubectl_yoshi.commands.options import (
     yes_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import Output, ReportFile
 
 
 @dataclass(frozen=True)
@@ -129,25 +130,55 @@ def reserve(session: Session, options: ReserveOptions) -> None:
 class ReleaseOptions:
     """What `ips release` was asked for."""
 
-    network: str
+    network: str | None
     addresses: tuple[str, ...]
+    from_report: tuple[str, ...]
+    apart: float
+    max_age: float
     dry_run: str
 
+    def __post_init__(self) -> None:
+        if self.from_report and self.network:
+            raise usage_mistake("--from-report says which addresses: leave NETWORK and IP out")
+        if self.from_report and len(self.from_report) != 2:
+            raise usage_mistake("--from-report takes two reports, taken apart in time: give it twice")
+        if not self.from_report and not self.addresses:
+            raise usage_mistake("give a NETWORK and addresses of it, or --from-report twice")
 
-@command("release", examples="kubectl yoshi ips release blue 10.133.0.50")
-@click.argument("network", type=NETWORK)
-@click.argument("addresses", nargs=-1, type=HELD_ADDRESS, required=True, metavar="IP…")
+
+@command(
+    "release",
+    examples="""
+    kubectl yoshi ips release blue 10.133.0.50
+
+    # What two looks, some time apart, both found left behind
+    kubectl yoshi ips check -A -o monday.json; sleep 1h; kubectl yoshi ips check -A -o later.json
+    kubectl yoshi ips release --from-report monday.json --from-report later.json
+    """,
+)
+@click.argument("network", type=NETWORK, required=False)
+@click.argument("addresses", nargs=-1, type=HELD_ADDRESS, metavar="[IP]…")
+@click.option("--from-report", multiple=True, type=FILE, metavar="FILE", help="A report of `ips check`; give two.")
+@click.option(
+    "--apart", type=Seconds(), default="5m", metavar="DURATION", help="How long the reports must be apart, at least."
+)
+@click.option("--max-age", type=Seconds(), default="24h", metavar="DURATION", help="How old the reports may be.")
 @dry_run_option
 @as_options(ReleaseOptions)
 def release(session: Session, options: ReleaseOptions) -> None:
     """Give reserved addresses back, and addresses whose VM does not use them."""
+    if options.from_report:
+        from kubectl_yoshi.commands.reports import release_leaked
+
+        release_leaked(session, options)
+        return
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_releases
 
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
-    network = parse_network_name(options.network, session.namespace)
+    network = parse_network_name(options.network or "", session.namespace)
     request = ReleaseRequest(network, addresses)
     done = carry(session, partial(plan_releases, request, BACKENDS), options.dry_run, Output())
     if done is None:
@@ -208,17 +239,33 @@ class CheckOptions:
 
     network: str | None
     all_namespaces: bool
-    output: Output
+    output: Output | ReportFile
 
 
-@command("check", examples="kubectl yoshi ips check -A")
+@command(
+    "check",
+    examples="""
+    kubectl yoshi ips check -A
+
+    # A report for programs, and for `ips release --from-report`
+    kubectl yoshi ips check -A -o monday.json
+    """,
+)
 @click.option("--network", type=NETWORK, metavar="NAME", help="Only this network.")
 @all_namespaces_option
-@output_option("json", "yaml")
+@click.option(
+    "-o",
+    "--output",
+    type=FormatOrReport(("json", "yaml")),
+    default=Output(),
+    metavar="FORMAT|FILE.json",
+    help="Output format: json|yaml; or the file that a report is written to.",
+    show_default=False,
+)
 @as_options(CheckOptions)
 def check(session: Session, options: CheckOptions) -> None:
     """Compare what is recorded with what is true; exit 1 if they differ."""
-    from kubectl_yoshi.commands.addresses import check_addresses
+    from kubectl_yoshi.commands.reports import check_addresses
 
     if check_addresses(session, options):
         click.get_current_context().exit(1)

@@ -30,7 +30,7 @@ from kubectl_yoshi.commands.lazy import YoshiCommand
 from kubectl_yoshi.commands.names import FILE
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.output.asked import LISTS, OBJECTS, Output, parse_output
+from kubectl_yoshi.output.asked import LISTS, OBJECTS, Output, ReportFile, parse_output
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -107,6 +107,16 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(format_word(word)) for word in self.allowed]
+
+
+class FormatOrReport(OutputType):
+    """-o of a command that can also write a report: a format, or the name of a file that ends in .json."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An Output or a ReportFile."""
+        if isinstance(value, str) and value.endswith(".json"):
+            return ReportFile(value)
+        return value if isinstance(value, ReportFile) else super().convert(value, param, ctx)
 
 
 def format_word(word: str) -> str:

@@ -16,6 +16,7 @@ _METADATA = (
     "name",
     "namespace",
     "uid",
+    "resourceVersion",
     "labels",
     "annotations",
     "ownerReferences",

@@ -98,7 +98,7 @@ def _unused(request: CollectRequest, network: Network, backend: Backend, facts: 
     }
     if not suspects:
         return Plan()
-    namespaces = _where_to_look(suspects.values(), facts)
+    namespaces = where_to_look(suspects.values(), facts)
     uses = Uses(backend.survey(network, namespaces, facts))
     wanted = {use.number for use in uses.all if use.how is How.WANTED}
 
@@ -124,7 +124,7 @@ def _records_now(network: Network, facts: Facts) -> Mapping[int, Record]:
     return open_whole_anew(network, facts).records()
 
 
-def _where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] | None:
+def where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] | None:
     """All namespaces, since a VM of any may carry the address; those of the records where not all may be seen."""
     facts.ask(Read(VM))
     if facts.why_unknown(Read(VM)):

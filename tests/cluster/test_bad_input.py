@@ -229,7 +229,7 @@ TABLE = [
             "vm detach web-1 -n {here} --network blue",
         ),
         ("ips release blue 10.99.0.1", 1, "10.99.0.1 is no address of network {here}/blue", "network list -A"),
-        ("ips release blue", 2, "missing argument 'IP…'", "ips release --help"),
+        ("ips release blue", 2, "give a NETWORK and addresses of it", "ips release --help"),
     ),
     *rows(
         "file",
