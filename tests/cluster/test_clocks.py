@@ -10,11 +10,11 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from tests.cluster.seats import HastyClock, Seat, run_here, seats
 
 from kubectl_yoshi.cluster.api import Api
 from lab.testing import Cluster
 from tests.cluster.checker import look, violations
+from tests.cluster.seats import HastyClock, Seat, run_here, seats
 
 SKEWS = {"slow": -3600.0, "right": 0.0, "fast": 3600.0, "fast too": 3600.0}
 COMMANDS = 20
