@@ -73,10 +73,15 @@ def age_in_seconds(since: str, now: datetime) -> float:
 
     What is still to come, by the clock of another client that is ahead of this one, was just now.
     """
+    return max(seconds_between(since, now), 0.0)
+
+
+def seconds_between(since: str, now: datetime) -> float:
+    """From an RFC 3339 time to `now`: negative where it is still to come, infinite where there is none."""
     try:
         then = datetime.fromisoformat(since.replace("Z", "+00:00"))
     except ValueError:
         return float("inf")
     if then.tzinfo is None:
         then = then.replace(tzinfo=timezone.utc)
-    return max((now - then).total_seconds(), 0.0)
+    return (now - then).total_seconds()

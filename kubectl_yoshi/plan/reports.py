@@ -22,7 +22,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_na
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import backend_of
-from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
+from kubectl_yoshi.plan.attempt import Attempt, seconds_between
 from kubectl_yoshi.plan.books import open_network, open_shelves
 from kubectl_yoshi.plan.collection import where_to_look
 from kubectl_yoshi.plan.cooling import duration
@@ -142,13 +142,13 @@ def agreed(one: Report, two: Report, now: datetime, apart: float, oldest: float)
             f"{one.source} and {two.source} are the same report", f"{WAY_OUT}, some time after the first"
         )
     for report in (one, two):
-        age = age_in_seconds(report.time, now)
+        age = seconds_between(report.time, now)
         if age > oldest:
             since = f"it was made {report.time}, and may be {duration(oldest)} old"
             raise Refused(f"report {report.source} is too old: {since}", WAY_OUT)
         if age < -AHEAD_SECONDS:
             raise Refused(f"report {report.source} is of the future: it was made {report.time}", WAY_OUT)
-    between = abs(age_in_seconds(one.time, now) - age_in_seconds(two.time, now))
+    between = abs(seconds_between(one.time, now) - seconds_between(two.time, now))
     if between < apart:
         raise Refused(
             f"reports {one.source} and {two.source} were made only {duration(between)} apart, not {duration(apart)}",
