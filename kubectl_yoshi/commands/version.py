@@ -38,7 +38,7 @@ class VersionOptions:
     kubectl yoshi version
 
     # And that of the API server
-    kubectl yoshi version --server
+    kubectl yoshi version --server-version
     """,
 )
 @click.option("--client", is_flag=True, help="Show this program's version only, which is the default.")

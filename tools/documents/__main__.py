@@ -1,4 +1,9 @@
-"""python -m tools.documents [--check]: makes docs/commands.md and the man pages, or tells whether they are current."""
+"""python -m tools.documents: makes docs/commands.md from the program; with flags, more of what is made.
+
+--check          only tells whether docs/commands.md is current
+--man FOLDER     the man pages
+--outputs PAGE…  runs the command blocks of pages on a lab, and writes down what they print
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,19 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the files; with --check only tells which differ (exit code 1). --man FOLDER writes the man pages alone."""
-    parser = argparse.ArgumentParser("python -m tools.documents", description=__doc__)
+    """Does what the flags say; 1 where --check finds a file that is not current."""
+    parser = argparse.ArgumentParser(
+        "python -m tools.documents", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a file is not current")
     parser.add_argument("--man", type=Path, metavar="FOLDER", help="write the man pages there, and nothing else")
+    parser.add_argument("--outputs", type=Path, nargs="+", metavar="PAGE", help="write down what command blocks print")
     parsed = parser.parse_args(arguments)
+    if parsed.outputs:
+        from tools.documents.outputs import write_outputs
+
+        write_outputs(parsed.outputs)
+        return 0
     if parsed.man:
         parsed.man.mkdir(parents=True, exist_ok=True)
         for name, text in man_pages().items():

@@ -1,0 +1,34 @@
+"""The pages whose command blocks are tried, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.documents.blocks import read_document
+from tools.documents.running import clean, constant, run
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def pages_that_need(kind: str) -> list[Path]:
+    """Pages with command blocks that need this: "core" or "full" a lab, "parsed" none."""
+    documents = {path: read_document(path.read_text(encoding="utf-8")) for path in PAGES}
+    return [
+        path
+        for path, document in documents.items()
+        if document.needs == kind and any(not block.not_run for block in document.blocks)
+    ]
+
+
+def check_page(page: Path, variables: dict[str, str]) -> None:
+    """Runs the page's blocks; what each prints must be what is shown."""
+    text = page.read_text(encoding="utf-8")
+    try:
+        for block, printed in run(read_document(text), variables):
+            assert block.output is None or constant(printed) == constant(block.output), (
+                f"{page.name}, line {block.line} prints another text than the page shows. If the program is right, "
+                f"`python -m tools.documents --outputs {page.relative_to(ROOT)}` writes it down. It printed:\n{printed}"
+            )
+    finally:
+        clean(variables)

@@ -1,0 +1,144 @@
+"""How command blocks of documents are read, compared and checked; those that no lab runs are few, and listed here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from kubectl_yoshi.commands.lazy import LazyGroup
+from kubectl_yoshi.commands.root import cli
+from tests.documents import PAGES, pages_that_need
+from tools.documents.blocks import Block, read_document
+from tools.documents.running import Failed, check_syntax, constant, run, with_outputs
+
+NOT_RUN = {
+    "make demo": "it starts a lab of its own, and tests/e2e has what it shows",
+    "kubectl krew install yoshi": "nothing is released yet",
+    "make test": "it would run this test",
+    "make lint unit": "the same",
+}
+"""The first line of each block that is not run -> why."""
+
+PAGE = """\
+# A page
+
+<!-- documents: given
+prepare it
+-->
+
+```sh
+echo one
+```
+
+```text
+one
+```
+
+<!-- documents: exit 1 -->
+
+```sh
+false
+```
+
+Prose.
+
+```text
+no output
+```
+
+<!-- documents: not run: too dear -->
+
+```sh
+sleep 1000
+```
+"""
+
+
+def test_blocks_are_read_with_their_marks() -> None:
+    document = read_document(PAGE)
+    assert document.needs == "core"
+    assert document.blocks == (
+        Block("prepare it", 4, shown=False),
+        Block("echo one", 8, "one", (11, 12)),
+        Block("false", 18, exit_code=1),
+        Block("sleep 1000", 30, not_run="too dear"),
+    )
+
+
+def test_a_page_says_what_it_needs() -> None:
+    assert read_document("<!-- documents: full -->\n").needs == "full"
+
+
+@pytest.mark.parametrize("text", ["```sh\necho", "<!-- documents: given\nx", "<!-- documents: whatever -->"])
+def test_what_is_not_closed_or_not_known_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        read_document(text)
+
+
+def test_a_block_that_ends_otherwise_is_told(tmp_path: Path) -> None:
+    variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    assert [out for _, out in run(read_document("```sh\necho a\n```\n"), variables)] == ["a\n"]
+    with pytest.raises(Failed, match="line 2: exit code 1"):
+        list(run(read_document("```sh\nfalse\ntrue\n```\n"), variables))
+
+
+def test_outputs_are_written_where_the_old_ones_were() -> None:
+    assert with_outputs(PAGE, {8: "two\nthree\n"}) == PAGE.replace("```text\none\n", "```text\ntwo\nthree\n")
+
+
+def test_ages_identifiers_and_widths_do_not_matter_in_outputs() -> None:
+    shown = (
+        "NAME   AGE\na-b    12s\nUID:   36ee0dd9-c661-4ee1-b5e3-bef45649f6a7 02:8c:b8:35:45:5b 2026-11-25T10:50:04.45Z"
+    )
+    printed = (
+        "NAME  AGE\na-b  1m5s\nUID:  dbf23e63-f719-4246-9968-dcf178ffb568 02:20:f0:e7:07:25 2026-11-25T10:46:48Z\n"
+    )
+    assert constant(shown) == constant(printed)
+    assert constant("a 10.0.0.1") != constant("a 10.0.0.2")
+    assert constant("USED 3") != constant("USED 4")
+
+
+def test_every_page_is_read_and_what_is_not_run_is_listed_with_its_reason() -> None:
+    found = {}
+    for page in PAGES:
+        for block in read_document(page.read_text(encoding="utf-8")).blocks:
+            check_syntax(block)
+            if block.not_run:
+                found[re.split(r"\s{2,}#|\n", block.commands)[0].strip()] = page.name
+    assert set(found) == set(NOT_RUN), "blocks that are not run are listed in NOT_RUN above, with the reason"
+
+
+def test_pages_are_tried_on_labs() -> None:
+    assert {"README.md", "lifecycle.md"} <= {page.name for page in pages_that_need("core")}
+
+
+@pytest.mark.parametrize("page", pages_that_need("parsed"), ids=lambda page: page.name)
+def test_the_commands_of_pages_that_are_only_parsed_can_be_parsed(page: Path) -> None:
+    commands = [
+        line
+        for block in read_document(page.read_text(encoding="utf-8")).blocks
+        for line in block.commands.replace("\\\n", " ").splitlines()
+        if line.startswith("kubectl yoshi ")
+    ]
+    assert len(commands) > 20
+    for command in commands:
+        parse(shlex.split(command.split("|")[0])[2:])
+
+
+def test_a_command_with_a_flag_that_does_not_exist_is_not_parsed() -> None:
+    with pytest.raises(click.UsageError):
+        parse(["network", "create", "blue", "--no-such-flag"])
+
+
+def parse(words: list[str]) -> None:
+    """Reads a command line as the program does, without running it."""
+    command: click.Command | None = cli
+    ctx = click.Context(cli, info_name="kubectl yoshi")
+    while isinstance(command, LazyGroup):
+        command = command.get_command(ctx, words.pop(0))
+    assert command is not None
+    command.make_context(command.name, words, parent=ctx)
