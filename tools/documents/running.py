@@ -40,6 +40,7 @@ _CHANGING = (
     (re.compile(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b"), "MAC"),
     (re.compile(r"\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?[smhd]\b"), "AGE"),
     (re.compile(r"\b(yoshi-[a-z0-9.-]+?-)[0-9a-f]{8}\b"), r"\1HASH"),
+    (re.compile(r"\b\d+ KiB\b"), "SIZE"),
     (re.compile(r"\bnode-\d\b"), "NODE"),
     (re.compile(r"https://127\.0\.0\.1:\d+"), "SERVER"),
     (re.compile(r" from [a-z0-9-]+ namespace$"), ""),  # kubectl 1.33 and older do not say it
