@@ -232,7 +232,9 @@ class Ovs:
 
     def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
         """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
-        return self.retract(network, [number], facts)
+        if layer2_of(network).dhcp is None:
+            return LetGo()
+        return dhcp.retract(network, [number], facts, f"{namespace}/{name}")
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """See Backend."""

@@ -158,8 +158,8 @@ def provide(network: Network, records: Mapping[int, Record], facts: Facts) -> Pl
     return Plan().beside(Plan((tuple(changes),))) if changes else Plan()
 
 
-def retract(network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
-    """How addresses are kept for nobody any more."""
+def retract(network: Network, numbers: Iterable[int], facts: Facts, subject: str = "") -> LetGo:
+    """How addresses are kept for nobody any more; `subject` is whom the changes are for."""
     read = own_read(CONFIGMAP, network)
     config = own_object(CONFIGMAP, network, facts)
     if why := facts.why_unknown(read):
@@ -169,7 +169,7 @@ def retract(network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
         key = key_of(network, number)
         if dig(config, "binaryData", key) is not None:
             assert config is not None
-            changes.append(_shared(config, key, None, f"keep {network.address(number)} for nobody", ""))
+            changes.append(_shared(config, key, None, f"keep {network.address(number)} for nobody", subject))
     return LetGo(Plan().beside(Plan((tuple(changes),)))) if changes else LetGo()
 
 
@@ -307,11 +307,16 @@ def key_of(network: Network, number: int) -> str:
 
 
 def host_line(network: Network, number: int, record: Record) -> str:
-    """The file's content: the address for its holder's MAC, or, of a reservation, for an id that nobody has."""
+    """The file's content: the address for its holder's MAC, or, of a reservation, for an id that nobody has.
+
+    The record's time is in it, so that whoever takes a file away (testing what is in it) never takes that of a record
+    which was renewed meanwhile.
+    """
     if record.kind == NETWORK:
         return ""  # dnsmasq never gives away its own
     address = network.address(number)
-    return f"dhcp-host={record.mac or f'id:reserved-{address}'},{address}\n"
+    since = f"# {record.since}\n" if record.since else ""
+    return f"{since}dhcp-host={record.mac or f'id:reserved-{address}'},{address}\n"
 
 
 def encoded(text: str) -> str:

@@ -77,9 +77,10 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     fastened = _only_as_read(vm, fastened)
     established = backend.establish(vm, network, number, request.ports, facts)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
-    provided = backend.provide(network, {number: wanted}, facts)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
     stands = stands and number not in desk.ledger.unmoved
+    kept = replace(record, mac=mac) if record is not None and stands else wanted
+    provided = backend.provide(network, {number: kept}, facts)
     prepared = backend.prepare(vm, network, number, facts)
     restart = restarts.Restart()
     if backend.on_template:

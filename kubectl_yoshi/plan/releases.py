@@ -80,14 +80,13 @@ def release_of(
     if why := why_unseen(record.namespace, facts):
         return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
     removal = remove_records(ledger, {number: record}, {number: subject}, until)
-    if not parted:
-        removal = _barrier(record, facts, subject) + removal
+    barrier = Plan() if parted else _barrier(record, facts, subject)
     if settled:
-        return Release(removal)
+        return Release(barrier + removal)
     let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
     if let_go.obstacle:
         return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
-    return Release(let_go.plan + removal)
+    return Release(barrier + let_go.plan + removal)
 
 
 def _barrier(record: Record, facts: Facts, subject: str) -> Plan:

@@ -98,7 +98,8 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     answers = {str(a): request.note for a in request.addresses}
     answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
     plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
-    plan = plan + backend.provide(network, dict.fromkeys([*map(int, request.addresses), *mine, *chosen], record), facts)
+    held_now, kept = ledger.records(), [*map(int, request.addresses), *mine, *chosen]
+    plan = plan + backend.provide(network, {number: held_now.get(number, record) for number in kept}, facts)
     return replace(plan, answers=answers)
 
 

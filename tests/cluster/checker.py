@@ -389,7 +389,7 @@ def unknown_to_dhcp(
                 nic = one.where.removeprefix(IP_OF)
                 mac = next(found.get("macAddress") for found in interfaces_of(one.vm) if found["name"] == nic)
                 line = base64.b64decode(kept.get(f"{one.address}.conf", "")).decode()
-                if line != f"dhcp-host={mac},{one.address}\n":
+                if line.splitlines()[-1:] != [f"dhcp-host={mac},{one.address}"]:
                     carries = f"I2 {full_name(one.vm)} carries {one.address} for {mac}"
                     yield f"{carries}, but {name} serves {line or 'nothing'}"
         held = {f"{entry.address}.conf" for entry in entries if entry.network is network}

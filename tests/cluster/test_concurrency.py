@@ -232,6 +232,10 @@ def test_attaching_against_detaching_one_vm_ends_soundly(
             Run(attach, wait=0.01 * (number % 4)), detach, Run(attach, wait=0.05 * (number % 3)), Run(detach, wait=0.1)
         )
         all_done(rans)
+        check(installed, yoshi.namespace)
+        if beside := yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes").splitlines():
+            # An attachment that was overtaken writes its DHCP server's file late; records are given back by then.
+            assert all("configmap/" in line or line == "nothing to collect" for line in beside), beside
         check(installed, yoshi.namespace, settled=True)
     told = address_told(yoshi.run(*attach))
     assert records_of(installed, yoshi.namespace, "blue") == {told: "web"}

@@ -84,8 +84,9 @@ class World:
         return {key: b64decode(text).decode() for key, text in files.items()}
 
     def hosts(self, name: str) -> dict[str, str]:
-        """The files of addresses that are held."""
-        return {key: text for key, text in self.files(name).items() if key != "yoshi-options.conf"}
+        """The files of addresses that are held, each its last line: the one before it has the record's time."""
+        files = self.files(name)
+        return {key: text.splitlines()[-1] for key, text in files.items() if key != "yoshi-options.conf"}
 
     def vm(self, name: str = "web") -> Json:
         return self.there("virtualmachine", name)
@@ -339,7 +340,7 @@ def test_a_vm_gets_an_interface_with_the_records_mac_and_loses_all_of_it_again(w
         {"name": "data", "bridge": {}, "macAddress": mac, "model": "e1000e"},
     ]
     assert world.template()["spec"]["networks"][1] == {"name": "data", "multus": {"networkName": "red"}}
-    assert world.hosts("red") == {f"{at(red, 50)}.conf": f"dhcp-host={mac},{at(red, 50)}\n"}
+    assert world.hosts("red") == {f"{at(red, 50)}.conf": f"dhcp-host={mac},{at(red, 50)}"}
     assert world.vm()["metadata"]["annotations"][WISH] == "red"
     check(world.cluster, world.namespace, settled=True)
 
@@ -457,7 +458,7 @@ def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(w
         for lease in leases:
             world.cluster.kubectl("-n", "default", "delete", LEASES, lease["metadata"]["name"])
     world.yoshi.done("ips", "reserve", "red", at(red, 60), "--note", "the printer")
-    assert world.hosts("red")[f"{at(red, 60)}.conf"] == f"dhcp-host=id:reserved-{at(red, 60)},{at(red, 60)}\n"
+    assert world.hosts("red")[f"{at(red, 60)}.conf"] == f"dhcp-host=id:reserved-{at(red, 60)},{at(red, 60)}"
     world.yoshi.done("ips", "release", "red", at(red, 60))
     assert list(world.hosts("red")) == [f"{at(red, 9)}.conf"]
     check(world.cluster, world.namespace, settled=True)
@@ -568,7 +569,7 @@ def test_of_8_processes_on_a_small_network_exactly_as_many_get_an_address_as_the
     assert all("is full" in ran.err for ran in rans if ran.code)
     records = world.records("small")
     assert {record["name"] for record in records.values()} == {ran.args[2] for ran in rans if ran.code == 0}
-    assert world.hosts("small") == {f"{a}.conf": f"dhcp-host={r['mac']},{a}\n" for a, r in records.items()}
+    assert world.hosts("small") == {f"{a}.conf": f"dhcp-host={r['mac']},{a}" for a, r in records.items()}
     check(world.cluster, world.namespace, settled=True)
     rans = world.yoshi.together(*(("vm", "detach", name, "--network", "small") for name in names))
     assert [ran.code for ran in rans] == [0] * 8, "\n".join(map(str, rans))

@@ -63,7 +63,7 @@ def test_the_design_documents_example_to_the_byte() -> None:
     )  # fmt: skip
     records = {
         number("10.20.0.10"): SERVER,
-        number("10.20.0.42"): Record(VIRTUALMACHINE, "prod", "web-1", "uid-1", MAC),
+        number("10.20.0.42"): Record(VIRTUALMACHINE, "prod", "web-1", "uid-1", MAC, "2026-01-01T00:00:00Z"),
         number("10.20.0.43"): Record(RESERVATION, "prod", "", note="the printer"),
     }
     objects = made(one, records)
@@ -76,7 +76,7 @@ def test_the_design_documents_example_to_the_byte() -> None:
         "dhcp-option=6,10.20.0.1,10.20.0.2\n"
         "dhcp-option=26,1500\n"
         "dhcp-range=set:20,10.20.0.11,10.20.0.99,255.255.255.0,10m\n",
-        "10.20.0.42.conf": f"dhcp-host={MAC},10.20.0.42\n",
+        "10.20.0.42.conf": f"# 2026-01-01T00:00:00Z\ndhcp-host={MAC},10.20.0.42\n",
         "10.20.0.43.conf": "dhcp-host=id:reserved-10.20.0.43,10.20.0.43\n",
     }
     assert objects["DHCPServer"]["spec"] == {

@@ -62,7 +62,8 @@ def files(world: World, name: str = "lab") -> dict[str, str]:
 
 
 def hosts(world: World, name: str = "lab") -> dict[str, str]:
-    return {key: text for key, text in files(world, name).items() if key != "yoshi-options.conf"}
+    """The files of addresses that are held, each its last line: the one before it has the record's time."""
+    return {key: text.splitlines()[-1] for key, text in files(world, name).items() if key != "yoshi-options.conf"}
 
 
 def without(world: World, *resources: Resource) -> None:
@@ -324,7 +325,7 @@ def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
         {"name": "data", "bridge": {}, "macAddress": record.mac, "model": "virtio"},
     ]
     assert multus(world) == {"default": "pod", "data": "lab"}
-    assert hosts(world) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2\n"}
+    assert hosts(world) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2"}
     assert wishes(world.now()) == "lab"
     assert not world.attach(network=LAB).done
 
@@ -390,7 +391,7 @@ def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
     world.vm(template={"spec": {"domain": {"devices": {"interfaces": [interface]}}, "networks": networks}})
     world.attach(network=LAB)
     assert interfaces(world) == [interface]
-    assert hosts(world) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2\n"}
+    assert hosts(world) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2"}
 
 
 @pytest.mark.parametrize(
@@ -459,7 +460,7 @@ def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
     world = World()
     layer2(world)
     world.reserve("10.20.0.7", network="lab", note="the printer")
-    assert hosts(world) == {"10.20.0.7.conf": "dhcp-host=id:reserved-10.20.0.7,10.20.0.7\n"}
+    assert hosts(world) == {"10.20.0.7.conf": "dhcp-host=id:reserved-10.20.0.7,10.20.0.7"}
     world.release("10.20.0.7", network="lab")
     assert hosts(world) == {}
 
@@ -722,7 +723,7 @@ def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
     assert not [one for one in outcomes if not isinstance(one, Done) or one.refusals]
     records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
     assert len(records) == 8
-    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}\n" for a, r in records.items()}
+    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
 
 
 def test_it_is_known_by_its_properties() -> None:
