@@ -261,7 +261,7 @@ TABLE = [
             "vm attach -f {dir}/binary.yaml --network blue",
             2,
             "binary.yaml: this is no UTF-8 text",
-            "Give a YAML or JSON",
+            "Save it as UTF-8",
         ),
         (
             "vm attach -f {dir}/list.json --network blue",
@@ -318,8 +318,7 @@ TABLE = [
         (f"{ATTACH} blue --dry-run=maybe", 2, "'maybe' is not one of 'none', 'client', 'server'", "vm attach --help"),
         ("--request-timeout soon ips list", 2, '"soon" is no duration', "Write it as kubectl does"),
         ("ips gc --grace soon", 2, '"soon" is no duration', "write it as 30s"),
-        ("completion klingon", 2, "'klingon' is not one of 'bash', 'zsh', 'fish'", "completion --help"),
-        ("completion", 2, "missing argument '{bash|zsh|fish}'", "Choose from: bash, zsh, fish"),
+        ("completion klingon", 2, 'unknown command "klingon"', "completion --help"),
         ("diff ips list", 2, '"ips list" changes nothing', "Commands that do: "),
     ),
 ]
