@@ -152,11 +152,12 @@ def test_a_shell_completes_the_plugin_and_the_program_alone(shell: Terminal, nam
 def test_a_shell_completes_words_with_colons_quotes_and_files(
     shell: Terminal, namespace: str, yoshi: Yoshi, blue: str
 ) -> None:
-    yoshi.done("network", "create", "six", "--cidr", "fd00:77::/120")
+    six = f"fd00:1{namespace[-3:]}"  # every shell has a network of its own
+    yoshi.done("network", "create", "six", "--cidr", f"{six}::/120")
     for program in ("kubectl yoshi", "kubectl-yoshi"):
         here = f"{program} -n {namespace} ips reserve six"
-        assert shell.completed(f"{here} fd00:77::ff") == f"{here} fd00:77::ff"
-        assert shell.completed(f"{here} --note 'a b' fd00:77::2 fd00:77::fe").endswith("fd00:77::2 fd00:77::fe")
+        assert shell.completed(f"{here} {six}::ff") == f"{here} {six}::ff"
+        assert shell.completed(f"{here} --note 'a b' {six}::2 {six}::fe").endswith(f" {six}::2 {six}::fe")
         shell.run("touch only-this.yaml")
         assert shell.completed(f"{program} network create -f only-t").endswith(" -f only-this.yaml")
 
