@@ -33,7 +33,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from lab.testing import Cluster
-from tests.cluster.checker import SERVICES, Seen, violations
+from tests.cluster.checker import CONFIGMAPS, SERVICES, Seen, violations
 from tests.cluster.fates import Fate, Proxy, proxy
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran, vm
@@ -164,7 +164,7 @@ class Seat:
             list(self.api.list(VMI, self.namespace)),
             list(self.api.list(POD, self.namespace)),
             None,
-            {SERVICES: of(SERVICE)},
+            {SERVICES: of(SERVICE), CONFIGMAPS: of(CONFIGMAP)},
         )
 
     def violations(self, *, settled: bool = False) -> list[str]:
@@ -238,7 +238,7 @@ def _one_of_many(blocks: Sequence[Json]) -> Iterator[Json]:
 
 def _lasting(obj: Json) -> Json:
     kept = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
-    for part, field_names in (("spec", ["healthCheckNodePort"]), ("status", ["used", "free"])):
+    for part, field_names in (("spec", ["healthCheckNodePort"]), ("status", ["used", "free", "history"])):
         if part in kept:
             kept[part] = {key: value for key, value in kept[part].items() if key not in field_names}
     if "binaryData" in kept:
