@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import Outcome, carry_out
+from kubectl_yoshi.cluster.carrying_out import Outcome, carry_out, joined
 from kubectl_yoshi.cluster.errors import ApiError, Conflict, NotFound, TestFailed
 from kubectl_yoshi.cluster.sending import Clock, Stopped
-from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
+from tests.unit.jsonpatch import apply_patch
 
 THINGS = Resource("try.example", "v1", "things", "Thing")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
@@ -239,6 +240,20 @@ def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(a
 
     assert told(outcome) == (["patch a", "patch b", "patch a"], [], [])
     assert [request.body for request in server.requests] == [first + second, first]
+
+
+def test_a_map_that_several_patches_of_one_request_would_make_is_made_once_with_what_all_of_them_put_there() -> None:
+    obj: dict[str, Any] = {"status": {}}
+    history = ("status", "history")
+    first = PatchBuilder().set_in(obj, history, {"10.0.0.1": ["a"]}).add(("status", "used"), 1)
+    second = PatchBuilder().set_in(obj, history, {"10.0.0.2/x": ["b"]}).test(("status", "z"), None)
+    third = PatchBuilder().set_in(obj, history, {"10.0.0.3": ["c"]})
+
+    patch = joined([change("a", body=one.ops) for one in (first, second, third)]).body
+
+    assert apply_patch(patch, obj) == {
+        "status": {"history": {"10.0.0.1": ["a"], "10.0.0.2/x": ["b"], "10.0.0.3": ["c"]}, "used": 1}
+    }
 
 
 def test_of_patches_to_one_object_those_of_somebody_who_failed_before_are_left_out(
