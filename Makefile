@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help test lint unit cluster e2e demo bench documents man dist clean
+.PHONY: help test lint unit cluster e2e demo bench documents pictures man dist clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -31,6 +31,8 @@ bench: $(STAMP) ## Measures, beside the peers
 	$(BIN)/python -m tests.bench
 documents: $(STAMP) ## docs/commands.md, from the program
 	$(BIN)/python -m tools.documents
+pictures: $(STAMP) ## docs/pictures, from real runs on a lab
+	$(BIN)/python -m tools.documents.pictures
 man: $(STAMP) ## Man pages, into build/man
 	$(BIN)/python -m tools.documents --man build/man
 dist: $(STAMP) ## An archive for this machine that needs no Python, in dist
