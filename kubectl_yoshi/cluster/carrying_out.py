@@ -9,7 +9,7 @@ plans and goes on from there (invariant I7).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, Inva
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.cluster.waiting import waiters as all_waiters
 from kubectl_yoshi.model.budget import must_fit
-from kubectl_yoshi.model.change import Change, Plan, Verb, pointer
+from kubectl_yoshi.model.change import Change, Plan, Verb, joint_operations
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
@@ -236,28 +236,7 @@ def joined(changes: list[Change]) -> Change:
     """One change that is all of these patches of one object."""
     if len(changes) == 1:
         return changes[0]
-    made: set[str] = set()
-    return replace(changes[0], body=[op for change in changes for op in _after_others(change.body, made)])
-
-
-def _after_others(patch: list[Json], made: set[str]) -> Iterator[Json]:
-    """A patch's operations where earlier ones of the request may have made a map that this one would make as well.
-
-    Args:
-        made: the paths of maps that were not there and were made; this patch's are added.
-    """
-    missing = {op["path"] for op in patch if op["op"] == "test" and op["value"] is None}
-    for op in patch:
-        makes = op["op"] == "add" and op["path"] in missing and isinstance(op["value"], dict)
-        if op["path"] not in made:
-            yield op
-            if makes:
-                made.add(op["path"])
-        elif makes:
-            for key, value in op["value"].items():
-                yield {**op, "path": op["path"] + pointer((key,)), "value": value}
-        elif not (op["op"] == "test" and op["value"] is None):
-            yield op
+    return replace(changes[0], body=joint_operations(change.body for change in changes))
 
 
 def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:

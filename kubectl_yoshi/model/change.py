@@ -139,14 +139,46 @@ def _with_joint_patches(stage: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 def _joint_patch(one: Change, other: Change) -> Change:
-    ops = [*one.body, *(op for op in other.body if op not in one.body)]
+    subject = one.subject if one.subject == other.subject else ""
+    says = one.says if one.says == other.says else f"{one.says}; {other.says}"
+    return replace(one, body=joint_operations((one.body, other.body)), says=says, subject=subject)
+
+
+def joint_operations(patches: Iterable[Sequence[Json]]) -> list[Json]:
+    """One JSON Patch that does what all of these do, each of which was made for the object as it was read.
+
+    All tests come first, then what is removed, then what is written; what several say alike is said once. A map that
+    was not there, and that several of them make, gets what all of them put into it.
+    """
+    ops: list[Json] = []
+    alike: dict[tuple[str, str], list[Json]] = {}
+    made: dict[str, Json] = {}
+    for patch in patches:
+        absent = {op["path"] for op in patch if op["op"] == "test" and op["value"] is None}
+        for op in patch:
+            makes = op["op"] == "add" and op["path"] in absent and isinstance(op["value"], dict)
+            same = alike.setdefault((op["op"], op["path"]), [])
+            if makes and op["path"] in made:
+                made[op["path"]]["value"] = _union(made[op["path"]]["value"], op["value"])
+            elif not any(same_json(one.get("value"), op.get("value")) for one in same):
+                ops.append(dict(op))
+                same.append(ops[-1])
+                if makes:
+                    made[op["path"]] = ops[-1]
     tests = [op for op in ops if op["op"] == "test"]
     writes = [op for op in ops if op["op"] not in ("test", "remove")]
     # What is removed from a list must go from its end on, or the places of the rest shift.
     removals = sorted((op for op in ops if op["op"] == "remove"), key=lambda op: _place(op["path"]), reverse=True)
-    subject = one.subject if one.subject == other.subject else ""
-    says = one.says if one.says == other.says else f"{one.says}; {other.says}"
-    return replace(one, body=tests + removals + writes, says=says, subject=subject)
+    return tests + removals + writes
+
+
+def _union(one: Json, other: Json) -> Json:
+    both = {key: _union(one[key], other[key]) for key in one.keys() & other.keys() if _are_maps(one[key], other[key])}
+    return {**one, **other, **both}
+
+
+def _are_maps(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _place(path: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, applied, in_order, pointer
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, applied, in_order, pointer, side_by_side
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
@@ -180,3 +180,14 @@ def test_a_number_is_not_taken_for_a_truth_value(there: object, wanted: object) 
     ops = PatchBuilder().set_in({"spec": there}, ("spec",), wanted).ops
     assert ops[-1] == {"op": "add", "path": "/spec", "value": wanted}
     assert type(ops[-1]["value"]) is type(wanted)
+
+
+def test_shared_patches_that_make_the_same_missing_maps_leave_each_others_keys() -> None:
+    obj: dict[str, Any] = {"spec": {}}
+    path = ("spec", "metadata", "annotations")
+    patches = [PatchBuilder().set_in(obj, (*path, key), "x").ops for key in ("a", "b", "a")]
+    plans = [in_order(Change(Verb.PATCH, THING.ref("a", "prod"), "mark", patch, shared=True)) for patch in patches]
+
+    [[change]] = side_by_side(plans).stages
+
+    assert apply_patch(change.body, obj) == {"spec": {"metadata": {"annotations": {"a": "x", "b": "x"}}}}
