@@ -19,15 +19,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
-from tests.unit.cluster.fault_server import Behaviour, cuts, refuses
+from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
 LATEST = 25
@@ -225,33 +225,5 @@ def proxy(cluster: Cluster) -> Iterator[Proxy]:
     """A proxy before the cluster; speaks plain HTTP."""
     upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
     found = Proxy("", upstream)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            found.answer(self)
-
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        found.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield found
-        finally:
-            server.shutdown()
-            thread.join()
-            upstream.close()
+    with closing(upstream), serving(found.answer) as found.url:
+        yield found

@@ -12,13 +12,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
-from tests.unit.cluster.fault_server import Behaviour
+from tests.unit.cluster.fault_server import Behaviour, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
 
@@ -110,35 +110,8 @@ def faulty(cluster: Cluster) -> Iterator[Faulty]:
     """A proxy before the cluster."""
     upstream = Connection.open(ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context))
     told = Faulty("", upstream)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def do_GET(self) -> None:
-            told.answer(self)
-
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        told.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield told
-        finally:
-            server.shutdown()
-            thread.join()
-            upstream.close()
+    with closing(upstream), serving(told.answer) as told.url:
+        yield told
 
 
 @contextmanager

@@ -55,13 +55,21 @@ class FaultServer:
 @contextmanager
 def fault_server() -> Iterator[FaultServer]:
     told = FaultServer()
+    with serving(told.handle) as told.url:
+        yield told
+
+
+@contextmanager
+def serving(answer: Behaviour) -> Iterator[str]:
+    """An HTTP server that gives every request to `answer`, each in a thread of its own; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            told.handle(self)
+            answer(self)
 
         do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
@@ -75,16 +83,14 @@ def fault_server() -> Iterator[FaultServer]:
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield told
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def says(status: int, content: Any = None, **headers: str) -> Behaviour:
