@@ -31,6 +31,7 @@ from kubectl_yoshi.backends.calico_pins import (
     wanted_by,
     wanted_in,
 )
+from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
 from kubectl_yoshi.model.addresses import Intervals, address_of
 from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
@@ -62,7 +63,7 @@ KEEPS_VM_ADDRESSES = (3, 32)
 """From this version on Calico itself keeps a VM's address in a handle."""
 
 
-class Calico:
+class Calico(Private):
     """The back-end for spec.plugin: calico."""
 
     plugin = "calico"
@@ -248,20 +249,6 @@ class Calico:
             for name, found in plugins.items()
             if self.plugin in found or not (found or facts.why_unknown(reads[name]))
         )
-
-    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
-        """See Backend. The pod is all that it needs."""
-        if ports:
-            raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
-        return Plan()
-
-    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
-        """See Backend."""
-        return ()
-
-    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
-        """See Backend."""
-        return ()
 
     def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
         """See Backend."""

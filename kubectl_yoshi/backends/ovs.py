@@ -14,6 +14,7 @@ from kubectl_yoshi.backends import ovs_bridges as bridges
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
 from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_object
 from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
+from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import HotPlug, LetGo, Recorded, Use, Wishes
@@ -33,7 +34,7 @@ MARKER = "ovs-cni.network.kubevirt.io/"
 CNI_VERSION = "0.4.0"
 
 
-class Ovs:
+class Ovs(Private):
     """The back-end for spec.plugin: ovs."""
 
     plugin = PLUGIN
@@ -201,20 +202,6 @@ class Ovs:
             return told
         says = f"give {network.address(number)} to {vm.ref}"
         return (*told, Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))
-
-    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
-        """See Backend. What is beside the VM is there before it wants the address."""
-        if ports:
-            raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
-        return Plan()
-
-    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
-        """See Backend."""
-        return ()
-
-    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
-        """See Backend."""
-        return ()
 
     def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
         """See Backend."""

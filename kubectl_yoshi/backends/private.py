@@ -1,0 +1,30 @@
+"""What the private back-ends have in common: an address is on the VM's own interface, with no Service before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kubectl_yoshi.model.change import Change, Plan
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.vm import Vm
+
+
+class Private:
+    """The part of a Backend that is about ports and what announces them: there is none."""
+
+    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
+        """See Backend. What is beside the VM is there before it wants the address."""
+        if ports:
+            raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
+        return Plan()
+
+    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
+        """See Backend."""
+        return ()
+
+    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
+        """See Backend."""
+        return ()
