@@ -1,24 +1,39 @@
 """kubectl's JSONPath templates: https://kubernetes.io/docs/reference/kubectl/jsonpath/
 
-A template is text with actions in braces; an action is a chain of steps, each taking a list of values to a list of
-values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these
-differences: keys of a map come in order (in kubectl at random); a template without any braces is read as one action
-(kubectl prints it as it stands, which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}".
-As in kubectl, a {range} may lack its {end}, and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
+A template is text with actions in braces; an action is a chain of steps, which are in jsonpath_steps.py. What kubectl
+prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these differences: keys of a map come in
+order (in kubectl at random); a template without any braces is read as one action (kubectl prints it as it stands,
+which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}". As in kubectl, a {range} may lack its {end},
+and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.output.jsonpath_steps import (
+    OPERATORS,
+    Action,
+    NoMatch,
+    Step,
+    Values,
+    chain,
+    comparing,
+    constant,
+    field,
+    having,
+    recursive,
+    sliced,
+    union,
+    wildcard,
+)
 
-Values = list[Any]
-Step = Callable[[Values], Values]
+__all__ = ["NoMatch", "Template", "go_text", "parse_expression", "parse_template", "text_of"]
 
 FIELD_END = set(" \t\r\n.,[]$@{}")
 _INDEX = re.compile(r"(-?\d*)(:-?\d*)?(:-?\d*)?")
@@ -28,29 +43,11 @@ _NUMBER = re.compile(r"[+-]?[\d.]+")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
-class NoMatch(Exception):
-    """A template does not fit the object: an index out of bounds, a filter on what is no list."""
-
-
 @dataclass(frozen=True)
 class Text:
     """Text between actions, and literals of their own in braces."""
 
     text: str
-
-
-@dataclass(frozen=True)
-class Action:
-    """A chain of steps."""
-
-    steps: tuple[Step, ...]
-
-    def values(self, value: Any) -> Values:
-        """What the chain finds, starting from one value."""
-        found = [value]
-        for step in self.steps:
-            found = step(found)
-        return found
 
 
 @dataclass(frozen=True)
@@ -216,7 +213,7 @@ class _Parser:
                 self.at += 1
             elif self.text.startswith("..", self.at):
                 self.at += 2
-                steps.append(_recursive)
+                steps.append(recursive)
                 if self.peek() == "." or self.text.startswith("..", self.at):
                     raise self.mistake("invalid multiple recursive descent")
                 if self.peek() and self.peek() not in FIELD_END:
@@ -233,9 +230,9 @@ class _Parser:
             elif here == "[":
                 steps.append(self.bracket())
             elif here in "\"'":
-                steps.append(_constant(self.quoted()))
+                steps.append(constant(self.quoted()))
             elif here in "+-" or here.isdigit():
-                steps.append(_constant(self.number()))
+                steps.append(constant(self.number()))
             elif here == "_" or here.isalpha():
                 steps.append(self.word())
             else:
@@ -248,14 +245,14 @@ class _Parser:
                 self.at += 1
             name += self.peek()
             self.at += 1
-        return _wildcard if name == "*" else _field(name)
+        return wildcard if name == "*" else field(name)
 
     def word(self) -> Step:
         name = re.match(r"\w+", self.text[self.at :])
         assert name
         self.at += name.end()
         if name[0] in ("true", "false"):
-            return _constant(name[0] == "true")
+            return constant(name[0] == "true")
         raise self.mistake(f"unrecognized identifier {name[0]}")
 
     def number(self) -> int | float:
@@ -295,21 +292,21 @@ class _Parser:
         self.at = end + 1
         parts = _split(inner)
         if len(parts) > 1:
-            return _union([self.subscript(part.strip()) for part in parts])
+            return union([self.subscript(part.strip()) for part in parts])
         return self.subscript(inner)
 
     def subscript(self, text: str) -> Step:
         if text == "*":
-            return _slice(None, None, None, one=False)
+            return sliced(None, None, None, one=False)
         key = _KEY.fullmatch(text)
         if key:
             name = key[1] if key[1] is not None else key[2]
-            return _chain(self.part("." + name))
+            return chain(self.part("." + name))
         index = _INDEX.fullmatch(text)
         if index is None or not text:
             raise self.mistake(f"invalid array index {text}")
         start, stop, step = ((part or "").lstrip(":") for part in index.groups())
-        return _slice(_whole(start), _whole(stop), _whole(step), one=index[2] is None)
+        return sliced(_whole(start), _whole(stop), _whole(step), one=index[2] is None)
 
     def filter(self) -> Step:
         """[?(@.a)], [?(@.a=="x")] with ==, !=, <, <=, >, >="""
@@ -320,10 +317,10 @@ class _Parser:
         self.at = end + 2
         comparison = _COMPARISON.fullmatch(inner)
         if comparison is None:
-            return _having(self.part(inner))
-        if comparison[2] not in _COMPARE:
+            return having(self.part(inner))
+        if comparison[2] not in OPERATORS:
             raise self.mistake(f"unrecognized filter operator {comparison[2]}")
-        return _comparing(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
+        return comparing(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
 
     def part(self, text: str) -> Action:
         """One side of a filter."""
@@ -352,113 +349,3 @@ def _split(text: str) -> list[str]:
 
 def _whole(digits: str) -> int | None:
     return int(digits) if digits not in ("", "-") else None
-
-
-def _constant(value: Any) -> Step:
-    return lambda values: [value for _ in values]
-
-
-def _field(name: str) -> Step:
-    def step(values: Values) -> Values:
-        return [value[name] for value in values if isinstance(value, Mapping) and name in value]
-
-    return step
-
-
-def _children(value: Any) -> Values:
-    if isinstance(value, Mapping):
-        return [value[key] for key in sorted(value)]
-    return list(value) if isinstance(value, list) else []
-
-
-def _wildcard(values: Values) -> Values:
-    return [child for value in values for child in _children(value)]
-
-
-def _recursive(values: Values) -> Values:
-    result = []
-    for value in values:
-        children = _children(value)
-        if children:
-            result += [value, *_recursive(children)]
-    return result
-
-
-def _chain(action: Action) -> Step:
-    return lambda values: [found for value in values for found in action.values(value)]
-
-
-def _union(steps: list[Step]) -> Step:
-    return lambda values: [found for step in steps for found in step(values)]
-
-
-def _slice(start: int | None, stop: int | None, step: int | None, one: bool) -> Step:
-    """A list's element (`one`) or a stretch of it; kubectl refuses indices out of bounds, and so does this."""
-    if step is not None and step <= 0:
-        raise UsageMistake("JSONPath: step must be > 0", "Write it as [0:10:2].")
-
-    def of(value: Any) -> Values:
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise NoMatch(f"{_kind(value)} is not array or slice")
-        length = len(value)
-        first = 0 if start is None else start + length if start < 0 else start
-        last = first + 1 if one else length if stop is None else stop + length if stop < 0 else stop
-        if first == last:
-            return []
-        if not 0 <= first < length:
-            raise NoMatch(f"array index out of bounds: index {first}, length {length}")
-        if not 0 <= last <= length:
-            raise NoMatch(f"array index out of bounds: index {last - 1}, length {length}")
-        if first > last:
-            raise NoMatch(f"starting index {first} is greater than ending index {last}")
-        return value[first : last : step or 1]
-
-    return lambda values: [found for value in values for found in of(value)]
-
-
-def _elements(values: Values) -> Iterator[Any]:
-    for value in values:
-        if not isinstance(value, list):
-            raise NoMatch(f"{_kind(value)} is not array or slice and cannot be filtered")
-        yield from value
-
-
-def _having(what: Action) -> Step:
-    return lambda values: [element for element in _elements(values) if what.values(element)]
-
-
-def _comparing(left: Action, operator: str, right: Action) -> Step:
-    def holds(element: Any) -> bool:
-        lefts, rights = left.values(element), right.values(element)
-        if len(lefts) > 1 or len(rights) > 1:
-            raise NoMatch("can only compare one element at a time")
-        return bool(lefts and rights) and _compare(lefts[0], operator, rights[0])
-
-    return lambda values: [element for element in _elements(values) if holds(element)]
-
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda a, b: bool(a == b),
-    "!=": lambda a, b: bool(a != b),
-    "<": lambda a, b: bool(a < b),
-    "<=": lambda a, b: bool(a <= b),
-    ">": lambda a, b: bool(a > b),
-    ">=": lambda a, b: bool(a >= b),
-}
-
-
-def _compare(left: Any, operator: str, right: Any) -> bool:
-    """As Go's templates: both of one kind (integers and floats are kinds of their own), else it is an error."""
-    if _kind(left) != _kind(right) or isinstance(left, (dict, list)):
-        raise NoMatch(f"incompatible types for comparison: {_kind(left)} {operator} {_kind(right)}")
-    if isinstance(left, bool) and operator not in ("==", "!="):
-        raise NoMatch(f"invalid type for comparison: {_kind(left)}")
-    return _COMPARE[operator](left, right)
-
-
-def _kind(value: Any) -> str:
-    """A value's type, for messages."""
-    names = {dict: "map", list: "list", str: "string", bool: "bool", int: "int", float: "float", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
