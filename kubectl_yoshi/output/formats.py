@@ -5,19 +5,21 @@ A list of things, whatever they are, has columns for people and a JSON object pe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.output.asked import FOR_PEOPLE, Output
+from kubectl_yoshi.output.lists import as_list, to_json_text, write_json_list, write_yaml_list
 from kubectl_yoshi.output.tables import NONE, Column, aligned, cell_text, width, write_table
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output import jsonpath
 
 Row = TypeVar("Row")
+
+WRITERS = {"json": write_json_list, "yaml": write_yaml_list}
 
 
 def print_rows(
@@ -57,15 +59,18 @@ def print_objects(
     no_headers: bool = False,
     single: bool = False,
 ) -> int:
-    """Prints JSON objects in a format that is not for people; see print_rows. Gives their number."""
-    items = [without_managed_fields(obj) for obj in objects]
+    """Prints JSON objects in a format that is not for people, as they come; see print_rows. Gives their number."""
+    items = map(without_managed_fields, objects)
     if output.kind == "name":
-        out.writelines(f"{kind_and_name(item)}\n" for item in items)
-    elif output.kind == "custom-columns":
-        _print_custom_columns(items, out, output, no_headers)
+        return _write_names(items, out)
+    if output.kind in WRITERS and not single:
+        return WRITERS[output.kind](items, out)
+    whole = list(items)
+    if output.kind == "custom-columns":
+        _print_custom_columns(whole, out, output, no_headers)
     else:
-        out.write(object_text(items[0] if single and len(items) == 1 else as_list(items), output))
-    return len(items)
+        out.write(object_text(whole[0] if single and len(whole) == 1 else as_list(whole), output))
+    return len(whole)
 
 
 def object_text(value: Any, output: Output) -> str:
@@ -77,16 +82,6 @@ def object_text(value: Any, output: Output) -> str:
 
         return to_yaml(value)
     return to_json_text(value)
-
-
-def to_json_text(value: Any) -> str:
-    """JSON as kubectl prints it: four spaces, keys in order."""
-    return json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def as_list(items: list[Json]) -> Json:
-    """A v1 List, as `kubectl get` prints several objects."""
-    return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
 
 
 def kind_and_name(obj: Json) -> str:
@@ -113,6 +108,14 @@ def _rendered(template: jsonpath.Template, value: Any) -> str:
         raise YoshiError(
             f"error executing jsonpath {template.source!r}: {error}", "Look at the object with -o json first."
         ) from error
+
+
+def _write_names(items: Iterable[Json], out: TextIO) -> int:
+    count = 0
+    for item in items:
+        out.write(f"{kind_and_name(item)}\n")
+        count += 1
+    return count
 
 
 def _print_custom_columns(items: list[Json], out: TextIO, output: Output, no_headers: bool) -> None:

@@ -9,7 +9,8 @@ from typing import TextIO
 from kubectl_yoshi.model.change import Change, Plan, Verb, applied
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.output.asked import Output
-from kubectl_yoshi.output.formats import as_list, kind_and_name, object_text, without_managed_fields
+from kubectl_yoshi.output.formats import kind_and_name, object_text, without_managed_fields
+from kubectl_yoshi.output.lists import as_list
 
 DRY_RUN_SUFFIXES = {"none": "", "client": " (dry run)", "server": " (server dry run)"}
 """kubectl's words for --dry-run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import yaml
 from kubectl_yoshi.model.errors import UsageMistake, YoshiError
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.output.asked import OBJECTS, Output, parse_output
-from kubectl_yoshi.output.formats import print_objects, print_rows
+from kubectl_yoshi.output.formats import print_objects, print_rows, without_managed_fields
+from kubectl_yoshi.output.lists import as_list, to_json_text
 from kubectl_yoshi.output.tables import Column
 from kubectl_yoshi.output.yamls import to_yaml, write_documents
 
@@ -66,6 +68,28 @@ def test_one_object_asked_for_by_name_stands_alone() -> None:
 def test_nothing_is_an_empty_list_in_json_and_no_line_in_tables() -> None:
     assert json.loads(shown("json", []))["items"] == []
     assert shown("", []) == shown("name", []) == ""
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [("of\nlines", "[]"), ("y", "1e3")]])
+def test_a_list_written_item_by_item_reads_as_one_written_whole(rows: list[tuple[str, str]]) -> None:
+    whole = as_list([without_managed_fields(to_json(row)) for row in rows])
+    assert shown("json", rows) == to_json_text(whole)
+    assert shown("yaml", rows) == to_yaml(whole)
+
+
+@pytest.mark.parametrize("output", ["json", "yaml", "name"])
+def test_a_list_is_written_as_its_objects_come(output: str) -> None:
+    out = io.StringIO()
+    written = []
+
+    def objects() -> Iterator[Json]:
+        for row in ROWS:
+            written.append(out.getvalue())
+            yield to_json(row)
+
+    assert print_objects(objects(), out, parse_output(output)) == 2
+    assert ROWS[0][0] not in written[0]
+    assert ROWS[0][0] in written[1]
 
 
 def test_name_is_kind_group_and_name() -> None:
