@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, must_all_fit, send
@@ -28,22 +26,17 @@ from kubectl_yoshi.cluster.errors import (
     TimedOut,
     Unreachable,
 )
-from kubectl_yoshi.cluster.reading import read
+from kubectl_yoshi.cluster.observing import Planner, observe
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read
-from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.tidying import empty_block, recount
 
 PASSING = (Unreachable, TimedOut, Busy, ServerError)
 """What a moment later may be over."""
-
-Planner = Callable[[Facts, Attempt], Plan]
-Value = TypeVar("Value")
 
 TRIES_WITHOUT_PROGRESS = 15
 """How often in a row somebody may be faster before this run gives up."""
@@ -80,46 +73,6 @@ class Done:
         What several subjects share, such as a patch of a block's records, comes with changes of each one's own.
         """
         return any(not subject or change.subject == subject for change, _ in self.done)
-
-
-def begin(ask: Callable[[Facts], object], api: Api, lean: bool = False) -> Facts:
-    """What is served and the networks and VMs that are asked for: what questions begin with, read at the same time.
-
-    Which ones these are does not depend on what is served, so the question itself tells it.
-    """
-    wanted: list[Read] = []
-    try:
-        ask(Facts())
-    except NeedMore as more:
-        wanted = [one for one in more.wanted if one.resource in (NETWORKWIZARD, VM)]
-    except YoshiError:
-        pass  # it will say so again, if it still holds, once it is known what is served
-    if not wanted:
-        return Facts(api.served)
-    with ThreadPoolExecutor(1) as pool:
-        answers = pool.submit(read, api, wanted, lean)
-        served = api.served  # what is wrong with the server as a whole is told first
-    return Facts(served, answers.result())
-
-
-def observe(planner: Planner, api: Api, facts: Facts | None, attempt: Attempt) -> tuple[Plan, Facts]:
-    """A plan, and the facts that it was made from: asks the planner and reads what it wants until it is content."""
-    return observe_value(lambda known: planner(known, attempt), api, facts)
-
-
-def observe_value(
-    ask: Callable[[Facts], Value], api: Api, facts: Facts | None = None, *, lean: bool = False
-) -> tuple[Value, Facts]:
-    """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look.
-
-    With `lean` the objects of lists are cut down to what is looked at: for what writes nothing that rests on them.
-    """
-    facts = facts or begin(ask, api, lean)
-    while True:
-        try:
-            return ask(facts), facts
-        except NeedMore as more:
-            facts = facts.with_answers(read(api, more.wanted, lean))
 
 
 def run(

@@ -9,7 +9,8 @@ from functools import partial
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import Progress
 from kubectl_yoshi.cluster.errors import BadKubeconfig, TimedOut, Unauthorized, Unreachable
-from kubectl_yoshi.cluster.running import Done, observe, observe_value, run
+from kubectl_yoshi.cluster.observing import observe, observe_value
+from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.sending import Stopped
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.backend import Backend

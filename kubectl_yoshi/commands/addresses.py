@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Intervals, written
 from kubectl_yoshi.model.facts import Facts
@@ -16,9 +16,9 @@ from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
 from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, survey
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import Done, observe_value
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.commands.address_files import read_given
 from kubectl_yoshi.commands.changing import carry
 from kubectl_yoshi.commands.session import Session

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import Done, observe_value, run
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.commands.changing import carry, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session

@@ -13,7 +13,8 @@ from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.progress import progress
 
 if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
-    from kubectl_yoshi.cluster.running import Done, Planner
+    from kubectl_yoshi.cluster.observing import Planner
+    from kubectl_yoshi.cluster.running import Done
     from kubectl_yoshi.model.objects import Json
 
 

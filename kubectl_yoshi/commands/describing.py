@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.listing import NetworkRow
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.budget import LARGEST, size_of
@@ -19,8 +19,8 @@ from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import open_network, open_whole
+from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, survey
 
 MOST_ADDRESSES = 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.addresses import row_json
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Address, parse_address
@@ -19,9 +19,9 @@ from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.books import networks_asked, open_whole
 from kubectl_yoshi.plan.cooling import cooling_down, duration
+from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, survey
 
 

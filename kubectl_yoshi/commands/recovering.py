@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.changing import fail_if_refused
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.ledger import Record

@@ -6,7 +6,8 @@ from functools import partial
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.errors import Invalid, NotServed
-from kubectl_yoshi.cluster.running import Done, Planner, run
+from kubectl_yoshi.cluster.observing import Planner
+from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.commands.changing import fail_if_refused
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.network import NETWORKWIZARD

@@ -25,10 +25,11 @@ from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
+from kubectl_yoshi.plan.serving import backend_of, must_be_served
 from kubectl_yoshi.plan.settling import choose_for, settled
 from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
 
-__all__ = ["GOING_WAY_OUT", "AttachRequest", "backend_of", "must_be_served", "plan_attachments", "unmoved_of"]
+__all__ = ["GOING_WAY_OUT", "AttachRequest", "plan_attachments", "unmoved_of"]
 
 
 GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
@@ -109,33 +110,6 @@ def unmoved_of(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
     wanted = set(vms)
     unmoved = Ledger(network, {}).unmoved
     return {n for n, entry in unmoved.items() if (entry.record.namespace, entry.record.name) in wanted}
-
-
-def backend_of(network: Network, backends: Mapping[str, Backend]) -> Backend:
-    """The back-end that makes a network's objects.
-
-    Raises:
-        Refused: this program knows none of that name.
-    """
-    try:
-        return backends[network.plugin]
-    except KeyError:
-        known = f"Known plugins: {', '.join(sorted(backends))}."
-        if not network.plugin:
-            mend = f"Set spec.plugin: kubectl edit networkwizard {network.name} -n {network.namespace}"
-            raise Refused(f"network {network.full_name} has no plugin", f"{known} {mend}") from None
-        raise Refused(
-            f'network {network.full_name} has plugin "{network.plugin}", which this program does not know', known
-        ) from None
-
-
-def must_be_served(network: Network, backend: Backend, facts: Facts) -> None:
-    """Raises Refused where the cluster lacks what the network is made with."""
-    if missing := backend.missing(facts.served):
-        raise Refused(
-            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing}",
-            "Install it first, or choose another network or --plugin.",
-        )
 
 
 def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:

@@ -15,10 +15,11 @@ from kubectl_yoshi.model.ledger import Ledger, Record, is_large, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attachments import backend_of, unmoved_of
+from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
+from kubectl_yoshi.plan.serving import backend_of
 
 
 @dataclass(frozen=True)

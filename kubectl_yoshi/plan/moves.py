@@ -19,11 +19,12 @@ from kubectl_yoshi.model.ledger import ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMAC
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, backend_of, plan_attachments
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
 from kubectl_yoshi.plan.finding import network_having
 from kubectl_yoshi.plan.quotas import must_have_room
+from kubectl_yoshi.plan.serving import backend_of
 
 
 @dataclass(frozen=True)

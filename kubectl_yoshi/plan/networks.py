@@ -13,13 +13,13 @@ from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
-from kubectl_yoshi.plan.attachments import backend_of, must_be_served
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, open_network, open_whole, remove_records
 from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
 from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
+from kubectl_yoshi.plan.serving import backend_of, must_be_served
 
 ABANDONED_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""

@@ -21,12 +21,12 @@ from kubectl_yoshi.model.ledger import shelf_of
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import backend_of
 from kubectl_yoshi.plan.attempt import Attempt, seconds_between
 from kubectl_yoshi.plan.books import open_network, open_shelves
 from kubectl_yoshi.plan.collection import where_to_look
 from kubectl_yoshi.plan.cooling import duration
 from kubectl_yoshi.plan.releases import lift_barriers, release_of
+from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, State
 
 KIND = "AddressReport"

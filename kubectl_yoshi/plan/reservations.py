@@ -12,12 +12,13 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attachments import GOING_WAY_OUT, backend_of
+from kubectl_yoshi.plan.attachments import GOING_WAY_OUT
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.cooling import cooling_down
 from kubectl_yoshi.plan.releases import release_of
+from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
 SEE_NETWORKS = "See `kubectl yoshi network list -A`."

@@ -17,7 +17,8 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.cluster.running import Done, observe_value
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.objects import Json

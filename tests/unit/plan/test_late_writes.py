@@ -15,7 +15,7 @@ import pytest
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.carrying_out import send
 from kubectl_yoshi.cluster.errors import NotFound, TestFailed
-from kubectl_yoshi.cluster.running import observe
+from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.vm import VM, Vm

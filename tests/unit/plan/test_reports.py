@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.running import Done, observe_value
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json

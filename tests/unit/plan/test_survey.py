@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.running import observe_value
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
