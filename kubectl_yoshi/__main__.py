@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 PLUGIN = "kubectl-yoshi"
 COMPLETE = "__complete"
+GARBAGE_AFTER = 100_000
+"""New objects between two searches for garbage in cycles, of which there is hardly any. Python's 700 cost a tenth of a
+short run, and a quarter of the work on a list of 10,000 addresses."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program with the words of the command line (those of the process if None), and exits."""
+    gc.set_threshold(GARBAGE_AFTER)
     sys.exit(run(list(sys.argv[1:] if args is None else args), program_name(sys.argv[0], os.environ)))
 
 

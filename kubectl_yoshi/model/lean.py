@@ -6,7 +6,7 @@ list is cut down before the next one is read. What is to be written is never cut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubectl_yoshi.model.objects import Json, Resource
@@ -61,8 +61,4 @@ def lean_of(resource: Resource) -> Callable[[Json], Json] | None:
 def _cut(obj: Any, kept: Kept) -> Any:
     if not isinstance(obj, dict):
         return obj
-    return {key: obj[key] if what is True else _cut(obj[key], what) for key, what in _there(obj, kept)}
-
-
-def _there(obj: Json, kept: Kept) -> Iterable[tuple[str, Any]]:
-    return ((key, what) for key, what in kept.items() if key in obj)
+    return {key: obj[key] if what is True else _cut(obj[key], what) for key, what in kept.items() if key in obj}

@@ -82,28 +82,27 @@ def survey(
     Raises:
         NeedMore: more must be read first.
     """
-    namespaces: tuple[str, ...] | None = None
-    if everywhere or exact:  # what is read does not depend on the ledger: all of it is asked for at once
-        opened: list[Ledger] = []
-        shown: list[tuple[Use, ...]] = []
-        together(
-            (
-                lambda: opened.append(open_whole(network, facts, everywhere)),
-                lambda: shown.append(backend.survey(network, None, facts)),
-            )
+    namespaces: tuple[str, ...] | None = None if everywhere or exact else (network.namespace,)
+    opened: list[Ledger] = []
+    shown: list[tuple[Use, ...]] = []
+    together(
+        (
+            lambda: opened.append(open_whole(network, facts, everywhere)),
+            lambda: shown.append(backend.survey(network, namespaces, facts)),
         )
-        ledger, found = opened[0], shown[0]
-    else:
-        ledger = open_whole(network, facts)
+    )
+    ledger, found = opened[0], shown[0]
+    if namespaces is not None:
         named = {r.namespace for r in ledger.records().values() if r.kind == VIRTUALMACHINE}
-        namespaces = tuple(sorted({network.namespace, *named}))
-        found = backend.survey(network, namespaces, facts)
+        if named - {*namespaces}:
+            namespaces = tuple(sorted({network.namespace, *named}))
+            found = backend.survey(network, namespaces, facts)
     records = ledger.records()
     uses: dict[int, list[Use]] = {}
     for use in found:
         uses.setdefault(use.number, []).append(use)
     unseen = vms_unseen(namespaces, facts)
-    vms = vms_by_name(facts)
+    vms = facts.derived(vms_by_name)
     rows = []
     for number in sorted({*records, *uses}):
         record, seen = records.get(number), tuple(uses.get(number, ()))
