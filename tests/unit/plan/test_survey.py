@@ -23,7 +23,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
@@ -173,6 +173,17 @@ def test_vms_of_other_namespaces_that_the_ledger_names_are_looked_at(world: Worl
     world.vm("web-9", "dev")
     world.attach("dev/web-9")
     assert state_of(world, "10.133.0.1", everywhere=False) is State.BOUND
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(everywhere: bool) -> None:
+    world = World()
+    world.network(cidr="10.133.0.0/16")
+    network = parse_network(world.api.get(BLUE))
+    with pytest.raises(NeedMore) as caught:
+        survey(network, BACKENDS["calico"], Facts(world.api.served), datetime.now(timezone.utc), everywhere)
+    namespace = None if everywhere else network.namespace
+    assert {Read(kind, namespace) for kind in (ADDRESSBLOCK, VM, VMI)} <= {*caught.value.wanted}
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
