@@ -135,7 +135,7 @@ class Ovs(Private):
     def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
         leases = ovs_leases.reads(network, numbers, facts)
-        facts.ask(*instance_reads(vms), *leases)
+        facts.ask(*instance_reads(vms), *leases, *(dhcp.server_reads(network, facts) if numbers else ()))
         found: list[Use] = []
         for vm in vms:
             found += ovs_vm.wanted_by(vm, network)
@@ -143,6 +143,8 @@ class Ovs(Private):
             if instance is not None and dig(instance, "status", "phase") not in ("Succeeded", "Failed"):
                 found += ovs_vm.run_by_instance(instance, network, vm)
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in ovs_vm.run_by_pod(pod, network)]
+        if numbers:
+            found += [use for use in dhcp.server_use(network, facts) if use.number in numbers]
         return (*found, *ovs_leases.lent(network, leases, dict(ovs_vm.macs_on(vms, network)), facts))
 
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
@@ -152,7 +154,7 @@ class Ovs(Private):
         vmi_reads = [Read(VMI, namespace) for namespace in where]
         pod_reads = [Read(POD, namespace, label_selector=LAUNCHER) for namespace in where]
         leases = ovs_leases.reads(network, network.everything, facts)
-        facts.ask(*vm_reads, *vmi_reads, *pod_reads, *leases)
+        facts.ask(*vm_reads, *vmi_reads, *pod_reads, *leases, *dhcp.server_reads(network, facts))
         vms = [Vm(obj) for obj in facts.ask(*vm_reads)]
         by_name = {(vm.namespace, vm.name): vm for vm in vms}
         found = [use for vm in vms for use in ovs_vm.wanted_by(vm, network)]
@@ -162,6 +164,7 @@ class Ovs(Private):
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):
                 found += ovs_vm.run_by_pod(pod, network)
+        found += dhcp.server_use(network, facts)
         return (*found, *ovs_leases.lent(network, leases, dict(ovs_vm.macs_on(vms, network)), facts))
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:

@@ -28,7 +28,7 @@ from kubectl_yoshi.backends.ovs_objects import (
 )
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Dhcp, Layer2
 from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_address
-from kubectl_yoshi.model.backend import LetGo, Recorded
+from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -128,6 +128,25 @@ def describe(network: Network, layer: Layer2, facts: Facts) -> list[tuple[str, s
     address = dig(server, "spec", "networks", 0, "interfaceIp", default="(missing)")
     rows = [("DHCP", f"{address.partition('/')[0]}, leases of {layer.dhcp.lease}")]
     return [*rows, ("DNS", ", ".join(map(str, layer.dns)))] if layer.dns else rows
+
+
+def server_reads(network: Network, facts: Facts) -> tuple[Read, ...]:
+    """What to read to know the address of the network's DHCP server."""
+    return (own_read(DHCPSERVER, network),) if DHCPSERVER in facts.served else ()
+
+
+def server_use(network: Network, facts: Facts) -> list[Use]:
+    """The address that the network's DHCP server has, whatever the ledger says: the network's own."""
+    found = facts.ask(*server_reads(network, facts))
+    server = found[0] if found else None
+    try:
+        address = parse_address(str(dig(server, "spec", "networks", 0, "interfaceIp", default="")).partition("/")[0])
+    except UsageMistake:
+        return []
+    if server is None or address not in network:
+        return []
+    ref = DHCPSERVER.ref(network.name, network.namespace)
+    return [Use(int(address), How.HELD, ref, network.namespace, network.name, network.uid)]
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------

@@ -60,8 +60,8 @@ def tell_outcome(session: Session, done: Done) -> None:
     written = {**done.plan.answers, **done.answers}
     for name, count in written.items():
         if name not in done.refusals:
-            what = "1 address" if count == "1" else f"{count} addresses"
-            print(f"network {name}: {what} recorded", file=session.out)
+            what = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
+            print(f"network {name}: {what.get(count, f'{count} addresses recorded')}", file=session.out)
     if not written:
         print("unchanged: every address is recorded as it should be", file=session.out)
     fail_if_refused(done)

@@ -39,8 +39,8 @@ class Use:
         number: the address.
         how: see How.
         ref: the object that shows it.
-        namespace, name: of the VM that it is used for; "" where it is for no VM.
-        uid: of that VM where the object tells; "" otherwise.
+        namespace, name: of the VM that it is used for, or of the network itself; "" where it is for neither.
+        uid: of that VM where the object tells, or of the network; "" otherwise.
         by: for SERVED, what announces it, or why nothing does, for people.
         node: for SERVED, the nodes that announce it, with commas; "" where none does.
     """
@@ -59,6 +59,10 @@ class Use:
         if (self.namespace, self.name) != (vm_namespace, vm_name):
             return False
         return not (self.uid and vm_uid) or self.uid == vm_uid
+
+    def is_own_of(self, network: Network) -> bool:
+        """Whether the network itself has the address, for what it needs (see Backend.own_use)."""
+        return bool(network.uid) and self.uid == network.uid
 
 
 class Uses:

@@ -112,6 +112,14 @@ class Network:
         """Whether it is being deleted, by this program or by kubectl."""
         return bool(self.deleting_since or dig(self.raw, "metadata", "deletionTimestamp"))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its ledger says who has its addresses: not while it was not made yet, nor when its status was lost.
+
+        The original wrote no map of allocations for a network without any.
+        """
+        return dig(self.raw, "status", "allocations") is not None or bool(dig(self.raw, "status", "created"))
+
     def called_from(self, namespace: str) -> str:
         """The shortest name that means this network in a namespace."""
         return self.name if namespace == self.namespace else self.full_name

@@ -23,6 +23,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
+from kubectl_yoshi.plan.opening import must_be_open
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
@@ -54,6 +55,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
             "--nic-name, --model, --cloud-init and --live are for layer 2 networks.",
         )
     must_be_served(network, backend, facts)
+    if not (request.foreseen and attempt.preview):
+        must_be_open(network)
     refusals: dict[str, YoshiError] = {}
     vms: list[Vm] = []
     for read in request.reads:

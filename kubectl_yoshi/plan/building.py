@@ -46,7 +46,8 @@ def _recorded(ledger: Ledger, use: str, backend: Backend, facts: Facts, attempt:
                 "See who holds them with `kubectl yoshi ips list`, or do without it.",
             )
         one = Intervals.of_numbers([number])
-        if not any(u.number == number for u in backend.uses(network, (), one, facts)):
+        others = (u for u in backend.uses(network, (), one, facts) if not u.is_own_of(network))
+        if not any(u.number == number for u in others):
             break
         taken |= one
     record = Record(NETWORK, network.namespace, network.name, network.uid, since=attempt.moment, note=use)

@@ -48,6 +48,7 @@ class AttachRequest:
         wait: wait until the address can be reached, where that does not depend on the VM.
         nic: how the VM is plugged in where it gets an interface of its own.
         given: the address that each VM has already, outside the ledger; it is the one asked for.
+        foreseen: the network is made by what is carried out before, of which a preview shows nothing.
     """
 
     network: tuple[str, str]
@@ -61,6 +62,7 @@ class AttachRequest:
     wait: bool = False
     nic: Nic = ANY_NIC
     given: tuple[Given, ...] = ()
+    foreseen: bool = False
 
     @property
     def reads(self) -> tuple[Read, ...]:

@@ -23,6 +23,7 @@ from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
 from kubectl_yoshi.plan.finding import network_having
+from kubectl_yoshi.plan.opening import must_be_open
 from kubectl_yoshi.plan.quotas import must_have_room
 from kubectl_yoshi.plan.serving import backend_of
 
@@ -66,6 +67,7 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Fact
     target = _vm(request.to, facts)
     if attempt.failed:
         return _undo(network, backend, record, target, attempt, facts)
+    must_be_open(network)
     _may_move(request, network, backend, record, target, facts)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:

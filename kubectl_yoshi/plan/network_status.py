@@ -17,7 +17,8 @@ def status_plan(
 ) -> Plan:
     """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet.
 
-    `deleting` is when its deletion was begun; without it, a mark of that is taken off.
+    `deleting` is when its deletion was begun; without it, a mark of that is taken off. A ledger is opened only for a
+    network that was made (plan/opening.py).
     """
     there = network.raw.get("status") or {}
     wanted: Json = {
@@ -26,13 +27,8 @@ def status_plan(
         "observedGeneration": dig(network.raw, "metadata", "generation", default=1),
     }
     patch = PatchBuilder().test(("metadata", "uid"), network.uid)
-    if "allocations" not in there:
-        wanted["allocations"] = {}
-        if not is_large(network):
-            wanted["history"] = {}
-    if not is_large(network) and network.cidr is not None and "used" not in there:
-        held = len(there.get("allocations") or {})
-        wanted |= {"used": held, "free": max(network.usable.size - held, 0)}
+    if created or network.is_open:
+        wanted |= _first_entries(network)
     condition = _ready(there, problem, attempt, wanted["observedGeneration"])
     others = [c for c in there.get("conditions") or [] if c.get("type") != READY]
     wanted["conditions"] = [*others, condition]
@@ -50,6 +46,34 @@ def status_plan(
             patch.set_in(network.raw, ("status", key), value)
     says = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
     return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
+
+
+def opened(network: Network, subject: str) -> Plan:
+    """Opens the ledger of a network all of whose addresses that somebody has are recorded; empty where it is open."""
+    if network.is_open:
+        return Plan()
+    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    if network.raw.get("status") is None:
+        patch.set_in(network.raw, ("status",), _first_entries(network))
+    else:
+        for key, value in _first_entries(network).items():
+            patch.set_in(network.raw, ("status", key), value)
+    says = f"open the ledger of network {network.full_name}"
+    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
+
+
+def _first_entries(network: Network) -> Json:
+    """The maps and counters of its status that are not there yet."""
+    there = network.raw.get("status") or {}
+    entries: Json = {}
+    if "allocations" not in there:
+        entries["allocations"] = {}
+        if not is_large(network):
+            entries["history"] = {}
+    if not is_large(network) and network.cidr is not None and "used" not in there:
+        held = len(there.get("allocations") or {})
+        entries |= {"used": held, "free": max(network.usable.size - held, 0)}
+    return entries
 
 
 def _ready(status: Json, problem: str, attempt: Attempt, generation: int) -> Json:

@@ -18,6 +18,7 @@ from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, 
 from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
+from kubectl_yoshi.plan.opening import must_be_open, plan_opening
 from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 
@@ -139,7 +140,7 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
     backend = backend_of(network, backends)
     made_now = any(c.verb is Verb.CREATE and c.ref == network.ref for c in attempt.done)
-    if network.deleting_since and backend.own_use(network):  # the mark refuses the record of what it needs itself
+    if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
         created = bool(dig(network.raw, "status", "created"))
         return replace(status_plan(network, created, "it is made anew", attempt, subject), again=True)
     try:
@@ -153,7 +154,8 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
-        plan = built(network, backend, facts, attempt)
+        opening = plan_opening(network, backend, facts, attempt, is_new=_may_have_made(network, attempt))
+        plan = opening or built(network, backend, facts, attempt)
     except YoshiError as error:
         if made_now:
             return replace(_take_back(network, backends, facts, attempt, subject), refusals={subject: error})
@@ -163,7 +165,12 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     if plan:
         return replace(plan, again=True)
     problem = backend.problem(network, facts)
-    return replace(status_plan(network, True, problem, attempt, subject), notes=plan.notes)
+    return replace(status_plan(network, True, problem, attempt, subject), notes=(*opening.notes, *plan.notes))
+
+
+def _may_have_made(network: Network, attempt: Attempt) -> bool:
+    """Whether this run has made the network, as far as it was answered."""
+    return any(change.verb is Verb.CREATE and change.ref == network.ref for change in attempt.sent)
 
 
 def _way_out(in_the_way: Sequence[str]) -> str:
@@ -283,6 +290,7 @@ def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attem
     plan, created, problem = Plan(), True, ""
     try:
         backend = backend_of(network, backends)
+        must_be_open(network)
         plan = built(network, backend, facts, attempt)
         problem = "" if plan else backend.problem(network, facts)
     except YoshiError as error:

@@ -1,6 +1,7 @@
 """Rebuilding ledgers: making them say what `reckoning` says that they should, after a restore or whatever broke them.
 
-Only records are written; no VM and nothing of a back-end's is changed, and no address is given back.
+Only records are written; no VM and nothing of a back-end's is changed, and no address is given back. A ledger that was
+not open (plan/opening.py) is open afterwards.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import networks_asked, write_records
 from kubectl_yoshi.plan.claims import Name
+from kubectl_yoshi.plan.network_status import opened
 from kubectl_yoshi.plan.quotas import beyond_quota
 from kubectl_yoshi.plan.reckoning import ASK_FOR_REBUILD, Reckoning, Verdict, reckon
 from kubectl_yoshi.plan.releases import end_attachments
@@ -41,15 +43,17 @@ class RebuildRequest:
 
 
 def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
-    """The changes that make the ledgers say what they should. `answers` has how many addresses each network writes.
+    """The changes that make the ledgers say what they should.
+
+    The plan's `answers` has how many addresses are written of each network that is changed.
 
     Raises:
         NeedMore: more must be read first.
         Refused: there is no such network, or what may use its addresses cannot be seen.
     """
     reckonings, notes = reckon_all(request, backends, facts)
-    vms = _vms(facts)
-    plans = [_plan_for(reckoning, vms, attempt) for reckoning in reckonings]
+    vms = vms_named(facts)
+    plans = [plan_records(one, vms, attempt).beside(_opened(one, attempt)) for one in reckonings]
     plan = Plan(notes=notes, refusals=attempt.failed)
     for one in plans:
         plan = plan.beside(one)
@@ -68,7 +72,7 @@ def reckon_all(
     everywhere = request.network is None and request.namespace is None
     networks, broken = networks_asked(request.network, request.namespace, facts)
     notes = [f"{text}: its ledger is left alone" for text in broken]
-    vms = _vms(facts)
+    vms = vms_named(facts)
     found: list[Reckoning] = []
     for network in networks:
         backend = backends.get(network.plugin)
@@ -81,20 +85,29 @@ def reckon_all(
     return found, tuple(notes)
 
 
-def _vms(facts: Facts) -> dict[Name, Vm]:
-    """Every VM that exists.
+def vms_named(facts: Facts, within: tuple[str, ...] | None = None) -> dict[Name, Vm]:
+    """Every VM that exists, or of these namespaces.
 
     Raises:
         NeedMore: they were not read yet.
         Refused: not all may be seen.
     """
-    found = facts.ask(Read(VM))
-    if why := facts.why_unknown(Read(VM)):
+    reads = [Read(VM, namespace) for namespace in within or (None,)]
+    found = facts.ask(*reads)
+    if why := facts.why_unknown(*reads):
         raise Refused(f"which VM has which address cannot be told: {why}", ASK_FOR_REBUILD)
     return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
 
 
-def _plan_for(reckoning: Reckoning, vms: Mapping[Name, Vm], attempt: Attempt) -> Plan:
+def _opened(reckoning: Reckoning, attempt: Attempt) -> Plan:
+    """Opens a ledger in which nothing is missing any more."""
+    subject = reckoning.network.full_name
+    plan = Plan() if reckoning.different or subject in attempt.failed else opened(reckoning.network, subject)
+    return replace(plan, answers={subject: "0"}) if plan else plan
+
+
+def plan_records(reckoning: Reckoning, vms: Mapping[Name, Vm], attempt: Attempt) -> Plan:
+    """The changes that make one ledger say what it should. `answers` has how many addresses are written."""
     subject = reckoning.network.full_name
     if subject in attempt.failed:
         return Plan()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf
+from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import Vm
@@ -79,7 +79,12 @@ class Reckoning:
 
 
 def reckon(
-    network: Network, backend: Backend, vms: Mapping[Name, Vm], facts: Facts, everywhere: bool = False
+    network: Network,
+    backend: Backend,
+    vms: Mapping[Name, Vm],
+    facts: Facts,
+    everywhere: bool = False,
+    within: tuple[str, ...] | None = None,
 ) -> Reckoning:
     """What the network's ledger should say.
 
@@ -89,6 +94,7 @@ def reckon(
         vms: every VM that exists.
         facts: what was read.
         everywhere: blocks of all namespaces were or will be read by one list.
+        within: look at VMs of these namespaces only, as far as they may be seen; None for all of them.
 
     Raises:
         NeedMore: more must be read first.
@@ -96,9 +102,9 @@ def reckon(
     """
     ledger, stale = _ledger(network, facts, everywhere)
     uses: dict[int, list[Use]] = {}
-    for use in backend.survey(network, None, facts):
+    for use in backend.survey(network, within, facts):
         uses.setdefault(use.number, []).append(use)
-    if unseen := facts.unknowns():
+    if within is None and (unseen := facts.unknowns()):
         raise Refused(f"who uses addresses of network {network.full_name} cannot be told: {unseen[0]}", ASK_FOR_REBUILD)
     lost = Ledger(network, stale).records()
     records = {**lost, **ledger.records()}
@@ -153,6 +159,9 @@ class _Desk:
         network, address = self.network, self.ledger.address(number)
         here = f"{address} on network {network.full_name}"
         verdict = Verdict(number, str(address), record, record, differs=number in self.lost)
+        own = next((use for use in strangers if use.is_own_of(network)), None)
+        if not claims and own is not None and (record is None or record.kind == NETWORK):
+            return self._own(verdict, own)
         if not claims:
             return verdict
         who = " and ".join(claim.vm.subject for claim in claims)
@@ -173,6 +182,14 @@ class _Desk:
                            if _is_in_the_way(use, keeper)]  # fmt: skip
         differs = number in self.lost or number in self.ledger.unmoved or not _same(record, should)
         return replace(verdict, should=should, why=why, differs=differs, contradictions=tuple(contradictions))
+
+    def _own(self, verdict: Verdict, use: Use) -> Verdict:
+        """The verdict on an address that the network itself has."""
+        record, network = verdict.record, self.network
+        since, note = (record.since, record.note) if record else ("", self.backend.own_use(network) or "")
+        should = Record(NETWORK, network.namespace, network.name, network.uid, since=since, note=note)
+        differs = verdict.differs or not _same(record, should)
+        return replace(verdict, should=should, why=f"{use.ref} has it", differs=differs)
 
     def _record(self, keeper: Claim, record: Record | None) -> Record:
         """The record that the keeper should have; what it already says of this VM's MAC address and time stays."""

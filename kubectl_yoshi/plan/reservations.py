@@ -17,6 +17,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.opening import must_be_open
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -53,6 +54,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     backend = backend_of(network, backends)
     if "" in attempt.failed:
         raise attempt.failed[""]
+    must_be_open(network)
     record = Record(RESERVATION, network.namespace, "", since=attempt.moment, note=request.note)
     ledger, mine = _reserved_by_this_run(network, facts, attempt)
     if network.is_going:

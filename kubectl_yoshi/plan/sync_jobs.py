@@ -107,13 +107,18 @@ class AttachJob:
 
     def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
         """See Job."""
-        plan = plan_attachments(self.request, backends, facts, attempt)
-        plan = replace(plan, notes=self._news(plan))
-        why = self._why_not_made(refused, facts, attempt)
-        if not why or attempt.done:
-            return plan
+        why = "" if attempt.done else self._why_not_made(refused, facts, attempt)
         name = "/".join(self.request.network)
         error = Refused(f"network {name} is not ready: {why}", f"See `kubectl yoshi network describe {name}`.")
+        try:
+            plan = plan_attachments(self.request, backends, facts, attempt)
+        except Refused:
+            if why:
+                raise error from None
+            raise
+        plan = replace(plan, notes=self._news(plan))
+        if not why:
+            return plan
         newcomers = {change.subject for change in plan if change.ref.resource == VM}
         return Plan(refusals={**plan.refusals, **dict.fromkeys(newcomers, error)})
 

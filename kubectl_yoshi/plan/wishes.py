@@ -101,10 +101,12 @@ def attach_requests(wishes: Iterable[Wish], restart: bool) -> list[AttachRequest
         if wish.address is None:
             together.setdefault((wish.network, wish.plugin), []).append(wish.vm)
         else:
-            request = AttachRequest(wish.network, (wish.vm,), wish.address, restart=restart, plugin=wish.plugin)
+            request = AttachRequest(
+                wish.network, (wish.vm,), wish.address, restart=restart, plugin=wish.plugin, foreseen=True
+            )
             alone.append(request)
     several = [
-        AttachRequest(network, tuple(sorted(vms)), restart=restart, plugin=plugin)
+        AttachRequest(network, tuple(sorted(vms)), restart=restart, plugin=plugin, foreseen=True)
         for (network, plugin), vms in together.items()
     ]
     return [*sorted(alone, key=lambda request: request.vms), *several]

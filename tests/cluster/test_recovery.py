@@ -8,6 +8,7 @@
 | a VM with the address of another | one keeps it, the other is told; what the message says mends it |
 | an older ledger | records change hands |
 | while others attach | nobody's record is lost |
+| networks without status, before any rebuild | no address is given out; sync does what a rebuild does first |
 | kill -9 in the middle | what is written is true; the same command completes it |
 """
 
@@ -66,6 +67,18 @@ class Scene:
 
     def versions(self) -> dict[str, str]:
         return resource_versions(self.cluster, self.namespace, *WRITTEN)
+
+    def newcomers_get_others(self, name: str) -> None:
+        """A VM that comes now gets addresses that nobody had before."""
+        if not self.cluster.kubectl("get", VMS, name, "-n", self.namespace, "--ignore-not-found"):
+            make_vms(self.cluster, self.namespace, name)
+        self.yoshi.done("vm", "attach", name, "--network", "small", "--public-network", "pub")
+        self.yoshi.done("vm", "detach", name, "--network", "small")
+        self.yoshi.done("vm", "attach", name, "--network", "large")
+        now = ledger(self.cluster, self.namespace)
+        assert self.before.items() <= now.items()
+        assert sorted(one for one, *_ in now.values()).count(name) == 2
+        check(self.cluster, self.namespace, settled=True)
 
     def rebuild_changes_nothing(self) -> None:
         versions = self.versions()
@@ -140,6 +153,57 @@ def test_lost_ledgers_are_as_they_were_before(scene: Scene) -> None:
     scene.rebuild_changes_nothing()
     check(scene.cluster, scene.namespace, settled=True)
     scene.yoshi.done("ips", "check")
+
+
+def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -> None:
+    """The address of a stopped VM, of which only its template tells, would be the next VM's."""
+    public = next(iter(get(scene.cluster, OURS[0], "pub", namespace=scene.namespace)["status"]["allocations"]))
+    scene.lose_status()
+    make_vms(scene.cluster, scene.namespace, "late")
+    versions = scene.versions()
+    for args in (("--network", "small"), ("--network", "large"), ("--public-network", "pub")):
+        said = scene.yoshi.refused("vm", "attach", "late", *args)
+        assert "gives out no addresses yet: it was not made, or its status was lost" in said
+        assert "kubectl yoshi ips rebuild" in said
+    for network in ("small", "large", "pub"):
+        assert "gives out no addresses yet" in scene.yoshi.refused("ips", "reserve", network)
+        assert "gives out no addresses yet" in scene.yoshi.refused("ips", "reserve", network, "--dry-run=server")
+    assert "gives out no addresses yet" in scene.yoshi.refused("ips", "move", public, "--to", "late")
+    assert scene.versions() == versions
+    scene.yoshi.done("ips", "rebuild", "--yes")
+    scene.newcomers_get_others("late")
+
+
+def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) -> None:
+    for name in ("s-1", "l-1"):  # asks for nothing any more: only the template and the Service tell
+        scene.cluster.kubectl("annotate", VMS, name, "-n", scene.namespace, "plumber.k8s.pf9.io/networkName-")
+    scene.lose_status()
+    asking = [vm(scene.namespace, f"asks-{number}") for number in range(4)]
+    for number, one in enumerate(asking):
+        one["metadata"]["annotations"] = {"plumber.k8s.pf9.io/networkName": "small" if number % 2 else "large"}
+    make(scene.cluster, *asking)
+    synced = scene.yoshi.run("sync")
+    assert synced.code == 0, str(synced)
+    assert scene.before.items() <= ledger(scene.cluster, scene.namespace).items()
+    scene.newcomers_get_others("late")
+    assert "unchanged" in scene.yoshi.done("sync")
+
+
+def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Scene) -> None:
+    scene.lose_status()
+    fresh = [f"n-{number}" for number in range(8)]
+    make_vms(scene.cluster, scene.namespace, *fresh)
+    attach = [
+        Run(("vm", "attach", name, "--network", "large" if number % 2 else "small"), wait=0.3 * number)
+        for number, name in enumerate(fresh)
+    ]
+    openers = [Run(("sync",)), Run(("ips", "rebuild", "--yes"), wait=0.2), Run(("sync",), wait=0.4)]
+    for ran in scene.yoshi.together(*openers, *attach)[: len(openers)]:
+        assert ran.code == 0, str(ran)
+    assert scene.before.items() <= ledger(scene.cluster, scene.namespace).items()
+    for number, name in enumerate(fresh):
+        scene.yoshi.done("vm", "attach", name, "--network", "large" if number % 2 else "small")
+    check(scene.cluster, scene.namespace, settled=True)
 
 
 @pytest.mark.parametrize("cascade", ["background", "orphan"])

@@ -218,8 +218,8 @@ def test_a_half_moved_address_is_moved_whole_by_whoever_touches_it(world: World)
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_detaching_strikes_an_address_that_was_not_moved_yet(world: World, gone: bool) -> None:
-    vm = world.vm(pin="10.133.9.9")
     original(world, LARGE, {"10.133.9.9": "web-1"})
+    vm = world.vm(pin="10.133.9.9")
     if gone:
         world.api.drop(vm.ref)
     assert not world.detach().refusals

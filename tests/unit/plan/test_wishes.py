@@ -103,7 +103,7 @@ def test_all_that_want_any_address_of_a_network_are_one_request() -> None:
         Wish(("prod", "b"), first, None, "public"),
     ]
     assert attach_requests(wishes, restart=True) == [
-        AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public"),
-        AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico"),
-        AttachRequest(first, (("prod", "b"),), restart=True, plugin="public"),
+        AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public", foreseen=True),
+        AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico", foreseen=True),
+        AttachRequest(first, (("prod", "b"),), restart=True, plugin="public", foreseen=True),
     ]

@@ -1,0 +1,282 @@
+"""A network without a status gives out no address before those who have one of it are recorded.
+
+| the ledger is lost, and then            | what happens                                                         |
+|-----------------------------------------|----------------------------------------------------------------------|
+| vm attach, ips reserve, move, import    | refused, nothing written, whatever is previewed                      |
+| sync, network create, ips rebuild       | who carries an address is recorded, then the ledger is open          |
+| a rebuild that finds nobody             | the ledger is open                                                   |
+| whoever opens it may not see all VMs    | it stays closed; a network that this very run has made is opened     |
+| a run is killed before the end          | closed until the same command completes it                           |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.ovs_spec import DHCPSERVER
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.syncing import Report, sync
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.ledger import NETWORK
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.objects import ObjectRef, annotations_of, dig, name_of
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.imports import ImportRequest, plan_import
+from kubectl_yoshi.plan.moves import MoveRequest, plan_move
+from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+from kubectl_yoshi.plan.notices import EVENT
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.syncing import Scope
+from tests.unit.plan.fake import _error, served
+from tests.unit.plan.world import BACKENDS, SERVED, World, wizard
+
+CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
+BLUE = NETWORKWIZARD.ref("blue", "prod")
+MINE = "10.133.0.1"
+
+
+def restored(cidr: str, asks: bool = True) -> World:
+    """A cluster of which a restore has left out all status: a stopped VM is pinned, and no record says so."""
+    world = World()
+    world.api.served = served((*SERVED, EVENT))
+    world.network(cidr=cidr)
+    world.vm()
+    world.attach(ip=MINE)
+    world.api.change(BLUE, lambda obj: obj.pop("status"))
+    for block in world.api.every(ADDRESSBLOCK):
+        world.api.drop(ADDRESSBLOCK.ref(name_of(block), "prod"))
+    if not asks:
+        world.api.change(VM.ref("web-1", "prod"), lambda obj: annotations_of(obj).clear())
+    world.api.writes.clear()
+    return world
+
+
+def passed(world: World) -> Report:
+    return sync(Scope(None), BACKENDS, world.api)  # type: ignore[arg-type]
+
+
+def rebuild(world: World) -> Done:
+    return world.run(plan_rebuild, RebuildRequest())
+
+
+def create(world: World) -> Done:
+    cidr = str(parse_network(world.api.get(BLUE)).cidr)
+    return world.run(plan_network, NetworkRequest("prod", "blue", wizard("blue", cidr)))
+
+
+def is_open(world: World) -> bool:
+    return parse_network(world.api.get(BLUE)).is_open
+
+
+def newcomer_gets_another(world: World) -> None:
+    world.vm("late")
+    with pytest.raises(Refused, match=r"10\.133\.0\.1 is not free|prod/late"):
+        raise world.attach("late", ip=MINE).refusals["prod/late"]
+    assert not world.attach("late").refusals
+    assert world.pin("late") not in ("", MINE)
+    world.check()
+
+
+@CIDRS
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda world: world.attach("late"),
+        lambda world: world.attach("late", ip=MINE),
+        lambda world: world.attach("late", dry_run="client"),
+        lambda world: world.attach("late", dry_run="server"),
+        lambda world: world.reserve(),
+        lambda world: world.reserve(MINE),
+        lambda world: world.run(plan_move, MoveRequest(parse_address(MINE), ("prod", "late"), ("prod", "blue"))),
+        lambda world: world.run(
+            plan_import, ImportRequest(("prod", "blue"), (Given(("prod", "late"), parse_address(MINE)),))
+        ),
+    ],
+    ids=["attach", "attach --ip", "dry-run=client", "dry-run=server", "reserve", "reserve IP", "move", "import"],
+)
+def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callable[[World], Done]) -> None:
+    world = restored(cidr)
+    world.vm("late")
+    with pytest.raises(Refused, match=r"gives out no addresses yet.*its status was lost") as refused:
+        ask(world)
+    assert "kubectl yoshi sync -n prod" in refused.value.way_out
+    assert "kubectl yoshi ips rebuild --network prod/blue" in refused.value.way_out
+    assert world.api.writes == []
+
+
+@CIDRS
+@pytest.mark.parametrize("opens", [passed, rebuild, create])
+def test_whoever_opens_the_ledger_records_first_who_has_an_address(cidr: str, opens: Callable[[World], object]) -> None:
+    world = restored(cidr, asks=False)
+    opens(world)
+    assert is_open(world)
+    record = world.records()[MINE]
+    assert (record.holder, record.uid, record.mac) == ("prod/web-1", world.now().uid, world.mac())
+    newcomer_gets_another(world)
+    world.api.writes.clear()
+    opens(world)
+    assert world.api.writes == []
+
+
+@CIDRS
+def test_sync_serves_those_who_ask_only_after_those_who_have(cidr: str) -> None:
+    world = restored(cidr)
+    for number in range(3):
+        vm = world.vm(f"asks-{number}")
+        world.api.change(vm.ref, lambda obj: obj["metadata"].update(annotations={BACKENDS["calico"].wish: "blue"}))
+    assert not passed(world).failed
+    assert world.pin() == MINE
+    assert len({world.pin(f"asks-{number}") for number in range(3)} - {MINE, ""}) == 3
+    world.check()
+
+
+@CIDRS
+def test_a_ledger_in_which_nobody_has_an_address_is_opened_by_a_rebuild(cidr: str) -> None:
+    world = restored(cidr)
+    world.drop_vm()
+    assert rebuild(world).plan.answers == {"prod/blue": "0"}
+    assert is_open(world)
+    world.vm("late")
+    assert not world.attach("late").refusals
+    world.check()
+    world.api.writes.clear()
+    assert not rebuild(world).plan
+    assert world.api.writes == []
+
+
+def test_two_vms_with_one_address_are_told_by_sync_and_one_keeps_it() -> None:
+    world = restored("10.133.0.0/24")
+    world.api.clock.sleep(1)
+    world.vm("twin", pin=MINE)
+    report = passed(world)
+    assert any(line.startswith("contradiction: ") and "prod/twin has it too" in line for line in report.lines)
+    assert world.records()[MINE].holder == "prod/web-1"
+
+
+# -- who may not see everything --------------------------------------------------------------------------------------
+
+
+def only_own_namespace(world: World) -> None:
+    def forbid(verb: str, ref: ObjectRef) -> None:
+        if verb == "list" and ref.namespace is None and ref.resource == VM:
+            says = 'User "web" cannot list resource "virtualmachines" at the cluster scope'
+            raise _error(403, "Forbidden", says, verb, ref)
+
+    world.api.before.append(forbid)
+
+
+@CIDRS
+@pytest.mark.parametrize("opens", [passed, rebuild, create])
+def test_a_ledger_stays_closed_before_one_who_may_not_see_all_vms(cidr: str, opens: Callable[[World], object]) -> None:
+    world = restored(cidr)
+    only_own_namespace(world)
+    try:
+        opens(world)
+    except Refused as refused:
+        assert "may not list" in refused.message
+    assert not is_open(world)
+    world.vm("late")
+    with pytest.raises(Refused, match="gives out no addresses yet"):
+        world.attach("late")
+
+
+def test_a_network_that_this_run_has_made_is_opened_with_what_its_maker_may_see() -> None:
+    world = World()
+    world.vm(pin=MINE)
+    only_own_namespace(world)
+    world.network()
+    assert world.holders() == {MINE: "prod/web-1"}
+    newcomer_gets_another(world)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_network_that_cannot_be_made_is_not_opened() -> None:
+    world = restored("10.133.0.0/24")
+    theirs = {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/20"}}
+    world.api.put(RAW.pool, theirs)
+    assert passed(world).networks
+    assert dig(world.api.get(BLUE), "status", "created") is False
+    assert not is_open(world)
+    with pytest.raises(Refused, match="gives out no addresses yet"):
+        world.attach()
+    world.api.drop(RAW.pool.ref("theirs"))
+    assert not passed(world).failed
+    newcomer_gets_another(world)
+
+
+def test_a_deletion_that_is_given_up_leaves_a_lost_ledger_closed() -> None:
+    world = restored("10.133.0.0/24")
+    world.drop_vm()
+
+    def starts(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref == BLUE:  # the mark that the deletion is begun
+            world.api.before.clear()
+            world.running(pin=MINE)
+
+    world.api.before.append(starts)
+    with pytest.raises(Refused, match="Calico still holds"):
+        world.delete_network()
+    assert world.networks() == ["blue"]
+    assert not is_open(world)
+    assert not passed(world).failed
+    newcomer_gets_another(world)
+
+
+@pytest.mark.parametrize("opens", [passed, rebuild])
+def test_a_run_that_ends_between_two_blocks_leaves_the_ledger_closed(opens: Callable[[World], object]) -> None:
+    world = restored("10.133.0.0/16")
+    world.vm("far", pin="10.133.7.7")
+    dead = False
+
+    def die(verb: str, ref: ObjectRef) -> None:
+        nonlocal dead
+        dead = dead or (verb == "patch" and ref.resource in (ADDRESSBLOCK, NETWORKWIZARD) and len(world.holders()) == 1)
+        if dead and verb != "get" and verb != "list":
+            raise KeyboardInterrupt
+
+    world.api.before.append(die)
+    with pytest.raises(KeyboardInterrupt):
+        opens(world)
+    assert not is_open(world)
+    world.api.before.clear()
+    opens(world)
+    assert world.holders() == {MINE: "prod/web-1", "10.133.7.7": "prod/far"}
+    newcomer_gets_another(world)
+
+
+@pytest.mark.parametrize("served_still", [True, False], ids=["its server is there", "its server is gone"])
+@pytest.mark.parametrize("opens", [passed, rebuild])
+def test_the_address_of_the_network_itself_is_kept_and_is_no_vms(
+    opens: Callable[[World], object], served_still: bool
+) -> None:
+    world = World()
+    world.api.served = served((*SERVED, EVENT))
+    world.network("lab", "10.20.0.0/24", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1", "vlan": 20})
+    world.vm()
+    world.attach(network="prod/lab", ip="10.20.0.2")
+    world.vm("first")
+    before = {address: (record.kind, record.holder, record.uid) for address, record in world.records("lab").items()}
+    assert before["10.20.0.1"] == (NETWORK, "the network itself (DHCP server)", before["10.20.0.1"][2])
+    if not served_still:
+        world.api.drop(DHCPSERVER.ref("lab", "prod"))
+        world.attach("first", network="prod/lab", ip="10.20.0.9")
+        world.api.change(NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj["spec"].update(range_end="10.20.0.9"))
+    world.api.change(NETWORKWIZARD.ref("lab", "prod"), lambda obj: obj.pop("status"))
+    opens(world)
+    after = {address: (record.kind, record.holder, record.uid) for address, record in world.records("lab").items()}
+    if served_still:
+        assert after == before
+    passed(world)
+    world.vm("late")
+    assert not world.attach("late", network="prod/lab").refusals
+    server = world.api.get(DHCPSERVER.ref("lab", "prod"))["spec"]["networks"][0]["interfaceIp"].partition("/")[0]
+    assert world.records("lab")[server].kind == NETWORK
+    assert {"10.20.0.2", server} <= world.records("lab").keys()
+    assert [record.kind for record in world.records("lab").values()].count(NETWORK) == 1
