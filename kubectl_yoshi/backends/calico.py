@@ -121,9 +121,9 @@ class Calico(Private):
         """See Backend."""
         return pools.demolish(network, facts)
 
-    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
+    def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend."""
-        return pools.leftovers(live, facts) if is_installed(facts.served) else Plan()
+        return pools.leftovers(live, namespace, facts) if is_installed(facts.served) else Plan()
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Which of Calico's two API groups to talk to, and how its objects are marked as ours in both.
+"""Which of Calico's two API groups to talk to.
 
 Calico keeps its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
 projectcalico.org/v3) or as projectcalico.org/v3 custom resources. The cases: docs/design.md, "Which Calico API".
@@ -6,13 +6,11 @@ projectcalico.org/v3) or as projectcalico.org/v3 custom resources. The cases: do
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, Resource, annotations_of, dig
+from kubectl_yoshi.model.objects import Json, Resource, dig
 
 V1 = "crd.projectcalico.org"
 V3 = "projectcalico.org"
@@ -20,11 +18,8 @@ V3 = "projectcalico.org"
 APISERVICE = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 MIGRATION = Resource("migration.projectcalico.org", "v1beta1", "datastoremigrations", "DatastoreMigration", False)
 
-MARK_NETWORK = f"{GROUP}/network"
-MARK_UID = f"{GROUP}/networkUID"
 COMPLETE = "Complete"
 _SERVICE = Read(APISERVICE, name=f"v3.{V3}")
-_V3_METADATA = "projectcalico.org/metadata"
 
 
 def _v1(plural: str, kind: str) -> Resource:
@@ -158,24 +153,3 @@ def calico_version(api: CalicoApi, facts: Facts) -> tuple[int, int] | None:
         if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
             return int(words[0]), int(words[1])
     return None
-
-
-def marked(obj: Json) -> dict[str, str]:
-    """An object's annotations, those included that Calico's API server keeps in an annotation of its own."""
-    annotations = dict(annotations_of(obj))
-    try:
-        inner = json.loads(annotations.get(_V3_METADATA, "{}"))
-    except ValueError:
-        inner = {}
-    return {**(dig(inner, "annotations", default={})), **annotations}
-
-
-def marks_of(network: Network) -> dict[str, str]:
-    """The annotations by which an object outside the network's namespace is known to be made for it."""
-    return {MARK_NETWORK: network.full_name, MARK_UID: network.uid}
-
-
-def is_marked_for(obj: Json, network: Network) -> bool:
-    """Whether an object was made for this very network."""
-    marks = marked(obj)
-    return marks.get(MARK_NETWORK) == network.full_name and marks.get(MARK_UID) == network.uid

@@ -8,10 +8,11 @@ added, so that it takes back those and no others.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from kubectl_yoshi.backends.calico_api import CalicoApi, marked
-from kubectl_yoshi.backends.public_marks import (
+from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.backends.marks import (
     MADE,
     NEEDED_BY,
     drop_marks,
@@ -20,6 +21,7 @@ from kubectl_yoshi.backends.public_marks import (
     join,
     last_test,
     leave,
+    marked,
     needed_by,
     needing,
     set_marks,
@@ -115,15 +117,15 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
         return Plan()
     marks = marked(there)
     ref = api.bgp_configuration.ref("default")
-    entries = [key for key, value in marks.items() if key.startswith(ENTRY) and value.split(" ")[0] in gone]
-    needed = needing(there) & set(gone)
+    entries = {key: entry for key, entry in _entries_in(there).items() if entry.uid in gone}
+    needed = needing(there).keys() & set(gone)
     if not entries and not needed:
         return Plan()
     spec = dict(there.get("spec") or {})
     keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
     patch = last_test(there)
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
-        mine = {_address_of(key) for key in entries if marks[key].endswith(f" {field}")}
+        mine = {_address_of(key) for key, entry in entries.items() if entry.field == field}
         spec[field] = _remove_entries(patch, there, field, mine)
     others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
     if not others:
@@ -146,19 +148,38 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
     return in_order(Change(Verb.PATCH, ref, f"take back what was written into {ref}", patch.ops, before=there))
 
 
-def users(api: CalicoApi, facts: Facts) -> set[str]:
-    """The uids of all networks for which something was written into Calico's BGP objects."""
+def users(api: CalicoApi, facts: Facts) -> dict[str, str]:
+    """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
     there = configuration(api, facts)
-    found: set[str] = set()
-    for key, value in (marked(there) if there else {}).items():
-        if key.startswith(ENTRY):
-            found.add(value.split(" ")[0])
+    found = {entry.uid: entry.network for entry in _entries_in(there).values()} if there else {}
     for obj in [*([there] if there else []), *facts.ask(Read(api.bgp_peer))]:
         found |= needing(obj)
     return found
 
 
 # -- its lists -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The mark beside an entry of a list: for which network (uid, "namespace/name") it is in which list (field)."""
+
+    uid: str
+    field: str
+    network: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Entry:
+        """From an annotation's value; earlier versions wrote no network."""
+        return cls(*[*text.split(" "), "", ""][:3])
+
+    def __str__(self) -> str:
+        return f"{self.uid} {self.field} {self.network}"
+
+
+def _entries_in(there: Json) -> dict[str, _Entry]:
+    """The marks of all entries that are this program's, by the annotation's name."""
+    return {key: _Entry.parse(value) for key, value in marked(there).items() if key.startswith(ENTRY)}
 
 
 def add_entry(
@@ -172,7 +193,7 @@ def add_entry(
     there = configuration(api, facts)
     ref = api.bgp_configuration.ref("default")
     entry = {"cidr": cidr_of(address)}
-    key, mark = f"{ENTRY}{_word(address)}", f"{network.uid} {field}"
+    key, mark = f"{ENTRY}{_word(address)}", str(_Entry(network.uid, field, network.full_name))
     says = f"let Calico announce {address}"
     if there is None:
         marks = {MADE: "kubectl-yoshi", key: mark, f"{LIST_MADE}{field}": "true"}
@@ -205,11 +226,11 @@ def remove_entry(network: Network, address: Address, api: CalicoApi, facts: Fact
     """Takes an address out of the list into which this program put it for this network; None where it did not."""
     there = configuration(api, facts)
     key = f"{ENTRY}{_word(address)}"
-    uid, _, field = marked(there).get(key, "").partition(" ") if there else ("", "", "")
-    if there is None or uid != network.uid:
+    mark = _entries_in(there).get(key) if there else None
+    if there is None or mark is None or mark.uid != network.uid:
         return None
     patch = last_test(there)
-    _remove_entries(patch, there, field, {address})
+    _remove_entries(patch, there, mark.field, {address})
     drop_marks(patch, there, [key])
     ref = api.bgp_configuration.ref("default")
     says = f"have Calico announce {address} no more"

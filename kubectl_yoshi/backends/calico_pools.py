@@ -10,16 +10,8 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
-from kubectl_yoshi.backends.calico_api import (
-    MARK_NETWORK,
-    MARK_UID,
-    CalicoApi,
-    api_for_writing,
-    calico_version,
-    is_marked_for,
-    marked,
-    marks_of,
-)
+from kubectl_yoshi.backends.calico_api import CalicoApi, api_for_writing, calico_version
+from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID, gone_of, is_marked_for, marked, marks_of, users_of
 from kubectl_yoshi.model.addresses import Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -260,14 +252,12 @@ def taken_away(pool: Json, api: CalicoApi) -> Plan:
     return in_order(*changes)
 
 
-def leftovers(live: Sequence[Network], facts: Facts) -> Plan:
-    """Takes away pools that were made by this program for networks that are no more."""
+def leftovers(live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
+    """Takes away pools that were made by this program for networks that are no more, and were in the namespace."""
     api = api_for_writing(facts)
-    uids = {network.uid for network in live}
     plan = Plan()
     for pool in facts.ask(Read(api.pool)):
-        uid = marked(pool).get(MARK_UID, "")
-        if not uid or uid in uids or any(is_of_earlier(pool, network) for network in live):
+        if not gone_of(users_of(pool), live, namespace) or any(is_of_earlier(pool, network) for network in live):
             continue
         cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
         facts.ask(Read(api.block))

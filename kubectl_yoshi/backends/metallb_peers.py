@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.public_marks import first_marks, is_made_here, join
+from kubectl_yoshi.backends.marks import first_marks, is_made_here, join
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network, Peer

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from kubectl_yoshi.backends import kubevirt, ovs_guests, ovs_leases, ovs_vm
 from kubectl_yoshi.backends import ovs_bridges as bridges
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
+from kubectl_yoshi.backends.marks import gone_of
 from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_object
 from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
 from kubectl_yoshi.backends.private import Private
@@ -124,9 +125,9 @@ class Ovs(Private):
             last.insert(0, deletion(NAD, attachment))
         return dhcp.demolish(network, facts) + (Plan((tuple(last),)) if last else Plan())
 
-    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
+    def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend. All but templates is owned by its network, so that Kubernetes takes it away."""
-        gone = bridges.users(facts) - {network.uid for network in live}
+        gone = gone_of(bridges.users(facts), live, namespace)
         changes = bridges.give_up(gone, facts) if gone else []
         return Plan((tuple(changes),)) if changes else Plan()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+from kubectl_yoshi.backends.marks import first_marks, is_made_here, join, leave, needing
 from kubectl_yoshi.backends.ovs_spec import HOST, TEMPLATE, Layer2
-from kubectl_yoshi.backends.public_marks import first_marks, is_made_here, join, leave, needing
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
@@ -38,7 +38,7 @@ def obstacles(layer: Layer2, live: Collection[str], facts: Facts) -> list[str]:
         return [f"whether {layer.bridge} can be made on the nodes cannot be told: {why}"]
     found = []
     for template in templates:
-        if is_made_here(template) and needing(template) & set(live):
+        if is_made_here(template) and needing(template).keys() & set(live):
             continue
         if _may_share_nodes(dig(template, "spec", "nodeSelector", default={}), layer.nodes):
             found += [
@@ -96,11 +96,13 @@ def give_up(gone: Collection[str], facts: Facts) -> list[Change]:
     return [change for template in facts.ask(EVERY) if (change := leave(_ref(template), template, gone))]
 
 
-def users(facts: Facts) -> set[str]:
-    """The uids of all networks that need a template of this program's."""
-    if TEMPLATE not in facts.served:
-        return set()
-    return {uid for template in facts.ask(EVERY) if is_made_here(template) for uid in needing(template)}
+def users(facts: Facts) -> dict[str, str]:
+    """All networks that need a template of this program's: uid -> "namespace/name"."""
+    found: dict[str, str] = {}
+    if TEMPLATE in facts.served:
+        for template in facts.ask(EVERY):
+            found |= needing(template) if is_made_here(template) else {}
+    return found
 
 
 def problem(layer: Layer2, facts: Facts) -> str:
@@ -175,7 +177,7 @@ def _creation(network: Network, layer: Layer2) -> Change:
 def _mended(network: Network, layer: Layer2, template: Json) -> list[Change]:
     """Sets what the network asks of its bridge, where no other network has a say."""
     entries = _entries(template)
-    if not is_made_here(template) or needing(template) != {network.uid} or len(entries) != 1:
+    if not is_made_here(template) or needing(template).keys() != {network.uid} or len(entries) != 1:
         return []
     params = _params(layer)
     if (entries[0].get("params") or {}) == params:

@@ -15,7 +15,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
-from kubectl_yoshi.backends.calico_api import marks_of
+from kubectl_yoshi.backends.marks import marks_of
 from kubectl_yoshi.backends.ovs_objects import (
     creation,
     deletion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubectl_yoshi.backends.calico_api import is_marked_for, marks_of
+from kubectl_yoshi.backends.marks import is_marked_for, marks_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, same_json
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network

@@ -11,6 +11,7 @@ from types import ModuleType
 from kubectl_yoshi.backends import calico_api, kubevirt, metallb, public_calico, public_metallb
 from kubectl_yoshi.backends import public_services as services
 from kubectl_yoshi.backends import public_wishes as wishes
+from kubectl_yoshi.backends.marks import gone_of
 from kubectl_yoshi.backends.public_announcer import Announcer
 from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
@@ -23,7 +24,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import Json, dig, labels_of, metadata, name_of, namespace_of
+from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 
@@ -118,14 +119,13 @@ class Public:
             plan = plan + (other if any(change not in tuple(plan) for change in other) else Plan())
         return plan
 
-    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
+    def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend."""
-        known = {network.uid for network in live}
         labelled = Read(SERVICE, label_selector=metallb.NETWORK_LABEL)
-        orphans = [s for s in facts.ask(labelled) if labels_of(s)[metallb.NETWORK_LABEL] not in known]
+        orphans = [s for s in facts.ask(labelled) if gone_of(services.users_of(s), live, namespace)]
         plan = Plan((tuple(services.deletion(service, "") for service in orphans),) if orphans else ())
         for taker in _takers(facts.served):
-            gone = taker.users(facts) - known
+            gone = gone_of(taker.users(facts), live, namespace)
             plan = plan + (taker.take_away(gone, facts) if gone else Plan())
         return plan
 

@@ -153,8 +153,8 @@ def take_away(gone: set[str], facts: Facts) -> Plan:
     return Plan((peers,) if peers else ()) + bgp.leave_configuration(gone, api, facts)
 
 
-def users(facts: Facts) -> set[str]:
-    """The uids of all networks for which something was written into Calico's BGP objects."""
+def users(facts: Facts) -> dict[str, str]:
+    """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
     return bgp.users(api_for_writing(facts), facts)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import MARK_UID, is_marked_for, marked, marks_of
+from kubectl_yoshi.backends.marks import MARK_UID, is_marked_for, leave, marked, marks_of, needing, users_of
 from kubectl_yoshi.backends.metallb_peers import build_peers, find_peer
 from kubectl_yoshi.backends.public_announcer import Shape
-from kubectl_yoshi.backends.public_marks import leave, needing
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -221,13 +220,15 @@ def take_away(gone: set[str], facts: Facts) -> Plan:
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
 
 
-def users(facts: Facts) -> set[str]:
-    """The uids of all networks for which something of MetalLB's was made."""
+def users(facts: Facts) -> dict[str, str]:
+    """All networks for which something of MetalLB's was made: uid -> "namespace/name"."""
     resources = (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL)
-    found = {marked(obj).get(MARK_UID, "") for obj in facts.ask(*(Read(resource) for resource in resources))}
+    found: dict[str, str] = {}
+    for obj in facts.ask(*(Read(resource) for resource in resources)):
+        found |= users_of(obj)
     for peer in facts.ask(Read(metallb.PEER)):
         found |= needing(peer)
-    return found - {""}
+    return found
 
 
 def _create(resource: Resource, name: str, namespace: str, spec: Json, network: Network, subject: str = "") -> Change:

@@ -157,6 +157,12 @@ def new_service(
     }
 
 
+def users_of(service: Json) -> dict[str, str]:
+    """The network for which this program made a Service: uid -> "namespace/name"; {} for one of others."""
+    uid = labels_of(service).get(NETWORK_LABEL, "")
+    return {uid: annotations_of(service).get(NETWORK_NAME, "")} if uid else {}
+
+
 def must_be_made_anew(service: Json, wanted: Json) -> bool:
     """Whether a Service differs in what Kubernetes lets nobody change."""
     keys = ("type", "loadBalancerClass", "ipFamilies")

@@ -290,7 +290,11 @@ class GcOptions:
 @dry_run_option
 @as_options(GcOptions)
 def gc(session: Session, options: GcOptions) -> None:
-    """Give back addresses that nothing uses any more."""
+    """Give back addresses that nothing uses any more.
+
+    What networks of the namespace left elsewhere that were deleted with plain kubectl (pools, Services, BGP entries,
+    bridges) goes too; with -A, that of all namespaces.
+    """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cluster.running import run
     from kubectl_yoshi.model.network import parse_network_name

@@ -190,8 +190,9 @@ class Backend(Protocol):
     def demolish(self, network: Network, facts: Facts) -> Plan:
         """What takes the network's objects away. Raises Refused where something still uses them."""
 
-    def leftovers(self, live: Sequence[Network], facts: Facts) -> Plan:
-        """What takes away the objects of networks that are no more (deleted behind this program's back)."""
+    def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
+        """What takes away the objects of networks that are no more (deleted behind this program's back), of those that
+        were in this namespace (None: in any)."""
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 

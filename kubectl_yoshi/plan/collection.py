@@ -29,7 +29,7 @@ class CollectRequest:
 
     Attributes:
         networks: namespace and name of each network; None for all that may be seen, and leftovers of deleted ones.
-        namespace: with networks None, only this namespace; None for all.
+        namespace: with networks None, only those of this namespace; None for all.
         grace_seconds: records younger than this stay.
     """
 
@@ -59,19 +59,20 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         plan = plan.beside(part)
     plan = plan + lift_barriers(map(Vm, facts.all(VM)), plan)
     if request.networks is None:
-        plan = plan + leftovers(backends, facts)
+        plan = plan + leftovers(request.namespace, backends, facts)
     return replace(plan, again=True) if plan else plan
 
 
-def plan_leftovers(backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
-    """The changes that take away what networks left behind that somebody deleted with plain kubectl.
+def plan_leftovers(namespace: str | None, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """The changes that take away what networks of a namespace (None: of all) left behind that somebody deleted with
+    plain kubectl.
 
     Raises:
         NeedMore: more must be read first.
     """
     if attempt.failed:
         return Plan(refusals=_named(attempt.failed))
-    return leftovers(backends, facts)
+    return leftovers(namespace, backends, facts)
 
 
 def _named(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
@@ -132,8 +133,11 @@ def where_to_look(records: Iterable[Record], facts: Facts) -> tuple[str, ...] | 
     return None
 
 
-def leftovers(backends: Mapping[str, Backend], facts: Facts) -> Plan:
-    """Takes away objects of networks that somebody deleted with plain kubectl. Needs to see every network there is."""
+def leftovers(namespace: str | None, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+    """Takes away objects of networks that somebody deleted with plain kubectl, of those that were in the namespace.
+
+    Needs to see every network there is: one may have been made anew elsewhere, and is not known by its name alone.
+    """
     everywhere = Read(NETWORKWIZARD)
     live = facts.ask(everywhere)
     if why := facts.why_unknown(everywhere):
@@ -145,19 +149,19 @@ def leftovers(backends: Mapping[str, Backend], facts: Facts) -> Plan:
     for backend in backends.values():
         if not backend.missing(facts.served):
             try:
-                plan = plan + _left_of(backend, networks, facts)
+                plan = plan + _left_of(backend, networks, namespace, facts)
             except Refused as refused:
                 plan = plan + Plan(notes=(refused.message,))
     return plan
 
 
-def _left_of(backend: Backend, live: Sequence[Network], facts: Facts) -> Plan:
+def _left_of(backend: Backend, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
     """What takes away what one back-end made for networks that are no more.
 
     A network may have come after all were read, and its objects before these were: so they are read once more.
     """
-    plan = backend.leftovers(live, facts)
+    plan = backend.leftovers(live, namespace, facts)
     if not plan:
         return plan
     newest = sound_networks(facts.ask(Read(NETWORKWIZARD, look=1)))
-    return backend.leftovers([*live, *newest], facts)
+    return backend.leftovers([*live, *newest], namespace, facts)

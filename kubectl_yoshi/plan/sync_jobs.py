@@ -54,14 +54,19 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class LeftoversJob:
-    """Takes away what networks left in other places that somebody deleted with plain kubectl."""
+    """Takes away what networks left in other places that somebody deleted with plain kubectl.
 
+    Attributes:
+        namespace: of networks that were in this one; None for all.
+    """
+
+    namespace: str | None = None
     vms: tuple[Name, ...] = ()
     network: Name | None = None
 
     def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
         """See Job."""
-        return plan_leftovers(backends, facts, attempt)
+        return plan_leftovers(self.namespace, backends, facts, attempt)
 
 
 @dataclass(frozen=True)

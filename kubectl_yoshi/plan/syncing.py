@@ -36,7 +36,7 @@ class Scope:
         namespace: networks and VMs of this namespace; None for all.
         networks: only these; None for all of the namespace.
         vms: only these; None for all of the namespace.
-        leftovers: look for what deleted networks left in other places.
+        leftovers: look for what deleted networks (of that namespace) left in other places.
         restart: restart VMs that run without their address.
     """
 
@@ -101,7 +101,7 @@ def plan_agenda(scope: Scope, backends: Mapping[str, Backend], facts: Facts, now
     if scope.is_whole:
         notes += _kept_unasked(networks, [vm for vm in vms if _name(vm) not in asking], scope, backends, facts)
     names = [(namespace_of(obj), name_of(obj)) for obj in networks]
-    first: list[Job] = [LeftoversJob()] if scope.leftovers else []
+    first: list[Job] = [LeftoversJob(scope.namespace)] if scope.leftovers else []
     first += [TakeoverJob(TakeoverRequest(scope.namespace, scope.networks))] if names else []
     attachments = [AttachJob(request) for request in attach_requests(wishes, scope.restart)]
     stages: list[tuple[Job, ...]] = [tuple(first), tuple(map(NetworkJob, names)), (*attachments, *resumes)]

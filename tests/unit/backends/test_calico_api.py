@@ -22,8 +22,6 @@ import pytest
 from kubectl_yoshi.backends.calico_api import (
     AGGREGATED,
     APISERVICE,
-    MARK_NETWORK,
-    MARK_UID,
     MIGRATION,
     NATIVE,
     RAW,
@@ -33,10 +31,8 @@ from kubectl_yoshi.backends.calico_api import (
     api_for_writing,
     calico_version,
     is_installed,
-    is_marked_for,
-    marked,
-    marks_of,
 )
+from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID, is_marked_for, marked, marks_of
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
 from kubectl_yoshi.model.network import Network, parse_network

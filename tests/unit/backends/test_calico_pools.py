@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.backends import calico_pools as pools
-from kubectl_yoshi.backends.calico_api import APISERVICE, NATIVE, RAW, marks_of
+from kubectl_yoshi.backends.calico_api import APISERVICE, NATIVE, RAW
+from kubectl_yoshi.backends.marks import marks_of
 from kubectl_yoshi.model.change import Plan, Verb, applied
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Unknown
@@ -295,6 +296,6 @@ def test_a_pool_that_is_not_ours_or_is_gone_is_left() -> None:
 
 def test_the_pool_of_a_network_made_anew_is_no_leftover() -> None:
     anew = Network(**{**vars(network()), "uid": "uid-after-the-restore"})
-    assert not pools.leftovers([anew], facts(pool()))
-    assert pools.leftovers([], facts(pool()))
-    assert pools.leftovers([anew], facts(pool(cidr="10.134.0.0/16")))
+    assert not pools.leftovers([anew], None, facts(pool()))
+    assert pools.leftovers([], None, facts(pool()))
+    assert pools.leftovers([anew], None, facts(pool(cidr="10.134.0.0/16")))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kubectl_yoshi.backends import calico_bgp, kubevirt, metallb
 from kubectl_yoshi.backends import public_wishes as wishes
 from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.marks import gone_of
 from kubectl_yoshi.backends.public import Public, announcer_of
 from kubectl_yoshi.backends.public_services import service_ref
 from kubectl_yoshi.model.addresses import address_of
@@ -135,7 +136,7 @@ def test_a_name_in_upper_case_is_left_as_it_was_written() -> None:
 
 def facts(configuration: Json | None) -> Facts:
     found = (configuration,) if configuration else ()
-    return Facts(served(CALICO), {Read(RAW.bgp_configuration, name="default"): found})
+    return Facts(served(CALICO), {Read(RAW.bgp_configuration, name="default"): found, Read(RAW.bgp_peer): ()})
 
 
 def joint(changes: list[Change | None]) -> Plan:
@@ -174,6 +175,24 @@ def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
     address = ip_address("203.0.113.4")
     assert calico_bgp.add_entry(network(), address, field, RAW, facts(there), "") is None
     assert calico_bgp.remove_entry(network(), address, RAW, facts(there), "") is None
+
+
+def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
+    change = calico_bgp.add_entry(network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, facts(None), "")
+    assert change is not None
+    there: Json = change.body
+    assert calico_bgp.users(RAW, facts(there)) == {"uid-pub": "prod/pub"}
+    assert gone_of({"uid-pub": "prod/pub"}, [], "prod") == {"uid-pub"}
+    assert gone_of({"uid-pub": "prod/pub"}, [], "shop") == set()
+    assert gone_of({"uid-pub": "prod/pub"}, [network()], None) == set()
+
+
+def test_an_entry_of_an_earlier_version_does_not_tell_its_networks_name() -> None:
+    mark = f"{calico_bgp.ENTRY}203.0.113.5"
+    there = {"metadata": {"name": "default", "annotations": {mark: "uid-pub externalIPs"}}, "spec": {}}
+    assert calico_bgp.users(RAW, facts(there)) == {"uid-pub": ""}
+    assert gone_of({"uid-pub": ""}, [], "prod") == set()
+    assert gone_of({"uid-pub": ""}, [], None) == {"uid-pub"}
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,15 @@ def test_one_network_alone_says_nothing_of_leftovers(world: World) -> None:
     assert world.api.look(RAW.pool.ref("prod.blue"))
 
 
+@pytest.mark.parametrize("namespace", ["shop", "pro", "prod/blue"])
+def test_what_networks_of_other_namespaces_left_is_left_to_who_asks_for_those(world: World, namespace: str) -> None:
+    world.api.drop(BLUE)
+    assert not world.collect(namespace=namespace).changed()
+    assert world.api.look(RAW.pool.ref("prod.blue"))
+    world.collect(namespace="prod")
+    assert not world.api.look(RAW.pool.ref("prod.blue"))
+
+
 def test_several_records_of_one_vm_are_given_back_together(world: World) -> None:
     """Runs that were killed may leave one on each network; the VM is told once that its attachments have ended."""
     world.network("red", "10.134.0.0/24")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import MARK_NETWORK, MARK_UID, RAW
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID
 from kubectl_yoshi.cluster.errors import ApiError
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts

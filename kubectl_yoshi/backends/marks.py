@@ -1,19 +1,21 @@
-"""Marks on objects that several networks may share (a router's peering, Calico's BGPConfiguration), and their end.
+"""Marks: for which network an object was made or written into, so that just that is taken back with the network.
 
-An object that this program made bears MADE and a mark for each network that needs it; it goes with the last of them.
+An object of one network bears its name and uid (marks_of). One that several may share (a router's peering, a bridge,
+Calico's BGPConfiguration) bears MADE and a mark for each network that needs it, and goes with the last of them.
 An object that somebody else made is used as it is and bears no marks of ours, but for what was written into it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
-from kubectl_yoshi.backends.calico_api import marked
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, annotations_of, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, annotations_of, dig, resource_version_of, uid_of
 
+MARK_NETWORK = f"{GROUP}/network"
+MARK_UID = f"{GROUP}/networkUID"
 MADE = f"{GROUP}/madeBy"
 MAKER = "kubectl-yoshi"
 NEEDED_BY = f"network.{GROUP}/"
@@ -21,6 +23,34 @@ NEEDED_BY = f"network.{GROUP}/"
 
 ANNOTATIONS = ("metadata", "annotations")
 _INNER = "projectcalico.org/metadata"
+"""Where Calico's API server keeps the metadata of an object that it serves as projectcalico.org/v3."""
+
+
+def marked(obj: Json) -> dict[str, str]:
+    """An object's annotations, those included that Calico's API server keeps in an annotation of its own."""
+    annotations = dict(annotations_of(obj))
+    try:
+        inner = json.loads(annotations.get(_INNER, "{}"))
+    except ValueError:
+        inner = {}
+    return {**(dig(inner, "annotations", default={})), **annotations}
+
+
+def marks_of(network: Network) -> dict[str, str]:
+    """The annotations by which an object outside the network's namespace is known to be made for it."""
+    return {MARK_NETWORK: network.full_name, MARK_UID: network.uid}
+
+
+def users_of(obj: Json) -> dict[str, str]:
+    """The network for which an object was made: uid -> "namespace/name"; {} for an object of others."""
+    marks = marked(obj)
+    return {marks[MARK_UID]: marks.get(MARK_NETWORK, "")} if marks.get(MARK_UID) else {}
+
+
+def is_marked_for(obj: Json, network: Network) -> bool:
+    """Whether an object was made for this very network."""
+    marks = marked(obj)
+    return marks.get(MARK_NETWORK) == network.full_name and marks.get(MARK_UID) == network.uid
 
 
 def first_marks(network: Network) -> dict[str, str]:
@@ -38,9 +68,22 @@ def is_made_here(obj: Json) -> bool:
     return marked(obj).get(MADE) == MAKER
 
 
-def needing(obj: Json) -> set[str]:
-    """The uids of the networks that need an object."""
-    return {key.removeprefix(NEEDED_BY) for key in marked(obj) if key.startswith(NEEDED_BY)}
+def needing(obj: Json) -> dict[str, str]:
+    """The networks that need an object: uid -> "namespace/name"."""
+    return {key.removeprefix(NEEDED_BY): name for key, name in marked(obj).items() if key.startswith(NEEDED_BY)}
+
+
+def gone_of(users: Mapping[str, str], live: Iterable[Network], namespace: str | None) -> set[str]:
+    """The uids of those users that are no networks any more.
+
+    Args:
+        users: uid -> "namespace/name" of networks for which something was made; "" where only the uid is known.
+        live: the networks that there are.
+        namespace: only of networks that were in this namespace; None for all.
+    """
+    known = {network.uid for network in live}
+    gone = {uid: name for uid, name in users.items() if uid not in known}
+    return {uid for uid, name in gone.items() if namespace is None or name.startswith(f"{namespace}/")}
 
 
 def set_marks(patch: PatchBuilder, obj: Json, marks: dict[str, str]) -> None:
@@ -82,7 +125,7 @@ def join(ref: ObjectRef, obj: Json, network: Network) -> Change | None:
 
 def leave(ref: ObjectRef, obj: Json, gone: Collection[str]) -> Change | None:
     """Takes away an object that only these networks (by uid) needed, or their marks; None where it is not ours."""
-    needed = needing(obj)
+    needed = needing(obj).keys()
     if not is_made_here(obj) or not needed & set(gone):
         return None
     if needed <= set(gone):
