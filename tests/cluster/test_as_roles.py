@@ -52,6 +52,7 @@ def scene(
 ) -> Iterator[Scene]:
     if request.config.getoption("cluster") not in {"lab", "kind"}:
         pytest.skip("makes ClusterRoleBindings, and a cluster that exists was chosen")
+    installed.settle()  # CLEAN takes away what their networks left, and more must not come
     folder = tmp_path_factory.mktemp("accounts")
     with installed.namespace() as namespace, installed.namespace() as other:
         root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
