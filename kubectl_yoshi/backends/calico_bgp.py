@@ -212,12 +212,12 @@ def add_entry(
             return None
         set_marks(patch, there, {key: mark})  # an earlier network left it behind
         return Change(Verb.PATCH, ref, says, patch.ops, before=there, subject=subject, shared=True)
-    patch.test(("spec", field), entries)
     marks = {key: mark}
     if entries is None:
-        patch.add(("spec", field), [])
+        patch.set_in(there, ("spec", field), [entry])
         marks[f"{LIST_MADE}{field}"] = "true"
-    patch.add(("spec", field, "-"), entry)
+    else:
+        patch.test(("spec", field), entries).add(("spec", field, "-"), entry)
     set_marks(patch, there, marks)
     return Change(Verb.PATCH, ref, says, patch.ops, before=there, subject=subject, shared=True)
 

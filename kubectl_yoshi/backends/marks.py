@@ -88,14 +88,7 @@ def gone_of(users: Mapping[str, str], live: Iterable[Network], namespace: str | 
 
 def set_marks(patch: PatchBuilder, obj: Json, marks: dict[str, str]) -> None:
     """Adds annotations to an object as it was read, so that patches of several hands can be joined."""
-    there = annotations_of(obj)
-    if not there:  # a test of what is in a map that is missing would fail
-        patch.test(ANNOTATIONS, obj["metadata"].get("annotations")).add(ANNOTATIONS, {})
-    for key, value in marks.items():
-        if there and there.get(key) != value:
-            patch.test((*ANNOTATIONS, key), there.get(key))
-        if there.get(key) != value:
-            patch.add((*ANNOTATIONS, key), value)
+    patch.set_keys(obj, ANNOTATIONS, marks)
 
 
 def drop_marks(patch: PatchBuilder, obj: Json, keys: Collection[str]) -> None:

@@ -11,7 +11,8 @@ what strangers get is what the ranges say without those.
 
 from __future__ import annotations
 
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
@@ -34,7 +35,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import NETWORK, VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, VMI
 
 OPTIONS = "yoshi-options.conf"
@@ -186,9 +187,11 @@ def retract(network: Network, numbers: Iterable[int], facts: Facts, subject: str
     changes = []
     for number in numbers:
         key = key_of(network, number)
-        if dig(config, "binaryData", key) is not None:
+        kept = dig(config, "binaryData", key)
+        if kept is not None:
             assert config is not None
-            changes.append(_shared(config, key, None, f"keep {network.address(number)} for nobody", subject))
+            says = f"no longer keep {network.address(number)} for {subject or _client(kept)} in {_ref(config)}"
+            changes.append(_shared(config, key, None, says, subject))
     return LetGo(Plan().beside(Plan((tuple(changes),)))) if changes else LetGo()
 
 
@@ -223,17 +226,26 @@ def _number_of(network: Network, key: str) -> int | None:
     return int(address) if address in network else None
 
 
+def _ref(config: Json) -> ObjectRef:
+    return CONFIGMAP.ref(name_of(config), namespace_of(config))
+
+
+def _client(file: str) -> str:
+    """Whom an address's file keeps it for, as far as the file tells: "02:aa:bb:cc:dd:ee", "a reservation"."""
+    try:
+        said = re.search(r"^dhcp-host=([^,\s]+)", b64decode(file).decode(), re.MULTILINE)
+    except ValueError:
+        said = None
+    if said is None:
+        return "somebody unknown"
+    return "a reservation" if said[1].startswith("id:reserved-") else said[1]
+
+
 def _shared(config: Json, key: str, value: str | None, says: str, subject: str) -> Change:
     """Writes one file (None: removes it), so that patches of several hands can be joined."""
-    files = config.get("binaryData")
     patch = PatchBuilder().test(("metadata", "uid"), uid_of(config))
-    if files is None:
-        patch.test(("binaryData",), None).add(("binaryData",), {})
-    else:
-        patch.test(("binaryData", key), files.get(key))
-    patch = patch.remove(("binaryData", key)) if value is None else patch.add(("binaryData", key), value)
-    ref = CONFIGMAP.ref(name_of(config), namespace_of(config))
-    return Change(Verb.PATCH, ref, says, patch.ops, before=config, subject=subject, shared=True)
+    patch.set_keys(config, ("binaryData",), {key: value})
+    return Change(Verb.PATCH, _ref(config), says, patch.ops, before=config, subject=subject, shared=True)
 
 
 # -- what the files say ----------------------------------------------------------------------------------------------

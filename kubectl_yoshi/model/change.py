@@ -147,8 +147,8 @@ def _joint_patch(one: Change, other: Change) -> Change:
 def joint_operations(patches: Iterable[Sequence[Json]]) -> list[Json]:
     """One JSON Patch that does what all of these do, each of which was made for the object as it was read.
 
-    All tests come first, then what is removed, then what is written; what several say alike is said once. A map that
-    was not there, and that several of them make, gets what all of them put into it.
+    All tests come first, then what is removed, then what is written; what several say alike is said once. A map or list
+    that was not there, and that several of them make, gets what all of them put into it.
     """
     ops: list[Json] = []
     alike: dict[tuple[str, str], list[Json]] = {}
@@ -156,7 +156,7 @@ def joint_operations(patches: Iterable[Sequence[Json]]) -> list[Json]:
     for patch in patches:
         absent = {op["path"] for op in patch if op["op"] == "test" and op["value"] is None}
         for op in patch:
-            makes = op["op"] == "add" and op["path"] in absent and isinstance(op["value"], dict)
+            makes = op["op"] == "add" and op["path"] in absent and isinstance(op["value"], (dict, list))
             same = alike.setdefault((op["op"], op["path"]), [])
             if makes and op["path"] in made:
                 made[op["path"]]["value"] = _union(made[op["path"]]["value"], op["value"])
@@ -172,13 +172,13 @@ def joint_operations(patches: Iterable[Sequence[Json]]) -> list[Json]:
     return tests + removals + writes
 
 
-def _union(one: Json, other: Json) -> Json:
-    both = {key: _union(one[key], other[key]) for key in one.keys() & other.keys() if _are_maps(one[key], other[key])}
-    return {**one, **other, **both}
-
-
-def _are_maps(*values: Any) -> bool:
-    return all(isinstance(value, dict) for value in values)
+def _union(one: Any, other: Any) -> Any:
+    """What both put into a map or list; of two other values the second."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {**one, **other, **{key: _union(one[key], other[key]) for key in one.keys() & other.keys()}}
+    if isinstance(one, list) and isinstance(other, list):
+        return [*one, *(item for item in other if not any(same_json(item, there) for there in one))]
+    return other
 
 
 def _place(path: str) -> int:

@@ -191,3 +191,14 @@ def test_shared_patches_that_make_the_same_missing_maps_leave_each_others_keys()
     [[change]] = side_by_side(plans).stages
 
     assert apply_patch(change.body, obj) == {"spec": {"metadata": {"annotations": {"a": "x", "b": "x"}}}}
+
+
+def test_shared_patches_that_make_the_same_missing_list_leave_each_others_entries() -> None:
+    obj: dict[str, Any] = {"kind": "BGPConfiguration"}
+    entries: list[list[Any]] = [[1], [True], [1, "x"]]
+    patches = [PatchBuilder().set_in(obj, ("spec", "list"), some).ops for some in entries]
+    plans = [in_order(Change(Verb.PATCH, THING.ref("a", "prod"), "add", patch, shared=True)) for patch in patches]
+
+    [[change]] = side_by_side(plans).stages
+
+    assert apply_patch(change.body, obj) == {**obj, "spec": {"list": [1, True, "x"]}}

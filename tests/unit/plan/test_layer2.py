@@ -476,8 +476,35 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
         CONFIGMAP.ref("lab", "prod"),
         lambda obj: obj["binaryData"].update({"10.20.0.77.conf": late, "theirs.conf": late}),
     )
-    world.collect()
+    told = [change.says for change, _ in world.collect().done]
+    assert told == ["no longer keep 10.20.0.77 for 02:00:00:00:00:01 in configmap/lab in namespace prod"]
     assert hosts(world).keys() == {*kept, "theirs.conf"}
+
+
+@pytest.mark.parametrize(
+    ("file", "whom"),
+    [
+        (b"# 2026-01-01T00:00:00Z\ndhcp-host=id:reserved-10.20.0.77,10.20.0.77\n", "a reservation"),
+        (b"", "somebody unknown"),
+        (b"\xff", "somebody unknown"),
+    ],
+)
+def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -> None:
+    world = World()
+    layer2(world)
+    binary = {"10.20.0.77.conf": b64encode(file).decode()}
+    world.api.change(CONFIGMAP.ref("lab", "prod"), lambda obj: obj["binaryData"].update(binary))
+    [(change, _)] = world.collect().done
+    assert f"no longer keep 10.20.0.77 for {whom} in " in change.says
+
+
+def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.attach(network=LAB)
+    says = [change.says for change, _ in world.detach(network=LAB).done]
+    assert "no longer keep 10.20.0.2 for prod/web-1 in configmap/lab in namespace prod" in says
 
 
 def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
