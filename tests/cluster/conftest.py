@@ -10,6 +10,7 @@ import pytest
 
 import lab
 from lab.testing import Cluster
+from tests.cluster import layer2_scene
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
 from tests.cluster.public_scene import World, public_world
 
@@ -92,6 +93,24 @@ def bridge() -> Callable[[], tuple[str, str]]:
         return f"br-t{number}", f"eth{number}"
 
     return next_bridge
+
+
+@pytest.fixture
+def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.World]:
+    """A namespace, and a bridge of the test's own for layer 2 networks."""
+    found = layer2_scene.World(installed, yoshi, *bridge())
+    yield found
+    for template in found.templates():
+        where = f"--namespace={template['metadata']['namespace']}"
+        installed.kubectl("delete", layer2_scene.TEMPLATES, template["metadata"]["name"], where)
+
+
+@pytest.fixture
+def red(layer2: layer2_scene.World, cidr: layer2_scene.Cidrs) -> str:
+    """The CIDR of a layer 2 network of that name, on VLAN 20, whose server has its first address."""
+    network = cidr(24)
+    layer2.create("red", network, "--vlan", "20")
+    return network
 
 
 @pytest.fixture

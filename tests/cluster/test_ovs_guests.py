@@ -1,0 +1,121 @@
+"""How guests of layer 2 networks are told their addresses, on a real API server.
+
+| by | is shown |
+|---|---|
+| DHCP | what is lent to others is not chosen, what is held is not lent; files that were thrown away come back |
+| cloud-init | network data on the VM, for both kinds of volume, or in a Secret, by who may read it |
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+
+import pytest
+import yaml
+
+from tests.cluster.checker import check
+from tests.cluster.harness import Json, make, make_vms, vm
+from tests.cluster.layer2_scene import LEASES, Cidrs, World, at
+
+# -- DHCP --------------------------------------------------------------------------------------------------------------
+
+
+def lend(layer2: World, address: str, mac: str) -> Json:
+    """What luigi's DHCP server writes for a lease."""
+    metadata = {"name": address, "namespace": "default"}
+    spec = {"macAddr": mac, "vlanId": "20", "leaseExpiry": "4000000000", "entityRef": "stranger"}
+    api = {"apiVersion": "dhcp.plumber.k8s.pf9.io/v1alpha1", "kind": "IPAllocation"}
+    return make(layer2.cluster, {**api, "metadata": metadata, "spec": spec})[0]
+
+
+def test_what_is_lent_to_others_is_not_chosen_and_what_is_reserved_is_not_lent(layer2: World, red: str) -> None:
+    leases = [lend(layer2, at(red, number), f"02:00:00:00:00:{number:02}") for number in (2, 3)]
+    try:
+        make_vms(layer2.cluster, layer2.namespace, "web", "db")
+        said = layer2.yoshi.refused("vm", "attach", "web", "--network", "red", "--ip", at(red, 3))
+        assert f"ipallocation/{at(red, 3)} in namespace default uses it" in said
+        assert f"attached to red: {at(red, 4)}" in layer2.yoshi.done("vm", "attach", "web", "--network", "red")
+        # Its own lease is no obstacle: the guest had the address before anybody wrote it down.
+        lent_to_itself = lend(layer2, at(red, 9), layer2.nics()[-1]["macAddress"])
+        leases.append(lent_to_itself)
+        layer2.yoshi.done("vm", "attach", "web", "--network", "red", "--ip", at(red, 9), "--replace")
+        assert list(layer2.records("red")) == [at(red, 9)]
+    finally:
+        for lease in leases:
+            layer2.cluster.kubectl("-n", "default", "delete", LEASES, lease["metadata"]["name"])
+    layer2.yoshi.done("ips", "reserve", "red", at(red, 60), "--note", "the printer")
+    assert layer2.hosts("red")[f"{at(red, 60)}.conf"] == f"dhcp-host=id:reserved-{at(red, 60)},{at(red, 60)}"
+    layer2.yoshi.done("ips", "release", "red", at(red, 60))
+    assert list(layer2.hosts("red")) == [f"{at(red, 9)}.conf"]
+    check(layer2.cluster, layer2.namespace, settled=True)
+
+
+def test_files_that_luigis_controller_threw_away_are_written_again(layer2: World, red: str) -> None:
+    make_vms(layer2.cluster, layer2.namespace, "web")
+    layer2.yoshi.done("vm", "attach", "web", "--network", "red")
+    before = layer2.files("red")
+    patch = json.dumps([{"op": "remove", "path": "/binaryData"}])
+    layer2.cluster.kubectl("-n", layer2.namespace, "patch", "configmap", "red", "--type=json", "-p", patch)
+    layer2.yoshi.done("sync")
+    assert layer2.files("red") == before
+
+
+# -- guests without DHCP ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(layer2: World, cidr: Cidrs) -> str:
+    """The CIDR of a layer 2 network without a DHCP server."""
+    network = cidr(24)
+    layer2.create("quiet", network, "--vlan", "40", "--no-dhcp", "--gateway", at(network, 1))
+    return network
+
+
+def guest(layer2: World, kind: str, source: Json) -> None:
+    machine = vm(layer2.namespace, "web")
+    machine["spec"]["template"]["spec"]["volumes"] = [{"name": "init", kind: source}]
+    make(layer2.cluster, machine)
+
+
+@pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
+def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: World, quiet: str, kind: str) -> None:
+    guest(layer2, kind, {"userData": "#cloud-config"})
+    before = layer2.template()
+    ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet")
+    assert f"set {at(quiet, 2)}/24, gateway {at(quiet, 1)} in it, or pass --cloud-init" in ran.err, str(ran)
+    ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet", "--cloud-init")
+    assert (ran.code, ran.err) == (0, "")
+    source = layer2.template()["spec"]["volumes"][0][kind]
+    told = yaml.safe_load(source["networkData"])
+    mac = layer2.nics()[-1]["macAddress"]
+    if kind == "cloudInitNoCloud":
+        [mine] = [one for one in told["ethernets"].values() if one.get("match") == {"macaddress": mac}]
+        assert mine["addresses"] == [f"{at(quiet, 2)}/24"]
+    else:
+        assert [one["ethernet_mac_address"] for one in told["links"]] == [mac]
+        assert [one["ip_address"] for one in told["networks"]] == [at(quiet, 2)]
+    assert source["userData"] == "#cloud-config"
+    layer2.yoshi.done("vm", "detach", "web", "--network", "quiet")
+    assert mac not in json.dumps(layer2.template())
+    assert layer2.template()["spec"]["volumes"][0][kind]["userData"] == before["spec"]["volumes"][0][kind]["userData"]
+
+
+def test_network_data_in_a_secret_is_written_by_who_may_read_it_only(layer2: World, quiet: str) -> None:
+    text = b64encode(b"version: 1\nconfig: []\n").decode()
+    secret = {"apiVersion": "v1", "kind": "Secret", "data": {"networkdata": text, "password": "aGk="}}
+    make(layer2.cluster, {**secret, "metadata": {"name": "net", "namespace": layer2.namespace}})
+    guest(layer2, "cloudInitNoCloud", {"userData": "x", "networkDataSecretRef": {"name": "net"}})
+    who = f"{layer2.namespace}-tenant"
+    binding = ("create", "rolebinding", "tenant", "--clusterrole=yoshi-user", f"--user={who}")
+    layer2.cluster.kubectl("-n", layer2.namespace, *binding)
+    words = ("vm", "attach", "web", "--network", "quiet", "--cloud-init")
+    said = layer2.yoshi.refused(f"--as={who}", *words)
+    assert f"is in secret/net in namespace {layer2.namespace}, which cannot be read" in said
+    assert layer2.records("quiet") == {}
+    layer2.yoshi.done(*words)
+    data = layer2.there("secret", "net")["data"]
+    assert data["password"] == "aGk="
+    [entry] = yaml.safe_load(b64decode(data["networkdata"]))["config"]
+    assert entry["subnets"][0]["address"] == f"{at(quiet, 2)}/24"
+    assert "networkData" not in layer2.template()["spec"]["volumes"][0]["cloudInitNoCloud"]
