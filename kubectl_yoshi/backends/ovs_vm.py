@@ -51,15 +51,31 @@ class Plug:
         """Its MAC address; "" where KubeVirt makes one up at each start."""
         return str(self.interface.get("macAddress") or "").lower()
 
+    @property
+    def leaves(self) -> bool:
+        """Whether KubeVirt is to take it out of the running VM."""
+        return self.interface.get("state") == "absent"
+
 
 def plug_of(obj: Json, namespace: str, network: Network, spec: tuple[str, ...] = (*TEMPLATE, "spec")) -> Plug | None:
-    """The interface on a network, of a VM or, with `spec` ("spec",), of a VMI; None where there is none."""
+    """The interface on a network, of a VM or, with `spec` ("spec",), of a VMI; None where there is none.
+
+    An interface that is to be absent is there no more for a VM; for a VMI it is until KubeVirt has taken it out of what
+    runs, and out of the VMI's status.
+    """
+    still_there = {status.get("name") for status in dig(obj, "status", "interfaces", default=[])}
+    return next(
+        (plug for plug in _plugs(obj, namespace, network, spec) if not plug.leaves or plug.name in still_there), None
+    )
+
+
+def _plugs(obj: Json, namespace: str, network: Network, spec: tuple[str, ...]) -> Iterator[Plug]:
+    """The interfaces on a network, those too that are to be absent."""
     for entry in dig(obj, *spec, "networks", default=[]):
         if dig(entry, "multus", "networkName") in _names_of(network, namespace):
             for interface in dig(obj, *spec, "domain", "devices", "interfaces", default=[]):
-                if interface.get("name") == entry.get("name") and interface.get("state") != "absent":
-                    return Plug(str(entry["name"]), entry, interface)
-    return None
+                if interface.get("name") == entry.get("name"):
+                    yield Plug(str(entry["name"]), entry, interface)
 
 
 def _names_of(network: Network, namespace: str) -> set[str]:
@@ -167,13 +183,15 @@ def plug_in(patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str
         pod_binding: how KubeVirt binds the pod network for a VM without any interface, which ends when it has one.
 
     Raises:
-        Refused: the VM has another interface of that name, or is on the network with another one.
+        Refused: the VM has another interface of that name, or is on the network with another one, or with one that
+            is still being taken out.
         UsageMistake: no MAC address was given, and DHCP knows machines by them.
     """
     if not mac:
         raise UsageMistake(f"network {network.full_name} knows its VMs by their MAC addresses", "Leave --mac none out.")
     plug = plug_of(vm.raw, vm.namespace, network)
     if plug is None:
+        _must_not_leave(vm, network)
         name = _new_name(vm, network, nic.name)
         _add_interface(patch, vm, network, name, mac, nic.model, pod_binding)
     else:
@@ -188,6 +206,15 @@ def plug_in(patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str
     patch.set_keys(vm.raw, ANNOTATIONS, {**wanted, IP_OF + name: str(network.address(number))})
     patch.set_keys(vm.raw, ("metadata", "annotations"), {NETWORK_NAME: with_name(vm, network)})
     return name
+
+
+def _must_not_leave(vm: Vm, network: Network) -> None:
+    """Raises Refused while KubeVirt takes an interface out: a second one would have the same MAC address."""
+    for plug in _plugs(vm.raw, vm.namespace, network, (*TEMPLATE, "spec")):
+        raise Refused(
+            f'VM {vm.subject}: its interface "{plug.name}" on network {network.full_name} is still being taken out',
+            f"KubeVirt ends that with its next live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
+        )
 
 
 def unplug(patch: PatchBuilder, vm: Vm, network: Network, live: bool = False) -> str:
