@@ -8,7 +8,7 @@ a restart.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
@@ -205,7 +205,7 @@ class Calico(Private):
         """See Backend."""
         return Plan()
 
-    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+    def retract(self, network: Network, records: Mapping[int, Record], facts: Facts) -> LetGo:
         """See Backend."""
         return LetGo()
 

@@ -7,7 +7,7 @@ NetworkAttachmentDefinition here), luigi's DHCP server tells the guest its addre
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kubectl_yoshi.backends import kubevirt, ovs_guests, ovs_leases, ovs_vm
 from kubectl_yoshi.backends import ovs_bridges as bridges
@@ -180,9 +180,12 @@ class Ovs(Private):
         """See Backend."""
         return dhcp.provide(network, records, facts) if layer2_of(network).dhcp is not None else Plan()
 
-    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+    def retract(self, network: Network, records: Mapping[int, Record], facts: Facts) -> LetGo:
         """See Backend."""
-        return dhcp.retract(network, numbers, facts) if layer2_of(network).dhcp is not None else LetGo()
+        if layer2_of(network).dhcp is None:
+            return LetGo()
+        theirs = dhcp.kept_for_others(network, records, facts)
+        return dhcp.retract(network, [number for number in records if number not in theirs], facts)
 
     def fasten(
         self,

@@ -195,6 +195,18 @@ def retract(network: Network, numbers: Iterable[int], facts: Facts, subject: str
     return LetGo(Plan().beside(Plan((tuple(changes),)))) if changes else LetGo()
 
 
+def kept_for_others(network: Network, records: Mapping[int, Record], facts: Facts) -> set[int]:
+    """Those of these addresses whose files bear the time of another record."""
+    config = own_object(CONFIGMAP, network, facts)
+    found = set()
+    for number, record in records.items():
+        file = _text(dig(config, "binaryData", key_of(network, number), default=""))
+        since = re.match(r"# (\S+)$", file, re.MULTILINE)
+        if since is not None and since[1] != record.since:
+            found.add(number)
+    return found
+
+
 def concerns(network: Network, number: int, facts: Facts) -> tuple[str, ...]:
     """That a server which runs does not know of the address yet: its disk is made of the ConfigMap when it starts."""
     config = own_object(CONFIGMAP, network, facts)
@@ -232,13 +244,18 @@ def _ref(config: Json) -> ObjectRef:
 
 def _client(file: str) -> str:
     """Whom an address's file keeps it for, as far as the file tells: "02:aa:bb:cc:dd:ee", "a reservation"."""
-    try:
-        said = re.search(r"^dhcp-host=([^,\s]+)", b64decode(file).decode(), re.MULTILINE)
-    except ValueError:
-        said = None
+    said = re.search(r"^dhcp-host=([^,\s]+)", _text(file), re.MULTILINE)
     if said is None:
         return "somebody unknown"
     return "a reservation" if said[1].startswith("id:reserved-") else said[1]
+
+
+def _text(file: str) -> str:
+    """A file's text; "" where it is none."""
+    try:
+        return b64decode(file).decode()
+    except ValueError:
+        return ""
 
 
 def _shared(config: Json, key: str, value: str | None, says: str, subject: str) -> Change:

@@ -213,7 +213,7 @@ def _must_not_leave(vm: Vm, network: Network) -> None:
     for plug in _plugs(vm.raw, vm.namespace, network, (*TEMPLATE, "spec")):
         raise Refused(
             f'VM {vm.subject}: its interface "{plug.name}" on network {network.full_name} is still being taken out',
-            f"KubeVirt ends that with its next live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
+            f"KubeVirt ends that with a live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
         )
 
 

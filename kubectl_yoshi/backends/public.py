@@ -5,7 +5,7 @@ Who announces is a matter of `spec.public.announce`: MetalLB on the nodes' LAN, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from kubectl_yoshi.backends import calico_api, kubevirt, metallb, public_calico, public_metallb
@@ -178,7 +178,7 @@ class Public:
         """See Backend."""
         return Plan()
 
-    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
+    def retract(self, network: Network, records: Mapping[int, Record], facts: Facts) -> LetGo:
         """See Backend."""
         return LetGo()
 

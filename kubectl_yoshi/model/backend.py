@@ -212,8 +212,8 @@ class Backend(Protocol):
         """What must be there before anybody is given these addresses, which are or are being recorded so: that nobody
         else is given them meanwhile; empty where it is. Raises Refused where it cannot be."""
 
-    def retract(self, network: Network, numbers: Iterable[int], facts: Facts) -> LetGo:
-        """How what `provide` made is taken away again."""
+    def retract(self, network: Network, records: Mapping[int, Record], facts: Facts) -> LetGo:
+        """How what `provide` made for these records is taken away again, but for what other records rest on now."""
 
     def fasten(
         self,

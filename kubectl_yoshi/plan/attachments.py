@@ -103,7 +103,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
     plan = plan_errands(desk, served, chosen, refusals, counted)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
-    undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now)
+    undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now, set(chosen.values()))
     plan = replace(plan + undo, refusals={**plan.refusals, **refusals})
     return plan + lift_barriers(vms, plan)
 

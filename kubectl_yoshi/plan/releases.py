@@ -61,7 +61,7 @@ def release_of(
     """
     address = ledger.address(number)
     if record.kind == RESERVATION:
-        retracted = backend.retract(ledger.network, [number], facts)
+        retracted = backend.retract(ledger.network, {number: record}, facts)
         if retracted.obstacle:
             return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
         return Release(retracted.plan + remove_records(ledger, {number: record}, until=until))

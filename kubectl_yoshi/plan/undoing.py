@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Plan, pointer, side_by_side
 from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.model.ledger import Record, parse_record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.vm import Vm
@@ -41,9 +41,13 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[J
     return numbers
 
 
-def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]]) -> Plan:
+def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]], chosen: Collection[int]) -> Plan:
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
-    somebody was faster and gave them another address, or another network."""
+    somebody was faster and gave them another address, or another network.
+
+    Of records that others have given back meanwhile, what the back-end keeps for them is taken back; not where the
+    address is among those `chosen` for this plan, which has it written anew.
+    """
     numbers: dict[int, Record] = {}
     plans: list[Plan] = []
     on_their_way = {change.ref for change in desk.attempt.unanswered}
@@ -66,11 +70,23 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]]) 
         for number, record in desk.records.items()
         if number in recorded and record.holder in gone and record.uid not in alive
     }
-    if not numbers:
+    given_back = _given_back_by_others(desk, recorded)
+    retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers
+    if not retracted:
         return Plan()
     subjects = {number: record.holder for number, record in numbers.items()}
-    plans.append(desk.backend.retract(desk.network, numbers, desk.facts).plan)
+    plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
     return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects)
+
+
+def _given_back_by_others(desk: Desk, recorded: Mapping[int, list[Json]]) -> dict[int, Record]:
+    """The last record that this run wrote of each address whose record is none of this run's any more."""
+    there = {number: desk.records[number].as_written for number in recorded if number in desk.records}
+    return {
+        number: parse_record(values[-1], desk.network.namespace)
+        for number, values in recorded.items()
+        if there.get(number) not in values
+    }
 
 
 def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:

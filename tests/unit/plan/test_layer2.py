@@ -27,7 +27,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.nic import Nic
-from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from kubectl_yoshi.model.vm import VM, VMI
 from tests.unit.plan.world import World, refusal, wishes
 
@@ -529,6 +529,48 @@ def test_a_refused_vm_leaves_no_record_and_no_file() -> None:
     assert refusal(world.attach(network=LAB))
     assert list(world.holders("lab")) == ["10.20.0.1"]
     assert hosts(world) == {}
+
+
+def overtaken(world: World, *meanwhile: Callable[[], Any]) -> Done:
+    """An attachment while others do something between its record and its file."""
+    mine = world.twin(1)
+    left = list(meanwhile)
+
+    def first(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", CONFIGMAP):
+            while left:
+                left.pop(0)()
+
+    mine.api.before.append(first)
+    return mine.attach(network=LAB)
+
+
+def test_an_attachment_that_was_overtaken_takes_its_file_back_at_once() -> None:
+    """Others gave its record back before the file was there, and gave the VM another address."""
+    world = World()
+    layer2(world)
+    world.vm()
+    done = overtaken(world, lambda: world.detach(network=LAB), lambda: world.attach(network=LAB, ip="10.20.0.77"))
+    assert done.answers == {"prod/web-1": "10.20.0.77"}
+    assert list(hosts(world)) == ["10.20.0.77.conf"]
+    assert not world.collect().done
+
+
+def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
+    world = World()
+    layer2(world)
+    world.vm()
+    world.vm("web-2")
+    done = overtaken(
+        world,
+        lambda: world.detach(network=LAB),
+        lambda: world.attach("web-2", network=LAB, ip="10.20.0.2"),
+        lambda: world.attach(network=LAB, ip="10.20.0.77"),
+    )
+    assert done.answers == {"prod/web-1": "10.20.0.77"}
+    records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
+    assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
+    assert len(records) == 2
 
 
 def test_a_running_vm_needs_a_restart_and_with_it_has_the_address() -> None:
