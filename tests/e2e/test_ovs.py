@@ -2,11 +2,12 @@
 
 | what is real | what is shown |
 |---|---|
-| KubeVirt's webhooks and virt-controller | VMs are taken; the pod asks Multus for the MAC; plugged in live |
+| KubeVirt's webhooks and virt-controller | VMs are taken; the pod asks Multus for the MAC; plugged in and out live |
 | Open vSwitch, by the HostNetworkTemplate | two VLANs over one bridge, which goes with the last network |
 | dnsmasq with the ConfigMap as it is, udhcpc | each its recorded address, strangers others |
 
-Hostplumber, the ovs CNI and luigi's controller are played by lab/hostplumber.py, lab/ovs.py and lab/dhcp.py.
+Hostplumber, the ovs CNI and luigi's controller are played by lab/hostplumber.py, lab/ovs.py and lab/dhcp.py, Multus and
+virt-handler, in what an API server sees of them, by virt_handler.py.
 """
 
 from __future__ import annotations
@@ -27,13 +28,11 @@ from lab.dhcp import ALLOCATIONS, Answer, ask, reaches, reconcile, serving
 from lab.hostplumber import plumb
 from lab.ovs import Switch, attachment_of, guest, switches
 from tests.cluster.harness import ForkServer, Yoshi, fork_server
+from tests.e2e.virt_handler import MULTUS, VirtHandler
 
 Json = dict[str, Any]
 
-MULTUS = "k8s.v1.cni.cncf.io/networks"
 MARKER = "ovs-cni.network.kubevirt.io/br-ext"
-KUBEVIRTS_OWN = "--as=system:serviceaccount:kubevirt:kubevirt-controller"
-"""KubeVirt's webhooks let nobody else write a VMI's status."""
 
 
 @dataclass
@@ -112,10 +111,9 @@ class World:
         spec = spec["template"]["spec"] if kind == "vm" else spec
         return {nic["name"]: nic for nic in spec["domain"]["devices"]["interfaces"]}
 
-    def tell(self, name: str, **status: Any) -> None:
-        """Writes what virt-handler would find out of a VMI."""
-        text = json.dumps({"status": status})
-        self.kubectl("patch", "vmi", name, KUBEVIRTS_OWN, "--type=merge", "-p", text)
+    def told(self, name: str) -> dict[str, Json]:
+        """The interfaces that a VMI's status lists."""
+        return {one["name"]: one for one in self.get("vmi", name)["status"]["interfaces"]}
 
     def left(self) -> list[str]:
         """What there is of any layer 2 network."""
@@ -201,29 +199,53 @@ def annotation(pod: Json) -> str:
     return str(pod["metadata"]["annotations"].get(MULTUS, "[]"))
 
 
-def test_virt_controller_plugs_an_interface_into_a_running_vm(world: World) -> None:
+def test_an_interface_is_plugged_into_a_running_vm_and_out_of_it_by_live_migrations(world: World) -> None:
     world.network("red", "10.73.0.0/24", 20)
     world.vm("web", "Always")
+    handler = VirtHandler(world.kubectl, wait_for)
+    handler.begin("web")
     ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
     assert ran.code == 0, str(ran)
-    assert "cannot be live-migrated" in ran.err, "virt-handler, which finds out, is played"
-    conditions = [c for c in world.get("vmi", "web")["status"]["conditions"] if c["type"] != "LiveMigratable"]
-    world.tell("web", conditions=[*conditions, {"type": "LiveMigratable", "status": "True"}])
+    assert "cannot be live-migrated" in ran.err
+    handler.let_migrate("web")
     ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
     assert f"virtctl migrate web -n {world.namespace}" in ran.err, str(ran)
-
     wait_for(lambda: "red" in world.nics("vmi", "web"))
-    mac = world.records("red")["web"]["mac"]
-    assert world.nics("vmi", "web")["red"]["macAddress"] == mac
+    handler.migrate("web")
+    record = world.records("red")["web"]
+    assert [one["mac"] for one in json.loads(annotation(world.launcher("web")))] == [record["mac"]]
+    assert world.told("web")["red"]["infoSource"] == "domain, multus-status"
     restart = [c for c in world.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
     assert not restart
-    world.tell("web", interfaces=[{"name": "default"}, {"name": "red", "mac": mac, "infoSource": "multus-status"}])
     assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
 
+    detach = ("vm", "detach", "web", "--network", "red", "--live")
+    assert f"virtctl migrate web -n {world.namespace}" in world.yoshi.run(*detach).err
+    wait_for(lambda: world.nics("vmi", "web")["red"].get("state") == "absent")
+    world.vm("db")
+    stays_with_web(world, record)
+    handler.unplug("web")
+    assert world.told("web")["red"]["infoSource"] == "multus-status"
+    stays_with_web(world, record)
+    handler.migrate("web")
+    for kind in ("vmi", "vm"):
+        wait_for(lambda kind=kind: list(world.nics(kind, "web")) == ["default"])  # type: ignore[misc]
+    assert annotation(world.launcher("web")) == "[]"
+
+    world.yoshi.done(*detach)
+    assert world.records("red") == {}
+    assert "ip.plumber.k8s.pf9.io" not in json.dumps(world.get("vm", "web")["spec"])
+    assert f"attached to red: {record['address']}" in world.yoshi.done("vm", "attach", "db", "--network", "red")
+    world.yoshi.done("ips", "check")
+
+
+def stays_with_web(world: World, record: Json) -> None:
+    """A guest that may use it still keeps its address, whoever wants it, or wants it collected."""
     world.yoshi.done("vm", "detach", "web", "--network", "red", "--live")
-    # KubeVirt's webhook has taken "absent"; for the VMI's part too little of virt-handler is played.
-    wait_for(lambda: world.nics("vm", "web").get("red", {"state": "absent"}).get("state") == "absent")
-    assert world.records("red"), "it runs with the address"
+    world.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    said = world.yoshi.refused("vm", "attach", "db", "--network", "red", "--ip", record["address"])
+    assert f"{world.namespace}/web holds it" in said
+    assert world.records("red") == {"web": record}
 
 
 def boot(world: World, held: ExitStack, name: str, switch: Switch, network: str, mac: str) -> str:
