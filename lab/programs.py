@@ -19,6 +19,7 @@ KUBEVIRT_MODULE = "kubevirt.io/kubevirt"
 METALLB_MODULE = "go.universe.tf/metallb"
 KWOK_MODULE = "sigs.k8s.io/kwok"
 KREW_MODULE = "sigs.k8s.io/krew"
+ACTIONLINT_MODULE = "github.com/rhysd/actionlint"
 WHEREABOUTS_MODULE = "github.com/k8snetworkplumbingwg/whereabouts"
 
 
@@ -92,6 +93,8 @@ KREW = Program("krew", "krew", f"{KREW_MODULE}/cmd/krew", KREW_MODULE)
 VALIDATE_KREW_MANIFEST = Program(
     "validate-krew-manifest", "krew", f"{KREW_MODULE}/cmd/validate-krew-manifest", KREW_MODULE
 )
+# Nothing of a lab: it checks GitHub's workflows.
+ACTIONLINT = Program("actionlint", "actionlint", f"{ACTIONLINT_MODULE}/cmd/actionlint", ACTIONLINT_MODULE)
 # Nothing of a lab: the peer that the benchmarks run beside.
 WHEREABOUTS = Program("whereabouts", "whereabouts", f"{WHEREABOUTS_MODULE}/cmd", WHEREABOUTS_MODULE, built_as="cmd")
 
@@ -117,7 +120,7 @@ ALL_PROGRAMS = {
     program.name: program
     for program in [
         *programs_of("full", DEFAULT_KUBERNETES),
-        *(KUBECTL, KVMANIFESTS, WHEREABOUTS, KREW, VALIDATE_KREW_MANIFEST),
+        *(KUBECTL, KVMANIFESTS, WHEREABOUTS, KREW, VALIDATE_KREW_MANIFEST, ACTIONLINT),
     ]
 }
 

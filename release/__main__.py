@@ -42,12 +42,13 @@ def _check_tag(tag: str) -> None:
         raise ReleaseError(f"the tag is {tag}, and this is {VERSION}")
 
 
-def _fill_in(dist: Path, repository: str, *, partly: bool) -> None:
+def _fill_in(dist: Path, made_in: str, *, partly: bool) -> None:
+    source = krew.repository(krew.PROJECT.read_text(encoding="utf-8"), made_in)
     sums = krew.sums_in(dist)
     missing = [platform.archive for platform in PLATFORMS if platform.archive not in sums]
     if missing and not partly:
         raise ReleaseError(f"{dist} has no {', '.join(missing)}")
-    (dist / "yoshi.yaml").write_text(krew.filled(krew.MANIFEST.read_text(encoding="utf-8"), sums, repository))
+    (dist / "yoshi.yaml").write_text(krew.filled(krew.MANIFEST.read_text(encoding="utf-8"), sums, source))
 
 
 if __name__ == "__main__":

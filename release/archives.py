@@ -32,6 +32,15 @@ def pack(folder: Path, archive: Path, *, epoch: int) -> None:
         _tar(folder, archive, epoch)
 
 
+def sort_zip(file: Path) -> None:
+    """Puts the entries of a .zip into the order of their names; nothing else of them changes."""
+    with zipfile.ZipFile(file) as packed:
+        entries = [(entry, packed.read(entry)) for entry in packed.infolist()]
+    with zipfile.ZipFile(file, "w") as packed:
+        for entry, content in sorted(entries, key=lambda pair: pair[0].filename):
+            packed.writestr(entry, content)
+
+
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()

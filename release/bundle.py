@@ -18,12 +18,14 @@ import time
 import zipfile
 from pathlib import Path
 
-from release.archives import EARLIEST, pack
-from release.contents import REQUIREMENTS, bill_of_materials, copy_licenses, installed, pinned
+from release.archives import EARLIEST, pack, sort_zip
+from release.contents import BOOTLOADER, REQUIREMENTS, bill_of_materials, copy_licenses, installed, pinned
 from release.platforms import ReleaseError, this_platform
 
 ROOT = Path(__file__).parent.parent
 COMPLETER = "kubectl_complete-yoshi"
+MAN_PAGES = "share/man/man1"
+"""Where man finds them of itself, if the archive's folder is on PATH."""
 
 
 def build(target: Path, work: Path) -> Path:
@@ -41,14 +43,17 @@ def build(target: Path, work: Path) -> Path:
     """
     where = this_platform()
     epoch = epoch_of_sources()
-    python = _environment(work)
-    packages = installed(pinned(REQUIREMENTS.read_text()), _packages_of(python))
+    python = environment(work)
+    text = REQUIREMENTS.read_text()
+    makers = [package for package in pinned(text, tools=True) if package.name == BOOTLOADER]
+    packages = installed([*pinned(text), *makers], _packages_of(python))
     with tempfile.TemporaryDirectory(dir=work, prefix="bundle-") as scratch:
         folder = _pyinstaller(python, Path(scratch), epoch)
         shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
         shutil.copytree(ROOT / "kubectl_yoshi" / "completions", folder / "completions")
         shutil.move(folder / "completions" / COMPLETER, folder / COMPLETER)
         (folder / COMPLETER).chmod(0o755)
+        _run([str(python), "-m", "tools.documents", "--man", str(folder / MAN_PAGES)])
         copy_licenses(packages, folder / "licenses")
         target.mkdir(parents=True, exist_ok=True)
         archive = target / where.archive
@@ -96,7 +101,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder / this_platform().program
 
 
-def _environment(work: Path) -> Path:
+def environment(work: Path) -> Path:
     """The interpreter of a virtual environment that has what release/requirements.txt names, and no more."""
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode() + sys.prefix.encode()).hexdigest()[:12]
     venv = work / f"packages-{key}"
@@ -116,7 +121,7 @@ def _packages_of(python: Path) -> Path:
 
 
 def _pyinstaller(python: Path, scratch: Path, epoch: int) -> Path:
-    environment = {
+    variables = {
         **os.environ,
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(epoch),
@@ -126,8 +131,10 @@ def _pyinstaller(python: Path, scratch: Path, epoch: int) -> Path:
     }
     command = [str(python), "-m", "PyInstaller", "--log-level=ERROR", "--noconfirm"]
     command += [f"--workpath={scratch / 'work'}", f"--distpath={scratch / 'dist'}"]
-    _run([*command, str(ROOT / "release" / "bundle.spec")], environment)
-    return scratch / "dist" / "kubectl-yoshi"
+    _run([*command, str(ROOT / "release" / "bundle.spec")], variables)
+    folder = scratch / "dist" / "kubectl-yoshi"
+    sort_zip(folder / "_internal" / "base_library.zip")  # whose order PyInstaller does not keep each time
+    return folder
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:

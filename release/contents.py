@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
+import pyexpat
 import re
 import shutil
+import ssl
 import sysconfig
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,6 +20,10 @@ from kubectl_yoshi import __version__
 from release.platforms import Platform, ReleaseError
 
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
+BOOTLOADER = "pyinstaller"
+"""The one of the packages that make an archive of which something gets in: what starts the program."""
+LICENSES = {"netaddr": "BSD-3-Clause", BOOTLOADER: "GPL-2.0-or-later WITH Bootloader-exception"}
+"""SPDX's words (https://spdx.org/licenses/) for packages that say it in others."""
 _TOOLS = "# What makes them."
 
 
@@ -77,17 +84,18 @@ def copy_licenses(found: Sequence[Distribution], target: Path) -> None:
 
 
 def bill_of_materials(found: Sequence[Distribution], where: Platform, epoch: int) -> str:
-    """A CycloneDX document (https://cyclonedx.org/docs/1.6/json/) of what is in the archive of one platform."""
-    ours = _component("kubectl-yoshi", __version__, "Apache-2.0", kind="application")
-    python: dict[str, object] = {
-        "type": "platform",
-        "bom-ref": f"python@{platform.python_version()}",
-        "name": "python",
-        "version": platform.python_version(),
-        "licenses": [{"license": {"id": "Python-2.0"}}],
-        "cpe": f"cpe:2.3:a:python:python:{platform.python_version()}:*:*:*:*:*:*:*",
-    }
-    parts = [_component(p.metadata["Name"], p.version, _license(p), kind="library") for p in found]
+    """A CycloneDX document (https://cyclonedx.org/docs/1.6/json/) of what is in the archive of one platform.
+
+    Args:
+        found: the packages in it, the program itself and the interpreter's own parts besides.
+        where: the platform.
+        epoch: when it was made, in seconds since 1970.
+
+    Raises:
+        ReleaseError: a package does not say its license in one line.
+    """
+    ours = _package("kubectl-yoshi", __version__, "Apache-2.0", kind="application")
+    parts = [*_interpreter(), *(_package(p.metadata["Name"], p.version, _license(p)) for p in found)]
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -98,22 +106,45 @@ def bill_of_materials(found: Sequence[Distribution], where: Platform, epoch: int
             "component": ours,
             "properties": [{"name": "kubectl-yoshi:platform", "value": f"{where.os}/{where.arch}"}],
         },
-        "components": [python, *parts],
-        "dependencies": [{"ref": ours["bom-ref"], "dependsOn": [part["bom-ref"] for part in (python, *parts)]}],
+        "components": parts,
+        "dependencies": [{"ref": ours["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]}],
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def _component(name: str, version: str, license_: str, *, kind: str) -> dict[str, object]:
-    purl = f"pkg:pypi/{normalized(name)}@{version}"
-    found: dict[str, object] = {"type": kind, "bom-ref": purl, "name": normalized(name), "version": version}
-    if license_:
-        found["licenses"] = [{"license": {"name": license_}}]
-    return {**found, "purl": purl}
+def _interpreter() -> list[dict[str, object]]:
+    """Python, and of the libraries that it brings those that tell their version, for whoever looks for known holes."""
+    openssl = ssl.OPENSSL_VERSION.split()[1]
+    expat = pyexpat.EXPAT_VERSION.removeprefix("expat_")
+    return [
+        _generic("python", platform.python_version(), "Python-2.0", "python:python", kind="platform"),
+        _generic("openssl", openssl, "Apache-2.0", "openssl:openssl"),
+        _generic("expat", expat, "MIT", "libexpat_project:libexpat"),
+        _generic("zlib", zlib.ZLIB_RUNTIME_VERSION, "Zlib", "zlib:zlib"),
+    ]
+
+
+def _package(name: str, version: str, license_: str, *, kind: str = "library") -> dict[str, object]:
+    name = normalized(name)
+    return _component(kind, name, version, license_, f"pkg:pypi/{name}@{version}")
+
+
+def _generic(name: str, version: str, license_: str, product: str, *, kind: str = "library") -> dict[str, object]:
+    """What is not from PyPI; scanners know it by its CPE."""
+    cpe = f"cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*"
+    return {**_component(kind, name, version, license_, f"pkg:generic/{name}@{version}"), "cpe": cpe}
+
+
+def _component(kind: str, name: str, version: str, license_: str, purl: str) -> dict[str, object]:
+    said = {"expression": license_} if " " in license_ else {"license": {"id": license_}}
+    return {"type": kind, "bom-ref": purl, "name": name, "version": version, "licenses": [said], "purl": purl}
 
 
 def _license(package: Distribution) -> str:
-    """What a package says that its license is, in a line; "" where it says nothing short."""
+    """A package's license in SPDX's words."""
     fields = package.metadata.json
-    said = str(fields.get("license_expression") or fields.get("license") or "")
-    return "" if "\n" in said else said
+    name = normalized(package.metadata["Name"])
+    said = str(LICENSES.get(name) or fields.get("license_expression") or fields.get("license") or "")
+    if not said or "\n" in said:
+        raise ReleaseError(f"{name} does not say its license in a line; see release/contents.py: LICENSES")
+    return said

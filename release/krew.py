@@ -1,11 +1,13 @@
 """krew's manifest of the plugin (https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/), filled in.
 
 `krew-manifest.yaml` says REPOSITORY for the GitHub repository and has zeros for the archives' checksums, which are not
-known before the archives are; `.krew.yaml` is the same for krew-release-bot, which fills it in itself.
+known before the archives are; `.krew.yaml` is the same for krew-release-bot, which fills it in itself. The repository
+is the one of pyproject.toml's project.urls, or where that names none, the one that the release is made in.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,35 @@ from release.platforms import PLATFORMS, VERSION, ReleaseError
 ROOT = Path(__file__).parent.parent
 MANIFEST = ROOT / "krew-manifest.yaml"
 BOT_TEMPLATE = ROOT / ".krew.yaml"
+PROJECT = ROOT / "pyproject.toml"
 REPOSITORY = "REPOSITORY"
 NO_SUM = "0" * 64
 
 
-def filled(text: str, sums: Mapping[str, str], repository: str) -> str:
+def repository(project: str, made_in: str) -> str:
+    """The repository of a release, owner/name on GitHub.
+
+    Args:
+        project: pyproject.toml.
+        made_in: where the release is made.
+
+    Raises:
+        ReleaseError: the project names another.
+    """
+    _, _, urls = project.partition("\n[project.urls]\n")
+    named = re.search(r'= "https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?[/"]', urls.partition("\n[")[0])
+    if named and named[1] != made_in:
+        raise ReleaseError(f"pyproject.toml names {named[1]}, and the release is made in {made_in}")
+    return made_in
+
+
+def filled(text: str, sums: Mapping[str, str], source: str) -> str:
     """The manifest with the checksums of archives, and the repository that they can be fetched from.
 
     Args:
         text: krew-manifest.yaml.
         sums: an archive's name -> its SHA-256. An archive that is not named keeps its zeros.
-        repository: owner/name on GitHub.
+        source: the repository, owner/name on GitHub.
 
     Raises:
         ReleaseError: the manifest is of another version, or names an archive otherwise than this program.
@@ -46,7 +66,7 @@ def filled(text: str, sums: Mapping[str, str], repository: str) -> str:
                 raise ReleaseError(f"krew-manifest.yaml names {archive}, which is none of {', '.join(sorted(known))}")
         elif "sha256:" in line:
             line = line.replace(NO_SUM, sums.get(archive, NO_SUM))
-        lines.append(line.replace(REPOSITORY, repository))
+        lines.append(line.replace(REPOSITORY, source))
     return "\n".join(lines) + "\n"
 
 

@@ -11,20 +11,33 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from lab.testing import Cluster
 from release.archives import sha256
-from release.bundle import epoch_of_sources
+from release.bundle import MAN_PAGES, environment, epoch_of_sources
+from release.contents import normalized
 from tests.e2e.conftest import ROOT
+from tools.documents.roff import man_pages
 
 MEGABYTES = 40
 PLUGIN = """#!/bin/sh
 env > '{seen}'
 cat '{answer}'
 """
+DISTRIBUTIONS = """
+import json, sys
+from importlib.metadata import packages_distributions
+from PyInstaller.archive.readers import CArchiveReader
+program = CArchiveReader(sys.argv[1])
+modules = program.open_embedded_archive(next(name for name in program.toc if name.endswith(".pyz"))).toc
+known = packages_distributions()
+print(json.dumps(sorted({name for module in modules for name in known.get(module.partition(".")[0], [])})))
+"""
 
 
-def run(program: Path, *args: str, code: int = 0, **environment: str) -> str:
+def run(program: Path, *args: str | Path, code: int = 0, **environment: str) -> str:
     """What the archive's program prints, started with nothing of this Python's environment."""
     clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment}
     ran = subprocess.run([program, *args], env=clean, capture_output=True, text=True, check=False, timeout=120)
@@ -43,9 +56,33 @@ def test_it_is_small_and_says_what_is_in_it(archive: Path, unpacked: Path) -> No
     for name in ("_kubectl-yoshi", "kubectl-yoshi.bash", "kubectl-yoshi.fish"):
         assert (unpacked / "completions" / name).read_text() == (ROOT / "completions" / name).read_text()
     assert os.access(unpacked / "kubectl_complete-yoshi", os.X_OK)
-    listed = json.loads(archive.with_name(f"{archive.name}.cdx.json").read_text())
-    names = {f"{part['name']}-{part['version']}" for part in listed["components"]}
-    assert {f"{folder.name}" for folder in (unpacked / "licenses").iterdir()} <= names
+
+
+def test_the_bill_of_materials_has_every_distribution_of_which_something_is_in_it(
+    archive: Path, unpacked: Path, program: Path
+) -> None:
+    text = archive.with_name(f"{archive.name}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    parts = json.loads(text)["components"]
+    assert all(part["version"] and part["purl"].endswith(part["version"]) and part["licenses"] for part in parts)
+    # What is in the program, as PyInstaller's own reader tells, and which packages those modules are of.
+    inside = run(environment(ROOT / "build"), "-I", "-c", DISTRIBUTIONS, program)
+    python = {part["purl"] for part in parts if part["purl"].startswith("pkg:pypi/")}
+    assert {purl.partition("@")[0].removeprefix("pkg:pypi/") for purl in python} == {
+        normalized(name) for name in ["pyinstaller", *json.loads(inside)]
+    }
+    licensed = {f"{part['name']}-{part['version']}" for part in parts if part["purl"] in python}
+    assert {folder.name for folder in (unpacked / "licenses").iterdir() if "python-3" not in folder.name} == licensed
+
+
+def test_man_finds_a_page_of_every_command(unpacked: Path) -> None:
+    made = {file.name: file.read_text() for file in (unpacked / MAN_PAGES).iterdir()}
+    assert made.keys() == man_pages().keys()
+    assert "\n.SH SYNOPSIS\n.B kubectl yoshi vm attach\n" in made["kubectl-yoshi-vm-attach.1"]
+    if man := shutil.which("man"):
+        page = unpacked / MAN_PAGES / "kubectl-yoshi-vm-attach.1"
+        for flags, path in ([], f"{unpacked}:/usr/bin:/bin"), (["-M", unpacked / "share" / "man"], "/usr/bin:/bin"):
+            assert run(Path(man), *flags, "-w", page.stem, PATH=path).strip() == str(page)
 
 
 def test_nothing_is_in_it_that_is_not_used(unpacked: Path) -> None:
@@ -55,7 +92,7 @@ def test_nothing_is_in_it_that_is_not_used(unpacked: Path) -> None:
 
 def test_the_same_sources_give_the_same_archive(archive: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
-    for name in ("kubectl_yoshi", "release"):
+    for name in ("kubectl_yoshi", "release", "tools"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "LICENSE", copy)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_of_sources()), "PYTHONHASHSEED": "7"}

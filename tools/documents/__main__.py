@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.man:
         parsed.man.mkdir(parents=True, exist_ok=True)
         for name, text in man_pages().items():
-            (parsed.man / name).write_text(text, encoding="utf-8")
+            (parsed.man / name).write_text(text, encoding="utf-8", newline="\n")
         return 0
     old = stale()
     for path, text in old.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from release.archives import EARLIEST, pack, sha256
+from release.archives import EARLIEST, pack, sha256, sort_zip
 
 EPOCH = 1_700_000_000
 
@@ -66,6 +66,19 @@ def test_a_zip_keeps_what_may_be_run_and_begins_in_1980(tmp_path: Path) -> None:
         assert {entry.date_time for entry in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert modes == {"a": 0o644, "b/c/deep": 0o644, "b/text": 0o644, "link": 0o644, "program": 0o755}
     assert int(subprocess.check_output(["date", "-u", "-d", "1980-01-01", "+%s"])) == EARLIEST
+
+
+def test_two_zips_of_the_same_files_in_another_order_become_the_same(tmp_path: Path) -> None:
+    for name, order in (("1.zip", ["b", "a/c", "a.txt"]), ("2.zip", ["a/c", "a.txt", "b"])):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            for entry in order:
+                packed.writestr(zipfile.ZipInfo(entry), entry * 9)
+        sort_zip(tmp_path / name)
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "1.zip") as packed:
+        assert {entry: packed.read(entry) for entry in packed.namelist()} == {
+            "a.txt": b"a.txt" * 9, "a/c": b"a/c" * 9, "b": b"b" * 9,
+        }  # fmt: skip
 
 
 def test_what_is_unpacked_is_what_was_packed(tmp_path: Path) -> None:

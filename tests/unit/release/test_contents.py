@@ -9,6 +9,8 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from release.contents import REQUIREMENTS, Package, bill_of_materials, copy_licenses, installed, normalized, pinned
 from release.platforms import Platform, ReleaseError
@@ -35,11 +37,11 @@ def test_every_package_has_checksums() -> None:
     assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
 
 
-def made(folder: Path, *, files: dict[str, str]) -> Distribution:
+def made(folder: Path, *, files: dict[str, str], license_: str = "License-Expression: MIT") -> Distribution:
     """A package as pip installs it."""
     info = folder / "Some_Thing-1.2.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: Some.Thing\nVersion: 1.2\nLicense-Expression: MIT\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: Some.Thing\nVersion: 1.2\n{license_}\n")
     for name, text in files.items():
         (info / name).write_text(text)
     (info / "RECORD").write_text("".join(f"{info.name}/{name},,\n" for name in ["METADATA", *files]))
@@ -60,13 +62,31 @@ def test_a_package_of_another_version_is_refused() -> None:
         installed([Package("click", "0.1")], here)
 
 
+ON_ARM = Platform("linux", "arm64")
+
+
 def test_the_bill_of_materials_names_each_package_once(tmp_path: Path) -> None:
     package = made(tmp_path, files={"LICENSE": ""})
-    document = json.loads(bill_of_materials([package], Platform("linux", "arm64"), 1_700_000_000))
+    document = json.loads(bill_of_materials([package], ON_ARM, 1_700_000_000))
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     assert document["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
     assert document["metadata"]["component"]["purl"].startswith("pkg:pypi/kubectl-yoshi@")
-    assert [part["name"] for part in document["components"]] == ["python", "some-thing"]
-    assert document["components"][1]["licenses"] == [{"license": {"name": "MIT"}}]
+    assert [part["name"] for part in document["components"]] == ["python", "openssl", "expat", "zlib", "some-thing"]
+    assert document["components"][-1]["licenses"] == [{"license": {"id": "MIT"}}]
     refs = [part["bom-ref"] for part in document["components"]]
     assert document["dependencies"][0]["dependsOn"] == refs
+
+
+@pytest.mark.parametrize(
+    ("license_", "valid"), [("MIT", True), ("GPL-2.0-or-later WITH Bootloader-exception", True), ("BSDish", False)]
+)
+def test_the_bill_of_materials_is_as_cyclonedxs_schema_wants_it(tmp_path: Path, license_: str, valid: bool) -> None:
+    package = made(tmp_path, files={}, license_=f"License-Expression: {license_}")
+    wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill_of_materials([package], ON_ARM, 0))
+    assert (wrong is None) is valid, wrong
+
+
+@pytest.mark.parametrize("license_", ["Summary: none", "License: all rights\n  and none"])
+def test_a_package_that_does_not_say_its_license_in_a_line_is_refused(tmp_path: Path, license_: str) -> None:
+    with pytest.raises(ReleaseError, match=r"some-thing does not say its license"):
+        bill_of_materials([made(tmp_path, files={}, license_=license_)], ON_ARM, 0)

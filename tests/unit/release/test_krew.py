@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from release.krew import BOT_TEMPLATE, MANIFEST, NO_SUM, checksums, filled, sums_in
+from release.krew import BOT_TEMPLATE, MANIFEST, NO_SUM, REPOSITORY, checksums, filled, repository, sums_in
 from release.platforms import PLATFORMS, VERSION, ReleaseError
 
 TEXT = MANIFEST.read_text()
@@ -43,6 +43,20 @@ def test_checksums_and_the_repository_are_filled_in() -> None:
         assert platform["sha256"] == sums[platform["uri"].rpartition("/")[2]]
     assert "REPOSITORY" not in str(manifest)
     assert manifest == by_bot(BOT_TEMPLATE.read_text().replace("REPOSITORY", "some/where"), sums)
+
+
+def test_no_template_names_a_repository_of_its_own() -> None:
+    for template in (MANIFEST, BOT_TEMPLATE):
+        named = re.findall(r"https://github\.com/([^\s/]+(?:/[^\s/]+)?)", template.read_text().partition("\n")[2])
+        assert {name.removesuffix("/releases") for name in named} == {REPOSITORY}
+
+
+def test_the_projects_own_repository_is_the_one_that_counts() -> None:
+    named = '[project]\nname = "x"\n\n[project.urls]\nSource = "https://github.com/some/where.git"\n\n[tool.x]\n'
+    assert repository(named, "some/where") == "some/where"
+    with pytest.raises(ReleaseError, match=r"pyproject.toml names some/where, and the release is made in a/fork"):
+        repository(named, "a/fork")
+    assert repository('[project]\n\n[tool.x]\ny = "https://github.com/some/tool"\n', "a/fork") == "a/fork"
 
 
 def test_what_does_not_fit_is_refused() -> None:
