@@ -72,6 +72,7 @@ def test_actionlint_finds_nothing() -> None:
     assert (found.returncode, found.stdout) == (0, "")
 
 
+@pytest.mark.timeout(1200)  # two archives, a wheel and a sdist
 def test_a_releases_scripts_make_all_that_is_published(sources: Path) -> None:
     for job in ("archive", "packages"):
         for script in scripts(sources, job):
