@@ -1,11 +1,13 @@
 """`make bench`: measures on a lab of its own, prints one table, writes bench.json; exit 1 if a target is missed.
 
-    python -m tests.bench                         everything, in some minutes
+    python -m tests.bench                         everything, in a quarter of an hour
     python -m tests.bench list growth --runs 9    some of it, and more often
+    python -m tests.bench --quick                 everything with little of each, to see that it works
 
 A new measurement is a module beside this one with `measure(bench) -> rows`, and a line in MEASUREMENTS. What is
 compared is measured in turns on one API server; each figure is a median of at least five. Take them on an idle machine:
-the load is printed beside them, and a busy one says more about itself.
+the load is printed beside them, and a busy one says more about itself. A measurement that fails is told at the end, and
+the others go on; bench.json is written after each.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import json
 import os
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +28,11 @@ from lab.building import provide
 from lab.programs import KUBECTL
 from lab.progress import Progress
 from tests.bench import bulk, choosing, growth, lists, one_attach, side_by_side, start_up
-from tests.bench.bench import Bench, Sizes
+from tests.bench.bench import QUICK, Bench, Sizes
 from tests.bench.measuring import LEAST_RUNS, MOST_RUNS, Row
 from tests.bench.programs import Programs
 from tests.bench.scene import Scene
-from tests.bench.table import report, table
+from tests.bench.table import Taken, report, summary, table
 
 MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "start-up": start_up.measure,
@@ -44,29 +48,44 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures; returns the exit code."""
     options = _parser().parse_args(arguments)
-    kubectl = provide([KUBECTL], Progress())[KUBECTL.name]
-    loads = [os.getloadavg()[0]]
-    rows: list[Row] = []
-    with bench_on_a_lab(kubectl, options.runs) as bench:
-        for name in options.rows or MEASUREMENTS:
-            rows += MEASUREMENTS[name](bench)
-    loads.append(os.getloadavg()[0])
-    print(table(rows))
-    print(f"{os.cpu_count()} CPUs; load average before {loads[0]:.1f}, after {loads[1]:.1f}; medians of {options.runs}")
-    options.json.write_text(json.dumps(report(rows, options.runs, loads), indent=2, ensure_ascii=False) + "\n")
-    return 1 if any(row.met is False for row in rows) else 0
+    progress = Progress()
+    kubectl = provide([KUBECTL], progress)[KUBECTL.name]
+    taken = Taken(options.runs, [os.getloadavg()[0]])
+    try:
+        with bench_on_a_lab(kubectl, options.runs, QUICK if options.quick else Sizes(), progress) as bench:
+            for name in options.rows or MEASUREMENTS:
+                take(name, bench, taken)
+                options.json.write_text(json.dumps(report(taken), indent=2, ensure_ascii=False) + "\n")
+    finally:  # also what was measured until Ctrl-C
+        print(table(taken.rows))
+        print(summary(taken))
+    if options.quick:
+        return 1 if taken.failures else 0
+    return 1 if taken.failures or any(row.met is False for row in taken.rows) else 0
+
+
+def take(name: str, bench: Bench, taken: Taken) -> None:
+    """Takes a measurement; what goes wrong in it is no reason to lose the others."""
+    start = time.monotonic()
+    try:
+        for row in MEASUREMENTS[name](bench):
+            taken.rows.append(row)
+    except Exception as error:
+        traceback.print_exc()
+        taken.failures[name] = str(error)
+    taken.seconds[name] = time.monotonic() - start
+    taken.loads.append(os.getloadavg()[0])
 
 
 @contextmanager
-def bench_on_a_lab(kubectl: Path, runs: int, sizes: Sizes | None = None) -> Iterator[Bench]:
+def bench_on_a_lab(kubectl: Path, runs: int, sizes: Sizes, progress: Progress) -> Iterator[Bench]:
     """A lab of the bench's own, with `kubectl yoshi install` run. The kubectl is one that runs as it is: some
     distributions put a program in its place that looks for one of the server's version, which takes its time."""
-    progress = Progress()
     with tempfile.TemporaryDirectory() as folder, lab.start(progress=progress) as running:
         yoshi = Path(sys.executable).parent / "kubectl-yoshi"
         programs = Programs(yoshi, kubectl, running.kubeconfig, Path(folder))
         programs.by_yoshi("install")
-        yield Bench(programs, running, Scene(running.kubeconfig), runs, progress, sizes or Sizes())
+        yield Bench(programs, running, Scene(running.kubeconfig), runs, progress, sizes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs", type=int, default=LEAST_RUNS, choices=counts, metavar="N", help=f"how often each is measured, {some}"
     )
+    parser.add_argument("--quick", action="store_true", help="little of each: to see that it works, not how fast")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
     return parser
 

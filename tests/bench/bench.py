@@ -38,6 +38,15 @@ class Sizes:
     choosing: int = 100_000
 
 
+QUICK = Sizes(
+    bulk=50, adds=5, processes=4, seconds=3, list=(300,), everything=600, growth=(20, 600), growth_vms=5, choosing=2000
+)
+"""Enough to see that everything works, and too little to say how fast."""
+
+SO_MUCH_MORE_OFTEN = 3
+"""What takes less than a second is measured three times as often as the rest: it varies more."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What every measurement may use.
@@ -58,23 +67,32 @@ class Bench:
     progress: Progress
     sizes: Sizes = Sizes()
 
-    def each_run(self, what: str) -> Iterator[int]:
+    def each_run(self, what: str, more_often: int = 1) -> Iterator[int]:
         """Counts the runs, and tells."""
+        count = self.runs * more_often
         with self.progress.task(what):
-            for number in range(self.runs):
-                self.progress.update(what, f"{number + 1} of {self.runs}")
+            for number in range(count):
+                self.progress.update(what, f"{number + 1} of {count}")
                 yield number
 
-    def beside(self, what: str, ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[Used, Used]]:
-        """Two command lines in turns, after one of each that does not count."""
-        measured = self.programs.measured
-        measured(*ours), measured(*theirs)
-        return [(measured(*ours), measured(*theirs)) for _ in self.each_run(what)]
+    def in_turns(self, what: str, *commands: Sequence[str], more_often: int = 1) -> list[tuple[Used, ...]]:
+        """What command lines take, one after the other and that again and again; the first time does not count."""
+        for command in commands:
+            self.programs.measured(*command)
+        return [
+            tuple(self.programs.measured(*command) for command in commands) for _ in self.each_run(what, more_often)
+        ]
 
-    def beside_kubectl(self, ours: Sequence[str], theirs: Sequence[str], target: Target | None = None) -> Row:
-        """Milliseconds of a command of this program and of one of kubectl."""
+    def beside_kubectl(self, ours: Sequence[str], theirs: Sequence[str], target: Target | None = None) -> Iterator[Row]:
+        """A command of this program and one of kubectl, both of less than a second."""
         what = " ".join(ours)
-        pairs = self.beside(what, self.programs.yoshi_words(*ours), self.programs.kubectl_words(*theirs))
-        times = [(mine.milliseconds, other.milliseconds) for mine, other in pairs]
-        row = paired(what, "ms", f"kubectl {' '.join(theirs)}", times)
-        return row.aims(target) if target else row
+        commands = self.programs.yoshi_words(*ours), self.programs.kubectl_words(*theirs)
+        turns = self.in_turns(what, *commands, more_often=SO_MUCH_MORE_OFTEN)
+        return compared(what, f"kubectl {' '.join(theirs)}", [(mine, other) for mine, other in turns], target)
+
+
+def compared(what: str, beside: str, pairs: Sequence[tuple[Used, Used]], target: Target | None = None) -> Iterator[Row]:
+    """The time that commands take, which has the target, and their CPU, which says the same on a busy machine."""
+    row = paired(what, "ms", beside, [(mine.milliseconds, other.milliseconds) for mine, other in pairs])
+    yield row.aims(target) if target else row
+    yield paired(f"{what}, CPU", "ms", beside, [(mine.cpu, other.cpu) for mine, other in pairs])

@@ -36,7 +36,7 @@ class Row:
 
     Attributes:
         what: what was measured.
-        value: the median, in `unit`.
+        value: the median, in `unit`; of what is counted, the sum.
         unit: "ms", "µs", "VMs/s", …
         beside: what it is compared to; "" for nothing.
         peer: the median of that, in the same unit, taken in the same run.
@@ -85,6 +85,12 @@ def paired(what: str, unit: str, beside: str, pairs: Sequence[tuple[float, float
     )  # fmt: skip
 
 
+def counted(what: str, beside: str, pairs: Sequence[tuple[int, int]]) -> Row:
+    """A row of what is counted in all runs together: a median would hide it where it happens in two of five."""
+    values, peers = tuple(value for value, _ in pairs), tuple(peer for _, peer in pairs)
+    return Row(f"{what}, in all runs", sum(values), "", beside, sum(peers), samples=values, peer_samples=peers)
+
+
 def timed(do: Callable[[], object]) -> float:
     """Milliseconds that something takes once."""
     start = time.perf_counter()
@@ -93,12 +99,15 @@ def timed(do: Callable[[], object]) -> float:
 
 
 def microseconds(do: Callable[[], object], runs: int, least_seconds: float = 0.02) -> tuple[float, ...]:
-    """Microseconds of a call, `runs` times, each the mean of as many calls as fill the time."""
+    """Microseconds of CPU of a call, `runs` times, each the mean of as many calls as fill the time."""
 
     def many(calls: int) -> float:
-        return timed(lambda: [do() for _ in range(calls)] and None)
+        start = time.process_time()
+        for _ in range(calls):
+            do()
+        return time.process_time() - start
 
     calls = 1
-    while many(calls) < least_seconds * 1000:
+    while many(calls) < least_seconds:
         calls *= 4
-    return tuple(many(calls) * 1000 / calls for _ in range(runs))
+    return tuple(many(calls) * 1e6 / calls for _ in range(runs))

@@ -20,13 +20,24 @@ class Used:
 
     Attributes:
         milliseconds: from its start to its end.
+        cpu: milliseconds of CPU that it took, of all its threads.
         mebibytes: the most memory it had (ru_maxrss).
         out: its stdout.
     """
 
     milliseconds: float
+    cpu: float
     mebibytes: float
     out: str
+
+    def then(self, other: Used) -> Used:
+        """Both, one after the other."""
+        return Used(
+            self.milliseconds + other.milliseconds,
+            self.cpu + other.cpu,
+            max(self.mebibytes, other.mebibytes),
+            self.out + other.out,
+        )
 
 
 @dataclass(frozen=True)

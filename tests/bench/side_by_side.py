@@ -12,7 +12,7 @@ from itertools import count
 
 from tests.bench import whereabouts
 from tests.bench.bench import Bench
-from tests.bench.measuring import Row, Target, paired
+from tests.bench.measuring import Row, Target, counted, paired
 from tests.bench.programs import Failed
 
 NAMESPACE = "bench-side"
@@ -61,8 +61,9 @@ def measure(bench: Bench) -> Iterator[Row]:
     rate = row("one attach each", "/s", lambda window: window.in_time / sizes.seconds)
     yield rate.aims(Target(2, of_ratio=True, at_least=True))
     yield row("conflicts for each", "", lambda window: window.conflicts / max(len(window.given), 1))
-    yield row("duplicates", "", lambda window: window.duplicates).aims(Target(0))
-    yield row("failed", "", lambda window: window.failed).aims(Target(0))
+    duplicates = [(mine.duplicates, other.duplicates) for mine, other in pairs]
+    yield counted(f"{what}: duplicates", beside, duplicates).aims(Target(0))
+    yield counted(f"{what}: failed", beside, [(mine.failed, other.failed) for mine, other in pairs]).aims(Target(0))
 
 
 def prepared(bench: Bench, run: int) -> str:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 
 from tests.bench.measuring import Row
 
 HEADERS = ("MEASURED", "MEDIAN", "BESIDE", "MEDIAN", "RATIO", "TARGET", "MET")
 MET = {True: "yes", False: "NO", None: ""}
+
+
+@dataclass
+class Taken:
+    """What one run of the benchmarks has measured so far.
+
+    Attributes:
+        runs: how often each, at least.
+        loads: load averages, from before the first and after each measurement.
+        rows: as measured.
+        seconds: how long each measurement took.
+        failures: why a measurement was not completed.
+    """
+
+    runs: int
+    loads: list[float]
+    rows: list[Row] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -21,10 +40,25 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def report(rows: Iterable[Row], runs: int, loads: Sequence[float]) -> dict[str, object]:
-    """What bench.json holds: every sample, and the load averages from before and after."""
-    machine = {"cpus": os.cpu_count(), "load": loads, "python": platform.python_version()}
-    return {"machine": machine, "runs": runs, "rows": [{**asdict(row), "met": row.met} for row in rows]}
+def summary(taken: Taken) -> str:
+    """The lines below the table: how it was taken, and which measurements failed."""
+    loads = " to ".join(f"{load:.1f}" for load in (min(taken.loads), max(taken.loads)))
+    lines = [f"{os.cpu_count()} CPUs; load average {loads}; medians of {taken.runs} or more"]
+    lines += [f"{name} failed: {why}" for name, why in taken.failures.items()]
+    return "\n".join(lines)
+
+
+def report(taken: Taken) -> dict[str, object]:
+    """What bench.json holds: every sample, and how it was taken."""
+    machine = {"cpus": os.cpu_count(), "loads": taken.loads, "python": platform.python_version()}
+    rows = [{**asdict(row), "met": row.met} for row in taken.rows]
+    return {
+        "machine": machine,
+        "runs": taken.runs,
+        "seconds": taken.seconds,
+        "failures": taken.failures,
+        "rows": rows,
+    }
 
 
 def _cells(row: Row) -> tuple[str, ...]:

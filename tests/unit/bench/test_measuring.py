@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bench.measuring import Row, Target, microseconds, paired, single
+from tests.bench.__main__ import MEASUREMENTS, take
+from tests.bench.bench import Bench
+from tests.bench.measuring import Row, Target, counted, microseconds, paired, single
 from tests.bench.programs import Failed, Programs
-from tests.bench.table import report, table
+from tests.bench.table import Taken, report, summary, table
 
 
 def test_a_ratio_is_the_median_of_each_pair_and_not_of_the_medians() -> None:
@@ -18,6 +21,13 @@ def test_a_ratio_is_the_median_of_each_pair_and_not_of_the_medians() -> None:
     assert (row.value, row.peer, row.ratio) == (200, 100, 3)
     assert row.samples == (100, 300, 200)
     assert row.peer_samples == (10, 100, 100)
+
+
+def test_what_must_never_be_is_counted_in_all_runs() -> None:
+    row = counted("duplicates", "whereabouts", [(0, 3), (0, 0), (1, 0)])
+
+    assert (row.value, row.peer) == (1, 3)
+    assert row.aims(Target(0)).met is False
 
 
 def test_there_is_no_ratio_to_nothing() -> None:
@@ -64,11 +74,28 @@ def test_the_table_says_what_is_beside_what_and_which_target_was_missed() -> Non
 
 
 def test_the_report_keeps_every_sample_and_the_load() -> None:
-    told = report([paired("a", "ms", "b", [(2, 1), (3, 1)])], 2, [0.1, 0.2])
+    told = report(Taken(2, [0.1, 0.2], [paired("a", "ms", "b", [(2, 1), (3, 1)])]))
 
-    assert told["machine"]["load"] == [0.1, 0.2]  # type: ignore[index]
+    assert told["machine"]["loads"] == [0.1, 0.2]  # type: ignore[index]
     assert told["rows"][0]["samples"] == (2, 3)  # type: ignore[index]
     assert told["rows"][0]["met"] is None  # type: ignore[index]
+
+
+def test_a_measurement_that_fails_is_told_and_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = single("a", "ms", [1])
+
+    def measure(bench: Bench) -> Iterator[Row]:
+        yield row
+        raise Failed(1, ["whereabouts"], "", "no such range")
+
+    monkeypatch.setitem(MEASUREMENTS, "broken", measure)
+    taken = Taken(5, [0.1])
+    take("broken", None, taken)  # type: ignore[arg-type]
+
+    assert taken.rows == [row]
+    assert "broken failed: " in summary(taken)
+    assert "no such range" in summary(taken)
+    assert list(taken.seconds) == ["broken"]
 
 
 def test_a_call_is_timed_as_often_as_asked() -> None:
@@ -93,6 +120,7 @@ def test_the_memory_of_a_program_is_its_own_and_not_its_parents(programs: Progra
     assert small.out == "here\n"
     assert small.mebibytes < 60
     assert large.mebibytes > small.mebibytes + 50
+    assert small.cpu > 0
     assert small.milliseconds > 0
 
 
