@@ -150,6 +150,11 @@ class Calico(Private):
                 found.append(_held(holding, facts))
         return tuple(found)
 
+    def settings(self, facts: Facts) -> tuple[Read, ...]:
+        """See Backend. How addresses are assigned and kept, and Calico's version."""
+        api = api_for_reading(facts)
+        return Read(api.config, name="default"), Read(api.information, name="default")
+
     def _block_reads(self, network: Network, numbers: Intervals, api: CalicoApi, facts: Facts) -> list[Read]:
         if not numbers or network.cidr is None:
             return []
@@ -294,8 +299,7 @@ class Calico(Private):
     def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
         """See Backend."""
         api = api_for_reading(facts)
-        config = Read(api.config, name="default")
-        facts.ask(config, Read(api.information, name="default"))
+        facts.ask(*self.settings(facts))
         version = calico_version(api, facts)
         interface = vm.pod_interface
         if interface is None:
@@ -315,7 +319,7 @@ class Calico(Private):
             found.append(
                 f"VMs with fixed addresses cannot be live-migrated on Calico v{version[0]}.{version[1]} (from v3.32 on)"
             )
-        if any(dig(settings, "spec", "strictAffinity") for settings in facts.ask(config)):
+        if any(dig(settings, "spec", "strictAffinity") for settings in facts.ask(Read(api.config, name="default"))):
             found.append(
                 f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "
                 "the address's block"

@@ -148,6 +148,10 @@ class Ovs(Private):
             found += [use for use in dhcp.server_use(network, facts) if use.number in numbers]
         return (*found, *ovs_leases.lent(network, leases, dict(ovs_vm.macs_on(vms, network)), facts))
 
+    def settings(self, facts: Facts) -> tuple[Read, ...]:
+        """See Backend."""
+        return ()
+
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
         where: tuple[str | None, ...] = (None,) if namespaces is None else namespaces

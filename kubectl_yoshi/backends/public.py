@@ -148,6 +148,10 @@ class Public:
                 found += [use for use in _of_any(service, network) if use.number in unsure]
         return tuple(found)
 
+    def settings(self, facts: Facts) -> tuple[Read, ...]:
+        """See Backend."""
+        return ()
+
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""
         where: tuple[str | None, ...] = (None,) if namespaces is None else namespaces

@@ -18,7 +18,7 @@ from kubectl_yoshi.cluster.sending import Clock, Sender
 from kubectl_yoshi.cluster.streamed import ItemsAsTheyCome
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Served
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, resource_version_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, resource_version_of
 
 FIELD_MANAGER = "kubectl-yoshi"
 PAGE_SIZE = 500
@@ -157,6 +157,12 @@ class Api:
             return Listing(tuple(items), resource_version_of(coming.rest()))
         except ValueError as error:
             raise no_json(asked, b"", self.connection.server) from error
+
+    def count(self, resource: Resource, namespace: str | None = None) -> int:
+        """How many objects of a kind there are, without reading them."""
+        asked = Asked("list", resource, namespace=namespace)
+        answer = self._sender.send(asked, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
+        return len(answer.get("items") or ()) + int(dig(answer, "metadata", "remainingItemCount", default=0))
 
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
         """The columns that `kubectl get` shows of each object of a list: a dictionary by the columns' names."""

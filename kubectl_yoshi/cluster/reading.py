@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Forbidden, NotAnswering, NotFound, NotServed
+from kubectl_yoshi.cluster.errors import ClusterError, Forbidden, NotAnswering, NotFound, NotServed
 from kubectl_yoshi.model.facts import Read, Unknown
 from kubectl_yoshi.model.lean import lean_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
@@ -16,7 +16,9 @@ from kubectl_yoshi.model.vm import VM
 
 PARALLEL = 8
 MANY = 50
-"""From so many objects of one kind and namespace on, one list is cheaper than a request each."""
+"""From so many objects of one kind and namespace on, one list is cheaper than a request each…"""
+OTHERS = 20
+"""… unless for each of them it has more objects than this."""
 
 OURS = (NETWORKWIZARD, ADDRESSBLOCK)
 """Where these are not served `kubectl yoshi install` was not run, which is no reason to find nothing."""
@@ -45,7 +47,7 @@ def read(api: Api, reads: Iterable[Read], lean: bool = False) -> dict[Read, Answ
         ClusterError: anything else.
     """
     wanted = list(dict.fromkeys(reads))
-    crowds = _crowds(wanted)
+    crowds = {place: crowd for place, crowd in _crowds(wanted).items() if _worth_a_list(api, *place, len(crowd))}
     in_crowds = {one for crowd in crowds.values() for one in crowd}
     answers: dict[Read, Answer] = {}
 
@@ -72,6 +74,13 @@ def _crowds(wanted: list[Read]) -> dict[tuple[Resource, str | None], list[Read]]
         if one.name and (one.namespace or not one.resource.namespaced):
             by_place[(one.resource, one.namespace)].append(one)
     return {place: crowd for place, crowd in by_place.items() if len(crowd) >= MANY}
+
+
+def _worth_a_list(api: Api, resource: Resource, namespace: str | None, wanted: int) -> bool:
+    try:
+        return api.count(resource, namespace) <= OTHERS * wanted
+    except ClusterError:  # the list will say what is wrong
+        return True
 
 
 def _side_by_side(api: Api, wanted: list[Read], lean: bool) -> dict[Read, Answer]:

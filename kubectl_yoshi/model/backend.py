@@ -12,7 +12,7 @@ from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.change import Change, Plan
-from kubectl_yoshi.model.facts import Facts, Served
+from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
@@ -198,6 +198,9 @@ class Backend(Protocol):
 
     def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
         """The uses of the network's addresses by these VMs, and by anybody of the addresses about to be given."""
+
+    def settings(self, facts: Facts) -> tuple[Read, ...]:
+        """What attaching asks about the cluster, not about a VM: it is read early, beside the VMs' uses."""
 
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""

@@ -6,7 +6,7 @@ import pytest
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import ServerError
-from kubectl_yoshi.cluster.reading import MANY, read
+from kubectl_yoshi.cluster.reading import MANY, OTHERS, read
 from kubectl_yoshi.model.facts import Read, Unknown
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
@@ -69,7 +69,7 @@ def test_many_names_of_one_kind_become_one_list(api: Api, server: FaultServer) -
     server.then(says(200, list_of(*there)))
     wishes = [Read(THINGS, "prod", f"t{n}") for n in range(MANY)]
     answers = read(api, wishes)
-    assert len(server.requests) == 1
+    assert [request.path for request in server.requests] == [f"{PATH}?limit=1", f"{PATH}?limit=500"]
     assert list(answers) == wishes
     assert [wish.name for wish, answer in answers.items() if answer] == there
 
@@ -78,8 +78,18 @@ def test_many_names_that_may_not_be_listed_are_read_one_by_one(api: Api, server:
     server.by_path[PATH] = FORBIDDEN
     server.then(says(200, thing("x")))
     answers = read(api, [Read(THINGS, "prod", f"t{n}") for n in range(MANY)])
-    assert len(server.requests) == MANY + 1
+    assert len(server.requests) == MANY + 2
     assert all(answer == (thing("x"),) for answer in answers.values())
+
+
+@pytest.mark.parametrize("others", [-1, 0, 1])
+def test_a_few_of_very_many_are_read_one_by_one(api: Api, server: FaultServer, others: int) -> None:
+    rest = OTHERS * MANY + others - 1
+    server.by_path[PATH] = says(200, {**list_of("t0"), "metadata": {"remainingItemCount": rest}})
+    server.then(says(200, thing("x")))
+    read(api, [Read(THINGS, "prod", f"t{n}") for n in range(MANY)])
+    one_by_one = [request.path for request in server.requests if "?" not in request.path]
+    assert len(one_by_one) == (MANY if others > 0 else 0)
 
 
 def test_nothing_wanted_asks_nothing(api: Api, server: FaultServer) -> None:

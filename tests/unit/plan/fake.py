@@ -152,6 +152,9 @@ class FakeApi:
                 and all(labels_of(obj).get(key) == value for key, value in wanted.items())
             )
 
+    def count(self, resource: Resource, namespace: str | None = None) -> int:
+        return len(self.list(resource, namespace))
+
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
         found = self.list(resource, namespace, label_selector=label_selector)
         return tuple({"Name": name_of(obj), "Used": obj.get("status", {}).get("used")} for obj in found)
