@@ -270,6 +270,9 @@ def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(wor
     near, far = world.nodes
     with ExitStack() as held:
         leases = held.enter_context(serving(world.lab, near, world.namespace, "red"))
+        with ExitStack() as earlier:  # wherever it runs
+            moving = boot(world, earlier, "web", far, "red", macs["web"])
+            assert ask(world.lab, moving) == Answer("10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600")
         web = boot(world, held, "web", near, "red", macs["web"])
         db = boot(world, held, "db", far, "red", macs["db"])
         strangers = [boot(world, held, f"s{n}", far, "red", f"02:00:00:00:01:0{n}") for n in (1, 2)]

@@ -1,0 +1,41 @@
+"""The back-ends' table, and that nothing above it asks which one of them it has before it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubectl_yoshi
+from kubectl_yoshi.backends.registry import BACKENDS
+
+PACKAGE = Path(kubectl_yoshi.__file__).parent
+SOURCES = {"CALICO"}
+"""What has a back-end's name and is none: a place where `ips import --from` looks."""
+
+
+def words(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The strings of a module that are no documentation, but for those that a name of SOURCES is given."""
+    for node in ast.walk(tree):
+        for field in ast.iter_child_nodes(node):
+            named = isinstance(node, ast.Assign) and {getattr(to, "id", "") for to in node.targets} <= SOURCES
+            plain = isinstance(field, ast.Constant) and isinstance(field.value, str)
+            if plain and not named and not isinstance(node, ast.Expr):
+                yield field.lineno, field.value  # type: ignore[attr-defined]
+
+
+def test_the_names_are_the_plugins() -> None:
+    assert all(backend.plugin == name for name, backend in BACKENDS.items())
+    assert sorted(BACKENDS) == ["calico", "ovs", "public"]
+
+
+def test_no_module_of_model_and_plan_knows_a_back_ends_name() -> None:
+    modules = [path for room in ("model", "plan") for path in (PACKAGE / room).glob("*.py")]
+    assert len(modules) > 40
+    known = [
+        f"{path.parent.name}/{path.name}:{line} says {word!r}"
+        for path in modules
+        for line, word in words(ast.parse(path.read_text()))
+        if word in BACKENDS
+    ]
+    assert known == []
