@@ -113,8 +113,10 @@ def _one(
         plan = plan + resumed.plan
     notes = release.notes
     if running and runs:
-        why = f"{vm.ref} still runs with {ledger.address(runs[0].number)}"
-        notes = (*notes, restarts.restart_needed(why, plugged))
+        address = ledger.address(runs[0].number)
+        notes = (*notes, restarts.restart_needed(f"{vm.ref} still runs with {address}", plugged))
+        if plugged is not None and not plugged.obstacle:
+            notes = (*notes, f"then run the same again to give {address} back, or `kubectl yoshi ips gc`")
     return replace(plan, notes=(*plan.notes, *notes), answers=answers)
 
 

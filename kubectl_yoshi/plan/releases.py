@@ -74,7 +74,7 @@ def release_of(
         if use.number != number:
             continue
         if use.how is How.RUNNING:  # whoever it is
-            return Release(notes=(f"{address} stays recorded for {subject} until {use.ref} has stopped",))
+            return Release(notes=(f"{address} stays recorded for {subject} as long as {use.ref} runs with it",))
         if use.how is How.WANTED and use.is_of(record.namespace, record.name):
             return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
     if why := why_unseen(record.namespace, facts):

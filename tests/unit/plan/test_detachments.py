@@ -276,7 +276,7 @@ def test_an_address_that_a_vm_still_runs_with_is_not_released(world: World) -> N
     world.running(pin="10.133.0.7")
     world.attach()
     world.detach()
-    assert "until virtualmachineinstance/web-1" in refusal(world.release("10.133.0.7"), "10.133.0.7").message
+    assert "as long as virtualmachineinstance/web-1" in refusal(world.release("10.133.0.7"), "10.133.0.7").message
     assert world.holders() == {"10.133.0.7": "prod/web-1"}
 
 

@@ -751,6 +751,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     assert interfaces(world)[-1]["state"] == "absent"
     assert multus(world) == {"default": "pod", "lab": "lab"}
     assert any("change with its next live migration" in note for note in stays.notes)
+    assert stays.notes[-1] == "then run the same again to give 10.20.0.2 back, or `kubectl yoshi ips gc`"
 
     vmi = VMI.ref("web-1", "prod")
     steps: list[Callable[[Json], Any]] = [
