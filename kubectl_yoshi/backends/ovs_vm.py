@@ -152,12 +152,16 @@ def run_by_pod(pod: Json, network: Network) -> list[Use]:
 
 
 def _is_asked_of_multus(text: str | None, network: Network) -> bool:
-    """Whether a pod's annotation names the network's attachment; one that cannot be read may do so."""
+    """Whether a pod's annotation names the network's attachment; one that cannot be read may do so.
+
+    KubeVirt leaves it out for a pod without any such network (pkg/network/pod/annotations/generator.go), which may have
+    the address in its annotations all the same: of an interface that was taken out of the VM while it ran.
+    """
+    if text is None:
+        return False
     try:
-        asked = json.loads(text) if text else None
-        return asked is None or any(
-            (one.get("namespace"), one.get("name")) == (network.namespace, network.name) for one in asked
-        )
+        asked = json.loads(text)
+        return any((one.get("namespace"), one.get("name")) == (network.namespace, network.name) for one in asked)
     except (ValueError, AttributeError, TypeError):
         return True
 

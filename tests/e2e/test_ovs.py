@@ -199,10 +199,9 @@ def annotation(pod: Json) -> str:
     return str(pod["metadata"]["annotations"].get(MULTUS, "[]"))
 
 
-def test_an_interface_is_plugged_into_a_running_vm_and_out_of_it_by_live_migrations(world: World) -> None:
-    world.network("red", "10.73.0.0/24", 20)
+def plug_in_live(world: World, handler: VirtHandler) -> None:
+    """A VM that runs gets an interface on the network red with its next live migration."""
     world.vm("web", "Always")
-    handler = VirtHandler(world.kubectl, wait_for)
     handler.begin("web")
     ran = world.yoshi.run("vm", "attach", "web", "--network", "red", "--live")
     assert ran.code == 0, str(ran)
@@ -212,11 +211,29 @@ def test_an_interface_is_plugged_into_a_running_vm_and_out_of_it_by_live_migrati
     assert f"virtctl migrate web -n {world.namespace}" in ran.err, str(ran)
     wait_for(lambda: "red" in world.nics("vmi", "web"))
     handler.migrate("web")
+    restart = [c for c in world.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
+    assert not restart
+
+
+def start_with_it(world: World, handler: VirtHandler) -> None:
+    """A VM is started with an interface on the network red."""
+    world.vm("web")
+    world.yoshi.done("vm", "attach", "web", "--network", "red")
+    world.start("web")
+    handler.begin("web")
+    handler.let_migrate("web")
+
+
+@pytest.mark.parametrize("plug_in", [plug_in_live, start_with_it])
+def test_an_interface_is_plugged_out_of_a_running_vm_by_a_live_migration(
+    world: World, plug_in: Callable[[World, VirtHandler], None]
+) -> None:
+    world.network("red", "10.73.0.0/24", 20)
+    handler = VirtHandler(world.kubectl, wait_for)
+    plug_in(world, handler)
     record = world.records("red")["web"]
     assert [one["mac"] for one in json.loads(annotation(world.launcher("web")))] == [record["mac"]]
     assert world.told("web")["red"]["infoSource"] == "domain, multus-status"
-    restart = [c for c in world.get("vm", "web")["status"]["conditions"] if c["type"] == "RestartRequired"]
-    assert not restart
     assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
 
     detach = ("vm", "detach", "web", "--network", "red", "--live")

@@ -22,13 +22,14 @@ from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
 from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
-from kubectl_yoshi.model.vm import VM, VMI
+from kubectl_yoshi.model.vm import POD, VM, VMI
 from tests.unit.plan.world import World, refusal, wishes
 
 LAB = "prod/lab"
@@ -775,6 +776,33 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     assert not world.now().template_annotations
     assert list(world.holders("lab")) == ["10.20.0.1"]
     assert hosts(world) == {}
+
+
+def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without() -> None:
+    """The VMI keeps the annotation with the address that it was started with, and hands it to every pod of it."""
+    world = World()
+    layer2(world)
+    kubevirt(world)
+    world.vm()
+    world.attach(network=LAB)
+    bare = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
+    without_last(bare)
+    world.asked[("prod", "web-1")] = ["start"]
+    world.time_passes()
+    migratable(world)
+    vmi, pod = VMI.ref("web-1", "prod"), POD.ref("virt-launcher-web-1", "prod")
+    world.api.change(vmi, lambda obj: obj["status"]["interfaces"].append({"name": "lab", "infoSource": "domain"}))
+    world.detach(network=LAB, live=True)
+    assert "10.20.0.2" in world.holders("lab")
+
+    world.api.change(vmi, lambda obj: (obj["status"]["interfaces"].pop(), obj.update(spec=bare)))
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
+    world.detach(network=LAB, live=True)
+    assert "10.20.0.2" in world.holders("lab")  # the pod that it was started in is there still
+
+    world.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
+    world.detach(network=LAB, live=True)
+    assert list(world.holders("lab")) == ["10.20.0.1"]
 
 
 def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:

@@ -25,6 +25,7 @@ from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
 from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.waiting import waiters
@@ -326,6 +327,7 @@ class World:
                 **annotations,
                 "kubevirt.io/domain": vm.name,
                 "cni.projectcalico.org/podIPs": f"{address}/32",
+                **asked_of_multus(vm),
             },
         }
         self.api.put(POD, pod)
@@ -417,6 +419,15 @@ def refusal(done: Done, subject: str = "prod/web-1") -> YoshiError:
 def wishes(vm: Vm) -> str | None:
     """The annotation on the VM that says which network was wanted."""
     return annotations_of(vm.raw).get("plumber.k8s.pf9.io/networkName")
+
+
+def asked_of_multus(vm: Vm) -> dict[str, str]:
+    """The annotation of a launcher pod with the VM's Multus networks; a pod of a VM without any has none."""
+    networks = dig(vm.raw, "spec", "template", "spec", "networks", default=[])
+    named = [dig(one, "multus", "networkName") for one in networks]
+    pairs = [(f"{vm.namespace}/" * ("/" not in name) + name).split("/") for name in named if name]
+    asked = [{"namespace": namespace, "name": name} for namespace, name in pairs]
+    return {MULTUS_NETWORKS: json.dumps(asked)} if asked else {}
 
 
 def _named(name: str, namespace: str = "", **more: Any) -> Json:
