@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
+import click
+
+from kubectl_yoshi.commands.lazy import LazyGroup
+from kubectl_yoshi.commands.root import cli
 from tools.documents.blocks import read_document
 from tools.documents.running import clean, constant, run
 
@@ -32,3 +38,24 @@ def check_page(page: Path, variables: dict[str, str]) -> None:
             )
     finally:
         clean(variables)
+
+
+def commands_of_program(text: str) -> list[list[str]]:
+    """The words after `kubectl yoshi` of each such command of a shell's text."""
+    lines = re.split(r"[\n;|]", text.replace("\\\n", " "))
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [words[2:] for words in found if words[:2] == ["kubectl", "yoshi"]]
+
+
+def parse(words: list[str]) -> None:
+    """Reads a command line, without `kubectl yoshi`, as the program does, and does not run it.
+
+    Raises:
+        UsageError: the program would not take it.
+    """
+    command: click.Command | None = cli
+    ctx = click.Context(cli, info_name="kubectl yoshi")
+    while isinstance(command, LazyGroup):
+        command = command.get_command(ctx, words.pop(0))
+    assert command is not None
+    command.make_context(command.name, words, parent=ctx)

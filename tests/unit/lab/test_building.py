@@ -100,7 +100,7 @@ def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, mo
         while not hangs.exists() and time.monotonic() < until:
             time.sleep(0.02)
         running.send_signal(signal.SIGTERM)
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate(timeout=45)
     assert running.returncode == 130
     assert "interrupted" in said
     assert left_in_the_cache() == [".kwok.lock"]

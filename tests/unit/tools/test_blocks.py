@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import click
 import pytest
 
-from kubectl_yoshi.commands.lazy import LazyGroup
-from kubectl_yoshi.commands.root import cli
-from tests.documents import PAGES, pages_that_need
+from tests.documents import PAGES, commands_of_program, pages_that_need, parse
 from tools.documents.blocks import Block, read_document
 from tools.documents.running import Failed, check_syntax, constant, run, with_outputs
 
@@ -118,27 +115,13 @@ def test_pages_are_tried_on_labs() -> None:
 
 @pytest.mark.parametrize("page", pages_that_need("parsed"), ids=lambda page: page.name)
 def test_the_commands_of_pages_that_are_only_parsed_can_be_parsed(page: Path) -> None:
-    commands = [
-        words
-        for block in read_document(page.read_text(encoding="utf-8")).blocks
-        for line in re.split(r"[\n;|]", block.commands.replace("\\\n", " "))
-        if (words := shlex.split(line, comments=True))[:2] == ["kubectl", "yoshi"]
-    ]
+    blocks = read_document(page.read_text(encoding="utf-8")).blocks
+    commands = [words for block in blocks for words in commands_of_program(block.commands)]
     assert len(commands) > 10
     for words in commands:
-        parse(words[2:])
+        parse(words)
 
 
 def test_a_command_with_a_flag_that_does_not_exist_is_not_parsed() -> None:
     with pytest.raises(click.UsageError):
         parse(["network", "create", "blue", "--no-such-flag"])
-
-
-def parse(words: list[str]) -> None:
-    """Reads a command line as the program does, without running it."""
-    command: click.Command | None = cli
-    ctx = click.Context(cli, info_name="kubectl yoshi")
-    while isinstance(command, LazyGroup):
-        command = command.get_command(ctx, words.pop(0))
-    assert command is not None
-    command.make_context(command.name, words, parent=ctx)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 import kubectl_yoshi
 from tools.documents.messages import messages_of_page, messages_of_program
@@ -11,9 +14,10 @@ PACKAGE = Path(kubectl_yoshi.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
 
 
-def test_every_message_has_an_entry_with_its_cause_and_remedy() -> None:
-    there = set(messages_of_page(PAGE.read_text(encoding="utf-8")))
-    missing = {m.text: m.where for m in messages_of_program(PACKAGE) if m.text not in there}
+def check_complete(package: Path, page: str) -> None:
+    """Fails with the entries to add if the page lacks a message of the program."""
+    there = set(messages_of_page(page))
+    missing = {m.text: m.where for m in messages_of_program(package) if m.text not in there}
     lines = [f"- {_span(text)}        ({where})\n  Why it comes. What to do." for text, where in missing.items()]
     assert not missing, (
         "docs/troubleshooting.md lacks error messages. Add under the heading where a reader would look, each as a line "
@@ -22,12 +26,21 @@ def test_every_message_has_an_entry_with_its_cause_and_remedy() -> None:
     )
 
 
-def test_every_entry_is_a_message_that_the_program_gives() -> None:
-    made = {message.text for message in messages_of_program(PACKAGE)}
-    stale = [text for text in messages_of_page(PAGE.read_text(encoding="utf-8")) if text not in made]
+def check_current(package: Path, page: str) -> None:
+    """Fails if the page has an entry for what the program never says."""
+    made = {message.text for message in messages_of_program(package)}
+    stale = [text for text in messages_of_page(page) if text not in made]
     assert not stale, "docs/troubleshooting.md explains what the program never says; reword or take out:\n" + "\n".join(
         map(_span, stale)
     )
+
+
+def test_every_message_has_an_entry_with_its_cause_and_remedy() -> None:
+    check_complete(PACKAGE, PAGE.read_text(encoding="utf-8"))
+
+
+def test_every_entry_is_a_message_that_the_program_gives() -> None:
+    check_current(PACKAGE, PAGE.read_text(encoding="utf-8"))
 
 
 def test_every_entry_is_followed_by_an_explanation() -> None:
@@ -35,6 +48,41 @@ def test_every_entry_is_followed_by_an_explanation() -> None:
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         if messages_of_page(line):
             assert below.startswith("  "), f"nothing is said about {line.strip()}"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The program's own source, to be changed."""
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / PACKAGE.name
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("raise Refused(f'{vm} is haunted', f'see {vm}')", "… is haunted"),
+        ("text = f'{vm} is ' + 'haunted'; raise Refused(text if vm else 'nobody is')", "nobody is"),
+        ("raise usage_mistake('one ghost at a time')", "one ghost at a time"),
+    ],
+)
+def test_a_message_that_is_added_to_the_program_is_missed(copy: Path, added: str, message: str) -> None:
+    (copy / "plan" / "haunting.py").write_text(
+        f"from kubectl_yoshi.model.errors import Refused\n\ndef haunt(vm):\n    {added}\n"
+    )
+    with pytest.raises(AssertionError, match=rf"lacks error messages(.|\n)*- `{message}` .*plan/haunting\.py:4"):
+        check_complete(copy, PAGE.read_text(encoding="utf-8"))
+
+
+def test_a_message_that_is_taken_out_of_the_program_leaves_an_entry_that_is_found(copy: Path) -> None:
+    module = copy / "commands" / "errors.py"
+    text = module.read_text(encoding="utf-8")
+    assert REMOVED in text
+    module.write_text(text.replace(REMOVED, "other words"), encoding="utf-8")
+    with pytest.raises(AssertionError, match=rf"explains what the program never says(.|\n)*`{REMOVED}`"):
+        check_current(copy, PAGE.read_text(encoding="utf-8"))
+
+
+REMOVED = "interrupted; run the same command again to complete what was begun"
 
 
 def _span(text: str) -> str:

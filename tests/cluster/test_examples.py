@@ -1,0 +1,141 @@
+"""Every example of --help, the man pages and docs/commands.md does what it should, in a scene that it fits into."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import lab
+from lab.running import kubectl_command
+from tools.documents.running import environment
+from tools.documents.tree import PROGRAM, pages
+
+EXAMPLES = [
+    (page.title.removeprefix(f"{PROGRAM} "), example)
+    for page in pages()
+    for example in "\n".join(page.examples).split("\n\n")
+    if example
+]
+"""The command that it is shown with, and the example: comments and commands."""
+
+VMS = """
+apiVersion: v1
+kind: List
+items:
+- &vm
+  apiVersion: kubevirt.io/v1
+  kind: VirtualMachine
+  metadata: {name: web-1}
+  spec:
+    runStrategy: Halted
+    template:
+      spec:
+        domain: {devices: {interfaces: [{name: default, masquerade: {}}]}, memory: {guest: 128Mi}}
+        networks: [{name: default, pod: {}}]
+- {<<: *vm, metadata: {name: web-2}}
+- {<<: *vm, metadata: {name: db-1, labels: {app: db}}}
+- {<<: *vm, metadata: {name: old-1}}
+"""
+NETWORKS = {
+    "blue": "cidr: 10.133.0.0/16",
+    "internet": "plugin: public, cidr: 203.0.113.0/28",
+    "lab": "plugin: ovs, cidr: 10.20.0.0/24, ovs: {bridge: br-ext, nic: eth1, vlan: 20}",
+    "given": "plugin: public",
+    "red": "cidr: 10.134.0.0/24",
+}
+WIZARD = "{{apiVersion: plumber.k8s.pf9.io/v1, kind: NetworkWizard, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n"
+CSV = "Name,Fixed IP Addresses\nold-1,10.133.0.80\n"
+
+BLUE = "kubectl yoshi network create -f blue.yaml"
+INTERNET = "kubectl yoshi network create -f internet.yaml"
+ATTACHED = f"{BLUE}; kubectl yoshi vm attach web-1 --network blue --ip 10.133.0.10"
+HOURS_PASS = """
+sleep() {
+  [ "$1" = 1h ] && sed -i -E 's/"time": "[^"]+"/"time": "'"$(date -u -d '-1 hour' +%FT%T.000000Z)"'"/' monday.json
+}
+"""
+BEFORE = {
+    "network delete": BLUE,
+    "network describe": BLUE,
+    "vm attach": f"{BLUE} -f internet.yaml -f lab.yaml -f given.yaml",
+    "vm detach": ATTACHED,
+    "vm list": ATTACHED,
+    "ips list": ATTACHED,
+    "ips who": ATTACHED,
+    "ips reserve": BLUE,
+    "ips release": f"{BLUE}; kubectl yoshi ips reserve blue 10.133.0.50",
+    "ips move": f"{INTERNET}; kubectl yoshi vm attach web-1 --public-network internet --ip 203.0.113.5",
+    "ips check": ATTACHED,
+    "ips import": BLUE,
+    "ips rebuild": ATTACHED,
+    "diff": BLUE,
+}
+"""What there must be, besides the CRDs and VMs, before an example of a command."""
+FINDS_DIFFERENCES = "kubectl yoshi diff vm attach web-1 --network blue"
+UNTIL_CTRL_C = "kubectl yoshi sync -A --watch"
+PRELUDES = {"ips release": HOURS_PASS, "completion zsh": "autoload -Uz compinit; compinit -u\n"}
+"""What an example of a command finds in its own shell."""
+LEFT = (
+    "kubectl delete vm,networkwizards,addressblocks,ippools,net-attach-def,hostnetworktemplates,dhcpservers --all",
+    "kubectl delete services,configmaps -l app.kubernetes.io/managed-by=kubectl-yoshi",
+    "kubectl delete ipaddresspools,l2advertisements,bgpadvertisements,bgppeers -n metallb-system --all",
+)
+"""What takes away all that an example may have made, without asking the program that is tried."""
+
+
+@pytest.fixture(scope="module")
+def lab_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with lab.start() as running:
+        home = tmp_path_factory.mktemp("home")
+        variables = environment(running.kubeconfig, Path(kubectl_command()), home)
+        for name, spec in NETWORKS.items():
+            (home / f"{name}.yaml").write_text(WIZARD.format(name=name, spec=spec))
+        (home / "red.yaml").rename(home / "network.yaml")
+        (home / "ports.csv").write_text(CSV)
+        (home / "vms.yaml").write_text(json.dumps(yaml.safe_load(VMS)))
+        well(variables, "kubectl create namespace metallb-system; kubectl yoshi install")
+        yield variables
+
+
+@pytest.fixture
+def scene(lab_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The lab with four VMs, and nothing of ours but the CRDs."""
+    well(lab_environment, "kubectl apply -f vms.yaml")
+    yield lab_environment
+    well(lab_environment, "; ".join(LEFT))
+
+
+def run(variables: dict[str, str], shell: str, commands: str) -> subprocess.CompletedProcess[str]:
+    """Runs commands; both streams are in stdout."""
+    return subprocess.run(
+        [shell, "-c", commands],
+        cwd=variables["HOME"], env=variables, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def well(variables: dict[str, str], commands: str, code: int = 0, shell: str = "bash") -> None:
+    """Runs commands that end with a code."""
+    ran = run(variables, shell, commands)
+    assert ran.returncode == code, f"{commands}\n{ran.stdout}"
+
+
+@pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[f"{c}: {e.splitlines()[0]}" for c, e in EXAMPLES])
+def test_an_example_does_what_it_should(command: str, example: str, scene: dict[str, str]) -> None:
+    if command in BEFORE:
+        well(scene, f"set -e; {BEFORE[command]}")
+    shell = command.rpartition(" ")[2] if command in ("completion zsh", "completion fish") else "bash"
+    typed = example.replace(UNTIL_CTRL_C, f"timeout --signal=INT --preserve-status 10 {UNTIL_CTRL_C}")
+    well(scene, PRELUDES.get(command, "") + typed, 1 if FINDS_DIFFERENCES in example else 0, shell)
+    if command == "uninstall":
+        well(scene, "kubectl yoshi install")
+
+
+def test_no_scene_is_for_a_command_that_has_no_examples() -> None:
+    assert {*BEFORE, *PRELUDES} <= {command for command, _ in EXAMPLES}
+    assert {FINDS_DIFFERENCES, UNTIL_CTRL_C} <= {example.splitlines()[-1] for _, example in EXAMPLES}
