@@ -65,6 +65,14 @@ def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:
     return {INSTANCE_ID: instance_id(vm.name)}, {"kubevirt.io": "virt-launcher", NAME: vm.hostname}
 
 
+def pod_labels(vm: Vm) -> dict[str, str]:
+    """The labels that a VM's pods have, or will have: the template's, and over them KubeVirt's own (kubevirt:
+    pkg/virt-controller/services/template.go, podLabels)."""
+    new, old = selectors(vm)
+    own = dig(vm.raw, "spec", "template", "metadata", "labels", default={})
+    return {**{str(key): str(value) for key, value in own.items()}, **old, **new}
+
+
 def pod_selector(vm: Vm, facts: Facts) -> dict[str, str]:
     """The labels by which this KubeVirt's pods of the VM are found; where it is unknown, those that every one has."""
     new, old = selectors(vm)

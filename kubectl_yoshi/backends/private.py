@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubectl_yoshi.model.backend import Use
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
@@ -20,6 +21,10 @@ class Private:
         if ports:
             raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
         return Plan()
+
+    def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+        """See Backend."""
+        return ()
 
     def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
         """See Backend."""

@@ -5,10 +5,11 @@ Who announces is a matter of `spec.public.announce`: MetalLB on the nodes' LAN, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 
 from kubectl_yoshi.backends import calico_api, kubevirt, metallb, public_calico, public_metallb
+from kubectl_yoshi.backends import public_carriers as carriers
 from kubectl_yoshi.backends import public_services as services
 from kubectl_yoshi.backends import public_wishes as wishes
 from kubectl_yoshi.backends.marks import gone_of
@@ -143,9 +144,15 @@ class Public:
                 own.add((namespace_of(service), name_of(service)))
                 found += _of_service(service, "", "")
         unsure = numbers - Intervals.of_numbers(use.number for use in found if use.ref.resource == SERVICE)
-        for service in facts.ask(Read(SERVICE)) if unsure else ():
-            if (namespace_of(service), name_of(service)) not in own:
-                found += [use for use in _of_any(service, network) if use.number in unsure]
+        others = [
+            service
+            for service in (facts.ask(Read(SERVICE)) if unsure else ())
+            if (namespace_of(service), name_of(service)) not in own
+            and any(int(address) in unsure for address in services.addresses_of_any(service))
+        ]
+        near = carriers.vms_near(others, vms, facts)
+        for service in others:
+            found += [use for use in _of_any(service, network, near) if use.number in unsure]
         return tuple(found)
 
     def settings(self, facts: Facts) -> tuple[Read, ...]:
@@ -161,14 +168,21 @@ class Public:
         found: list[Use] = []
         for vm in map(Vm, facts.ask(*vm_reads)):
             found += [_of_vm(int(a), How.WANTED, vm) for a in wishes.wished_of(vm, network)]
+        wished = {use.number for use in found}
+        near = carriers.by_namespace(facts.ask(*vm_reads))
         announcer = announcer_of(network, facts.served)
         for service in facts.ask(*service_reads):
             if services.is_of(service, network):
                 by, node = announcer.announced(service, _vmi_of(service, facts), facts)
                 found += _of_service(service, by, node)
             else:
-                found += [use for use in _of_any(service, network) if use.number in network.everything]
+                some = _of_any(service, network, near.get(namespace_of(service), ()))
+                found += [use for use in some if use.number in network.everything or use.number in wished]
         return tuple(found)
+
+    def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+        """See Backend."""
+        return carriers.carried(network, namespaces, facts)
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
         """See Backend. A VM may have an address of every public network."""
@@ -219,6 +233,8 @@ class Public:
                 Verb.WAIT, ref, f"wait until {ref} is gone", before=service, subject=vm.subject, wait_for="deleted"
             )
             return in_order(wait)
+        if service is None and carriers.find_carrier(vm, address, facts) is not None:
+            return Plan()
         if service is not None and services.must_be_made_anew(service, wanted):
             return in_order(services.deletion(service, vm.subject))
         plan = announcer.permit(network, address, facts, vm.subject)
@@ -243,6 +259,12 @@ class Public:
         """See Backend."""
         announcer = announcer_of(network, facts.served)
         service = services.find_service(vm, network, facts)
+        carrier = carriers.find_carrier(vm, network.address(number), facts) if service is None else None
+        if carrier is not None and carriers.has(carrier, network.address(number)):
+            return ()
+        if carrier is not None:
+            ref = SERVICE.ref(name_of(carrier), namespace_of(carrier))
+            return announcer.awaited(network.address(number), ref, carrier, vm.subject)
         return announcer.awaited(network.address(number), services.service_ref(vm, network), service, vm.subject)
 
     def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
@@ -353,8 +375,10 @@ def _of_service(service: Json, by: str, node: str) -> list[Use]:
     return found
 
 
-def _of_any(service: Json, network: Network) -> list[Use]:
-    """The addresses that a Service has which is not one of this VM's, or of this network's."""
+def _of_any(service: Json, network: Network, vms: Iterable[Vm]) -> list[Use]:
+    """The addresses that a Service has which is not one of this VM's, or of this network's; see uses_of."""
+    if not services.is_ours(service):
+        return carriers.uses_of(service, network, vms)
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     owner = services.owner_of(service) if services.is_of(service, network) else ("", "", "")
     how = How.WANTED if owner[1] else How.HELD

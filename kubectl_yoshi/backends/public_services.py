@@ -75,6 +75,11 @@ def is_of(service: Json, network: Network) -> bool:
     return labels_of(service).get(NETWORK_LABEL) == network.uid
 
 
+def is_ours(service: Json) -> bool:
+    """Whether this program has made a Service, for an address of whatever network."""
+    return NETWORK_LABEL in labels_of(service)
+
+
 def network_read(network: Network) -> Read:
     """The read that brings all Services of a network, of all namespaces."""
     return Read(SERVICE, label_selector=f"{NETWORK_LABEL}={network.uid}")

@@ -20,7 +20,7 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.output.asked import Output
 
 CSV = "csv"
-SOURCES = ("vms", "calico", CSV)
+SOURCES = ("vms", "services", "calico", CSV)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class ImportOptions:
         if self.source == CSV and not self.filenames:
             raise usage_mistake("--from csv needs a file", 'Name it with -f, or "-" for stdin.')
         if self.source is None and not self.filenames:
-            raise usage_mistake("say where addresses are taken from", "Give -f FILE, or --from vms or calico.")
+            raise usage_mistake(
+                "say where addresses are taken from", "Give -f FILE, or --from vms, services or calico."
+            )
 
 
 @command(
@@ -60,7 +62,8 @@ class ImportOptions:
 )  # fmt: skip
 @click.option(
     "--from", "source", type=click.Choice(SOURCES), metavar="|".join(SOURCES),
-    help="vms: what VMs run with. calico: what Calico keeps for VMs. csv: files (-f).",
+    help="vms: what VMs run with. services: public ones of others' Services. calico: what Calico keeps for VMs. "
+    "csv: files (-f).",
 )  # fmt: skip
 @click.option("--network", type=NETWORK, metavar="NAME", help="Only into this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option

@@ -205,6 +205,10 @@ class Backend(Protocol):
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""
 
+    def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+        """The addresses that VMs have by objects beside them which others have made, and which could be recorded in the
+        network: HELD, one for each VM that an object is for. Raises Refused where that may not be read."""
+
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
         """The address outside the network that this back-end gives the VM already, where it can give only one."""
 

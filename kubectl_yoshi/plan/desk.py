@@ -25,11 +25,13 @@ class Given:
         vm: namespace and name.
         address: which.
         mac: the MAC address that goes with it; "" where that is not known.
+        note: by what it has it, for the record; "" where it has it itself.
     """
 
     vm: tuple[str, str]
     address: Address
     mac: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class Desk:
         """The MAC address asked for it; see AttachRequest."""
         given = self._given.get((vm.namespace, vm.name))
         return given.mac if given and given.mac else self.request.mac
+
+    def note(self, vm: Vm, record: Record | None) -> str:
+        """What the VM's record is to note: as it was told, or as it stands."""
+        given = self._given.get((vm.namespace, vm.name))
+        return given.note if given else record.note if record is not None and record.uid == vm.uid else ""
 
     def carried(self, vm: Vm) -> list[int]:
         """The addresses of the network that the VM is made to have."""

@@ -76,7 +76,8 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     fastened = backend.fasten(vm, network, number, mac, facts, request.ports, request.nic)
     fastened = _only_as_read(vm, fastened)
     established = backend.establish(vm, network, number, request.ports, facts)
-    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment)
+    note = desk.note(vm, record)
+    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment, note)
     stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
     stands = stands and number not in desk.ledger.unmoved
     kept = replace(record, mac=mac) if record is not None and stands else wanted

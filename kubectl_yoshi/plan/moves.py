@@ -72,6 +72,7 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Fact
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
         return plan_attachments(attach, backends, facts, attempt)
+    _must_be_movable(network, backend, record, number, target, facts)
     _must_have_no_other(network, backend, target, number, facts)
     must_have_room(network, open_whole(network, facts).records(), target, record)
     plan = _let_go(request, network, backend, record, target, facts)
@@ -136,6 +137,16 @@ def _must_have_no_other(network: Network, backend: Backend, target: Vm, number: 
             f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
             f"--network {network.full_name}`.",
         )
+
+
+def _must_be_movable(network: Network, backend: Backend, record: Record, number: int, target: Vm, facts: Facts) -> None:
+    """An address that somebody else's object keeps for the VM that has it goes where that object says, not here."""
+    for use in backend.survey(network, (record.namespace,), facts):
+        if use.number == number and use.how is How.HELD and not use.is_of(target.namespace, target.name, target.uid):
+            raise Refused(
+                f"{use.ref} has {network.address(number)} for VM {record.holder}, and somebody else has made it",
+                f"Make it select VM {target.subject}, then move the address.",
+            )
 
 
 def _undo(

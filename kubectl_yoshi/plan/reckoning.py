@@ -195,10 +195,10 @@ class _Desk:
         """The record that the keeper should have; what it already says of this VM's MAC address and time stays."""
         vm = keeper.vm
         own, written = self.backend.macs_of(vm, self.network)
-        mac, since = own or written, ""
+        mac, since, note = own or written, "", ""
         if record is not None and (keeper.is_recorded or keeper.is_named):
-            mac, since = mac or record.mac, record.since
-        return Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, since)
+            mac, since, note = mac or record.mac, record.since, record.note
+        return Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, since, note)
 
     def _loses(self, here: str, claim: Claim, keeper: Claim, why: str) -> str:
         name, network = claim.vm.name, self.network.called_from(claim.vm.namespace)

@@ -106,14 +106,17 @@ def _networks(where: Where, facts: Facts) -> Sequence[Network]:
 def _seen(
     source: Source, network: Network, backend: Backend, where: Where, facts: Facts
 ) -> Iterator[tuple[Given, str]]:
+    namespaces = None if where.namespace is None else (where.namespace,)
+    if source is Source.SERVICES:
+        for use in backend.carried(network, namespaces, facts) if network.cidr or where.network else ():
+            address, service = network.address(use.number), f"{use.ref.resource.kind.lower()}/{use.ref.name}"
+            yield Given((use.namespace, use.name), address, note=f"by {service}"), f"{use.ref} selects the VM"
+        return
     how, says = (How.HELD, "{} holds it for the VM") if source is Source.CALICO else (How.RUNNING, "{} runs with it")
-    for use in backend.survey(network, None if where.namespace is None else (where.namespace,), facts):
-        if use.how is how and use.name and where.namespace in (None, use.namespace):
-            vm = use.namespace, use.name
-            yield (
-                Given(vm, network.address(use.number), _mac(vm, network.address(use.number), facts)),
-                says.format(use.ref),
-            )
+    for use in backend.survey(network, namespaces, facts) if backend.on_template else ():
+        if use.how is how and use.name and not use.is_own_of(network) and where.namespace in (None, use.namespace):
+            vm, address = (use.namespace, use.name), network.address(use.number)
+            yield Given(vm, address, _mac(vm, address, facts)), says.format(use.ref)
     if source is Source.VMS:
         for obj in (*facts.all(VM, where.namespace), *facts.all(VMI, where.namespace)):
             yield from _annotated(obj, network)

@@ -196,8 +196,12 @@ def _wrong_with(row: Row) -> list[str]:
     says = f"{row.address} on {row.network.full_name}"
     if row.state is State.UNRECORDED:
         return [f"{says}: {use.ref} uses it, but the ledger does not say so" for use in row.uses]
-    if row.record is None or row.state in (State.UNKNOWN, State.PENDING):
+    if row.record is None or row.state is State.UNKNOWN:
         return []
+    others = (use for use in row.uses if not use.is_of(row.record.namespace, row.record.name, row.record.uid))
+    shared = [f"{says}: recorded for {row.holder}, but {use.ref} uses it too" for use in others]
+    if row.state is State.PENDING:
+        return shared
     wrong = []
     if row.state is State.ORPHANED:
         why = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
@@ -208,7 +212,4 @@ def _wrong_with(row: Row) -> list[str]:
         wrong.append(f"{says}: recorded in the original's form, without the VM's uid; attach {row.holder} again")
     if why_not := row.network.why_not_usable(parse_address(row.address)):
         wrong.append(f"{says}: recorded for {row.holder}, but {why_not}")
-    for use in row.uses:
-        if not use.is_of(row.record.namespace, row.record.name, row.record.uid):
-            wrong.append(f"{says}: recorded for {row.holder}, but {use.ref} uses it too")  # noqa: PERF401
-    return wrong
+    return wrong + shared

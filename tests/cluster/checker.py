@@ -61,16 +61,30 @@ def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> 
 
 
 def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The Services that this program made for public addresses, each owned by its VM."""
+    """The Services that this program made for public addresses, each owned by its VM, and those of other people's
+    making that have an address which a VM of their selector asks for."""
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
     for service in others.get(SERVICES, ()):
         metadata = service["metadata"]
         if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
+            yield from _on_anothers_service(by_uid.values(), service)
             continue
         for owner in metadata.get("ownerReferences") or []:
             if owner["uid"] in by_uid:
                 address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
                 yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
+
+
+def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried]:
+    spec, ingress = service["spec"], (service.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
+    has = {*spec.get("externalIPs", ()), *(entry.get("ip") for entry in ingress)}
+    for vm in vms if has and spec.get("selector") else ():
+        meta, template = vm["metadata"], vm["spec"]["template"].get("metadata") or {}
+        labels = {**(template.get("labels") or {}), "vm.kubevirt.io/name": meta["name"]}
+        asked = (meta.get("annotations") or {}).get("plumber.k8s.pf9.io/publicIP", "").split(",")
+        if meta["namespace"] == service["metadata"]["namespace"] and spec["selector"].items() <= labels.items():
+            for text in has.intersection(asked):
+                yield Carried(vm, ipaddress.ip_address(text), f"service/{service['metadata']['name']}")
 
 
 def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:

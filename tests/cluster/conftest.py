@@ -11,6 +11,7 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster import layer2_scene
+from tests.cluster.calico_books import Calico
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
 from tests.cluster.public_scene import World, public_world
 
@@ -66,6 +67,15 @@ def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         found = Cluster(running.kubeconfig, "lab")
         Yoshi(found.kubeconfig, found.context, forks).done("install")
         yield found
+
+
+@pytest.fixture
+def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
+    """Calico's books, which end with the test."""
+    books = Calico(installed, namespace)
+    yield books
+    for name in books.made:
+        installed.kubectl("delete", name, "--ignore-not-found")
 
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])

@@ -9,117 +9,19 @@ pods                   what Calico gave to a pod is neither given out nor releas
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import pytest
 
 from lab.testing import Cluster
+from tests.cluster.calico_books import HANDLES, Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, Yoshi, get, make, make_vms
+from tests.cluster.harness import Yoshi, get, make, make_vms
 
-BLOCKS, HANDLES, POOLS = (f"{kind}.crd.projectcalico.org" for kind in ("ipamblocks", "ipamhandles", "ippools"))
+POOLS = "ippools.crd.projectcalico.org"
 PIN = "cni.projectcalico.org/ipAddrs"
-
-
-@dataclass
-class Calico:
-    """Calico's bookkeeping as far as a test has made it."""
-
-    cluster: Cluster
-    namespace: str
-    made: list[str] = field(default_factory=list)
-
-    def hold(self, *addresses: str, handle: str = "", vm: str = "", owner: Json | None = None) -> str:
-        """Gives addresses to a handle (a VM's if `vm` is given); what Calico's CNI plugin writes on ADD and after DEL.
-
-        Returns:
-            The handle's name.
-        """
-        handle = handle or f"k8s-pod-network.vmi.{self.namespace}.{vm}"
-        counts: dict[str, int] = {}
-        for address in addresses:
-            cidr = ipaddress.ip_network(f"{address}/26", strict=False)
-            name = block_name(cidr)
-            block = self.block(name) or self._new_block(name, cidr)
-            spec = block["spec"]
-            ordinal = int(ipaddress.ip_address(address)) - int(cidr.network_address)
-            attribute = {"handle_id": handle, **({"secondary": owner} if owner else {})}
-            if attribute not in spec["attributes"]:
-                spec["attributes"].append(attribute)
-            spec["allocations"][ordinal] = spec["attributes"].index(attribute)
-            spec["unallocated"].remove(ordinal)
-            spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
-            spec["sequenceNumber"] += 1
-            self._send("replace", block)
-            counts[str(cidr)] = counts.get(str(cidr), 0) + 1
-        body = {"handleID": handle, "block": counts, "deleted": False}
-        make(self.cluster, obj("IPAMHandle", handle, body))
-        self.made.append(f"{HANDLES}/{handle}")
-        return handle
-
-    def _new_block(self, name: str, cidr: ipaddress.IPv4Network) -> Json:
-        spec: Json = {
-            "cidr": str(cidr),
-            "affinity": "host:node1",
-            "strictAffinity": False,
-            "allocations": [None] * cidr.num_addresses,
-            "unallocated": list(range(cidr.num_addresses)),
-            "attributes": [],
-            "deleted": False,
-            "sequenceNumber": 1,
-            "sequenceNumberForAllocation": {},
-        }
-        self.made.append(f"{BLOCKS}/{name}")
-        return self._send("create", obj("IPAMBlock", name, spec))
-
-    def _send(self, verb: str, block: Json) -> Json:
-        """kubectl itself takes null in a list for a mistake; the API server does not."""
-        written = self.cluster.kubectl(verb, "--validate=false", "-f", "-", "-o", "json", input=json.dumps(block))
-        return dict(json.loads(written))
-
-    def block(self, name: str) -> Json | None:
-        found = json.loads(self.cluster.kubectl("get", BLOCKS, name, "-o", "json", "--ignore-not-found") or "null")
-        return found if found is None else dict(found)
-
-    def holders(self) -> dict[str, str]:
-        """Address -> handle, of every block that this test has made; a block that does not add up is a failure."""
-        found: dict[str, str] = {}
-        for name in [made.partition("/")[2] for made in self.made if made.startswith(BLOCKS)]:
-            block = self.block(name)
-            assert block
-            spec = block["spec"]
-            first = ipaddress.ip_network(spec["cidr"]).network_address
-            held = {n: index for n, index in enumerate(spec["allocations"]) if index is not None}
-            assert sorted([*held, *spec["unallocated"]]) == list(range(len(spec["allocations"])))
-            assert set(held.values()) == set(range(len(spec["attributes"]))), "an attribute that nobody has, or has not"
-            assert {int(n) for n in spec["sequenceNumberForAllocation"]} == set(held)
-            found |= {str(first + n): spec["attributes"][index]["handle_id"] for n, index in held.items()}
-        return found
-
-    def handles(self) -> set[str]:
-        """The handles of this namespace's VMs."""
-        names = self.cluster.kubectl("get", HANDLES, "-o", "name").split()
-        return {name.partition("/")[2] for name in names if f".vmi.{self.namespace}." in name}
-
-
-def obj(kind: str, name: str, spec: Json) -> Json:
-    return {"apiVersion": "crd.projectcalico.org/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-def block_name(cidr: ipaddress.IPv4Network) -> str:
-    return str(cidr).replace(".", "-").replace("/", "-")
-
-
-@pytest.fixture
-def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
-    books = Calico(installed, namespace)
-    yield books
-    for name in books.made:
-        installed.kubectl("delete", name, "--ignore-not-found")
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.testing import Cluster
+from tests.cluster.calico_books import Calico
 from tests.cluster.checker import check, look, violations
-from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions
+from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+from tests.cluster.public_scene import World
 
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 WRITTEN = ("networkwizards.plumber.k8s.pf9.io", "addressblocks.plumber.k8s.pf9.io", "virtualmachines.kubevirt.io")
@@ -118,6 +121,179 @@ def test_a_file_is_adopted_line_by_line_and_what_is_refused_says_why(
     assert 'VM "gone" not found' in told["gone"]
     assert pins(installed, namespace)["web-1"] == (f"{base}60", "fa:16:3e:00:00:01")
     check(installed, namespace)
+
+
+# -- from Calico's books ---------------------------------------------------------------------------------------------
+
+
+def owner(namespace: str, pod: str, **more: str) -> Json:
+    """Whom Calico's CNI plugin says an address is for while the pod is there; after the pod, nothing of it is left."""
+    return {"namespace": namespace, "node": "node1", "pod": pod, "timestamp": "2026-01-01 00:00:00 +0000 UTC", **more}
+
+
+def test_what_calico_keeps_for_vms_is_adopted_for_stopped_ones_too(
+    yoshi: Yoshi, installed: Cluster, base: str, calico: Calico
+) -> None:
+    namespace = yoshi.namespace
+    runs(installed, namespace, up=f"{base}40")
+    make_vms(installed, namespace, "stopped", "both")
+    uid = get(installed, "virtualmachine", "up", namespace=namespace)["metadata"]["uid"]
+    of_up = owner(namespace, "virt-launcher-up-abcde", **{"vmi-name": "up", "vm-uid": uid, "vmi-uid": "2"})
+    calico.hold(f"{base}40", vm="up", owner=of_up)
+    calico.hold(f"{base}41", vm="stopped")
+    calico.hold(f"{base}42", vm="gone")
+    calico.hold(f"{base}43", handle="k8s-pod-network.0123abcd", owner=owner(namespace, "plain-pod"))
+    calico.hold(f"{base}44", f"{base}45", vm="both")
+    books, versions = calico.holders(), resource_versions(installed, namespace, *WRITTEN)
+    assert f"{base}41" in yoshi.done("ips", "import", "--from", "calico", "--dry-run=client", code=1)
+    assert resource_versions(installed, namespace, *WRITTEN) == versions
+
+    ran = yoshi.run("ips", "import", "--from", "calico")
+    assert ran.code == 1, str(ran)
+    told = {(line.split()[2], line.split()[1]): " ".join(line.split()[3:]) for line in ran.out.splitlines()[1:]}
+    assert {(vm.partition("/")[2], address.removeprefix(base)) for vm, address in told} == {
+        ("up", "40"), ("stopped", "41"), ("gone", "42"), ("both", "44"), ("both", "45"),
+    }  # fmt: skip
+    assert told[(f"{namespace}/stopped", f"{base}41")].startswith("adopted ipamblock/")
+    assert told[(f"{namespace}/up", f"{base}40")].startswith("adopted ")
+    assert 'VM "gone" not found' in told[(f"{namespace}/gone", f"{base}42")]
+    assert "are both said to be the VM's" in told[(f"{namespace}/both", f"{base}44")]
+    assert {name: address for name, (address, _) in pins(installed, namespace).items()} == {
+        "up": f"{base}40", "stopped": f"{base}41",
+    }  # fmt: skip
+    assert calico.holders() == books
+    check(installed, namespace, settled=True)
+    versions = resource_versions(installed, namespace, *WRITTEN)
+    again = results(yoshi, "--from", "calico", code=1)
+    assert again == {"up": "already right", "stopped": "already right", "gone": "refused", "both": "refused"}
+    assert resource_versions(installed, namespace, *WRITTEN) == versions
+    make_vms(installed, namespace, "late")
+    yoshi.done("vm", "attach", "late", "--network", "blue")
+    assert pins(installed, namespace)["late"][0] not in books
+
+
+# -- from Services of other people's making --------------------------------------------------------------------------
+
+
+def balanced(cluster: Cluster, namespace: str, name: str, address: str, selector: Json, **spec: Any) -> None:
+    """Somebody's Service, to which MetalLB (or whoever is asked by its status) has given an address."""
+    spec = {"type": "LoadBalancer", "selector": selector, "ports": [{"port": 80}], **spec}
+    make(
+        cluster,
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec},
+    )
+    if spec["type"] == "LoadBalancer":
+        status = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}})
+        where = ("service", name, "-n", namespace, "--subresource=status", "--type=merge")
+        cluster.kubectl("patch", *where, "-p", status)
+
+
+def labelled(cluster: Cluster, namespace: str, **labels: Json) -> None:
+    """VMs whose templates bear labels."""
+    for name, some in labels.items():
+        one = vm(namespace, name)
+        one["spec"]["template"]["metadata"] = {"labels": some}
+        make(cluster, one)
+
+
+@pytest.fixture
+def shop(public: World, cidr: Callable[[int], str]) -> str:
+    """Services that others made, before there was a public network; gives the first three numbers and a dot."""
+    text = cidr(28)
+    base = text.rpartition(".")[0] + "."
+    cluster, namespace = public.cluster, public.namespace
+    pair = {"app": "pair"}
+    labelled(
+        cluster, namespace, front={"kubevirt.io/domain": "front"}, back={"app": "back"}, one=pair, two=pair, late={}
+    )
+    balanced(cluster, namespace, "front-lb", f"{base}3", {"kubevirt.io/domain": "front"})
+    external = {"type": "ClusterIP", "externalIPs": [f"{base}4"]}
+    balanced(cluster, namespace, "back-ext", f"{base}4", {"app": "back"}, **external)
+    balanced(cluster, namespace, "pair-lb", f"{base}5", {"app": "pair"})
+    balanced(cluster, namespace, "pods-lb", f"{base}6", {"app": "no-vm"})
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", text)
+    return base
+
+
+SERVICES = ("services",)
+
+
+def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touched(public: World, shop: str) -> None:
+    cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
+    theirs = resource_versions(cluster, namespace, *SERVICES)
+    before = resource_versions(cluster, namespace, *WRITTEN)
+    assert f"{shop}3" in yoshi.done("ips", "import", "--from", "services", "--dry-run=client", code=1)
+    assert resource_versions(cluster, namespace, *WRITTEN) == before
+    ran = yoshi.run("ips", "import", "--from", "services")
+    assert ran.code == 1, str(ran)
+    told = {line.split()[2].partition("/")[2]: " ".join(line.split()[3:]) for line in ran.out.splitlines()[1:]}
+    assert told["front"] == f"adopted service/front-lb in namespace {namespace} selects the VM"
+    assert told["back"] == f"adopted service/back-ext in namespace {namespace} selects the VM"
+    for name in ("one", "two"):
+        assert told[name].startswith(f"refused {shop}5 is not the VM's alone: service/pair-lb")
+    assert told.keys() == {"front", "back", "one", "two"}
+    assert {address: (record["name"], record["note"]) for address, record in public.records("pub").items()} == {
+        f"{shop}3": ("front", "by service/front-lb"), f"{shop}4": ("back", "by service/back-ext"),
+    }  # fmt: skip
+    check(cluster, namespace, settled=True)
+
+    written = resource_versions(cluster, namespace, *WRITTEN)
+    assert results(yoshi, "--from", "services", code=1)["front"] == "already right"
+    yoshi.done("vm", "attach", "front", "--public-network", "pub", "--wait", "--timeout", "5s")
+    yoshi.done("sync")
+    assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
+    assert resource_versions(cluster, namespace, *WRITTEN) == written
+    listed = {item["metadata"]["name"]: item for item in json.loads(yoshi.done("ips", "list", "-o", "json"))["items"]}
+    assert listed[f"{shop}3"]["status"]["state"] == "bound"
+    checked = yoshi.done("ips", "check", code=1)
+    assert f"{shop}5" in checked
+    assert not any(f"{shop}{last} " in checked for last in "34")
+
+    said = yoshi.refused("ips", "move", f"{shop}3", "--to", "late")
+    assert "service/front-lb" in said
+    assert "somebody else has made it" in said
+    assert "uses it" in yoshi.refused("vm", "attach", "late", "--public-ip", f"{shop}6")
+    yoshi.done("vm", "detach", "front", "--public-network", "pub")
+    assert public.records("pub").keys() == {f"{shop}4"}
+    assert "uses it" in yoshi.refused("vm", "attach", "late", "--public-ip", f"{shop}3")
+    yoshi.done("vm", "attach", "late", "--public-network", "pub")
+    ((given, _),) = [(a, r) for a, r in public.records("pub").items() if r["name"] == "late"]
+    assert given.removeprefix(shop) not in "3456"
+    after = resource_versions(cluster, namespace, *SERVICES)
+    assert theirs.items() <= after.items()
+    assert len(after) == len(theirs) + 1
+    check(cluster, namespace, settled=True)
+
+
+def test_a_service_that_is_given_to_another_vm_takes_the_address_there(public: World, shop: str) -> None:
+    cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
+    yoshi.run("ips", "import", "--from", "services")
+    selector = json.dumps({"spec": {"selector": {"vm.kubevirt.io/name": "late", "kubevirt.io/domain": None}}})
+    cluster.kubectl("patch", "service", "front-lb", "-n", namespace, "--type=merge", "-p", selector)
+    theirs = resource_versions(cluster, namespace, *SERVICES)
+    assert "uses it too" in yoshi.done("ips", "check", code=1)
+    yoshi.done("ips", "move", f"{shop}3", "--to", "late")
+    assert public.records("pub")[f"{shop}3"]["name"] == "late"
+    assert resource_versions(cluster, namespace, *SERVICES) == theirs
+    yoshi.done("sync")
+    assert resource_versions(cluster, namespace, *SERVICES) == theirs
+    check(cluster, namespace, settled=True)
+
+
+def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_told_to(public: World) -> None:
+    cluster, namespace, yoshi = public.cluster, public.namespace, public.yoshi
+    labelled(cluster, namespace, front={"app": "front"})
+    balanced(cluster, namespace, "front-lb", "198.51.100.7", {"app": "front"})
+    yoshi.done("network", "create", "any", "--plugin", "public", "--announce", "metallb-l2")
+    assert "No addresses found" in yoshi.run("ips", "import", "--from", "services").err
+    assert results(yoshi, "--from", "services", "--network", "any", code=0) == {"front": "adopted"}
+    assert public.records("any")["198.51.100.7"]["name"] == "front"
+    assert len(public.services()) == 1
+    check(cluster, namespace, settled=True)
+    yoshi.done("ips", "check")
+    yoshi.done("vm", "detach", "front", "--public-network", "any")
+    assert public.records("any") == {}
+    assert len(public.services()) == 1
 
 
 def test_misuse_is_told(yoshi: Yoshi) -> None:

@@ -1,0 +1,171 @@
+"""Services of other people's making: which VM each is for, and what it shows of its addresses.
+
+With a whole cluster around it: tests/cluster/test_importing.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends.public import Public
+from kubectl_yoshi.backends.public_carriers import find_carrier, selects, uses_of
+from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.backend import How, Use
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.vm import VM, Vm
+
+Json = dict[str, Any]
+ADDRESS = parse_address("203.0.113.3")
+
+
+def network(cidr: str | None = "203.0.113.0/28") -> Network:
+    spec = {"plugin": "public", **({"cidr": cidr} if cidr else {})}
+    return parse_network({"metadata": {"name": "pub", "namespace": "prod", "uid": "uid-pub"}, "spec": spec})
+
+
+def vm(name: str = "web", namespace: str = "prod", ip: str = "", **labels: str) -> Vm:
+    annotations = {"plumber.k8s.pf9.io/publicIP": ip} if ip else {}
+    meta = {"name": name, "namespace": namespace, "uid": f"uid-{name}", "annotations": annotations}
+    return Vm(
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": meta,
+            "spec": {"template": {"metadata": {"labels": labels}, "spec": {}}},
+        }
+    )
+
+
+def service(namespace: str = "prod", ingress: str = "", selector: Json | None = None, **spec: Any) -> Json:
+    """A Service of the name lb; it asks for 203.0.113.3 unless its spec has another."""
+    status = {"loadBalancer": {"ingress": [{"ip": ingress}]}} if ingress else {}
+    spec = spec or {"type": "LoadBalancer", "loadBalancerIP": str(ADDRESS)}
+    selector = {"app": "web"} if selector is None else selector
+    return {
+        "metadata": {"name": "lb", "namespace": namespace, "uid": "uid-lb"},
+        "spec": {**spec, "selector": selector},
+        "status": status,
+    }
+
+
+@pytest.mark.parametrize(
+    ("selector", "selected"),
+    [
+        ({"app": "web"}, True),
+        ({"app": "web", "tier": "front"}, True),
+        ({"app": "web", "tier": "back"}, False),
+        ({"kubevirt.io/domain": "web"}, True),
+        ({"vm.kubevirt.io/name": "web"}, True),
+        ({"vmi.kubevirt.io/id": "web"}, True),
+        ({"kubevirt.io": "virt-launcher", "app": "web"}, True),
+        ({"vm.kubevirt.io/name": "other"}, False),
+        ({}, False),
+    ],
+)
+def test_a_service_is_for_the_vm_whose_pods_bear_the_labels_of_its_selector(selector: Json, selected: bool) -> None:
+    one = vm(**{"app": "web", "tier": "front", "kubevirt.io/domain": "web"})
+    assert selects(service(selector=selector), one) is selected
+    assert not selects(service("elsewhere", selector=selector), one)
+
+
+def test_the_template_cannot_take_another_vms_name() -> None:
+    assert not selects(service(selector={"vm.kubevirt.io/name": "other"}), vm(**{"vm.kubevirt.io/name": "other"}))
+
+
+def of(one: Vm, how: How) -> Use:
+    return Use(int(ADDRESS), how, SERVICE.ref("lb", "prod"), one.namespace, one.name, one.uid)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"loadBalancerIP": str(ADDRESS)},
+        {"externalIPs": [str(ADDRESS)]},
+        {"type": "LoadBalancer", "ingress": str(ADDRESS)},
+    ],
+)
+def test_it_holds_its_addresses_for_every_vm_that_it_selects(written: Json) -> None:
+    one, two = vm("one", app="web"), vm("two", app="web")
+    assert uses_of(service(**written), network(), [one, two, vm("three")]) == [of(one, How.HELD), of(two, How.HELD)]
+    assert uses_of(service(**written), network(), [vm("three")]) == [
+        Use(int(ADDRESS), How.HELD, SERVICE.ref("lb", "prod"))
+    ]
+
+
+def test_an_address_is_served_where_its_vm_asks_for_it_and_the_service_has_it() -> None:
+    asks = vm(ip=str(ADDRESS), app="web")
+    hows = [use.how for use in uses_of(service(ingress=str(ADDRESS)), network(), [asks])]
+    assert hows == [How.HELD, How.SERVED]
+    assert [use.how for use in uses_of(service(), network(), [asks])] == [How.HELD]
+    assert [use.how for use in uses_of(service(ingress=str(ADDRESS)), network(), [vm(app="web")])] == [How.HELD]
+
+
+def facts(*services: Json, vms: tuple[Vm, ...] = ()) -> Facts:
+    return Facts(answers={Read(SERVICE): services, Read(VM): tuple(one.raw for one in vms)})
+
+
+def test_what_could_be_recorded_is_inside_the_network_or_any_where_it_has_no_cidr() -> None:
+    one = vm(app="web")
+    outside = {**service(loadBalancerIP="198.51.100.7"), "metadata": {"name": "out", "namespace": "prod"}}
+    known = facts(service(), outside, vms=(one,))
+    assert Public().carried(network(), None, known) == (of(one, How.HELD),)
+    assert {use.ref.name for use in Public().carried(network(None), None, known)} == {"lb", "out"}
+
+
+def test_what_this_program_has_made_is_nobody_elses() -> None:
+    ours = service()
+    ours["metadata"]["labels"] = {"plumber.k8s.pf9.io/networkUID": "uid-other"}
+    one = vm(app="web")
+    assert Public().carried(network(), None, facts(ours, vms=(one,))) == ()
+    assert find_carrier(one, ADDRESS, facts(ours)) is None
+
+
+def test_services_that_may_not_be_read_are_not_taken_for_absent() -> None:
+    unknown = Facts(answers={Read(SERVICE): Unknown("may not list services"), Read(VM): ()})
+    with pytest.raises(Refused, match="may not list services"):
+        Public().carried(network(), None, unknown)
+    with pytest.raises(NeedMore) as wanted:
+        find_carrier(vm(), ADDRESS, unknown)
+    assert wanted.value.wanted == (Read(SERVICE, "prod"),)
+    with pytest.raises(Refused, match=r"whether a Service has 203\.0\.113\.3"):
+        find_carrier(vm(), ADDRESS, unknown.with_answers({Read(SERVICE, "prod"): Unknown("may not")}))
+
+
+def test_no_service_is_made_where_one_of_others_has_the_address_for_the_vm() -> None:
+    one = vm(app="web")
+    own = Read(SERVICE, "prod", "")
+    known = facts(service(), vms=(one,)).with_answers({own: (service(),)})
+
+    def ask(facts: Facts) -> Any:
+        return Public().establish(one, network(), int(ADDRESS), (), facts)
+
+    while True:
+        try:
+            plan = ask(known)
+            break
+        except NeedMore as more:
+            known = known.with_answers(dict.fromkeys(more.wanted, ()))
+    assert not plan
+
+
+def test_an_address_that_others_hold_for_another_vm_is_a_strangers() -> None:
+    one, two = vm("one"), vm("two", app="web")
+    known = facts(service(), vms=(one, two))
+
+    def ask(facts: Facts) -> Any:
+        return Public().uses(network(), [one], Intervals.of_numbers([int(ADDRESS)]), facts)
+
+    while True:
+        try:
+            uses = ask(known)
+            break
+        except NeedMore as more:
+            known = known.with_answers(
+                {read: (one.raw, two.raw) if read.resource == VM else () for read in more.wanted}
+            )
+    assert uses == (of(two, How.HELD),)
