@@ -86,6 +86,15 @@ def gone_of(users: Mapping[str, str], live: Iterable[Network], namespace: str | 
     return {uid for uid, name in gone.items() if namespace is None or name.startswith(f"{namespace}/")}
 
 
+def earlier_selves(users: Mapping[str, str], live: Iterable[Network]) -> set[str]:
+    """The uids of those users that are networks of today before a restore made them anew, under new uids; see gone_of.
+
+    What was made for them serves on: it is theirs again when they are brought up.
+    """
+    uids = {network.full_name: network.uid for network in live}
+    return {uid for uid, name in users.items() if uids.get(name, uid) != uid}
+
+
 def set_marks(patch: PatchBuilder, obj: Json, marks: dict[str, str]) -> None:
     """Adds annotations to an object as it was read, so that patches of several hands can be joined."""
     patch.set_keys(obj, ANNOTATIONS, marks)

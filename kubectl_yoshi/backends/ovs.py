@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from kubectl_yoshi.backends import kubevirt, ovs_guests, ovs_leases, ovs_vm
 from kubectl_yoshi.backends import ovs_bridges as bridges
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
-from kubectl_yoshi.backends.marks import gone_of
-from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_object
+from kubectl_yoshi.backends.marks import earlier_selves, gone_of
+from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_again, own_object
 from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
@@ -80,12 +80,12 @@ class Ovs(Private):
         if attachment is None:
             first = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
-            fields: dict[tuple[str, ...], str] = {
+            fields: dict[tuple[str, ...], object] = {
                 ("metadata", "annotations", key): value for key, value in annotations.items()
             }
             if _config_of(attachment) != config:
                 fields[("spec", "config")] = json.dumps(config)
-            first = mending(NAD, attachment, fields)
+            first = mending(NAD, attachment, fields | own_again(attachment, network))
         first += bridges.build(network, layer, facts)
         served = dhcp.build(network, layer, records, facts)
         return (Plan((tuple(first),)) if first else Plan()) + served
@@ -127,7 +127,8 @@ class Ovs(Private):
 
     def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend. All but templates is owned by its network, so that Kubernetes takes it away."""
-        gone = gone_of(bridges.users(facts), live, namespace)
+        users = bridges.users(facts)
+        gone = gone_of(users, live, namespace) - earlier_selves(users, live)
         changes = bridges.give_up(gone, facts) if gone else []
         return Plan((tuple(changes),)) if changes else Plan()
 

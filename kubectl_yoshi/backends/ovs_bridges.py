@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from kubectl_yoshi.backends.marks import first_marks, is_made_here, join, leave, needing
+from kubectl_yoshi.backends.marks import earlier_selves, first_marks, is_made_here, join, leave, needing
 from kubectl_yoshi.backends.ovs_spec import HOST, TEMPLATE, Layer2
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -85,7 +85,8 @@ def build(network: Network, layer: Layer2, facts: Facts) -> list[Change]:
         return [*changes, _creation(network, layer)]
     if there is not None:
         joined = join(_ref(there), there, network)
-        changes += [joined] if joined else _mended(network, layer, there)
+        left = None if joined else leave(_ref(there), there, earlier_selves(needing(there), [network]))
+        changes += [joined] if joined else [left] if left else _mended(network, layer, there)
     return changes
 
 

@@ -24,6 +24,7 @@ from kubectl_yoshi.backends.ovs_objects import (
     is_own,
     is_owned_by,
     mending,
+    own_again,
     own_object,
     own_read,
 )
@@ -89,11 +90,12 @@ def build(network: Network, layer: Layer2, records: Mapping[int, Record], facts:
     if config is None:
         first = [creation(CONFIGMAP, network, {"data": data, "binaryData": files})]
     else:
-        first = mending(CONFIGMAP, config, _config_fields(network, data, files))
+        first = mending(CONFIGMAP, config, _config_fields(network, data, files) | own_again(config, network))
     if server is None:
         second = [creation(DHCPSERVER, network, {"spec": spec})]
     else:
-        second = mending(DHCPSERVER, server, {("spec", key): spec.get(key) for key in ("networks", "nodeSelector")})
+        fields: dict[tuple[str, ...], object] = {("spec", key): spec.get(key) for key in ("networks", "nodeSelector")}
+        second = mending(DHCPSERVER, server, fields | own_again(server, network))
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
 
 

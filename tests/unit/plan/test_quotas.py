@@ -1,6 +1,6 @@
 """spec.maxAddressesPerNamespace: no path gives the VMs of a namespace more addresses than that.
 
-one after the other, many at once, by one command     small network, large network
+one after the other, many at once, by one command     small network, large network; also what `ips import` adopts
 who has an address keeps it                           attached again, another address, made anew, quota lowered
 what does not count                                   reservations, other namespaces, other networks
 what is not refused                                   rebuild, which says so
@@ -15,10 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.imports import ImportRequest, plan_import
 from kubectl_yoshi.plan.quotas import beyond_quota, must_have_room
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World, refusal, wizard
@@ -137,6 +141,40 @@ def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: 
         if one not in got:
             error = one if isinstance(one, Exception) else next(iter(one.refusals.values()))
             assert "3 at most" in str(error)
+    world.check()
+
+
+def adopt(world: World, *names: str) -> Done:
+    """`ips import` of what these VMs are told to have: web-7 has the address with 7 at its end."""
+    given = tuple(Given(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names)
+    return world.run(plan_import, ImportRequest(("prod", "blue"), given))
+
+
+@SIZES
+def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> None:
+    world = limited(cidr, 2)
+    for name in ("web-7", "web-8", "web-9"):
+        world.vm(name)
+    world.attach("web-8")
+    done = adopt(world, "web-7", "web-9")
+    assert done.answers == {"prod/web-7": "10.133.0.7"}
+    assert "which gives it 2 at most" in refusal(done, "prod/web-9").message
+    assert set(world.holders().values()) == {"prod/web-7", "prod/web-8"}
+    assert not adopt(world, "web-7").refusals  # again
+    world.check()
+
+
+@SIZES
+@pytest.mark.parametrize("seed", range(3))
+def test_imports_and_attachments_at_once_share_the_quota(cidr: str, seed: int) -> None:
+    world = limited(cidr, 3)
+    names = [f"web-{number}" for number in range(11, 19)]
+    for name in names:
+        world.vm(name)
+    imports = [lambda mine, some=names[at : at + 2]: adopt(mine, *some) for at in (0, 2)]
+    attach = [lambda mine, name=name: mine.attach(name) for name in names[4:]]
+    world.at_once(*imports, *attach, seed=seed)
+    assert sum(1 for name in names if world.pin(name)) == len(world.holders()) == 3
     world.check()
 
 
