@@ -24,6 +24,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
 from kubectl_yoshi.plan.finding import network_having
 from kubectl_yoshi.plan.opening import must_be_open
+from kubectl_yoshi.plan.places import give_back_place, needs_place, plan_place
 from kubectl_yoshi.plan.quotas import must_have_room
 from kubectl_yoshi.plan.serving import backend_of
 
@@ -58,28 +59,52 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Fact
     """
     network = _network(request, facts)
     backend = backend_of(network, backends)
-    attach = AttachRequest(
-        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
-    )
     number = int(request.address)
     ledger = open_shelves(network, [shelf_of(network, number)], facts)
     record = ledger.records().get(number)
     target = _vm(request.to, facts)
     if attempt.failed:
-        return _undo(network, backend, record, target, attempt, facts)
+        return _undo(network, backend, record, target, number, attempt, facts)
     must_be_open(network)
+    try:
+        return _plan(request, network, backend, ledger, target, backends, facts, attempt)
+    except Refused as refused:
+        place = give_back_place(network, target, number, facts, attempt)
+        if not place:
+            raise
+        return replace(place, refusals={target.subject: refused})
+
+
+def _plan(
+    request: MoveRequest,
+    network: Network,
+    backend: Backend,
+    ledger: Ledger,
+    target: Vm,
+    backends: Mapping[str, Backend],
+    facts: Facts,
+    attempt: Attempt,
+) -> Plan:
+    number = int(request.address)
+    record = ledger.records().get(number)
+    attach = AttachRequest(
+        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
+    )
     _may_move(request, network, backend, record, target, facts)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
         return plan_attachments(attach, backends, facts, attempt)
     _must_be_movable(network, backend, record, number, target, facts)
-    _must_have_no_other(network, backend, target, number, facts)
-    must_have_room(network, open_whole(network, facts).records(), target, record)
+    placed = needs_place(network, record, target) and not attempt.preview
+    begun = _must_have_no_other(network, backend, target, number, facts, placed)
+    if not placed:
+        must_have_room(network, open_whole(network, facts).records(), target, record)
+    elif place := plan_place(network, backend, target, number, facts, attempt, begun):
+        return replace(place, answers={target.subject: str(request.address)})
     plan = _let_go(request, network, backend, record, target, facts)
     if plan is None:
         taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
-        counted = network.most_per_namespace is not None and target.namespace != record.namespace
-        handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=counted)
+        handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=placed)
         return replace(handed, answers={target.subject: str(request.address)})
     if attempt.preview:
         plan = plan + _foreseen(network, backend, ledger, target, request, attempt, facts)
@@ -124,19 +149,23 @@ def _may_move(
         )
 
 
-def _must_have_no_other(network: Network, backend: Backend, target: Vm, number: int, facts: Facts) -> None:
-    carried = [
-        use.number
-        for use in backend.uses(network, [target], Intervals(), facts)
-        if use.how is How.WANTED and use.number != number and use.is_of(target.namespace, target.name, target.uid)
-    ]
-    recorded = [n for n, r in open_whole(network, facts).records().items() if r.uid == target.uid and n != number]
-    for other in carried + recorded:
+def _must_have_no_other(
+    network: Network, backend: Backend, target: Vm, number: int, facts: Facts, placed: bool
+) -> bool:
+    """Raises Refused where the VM has another address of the network; gives whether it asks for this one already.
+
+    With `placed` it may have a record of another one, for the time of the move (plan/places.py).
+    """
+    uses = [use for use in backend.uses(network, [target], Intervals(), facts) if use.how is How.WANTED]
+    carried = {use.number for use in uses if use.is_of(target.namespace, target.name, target.uid)}
+    recorded = [n for n, r in open_whole(network, facts).records().items() if r.uid == target.uid]
+    for other in sorted(carried.union(() if placed else recorded) - {number}):
         raise Refused(
             f"VM {target.subject} already has {network.address(other)} on network {network.full_name}",
             f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
             f"--network {network.full_name}`.",
         )
+    return number in carried
 
 
 def _must_be_movable(network: Network, backend: Backend, record: Record, number: int, target: Vm, facts: Facts) -> None:
@@ -150,13 +179,14 @@ def _must_be_movable(network: Network, backend: Backend, record: Record, number:
 
 
 def _undo(
-    network: Network, backend: Backend, record: Record | None, target: Vm, attempt: Attempt, facts: Facts
+    network: Network, backend: Backend, record: Record | None, target: Vm, number: int, attempt: Attempt, facts: Facts
 ) -> Plan:
-    """Takes back the wish that this run wrote on a VM which does not get the address in the end."""
+    """Takes back what this run wrote for a VM that does not get the address in the end: its wish, and its place."""
     wrote = any(change.ref == target.ref for change in attempt.sent)
     has_it = record is not None and record.uid == target.uid
     loosened = backend.loosen(target, network, facts) if wrote and not has_it else ()
-    return Plan((loosened,) if loosened else (), refusals=attempt.failed)
+    place = give_back_place(network, target, number, facts, attempt)
+    return replace(Plan((loosened,) if loosened else ()) + place, refusals=attempt.failed)
 
 
 def _let_go(

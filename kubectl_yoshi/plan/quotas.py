@@ -69,6 +69,14 @@ def must_have_room(network: Network, records: Mapping[int, Record], vm: Vm, inst
         raise _reached(network, vm.namespace, count)
 
 
+def must_not_be_beyond(network: Network, records: Iterable[Record], vm: Vm) -> None:
+    """Raises Refused where the VMs of a VM's namespace, with its own record, hold more addresses than they may."""
+    count = sum(1 for namespace, _ in _names(records) if namespace == vm.namespace)
+    most = network.most_per_namespace
+    if most is not None and count > most:
+        raise _reached(network, vm.namespace, most)
+
+
 def beyond_quota(network: Network, records: Iterable[Record]) -> Iterator[str]:
     """A sentence for each namespace whose VMs hold more addresses than they may."""
     most = network.most_per_namespace

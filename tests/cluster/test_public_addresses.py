@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.cluster.harness import Run, get, make, vm
+import pytest
+
+from tests.cluster.checker import check
+from tests.cluster.harness import Run, get, make, make_vms, vm
 from tests.cluster.public_scene import BGP, World, version
 
 Json = dict[str, Any]
@@ -107,6 +110,60 @@ def test_a_killed_move_is_finished_by_the_same_command(public: World) -> None:
         public.yoshi.done(*words)
         assert consistent(public, "pub") == {"203.0.113.1": f"web-{step % 2}"}
     assert killed
+
+
+@pytest.mark.parametrize("cidr", ["203.0.113.0/28", "203.0.112.0/23"])
+def test_moves_at_once_into_a_namespace_never_pass_its_quota_and_who_is_refused_keeps_what_he_had(
+    public: World, cidr: str
+) -> None:
+    quota = ("--max-addresses-per-namespace", "4")
+    public.yoshi.done(
+        "network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", cidr, *quota
+    )
+    network, have = f"{public.namespace}/pub", [f"web-{number}" for number in range(4)]
+    public.vms(*have)
+    public.yoshi.done("vm", "attach", *have, "--public-network", "pub")
+    with public.cluster.namespace() as other:
+        theirs = public.yoshi.within(other)
+        make_vms(public.cluster, other, "had-0", "had-1", *(f"gets-{number}" for number in range(4)))
+        theirs.done("vm", "attach", "had-0", "had-1", "--public-network", network)
+        of = {name: address for address, (_, name) in holders(public, other).items()}
+        moves = [("ips", "move", of[f"web-{number}"], "--to", f"gets-{number}") for number in range(4)]
+        rans = theirs.together(*moves)
+        assert any(not ran.code for ran in rans), "\n".join(map(str, rans))
+        assert any(ran.code for ran in rans)
+        for ran in rans:
+            assert not ran.code or f"namespace {other} holds 4 addresses" in ran.err, str(ran)
+        for number, (ran, address) in enumerate(zip(rans, (move[2] for move in moves), strict=True)):
+            expected = (public.namespace, f"web-{number}") if ran.code else (other, f"gets-{number}")
+            assert holders(public, other)[address] == expected
+        for move in moves:
+            theirs.run(*move)
+        held = holders(public, other)
+        assert [namespace for namespace, _ in held.values()].count(other) == 4
+        assert len(held) == 6
+        check(public.cluster, public.namespace, other, settled=True)
+        theirs.done("vm", "detach", *(name for namespace, name in held.values() if namespace == other),
+                    "--public-network", network)  # fmt: skip
+
+
+def holders(world: World, other: str) -> dict[str, tuple[str, str]]:
+    """Address -> namespace and name of its VM, by the ledger; each has just one Service, owned by that VM."""
+    found: dict[str, tuple[str, str]] = {}
+    for obj in get(world.cluster, "networkwizards,addressblocks", namespace=world.namespace)["items"]:
+        for address, record in (obj["status"].get("allocations") or {}).items():
+            assert address not in found
+            found[address] = record["namespace"], record["name"]
+    services = [*world.services(), *get(world.cluster, "services", namespace=other)["items"]]
+    carried = {
+        service["metadata"]["annotations"]["plumber.k8s.pf9.io/publicIP"]: (
+            service["metadata"]["namespace"], service["metadata"]["ownerReferences"][0]["name"]
+        )
+        for service in services
+    }  # fmt: skip
+    assert len(services) == len(carried)
+    assert carried == found
+    return found
 
 
 # -- without a CIDR, and by MetalLB ----------------------------------------------------------------------------------
