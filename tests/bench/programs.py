@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,16 @@ class Programs:
         if result.returncode:
             raise Failed(result.returncode, words, result.stdout, result.stderr)
         return result.stdout
+
+    @contextmanager
+    def going_on(self, *command: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """A program that answers on stdout what it is asked on stdin, until that is closed."""
+        pipe = subprocess.PIPE
+        words = [str(word) for word in command]
+        with subprocess.Popen(
+            words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=self.environment
+        ) as process:
+            yield process
 
     def measured(self, *command: str | Path) -> Used:
         """The same with what it took, measured by the smallest parent that there can be (see peak.py)."""

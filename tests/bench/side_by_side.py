@@ -1,14 +1,23 @@
-"""Many processes at once that all want an address of one network, beside as many of whereabouts."""
+"""Many processes at once that all want an address of one network, beside as many of whereabouts.
+
+Of this program twice: a process for each attachment, as a shell's loop has it, and processes that go on, as a
+controller's would. whereabouts has a process for each ADD always, since that is what a CNI plugin is.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+from subprocess import Popen
 
 from tests.bench import whereabouts
 from tests.bench.bench import Bench
@@ -18,8 +27,9 @@ from tests.bench.programs import Failed
 NAMESPACE = "bench-side"
 GROUPS = ("plumber.k8s.pf9.io", "kubevirt.io")
 """The API groups that this program writes to."""
-VMS_A_SECOND = 40
-"""How many VMs are made ready for each second; on two cores a process each cannot attach more."""
+VMS_A_SECOND = 60
+"""How many VMs are made ready for each second: far more than two cores can attach."""
+LOOPING = Path(__file__).parent / "looping.py"
 
 
 @dataclass
@@ -48,37 +58,94 @@ def measure(bench: Bench) -> Iterator[Row]:
     """A network and a range of its own for each run."""
     sizes, peer = bench.sizes, whereabouts.installed(bench)
     peer.add("warm-up", "10.140.0.0/16")
-    pairs = []
+    turns: list[tuple[Window, Window, Window]] = []
     for run in bench.each_run(f"{sizes.processes} processes side by side, {sizes.seconds:g} s each"):
-        ours = partial(attach, bench, prepared(bench, run))
+        namespace = prepared(bench, run)
+        one_each = partial(attach, bench, namespace)
         theirs = partial(add, peer, f"side-{run}", f"10.{150 + run}.0.0/16")
-        pairs.append((together(bench, ours, GROUPS), together(bench, theirs, whereabouts.GROUPS)))
-    what, beside = f"{sizes.processes} processes, {sizes.seconds:g} s", f"whereabouts, {sizes.processes} processes"
+        with looping(bench, namespace) as one_after_the_other:
+            turns.append(
+                (
+                    together(bench, one_each, GROUPS, count()),
+                    together(bench, one_after_the_other, GROUPS, count(vms_of_a_window(bench))),
+                    together(bench, theirs, whereabouts.GROUPS, count()),
+                )
+            )
+    beside = f"whereabouts, {sizes.processes} processes at a time"
+    yield from rows(bench, f"{sizes.processes} at a time, a process for each attach", beside, [t[::2] for t in turns])
+    yield from rows(bench, f"{sizes.processes} processes, attaching in a loop", beside, [t[1:] for t in turns])
+
+
+def rows(bench: Bench, what: str, beside: str, pairs: Sequence[tuple[Window, ...]]) -> Iterator[Row]:
+    """What became of the windows of this program, beside those of the peer."""
 
     def row(name: str, unit: str, of: Callable[[Window], float]) -> Row:
         return paired(f"{what}: {name}", unit, beside, [(of(mine), of(other)) for mine, other in pairs])
 
-    rate = row("one attach each", "/s", lambda window: window.in_time / sizes.seconds)
+    def never(name: str, of: Callable[[Window], int]) -> Row:
+        return counted(f"{what}: {name}", beside, [(of(mine), of(other)) for mine, other in pairs]).aims(Target(0))
+
+    rate = row(f"in {bench.sizes.seconds:g} s", "/s", lambda window: window.in_time / bench.sizes.seconds)
     yield rate.aims(Target(2, of_ratio=True, at_least=True))
     yield row("conflicts for each", "", lambda window: window.conflicts / max(len(window.given), 1))
-    duplicates = [(mine.duplicates, other.duplicates) for mine, other in pairs]
-    yield counted(f"{what}: duplicates", beside, duplicates).aims(Target(0))
-    yield counted(f"{what}: failed", beside, [(mine.failed, other.failed) for mine, other in pairs]).aims(Target(0))
+    yield never("duplicates", lambda window: window.duplicates)
+    yield never("failed", lambda window: window.failed)
+
+
+def vms_of_a_window(bench: Bench) -> int:
+    """More than can be attached in the time."""
+    return int(VMS_A_SECOND * bench.sizes.seconds)
 
 
 def prepared(bench: Bench, run: int) -> str:
-    """A namespace with a network and more VMs than can be attached in the time."""
+    """A namespace with a network, and VMs for two windows."""
     namespace = f"{NAMESPACE}-{run}"
     bench.scene.namespace(namespace)
-    bench.scene.vms(namespace, (f"vm-{number}" for number in range(int(VMS_A_SECOND * bench.sizes.seconds))))
+    bench.scene.vms(namespace, (f"vm-{number}" for number in range(2 * vms_of_a_window(bench))))
     bench.programs.by_yoshi("-n", namespace, "network", "create", "big", "--cidr", f"10.{180 + run}.0.0/16")
     return namespace
 
 
 def attach(bench: Bench, namespace: str, number: int) -> str:
-    """Attaches a VM by a process; gives its address."""
+    """Attaches a VM by a process of its own; gives its address."""
     out = bench.programs.by_yoshi("-n", namespace, "vm", "attach", f"vm-{number}", "--network", "big")
-    return str(re.findall(r"\d+(?:\.\d+){3}", out)[-1])
+    return address_in(out)
+
+
+@contextmanager
+def looping(bench: Bench, namespace: str) -> Iterator[Callable[[int], str]]:
+    """Processes that are there already; gives what attaches a VM by one of them that has nothing to do."""
+    words = ("-n", namespace, "vm", "attach", "{}", "--network", "big")
+    free: SimpleQueue[Popen[str]] = SimpleQueue()
+    with ExitStack() as ended:
+        for _ in range(bench.sizes.processes):
+            free.put(ended.enter_context(bench.programs.going_on(sys.executable, LOOPING, *words)))
+
+        def do(number: int) -> str:
+            process = free.get()
+            try:
+                return address_in(asked(process, f"vm-{number}"))
+            finally:
+                free.put(process)
+
+        yield do
+
+
+def asked(process: Popen[str], name: str) -> str:
+    """The line that a looping process answers with."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{name}\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if answer.strip() in ("", "failed"):
+        raise Failed(1, process.args, answer, f"attaching {name}")
+    return answer
+
+
+def address_in(text: str) -> str:
+    """The last address that is named."""
+    return str(re.findall(r"\d+(?:\.\d+){3}", text)[-1])
 
 
 def add(peer: whereabouts.Whereabouts, prefix: str, cidr: str, number: int) -> str:
@@ -86,9 +153,9 @@ def add(peer: whereabouts.Whereabouts, prefix: str, cidr: str, number: int) -> s
     return peer.add(f"{prefix}-{number}", cidr)
 
 
-def together(bench: Bench, do: Callable[[int], str], groups: tuple[str, ...]) -> Window:
+def together(bench: Bench, do: Callable[[int], str], groups: tuple[str, ...], numbers: Iterator[int]) -> Window:
     """As many loops as there are processes, each of which begins one after the other until the time is up."""
-    window, numbers = Window(), count()
+    window = Window()
     before = conflicts(bench, groups)
     end = time.monotonic() + bench.sizes.seconds
 
