@@ -12,6 +12,7 @@ from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Resource
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
 from kubectl_yoshi.plan.books import open_whole
@@ -101,30 +102,42 @@ def survey(
     uses: dict[int, list[Use]] = {}
     for use in found:
         uses.setdefault(use.number, []).append(use)
-    unseen = vms_unseen(namespaces, facts)
-    vms = facts.derived(vms_by_name)
-    rows = []
-    for number in sorted({*records, *uses}):
-        record, seen = records.get(number), tuple(uses.get(number, ()))
-        rows.append(_row(network, backend.on_template, ledger, number, record, seen, vms, unseen, facts, now))
-    return tuple(rows)
+    seen = _Sight(facts, now, _unseen(VM, namespaces, facts), _unseen(VMI, namespaces, facts))
+    return tuple(
+        _row(network, backend.on_template, ledger, number, records.get(number), tuple(uses.get(number, ())), seen)
+        for number in sorted({*records, *uses})
+    )
 
 
-def vms_by_name(facts: Facts) -> dict[tuple[str, str], Vm]:
-    """The VMs that were read."""
-    return {(vm.namespace, vm.name): vm for vm in map(Vm, facts.all(VM))}
+@dataclass(frozen=True)
+class _Sight:
+    """What can be seen.
+
+    Attributes:
+        facts: what was read.
+        now: when.
+        hidden_vms, hidden_instances: the namespaces in which they may not be read; None for all.
+    """
+
+    facts: Facts
+    now: datetime
+    hidden_vms: frozenset[str] | None
+    hidden_instances: frozenset[str] | None
+
+    def hides_vms_of(self, namespace: str) -> bool:
+        """Whether the VMs of a namespace may not be read."""
+        return self.hidden_vms is None or namespace in self.hidden_vms
+
+    def hides_instances_of(self, namespace: str) -> bool:
+        """Whether the instances of a namespace may not be read."""
+        return self.hidden_instances is None or namespace in self.hidden_instances
 
 
-def vms_unseen(namespaces: tuple[str, ...] | None, facts: Facts) -> frozenset[str] | None:
-    """The namespaces whose VMs may not be read; None for all of them."""
+def _unseen(kind: Resource, namespaces: tuple[str, ...] | None, facts: Facts) -> frozenset[str] | None:
+    """The namespaces whose objects of a kind may not be read; None for all of them."""
     if namespaces is None:
-        return None if facts.why_unknown(Read(VM)) else frozenset()
-    return frozenset(namespace for namespace in namespaces if facts.why_unknown(Read(VM, namespace)))
-
-
-def _unseen_instances(namespace: str, facts: Facts) -> str:
-    """Why the instances of a namespace may not be read; "" if they may."""
-    return facts.why_unknown(Read(VMI), Read(VMI, namespace))
+        return None if facts.why_unknown(Read(kind)) else frozenset()
+    return frozenset(namespace for namespace in namespaces if facts.why_unknown(Read(kind), Read(kind, namespace)))
 
 
 def _row(
@@ -134,31 +147,20 @@ def _row(
     number: int,
     record: Record | None,
     uses: tuple[Use, ...],
-    vms: Mapping[tuple[str, str], Vm],
-    unseen: frozenset[str] | None,
-    facts: Facts,
-    now: datetime,
+    seen: _Sight,
 ) -> Row:
-    vm = vms.get((record.namespace, record.name)) if record else None
+    found = seen.facts.one(VM, record.name, record.namespace) if record else None
+    vm = Vm(found) if found else None
     if vm is not None and record is not None and record.uid and vm.uid != record.uid:
         vm = None
-    hidden = record is not None and (unseen is None or record.namespace in unseen)
-    state = _state(on_template, record, uses, vm, hidden, facts, now)
+    state = _state(on_template, record, uses, vm, seen)
     running = any(use.how is How.RUNNING for use in uses)
     if not on_template and vm is not None:
-        running = instance_of(vm, facts) is not None
+        running = instance_of(vm, seen.facts) is not None
     return Row(network, str(ledger.address(number)), number, state, record, uses, vm, running)
 
 
-def _state(
-    on_template: bool,
-    record: Record | None,
-    uses: tuple[Use, ...],
-    vm: Vm | None,
-    hidden: bool,
-    facts: Facts,
-    now: datetime,
-) -> State:
+def _state(on_template: bool, record: Record | None, uses: tuple[Use, ...], vm: Vm | None, seen: _Sight) -> State:
     if record is None:
         return State.LENT if all(use.how is How.LENT for use in uses) else State.UNRECORDED
     if record.kind in (RESERVATION, NETWORK):
@@ -166,20 +168,20 @@ def _state(
     mine = [use for use in uses if use.is_of(record.namespace, record.name, record.uid)]
     wanted = any(use.how is How.WANTED for use in mine)
     runs = any(use.how is How.RUNNING for use in mine)
-    if hidden:
+    if seen.hides_vms_of(record.namespace):
         return State.UNKNOWN
     if vm is not None and wanted and not on_template:
         return State.BOUND if any(use.how is How.SERVED for use in mine) else State.PENDING
     if vm is not None and wanted:
-        if not runs and _unseen_instances(record.namespace, facts):
+        if not runs and seen.hides_instances_of(record.namespace):
             return State.UNKNOWN
-        running_at_all = instance_of(vm, facts) is not None
+        running_at_all = instance_of(vm, seen.facts) is not None
         return State.RESTART_NEEDED if running_at_all and not runs else State.BOUND
     if runs:
         return State.RESTART_NEEDED
-    if _unseen_instances(record.namespace, facts):
+    if seen.hides_instances_of(record.namespace):
         return State.UNKNOWN
-    if vm is not None and age_in_seconds(record.since, now) < YOUNG_SECONDS:
+    if vm is not None and age_in_seconds(record.since, seen.now) < YOUNG_SECONDS:
         return State.PENDING
     return State.ORPHANED
 
