@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from shlex import join
 
 from lab import Lab
 from lab.progress import Progress
@@ -39,7 +40,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    bulk=50, adds=5, processes=4, seconds=3, list=(300,), everything=600, growth=(20, 600), growth_vms=5, choosing=2000
+    bulk=50, adds=5, processes=2, seconds=5, list=(300,), everything=600, growth=(20, 600), growth_vms=5, choosing=2000
 )
 """Enough to see that everything works, and too little to say how fast."""
 
@@ -85,10 +86,10 @@ class Bench:
 
     def beside_kubectl(self, ours: Sequence[str], theirs: Sequence[str], target: Target | None = None) -> Iterator[Row]:
         """A command of this program and one of kubectl, both of less than a second."""
-        what = " ".join(ours)
+        what = join(ours)
         commands = self.programs.yoshi_words(*ours), self.programs.kubectl_words(*theirs)
         turns = self.in_turns(what, *commands, more_often=SO_MUCH_MORE_OFTEN)
-        return compared(what, f"kubectl {' '.join(theirs)}", [(mine, other) for mine, other in turns], target)
+        return compared(what, f"kubectl {join(theirs)}", [(mine, other) for mine, other in turns], target)
 
 
 def compared(what: str, beside: str, pairs: Sequence[tuple[Used, Used]], target: Target | None = None) -> Iterator[Row]:
