@@ -20,7 +20,9 @@ from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Reco
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import write_records
+from kubectl_yoshi.plan.network_status import status_plan
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PINNED = "cni.projectcalico.org/ipAddrs"
@@ -38,11 +40,14 @@ class Scene:
         self._create(NAMESPACE, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
 
     def network(self, namespace: str, name: str, cidr: str) -> Network:
-        """Makes a network, without what a back-end wants beside it: `kubectl yoshi network create` makes that too."""
+        """Makes a network and opens its ledger, without what a back-end wants beside it: `kubectl yoshi network create`
+        makes that too."""
         spec = {"plugin": "calico", "cidr": cidr}
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
-        return parse_network(self._create(NETWORKWIZARD, [body])[0])
+        made = parse_network(self._create(NETWORKWIZARD, [body])[0])
+        carry_out(status_plan(made, created=True, problem="", attempt=Attempt(), subject=""), self._api).raise_first()
+        return self.found(namespace, name)
 
     def found(self, namespace: str, name: str) -> Network:
         """A network that is there."""
