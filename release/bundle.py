@@ -21,6 +21,7 @@ from pathlib import Path
 from release.archives import EARLIEST, pack, sort_zip
 from release.contents import BOOTLOADER, REQUIREMENTS, bill_of_materials, copy_licenses, installed, pinned
 from release.platforms import ReleaseError, this_platform
+from tools.documents.tree import pages
 
 ROOT = Path(__file__).parent.parent
 COMPLETER = "kubectl_complete-yoshi"
@@ -146,9 +147,18 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
 
 
 def report(archive: Path) -> str:
-    """A line on an archive of this platform: its size packed and unpacked, and how long its program takes to start."""
+    """Tries an archive of this platform: unpacked elsewhere, its program must know every command.
+
+    Returns:
+        A line on its size packed and unpacked, and how long its program takes to start.
+
+    Raises:
+        ReleaseError: a command fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         program = unpack(archive, Path(folder))
+        for page in pages():
+            _run([str(program), *page.words[1:], "--help"])
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         median, least = start_seconds(program)
     megabytes = f"{archive.stat().st_size / 1e6:.1f} MB packed, {size / 1e6:.1f} MB unpacked"

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,11 @@ from lab.running import kubectl_command
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Yoshi, make_vms
 from tests.cluster.terminal import KILL_LINE, Terminal
+from tests.work import work_of
 
 Cidrs = Callable[[int], str]
+
+SECONDS = 0.3
 
 BASH_COMPLETION = "/usr/share/bash-completion/bash_completion"
 RC_FILES = {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}
@@ -207,6 +211,13 @@ def test_the_lines_own_flags_say_whom_to_ask(home: Home, installed: Cluster, nam
     kubeconfig = f"--kubeconfig={installed.kubeconfig}"
     assert home.complete(kubeconfig, *here, "bl", KUBECONFIG="/nowhere")[0].keys() == {"blue"}
     assert home.complete(*here, "--as", "nobody", "bl") == ({}, 4)  # who may see nothing is offered nothing
+
+
+def test_names_are_little_work(home: Home, namespace: str, blue: str) -> None:
+    """What a person may have to wait, in processor time: a busy machine does not stretch it as it does the clock's."""
+    for words in (["network", "describe"], ["vm", "attach"], ["vm", "attach", "--network", "blue", "--ip"]):
+        complete = partial(home.complete, "-n", namespace, *words, "")
+        assert min(work_of(complete) for _ in range(5)) <= SECONDS
 
 
 # -- silence ---------------------------------------------------------------------------------------------------------

@@ -15,13 +15,16 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from lab.testing import Cluster
-from release.archives import sha256
-from release.bundle import MAN_PAGES, environment, epoch_of_sources
+from release.archives import pack, sha256
+from release.bundle import MAN_PAGES, environment, epoch_of_sources, report
 from release.contents import normalized
+from release.platforms import ReleaseError
 from tests.e2e.conftest import ROOT
+from tests.work import work_of
 from tools.documents.roff import man_pages
 
 MEGABYTES = 40
+SECONDS = 0.25
 PLUGIN = """#!/bin/sh
 env > '{seen}'
 cat '{answer}'
@@ -117,13 +120,24 @@ def test_it_runs_from_anywhere_and_by_a_link(program: Path, tmp_path: Path) -> N
     assert run(link, "--help").startswith("Usage: kubectl yoshi ")
 
 
-def test_every_command_is_in_it(program: Path) -> None:
-    from kubectl_yoshi.commands.root import cli
-
-    for name in cli.table:
-        assert run(program, name, "--help").startswith(f"Usage: kubectl yoshi {name}")
+def test_every_command_is_in_it(archive: Path, program: Path) -> None:
+    assert report(archive).startswith(f"{archive.name}: ")
+    assert run(program, "network", "create", "--help").startswith("Usage: kubectl yoshi network create")
     assert "#compdef kubectl-yoshi" in run(program, "completion", "zsh")
     assert run(program, "__complete", "network", "cre").startswith("create\tMake a network")
+
+
+def test_an_archive_whose_program_lacks_a_command_is_found(archive: Path, unpacked: Path, tmp_path: Path) -> None:
+    shutil.copytree(unpacked, tmp_path / "lacks", symlinks=True)
+    (tmp_path / "lacks" / "kubectl-yoshi").write_text('#!/bin/sh\n[ "$1 $2" != "vm attach" ] || exit 2\n')
+    pack(tmp_path / "lacks", tmp_path / archive.name, epoch=0)
+    with pytest.raises(ReleaseError, match="kubectl-yoshi vm attach --help failed"):
+        report(tmp_path / archive.name)
+
+
+def test_it_starts_with_little_work(program: Path) -> None:
+    """Processor time, which a busy machine does not stretch as it does the clock's."""
+    assert min(work_of(lambda: run(program, "version")) for _ in range(5)) <= SECONDS
 
 
 def test_a_credential_plugin_is_not_given_the_archives_libraries(

@@ -100,9 +100,16 @@ def test_pip_installs_the_sdist(built: tuple[Path, Path], tmp_path: Path) -> Non
     works(tmp_path / "venv" / "bin")
 
 
-def test_pipx_installs_the_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
-    run(sys.executable, "-m", "venv", tmp_path / "pipx")
-    pip(tmp_path / "pipx", "pipx")
+@pytest.fixture(scope="module")
+def pipx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    venv = tmp_path_factory.mktemp("pipx")
+    run(sys.executable, "-m", "venv", venv)
+    pip(venv, "pipx")
+    return venv / "bin" / "pipx"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_pipx_installs_the_wheel(version: str, pipx: Path, built: tuple[Path, Path], tmp_path: Path) -> None:
     folders = {"PIPX_HOME": str(tmp_path / "home"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
-    run(tmp_path / "pipx" / "bin" / "pipx", "install", "--python", sys.executable, built[0], **folders)
+    run(pipx, "install", "--python", PYTHONS[version], built[0], **folders)
     works(tmp_path / "bin")
