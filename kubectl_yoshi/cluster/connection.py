@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,9 @@ READ_SECONDS = 30.0
 """How long the server may be silent, unless --request-timeout says otherwise."""
 POOL_SIZE = 32
 """Connections kept: as many as a bulk change sends side by side, and some."""
+IDLE_SECONDS = 60.0
+"""After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
+without a word, and a write that goes the way of such a connection may or may not have been done."""
 
 _CHECK = "Check it with: kubectl config view"
 
@@ -57,6 +61,7 @@ class Connection:
         self._again: Callable[[], Loaded] | None = again
         self._lock = threading.Lock()
         self._resolved: float | None = None
+        self._asked_at = time.monotonic()
         self.read_seconds = read_seconds
         self.namespace = loaded.namespace
         self.user = loaded.user
@@ -118,6 +123,12 @@ class Connection:
         """Ends the connections that are kept open."""
         self._pool.clear()
 
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._asked_at = time.monotonic() - self._asked_at, time.monotonic()
+        if idle > IDLE_SECONDS:
+            self._pool.clear()
+
     def _headers(self, headers: Mapping[str, str]) -> Any:
         from urllib3._collections import HTTPHeaderDict  # urllib3 2 has it at the top, 1.26 only here
 
@@ -157,6 +168,7 @@ class Connection:
         """
         import urllib3
 
+        self._drop_idle()
         connect = self._time_to_connect()
         timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
         with self.translated(writing=method != "GET"):

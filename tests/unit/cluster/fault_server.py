@@ -143,6 +143,30 @@ def cuts_within(handler: BaseHTTPRequestHandler) -> None:
     cuts(handler)
 
 
+def forgets(answer: Behaviour) -> Behaviour:
+    """Answers a connection's first request and cuts it at the second one, as what forgets idle connections does."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        if vars(handler).setdefault("answered", False):
+            cuts(handler)
+            return
+        vars(handler)["answered"] = True
+        answer(handler)
+
+    return behave
+
+
+def closes(answer: Behaviour) -> Behaviour:
+    """Answers, and ends the connection without having said so, as a server does with one that was idle for long."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        answer(handler)
+        handler.wfile.flush()
+        cuts(handler)
+
+    return behave
+
+
 def hangs(seconds: float) -> Behaviour:
     """Says nothing for a while, then ends the connection."""
 

@@ -8,6 +8,9 @@ fault                          read                    write
 500 without                    ServerError at once     ServerError at once
 cut before / within an answer  once more               Ambiguous, never sent again
 no answer in time              TimedOut                Ambiguous, never sent again
+ended since the last answer    by a new connection     by a new connection
+kept for long                  by a new connection     by a new connection
+kept, and the server forgot it once more, by a new one Ambiguous; the next by a new one
 connection refused             once more               once more
 """
 
@@ -16,7 +19,9 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -35,10 +40,12 @@ from kubectl_yoshi.cluster.errors import (
 from kubectl_yoshi.cluster.sending import MAX_WAITING_SECONDS
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.conftest import FakeClock
-from tests.unit.cluster.fault_server import FaultServer, cuts, cuts_within, hangs, refuses, says
+from tests.unit.cluster.fault_server import FaultServer, closes, cuts, cuts_within, forgets, hangs, refuses, says
 
 THING = Resource("", "v1", "things", "Thing").ref("a", "prod")
 OK = says(200, {"kind": "Thing", "metadata": {"name": "a"}})
+KEPT = 3
+"""Connections that are kept open."""
 BUSY = refuses(429, "TooManyRequests", "later", Retry_After="2")
 
 
@@ -127,6 +134,58 @@ def test_a_write_without_an_answer_is_never_sent_again(impatient: Api, server: F
     arguments = {"delete": (), "call": ("restart",)}.get(method, ({"metadata": {"name": "a"}},))
     with pytest.raises(Ambiguous, match="may or may not have been done"):
         getattr(impatient, method)(THING, *arguments)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("request_", [get, patch])
+def test_a_connection_that_the_server_has_ended_meanwhile_is_not_used_again(
+    impatient: Api, server: FaultServer, request_
+):
+    server.then(closes(OK))
+    for _ in range(3):
+        assert request_(impatient)
+        time.sleep(0.05)  # the end of the connection arrives
+    assert len(server.requests) == 3
+
+
+@pytest.fixture
+def forgotten(impatient: Api, server: FaultServer) -> Api:
+    """Several connections are kept open, and none of them leads anywhere any more."""
+    together = threading.Barrier(KEPT)
+
+    def meet(handler: BaseHTTPRequestHandler) -> None:
+        together.wait(5)
+        OK(handler)
+
+    server.then(*[forgets(meet)] * KEPT, forgets(OK))
+    with ThreadPoolExecutor(KEPT) as pool:
+        assert all(pool.map(lambda _: get(impatient), range(KEPT)))
+    server.requests.clear()
+    return impatient
+
+
+def test_a_read_is_not_sent_again_by_another_connection_that_was_kept(forgotten: Api, server: FaultServer):
+    assert get(forgotten)
+    assert len(server.requests) == 2
+
+
+def test_a_write_by_a_forgotten_connection_is_unclear_and_the_next_one_goes_by_a_new_one(
+    forgotten: Api, server: FaultServer
+):
+    with pytest.raises(Ambiguous):
+        patch(forgotten)
+    assert len(server.requests) == 1
+    assert patch(forgotten)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("request_", [get, patch])
+def test_what_was_idle_for_long_is_not_used_again(
+    forgotten: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch, request_
+):
+    monkeypatch.setattr("kubectl_yoshi.cluster.connection.IDLE_SECONDS", 0.05)
+    time.sleep(0.1)
+    assert request_(forgotten)
     assert len(server.requests) == 1
 
 
