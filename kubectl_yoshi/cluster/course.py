@@ -69,15 +69,16 @@ class Course:
                 fate = Fate.FAILED if isinstance(error, ServerError) else Fate.UNANSWERED
                 self.sent.append(Sent(change, None, fate))
 
-    def look(self, plan: Plan, facts: Facts, failed: Iterable[str]) -> None:
-        """Sees by newer facts what was done, and whose changes are taken back from here on."""
+    def look(self, plan: Plan, facts: Facts, failed: Iterable[str]) -> tuple[Change, ...]:
+        """Sees by newer facts what was done, which is given, and whose changes are taken back from here on."""
         unclear = [sent for sent in self.sent if sent.fate in OPEN]
-        seen = Look(facts) if unclear else None
-        for sent in unclear:
-            if seen and seen.in_effect(sent.change):
-                sent.fate = Fate.SEEN
+        look = Look(facts) if unclear else None
+        seen = [sent for sent in unclear if look and look.in_effect(sent.change)]
+        for sent in seen:
+            sent.fate = Fate.SEEN
         refused = {*plan.refusals, *failed}
         self.turned = {subject: self.turned.get(subject, len(self.sent)) for subject in refused}
+        return tuple(sent.change for sent in seen)
 
     def of(self, *fates: Fate) -> tuple[Change, ...]:
         """The changes with such a fate."""

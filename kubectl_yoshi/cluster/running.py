@@ -90,7 +90,7 @@ def run(
         planner: see Planner.
         api: the cluster.
         dry_run: "client" plans only, "server" sends the plan with dryRun=All.
-        progress: told of every change.
+        progress: told of every change; of one that got no answer, again when it is seen to be done.
         waiters: see carry_out.
         chance: for random choices.
 
@@ -114,7 +114,9 @@ def run(
             error.so_far = course.so_far()
             raise
         first = first or plan
-        course.look(plan, facts, attempt.failed)
+        for change in course.look(plan, facts, attempt.failed):
+            if progress:
+                progress(change, "done")
         notes.update(dict.fromkeys(plan.notes))
         unread.update(dict.fromkeys(facts.unknowns()))
         if not plan:

@@ -17,6 +17,7 @@ from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.effects import Look
 from kubectl_yoshi.plan.releases import BARRIER
 from tests.unit.plan.faulty import Fate, Scripted, faulty
@@ -45,6 +46,17 @@ def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
     done = run(world, Scripted(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
     assert world.holders() == {}
     assert [change.says for change, _ in done.done] == [f"give back {ADDRESS} of prod/web-1"]
+
+
+def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
+    """`sync` prints a line for each change when it hears that it is done."""
+    world.vm()
+    told: list[tuple[str, str]] = []
+    other = faulty(world, Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="done-error,"))
+    request = AttachRequest(("prod", "blue"), (("prod", "web-1"),))
+    other.run(plan_attachments, request, progress=lambda change, state: told.append((change.says, state)))
+    record, give = f"record {ADDRESS} for prod/web-1", f"give {ADDRESS} to virtualmachine/web-1 in namespace prod"
+    assert [*dict.fromkeys(says for says, state in told if state == "done")] == [record, give]
 
 
 def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(world: World) -> None:
