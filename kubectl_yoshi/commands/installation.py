@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     uid_of,
 )
+from kubectl_yoshi.model.versions import is_newer
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
@@ -80,7 +80,7 @@ def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pla
                 f"Rename or delete it, or label it {OURS[0]}={OURS[1]} to hand it over.",
             )
         theirs = annotations_of(before or {}).get(VERSION, "")
-        if _numbers(theirs) > _numbers(__version__):
+        if is_newer(theirs):
             raise Refused(
                 f"{ref} was installed by kubectl yoshi {theirs}, and this is {__version__}: "
                 "what only the newer one knows would be lost.",
@@ -90,12 +90,6 @@ def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pla
     crds = tuple(change for change in changes if change.ref.resource == CRD)
     rest = tuple(change for change in changes if change.ref.resource != CRD)
     return Plan((crds, rest))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """A version as it is compared: 0.10.0 is later than 0.9.1; () where there is none."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def plan_uninstall(found: Iterable[Json]) -> Plan:

@@ -21,7 +21,8 @@ from kubectl_yoshi.model.addresses import (
 )
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.history import KEPT_SECONDS
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.versions import is_newer
 
 GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
@@ -29,6 +30,8 @@ ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
 SECONDS = {"h": 3600, "m": 60, "s": 1}
 MAX_ASN = 4294967295  # RFC 6793
+REQUIRES = f"{GROUP}/requires"
+"""Annotation: the earliest version of this program that understands what is recorded of a network."""
 DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
 DEFAULT_REMOTE_ASN = 64514
 
@@ -119,6 +122,12 @@ class Network:
         The original wrote no map of allocations for a network without any.
         """
         return dig(self.raw, "status", "allocations") is not None or bool(dig(self.raw, "status", "created"))
+
+    @property
+    def requires(self) -> str:
+        """The version that what is recorded here requires, where that is a later one than this; else ""."""
+        version = annotations_of(self.raw).get(REQUIRES, "")
+        return version if is_newer(version) else ""
 
     def called_from(self, namespace: str) -> str:
         """The shortest name that means this network in a namespace."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, parse_network
+from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.histories import STATUS_HISTORY, end_tenures, replaced_by, tenure
 
 ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
+ANNOTATIONS = ("metadata", "annotations")
 COUNTERS = ("/status/used", "/status/free")
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
 
@@ -35,7 +37,7 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
 
     Raises:
         NeedMore: it was not read yet.
-        Refused: it does not exist, or may not be read.
+        Refused: it does not exist, may not be read, or its ledger is for a newer version only.
         UsageMistake: its spec says something that cannot be.
     """
     read = network_read(namespace, name)
@@ -48,7 +50,31 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
             f'network "{name}" not found in namespace "{namespace}"',
             "See `kubectl yoshi network list -A`; name a network of another namespace as NAMESPACE/NAME.",
         )
-    return parse_network(found[0])
+    network = parse_network(found[0])
+    must_be_understood(network)
+    return network
+
+
+def must_be_understood(network: Network) -> None:
+    """Refuses what a newer version has written in a way that this one would read wrongly.
+
+    Raises:
+        Refused: that is so.
+    """
+    if needed := network.requires:
+        raise Refused(
+            f"network {network.full_name} requires kubectl yoshi {needed} or later, and this is {__version__}",
+            f"Use kubectl yoshi {needed} or later: this one could give an address out twice.",
+        )
+
+
+def why_not_understood(network: Network) -> str:
+    """Why this version must leave a network's ledger alone; "" where it need not."""
+    try:
+        must_be_understood(network)
+    except Refused as refused:
+        return refused.message
+    return ""
 
 
 def known_networks(namespace: str, facts: Facts) -> list[Network]:
@@ -91,9 +117,14 @@ def networks_asked(
     networks, broken = [], []
     for obj in found:
         try:
-            networks.append(parse_network(obj))
+            network = parse_network(obj)
         except UsageMistake as mistake:
             broken.append(mistake.message)
+            continue
+        if why := why_not_understood(network):
+            broken.append(why)
+        else:
+            networks.append(network)
     return networks, broken
 
 
@@ -209,6 +240,7 @@ def write_records(
     A shelf's patch is for one subject if all its addresses are, else for all. What the original yoshi wrote for these
     addresses into the status of a large network goes after that, so that they are never without a record.
     """
+    must_be_understood(ledger.network)
     makes: list[Change] = []
     patches: list[Change] = []
     for shelf, numbers in _by_shelf(ledger, records).items():
@@ -227,8 +259,8 @@ def write_records(
             patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
         there = ledger.records()
         values = {ledger.key_of(number): records[number].to_json(over=there.get(number)) for number in numbers}
-        if not shelf.is_block and obj.get("status") is not None:
-            patch.test(STATUS_DELETING, None)
+        if not shelf.is_block:
+            _test_nobody_claims_it(patch, obj)
         allocations = dig(obj, *STATUS_ALLOCATIONS)
         if allocations is None:
             patch.set_in(obj, STATUS_ALLOCATIONS, values)
@@ -254,10 +286,19 @@ def _stays(network: Network, subject: str) -> tuple[Change, ...]:
     if not is_large(network):
         return ()
     patch = PatchBuilder().test(("metadata", "uid"), network.uid)
-    if network.raw.get("status") is not None:
-        patch.test(STATUS_DELETING, None)
+    _test_nobody_claims_it(patch, network.raw)
     says = f"make sure that network {network.full_name} is not being deleted"
     return (Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject),)
+
+
+def _test_nobody_claims_it(patch: PatchBuilder, network: Json) -> None:
+    """Tests that neither the network's deletion nor its change into what only a newer version understands was begun."""
+    if network.get("status") is not None:
+        patch.test(STATUS_DELETING, None)
+    if annotations := annotations_of(network):
+        patch.test((*ANNOTATIONS, REQUIRES), annotations.get(REQUIRES))
+    else:  # a test of what is in a map that is missing would fail
+        patch.test(ANNOTATIONS, network["metadata"].get("annotations"))
 
 
 def _forget_unmoved(
@@ -288,6 +329,7 @@ def remove_records(
 
     What the original yoshi wrote into the status of a large network goes first, so that it does not come to life again.
     """
+    must_be_understood(ledger.network)
     patches: list[Change] = []
     for shelf, numbers in _by_shelf(ledger, (n for n in records if _is_on_its_shelf(ledger, n))).items():
         obj = ledger.objects[shelf]

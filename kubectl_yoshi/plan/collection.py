@@ -18,7 +18,7 @@ from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
-from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks
+from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks, why_not_understood
 from kubectl_yoshi.plan.releases import lift_barriers, release_of
 from kubectl_yoshi.plan.tidying import empty_block
 
@@ -52,6 +52,9 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         backend = backends.get(network.plugin)
         if backend is None:
             plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
+            continue
+        if why := why_not_understood(network):
+            plan = plan + Plan(notes=(f"{why}: it is left alone",))
             continue
         part = _unused(request, network, backend, facts, attempt).beside(_old_blocks(network, facts, attempt))
         if not part:

@@ -14,7 +14,15 @@ from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, V
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
-from kubectl_yoshi.plan.books import ASK_FOR_IT, STATUS_DELETING, network_read, open_network, open_whole, remove_records
+from kubectl_yoshi.plan.books import (
+    ASK_FOR_IT,
+    STATUS_DELETING,
+    must_be_understood,
+    network_read,
+    open_network,
+    open_whole,
+    remove_records,
+)
 from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
@@ -107,6 +115,7 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
         return replace(
             status_plan(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake}
         )
+    must_be_understood(network)
     age = age_in_seconds(network.deleting_since, attempt.now)
     if request.wanted is None and network.deleting_since and age < ABANDONED_SECONDS:
         return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))

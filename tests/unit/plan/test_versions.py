@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from kubectl_yoshi import __version__
+from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.ledger import parse_record
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES
+from kubectl_yoshi.model.objects import Json, ObjectRef, name_of
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
 ADDRESS = "10.133.0.1"
@@ -106,3 +109,95 @@ def test_a_block_with_more_in_it_than_is_known_is_not_closed(world: World) -> No
     (block,) = world.api.every(ADDRESSBLOCK)
     assert block["status"]["leases"] == {"10.134.0.1": []}
     assert block["status"]["allocations"] == {}
+
+
+# -- a ledger that only a newer version understands -------------------------------------------------------------------
+
+
+def require(world: World, version: str, network: str = "blue") -> None:
+    """What a newer version writes before it records in a way of its own."""
+    ref = NETWORKWIZARD.ref(network, "prod")
+    world.api.change(ref, lambda obj: obj["metadata"].setdefault("annotations", {}).update({REQUIRES: version}))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda w: w.attach("web-2"),
+        lambda w: w.detach(),
+        lambda w: w.reserve("10.133.0.9"),
+        lambda w: w.release(ADDRESS),
+        lambda w: w.delete_network(force=True),
+        lambda w: w.sync_network(),
+        lambda w: w.collect(networks=(("prod", "blue"),)),
+        lambda w: w.run(plan_rebuild, RebuildRequest(("prod", "blue"), None)),
+    ],
+    ids=["attach", "detach", "reserve", "release", "delete", "sync", "gc", "rebuild"],
+)
+def test_a_network_that_requires_a_newer_version_is_left_alone(world: World, command: Callable[[World], Done]) -> None:
+    world.vm()
+    world.vm("web-2")
+    world.attach()
+    require(world, "99.1")
+    before = world.records(), world.pin()
+    with pytest.raises(
+        Refused, match=r"network prod/blue requires kubectl yoshi 99\.1 or later, and this is"
+    ) as caught:
+        for error in command(world).refusals.values():
+            raise error
+    assert "Use kubectl yoshi 99.1 or later" in caught.value.way_out
+    assert (world.records(), world.pin()) == before
+
+
+def test_an_older_requirement_is_met(world: World) -> None:
+    require(world, __version__)
+    world.vm()
+    world.attach()
+    assert world.pin() == ADDRESS
+
+
+def test_what_is_done_for_all_networks_is_done_for_the_others(world: World) -> None:
+    world.network("red", "10.144.0.0/28")
+    world.vm()
+    world.vm("web-2")
+    world.attach()
+    world.attach("web-2", network="prod/red")
+    world.drop_vm()
+    world.drop_vm("web-2")
+    require(world, "99.1")
+    collected = world.collect()
+    assert [note for note in collected.notes if note.startswith("network prod/blue requires")]
+    rebuilt = world.run(plan_rebuild, RebuildRequest())
+    assert [note for note in rebuilt.notes if note.startswith("network prod/blue requires")]
+    assert (world.holders(), world.holders("red")) == ({ADDRESS: "prod/web-1"}, {})
+
+
+def test_no_network_is_made_over_one_that_is_not_understood(world: World) -> None:
+    require(world, "99.1")
+    with pytest.raises(Refused, match="overlaps network prod/blue"):
+        world.network("red", "10.133.0.0/29")
+
+
+@pytest.mark.parametrize("cidr", ["10.144.0.0/28", "10.144.0.0/20"], ids=["small", "large"])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_an_attachment_that_a_newer_version_overtakes_is_refused(world: World, cidr: str, annotated: bool) -> None:
+    """Whatever it read before: the newer version marks the network first, and reads the records then."""
+    world.network("red", cidr)
+    if annotated:
+        ref = NETWORKWIZARD.ref("red", "prod")
+        world.api.change(ref, lambda obj: obj["metadata"].update(annotations={"example.com/theirs": "stay"}))
+    world.vm()
+
+    def overtake(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref.resource in (NETWORKWIZARD, ADDRESSBLOCK):
+            world.api.before.clear()
+            require(world, "99.1", "red")
+
+    world.api.before.append(overtake)
+    try:
+        refused = [*world.attach(network="prod/red").refusals.values()]
+    except Refused as error:
+        refused = [error]
+    assert [error for error in refused if "99.1" in error.message]
+    assert world.pin() == ""
+    assert len(world.records("red")) == (1 if cidr.endswith("20") else 0)  # which in a block is the newer one's to find
