@@ -12,6 +12,7 @@ import lab
 from lab.testing import Cluster
 from tests.cluster import layer2_scene
 from tests.cluster.calico_books import Calico
+from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
 from tests.cluster.public_scene import World, public_world
 
@@ -59,6 +60,14 @@ def cidr() -> Callable[[int], str]:
     return next_cidr
 
 
+@pytest.fixture
+def blue(yoshi: Yoshi, cidr: Callable[[int], str]) -> str:
+    """The CIDR of a network of that name."""
+    network = cidr(24)
+    yoshi.done("network", "create", "blue", "--cidr", network)
+    return network
+
+
 @pytest.fixture(scope="session")
 def native(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster whose Calico keeps its objects as projectcalico.org/v3."""
@@ -76,6 +85,14 @@ def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
     yield books
     for name in books.made:
         installed.kubectl("delete", name, "--ignore-not-found")
+
+
+@pytest.fixture(scope="module", params=["1.36", "1.31"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards taken over from the original."""
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("replaces CRDs, and another cluster was chosen")
+    yield from taken_over(request.param)
 
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])

@@ -1,125 +1,38 @@
 """NetworkWizard and AddressBlock on real API servers, the oldest and the newest that the lab builds.
 
-The matrix, on each of them:
-
 - specs that are taken and specs that are refused, each with the sentence that a person reads
 - changes of a spec: what never changes, what may
 - a range's order, against Python's ipaddress, for both families
-- a cluster that had the original yoshi's CRD and objects: nothing is lost, also not what breaks the new rules
-- the YAML of the original's README and samples, unchanged
-- the ledger's guarded patches: which `test` holds when, and with which status code it fails
 - every field has a description; the printer columns
+
+What the original yoshi had, and the ledger's patches: test_crds_status.py.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import lab
-from lab.api import Api, wait_until
-
-GROUP = "/apis/plumber.k8s.pf9.io/v1"
-NETWORKS = f"{GROUP}/namespaces/default/networkwizards"
-BLOCKS = f"{GROUP}/namespaces/default/addressblocks"
-JSON_PATCH = "application/json-patch+json"
-APPLY = "application/apply-patch+yaml"
-RECORD = {"kind": "VirtualMachine", "namespace": "default", "name": "web-1", "uid": "u-1"}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A lab whose NetworkWizards were taken over from the original yoshi.
-
-    Attributes:
-        lab: the running lab.
-        before: the original's objects by name, as they were read before the takeover.
-    """
-
-    lab: lab.Lab
-    before: dict[str, Any]
-
-    @property
-    def api(self) -> Api:
-        return self.lab.api
-
-    def network(self, name: str, spec: Any = None, status: Any = None) -> str:
-        """Create a network; returns its path."""
-        self.api.post(NETWORKS, manifest(name, {"plugin": "calico", "cidr": "10.1.0.0/24"} if spec is None else spec))
-        if status is not None:
-            self.api.patch(f"{NETWORKS}/{name}/status", {"status": status})
-        return f"{NETWORKS}/{name}"
-
-    def patch_status(self, path: str, *ops: tuple[Any, ...]) -> Any:
-        return self.api.patch(f"{path}/status", [as_op(*op) for op in ops], JSON_PATCH)["status"]
-
-    def refusal(self, path: str, *ops: tuple[Any, ...]) -> str:
-        """What the API server says to a patch of the status that it must refuse."""
-        with pytest.raises(lab.LabError) as refused:
-            self.patch_status(path, *ops)
-        return str(refused.value)
-
-
-@pytest.fixture(scope="module", params=["1.36", "1.31"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    if request.config.getoption("cluster") != "lab":
-        pytest.skip("replaces CRDs, and another cluster was chosen")
-    with lab.start(kubernetes=request.param, calico="none") as running:
-        api = running.api
-        api.create_document(original_crd())
-        wait_until("the original's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.served())
-        for name, (spec, status) in ORIGINAL_OBJECTS.items():
-            api.post(NETWORKS, manifest(name, spec))
-            if status:
-                api.patch(f"{NETWORKS}/{name}/status", {"status": status})
-        before = {name: api.get(f"{NETWORKS}/{name}") for name in ORIGINAL_OBJECTS}
-        for crd in ours():
-            name = crd["metadata"]["name"]
-            path = (
-                f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}?fieldManager=kubectl-yoshi&force=true"
-            )
-            api.patch(path, crd, APPLY)
-        wait_until("our CRDs", lambda: is_ours(api))
-        yield Server(running, before)
-
-
-def ours() -> list[Any]:
-    return list(yaml.safe_load_all(resources.files("kubectl_yoshi.manifests").joinpath("crds.yaml").read_text()))
-
-
-def is_ours(api: Api) -> bool:
-    """Whether the server has begun to serve our schemas."""
-    try:
-        api.post(f"{NETWORKS}?dryRun=All", manifest("probe", {"cidr": "none"}))
-    except lab.LabError:
-        return ("plumber.k8s.pf9.io", "addressblocks") in api.served()
-    return False
-
-
-def manifest(name: str, spec: Any, kind: str = "NetworkWizard") -> dict[str, Any]:
-    made: dict[str, Any] = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": kind, "metadata": {"name": name}}
-    return made if spec is None else made | {"spec": spec}
-
-
-def as_op(op: str, path: str, *value: Any) -> dict[str, Any]:
-    return {"op": op, "path": path, **({"value": value[0]} if value else {})}
-
+from tests.cluster.crds_scene import (
+    BGP,
+    BLOCKS,
+    GROUP,
+    NETWORKS,
+    RECORD,
+    Server,
+    cells,
+    manifest,
+)
 
 # --- what is taken and what is refused ---
 
 PLAIN = {"plugin": "calico", "cidr": "10.133.0.0/16"}
 OVS = {"plugin": "ovs", "cidr": "10.20.0.0/24"}
-BGP = {"plugin": "public", "cidr": "207.97.241.196/29"}
 
 TAKEN = {
     "nothing at all": {},
@@ -363,245 +276,6 @@ def test_a_block_is_for_ever_the_same_addresses(server: Server) -> None:
     assert cells(server, BLOCKS, "big.10.133.4.0")[:4] == ["big.10.133.4.0", "big", "10.133.4.0", 1]
 
 
-# --- a cluster of the original yoshi ---
-
-ORIGINAL_CRD = b"""\
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: networkwizards.plumber.k8s.pf9.io}
-spec:
-  group: plumber.k8s.pf9.io
-  names: {kind: NetworkWizard, listKind: NetworkWizardList, plural: networkwizards, singular: networkwizard}
-  scope: Namespaced
-  versions:
-  - name: v1
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec:
-            type: object
-            properties:
-              bgpConfig:
-                type: object
-                properties:
-                  myASN: {type: integer, format: int32}
-                  remoteASN: {type: integer, format: int32}
-                  peers:
-                    type: array
-                    items:
-                      type: object
-                      required: [peerIP]
-                      properties:
-                        peerIP: {type: string}
-                        reachableBy: {type: string}
-              cidr: {type: string}
-              plugin: {type: string}
-              range_end: {type: string, format: byte}
-              range_start: {type: string, format: byte}
-          status:
-            type: object
-            properties:
-              allocations: {type: object, additionalProperties: {type: string}}
-              created: {type: boolean}
-              reason: {type: string}
-    served: true
-    storage: true
-    subresources: {status: {}}
-"""
-
-ORIGINAL_OBJECTS: dict[str, tuple[Any, Any]] = {
-    "newarjunpool": (
-        {"plugin": "calico", "cidr": "10.133.0.0/16"},
-        {"created": True, "allocations": {f"10.133.{i // 256}.{i % 256}": f"vm-{i}" for i in range(300)}},
-    ),
-    "oldpublic": (
-        {
-            "plugin": "public",
-            "cidr": "207.97.241.196/29",
-            "bgpConfig": {"peers": [{"peerIP": "10.0.0.5", "reachableBy": "10.0.0.1"}], "myASN": 1, "remoteASN": 2},
-        },
-        {"created": False, "reason": "BGPConfig not provided"},
-    ),
-    # A base64 range is all that the original's CRD took; our rules refuse it.
-    "oldrange": ({"plugin": "calico", "cidr": "10.9.0.0/24", "range_start": "CgkACg=="}, {"allocations": {}}),
-    "empty": (None, None),
-}
-
-
-def original_crd() -> bytes:
-    """The original's CRD: the real one where LAB_CRDS has it, else one of the same shape."""
-    real = Path(os.environ.get("LAB_CRDS", "")) / "luigi" / "plumber.k8s.pf9.io_networkwizards.yaml"
-    return real.read_bytes() if real.is_file() else ORIGINAL_CRD
-
-
-@pytest.mark.parametrize("name", ORIGINAL_OBJECTS)
-def test_the_originals_objects_are_taken_over_with_nothing_lost(server: Server, name: str) -> None:
-    before = server.before[name]
-    after = server.api.get(f"{NETWORKS}/{name}")
-    assert after.pop("spec") == (before.pop("spec", None) or {})
-    for told in (before, after):
-        told["metadata"].pop("managedFields", None)
-    if name == "newarjunpool":
-        assert len(after["status"]["allocations"]) == 300
-        assert after["status"]["allocations"]["10.133.1.0"] == "vm-256"
-    assert after == before
-
-
-def test_the_originals_plain_names_become_records_one_by_one(server: Server) -> None:
-    path = server.network("names", status={"allocations": {"10.1.0.1": "vm-1", "10.1.0.2": "vm-2"}})
-    status = server.patch_status(
-        path,
-        ("test", "/status/allocations/10.1.0.1", "vm-1"),
-        ("add", "/status/allocations/10.1.0.1", RECORD),
-    )
-    assert status["allocations"] == {"10.1.0.1": RECORD, "10.1.0.2": "vm-2"}
-    assert " 422 " in server.refusal(path, ("test", "/status/allocations/10.1.0.2", "vm-1"))
-
-
-def test_an_object_that_breaks_a_new_rule_takes_writes_elsewhere_and_can_be_repaired(server: Server) -> None:
-    path = f"{NETWORKS}/oldrange"
-    write = ("add", "/status/allocations/10.9.0.9", RECORD)
-    if server.lab.options.kubernetes == "1.31":
-        # Until 1.33 a status write is checked as if the spec were written with it.
-        assert "spec.range_start: Invalid value" in server.refusal(path, write)
-    else:
-        server.patch_status(path, write)
-    server.api.patch(path, {"metadata": {"labels": {"a": "b"}}})
-    with pytest.raises(lab.LabError, match="must be an address such as"):
-        server.api.patch(path, {"spec": {"range_start": "CgkACw=="}})
-    server.api.patch(path, {"spec": {"range_start": "10.9.0.10"}})
-    assert server.patch_status(path, write)["allocations"] == {"10.9.0.9": RECORD}
-
-
-ORIGINAL_YAML = {
-    "the README's Calico network": """
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: newarjunpool
-spec:
-  plugin: "calico"
-  cidr: "10.133.0.0/16"
-""",
-    "the README's public network": """
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: publicnetwork
-spec:
-  plugin: "public"
-  cidr: "207.97.241.196/29"
-  bgpConfig:
-    peers: 10.240.0.5, 10.240.0.4
-    remoteASN: 64512
-    myASN: 64514
-""",
-    "config/samples": """
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  labels:
-    app.kubernetes.io/name: networkwizard
-  name: networkwizard-sample
-spec:
-  # TODO(user): Add fields here
-""",
-}
-
-
-@pytest.mark.parametrize("text", ORIGINAL_YAML.values(), ids=ORIGINAL_YAML.keys())
-def test_the_originals_yaml_is_applied_unchanged(server: Server, text: str) -> None:
-    for _ in range(2):
-        server.lab.kubectl("apply", "-f", "-", input=text)
-        wanted = yaml.safe_load(text)
-        assert server.api.get(f"{NETWORKS}/{wanted['metadata']['name']}")["spec"] == (wanted["spec"] or {})
-
-
-def test_peers_as_text_or_list_survive_server_side_apply(server: Server) -> None:
-    for peers in ("10.240.0.5, 10.240.0.4", [{"peerIP": "10.240.0.5", "more": 1}], "10.240.0.6"):
-        wanted = manifest("applied", {**BGP, "bgpConfig": {"peers": peers}})
-        made = server.api.patch(f"{NETWORKS}/applied?fieldManager=t&force=true", wanted, APPLY)
-        assert made["spec"]["bgpConfig"]["peers"] == peers
-
-
-# --- the ledger's patches ---
-
-
-def test_an_address_is_taken_once_and_given_back_by_its_holder_only(server: Server) -> None:
-    path = server.network("ledger", status={"allocations": {}})
-    take = (("test", "/status/allocations/10.1.0.9", None), ("add", "/status/allocations/10.1.0.9", RECORD))
-    assert server.patch_status(path, *take)["allocations"] == {"10.1.0.9": RECORD}
-    taken = server.refusal(path, *take)
-    assert " 422 " in taken
-    assert "the server rejected our request" in taken  # all that a failed `test` says; it names no cause
-    give_back = ("remove", "/status/allocations/10.1.0.9")
-    assert " 422 " in server.refusal(path, ("test", "/status/allocations/10.1.0.9/uid", "u-2"), give_back)
-    assert server.patch_status(path, ("test", "/status/allocations/10.1.0.9", RECORD), give_back)["allocations"] == {}
-    assert " 422 " in server.refusal(path, ("test", "/status/allocations/10.1.0.9", RECORD), give_back)
-    assert " 422 " in server.refusal(path, give_back)
-
-
-@pytest.mark.parametrize(
-    ("status", "guard", "write"),
-    [
-        (None, "/status", {"allocations": {"10.1.0.9": RECORD}}),
-        ({"created": True}, "/status/allocations", {"10.1.0.9": RECORD}),
-        ({"allocations": {}}, "/status/allocations/10.1.0.9", RECORD),
-        ({"allocations": {"10.1.0.8": "vm"}}, "/status/allocations/10.1.0.9", RECORD),
-    ],
-    ids=["no status", "no allocations", "no address", "another's address"],
-)
-def test_a_test_for_null_holds_where_only_the_last_step_is_missing(
-    server: Server, status: Any, guard: str, write: Any
-) -> None:
-    path = server.network("guarded", status=status)
-    try:
-        see_that_the_guard_holds(server, path, guard, write)
-    finally:
-        server.lab.kubectl("delete", "networkwizard", "guarded")
-
-
-def see_that_the_guard_holds(server: Server, path: str, guard: str, write: Any) -> None:
-    before = server.api.get(path).get("status", {})
-    # A step too deep fails like a taken address does; a step too high would overwrite.
-    if guard != "/status/allocations/10.1.0.9":
-        assert " 422 " in server.refusal(path, ("test", "/status/allocations/10.1.0.9", None), ("add", guard, write))
-    after = server.patch_status(path, ("test", guard, None), ("add", guard, write))
-    assert after == {**before, "allocations": {**before.get("allocations", {}), "10.1.0.9": RECORD}}
-    # The second writer's guard, which was right when it read, fails now.
-    assert " 422 " in server.refusal(path, ("test", guard, None), ("add", guard, write))
-
-
-def test_a_network_made_anew_is_another_one(server: Server) -> None:
-    path = server.network("anew")
-    uid = server.api.get(path)["metadata"]["uid"]
-    server.lab.kubectl("delete", "networkwizard", "anew")
-    gone = server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
-    assert " 404 " in gone
-    server.network("anew")
-    assert " 422 " in server.refusal(path, ("test", "/metadata/uid", uid), ("add", "/status", {}))
-
-
-def test_a_record_without_a_kind_is_refused_with_its_address(server: Server) -> None:
-    path = server.network("record", status={"allocations": {}})
-    said = server.refusal(path, ("add", "/status/allocations/10.1.0.9", {"name": "web-1"}))
-    assert " 422 " in said
-    assert "status.allocations.10.1.0.9.kind: Required" in said
-    kept = {**RECORD, "since": "2026-01-02T03:04:05Z", "note": "n", "mac": "02:00:00:00:00:01", "later": {"x": 1}}
-    assert server.patch_status(path, ("add", "/status/allocations/10.1.0.9", kept))["allocations"] == {"10.1.0.9": kept}
-
-
-def test_the_map_is_one_field_to_the_managed_fields(server: Server) -> None:
-    path = server.network("atomic", status={"allocations": {f"10.1.0.{i}": RECORD for i in range(1, 200)}})
-    server.patch_status(path, ("add", "/status/allocations/10.1.0.200", RECORD))
-    fields = server.api.get(path)["metadata"]["managedFields"]
-    assert [entry["fieldsV1"] for entry in fields if entry.get("subresource") == "status"] == [
-        {"f:status": {".": {}, "f:allocations": {}}}
-    ]
-    assert len(json.dumps(fields)) < 1000
-
-
 # --- for people ---
 
 
@@ -653,10 +327,3 @@ def test_a_list_shows_what_a_network_is(server: Server) -> None:
 
 
 COLUMNS = ("Plugin", "CIDR", "Ready", "Used", "Free", "Age")
-
-
-def cells(server: Server, collection: str, name: str) -> list[Any]:
-    """The row that `kubectl get` prints of an object."""
-    table = server.api.get(collection, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
-    [row] = [row["cells"] for row in table["rows"] if row["cells"][0] == name]
-    return list(row)
