@@ -1,7 +1,7 @@
 """Judges invariants I1 to I5 by what the API server holds, read raw; none of the program's own code has a say in it.
 
 `look` reads, `violations` judges (a pure function, tested on hand-made violations in test_checker.py), `check` does
-both and fails. What carries a VM's address is the only thing that a back-end's tests have to teach it: see CARRIERS.
+both and fails.
 
     I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
     I2  an address that a VM is made to have has a record with that VM's namespace, name and uid
@@ -14,134 +14,27 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from lab.testing import Cluster
-
-Json: TypeAlias = dict[str, Any]
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Cidr: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-NETWORKS = "/apis/plumber.k8s.pf9.io/v1/networkwizards"
-BLOCKS = "/apis/plumber.k8s.pf9.io/v1/addressblocks"
-VMS = "/apis/kubevirt.io/v1/virtualmachines"
-INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
-PODS = "/api/v1/pods"
-SERVICES = "/api/v1/services"
-CONFIGMAPS = "/api/v1/configmaps"
-
-BLOCK_SIZE = 256
-IP_OF = "ip.plumber.k8s.pf9.io/"
-
-
-@dataclass(frozen=True)
-class Carried:
-    """An address that a VM is made to have.
-
-    Attributes:
-        vm: the VirtualMachine.
-        address: the address.
-        where: the object and field that say so, for people.
-    """
-
-    vm: Json
-    address: Address
-    where: str
-
-
-def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The annotation that Calico's CNI plugin obeys."""
-    for vm in vms:
-        for text in json.loads(_template_annotations(vm).get("cni.projectcalico.org/ipAddrs", "[]")):
-            yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
-
-
-def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The Services that this program made for public addresses, each owned by its VM, and those of other people's
-    making that have an address which a VM of their selector asks for."""
-    by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
-    for service in others.get(SERVICES, ()):
-        metadata = service["metadata"]
-        if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
-            yield from _on_anothers_service(by_uid.values(), service)
-            continue
-        for owner in metadata.get("ownerReferences") or []:
-            if owner["uid"] in by_uid:
-                address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
-                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
-
-
-def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried]:
-    spec, ingress = service["spec"], (service.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
-    has = {*spec.get("externalIPs", ()), *(entry.get("ip") for entry in ingress)}
-    for vm in vms if has and spec.get("selector") else ():
-        meta, template = vm["metadata"], vm["spec"]["template"].get("metadata") or {}
-        labels = {**(template.get("labels") or {}), "vm.kubevirt.io/name": meta["name"]}
-        asked = (meta.get("annotations") or {}).get("plumber.k8s.pf9.io/publicIP", "").split(",")
-        if meta["namespace"] == service["metadata"]["namespace"] and spec["selector"].items() <= labels.items():
-            for text in has.intersection(asked):
-                yield Carried(vm, ipaddress.ip_address(text), f"service/{service['metadata']['name']}")
-
-
-def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The address that goes with an interface of the template on a layer 2 network."""
-    for vm in vms:
-        nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
-        for key, text in _template_annotations(vm).items():
-            if key.startswith(IP_OF) and key.removeprefix(IP_OF) in nics:
-                yield Carried(vm, ipaddress.ip_address(text), key)
-
-
-Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
-
-CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
-    (pinned_on_calico, ()),
-    (on_a_service, (SERVICES,)),
-    (plugged_in, (CONFIGMAPS,)),
-]
-"""How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was read, each a list of raw objects.
-
-    Attributes:
-        networks, blocks, vms, instances, pods: of all namespaces.
-        steady: uids of the VMs that did not change while the rest was read, so that what they say belongs to it.
-        others: by raw path, what carriers need.
-    """
-
-    networks: list[Json] = field(default_factory=list)
-    blocks: list[Json] = field(default_factory=list)
-    vms: list[Json] = field(default_factory=list)
-    instances: list[Json] = field(default_factory=list)
-    pods: list[Json] = field(default_factory=list)
-    steady: Collection[str] | None = None
-    others: Mapping[str, list[Json]] = field(default_factory=dict)
-
-
-def look(cluster: Cluster) -> Seen:
-    """Reads everything. VMs are read before and after the ledger, so that a moment can be judged while others write.
-
-    A VM whose resourceVersion is the same both times carried its address all the while that the ledger was read.
-    """
-
-    def items(path: str) -> list[Json]:
-        return list(json.loads(cluster.kubectl("get", "--raw", path))["items"])
-
-    before = items(VMS)
-    extra = sorted({path for _, paths in CARRIERS for path in paths})
-    with ThreadPoolExecutor(4) as pool:
-        networks, blocks, instances, pods, *rest = pool.map(items, [NETWORKS, BLOCKS, INSTANCES, PODS, *extra])
-    after = items(VMS)
-    versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
-    steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
-    return Seen(networks, blocks, after, instances, pods, steady, dict(zip(extra, rest, strict=True)))
+from tests.cluster.seen import (
+    BLOCK_SIZE,
+    CARRIERS,
+    CONFIGMAPS,
+    IP_OF,
+    Address,
+    Carried,
+    Json,
+    Seen,
+    allocations,
+    cidr_of,
+    full_name,
+    interfaces_of,
+    look,
+    running,
+    uid,
+)
 
 
 def check(cluster: Cluster, *namespaces: str, settled: bool = False) -> Seen:
@@ -202,20 +95,20 @@ def read_ledgers(networks: list[Json], blocks: list[Json]) -> tuple[list[Entry],
     by_uid = {uid(network): network for network in networks}
     names = {full_name(network) for network in networks}
     for network in networks:
-        for text, record in _allocations(network).items():
+        for text, record in allocations(network).items():
             entries.append(Entry(network, ipaddress.ip_address(text), record, full_name(network)))
         cidr = cidr_of(network)
-        if cidr is not None and cidr.num_addresses > BLOCK_SIZE and _allocations(network):
+        if cidr is not None and cidr.num_addresses > BLOCK_SIZE and allocations(network):
             wrong.append(f"I1 {full_name(network)} is large, but records are in its own status")
     for block in blocks:
         spec, where = block["spec"], f"addressblock/{full_name(block)}"
         owner = by_uid.get(spec["networkUID"])
         if owner is None:
-            if f"{block['metadata']['namespace']}/{spec['network']}" in names and _allocations(block):
+            if f"{block['metadata']['namespace']}/{spec['network']}" in names and allocations(block):
                 wrong.append(f"I1 {where} holds records for an earlier network of the name {spec['network']}")
             continue
         first = int(ipaddress.ip_address(spec["first"]))
-        for text, record in _allocations(block).items():
+        for text, record in allocations(block).items():
             address = ipaddress.ip_address(text)
             if not first <= int(address) < first + BLOCK_SIZE:
                 wrong.append(f"I1 {where} holds {address}, which belongs into another block")
@@ -334,25 +227,6 @@ def never_given(network: Json, address: Address) -> str:
     return ""
 
 
-def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
-    """Namespace and name of each VM that runs, an address that it runs with, and the object that shows it."""
-    for instance in seen.instances:
-        metadata, status = instance["metadata"], instance.get("status") or {}
-        if metadata["namespace"] not in namespaces or status.get("phase") in ("Succeeded", "Failed"):
-            continue
-        for interface in status.get("interfaces") or []:
-            for text in {interface.get("ipAddress"), *(interface.get("ipAddresses") or [])} - {None, ""}:
-                where = f"virtualmachineinstance/{full_name(instance)}"
-                yield metadata["namespace"], metadata["name"], ipaddress.ip_address(text), where
-    for pod in seen.pods:
-        metadata, status = pod["metadata"], pod.get("status") or {}
-        name = (metadata.get("annotations") or {}).get("kubevirt.io/domain")
-        if metadata["namespace"] not in namespaces or not name or status.get("phase") in ("Succeeded", "Failed"):
-            continue
-        for text in {status.get("podIP"), *(ip["ip"] for ip in status.get("podIPs") or [])} - {None, ""}:
-            yield metadata["namespace"], name, ipaddress.ip_address(text), f"pod/{full_name(pod)}"
-
-
 def runs_unrecorded(
     networks: list[Json], entries: list[Entry], seen: Seen, namespaces: Collection[str]
 ) -> Iterator[str]:
@@ -414,46 +288,8 @@ def unknown_to_dhcp(
 def miscounted(networks: list[Json], blocks: list[Json]) -> Iterator[str]:
     """Objects whose status.used is not the number of their records (no invariant, but shown to people)."""
     for obj in [*networks, *blocks]:
-        used, held = (obj.get("status") or {}).get("used"), len(_allocations(obj))
+        used, held = (obj.get("status") or {}).get("used"), len(allocations(obj))
         cidr = cidr_of(obj)
         large = cidr is not None and cidr.num_addresses > BLOCK_SIZE
         if used is not None and used != held and not large:
             yield f"{full_name(obj)} says that {used} addresses are used, and holds {held}"
-
-
-def uid(obj: Json) -> str:
-    """metadata.uid"""
-    return str(obj["metadata"]["uid"])
-
-
-def full_name(obj: Json) -> str:
-    """ "namespace/name" """
-    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
-
-
-def interfaces_of(vm: Json) -> list[Json]:
-    """The interfaces of a VM's template."""
-    spec: Json = vm["spec"]["template"].get("spec") or {}
-    found: list[Json] = spec.get("domain", {}).get("devices", {}).get("interfaces") or []
-    return found
-
-
-def _template_annotations(vm: Json) -> Mapping[str, str]:
-    return (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
-
-
-def cidr_of(network: Json) -> Cidr | None:
-    """spec.cidr without host bits; None where there is none."""
-    text = network["spec"].get("cidr")
-    return ipaddress.ip_network(text, strict=False) if text else None
-
-
-def _allocations(obj: Json) -> Mapping[str, Json]:
-    records = (obj.get("status") or {}).get("allocations") or {}
-    namespace = obj["metadata"]["namespace"]
-    return {
-        address: record
-        if isinstance(record, dict)
-        else {"kind": "VirtualMachine", "namespace": namespace, "name": record}
-        for address, record in records.items()
-    }

@@ -33,10 +33,11 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from lab.testing import Cluster
-from tests.cluster.checker import CONFIGMAPS, SERVICES, Seen, violations
+from tests.cluster.checker import violations
 from tests.cluster.fates import Fate, Proxy, proxy
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran, vm
+from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 
 NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
 POOLS = RAW.pool

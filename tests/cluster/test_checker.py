@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.checker import CONFIGMAPS, Json, Seen, interfaces_of, violations
+from tests.cluster.checker import violations
+from tests.cluster.seen import CONFIGMAPS, Json, Seen, interfaces_of
 
 
 def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:

@@ -13,8 +13,9 @@ import pytest
 
 from kubectl_yoshi.cluster.api import Api
 from lab.testing import Cluster
-from tests.cluster.checker import look, violations
+from tests.cluster.checker import violations
 from tests.cluster.seats import HastyClock, Seat, run_here, seats
+from tests.cluster.seen import look
 
 SKEWS = {"slow": -3600.0, "right": 0.0, "fast": 3600.0, "fast too": 3600.0}
 COMMANDS = 20

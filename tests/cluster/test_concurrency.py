@@ -23,8 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.checker import IP_OF, check
+from tests.cluster.checker import check
 from tests.cluster.harness import Ran, Run, Yoshi, get, make_vms
+from tests.cluster.seen import IP_OF
 
 Cidrs = Callable[[int], str]
 MadeBy = Callable[[], tuple[str, ...]]

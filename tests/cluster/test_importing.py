@@ -11,9 +11,10 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.calico_books import Calico
-from tests.cluster.checker import check, look, violations
+from tests.cluster.checker import check, violations
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
 from tests.cluster.public_scene import World
+from tests.cluster.seen import look
 
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 WRITTEN = ("networkwizards.plumber.k8s.pf9.io", "addressblocks.plumber.k8s.pf9.io", "virtualmachines.kubevirt.io")

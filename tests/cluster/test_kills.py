@@ -16,8 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.checker import Seen, check, look, violations
+from tests.cluster.checker import check, violations
 from tests.cluster.harness import Ran, Run, Yoshi, make_vms
+from tests.cluster.seen import Seen, look
 
 RUNS = int(os.environ.get("YOSHI_KILL_RUNS", "500"))
 SIDE_BY_SIDE = 6

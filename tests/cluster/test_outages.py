@@ -15,8 +15,9 @@ from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
-from tests.cluster.checker import check, look, violations
+from tests.cluster.checker import check, violations
 from tests.cluster.harness import ForkServer, Yoshi, make_vms
+from tests.cluster.seen import look
 
 MANY = 100
 PIN = "cni.projectcalico.org/ipAddrs"

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.checker import check, look, violations
+from tests.cluster.checker import check, violations
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+from tests.cluster.seen import look
 
 PIN = "cni.projectcalico.org/ipAddrs"
 OF_A_NEW_OBJECT = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")

@@ -1,0 +1,195 @@
+"""What the API server holds, read raw, and who has which address by it: what checker.py judges.
+
+What carries a VM's address is the only thing that a back-end's tests have to teach it: see CARRIERS.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from lab.testing import Cluster
+
+Json: TypeAlias = dict[str, Any]
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Cidr: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NETWORKS = "/apis/plumber.k8s.pf9.io/v1/networkwizards"
+BLOCKS = "/apis/plumber.k8s.pf9.io/v1/addressblocks"
+VMS = "/apis/kubevirt.io/v1/virtualmachines"
+INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
+PODS = "/api/v1/pods"
+SERVICES = "/api/v1/services"
+CONFIGMAPS = "/api/v1/configmaps"
+
+BLOCK_SIZE = 256
+IP_OF = "ip.plumber.k8s.pf9.io/"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An address that a VM is made to have.
+
+    Attributes:
+        vm: the VirtualMachine.
+        address: the address.
+        where: the object and field that say so, for people.
+    """
+
+    vm: Json
+    address: Address
+    where: str
+
+
+def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The annotation that Calico's CNI plugin obeys."""
+    for vm in vms:
+        for text in json.loads(template_annotations(vm).get("cni.projectcalico.org/ipAddrs", "[]")):
+            yield Carried(vm, ipaddress.ip_address(text), "cni.projectcalico.org/ipAddrs")
+
+
+def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The Services that this program made for public addresses, each owned by its VM, and those of other people's
+    making that have an address which a VM of their selector asks for."""
+    by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
+    for service in others.get(SERVICES, ()):
+        metadata = service["metadata"]
+        if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
+            yield from _on_anothers_service(by_uid.values(), service)
+            continue
+        for owner in metadata.get("ownerReferences") or []:
+            if owner["uid"] in by_uid:
+                address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
+                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
+
+
+def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried]:
+    spec, ingress = service["spec"], (service.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
+    has = {*spec.get("externalIPs", ()), *(entry.get("ip") for entry in ingress)}
+    for vm in vms if has and spec.get("selector") else ():
+        meta, template = vm["metadata"], vm["spec"]["template"].get("metadata") or {}
+        labels = {**(template.get("labels") or {}), "vm.kubevirt.io/name": meta["name"]}
+        asked = (meta.get("annotations") or {}).get("plumber.k8s.pf9.io/publicIP", "").split(",")
+        if meta["namespace"] == service["metadata"]["namespace"] and spec["selector"].items() <= labels.items():
+            for text in has.intersection(asked):
+                yield Carried(vm, ipaddress.ip_address(text), f"service/{service['metadata']['name']}")
+
+
+def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
+    """The address that goes with an interface of the template on a layer 2 network."""
+    for vm in vms:
+        nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
+        for key, text in template_annotations(vm).items():
+            if key.startswith(IP_OF) and key.removeprefix(IP_OF) in nics:
+                yield Carried(vm, ipaddress.ip_address(text), key)
+
+
+Carrier: TypeAlias = Callable[[Iterable[Json], Mapping[str, list[Json]]], Iterator[Carried]]
+
+CARRIERS: list[tuple[Carrier, tuple[str, ...]]] = [
+    (pinned_on_calico, ()),
+    (on_a_service, (SERVICES,)),
+    (plugged_in, (CONFIGMAPS,)),
+]
+"""How a VM carries an address, a row for each back-end, with the raw paths of what else must be read to see it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read, each a list of raw objects.
+
+    Attributes:
+        networks, blocks, vms, instances, pods: of all namespaces.
+        steady: uids of the VMs that did not change while the rest was read, so that what they say belongs to it.
+        others: by raw path, what carriers need.
+    """
+
+    networks: list[Json] = field(default_factory=list)
+    blocks: list[Json] = field(default_factory=list)
+    vms: list[Json] = field(default_factory=list)
+    instances: list[Json] = field(default_factory=list)
+    pods: list[Json] = field(default_factory=list)
+    steady: Collection[str] | None = None
+    others: Mapping[str, list[Json]] = field(default_factory=dict)
+
+
+def look(cluster: Cluster) -> Seen:
+    """Reads everything. VMs are read before and after the ledger, so that a moment can be judged while others write.
+
+    A VM whose resourceVersion is the same both times carried its address all the while that the ledger was read.
+    """
+
+    def items(path: str) -> list[Json]:
+        return list(json.loads(cluster.kubectl("get", "--raw", path))["items"])
+
+    before = items(VMS)
+    extra = sorted({path for _, paths in CARRIERS for path in paths})
+    with ThreadPoolExecutor(4) as pool:
+        networks, blocks, instances, pods, *rest = pool.map(items, [NETWORKS, BLOCKS, INSTANCES, PODS, *extra])
+    after = items(VMS)
+    versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
+    steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
+    return Seen(networks, blocks, after, instances, pods, steady, dict(zip(extra, rest, strict=True)))
+
+
+def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:
+    """Namespace and name of each VM that runs, an address that it runs with, and the object that shows it."""
+    for instance in seen.instances:
+        metadata, status = instance["metadata"], instance.get("status") or {}
+        if metadata["namespace"] not in namespaces or status.get("phase") in ("Succeeded", "Failed"):
+            continue
+        for interface in status.get("interfaces") or []:
+            for text in {interface.get("ipAddress"), *(interface.get("ipAddresses") or [])} - {None, ""}:
+                where = f"virtualmachineinstance/{full_name(instance)}"
+                yield metadata["namespace"], metadata["name"], ipaddress.ip_address(text), where
+    for pod in seen.pods:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        name = (metadata.get("annotations") or {}).get("kubevirt.io/domain")
+        if metadata["namespace"] not in namespaces or not name or status.get("phase") in ("Succeeded", "Failed"):
+            continue
+        for text in {status.get("podIP"), *(ip["ip"] for ip in status.get("podIPs") or [])} - {None, ""}:
+            yield metadata["namespace"], name, ipaddress.ip_address(text), f"pod/{full_name(pod)}"
+
+
+def uid(obj: Json) -> str:
+    """metadata.uid"""
+    return str(obj["metadata"]["uid"])
+
+
+def full_name(obj: Json) -> str:
+    """ "namespace/name" """
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def interfaces_of(vm: Json) -> list[Json]:
+    """The interfaces of a VM's template."""
+    spec: Json = vm["spec"]["template"].get("spec") or {}
+    found: list[Json] = spec.get("domain", {}).get("devices", {}).get("interfaces") or []
+    return found
+
+
+def template_annotations(vm: Json) -> Mapping[str, str]:
+    """The annotations of a VM's template."""
+    return (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+
+
+def cidr_of(network: Json) -> Cidr | None:
+    """spec.cidr without host bits; None where there is none."""
+    text = network["spec"].get("cidr")
+    return ipaddress.ip_network(text, strict=False) if text else None
+
+
+def allocations(obj: Json) -> Mapping[str, Json]:
+    """Address -> record, of a network or block; the original's plain names as records."""
+    records = (obj.get("status") or {}).get("allocations") or {}
+    namespace = obj["metadata"]["namespace"]
+    return {
+        address: record
+        if isinstance(record, dict)
+        else {"kind": "VirtualMachine", "namespace": namespace, "name": record}
+        for address, record in records.items()
+    }
