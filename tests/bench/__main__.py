@@ -37,9 +37,9 @@ from tests.bench.table import Taken, report, summary, table
 MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "start-up": start_up.measure,
     "one-attach": one_attach.measure,
+    "list": lists.measure,  # before what makes thousands of VMs more: `ips list -A` shows all that there are
     "bulk": bulk.measure,
     "side-by-side": side_by_side.measure,
-    "list": lists.measure,
     "growth": growth.measure,
     "choosing": choosing.measure,
 }
