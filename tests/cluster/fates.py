@@ -8,6 +8,8 @@
     done-error          it is done, and the answer says 500
     late                the connection is cut, and the request is handed on when others were, or after the run's end
     slow, overtaken     handed on after a while, or after another request was
+    closed              it is well, and its connection is closed afterwards, without having been said so
+    forgotten           it is well, and the next request by its connection is cut before it is handed on
 
 Requests go on with the administrator's credentials, as in tests/cluster/faulty.py.
 """
@@ -15,6 +17,7 @@ Requests go on with the administrator's credentials, as in tests/cluster/faulty.
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -27,6 +30,7 @@ from typing import Any
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
+from tests.cluster.played_kubevirt import Kubevirt
 from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
@@ -34,6 +38,9 @@ LATEST = 25
 """How many requests a write may come late at most."""
 LONGEST_SECONDS = 0.1
 """How long a request is kept back at most."""
+
+CHOSEN = re.compile(r"(?<=/addressblocks/big)\.<ip>[\d.]+|(?<=/services/yoshi-web-\d-)[0-9a-f]{8}\b")
+"""What of names depends on uids: which block of a large network a command turns to, and a Service's digest."""
 
 REJECTED = "the server rejected our request due to an error in our request"
 REFUSALS: dict[str, Behaviour] = {
@@ -54,8 +61,12 @@ WRITE_FAULTS = (
     "late",
     "slow",
     "overtaken",
+    "closed",
+    "forgotten",
 )
-READ_FAULTS = ("busy", "error", "unavailable", "lost", "done-cut", "done-headers", "done-half", "slow", "overtaken")
+READ_FAULTS = tuple(
+    fault for fault in WRITE_FAULTS if fault not in ("conflict", "test-failed", "invalid", "done-error", "late")
+)
 UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
 
 
@@ -68,18 +79,24 @@ class Fate:
 
     Attributes:
         told: what went wrong, in order.
-        writes: the writes that came, each once, in order.
+        met: the kinds of it, each with how often.
     """
 
     def __init__(self, seed: str = "", write: float = 0.0, read: float = 0.0) -> None:
         self.seed, self.write, self.read = seed, write, read
         self.told: list[str] = []
+        self.met: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
 
     @property
     def writes(self) -> list[str]:
         """The writes that came, each once, in an order that does not depend on threads."""
-        return sorted(request for request in self.asked if not request.startswith("GET"))
+        return sorted(request for request in self.asked if not is_read(request))
+
+    @property
+    def reads(self) -> list[str]:
+        """The reads that came, likewise."""
+        return sorted(request for request in self.asked if is_read(request))
 
     def of(self, request: str) -> tuple[str, random.Random]:
         """What becomes of a request ("": it is well), and where to draw the rest from."""
@@ -88,21 +105,27 @@ class Fate:
         fault = self.drawn(request, chance)
         if fault:
             self.told.append(f"{request}, time {self.asked[request]}: {fault}")
+            self.met[f"{'read' if is_read(request) else 'write'} {fault}"] += 1
         return fault, chance
 
     def drawn(self, request: str, chance: random.Random) -> str:
         """What becomes of it."""
-        reading = request.startswith("GET")
+        reading = is_read(request)
         if chance.random() >= (self.read if reading else self.write):
             return ""
         return chance.choice(READ_FAULTS if reading else WRITE_FAULTS)
+
+
+def is_read(request: str) -> bool:
+    """Whether a request, as it is told, changes nothing."""
+    return request.startswith("GET ")
 
 
 class OneFault(Fate):
     """One request goes wrong, the first times that it is sent; everything else is well.
 
     Args:
-        request: as `Fate.writes` tells it.
+        request: as `Fate.writes` and `Fate.reads` tell it.
         fault: how.
         times: how often.
     """
@@ -124,12 +147,14 @@ class Proxy:
         upstream: the API server.
         fate: what becomes of requests; may be changed between two runs.
         known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
+        kubevirt: who plays KubeVirt, where VMs run.
     """
 
     url: str
     upstream: Connection
     fate: Fate = field(default_factory=Fate)
     known: Mapping[str, str] = field(default_factory=dict)
+    kubevirt: Kubevirt | None = None
     _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     _passed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
@@ -137,6 +162,9 @@ class Proxy:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """One request."""
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        if getattr(handler, "forgotten", False):
+            cuts(handler)
+            return
         with self._passed:
             fault, chance = self.fate.of(self._told(handler))
             due = [send for left, send in self._late if left <= 0]
@@ -162,6 +190,11 @@ class Proxy:
             REFUSALS["error"](handler)
         else:
             _hand_back(handler, response, UNTIL.get(fault, "end"))
+        if fault == "closed":
+            handler.wfile.flush()
+            cuts(handler)
+        elif fault == "forgotten":
+            handler.__dict__["forgotten"] = True
 
     def arrive_all(self) -> None:
         """The rest of the late writes arrives."""
@@ -174,6 +207,7 @@ class Proxy:
         path = handler.path.partition("?")[0]
         for word, instead in self.known.items():
             path = path.replace(word, instead)
+        path = CHOSEN.sub("<any>", path)
         return f"{handler.command} {path}"
 
     def _later(self, handler: BaseHTTPRequestHandler, body: bytes) -> Callable[[], Any]:
@@ -181,7 +215,11 @@ class Proxy:
         headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
 
         def send() -> Any:
-            response = self.upstream.request(method, path, headers=headers, body=body or None)
+            response: Any = self.kubevirt.answer(path) if self.kubevirt else None
+            if response is None:
+                response = self.upstream.request(method, path, headers=headers, body=body or None)
+                if self.kubevirt and method != "GET":
+                    self.kubevirt.follow(path)
             with self._passed:
                 self._count += 1
                 self._passed.notify_all()

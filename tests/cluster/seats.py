@@ -33,16 +33,25 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from lab.testing import Cluster
+from tests.cluster import shared_bgp
 from tests.cluster.checker import violations
 from tests.cluster.fates import Fate, Proxy, proxy
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran, vm
+from tests.cluster.played_kubevirt import Kubevirt
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 
-NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
-POOLS = RAW.pool
-OF_METALLB = (metallb.POOL, metallb.L2_ADVERTISEMENT)
+NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
 METALLB = "metallb-system"
+ELSEWHERE = ((RAW.pool, ""), (metallb.POOL, METALLB), (metallb.L2_ADVERTISEMENT, METALLB), (RAW.bgp_peer, ""),
+             (RAW.block, ""), (RAW.handle, ""))  # fmt: skip
+"""What is outside the seat's namespace, and bears its namespace or addresses in its name."""
+
+AGE = re.compile(r"\b\d+[smhd]\b")
+ANY_ADDRESS = re.compile(r"<ip>\.\d+\.\d+|<[^<>]*address of [^<>]*>")
+NAMED_UID = re.compile(r"<uid of [^<>]*>")
+OTHERS = re.compile(r"faults-\d+-")
+UID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 HASTE = 0.05
 """How much of a wait is waited: the server's "after a second" is obeyed, only quicker."""
@@ -69,7 +78,12 @@ class Seat:
         number: tells it from others: its addresses are those of 10.<number>.0.0/16.
         namespace: its own, in which VMs web-1 to web-3 are made.
         good: the API server.
-        bad: the proxy before it.
+        proxy: a server before it that fails as it is told.
+        bad: the way by the proxy.
+        folder: for files.
+        fixed: addresses that are told apart, since somebody asked for them by name.
+        scene: what was made before a command that only looked, and is there still; None where that is not known.
+        names: uid -> what it is called instead where runs are compared.
     """
 
     number: int
@@ -77,7 +91,9 @@ class Seat:
     good: Connection
     proxy: Proxy
     bad: Connection
+    folder: Path
     fixed: Sequence[str] = ()
+    scene: object = None
     names: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -86,8 +102,11 @@ class Seat:
         return Api(self.good, clock=HastyClock())
 
     def words(self, text: str) -> str:
-        """A command line with this seat's names put in: {ns}, {ip} for "10.<number>", {n} for the number."""
-        return text.replace("{ns}", self.namespace).replace("{ip}", self.prefix).replace("{n}", str(self.number))
+        """A command line with this seat's names put in: {ns}, {ip} for "10.<number>", {n} for the number, {tmp}."""
+        named = {"{ns}": self.namespace, "{ip}": self.prefix, "{n}": str(self.number), "{tmp}": str(self.folder)}
+        for word, instead in named.items():
+            text = text.replace(word, instead)
+        return text
 
     @property
     def prefix(self) -> str:
@@ -97,8 +116,10 @@ class Seat:
     # -- commands ------------------------------------------------------------------------------------------------
 
     def run(self, text: str, fate: Fate | None = None) -> Ran:
-        """A command, by the good way, or with that fate."""
+        """A command, by the good way, or with that fate. Where VMs run, nothing that is done passes KubeVirt by."""
         words = shlex.split(self.words(text))
+        if fate is None and self.proxy.kubevirt:
+            fate = Fate()
         if fate is None:
             api = Api(self.good, clock=HastyClock())
             api.__dict__["served"] = self.api.served
@@ -117,14 +138,15 @@ class Seat:
     def clear(self) -> None:
         """Takes everything away and makes the VMs anew."""
         for obj in self.api.list(NETWORKWIZARD, self.namespace):
+            self.names[obj["metadata"]["uid"]] = ""
             if obj["metadata"].get("finalizers"):
                 self.api.patch(NETWORKWIZARD.ref(name_of(obj), self.namespace), {"metadata": {"finalizers": None}})
-        for resource in NAMESPACED:
+        for resource, namespace, obj in self._elsewhere():
+            self._raw("DELETE", resource.path(namespace, name_of(obj)))
+        for resource in (*NAMESPACED, POD):
             self._raw("DELETE", resource.path(self.namespace))
-        for resource, namespace in ((POOLS, ""), *((one, METALLB) for one in OF_METALLB)):
-            for obj in self.api.list(resource, namespace):
-                if name_of(obj).startswith(f"{self.namespace}."):
-                    self._raw("DELETE", resource.path(namespace, name_of(obj)))
+        shared_bgp.clear(self.api, f"{self.prefix}.", self.names)
+        self.proxy.kubevirt = None
         self.names.clear()
         for name in ("web-1", "web-2", "web-3"):
             self.make_vm(name)
@@ -135,6 +157,18 @@ class Seat:
         obj = vm(self.namespace, name, **{**foreign, **changes})
         return self.api.create(VM.ref(name, self.namespace), obj)
 
+    def play_kubevirt(self) -> Kubevirt:
+        """From here on VMs run as their run strategy says, until all is cleared."""
+        self.proxy.kubevirt = Kubevirt(self.api)
+        return self.proxy.kubevirt
+
+    def _elsewhere(self) -> Iterator[tuple[Resource, str, Json]]:
+        mine = f"{self.namespace}.", f"yoshi-{self.prefix}.", f"{self.prefix.replace('.', '-')}-"
+        for resource, namespace in ELSEWHERE:
+            for obj in self.api.list(resource, namespace):
+                if name_of(obj).startswith(mine) or f".{self.namespace}." in name_of(obj):
+                    yield resource, namespace, obj
+
     def _raw(self, method: str, path: str, body: Any = None) -> None:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         data = json.dumps(body).encode() if body else None
@@ -143,14 +177,11 @@ class Seat:
 
     def objects(self) -> list[Json]:
         """Everything that commands make or change here."""
-        wanted = [(resource, self.namespace) for resource in NAMESPACED]
-        wanted += [(POOLS, ""), *((one, METALLB) for one in OF_METALLB)]
-        found = []
-        for resource, namespace in wanted:
-            there = self.api.list(resource, namespace or None)
-            mine = namespace == self.namespace
-            found += [obj for obj in there if mine or name_of(obj).startswith(f"{self.namespace}.")]
-        return [obj for obj in found if name_of(obj) != "kube-root-ca.crt"]
+        found = [obj for resource in NAMESPACED for obj in self.api.list(resource, self.namespace)]
+        found += [obj for _, _, obj in self._elsewhere()]
+        networks = {obj["metadata"]["uid"] for obj in found if obj["kind"] == NETWORKWIZARD.kind}
+        part = shared_bgp.part_of(shared_bgp.find(self.api), f"{self.prefix}.", networks | {*self.names})
+        return [obj for obj in [*found, *([part] if part else [])] if name_of(obj) != "kube-root-ca.crt"]
 
     def seen(self, objects: Sequence[Json]) -> Seen:
         """What invariants are judged by."""
@@ -162,7 +193,7 @@ class Seat:
             of(NETWORKWIZARD),
             of(ADDRESSBLOCK),
             of(VM),
-            list(self.api.list(VMI, self.namespace)),
+            of(VMI),
             list(self.api.list(POD, self.namespace)),
             None,
             {SERVICES: of(SERVICE), CONFIGMAPS: of(CONFIGMAP)},
@@ -196,18 +227,37 @@ class Seat:
             found[self.alike(f"{obj['kind']} {name_of(obj)}", holders)] = json.dumps(alike, sort_keys=True, indent=1)
         return dict(sorted(found.items()))
 
+    def said(self, ran: Ran) -> list[str]:
+        """The lines that a command printed, sorted, without what differs from run to run, ages and addresses too.
+
+        Those on other seats' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
+        """
+        text = self.alike(ran.out, {address: address for address in self.fixed})
+        lines = ANY_ADDRESS.sub("<address>", NAMED_UID.sub("<uid>", AGE.sub("<age>", text))).splitlines()
+        return sorted(" ".join(line.split()) for line in lines if not OTHERS.search(line))
+
     def versions(self) -> dict[str, str]:
-        """ "Kind name" -> resourceVersion"""
-        return {f"{obj['kind']} {name_of(obj)}": obj["metadata"]["resourceVersion"] for obj in self.objects()}
+        """ "Kind name" -> resourceVersion, or all of it where it is a part of what others write to as well.
+
+        What Kubernetes takes away because its owner is gone, whenever it comes to that, is left out.
+        """
+        objects = self.objects()
+        uids = {obj["metadata"]["uid"] for obj in objects}
+        return {
+            f"{obj['kind']} {name_of(obj)}": obj["metadata"].get("resourceVersion") or json.dumps(obj, sort_keys=True)
+            for obj in objects
+            if {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()} <= uids
+        }
 
     def alike(self, text: str, holders: Mapping[str, str]) -> str:
         """A text without what differs from seat to seat and from run to run."""
         text = TIME.sub("<time>", MAC.sub("<mac>", text))
         for uid, name in self.names.items():
             text = text.replace(uid, name)
+        text = UID.sub("<uid of what is gone>", text)
         text = re.sub(rf"{self.prefix}(\.\d+\.\d+)(?!\d)", lambda m: holders.get(m[0], m[0]), text)
         text = text.replace(self.prefix.replace(".", "-"), "<ip>").replace(f"{self.prefix}.", "<ip>.")
-        text = text.replace(self.namespace, "<ns>")
+        text = text.replace(self.namespace, "<ns>").replace(str(self.folder), "<tmp>")
         return CHOSEN.sub("<any>", text).replace(f"br{self.number}", "<bridge>").replace(f"eth{self.number}", "<nic>")
 
     def _holders(self, objects: Sequence[Json]) -> dict[str, str]:
@@ -261,10 +311,17 @@ def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[li
             namespace = stack.enter_context(cluster.namespace(f"faults-{number}"))
             good = stack.enter_context(closing(Connection.open(options)))
             bad_way = stack.enter_context(proxy(cluster))
-            bad_way.known = {namespace: "<ns>", f"10.{number}.": "<ip>.", f"br{number}": "<bridge>"}
+            bad_way.known = {
+                namespace: "<ns>",
+                f"10.{number}.": "<ip>.",
+                f"/10-{number}-": "/<ip>-",
+                f"br{number}": "<bridge>",
+            }
             file = write_kubeconfig(folder / f"by-proxy-{number}", bad_way.url)
             bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
-            found.append(Seat(number, namespace, good, bad_way, bad))
+            files = folder / f"seat-{number}"
+            files.mkdir()
+            found.append(Seat(number, namespace, good, bad_way, bad, files))
         yield found
 
 
@@ -289,6 +346,7 @@ def run_here(words: Sequence[str], api: Api, namespace: str) -> Ran:
     """The program in this process and thread."""
     out, err = io.StringIO(), io.StringIO()
     session = Session({"namespace": namespace}, out=out, err=err, api=api)
+    session.diffing = words[0] == "diff"  # which tells a session that is still to be made
 
     def do() -> int:
         root = cli.make_context("kubectl yoshi", list(words))

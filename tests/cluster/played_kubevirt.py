@@ -1,0 +1,144 @@
+"""KubeVirt, played: what runs of a VM follows at once from its run strategy, and restart, stop and start are answered.
+
+The core lab has KubeVirt's custom resources and none of its programs. A machine runs with what its template's
+annotation pins for Calico, else with an address that is no network's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import AlreadyExists, NotFound
+from kubectl_yoshi.model.objects import Json, owner_reference
+from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
+
+PIN = "cni.projectcalico.org/ipAddrs"
+ELSEWHERE = "192.0.2.7"
+"""What a machine runs with that has no pin."""
+CALL = re.compile(
+    r"/apis/subresources\.kubevirt\.io/v1/namespaces/(?P<namespace>[^/]+)/virtualmachines/(?P<name>[^/]+)"
+    r"/(?P<verb>restart|stop|start)\b"
+)
+WRITTEN = re.compile(r"/apis/kubevirt\.io/v1/namespaces/(?P<namespace>[^/]+)/virtualmachines/(?P<name>[^/?]+)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What virt-api says; like a response of urllib3 as far as a proxy looks at it."""
+
+    status: int
+    data: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Kubevirt:
+    """Plays for the VMs that requests are about.
+
+    Attributes:
+        api: the API server, by the good way.
+    """
+
+    api: Api
+
+    def answer(self, path: str) -> Answer | None:
+        """What becomes of a call of virt-api's; None where the path is none."""
+        call = CALL.match(path)
+        if call is None:
+            return None
+        namespace, name, verb = call["namespace"], call["name"], call["verb"]
+        try:
+            vm = Vm(self.api.get(VM.ref(name, namespace)))
+        except NotFound:
+            return Answer(404, _status(404, "NotFound", f'virtualmachine "{name}" not found'))
+        if verb == "stop" and vm.run_strategy == "Always":
+            self.api.patch(vm.ref, {"spec": {"runStrategy": "Halted"}})
+        if verb != "start" and not self._end(namespace, name):
+            return Answer(409, _status(409, "Conflict", "VM is not running"))
+        if verb != "stop":
+            self.run(vm.raw)
+        return Answer(202)
+
+    def follow(self, path: str) -> None:
+        """After a write to a VM: starts or stops what its run strategy says."""
+        written = WRITTEN.match(path)
+        if written is None:
+            return
+        namespace, name = written["namespace"], written["name"]
+        try:
+            vm = Vm(self.api.get(VM.ref(name, namespace)))
+        except NotFound:
+            self._end(namespace, name)
+            return
+        if vm.run_strategy == "Halted":
+            self._end(namespace, name)
+        elif vm.run_strategy == "Always":
+            self.run(vm.raw)
+
+    def run(self, vm: Json, addresses: Iterable[str] = ()) -> None:
+        """Makes the instance and the pod of a VM, unless they are there.
+
+        Args:
+            vm: the VM.
+            addresses: what it runs with, instead of what it should.
+        """
+        namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
+        pins = json.loads(Vm(vm).template_annotations.get(PIN, "[]"))
+        ips = [*addresses] or pins or [ELSEWHERE]
+        instance: Json = {
+            "apiVersion": VMI.api_version,
+            "kind": VMI.kind,
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "ownerReferences": [owner_reference(vm)],
+                "annotations": dict(Vm(vm).template_annotations),
+            },
+            "spec": {"domain": {"devices": {}}},
+            "status": {
+                "phase": "Running",
+                "interfaces": [{"name": "default", "ipAddress": ips[0], "ipAddresses": ips}],
+            },
+        }
+        try:
+            made = self.api.create(VMI.ref(name, namespace), instance)
+        except AlreadyExists:
+            return
+        pod: Json = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"virt-launcher-{name}",
+                "namespace": namespace,
+                "labels": {
+                    "kubevirt.io": "virt-launcher",
+                    "kubevirt.io/created-by": made["metadata"]["uid"],
+                    "vm.kubevirt.io/name": name,
+                },
+                "annotations": {"kubevirt.io/domain": name, **Vm(vm).template_annotations},
+            },
+            "spec": {"containers": [{"name": "compute", "image": "none"}]},
+        }
+        ref = POD.ref(f"virt-launcher-{name}", namespace)
+        self.api.create(ref, pod)
+        status = {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+        self.api.patch(ref, {"status": status}, subresource="status")
+
+    def _end(self, namespace: str, name: str) -> bool:
+        """Takes the instance and the pod away; whether there was an instance."""
+        for ref in (POD.ref(f"virt-launcher-{name}", namespace), VMI.ref(name, namespace)):
+            try:
+                self.api.delete(ref)
+                ran = True
+            except NotFound:
+                ran = False
+        return ran
+
+
+def _status(code: int, reason: str, message: str) -> bytes:
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
+    return json.dumps({**status, "message": message}).encode()

@@ -1,0 +1,106 @@
+"""Calico's BGPConfiguration "default" as several seats share it: somebody else's entries in it, and each seat's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico_bgp import AS_SET, ENTRY, EXTERNAL_IPS, LOAD_BALANCER_IPS
+from kubectl_yoshi.backends.marks import NEEDED_BY
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.errors import Conflict, NotFound
+from kubectl_yoshi.model.objects import Json
+
+REF = RAW.bgp_configuration.ref("default")
+THEIRS = {
+    LOAD_BALANCER_IPS: [{"cidr": "198.51.100.0/28"}, {"cidr": "198.51.100.77/32"}],
+    EXTERNAL_IPS: [{"cidr": "198.51.100.32/28"}],
+    "nodeToNodeMeshEnabled": True,
+}
+"""What somebody else has written, who says nothing of an asNumber."""
+DEFAULTS = ("logSeverityScreen", "serviceLoadBalancerAggregation")
+"""What Calico's CRD adds."""
+
+
+def make_theirs(api: Api) -> None:
+    """The configuration as somebody else has made it."""
+    take_away(api)
+    resource = RAW.bgp_configuration
+    metadata = {"name": "default", "annotations": {"example.com/theirs": "stay"}}
+    body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": THEIRS}
+    api.create(REF, body)
+
+
+def must_be_theirs(api: Api) -> None:
+    """Fails where it is not as it was made."""
+    there = api.get(REF)
+    assert {key: value for key, value in there["spec"].items() if key not in DEFAULTS} == THEIRS, there
+    assert there["metadata"]["annotations"] == {"example.com/theirs": "stay"}, there
+
+
+def take_away(api: Api) -> None:
+    """Deletes it."""
+    try:
+        api.delete(REF)
+    except NotFound:
+        return
+
+
+def find(api: Api) -> Json | None:
+    """The configuration; None where there is none."""
+    try:
+        return api.get(REF)
+    except NotFound:
+        return None
+
+
+def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | None:
+    """What is in it for one seat, as an object; None where nothing is.
+
+    Args:
+        there: the configuration.
+        prefix: of the seat's addresses, "10.60.".
+        uids: of the seat's networks.
+    """
+    if there is None:
+        return None
+    part: Json = {
+        "kind": REF.resource.kind,
+        "metadata": {"name": "default", "uid": there["metadata"]["uid"]},
+        "spec": {},
+    }
+    annotations = there["metadata"].get("annotations") or {}
+    part["metadata"]["annotations"] = {key: annotations[key] for key in annotations if _is_own(key, prefix, uids)}
+    for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+        part["spec"][field] = [entry for entry in there["spec"].get(field, ()) if entry["cidr"].startswith(prefix)]
+    if any(key.startswith(NEEDED_BY) for key in part["metadata"]["annotations"]):
+        part["spec"]["asNumber"] = there["spec"].get("asNumber")
+    if not part["metadata"]["annotations"] and not any(part["spec"].values()):
+        return None
+    return part
+
+
+def clear(api: Api, prefix: str, uids: Collection[str]) -> None:
+    """Takes one seat's part out, while others write."""
+    while True:
+        there = find(api)
+        if there is None or part_of(there, prefix, uids) is None:
+            return
+        kept = copy.deepcopy(there)
+        annotations = kept["metadata"]["annotations"]
+        kept["metadata"]["annotations"] = {k: v for k, v in annotations.items() if not _is_own(k, prefix, uids)}
+        for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+            kept["spec"][field] = [one for one in kept["spec"].get(field, ()) if not one["cidr"].startswith(prefix)]
+        is_last = not any(key.startswith((ENTRY, NEEDED_BY)) for key in kept["metadata"]["annotations"])
+        if is_last and kept["metadata"]["annotations"].pop(AS_SET, None):
+            del kept["spec"]["asNumber"]
+        try:
+            api.replace(REF, kept)
+            return
+        except Conflict:
+            continue
+
+
+def _is_own(key: str, prefix: str, uids: Collection[str]) -> bool:
+    return key.startswith(f"{ENTRY}{prefix}") or key.removeprefix(NEEDED_BY) in uids

@@ -1,0 +1,51 @@
+"""Every command of the program has a course under faults, and the courses' faults follow from their seeds alone."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from tests.cluster.courses import CASES, commands
+from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault
+
+NO_CLUSTER = {"completion install", "completion bash", "completion zsh", "completion fish", "options"}
+"""Commands that have nothing to do with a cluster."""
+ELSEWHERE = {"uninstall"}
+"""Commands that change the whole cluster: test_faults_installing.py."""
+
+
+def test_every_command_has_a_course() -> None:
+    known = commands()
+    assert known.issuperset({"install", "network create", "ips import", "sync"}), "the table is read wrongly"
+    with_a_course = {case.name for case in CASES.values()}
+    assert with_a_course <= known
+    assert known - with_a_course - NO_CLUSTER - ELSEWHERE == set()
+    assert (NO_CLUSTER | ELSEWHERE) & with_a_course == set()
+    assert known >= NO_CLUSTER | ELSEWHERE
+
+
+def test_what_goes_wrong_follows_from_the_seed_and_not_from_the_order() -> None:
+    requests = [f"{verb} /{number}" for number in range(40) for verb in ("GET", "PATCH", "POST")] * 3
+    fates = [Fate("course 7", 0.3, 0.1) for _ in range(2)]
+    drawn = []
+    for seed, fate in enumerate(fates):
+        order = list(requests)
+        random.Random(seed).shuffle(order)
+        found: dict[str, list[str]] = {}
+        for request in order:
+            found.setdefault(request, []).append(fate.of(request)[0])
+        drawn.append(found)
+    assert drawn[0] == drawn[1]
+    assert sorted(fates[0].told) == sorted(fates[1].told)
+    assert {kind.partition(" ")[2] for kind in fates[0].met} == {*WRITE_FAULTS}
+    assert (
+        Fate("course 8", 0.3, 0.1).of(requests[0])[1].random() != Fate("course 9", 0.3, 0.1).of(requests[0])[1].random()
+    )
+
+
+def test_one_fault_meets_the_first_times_of_one_request() -> None:
+    fate = OneFault("PATCH /a", "lost", 2)
+    met = Counter(fate.of(request)[0] for request in ["PATCH /a", "PATCH /b", "PATCH /a", "PATCH /a", "GET /a"])
+    assert met == {"lost": 2, "": 3}
+    assert fate.met == {"write lost": 2}
+    assert set(READ_FAULTS).issubset(WRITE_FAULTS)

@@ -1,0 +1,172 @@
+"""`install` on a bare cluster and `uninstall`, under every fault: they change the whole cluster, so it is their own.
+
+As in test_faults.py: a run that says that it is done has done it, one that failed tells what it did or may have done,
+the same command without faults completes it, and once more it changes nothing. YOSHI_FAULT_INSTALL_ONLY: only these
+courses, their numbers with commas; what a failure prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pytest
+
+import lab
+from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.commands.install import find
+from kubectl_yoshi.commands.installation import CRD, manifests
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json
+from lab.testing import Cluster
+from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy
+from tests.cluster.faulty import write_kubeconfig
+from tests.cluster.harness import Ran
+from tests.cluster.seats import HastyClock, run_here
+from tests.cluster.verdicts import check_message, check_told, must_be, must_say, table_of
+
+ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_INSTALL_ONLY", "").split(",") if number]
+COMMANDS = {"install": "uninstall --force --yes", "uninstall --force --yes": "install"}
+"""What is run under faults, and what brings the cluster to where it begins."""
+COURSES = [
+    (command, writing, fault)
+    for command in COMMANDS
+    for writing, faults in ((True, WRITE_FAULTS), (False, READ_FAULTS))
+    for fault in faults
+]
+NETWORK: Json = {
+    "apiVersion": NETWORKWIZARD.api_version,
+    "kind": NETWORKWIZARD.kind,
+    "metadata": {"name": "lost", "namespace": "default"},
+    "spec": {"plugin": "calico", "cidr": "10.1.2.0/28"},
+}
+"""What `uninstall --force` loses."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster of the test's own, the good way to it, and the bad one."""
+
+    good: Api
+    bad: Connection
+    proxy: Proxy
+
+    def run(self, command: str, fate: Fate | None = None) -> Ran:
+        if fate is None:
+            return run_here(command.split(), Api(self.good.connection, clock=HastyClock()), "default")
+        self.proxy.fate = fate
+        return run_here(command.split(), Api(self.bad, clock=HastyClock()), "default")
+
+    def prepare(self, command: str) -> None:
+        """Where the command begins."""
+        ran = self.run(COMMANDS[command])
+        assert ran.code == 0, str(ran)
+        if command != "install":
+            self.good.create(NETWORKWIZARD.ref("lost", "default"), NETWORK)
+
+    def state(self) -> dict[str, str]:
+        """ "kind/name" -> what lasts of it, of what `install` makes and what `uninstall` loses."""
+        found = {}
+        for ref, obj in find(self.good, manifests()).items():
+            metadata = {key: obj["metadata"].get(key) for key in ("labels", "annotations")}
+            content = {key: part for key, part in obj.items() if key not in ("metadata", "status")}
+            found[str(ref)] = json.dumps({**content, "metadata": metadata}, sort_keys=True, indent=1)
+        return found
+
+    def versions(self) -> dict[str, str]:
+        """ "kind/name" -> what tells that it was changed; Kubernetes itself writes to the status of CRDs."""
+        return {
+            str(ref): f"{obj['metadata']['uid']} "
+            + str(obj["metadata"]["generation" if ref.resource == CRD else "resourceVersion"])
+            for ref, obj in find(self.good, manifests()).items()
+        }
+
+
+@dataclass
+class Undisturbed:
+    """What a command comes to where nothing goes wrong."""
+
+    state: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    fate: Fate = field(default_factory=Fate)
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("takes the CRDs away, so it needs a lab of its own")
+    with lab.start() as running:
+        cluster = Cluster(running.kubeconfig, "lab")
+        options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
+        with closing(Connection.open(options)) as good, proxy(cluster) as bad_way:
+            file = write_kubeconfig(tmp_path_factory.mktemp("kubeconfig") / "by-proxy", bad_way.url)
+            with closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))) as bad:
+                yield Place(Api(good, clock=HastyClock()), bad, bad_way)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Place) -> dict[str, Undisturbed]:
+    found = {}
+    for command in COMMANDS:
+        place.prepare(command)
+        fate = Fate()
+        ran = place.run(command, fate)
+        assert ran.code == 0, str(ran)
+        found[command] = Undisturbed(place.state(), lines(ran), fate)
+    assert found["uninstall --force --yes"].state == {}
+    assert len(found["install"].state) > 3
+    return found
+
+
+def lines(ran: Ran) -> list[str]:
+    return sorted(ran.out.splitlines())
+
+
+@pytest.mark.timeout(1800)
+def test_installing_and_uninstalling_under_every_fault(place: Place, undisturbed: dict[str, Undisturbed]) -> None:
+    met: dict[str, Counter[str]] = {command: Counter() for command in COMMANDS}
+    for number in ONLY or range(len(COURSES)):
+        run_course(number, place, undisturbed, met)
+    print(f"\n{table_of({command.partition(' ')[0]: counts for command, counts in met.items()})}")
+    for number in ONLY or range(len(COURSES)):
+        command, writing, fault = COURSES[number]
+        assert met[command][f"{'write' if writing else 'read'} {fault}"], f"{command} never met {fault}"
+
+
+def run_course(number: int, place: Place, undisturbed: dict[str, Undisturbed], met: dict[str, Counter[str]]) -> None:
+    command, writing, fault = COURSES[number]
+    usual, chance = undisturbed[command], random.Random(f"course {number}")
+    fate = OneFault(
+        chance.choice(usual.fate.writes if writing else usual.fate.reads), fault, chance.choice((1, 1, 2, 9))
+    )
+    told = [f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}"]
+    try:
+        place.prepare(command)
+        before = place.state()
+        ran = place.run(command, fate)
+        told += [*(f"    {line}" for line in fate.told), str(ran)]
+        met[command].update(fate.met)
+        check_message(ran)
+        if ran.code == 0:
+            must_be(place.state(), usual.state, "it says that it is done, and it is not")
+            must_say(lines(ran), usual.said)
+        else:
+            check_told(ran, before, place.state())
+        place.proxy.arrive_all()
+        again = place.run(command)
+        told.append(f"again: {again}")
+        assert again.code == 0
+        must_be(place.state(), usual.state, "it is not what there is without faults")
+        versions = place.versions()
+        once_more = place.run(command)
+        told.append(f"once more: {once_more}")
+        assert once_more.code == 0
+        must_be(place.versions(), versions, "once more has changed something")
+    except AssertionError as error:
+        raise AssertionError("\n".join([*told, str(error)])) from error

@@ -1,0 +1,101 @@
+"""What is judged of a command that went by a bad way: its exit code, what it says, and what there is then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from tests.cluster.fates import WRITE_FAULTS
+from tests.cluster.harness import Ran
+
+SHOWN = 5
+UNSURE = ("may or may not", "Done before that", "May have been done", "could not be taken back")
+
+
+def raise_first(wrong: list[BaseException]) -> None:
+    if wrong:
+        told = [f"{type(error).__name__}: {error}" for error in wrong]
+        left = [text.partition("\n")[0] for text in told[SHOWN:]]
+        pytest.fail("\n\n".join([*told[:SHOWN], "\n".join(left)]), pytrace=False)
+
+
+def check_success(ran: Ran) -> None:
+    """It is done; what is deleted already is not there to be deleted, as `kubectl delete` has it."""
+    if ran.args[:2] == ("network", "delete") and ran.code == 1:
+        assert "not found" in ran.err
+    else:
+        assert ran.code == 0
+
+
+def is_failure(ran: Ran) -> bool:
+    """Whether it says that something went wrong, as a find of `ips check` is not."""
+    return any(line.startswith("error: ") for line in ran.err.splitlines())
+
+
+def check_message(ran: Ran, code: int = 0, failed: int = 1) -> None:
+    """A failure as people deserve it.
+
+    Args:
+        code: the exit code where nothing goes wrong.
+        failed: the one where something does.
+    """
+    assert ran.code in (0, code, failed)
+    for words in ("Traceback", "internal error", "<class ", "object at 0x"):
+        assert words not in ran.err
+    if ran.code not in (0, code):
+        assert is_failure(ran)
+
+
+def check_told(ran: Ran, before: dict[str, str], after: dict[str, str]) -> None:
+    """A run that failed tells what it has done: for a VM that is named, on its line; else anywhere."""
+    unsure = [line for line in ran.err.splitlines() if any(words in line for words in UNSURE)]
+    lines = [line for line in (ran.err + ran.out).splitlines() if line not in unsure]
+    for name in ("web-1", "web-2", "web-3"):
+        key = f"VirtualMachine {name}"
+        if any(is_refusal(line, name) for line in lines):
+            must_be(
+                {key: after.get(key, "")}, {key: before.get(key, "")}, f"of {name} it does not tell what it has done"
+            )
+    if not unsure and not ran.out:
+        must_be(after, before, "it does not tell what it has done")
+
+
+def is_refusal(line: str, name: str) -> bool:
+    """Whether a line says that a VM has not got what was wanted: an error, or a row of `ips import`."""
+    return (line.startswith("error: ") and f"/{name}: " in line) or (f"/{name} " in line and " refused " in line)
+
+
+def must_be(now: dict[str, str], wanted: dict[str, str], trouble: str) -> None:
+    """Fails with what differs: - as wanted, + as it is."""
+    if now != wanted:
+        raise AssertionError(f"{trouble}:\n{differences(wanted, now)}")
+
+
+def must_say(said: list[str], wanted: list[str], more: bool = False) -> None:
+    """Fails where a command does not print what it prints where nothing goes wrong; or, with `more`, all of that."""
+    if more:
+        said = sorted({*said} & {*wanted})
+    must_be({"stdout": "\n".join(said)}, {"stdout": "\n".join(wanted)}, "it does not say what it says without faults")
+
+
+def differences(before: dict[str, str], after: dict[str, str]) -> str:
+    """What differs, a line of each object."""
+    lines = []
+    for key in sorted({*before, *after}):
+        one, other = before.get(key, "nothing").splitlines(), after.get(key, "nothing").splitlines()
+        if one != other:
+            lines.append(f"{key}:")
+            lines += [f"  - {line}" for line in one if line not in other]
+            lines += [f"  + {line}" for line in other if line not in one]
+    return "\n".join(lines)
+
+
+def table_of(met: Mapping[str, Counter[str]]) -> str:
+    """How often each command met each fault: "read", "write"."""
+    lines = [f"{'read/write':16}{''.join(f'{fault:>13}' for fault in WRITE_FAULTS)}"]
+    for command, counts in sorted(met.items()):
+        cells = [f"{counts[f'read {fault}']}/{counts[f'write {fault}']}" for fault in WRITE_FAULTS]
+        lines.append(f"{command:16}{''.join(f'{cell:>13}' for cell in cells)}")
+    return "\n".join(lines)
