@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class Run:
         kill_after: seconds until SIGKILL; None for never.
         wait: seconds after the others' start.
         input: stdin.
+        version: another version of the program (see neighbours.py); "" for this one.
     """
 
     args: tuple[str, ...]
     kill_after: float | None = None
     wait: float = 0.0
     input: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,13 @@ class Yoshi:
         """The same with another namespace."""
         return Yoshi(self.kubeconfig, self.context, self.server, namespace)
 
-    def run(self, *args: str, input: str = "", kill_after: float | None = None) -> Ran:
+    def run(self, *args: str, input: str = "", kill_after: float | None = None, version: str = "") -> Ran:
         """One process."""
-        return self.together(Run(args, kill_after, input=input))[0]
+        return self.together(Run(args, kill_after, input=input, version=version))[0]
 
-    def done(self, *args: str, input: str = "", code: int = 0) -> str:
+    def done(self, *args: str, input: str = "", code: int = 0, version: str = "") -> str:
         """One process that must end with that exit code; gives its stdout."""
-        ran = self.run(*args, input=input)
+        ran = self.run(*args, input=input, version=version)
         assert ran.code == code, str(ran)
         return ran.out
 
@@ -153,9 +155,7 @@ class ForkServer:
         wanted = list(wanted)
         assert self.process.stdin
         assert self.process.stdout
-        asked = [
-            {"args": words, "kill_after": run.kill_after, "wait": run.wait, "input": run.input} for run, words in wanted
-        ]
+        asked = [{**asdict(run), "args": words} for run, words in wanted]
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -320,6 +320,10 @@ def _child(one: Json, gate: int, folder: Path, place: int) -> None:
             os.dup2(os.open(folder / f"{place}.{name}", os.O_WRONLY), number)
         os.dup2(os.open(folder / f"{place}.in", os.O_RDONLY), 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the program's own, for all its life
+        if one["version"]:
+            from tests.cluster.neighbours import become
+
+            become(one["version"])
         os.read(gate, 1)
         time.sleep(one["wait"])
         from kubectl_yoshi.__main__ import run

@@ -1,0 +1,261 @@
+"""Two versions of this program at once on one network's ledger, side by side as processes on a real API server.
+
+    an older one, and records of the original   the invariants; nobody has an address twice
+    a newer one, whose CRDs keep its fields     the same, and its fields survive whatever this version writes
+    one that records in a way of its own        this version refuses, and wrote nothing that the newer one did not see
+
+The other versions: tests/cluster/neighbours.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (10).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+import lab
+from kubectl_yoshi.commands.installation import CRD, manifests
+from lab.testing import Cluster
+from tests.cluster.checker import check, violations
+from tests.cluster.harness import ForkServer, Json, Ran, Run, Yoshi, get, make_vms
+from tests.cluster.neighbours import AUDIT, LEASE, NEWER, OLDER
+from tests.cluster.seen import look
+
+ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "10"))
+SIDE_BY_SIDE = 6
+VMS = tuple(f"vm-{number}" for number in range(10))
+ORIGINALS = VMS[:3]
+"""VMs whose records the original has written."""
+UNDERSTOOD = ("is full", "already has", "is not free", "was faster", "others", "no address", "not found", "stays")
+REQUIRES = "plumber.k8s.pf9.io/requires"
+OURS = ("networkwizards", "addressblocks")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster with the CRDs of a newer version, and a namespace with networks small and big, and VMs."""
+
+    cluster: Cluster
+    yoshi: Yoshi
+    namespace: str
+
+    def ledgers(self) -> dict[str, Json]:
+        """ "kind/name" -> the object, of every network and block."""
+        found = [obj for kind in OURS for obj in get(self.cluster, kind, namespace=self.namespace)["items"]]
+        return {f"{obj['kind']}/{obj['metadata']['name']}": obj for obj in found}
+
+    def records(self) -> dict[str, Json]:
+        """Address -> record."""
+        found: dict[str, Json] = {}
+        for obj in self.ledgers().values():
+            found |= (obj.get("status") or {}).get("allocations") or {}
+        return found
+
+    def moment(self) -> list[str]:
+        """What must not be, even while runs are under way: a VM may have a second record, which it does not carry."""
+        found = violations(look(self.cluster), [self.namespace])
+        return [one for one in found if not one.startswith("I3") or "carries" in one]
+
+
+@pytest.fixture(scope="module")
+def newer_cluster(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Cluster]:
+    if request.config.getoption("cluster") != "lab":
+        pytest.skip("replaces the CRDs, so it needs a lab of its own")
+    with lab.start() as running:
+        cluster = Cluster(running.kubeconfig, "lab")
+        cluster.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": newer()}))
+        cluster.kubectl("wait", "--for=condition=Established", "crd", *(f"{one}.plumber.k8s.pf9.io" for one in OURS))
+        yield cluster
+
+
+def newer() -> list[Json]:
+    """What a newer version's `install` makes: CRDs with more fields than this version's."""
+    found = manifests()
+    for obj in found:
+        obj["metadata"]["annotations"]["plumber.k8s.pf9.io/version"] = "99.0.0"
+        if obj["kind"] == CRD.kind:
+            (version,) = obj["spec"]["versions"]
+            for part in ("spec", "status"):
+                version["schema"]["openAPIV3Schema"]["properties"][part]["x-kubernetes-preserve-unknown-fields"] = True
+    return found
+
+
+@pytest.fixture
+def place(newer_cluster: Cluster, forks: ForkServer, cidr: Callable[[int], str]) -> Iterator[Place]:
+    with newer_cluster.namespace() as namespace:
+        yoshi = Yoshi(newer_cluster.kubeconfig, newer_cluster.context, forks, namespace)
+        yoshi.done("network", "create", "small", "--cidr", cidr(28))
+        yoshi.done("network", "create", "big", "--cidr", cidr(20), version=NEWER)
+        make_vms(newer_cluster, namespace, *VMS, labels={"app": "db"})
+        yield Place(newer_cluster, yoshi, namespace)
+
+
+def patch(place: Place, kind: str, name: str, body: Json, *more: str) -> None:
+    place.cluster.kubectl("patch", kind, name, "-n", place.namespace, "--type=merge", "-p", json.dumps(body), *more)
+
+
+def write_as_the_original(place: Place) -> None:
+    """The original's records: an address, and a VM's name."""
+    cidr = get(place.cluster, "networkwizard", "small", namespace=place.namespace)["spec"]["cidr"]
+    first = ipaddress.ip_network(cidr).network_address
+    records = {str(first + 5 + number): name for number, name in enumerate(ORIGINALS)}
+    patch(place, "networkwizard", "small", {"status": {"allocations": records}}, "--subresource=status")
+
+
+def one_command(chance: random.Random) -> tuple[str, ...]:
+    vm, network = chance.choice(VMS), chance.choice(("small", "big"))
+    return chance.choice(
+        (
+            ("vm", "attach", vm, "--network", network, "--replace"),
+            ("vm", "attach", vm, "--network", network),
+            ("vm", "attach", "-l", "app=db", "--network", network),
+            ("vm", "detach", vm, "--network", network),
+            ("ips", "gc", "--grace", "5m", "--yes"),
+            ("sync",),
+        )
+    )
+
+
+def is_understood(ran: Ran) -> bool:
+    """Whether it did what was wanted, or failed as people understand."""
+    return ran.code == 0 or (ran.code == 1 and any(words in ran.err for words in UNDERSTOOD))
+
+
+@pytest.mark.parametrize("other", [OLDER, NEWER])
+def test_side_by_side_the_invariants_hold(place: Place, other: str) -> None:
+    write_as_the_original(place)
+    chance = random.Random(other)
+    wrong: list[Ran] = []
+    for _ in range(ROUNDS):
+        runs = [Run(one_command(chance), version=version) for version in ("", other) for _ in range(SIDE_BY_SIDE // 2)]
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(place.moment)
+            wrong += [ran for ran in place.yoshi.together(*runs) if not is_understood(ran)]
+            assert looking.result() == []
+    assert not wrong, "\n".join(map(str, wrong[:3]))
+    assert place.moment() == []
+    place.yoshi.run("sync")
+    place.yoshi.done("vm", "attach", *VMS, "--network", "small", "--replace")
+    place.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    check(place.cluster, place.namespace, settled=True)
+    assert all(isinstance(record, dict) for record in place.records().values()), "the original's are not rewritten"
+    assert sorted(record["name"] for record in place.records().values()) == sorted(VMS)
+    if other == NEWER:
+        assert get(place.cluster, "networkwizard", "small", namespace=place.namespace)["status"]["audit"] == AUDIT
+        place.yoshi.done("vm", "detach", *VMS, "--network", "small", version=other)
+        place.yoshi.done("vm", "attach", *VMS, "--network", "big", version=other)
+        check(place.cluster, place.namespace, settled=True)
+
+
+def theirs(place: Place) -> dict[str, object]:
+    """What there is of the newer version's: its fields in records, statuses and specs."""
+    found: dict[str, object] = {}
+    for name, obj in place.ledgers().items():
+        found[f"{name}: spec"] = obj["spec"].get("future")
+        found[f"{name}: status"] = (obj.get("status") or {}).get("audit")
+    found |= {address: record.get("lease") for address, record in place.records().items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def test_what_a_newer_version_wrote_survives_this_one(place: Place) -> None:
+    yoshi = place.yoshi
+    yoshi.done("vm", "attach", "vm-0", "vm-1", "--network", "small", version=NEWER)
+    yoshi.done("vm", "attach", "vm-2", "--network", "big", version=NEWER)
+    patch(place, "networkwizard", "small", {"spec": {"future": {"mode": "new"}}})
+    patch(place, "networkwizard", "big", {"spec": {"future": {"mode": "new"}}})
+    before = theirs(place)
+    assert list(before.values()).count(LEASE) == 3
+    assert list(before.values()).count(AUDIT) == 3, "two networks and a block"
+    since = {address: record["since"] for address, record in place.records().items()}
+    unpin: Json = {"spec": {"template": {"metadata": {"annotations": None}}}}
+    for name in ("vm-0", "vm-2"):
+        patch(place, "virtualmachine", name, unpin)
+    for command in (
+        ("vm", "attach", "vm-0", "vm-1", "vm-3", "--network", "small"),
+        ("vm", "attach", "vm-2", "vm-4", "--network", "big"),
+        ("vm", "detach", "vm-3", "--network", "small"),
+        ("ips", "gc", "--grace", "0s", "--yes"),
+        ("ips", "rebuild", "--yes"),
+        ("sync",),
+    ):
+        yoshi.done(*command)
+        left = theirs(place)
+        assert {key: left.get(key) for key in before} == before, f"after {' '.join(command)}"
+    again = {address: record["since"] for address, record in place.records().items()}
+    assert sum(again[address] != since[address] for address in since) == 2, "no record was written again"
+    check(place.cluster, place.namespace, settled=True)
+
+
+def test_installing_over_a_newer_version_is_refused(place: Place) -> None:
+    said = place.yoshi.refused("install")
+    assert "installed by kubectl yoshi 99.0.0" in said
+    assert "Use kubectl yoshi 99.0.0 or a later one" in said
+    for kind in OURS:
+        crd = get(place.cluster, "crd", f"{kind}.plumber.k8s.pf9.io")
+        assert crd["metadata"]["annotations"]["plumber.k8s.pf9.io/version"] == "99.0.0"
+
+
+@pytest.mark.parametrize("network", ["small", "big"])
+def test_what_only_a_newer_version_understands_is_left_alone_and_named(place: Place, network: str) -> None:
+    place.yoshi.done("vm", "attach", "vm-0", "--network", network, version=NEWER)
+    patch(place, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
+    before = place.ledgers()
+    (address,) = place.records()
+    for command in (
+        ("vm", "attach", "vm-1", "--network", network),
+        ("vm", "attach", "vm-0", "--network", network),
+        ("vm", "detach", "vm-0", "--network", network),
+        ("ips", "reserve", network, "--count", "1"),
+        ("ips", "release", network, address),
+        ("ips", "gc", "--network", network, "--grace", "0s", "--yes"),
+        ("ips", "rebuild", "--network", network, "--yes"),
+        ("network", "delete", network, "--force", "--yes"),
+        ("network", "describe", network),
+    ):
+        said = place.yoshi.refused(*command)
+        assert f"network {place.namespace}/{network} requires kubectl yoshi 99.0.0 or later" in said, said
+        assert "Use kubectl yoshi 99.0.0 or later" in said, said
+    for command in (("ips", "gc", "--grace", "0s", "--yes"), ("ips", "rebuild", "--yes"), ("ips", "list"), ("sync",)):
+        ran = place.yoshi.run(*command)
+        assert "requires kubectl yoshi 99.0.0 or later" in ran.err, str(ran)
+    assert network in place.yoshi.done("network", "list")
+    assert {name: place.ledgers()[name]["status"] for name in before} == {
+        name: obj["status"] for name, obj in before.items()
+    }
+
+
+@pytest.mark.parametrize("network", ["small", "big"])
+def test_a_newer_version_that_begins_in_the_middle_sees_every_address_that_was_given_out(
+    place: Place, network: str
+) -> None:
+    """It marks the network, then reads the records: no VM gets an address that it has not read."""
+    chance = random.Random(network)
+
+    def begin(after: float) -> dict[str, Json]:
+        time.sleep(after)
+        patch(place, "networkwizard", network, {"metadata": {"annotations": {REQUIRES: "99.0.0"}}})
+        return place.records()
+
+    with ThreadPoolExecutor(1) as pool:
+        began = pool.submit(begin, chance.uniform(0.2, 0.5))
+        rans = place.yoshi.together(
+            *(Run(("vm", "attach", vm, "--network", network), wait=0.1 * n) for n, vm in enumerate(VMS))
+        )
+        read = began.result()
+    late = [ran for ran in rans if ran.code]
+    assert late, "none was late"
+    assert len(late) < len(rans), "all were late"
+    assert all("requires kubectl yoshi 99.0.0 or later" in ran.err for ran in late), "\n".join(map(str, late))
+    seen = look(place.cluster)
+    assert [one for one in violations(seen, [place.namespace]) if "carries" in one] == []
+    for vm in get(place.cluster, "virtualmachines", namespace=place.namespace)["items"]:
+        annotations = (vm["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+        for address in json.loads(annotations.get("cni.projectcalico.org/ipAddrs", "[]")):
+            assert read[address]["name"] == vm["metadata"]["name"]
