@@ -56,7 +56,8 @@ def find(api: Api) -> Json | None:
 
 
 def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | None:
-    """What is in it for one seat, as an object; None where nothing is.
+    """What is in it for one seat, as an object, its lists by their CIDRs, as their order means nothing; None where
+    nothing is.
 
     Args:
         there: the configuration.
@@ -73,7 +74,8 @@ def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | No
     annotations = there["metadata"].get("annotations") or {}
     part["metadata"]["annotations"] = {key: annotations[key] for key in annotations if _is_own(key, prefix, uids)}
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
-        part["spec"][field] = [entry for entry in there["spec"].get(field, ()) if entry["cidr"].startswith(prefix)]
+        entries = there["spec"].get(field, ())
+        part["spec"][field] = {entry["cidr"]: entry for entry in entries if entry["cidr"].startswith(prefix)}
     if any(key.startswith(NEEDED_BY) for key in part["metadata"]["annotations"]):
         part["spec"]["asNumber"] = there["spec"].get("asNumber")
     if not part["metadata"]["annotations"] and not any(part["spec"].values()):
