@@ -23,17 +23,14 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
-from kubectl_yoshi.plan.opening import must_be_open
+from kubectl_yoshi.plan.opening import being_deleted, must_be_open
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 from kubectl_yoshi.plan.settling import choose_for, settled
 from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
 
-__all__ = ["GOING_WAY_OUT", "AttachRequest", "plan_attachments", "unmoved_of"]
-
-
-GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+__all__ = ["AttachRequest", "plan_attachments", "unmoved_of"]
 
 
 def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
@@ -86,9 +83,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         at_hand.add(0)  # all that it holds is on one shelf
     desk.open({shelf_of(network, number) for number in at_hand})
     if network.is_going:
-        gone: YoshiError = Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
         late = (vm.subject for vm in vms if not desk.has_all(vm))
-        attempt = replace(attempt, failed={**dict.fromkeys(late, gone), **attempt.failed})
+        attempt = replace(attempt, failed={**dict.fromkeys(late, being_deleted(network)), **attempt.failed})
     going = [vm for vm in vms if vm.subject not in attempt.failed]
     chosen: dict[str, int] = {}
     choosers: list[Vm] = []

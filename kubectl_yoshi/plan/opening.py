@@ -17,10 +17,19 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.rebuilds import plan_records, vms_named
 from kubectl_yoshi.plan.reckoning import reckon
 
+GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+
+
+def being_deleted(network: Network) -> Refused:
+    """Why a network gives out no more addresses while it is being deleted."""
+    return Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
+
 
 def must_be_open(network: Network) -> None:
     """Raises Refused where the ledger does not say yet who has the network's addresses."""
     if not network.is_open:
+        if network.is_going:
+            raise being_deleted(network)
         raise Refused(
             f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
             f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "

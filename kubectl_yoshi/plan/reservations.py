@@ -12,12 +12,11 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attachments import GOING_WAY_OUT
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import Chooser
 from kubectl_yoshi.plan.cooling import cooling_down
-from kubectl_yoshi.plan.opening import must_be_open
+from kubectl_yoshi.plan.opening import being_deleted, must_be_open
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -58,7 +57,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     record = Record(RESERVATION, network.namespace, "", since=attempt.moment, note=request.note)
     ledger, mine = _reserved_by_this_run(network, facts, attempt)
     if network.is_going:
-        return _withdrawn(ledger, mine, Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT))
+        return _withdrawn(ledger, mine, being_deleted(network))
     chosen: list[int] = []
     for address in request.addresses:
         if why := network.why_not_usable(address):

@@ -149,6 +149,8 @@ def _set_up(scene: Scene) -> None:
         wizard(here, "no-plugin"),
         wizard(here, "no-cidr", plugin="calico"),
     )
+    made = json.dumps({"status": {"created": True}})  # as the original left networks
+    cluster.kubectl("-n", here, "patch", "nw", "no-cidr", "--subresource=status", "--type=merge", "-p", made)
     for kind, name in (("vm", "going"), ("nw", "leaving")):
         cluster.kubectl("-n", here, "patch", kind, name, "--type=merge", "-p", json.dumps({"metadata": STAY}))
         cluster.kubectl("-n", here, "delete", kind, name, "--wait=false")

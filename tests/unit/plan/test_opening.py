@@ -109,6 +109,14 @@ def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callab
     assert world.api.writes == []
 
 
+def test_of_a_network_that_is_being_deleted_that_is_told_first() -> None:
+    world = restored("10.133.0.0/24")
+    world.vm("late")
+    world.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    with pytest.raises(Refused, match="prod/blue is being deleted"):
+        world.attach("late")
+
+
 @CIDRS
 @pytest.mark.parametrize("opens", [passed, rebuild, create])
 def test_whoever_opens_the_ledger_records_first_who_has_an_address(cidr: str, opens: Callable[[World], object]) -> None:
