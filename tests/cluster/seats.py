@@ -59,6 +59,8 @@ VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "manage
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
 INVARIANT = re.compile(r"I\d ")
 MAC = re.compile(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b")
+DHCP_RANGE = re.compile(r'dhcp-range=set:\d+(,10(\.\d+){3}){2}|"range_(start|end)": "10(\.\d+){3}"')
+"""Its ends may be addresses that VMs have, and are the same whoever has them."""
 CHOSEN = re.compile(r"(?<=-)[0-9a-f]{8}\b|\b10\.96\.\d+\.\d+\b")
 """Digests in names, and what the API server chooses for a Service."""
 
@@ -233,6 +235,7 @@ class Seat:
         Those on other seats' things are left out: what they leave behind, anybody's `ips gc` and `sync` take away.
         """
         text = self.alike(ran.out, {address: address for address in self.fixed})
+        text = text.replace('"<mac>"', "<mac>")  # YAML has those in quotes that look like a number
         lines = ANY_ADDRESS.sub("<address>", NAMED_UID.sub("<uid>", AGE.sub("<age>", text))).splitlines()
         return sorted(" ".join(line.split()) for line in lines if not OTHERS.search(line))
 
@@ -252,6 +255,7 @@ class Seat:
     def alike(self, text: str, holders: Mapping[str, str]) -> str:
         """A text without what differs from seat to seat and from run to run."""
         text = TIME.sub("<time>", MAC.sub("<mac>", text))
+        text = DHCP_RANGE.sub(lambda m: m[0].replace(f"{self.prefix}.", "<ip>."), text)
         for uid, name in self.names.items():
             text = text.replace(uid, name)
         text = UID.sub("<uid of what is gone>", text)
