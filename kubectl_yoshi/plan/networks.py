@@ -28,6 +28,7 @@ from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
 from kubectl_yoshi.plan.opening import must_be_open, plan_opening
 from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
+from kubectl_yoshi.plan.releases import barriers_left
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 
 ABANDONED_SECONDS = 600.0
@@ -337,6 +338,7 @@ def _removal(
                 "Stop these VMs first, or pass --force --restart.",
             )
         plan = plan + part
+    plan = plan + barriers_left(attempt, facts, plan)
     if plan and (not attempt.preview or plan.notes):
         return replace(plan, again=True)
     backend = backends.get(network.plugin)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
+from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
 
 BARRIER = f"{GROUP}/releasing"
@@ -120,6 +121,26 @@ def _take_off(vm: Vm, subject: str) -> Change:
     take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(("metadata", "annotations", BARRIER))
     says = f"leave {vm.ref} as it was"
     return Change(Verb.PATCH, vm.ref, says, take.ops, before=vm.raw, subject=subject, shared=True)
+
+
+def barriers_left(attempt: Attempt, facts: Facts, plan: Plan) -> Plan:
+    """Takes the annotation off VMs on which this very run may have put it, whoever gave the record back meanwhile; not
+    where the plan does it.
+
+    Raises:
+        NeedMore: they were not read yet.
+    """
+    refs = dict.fromkeys(change.ref for change in attempt.sent if change.ref.resource == VM and _puts(change))
+    vms = facts.ask(*(Read(VM, ref.namespace, ref.name) for ref in refs))
+    return lift_barriers(map(Vm, vms), plan)
+
+
+def _puts(change: Change) -> bool:
+    """Whether a change puts the annotation on, alone or with the map that it is in."""
+    path = ("metadata", "annotations", BARRIER)
+    ops = change.body if isinstance(change.body, list) else ()
+    added = {op["path"]: op["value"] for op in ops if op["op"] == "add"}
+    return pointer(path) in added or BARRIER in added.get(pointer(path[:-1]), ())
 
 
 def lift_barriers(vms: Iterable[Vm], plan: Plan) -> Plan:

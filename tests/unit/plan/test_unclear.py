@@ -48,6 +48,26 @@ def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
     assert [change.says for change, _ in done.done] == [f"give back {ADDRESS} of prod/web-1"]
 
 
+def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world: World) -> None:
+    """The deletion hears nothing of what it wrote to the VM, and finds no record any more that would lead it there."""
+    world.vm()
+    world.attach()
+    ref = VM.ref("web-1", "prod")
+    world.api.change(ref, lambda obj: (obj["spec"]["template"].pop("metadata"), obj["metadata"].pop("annotations")))
+
+    def give_back(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref.resource == VM:
+            world.api.before.clear()
+            world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["status"]["allocations"].clear())
+
+    world.api.before.append(give_back)
+    done = run(world, Scripted(patch__VirtualMachine="done-error,"), lambda w: w.delete_network(force=True))
+    assert done.refusals == {}
+    assert world.networks() == []
+    assert not world.api.before
+    assert BARRIER not in world.now().annotations
+
+
 def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
     """`sync` prints a line for each change when it hears that it is done."""
     world.vm()
