@@ -72,9 +72,13 @@ def serving(bare: lab.Lab, *sets: str) -> Iterator[Cluster]:
     try:
         yield Cluster(bare.kubeconfig, "lab")
     finally:
-        names = [n for n in bare.kubectl("get", "crd", "-o", "name").split() if "projectcalico" in n]
-        bare.kubectl("delete", *names)
+        bare.kubectl("delete", "--wait=false", *_calicos_crds(bare))  # kubectl's own waiting took minutes once
+        wait_until("no CRD of Calico's is left", lambda: not _calicos_crds(bare), pause=0.5)
         wait_until("no Calico is served", lambda: not any("calico" in group for group, _ in bare.api.served()))
+
+
+def _calicos_crds(bare: lab.Lab) -> list[str]:
+    return [name for name in bare.kubectl("get", "crd", "-o", "name").split() if "projectcalico" in name]
 
 
 def _migration() -> list[bytes]:
