@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -169,18 +169,26 @@ def _now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+SAME_SECONDS = 0.5
+"""What follows a signal so soon is the same one: `timeout`, for one, sends it to a process and to its whole group."""
+
+
 @contextmanager
 def ending_on_signals(end: Callable[[], None]) -> Iterator[None]:
     """Calls `end` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual."""
-    handler = partial(_handle, end)
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    first = 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if not first:
+            first = time.monotonic()
+            end()
+        elif number == signal.SIGINT and time.monotonic() - first > SAME_SECONDS:
+            signal.default_int_handler(number, frame)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, former in before.items():
             signal.signal(number, former)
-
-
-def _handle(end: Callable[[], None], number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    end()

@@ -1,0 +1,28 @@
+"""How a watch ends: on Ctrl-C, or on a second one."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from kubectl_yoshi.commands import syncing
+from kubectl_yoshi.commands.syncing import ending_on_signals
+
+
+def test_a_signal_that_comes_twice_at_once_ends_it_once() -> None:
+    """As `timeout` sends it, to the process and to its group."""
+    ended: list[str] = []
+    with ending_on_signals(lambda: ended.append("asked")):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert ended == ["asked"]
+
+
+def test_a_second_ctrl_c_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "SAME_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt), ending_on_signals(lambda: None):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
