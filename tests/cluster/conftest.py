@@ -14,6 +14,7 @@ from tests.cluster import layer2_scene
 from tests.cluster.calico_books import Calico
 from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
+from tests.cluster.pins import POOLS
 from tests.cluster.public_scene import World, public_world
 
 _sixteens = itertools.count()
@@ -45,9 +46,12 @@ def yoshi(request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer,
 
 
 @pytest.fixture
-def cidr() -> Callable[[int], str]:
+def cidr(request: pytest.FixtureRequest) -> Callable[[int], str]:
     """Gives CIDRs of a prefix length from 16 on that nobody else uses, of the test's own /16: each call another one."""
-    mine = ipaddress.ip_network(f"10.{128 + next(_sixteens) % 128}.0.0/16")
+    number = next(_sixteens)
+    mine = ipaddress.ip_network(f"10.{128 + number % 128}.0.0/16")
+    if number >= 128:
+        _take_pools_away(request.getfixturevalue("cluster"), mine)
     used: list[ipaddress.IPv4Network] = []
 
     def next_cidr(length: int) -> str:
@@ -58,6 +62,14 @@ def cidr() -> Callable[[int], str]:
         raise AssertionError(f"no /{length} is left in {mine}")
 
     return next_cidr
+
+
+def _take_pools_away(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
+    """Deletes what the test left that had this /16 before: a pool does not go with its network's namespace."""
+    for pool in get(cluster, POOLS)["items"]:
+        name, network = pool["metadata"]["name"], ipaddress.ip_network(pool["spec"]["cidr"])
+        if name.startswith("yoshi-test-") and network.overlaps(within):
+            cluster.kubectl("delete", POOLS, name)
 
 
 @pytest.fixture
