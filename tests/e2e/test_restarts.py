@@ -65,6 +65,11 @@ class World:
             self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
         self.wait_until(lambda: self.phase(name) == "Running", f"{name} runs")
 
+    def address(self, name: str) -> str:
+        """The address with which a VM runs, once it does: a restart is done when KubeVirt was told to start it."""
+        self.wait_until(lambda: self.phase(name) == "Running", f"{name} runs")
+        return str(self.get("vmi", name)["status"]["interfaces"][0]["ipAddress"])
+
     def phase(self, name: str) -> str:
         found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
         return found.strip()
@@ -146,9 +151,8 @@ def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
 
     world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "60s")
 
-    vmi = world.get("vmi", "web")
-    assert vmi["metadata"]["uid"] != before
-    assert vmi["status"]["interfaces"][0]["ipAddress"] == "10.61.0.1"
+    assert world.address("web") == "10.61.0.1"
+    assert world.get("vmi", "web")["metadata"]["uid"] != before
     assert spec_of(world, "web") == spec
     assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
     assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
@@ -176,7 +180,7 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
         "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "60s"
     )
 
-    assert world.get("vmi", "web")["status"]["interfaces"][0]["ipAddress"] == "10.62.0.9"
+    assert world.address("web") == "10.62.0.9"
     assert spec_of(world, "web") == spec
     assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
     block = json.loads(world.lab.kubectl("get", "ipamblock", "10-62-0-0-26", "-o", "json"))["spec"]
@@ -218,7 +222,7 @@ def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_comma
 
     world.yoshi.done(*words, "--wait", "--timeout", "60s")
 
-    assert world.get("vmi", "web")["status"]["interfaces"][0]["ipAddress"] == "10.64.0.9"
+    assert world.address("web") == "10.64.0.9"
     assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}
     assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
 
