@@ -27,12 +27,10 @@ BY = "a Service that others made"
 def selects(service: Json, vm: Vm) -> bool:
     """Whether the pods of a VM are a Service's endpoints; one without a selector has none that it finds itself."""
     selector = dig(service, "spec", "selector", default={})
+    if not selector or namespace_of(service) != vm.namespace:
+        return False
     labels = pod_labels(vm)
-    return (
-        bool(selector)
-        and namespace_of(service) == vm.namespace
-        and all(labels.get(key) == value for key, value in selector.items())
-    )
+    return all(labels.get(key) == value for key, value in selector.items())
 
 
 def uses_of(service: Json, network: Network, vms: Iterable[Vm]) -> list[Use]:
@@ -45,9 +43,10 @@ def uses_of(service: Json, network: Network, vms: Iterable[Vm]) -> list[Use]:
         vms: those that it may select.
     """
     ref = SERVICE.ref(name_of(service), namespace_of(service))
-    selected = [vm for vm in vms if selects(service, vm)]
+    addresses = addresses_of_any(service)
+    selected = [vm for vm in vms if selects(service, vm)] if addresses else []
     found: list[Use] = []
-    for address in sorted(addresses_of_any(service), key=str):
+    for address in sorted(addresses, key=str):
         if network.cidr is not None and address.version != network.version:
             continue
         if not selected:
@@ -114,6 +113,6 @@ def find_carrier(vm: Vm, address: Address, facts: Facts) -> Json | None:
     if why := facts.why_unknown(read):
         raise Refused(f"whether a Service has {address} for VM {vm.subject} already cannot be told: {why}")
     for service in found:
-        if not is_ours(service) and address in addresses_of_any(service) and selects(service, vm):
+        if not is_ours(service) and selects(service, vm) and address in addresses_of_any(service):
             return service
     return None
