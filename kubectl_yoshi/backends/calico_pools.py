@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import CalicoApi, api_for_writing, calico_version
-from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID, gone_of, is_marked_for, marked, marks_of, users_of
+from kubectl_yoshi.backends.marks import gone_of, is_marked_for, is_of_earlier, marks_of, users_of
 from kubectl_yoshi.model.addresses import Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -109,17 +109,9 @@ def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
     return original if original is not None and dig(original, "spec", "cidr") == str(network.cidr) else None
 
 
-def is_of_earlier(pool: Json, network: Network) -> bool:
-    """Whether a pool was made for a network of this name and CIDR that is no more, since this one has its name.
-
-    A restore makes a network anew, under a new uid, while its pool serves on: VMs run with addresses of it.
-    """
-    marks = marked(pool)
-    return (
-        marks.get(MARK_NETWORK) == network.full_name
-        and marks.get(MARK_UID) != network.uid
-        and dig(pool, "spec", "cidr") == str(network.cidr)
-    )
+def serves_on(pool: Json, network: Network) -> bool:
+    """Whether a pool was made for the earlier self of a network, with the same CIDR: VMs run with addresses of it."""
+    return is_of_earlier(pool, network) and dig(pool, "spec", "cidr") == str(network.cidr)
 
 
 def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
@@ -133,7 +125,7 @@ def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
     for pool in pools:
         name = name_of(pool)
         if mine is not None and name == name_of(mine):
-            if name == pool_name(network) and not (is_marked_for(pool, network) or is_of_earlier(pool, network)):
+            if name == pool_name(network) and not (is_marked_for(pool, network) or serves_on(pool, network)):
                 found.append(f"ippool/{name} exists and was not made for this network")
             continue
         try:
@@ -163,7 +155,7 @@ def build(network: Network, facts: Facts) -> Plan:
             "spec": spec,
         }
         return in_order(Change(Verb.CREATE, ref, f"make ippool {ref.name} with {network.cidr}", body=body))
-    earlier = is_of_earlier(pool, network)
+    earlier = serves_on(pool, network)
     if not is_marked_for(pool, network) and not earlier:
         return Plan(
             notes=(f"ippool/{name_of(pool)} of the original yoshi is used as it is; pods can take its addresses",)
@@ -256,8 +248,10 @@ def leftovers(live: Sequence[Network], namespace: str | None, facts: Facts) -> P
     """Takes away pools that were made by this program for networks that are no more, and were in the namespace."""
     api = api_for_writing(facts)
     plan = Plan()
-    for pool in facts.ask(Read(api.pool)):
-        if not gone_of(users_of(pool), live, namespace) or any(is_of_earlier(pool, network) for network in live):
+    made_for = [(pool, users_of(pool)) for pool in facts.ask(Read(api.pool))]
+    gone = gone_of({uid: name for _, users in made_for for uid, name in users.items()}, live, namespace)
+    for pool, users in made_for:
+        if not users.keys() & gone or any(serves_on(pool, network) for network in live):
             continue
         cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
         facts.ask(Read(api.block))

@@ -53,6 +53,13 @@ def is_marked_for(obj: Json, network: Network) -> bool:
     return marks.get(MARK_NETWORK) == network.full_name and marks.get(MARK_UID) == network.uid
 
 
+def is_of_earlier(obj: Json, network: Network) -> bool:
+    """Whether an object was made for a network of this name that is no more, since this one has its name: a restore
+    makes a network anew, under a new uid, while what was made for it serves on, or is restored with the old marks."""
+    marks = marked(obj)
+    return marks.get(MARK_NETWORK) == network.full_name and marks.get(MARK_UID) != network.uid
+
+
 def first_marks(network: Network) -> dict[str, str]:
     """The annotations of an object that is made for a network and may serve others later."""
     return {MADE: MAKER, **needed_by(network)}

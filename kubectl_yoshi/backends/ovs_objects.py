@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID, is_marked_for, marked, marks_of
+from kubectl_yoshi.backends.marks import is_marked_for, is_of_earlier, marks_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, same_json
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
@@ -26,13 +26,6 @@ def own_object(resource: Resource, network: Network, facts: Facts) -> Json | Non
 def is_own(obj: Json, network: Network) -> bool:
     """Whether an object was made for a network: marked as such, or owned by it, or of its earlier self."""
     return is_marked_for(obj, network) or network.uid in _owners(obj) or is_of_earlier(obj, network)
-
-
-def is_of_earlier(obj: Json, network: Network) -> bool:
-    """Whether an object was made for a network of this name that is no more, since this one has its name: a restore
-    makes a network anew, under a new uid, and what was made for it may be restored with the old marks."""
-    marks = marked(obj)
-    return marks.get(MARK_NETWORK) == network.full_name and marks.get(MARK_UID) != network.uid
 
 
 def own_again(obj: Json, network: Network) -> dict[tuple[str, ...], Any]:

@@ -122,8 +122,9 @@ class Public:
 
     def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend."""
-        labelled = Read(SERVICE, label_selector=metallb.NETWORK_LABEL)
-        orphans = [s for s in facts.ask(labelled) if gone_of(services.users_of(s), live, namespace)]
+        made_for = [(s, services.users_of(s)) for s in facts.ask(Read(SERVICE, label_selector=metallb.NETWORK_LABEL))]
+        gone = gone_of({uid: name for _, users in made_for for uid, name in users.items()}, live, namespace)
+        orphans = [service for service, users in made_for if users.keys() & gone]
         plan = Plan((tuple(services.deletion(service, "") for service in orphans),) if orphans else ())
         for taker in _takers(facts.served):
             gone = gone_of(taker.users(facts), live, namespace)
