@@ -39,11 +39,7 @@ def status_plan(
         patch.unset_in(network.raw, STATUS_DELETING)
     elif not differing:
         return Plan()
-    if not there:
-        patch.set_in(network.raw, ("status",), differing)
-    else:
-        for key, value in differing.items():
-            patch.set_in(network.raw, ("status", key), value)
+    _set(patch, network, differing)
     says = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
     return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
 
@@ -53,13 +49,18 @@ def opened(network: Network, subject: str) -> Plan:
     if network.is_open:
         return Plan()
     patch = PatchBuilder().test(("metadata", "uid"), network.uid)
-    if network.raw.get("status") is None:
-        patch.set_in(network.raw, ("status",), _first_entries(network))
-    else:
-        for key, value in _first_entries(network).items():
-            patch.set_in(network.raw, ("status", key), value)
+    _set(patch, network, _first_entries(network))
     says = f"open the ledger of network {network.full_name}"
     return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))
+
+
+def _set(patch: PatchBuilder, network: Network, entries: Json) -> None:
+    """Writes entries of its status, which may not be there yet."""
+    if not network.raw.get("status"):
+        patch.set_in(network.raw, ("status",), entries)
+    else:
+        for key, value in entries.items():
+            patch.set_in(network.raw, ("status", key), value)
 
 
 def _first_entries(network: Network) -> Json:

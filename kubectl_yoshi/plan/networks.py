@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend
@@ -149,7 +149,7 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     if dig(network.raw, "metadata", "deletionTimestamp"):
         raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
     backend = backend_of(network, backends)
-    made_now = any(c.verb is Verb.CREATE and c.ref == network.ref for c in attempt.done)
+    made_now = _creates(network, attempt.done)
     if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
         created = bool(dig(network.raw, "status", "created"))
         return replace(status_plan(network, created, "it is made anew", attempt, subject), again=True)
@@ -164,7 +164,7 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
-        opening = plan_opening(network, backend, facts, attempt, is_new=_may_have_made(network, attempt))
+        opening = plan_opening(network, backend, facts, attempt, is_new=_creates(network, attempt.sent))
         plan = opening or built(network, backend, facts, attempt)
     except YoshiError as error:
         if made_now:
@@ -178,9 +178,9 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     return replace(status_plan(network, True, problem, attempt, subject), notes=(*opening.notes, *plan.notes))
 
 
-def _may_have_made(network: Network, attempt: Attempt) -> bool:
-    """Whether this run has made the network, as far as it was answered."""
-    return any(change.verb is Verb.CREATE and change.ref == network.ref for change in attempt.sent)
+def _creates(network: Network, changes: Iterable[Change]) -> bool:
+    """Whether the network is made by one of these changes."""
+    return any(change.verb is Verb.CREATE and change.ref == network.ref for change in changes)
 
 
 def _way_out(in_the_way: Sequence[str]) -> str:
