@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.api import wait_until
 from lab.errors import LabError
 from lab.running import kubectl_command
 
@@ -43,12 +43,8 @@ class Cluster:
     def settle(self, seconds: float = 120) -> None:
         """Wait until the namespaces of earlier tests are gone: their networks may go later than what was made for
         them elsewhere is looked at. Raises a LabError if that takes longer."""
-        deadline = time.monotonic() + seconds
-        going = ["get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name"]
-        while left := self.kubectl(*going).split():
-            if time.monotonic() > deadline:
-                raise LabError(f"still being deleted after {seconds:g} s: {', '.join(left)}")
-            time.sleep(0.2)
+        going = ("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
+        wait_until("no namespace is still being deleted", lambda: not self.kubectl(*going), seconds, 0.2)
 
 
 def must_be_real() -> bool:
