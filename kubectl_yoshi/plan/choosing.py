@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read
 from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Shelf, block_label, is_large, shelves_in_order
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS
-from kubectl_yoshi.plan.cooling import duration
+from kubectl_yoshi.plan.cooling import cooling_down, duration
 
 MOST_AT_ONCE = 64
 """Shelves that are opened at the same time, at most: each may be 60 KB."""
@@ -206,6 +208,37 @@ class Chooser:
 
     def _usable_of(self, shelf: Shelf) -> Intervals:
         return self._network.usable & Intervals.of([shelf.span])
+
+
+def choose_unused(
+    network: Network,
+    backend: Backend,
+    seed: str,
+    count: int,
+    open_shelf: Callable[..., Ledger],
+    facts: Facts,
+    attempt: Attempt,
+) -> list[int] | Refused:
+    """Free addresses that nothing uses either, whatever the ledger says; why there are not so many, where that is so.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    taken = Intervals()
+    chance = attempt.chance if attempt.number else None
+    while True:
+        chooser = Chooser(
+            network, seed, open_shelf, taken, chance, resting=lambda ledger: cooling_down(ledger, attempt.now)
+        )
+        try:
+            chosen = [chooser.next() for _ in range(count)]
+        except Refused as full:
+            return full
+        uses = backend.uses(network, (), Intervals.of_numbers(chosen), facts)
+        used = {use.number for use in uses} & {*chosen}
+        if not used:
+            return chosen
+        taken |= Intervals.of_numbers(used)
 
 
 def choose(usable: Intervals, held: Intervals, chance: random.Random | None) -> int | None:

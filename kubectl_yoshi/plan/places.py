@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, is_large, shelf_of
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, Shelf, is_large, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_shelves, open_whole, remove_records, write_records
-from kubectl_yoshi.plan.choosing import Chooser
-from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.quotas import must_have_room, must_not_be_beyond
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
@@ -81,21 +79,9 @@ def give_back_place(network: Network, target: Vm, number: int, facts: Facts, att
 
 def _free(network: Network, backend: Backend, target: Vm, facts: Facts, attempt: Attempt) -> int | None:
     """An address that nobody has; None where there is none."""
-    taken = Intervals()
-    while True:
-        chooser = Chooser(
-            network,
-            target.subject,
-            lambda shelf: open_shelves(network, [shelf], facts),
-            taken,
-            attempt.chance if attempt.number else None,
-            resting=lambda ledger: cooling_down(ledger, attempt.now),
-        )
-        try:
-            number = chooser.next()
-        except Refused:
-            return None
-        one = Intervals.of_numbers([number])
-        if not any(use.number == number for use in backend.uses(network, (), one, facts)):
-            return number
-        taken |= one
+
+    def open_shelf(shelf: Shelf) -> Ledger:
+        return open_shelves(network, [shelf], facts)
+
+    chosen = choose_unused(network, backend, target.subject, 1, open_shelf, facts, attempt)
+    return None if isinstance(chosen, Refused) else chosen[0]

@@ -14,8 +14,7 @@ from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
-from kubectl_yoshi.plan.choosing import Chooser
-from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
@@ -81,22 +80,10 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
             ledger = ledger.with_objects(opened.objects)
             return opened
 
-        taken = Intervals()
-        while True:
-            chance = attempt.chance if attempt.number else None
-            chooser = Chooser(
-                network, attempt.seed, open_shelf, taken, chance, resting=lambda one: cooling_down(one, attempt.now)
-            )
-            try:
-                chosen = [chooser.next() for _ in range(more)]
-            except Refused as full:
-                return _withdrawn(ledger, mine, full)
-            used = {
-                u.number for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen
-            }
-            if not used:
-                break
-            taken |= Intervals.of_numbers(used)
+        found = choose_unused(network, backend, attempt.seed, more, open_shelf, facts, attempt)
+        if isinstance(found, Refused):
+            return _withdrawn(ledger, mine, found)
+        chosen = found
     answers = {str(a): request.note for a in request.addresses}
     answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
     plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
