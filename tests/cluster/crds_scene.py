@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import yaml
 
 import lab
 from lab.api import Api, wait_until
+from tests.cluster.originals import original_crd
 
 GROUP = "/apis/plumber.k8s.pf9.io/v1"
 NETWORKS = f"{GROUP}/namespaces/default/networkwizards"
@@ -107,51 +106,6 @@ def cells(server: Server, collection: str, name: str) -> list[Any]:
     return list(row)
 
 
-ORIGINAL_CRD = b"""\
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: networkwizards.plumber.k8s.pf9.io}
-spec:
-  group: plumber.k8s.pf9.io
-  names: {kind: NetworkWizard, listKind: NetworkWizardList, plural: networkwizards, singular: networkwizard}
-  scope: Namespaced
-  versions:
-  - name: v1
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec:
-            type: object
-            properties:
-              bgpConfig:
-                type: object
-                properties:
-                  myASN: {type: integer, format: int32}
-                  remoteASN: {type: integer, format: int32}
-                  peers:
-                    type: array
-                    items:
-                      type: object
-                      required: [peerIP]
-                      properties:
-                        peerIP: {type: string}
-                        reachableBy: {type: string}
-              cidr: {type: string}
-              plugin: {type: string}
-              range_end: {type: string, format: byte}
-              range_start: {type: string, format: byte}
-          status:
-            type: object
-            properties:
-              allocations: {type: object, additionalProperties: {type: string}}
-              created: {type: boolean}
-              reason: {type: string}
-    served: true
-    storage: true
-    subresources: {status: {}}
-"""
-
 ORIGINAL_OBJECTS: dict[str, tuple[Any, Any]] = {
     "newarjunpool": (
         {"plugin": "calico", "cidr": "10.133.0.0/16"},
@@ -169,9 +123,3 @@ ORIGINAL_OBJECTS: dict[str, tuple[Any, Any]] = {
     "oldrange": ({"plugin": "calico", "cidr": "10.9.0.0/24", "range_start": "CgkACg=="}, {"allocations": {}}),
     "empty": (None, None),
 }
-
-
-def original_crd() -> bytes:
-    """The original's CRD: the real one where LAB_CRDS has it, else one of the same shape."""
-    real = Path(os.environ.get("LAB_CRDS", "")) / "luigi" / "plumber.k8s.pf9.io_networkwizards.yaml"
-    return real.read_bytes() if real.is_file() else ORIGINAL_CRD

@@ -19,8 +19,8 @@ from lab.testing import Cluster
 from tests.cluster.calico_books import HANDLES, Calico
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, get, make, make_vms
+from tests.cluster.pins import POOLS
 
-POOLS = "ippools.crd.projectcalico.org"
 PIN = "cni.projectcalico.org/ipAddrs"
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import lab
+from lab.demo import NETWORK
 from tests.cluster.crds_scene import (
     APPLY,
     BGP,
@@ -23,6 +24,7 @@ from tests.cluster.crds_scene import (
     Server,
     manifest,
 )
+from tests.cluster.originals import README_PUBLIC
 
 # --- a cluster of the original yoshi ---
 
@@ -67,28 +69,8 @@ def test_an_object_that_breaks_a_new_rule_takes_writes_elsewhere_and_can_be_repa
 
 
 ORIGINAL_YAML = {
-    "the README's Calico network": """
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: newarjunpool
-spec:
-  plugin: "calico"
-  cidr: "10.133.0.0/16"
-""",
-    "the README's public network": """
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: publicnetwork
-spec:
-  plugin: "public"
-  cidr: "207.97.241.196/29"
-  bgpConfig:
-    peers: 10.240.0.5, 10.240.0.4
-    remoteASN: 64512
-    myASN: 64514
-""",
+    "the README's Calico network": NETWORK,
+    "the README's public network": README_PUBLIC,
     "config/samples": """
 apiVersion: plumber.k8s.pf9.io/v1
 kind: NetworkWizard

@@ -18,24 +18,10 @@ from typing import Any
 from lab.errors import LabError
 from lab.testing import Cluster
 from tests.cluster.harness import get, make
+from tests.cluster.originals import README_PUBLIC
 from tests.cluster.public_scene import BGP, World, version
 
 Json = dict[str, Any]
-
-README_NETWORK = """\
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: publicnetwork
-spec:
-  plugin: "public"
-  cidr: "207.97.241.196/29"
-  bgpConfig:
-    peers: 10.240.0.5, 10.240.0.4
-    remoteASN: 64512
-    myASN: 64514
-"""
-"""The original yoshi's README, unchanged."""
 
 FOREIGN = ["198.18.1.0/32", "198.18.0.0/30", "198.18.2.7/32"]
 LISTS = ("serviceLoadBalancerIPs", "serviceExternalIPs", "serviceClusterIPs")
@@ -171,7 +157,7 @@ def test_somebody_elses_peer_that_says_something_else_is_refused(world: World) -
 
 
 def test_the_original_readmes_network_is_taken_as_it_is(world: World) -> None:
-    world.yoshi.done("network", "create", "-f", "-", input=README_NETWORK)
+    world.yoshi.done("network", "create", "-f", "-", input=README_PUBLIC)
     assert [peer["spec"]["peerIP"] for peer in world.peers()] == ["10.240.0.4", "10.240.0.5"]
     world.vms("web")
     assert "207.97.241.193" in world.yoshi.done("vm", "attach", "web", "--public-network", "publicnetwork")

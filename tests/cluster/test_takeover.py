@@ -6,9 +6,7 @@ The original's CRD is the real one where LAB_CRDS has it, else a copy of what of
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,57 +14,12 @@ import yaml
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Json, Run, Yoshi, get, make, vm
+from tests.cluster.originals import ORIGINAL_CRD, original_crd
 
 WISH = "plumber.k8s.pf9.io/networkName"
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 VM_FINALIZER, NETWORK_FINALIZER = "vm.plumber.k8s.pf9.io", "network.plumber.k8s.pf9.io"
 MANY = 300
-
-ORIGINALS_CRD = """
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: networkwizards.plumber.k8s.pf9.io}
-spec:
-  group: plumber.k8s.pf9.io
-  names: {kind: NetworkWizard, listKind: NetworkWizardList, plural: networkwizards, singular: networkwizard}
-  scope: Namespaced
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          apiVersion: {type: string}
-          kind: {type: string}
-          metadata: {type: object}
-          spec:
-            type: object
-            properties:
-              bgpConfig:
-                type: object
-                properties:
-                  myASN: {type: integer, format: int32}
-                  remoteASN: {type: integer, format: int32}
-                  peers:
-                    type: array
-                    items:
-                      type: object
-                      required: [peerIP]
-                      properties: {peerIP: {type: string}, reachableBy: {type: string}}
-              cidr: {type: string}
-              plugin: {type: string}
-              range_end: {type: string, format: byte}
-              range_start: {type: string, format: byte}
-          status:
-            type: object
-            properties:
-              allocations: {type: object, additionalProperties: {type: string}}
-              created: {type: boolean}
-              reason: {type: string}
-"""
 
 
 @pytest.fixture
@@ -76,7 +29,7 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         pytest.skip("replaces the CRD, so it needs a lab of its own")
     with lab.start() as running:
         cluster = Cluster(running.kubeconfig, "lab")
-        cluster.kubectl("create", "-f", "-", input=originals_crd())
+        cluster.kubectl("create", "-f", "-", input=original_crd().decode())
         cluster.kubectl("wait", "--for=condition=Established", "crd/networkwizards.plumber.k8s.pf9.io")
         yield cluster
 
@@ -84,11 +37,6 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture
 def yoshi(theirs: Cluster, forks: ForkServer) -> Yoshi:
     return Yoshi(theirs.kubeconfig, theirs.context, forks, "default")
-
-
-def originals_crd() -> str:
-    real = Path(os.environ.get("LAB_CRDS", "/nowhere"), "luigi", "plumber.k8s.pf9.io_networkwizards.yaml")
-    return real.read_text() if real.exists() else ORIGINALS_CRD
 
 
 def network(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str]) -> None:
@@ -130,7 +78,7 @@ def in_blocks(cluster: Cluster, name: str) -> Json:
 def test_the_originals_crd_is_one(theirs: Cluster) -> None:
     crd = get(theirs, "crd", "networkwizards.plumber.k8s.pf9.io")
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
-    copy = yaml.safe_load(ORIGINALS_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    copy = yaml.safe_load(ORIGINAL_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     assert {*schema["spec"]["properties"]} == {*copy["spec"]["properties"]}
     assert schema["status"]["properties"]["allocations"]["additionalProperties"] == {"type": "string"}
 

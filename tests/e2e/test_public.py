@@ -23,23 +23,9 @@ import pytest
 
 import lab
 from tests.cluster.harness import ForkServer, Run, Yoshi, fork_server
+from tests.cluster.originals import README_PUBLIC
 
 Json = dict[str, Any]
-
-README_NETWORK = """\
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: publicnetwork
-spec:
-  plugin: "public"
-  cidr: "207.97.241.196/29"
-  bgpConfig:
-    peers: 10.240.0.5, 10.240.0.4
-    remoteASN: 64512
-    myASN: 64514
-"""
-"""The original yoshi's README, unchanged."""
 
 
 @dataclass
@@ -299,10 +285,8 @@ def test_eight_processes_on_one_small_pool_leave_it_right(world: World) -> None:
 
 
 def test_the_readmes_network_and_annotations_by_sync_twice(world: World) -> None:
-    world.kubectl("create", "-f", "-", input=README_NETWORK)
-    named = README_NETWORK.replace("publicnetwork", "yoshipublicnetwork").replace(
-        "207.97.241.196/29", "203.0.113.64/28"
-    )
+    world.kubectl("create", "-f", "-", input=README_PUBLIC)
+    named = README_PUBLIC.replace("publicnetwork", "yoshipublicnetwork").replace("207.97.241.196/29", "203.0.113.64/28")
     world.kubectl("create", "-f", "-", input=named)
     without = {
         "apiVersion": "plumber.k8s.pf9.io/v1",

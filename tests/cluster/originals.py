@@ -1,0 +1,71 @@
+"""What the original yoshi left: its README's public network, unchanged, and its CRD."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+README_PUBLIC = """\
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata:
+  name: publicnetwork
+spec:
+  plugin: "public"
+  cidr: "207.97.241.196/29"
+  bgpConfig:
+    peers: 10.240.0.5, 10.240.0.4
+    remoteASN: 64512
+    myASN: 64514
+"""
+
+ORIGINAL_CRD = b"""\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: networkwizards.plumber.k8s.pf9.io}
+spec:
+  group: plumber.k8s.pf9.io
+  names: {kind: NetworkWizard, listKind: NetworkWizardList, plural: networkwizards, singular: networkwizard}
+  scope: Namespaced
+  versions:
+  - name: v1
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              bgpConfig:
+                type: object
+                properties:
+                  myASN: {type: integer, format: int32}
+                  remoteASN: {type: integer, format: int32}
+                  peers:
+                    type: array
+                    items:
+                      type: object
+                      required: [peerIP]
+                      properties:
+                        peerIP: {type: string}
+                        reachableBy: {type: string}
+              cidr: {type: string}
+              plugin: {type: string}
+              range_end: {type: string, format: byte}
+              range_start: {type: string, format: byte}
+          status:
+            type: object
+            properties:
+              allocations: {type: object, additionalProperties: {type: string}}
+              created: {type: boolean}
+              reason: {type: string}
+    served: true
+    storage: true
+    subresources: {status: {}}
+"""
+
+
+def original_crd() -> bytes:
+    """The original's CRD: the real one where LAB_CRDS has it, else one of the same shape."""
+    real = Path(os.environ.get("LAB_CRDS", "")) / "luigi" / "plumber.k8s.pf9.io_networkwizards.yaml"
+    return real.read_bytes() if real.is_file() else ORIGINAL_CRD
