@@ -175,7 +175,11 @@ SAME_SECONDS = 0.5
 
 @contextmanager
 def ending_on_signals(end: Callable[[], None]) -> Iterator[None]:
-    """Calls `end` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual."""
+    """Calls `end` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual.
+
+    Once the block has ended by one of them, both are ignored: the program ends, and what the same Ctrl-C still sends
+    must not make a failure of it.
+    """
     first = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -191,4 +195,4 @@ def ending_on_signals(end: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, former in before.items():
-            signal.signal(number, former)
+            signal.signal(number, signal.SIG_IGN if first else former)

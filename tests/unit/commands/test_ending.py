@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from kubectl_yoshi.commands import syncing
 from kubectl_yoshi.commands.syncing import ending_on_signals
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """What handles signals is the whole process's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_that_comes_twice_at_once_ends_it_once() -> None:
@@ -25,4 +35,17 @@ def test_a_second_ctrl_c_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt), ending_on_signals(lambda: None):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
+
+
+def test_what_comes_after_it_has_ended_is_ignored() -> None:
+    """The second of the two may come only when the program is about to end."""
+    with ending_on_signals(lambda: None):
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    assert {signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} == {signal.SIG_IGN}
+
+
+def test_what_was_there_is_there_again_where_nothing_came() -> None:
+    with ending_on_signals(lambda: None):
+        pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
