@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 import lab
-from lab.api import wait_until
 from lab.core import load_crds
 from lab.manifests import set_documents
 from lab.testing import Cluster
@@ -47,11 +45,11 @@ spec:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[lab.Lab]:
-    """A lab without Calico."""
+    """A lab without Calico, for one test only: Kubernetes may take minutes to delete CRDs that nobody has read."""
     if request.config.getoption("cluster") != "lab":
-        pytest.skip("takes CRDs away and brings others, and another cluster than a lab was chosen")
+        pytest.skip("chooses what CRDs of Calico there are, and another cluster than a lab was chosen")
     with lab.start(calico="none") as running:
         Yoshi(running.kubeconfig, "lab", forks).done("install")
         yield running
@@ -61,24 +59,13 @@ def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[lab.Lab]
 def yoshi(bare: lab.Lab, forks: ForkServer) -> Iterator[Yoshi]:
     with Cluster(bare.kubeconfig, "lab").namespace() as name:
         yield Yoshi(bare.kubeconfig, "lab", forks, name)
-        bare.kubectl("delete", "networkwizards", "--all", f"--namespace={name}")
 
 
-@contextmanager
-def serving(bare: lab.Lab, *sets: str) -> Iterator[Cluster]:
-    """These sets of Calico's CRDs, and "migration", while the block lasts."""
+def serving(bare: lab.Lab, *sets: str) -> Cluster:
+    """The lab with these sets of Calico's CRDs, and "migration"."""
     documents = [text for name in sets for text in (_migration() if name == "migration" else set_documents(name))]
     load_crds(bare.api, documents)
-    try:
-        yield Cluster(bare.kubeconfig, "lab")
-    finally:
-        bare.kubectl("delete", "--wait=false", *_calicos_crds(bare))  # kubectl's own waiting took minutes once
-        wait_until("no CRD of Calico's is left", lambda: not _calicos_crds(bare), pause=0.5)
-        wait_until("no Calico is served", lambda: not any("calico" in group for group, _ in bare.api.served()))
-
-
-def _calicos_crds(bare: lab.Lab) -> list[str]:
-    return [name for name in bare.kubectl("get", "crd", "-o", "name").split() if "projectcalico" in name]
+    return Cluster(bare.kubeconfig, "lab")
 
 
 def _migration() -> list[bytes]:
@@ -140,37 +127,36 @@ def test_without_calico_it_is_said_what_was_looked_for(bare: lab.Lab, yoshi: Yos
 def test_the_group_that_calico_itself_uses_is_written_to(
     bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str, other: str | None
 ) -> None:
-    with serving(bare, *sets) as cluster:
-        whole_way(yoshi, cluster, group)
-        assert other is None or pools(cluster, other) == {}
+    cluster = serving(bare, *sets)
+    whole_way(yoshi, cluster, group)
+    assert other is None or pools(cluster, other) == {}
 
 
 def test_while_calico_moves_its_data_nothing_is_written_and_then_in_the_new_place(bare: lab.Lab, yoshi: Yoshi) -> None:
-    with serving(bare, "calico-v1", "calico-v3", "migration") as cluster:
-        whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
-        migration = {
-            "apiVersion": "migration.projectcalico.org/v1beta1",
-            "kind": "DatastoreMigration",
-            "metadata": {"name": "v1-to-v3"},
-        }
-        make(cluster, {**migration, "status": {"phase": "Migrating"}})
-        said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
-        assert "datastoremigration is Migrating" in said
-        assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
-        assert (pools(cluster, V1), pools(cluster, V3)) == ({}, {})
-        done = json.dumps({"status": {"phase": "Complete"}})
-        cluster.kubectl("patch", "datastoremigration", "v1-to-v3", "--type=merge", "-p", done)
-        whole_way(yoshi, cluster, V3)
-        assert pools(cluster, V1) == {}
+    cluster = serving(bare, "calico-v1", "calico-v3", "migration")
+    whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
+    migration = {
+        "apiVersion": "migration.projectcalico.org/v1beta1",
+        "kind": "DatastoreMigration",
+        "metadata": {"name": "v1-to-v3"},
+    }
+    make(cluster, {**migration, "status": {"phase": "Migrating"}})
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    assert "datastoremigration is Migrating" in said
+    assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
+    assert (pools(cluster, V1), pools(cluster, V3)) == ({}, {})
+    done = json.dumps({"status": {"phase": "Complete"}})
+    cluster.kubectl("patch", "datastoremigration", "v1-to-v3", "--type=merge", "-p", done)
+    whole_way(yoshi, cluster, V3)
+    assert pools(cluster, V1) == {}
 
 
 def test_calicos_own_api_server_is_written_through(
     bare: lab.Lab, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("calico")
-    with ExitStack() as stack:
-        cluster = stack.enter_context(serving(bare, "calico-v1"))
-        stack.enter_context(calico_apiserver(bare, folder))
+    cluster = serving(bare, "calico-v1")
+    with calico_apiserver(bare, folder):
         whole_way(yoshi, cluster, V3)
         yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
         raw = pools(cluster, V1)[f"{yoshi.namespace}.blue"]
@@ -180,50 +166,48 @@ def test_calicos_own_api_server_is_written_through(
 
 
 def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothing_is_written(
-    bare: lab.Lab, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
+    bare: lab.Lab, yoshi: Yoshi
 ) -> None:
-    with serving(bare, "calico-v1") as cluster:
-        yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
-        make_vms(cluster, yoshi.namespace, "web", "db")
-        yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.33.0.10")
-        service = {"name": "calico-api", "namespace": "nowhere", "port": 443}
-        spec = {"group": V3, "version": "v3", "service": service, "insecureSkipTLSVerify": True}
-        priorities = {"groupPriorityMinimum": 1500, "versionPriority": 20}
-        name = "v3.projectcalico.org"
-        make(
-            cluster,
-            {
-                "apiVersion": "apiregistration.k8s.io/v1",
-                "kind": "APIService",
-                "metadata": {"name": name},
-                "spec": {**spec, **priorities},
-            },
-        )
-        try:
-            cluster.kubectl("wait", f"apiservice/{name}", "--for=condition=Available=False", "--timeout=60s")
-            said = yoshi.refused("network", "create", "green", "--cidr", "10.33.1.0/24")
-            assert "Calico's API server does not answer" in said
-            assert name in said
-            assert f"{yoshi.namespace}.green" not in pools(cluster, V1)
-            assert "10.33.0.10" in yoshi.done("ips", "list")
-            assert "10.33.0.1" in yoshi.done("vm", "attach", "db", "--network", "blue")
-            assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
-        finally:
-            cluster.kubectl("delete", "apiservice", name)
-        yoshi.done("network", "delete", "blue", "--force", "--yes")
+    cluster = serving(bare, "calico-v1")
+    yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    make_vms(cluster, yoshi.namespace, "web", "db")
+    yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.33.0.10")
+    service = {"name": "calico-api", "namespace": "nowhere", "port": 443}
+    spec = {"group": V3, "version": "v3", "service": service, "insecureSkipTLSVerify": True}
+    priorities = {"groupPriorityMinimum": 1500, "versionPriority": 20}
+    name = "v3.projectcalico.org"
+    make(
+        cluster,
+        {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": name},
+            "spec": {**spec, **priorities},
+        },
+    )
+    cluster.kubectl("wait", f"apiservice/{name}", "--for=condition=Available=False", "--timeout=60s")
+    said = yoshi.refused("network", "create", "green", "--cidr", "10.33.1.0/24")
+    assert "Calico's API server does not answer" in said
+    assert name in said
+    assert f"{yoshi.namespace}.green" not in pools(cluster, V1)
+    assert "10.33.0.10" in yoshi.done("ips", "list")
+    assert "10.33.0.1" in yoshi.done("vm", "attach", "db", "--network", "blue")
+    assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
+    cluster.kubectl("delete", "apiservice", name)
+    yoshi.done("network", "delete", "blue", "--force", "--yes")
 
 
 @pytest.mark.parametrize(("sets", "group"), [(("calico-v1",), V1), (("calico-v3",), V3)])
 def test_a_locked_datastore_is_not_written_to(bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str) -> None:
-    with serving(bare, *sets) as cluster:
-        information = {
-            "apiVersion": f"{group}/{'v1' if group == V1 else 'v3'}",
-            "kind": "ClusterInformation",
-            "metadata": {"name": "default"},
-            "spec": {"datastoreReady": False, "calicoVersion": "v3.32.1"},
-        }
-        make(cluster, information)
-        said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
-        assert "datastoreReady: false" in said
-        assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
-        assert pools(cluster, group) == {}
+    cluster = serving(bare, *sets)
+    information = {
+        "apiVersion": f"{group}/{'v1' if group == V1 else 'v3'}",
+        "kind": "ClusterInformation",
+        "metadata": {"name": "default"},
+        "spec": {"datastoreReady": False, "calicoVersion": "v3.32.1"},
+    }
+    make(cluster, information)
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    assert "datastoreReady: false" in said
+    assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
+    assert pools(cluster, group) == {}
