@@ -16,9 +16,8 @@ from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
+from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.nic import Nic
-from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.ports import parse_ports
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
@@ -81,8 +80,8 @@ def _attach(session: Session, options: AttachOptions, request: AttachRequest, vm
     done = carry(
         session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching"
     )
-    if done is not None and options.wait and _is_on_template(session, request.network):
-        wait_for_addresses(session, done, options.timeout)
+    if done is not None and options.wait:
+        wait_for_addresses(session, request.network, done, options.timeout)
         run(planner, session.api)  # gives back what the VMs' old instances still used
     return done
 
@@ -91,12 +90,6 @@ def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:
     from dataclasses import replace
 
     return replace(request, vms=vms)
-
-
-def _is_on_template(session: Session, network: Name) -> bool:
-    namespace, name = network
-    plugin = dig(session.api.get(NETWORKWIZARD.ref(name, namespace)), "spec", "plugin")
-    return plugin not in BACKENDS or BACKENDS[plugin].on_template
 
 
 def detach_vms(session: Session, options: DetachOptions) -> None:

@@ -208,7 +208,7 @@ class MoveOptions:
 @click.option("--to", type=VM, required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME.")
 @click.option("--network", type=NETWORK, metavar="NAME", help="The network that the address is of; found unless named.")
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
-@wait_option
+@wait_option("it can be reached")
 @timeout_option
 @dry_run_option
 @as_options(MoveOptions)

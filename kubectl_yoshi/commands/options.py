@@ -166,7 +166,11 @@ watch_option = click.option("-w", "--watch", is_flag=True, help="After showing w
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask before something is destroyed.")
 
-wait_option = click.option("--wait", is_flag=True, help="Wait until it is done.")
+
+def wait_option(until: str) -> Callable[[Function], Function]:
+    """--wait, with what is waited for."""
+    return click.option("--wait", is_flag=True, help=f"Wait until {until}.")
+
 
 timeout_option = click.option(
     "--timeout", type=Seconds(), default=None, metavar="DURATION", help="How long to wait at most, such as 30s or 2m."

@@ -112,7 +112,7 @@ class AttachOptions:
 @click.option("--live", is_flag=True, help="Layer 2: plug it into the running VM where KubeVirt can do that.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
-@wait_option
+@wait_option("VMs that run, or are started, run with their addresses, and public ones can be reached")
 @timeout_option
 @dry_run_option
 @output_option(*OBJECTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.commands.errors import usage_mistake
@@ -84,13 +85,21 @@ def mac_of_flag(text: str, what: str = "--mac") -> str | None:
     return str(mac)
 
 
-def wait_for_addresses(session: Session, done: Done, timeout: float | None) -> None:
+def wait_for_addresses(session: Session, network: tuple[str, str], done: Done, timeout: float | None) -> None:
     """Waits until every VM that is to run does so with its address; not when one was refused, which is told first.
 
     Raises:
         TimedOut: one does not, in time.
     """
+    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cluster.addresses import wait_until_running
+    from kubectl_yoshi.output.progress import progress
+    from kubectl_yoshi.plan.arrivals import still_to_come
+    from kubectl_yoshi.plan.restarts import brings_up
 
-    if not done.refusals:
-        wait_until_running(session.api, done.answers, timeout)
+    if not done.answers or done.refusals:
+        return
+    begun = {change.subject for change, _ in done.done if brings_up(change)}
+    ask = partial(still_to_come, network, done.answers, begun, BACKENDS)
+    with progress("waiting", len(done.answers), session.err) as line:
+        wait_until_running(session.api, ask, done.answers, timeout, line.step)

@@ -126,12 +126,15 @@ def _stopped_by(attempt: Attempt, vm: Vm) -> str:
     for change in attempt.done_for(vm.subject):
         if change.subresource == "stop":
             remembered = _to_remember(Vm(change.before or {}))
-        elif change.subresource == "start" or _starts(change):
+        elif brings_up(change):
             remembered = ""
     return remembered
 
 
-def _starts(change: Change) -> bool:
+def brings_up(change: Change) -> bool:
+    """Whether a change of this room makes KubeVirt start a VM, or start it anew."""
+    if change.subresource in ("start", "restart"):
+        return True
     ops = change.body if change.verb is Verb.PATCH and isinstance(change.body, list) else ()
     return any(op["op"] != "test" and op["path"] in ("/spec/running", "/spec/runStrategy") for op in ops)
 
