@@ -1,6 +1,6 @@
-"""Calico's BGP objects: a BGPPeer for each router, and BGPConfiguration "default", which is shared with everybody.
+"""Calico's BGPConfiguration "default", which is shared with everybody.
 
-Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig and bgppeer. What this program writes into
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. What this program writes into
 BGPConfiguration is marked there by annotations: the networks that need the asNumber it set, and each list entry it
 added, so that it takes back those and no others.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from kubectl_yoshi.backends.calico_api import CalicoApi
 from kubectl_yoshi.backends.marks import (
@@ -18,20 +18,18 @@ from kubectl_yoshi.backends.marks import (
     drop_marks,
     first_marks,
     is_made_here,
-    join,
     last_test,
-    leave,
     marked,
     needed_by,
     needing,
     set_marks,
 )
-from kubectl_yoshi.model.addresses import Address, Cidr
+from kubectl_yoshi.model.addresses import Address, Cidr, address_of_word, word_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.network import GROUP, Network, Peer
-from kubectl_yoshi.model.objects import Json, dig, name_of, resource_version_of, uid_of
+from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 
 MOST_ASN = 2147483647
 """Calico's CRDs have its ASNs as int32."""
@@ -45,8 +43,6 @@ LIST_MADE = f"list.{GROUP}/"
 """Prefix of the annotation, named after a list, that says that this program made the list."""
 ENTRY = f"address.{GROUP}/"
 """Prefix of the annotation, named after an address, that says which network's the list entry is."""
-
-COMPARED = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
 
 
 def configuration(api: CalicoApi, facts: Facts) -> Json | None:
@@ -125,7 +121,7 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
     keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
     patch = last_test(there)
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
-        mine = {_address_of(key) for key, entry in entries.items() if entry.field == field}
+        mine = {address_of_word(key.removeprefix(ENTRY)) for key, entry in entries.items() if entry.field == field}
         spec[field] = _remove_entries(patch, there, field, mine)
     others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
     if not others:
@@ -193,7 +189,7 @@ def add_entry(
     there = configuration(api, facts)
     ref = api.bgp_configuration.ref("default")
     entry = {"cidr": cidr_of(address)}
-    key, mark = f"{ENTRY}{_word(address)}", str(_Entry(network.uid, field, network.full_name))
+    key, mark = f"{ENTRY}{word_of(address)}", str(_Entry(network.uid, field, network.full_name))
     says = f"let Calico announce {address}"
     if there is None:
         marks = {MADE: "kubectl-yoshi", key: mark, f"{LIST_MADE}{field}": "true"}
@@ -225,7 +221,7 @@ def add_entry(
 def remove_entry(network: Network, address: Address, api: CalicoApi, facts: Facts, subject: str) -> Change | None:
     """Takes an address out of the list into which this program put it for this network; None where it did not."""
     there = configuration(api, facts)
-    key = f"{ENTRY}{_word(address)}"
+    key = f"{ENTRY}{word_of(address)}"
     mark = _entries_in(there).get(key) if there else None
     if there is None or mark is None or mark.uid != network.uid:
         return None
@@ -261,16 +257,6 @@ def cidr_of(address: Address) -> str:
     return f"{address}/{address.max_prefixlen}"
 
 
-def _word(address: Address) -> str:
-    """An address as the name of an annotation."""
-    return str(address) if address.version == 4 else address.exploded.replace(":", "-")
-
-
-def _address_of(key: str) -> Address:
-    word = key.removeprefix(ENTRY)
-    return ip_address(word if "." in word else word.replace("-", ":"))
-
-
 def _places(there: Json, field: str, addresses: Collection[Address]) -> list[int]:
     wanted = {ip_network(address) for address in addresses}
     entries = dig(there, "spec", field, default=[])
@@ -294,91 +280,3 @@ def _remove_entries(patch: PatchBuilder, there: Json, field: str, addresses: Col
     for place in reversed(places):
         patch.remove(("spec", field, str(place)))
     return None if entries is None else [entry for place, entry in enumerate(entries) if place not in places]
-
-
-# -- peers -----------------------------------------------------------------------------------------------------------
-
-
-def peer_name(peer: Peer) -> str:
-    """ "yoshi-10.240.0.5", "yoshi-2001-0db8-…-0005": a valid name for both families."""
-    return f"yoshi-{_word(peer.address)}"
-
-
-def peer_spec(network: Network, peer: Peer) -> Json:
-    """A BGPPeer's spec."""
-    assert network.bgp is not None
-    spec: Json = {"peerIP": str(peer.address), "asNumber": network.bgp.remote_asn}
-    if peer.reachable_by is not None:
-        spec["reachableBy"] = str(peer.reachable_by)
-    if peer.password_secret:
-        spec["password"] = {"secretKeyRef": {"name": peer.password_secret, "key": "password"}}
-    if labels := network.options.get("nodeSelector"):
-        spec["nodeSelector"] = " && ".join(f"{key} == '{value}'" for key, value in sorted(labels.items()))
-    return spec
-
-
-def find_peer(network: Network, peer: Peer, api: CalicoApi, facts: Facts) -> tuple[Json | None, str]:
-    """The BGPPeer that serves for a router, and what stands in the way ("" where nothing does)."""
-    read = Read(api.bgp_peer)
-    found = facts.ask(read)
-    if why := facts.why_unknown(read):
-        return None, f"whether Calico speaks to {peer.address} already cannot be told: {why}"
-    wanted = peer_spec(network, peer)
-    in_the_way = ""
-    for obj in found:
-        if not _is_to(obj, peer):
-            if name_of(obj) == peer_name(peer):
-                in_the_way = f"bgppeer/{name_of(obj)} exists and is another router's"
-            continue
-        differing = [key for key in COMPARED if _plain(dig(obj, "spec", key)) != _plain(wanted.get(key))]
-        if not differing:
-            return obj, ""
-        key = differing[0]
-        in_the_way = (
-            f"bgppeer/{name_of(obj)} speaks to {peer.address} with {key} {dig(obj, 'spec', key, default='none')}, "
-            f"and this network wants {wanted.get(key, 'none')}"
-        )
-    return None, in_the_way
-
-
-def _is_to(obj: Json, peer: Peer) -> bool:
-    """Whether a BGPPeer is to a router; peerIP may have a port: 10.240.0.5:179, [2001:db8::5]:179."""
-    text = str(dig(obj, "spec", "peerIP", default=""))
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        return ip_address(text) == peer.address
-    except ValueError:
-        return False
-
-
-def _plain(value: object) -> object:
-    return None if value in ("", "all()", {}, 0) else value
-
-
-def build_peers(network: Network, api: CalicoApi, facts: Facts) -> tuple[Change, ...]:
-    """What makes the BGPPeers."""
-    changes = []
-    for peer in network.bgp.peers if network.bgp else ():
-        obj, _ = find_peer(network, peer, api, facts)
-        if obj is not None:
-            change = join(api.bgp_peer.ref(name_of(obj)), obj, network)
-            changes += [change] if change else []
-            continue
-        ref = api.bgp_peer.ref(peer_name(peer))
-        body = {
-            "apiVersion": api.bgp_peer.api_version,
-            "kind": api.bgp_peer.kind,
-            "metadata": {"name": ref.name, "annotations": first_marks(network)},
-            "spec": peer_spec(network, peer),
-        }
-        changes.append(Change(Verb.CREATE, ref, f"have Calico speak BGP with {peer.address}", body=body))
-    return tuple(changes)
-
-
-def leave_peers(gone: Collection[str], api: CalicoApi, facts: Facts) -> tuple[Change, ...]:
-    """Takes away the BGPPeers that only these networks (by uid) needed."""
-    left = [leave(api.bgp_peer.ref(name_of(obj)), obj, gone) for obj in facts.ask(Read(api.bgp_peer))]
-    return tuple(change for change in left if change is not None)

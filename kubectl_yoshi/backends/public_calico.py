@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from kubectl_yoshi.backends import calico_bgp as bgp
 from kubectl_yoshi.backends import metallb
+from kubectl_yoshi.backends.bgp_peers import leave_peers
 from kubectl_yoshi.backends.calico_api import V1, V3, CalicoApi, api_for_writing
+from kubectl_yoshi.backends.calico_peers import peers_of_calico
 from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
@@ -41,10 +43,7 @@ class CalicoBgp:
     def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
         """See Announcer."""
         api = api_for_writing(facts)
-        found = bgp.asn_obstacles(network, api, facts)
-        for peer in network.bgp.peers if network.bgp else ():
-            if in_the_way := bgp.find_peer(network, peer, api, facts)[1]:
-                found.append(in_the_way)
+        found = [*bgp.asn_obstacles(network, api, facts), *peers_of_calico(api).obstacles(network, facts)]
         if metallb.is_installed(facts.served) and network.cidr is not None:
             found += [
                 f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out"
@@ -56,7 +55,8 @@ class CalicoBgp:
     def build(self, network: Network, facts: Facts) -> Plan:
         """See Announcer."""
         api = api_for_writing(facts)
-        changes = (*bgp.build_configuration(network, api, facts), *bgp.build_peers(network, api, facts))
+        peers, _ = peers_of_calico(api).build(network, facts)
+        changes = (*bgp.build_configuration(network, api, facts), *peers)
         return Plan((changes,), self._exported(api, facts)) if changes else Plan()
 
     def _exported(self, api: CalicoApi, facts: Facts) -> tuple[str, ...]:
@@ -71,20 +71,15 @@ class CalicoBgp:
         wanted = network.bgp.my_asn if network.bgp else None
         if wanted is not None and dig(there, "spec", "asNumber") != wanted:
             return f"bgpconfiguration/default has asNumber {dig(there, 'spec', 'asNumber')} instead of {wanted}"
-        for peer in network.bgp.peers if network.bgp else ():
-            if bgp.find_peer(network, peer, api, facts)[0] is None:
-                return f"bgppeer/{bgp.peer_name(peer)} is missing"
-        return ""
+        lacks = peers_of_calico(api).missing(network, facts)
+        return f"bgppeer/{lacks} is missing" if lacks else ""
 
     def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
         api = api_for_writing(facts)
         there = bgp.configuration(api, facts)
-        rows = [("AS Number", str(dig(there, "spec", "asNumber", default="none")))]
-        for peer in network.bgp.peers if network.bgp else ():
-            obj, why = bgp.find_peer(network, peer, api, facts)
-            rows.append(("Peer", f"{peer.address}: " + (f"bgppeer/{name_of(obj)}" if obj else why or "missing")))
-        return tuple(rows)
+        as_number = str(dig(there, "spec", "asNumber", default="none"))
+        return (("AS Number", as_number), *peers_of_calico(api).describe(network, facts))
 
     def demolish(self, network: Network, facts: Facts) -> Plan:
         """See Announcer."""
@@ -149,7 +144,7 @@ class CalicoBgp:
 def take_away(gone: set[str], facts: Facts) -> Plan:
     """Takes back everything that was written into Calico's BGP objects for these networks (by uid)."""
     api = api_for_writing(facts)
-    peers = bgp.leave_peers(gone, api, facts)
+    peers = leave_peers(api.bgp_peer, gone, facts)
     return Plan((peers,) if peers else ()) + bgp.leave_configuration(gone, api, facts)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.marks import MARK_UID, is_marked_for, leave, marked, marks_of, needing, users_of
-from kubectl_yoshi.backends.metallb_peers import build_peers, find_peer
+from kubectl_yoshi.backends.bgp_peers import leave_peers
+from kubectl_yoshi.backends.marks import MARK_UID, is_marked_for, marked, marks_of, needing, users_of
+from kubectl_yoshi.backends.metallb_peers import peers_of_metallb
 from kubectl_yoshi.backends.public_announcer import Shape
-from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.addresses import Address, word_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
@@ -62,20 +63,18 @@ class MetalLb:
         if there is not None and not is_marked_for(there, network):
             kind = self._advertisement.kind.lower()
             found.append(f"{kind}/{name_of(there)} exists and was not made for this network")
-        for peer in network.bgp.peers if network.bgp else ():
-            if peer.reachable_by is not None:
-                found.append(
-                    f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy "
-                    "out, and say multihop if the router is not on the nodes' own network"
-                )
-            if in_the_way := find_peer(network, peer, facts)[1]:
-                found.append(in_the_way)
-        return tuple(found)
+        found += [
+            f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and "
+            "say multihop if the router is not on the nodes' own network"
+            for peer in (network.bgp.peers if network.bgp else ())
+            if peer.reachable_by is not None
+        ]
+        return (*found, *peers_of_metallb(facts).obstacles(network, facts))
 
     def build(self, network: Network, facts: Facts) -> Plan:
         """See Announcer."""
         home = metallb.home(facts)
-        peer_changes, peers = build_peers(network, facts) if self._speaks_bgp else ((), [])
+        peer_changes, peers = peers_of_metallb(facts).build(network, facts) if self._speaks_bgp else ((), ())
         first: list[Change] = list(peer_changes)
         pool = find_pool(network, facts)
         pool_name = object_name(network)
@@ -124,11 +123,8 @@ class MetalLb:
         """See Announcer."""
         pool = find_pool(network, facts)
         shown = name_of(pool) if pool else f"{object_name(network)} (missing)" if network.cidr else "one per address"
-        rows = [("Pool", f"{shown} in namespace {metallb.home(facts)}")]
-        for peer in network.bgp.peers if network.bgp else ():
-            obj, why = find_peer(network, peer, facts)
-            rows.append(("Peer", f"{peer.address}: " + (f"bgppeer/{name_of(obj)}" if obj else why or "missing")))
-        return tuple(rows)
+        pool_row = ("Pool", f"{shown} in namespace {metallb.home(facts)}")
+        return (pool_row, *peers_of_metallb(facts).describe(network, facts))
 
     def demolish(self, network: Network, facts: Facts) -> Plan:
         """See Announcer."""
@@ -145,8 +141,7 @@ class MetalLb:
         if network.cidr is not None or any(metallb.covers(pool, address) for pool in metallb.pools(facts)):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
-        word = str(address) if address.version == 4 else address.exploded.replace(":", "-")
-        name = f"yoshi-{word}-{short_hash((network.uid,))}"
+        name = f"yoshi-{word_of(address)}-{short_hash((network.uid,))}"
         return in_order(_create(metallb.POOL, name, metallb.home(facts), spec, network, subject))
 
     def announce(
@@ -214,9 +209,7 @@ def take_away(gone: set[str], facts: Facts) -> Plan:
         if marked(obj).get(MARK_UID) in gone
     ]
     second = [_delete(metallb.POOL, pool) for pool in metallb.pools(facts) if marked(pool).get(MARK_UID) in gone]
-    peers = facts.ask(Read(metallb.PEER))
-    left = [leave(metallb.PEER.ref(name_of(peer), namespace_of(peer)), peer, gone) for peer in peers]
-    second += [change for change in left if change is not None]
+    second += leave_peers(metallb.PEER, gone, facts)
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
 
 

@@ -191,6 +191,20 @@ def address_of(number: int, version: int) -> Address:
     return ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)
 
 
+def word_of(address: Address) -> str:
+    """An address as a part of a Kubernetes name, which has no colons: "10.0.0.1", "2001-0db8-0000-…-0005"."""
+    return str(address) if address.version == 4 else address.exploded.replace(":", "-")
+
+
+def address_of_word(word: str) -> Address:
+    """What `word_of` was given.
+
+    Raises:
+        ValueError: it is no such word.
+    """
+    return ipaddress.ip_address(word if "." in word else word.replace("-", ":"))
+
+
 def usable_hosts(cidr: Cidr) -> Intervals:
     """The addresses of a network that a host may have.
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from math import gcd
 from typing import Any
 
-from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of
+from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of, word_of
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.history import VM_KIND, Tenure, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
@@ -144,7 +144,7 @@ def block_name(network: Network, first: int) -> str:
     Of a network whose name leaves no room for that, a digest stands for the end of its name.
     """
     address = address_of(first, network.version)
-    suffix = f".{address if address.version == 4 else address.exploded.replace(':', '-')}"
+    suffix = f".{word_of(address)}"
     name = network.name
     if len(name) + len(suffix) > LONGEST_NAME:
         digest = short_hash([name])

@@ -1,0 +1,50 @@
+"""Calico's BGPPeers.
+
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgppeer.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from kubectl_yoshi.backends.bgp_peers import Peers
+from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.network import Network, Peer
+from kubectl_yoshi.model.objects import Json, dig
+
+COMPARED = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
+
+
+def peers_of_calico(api: CalicoApi) -> Peers:
+    """What is to be known of Calico's BGPPeers; they are the whole cluster's."""
+    return Peers("Calico", api.bgp_peer, None, _spec, _router, COMPARED, _plain)
+
+
+def _spec(network: Network, peer: Peer) -> Json:
+    assert network.bgp is not None
+    spec: Json = {"peerIP": str(peer.address), "asNumber": network.bgp.remote_asn}
+    if peer.reachable_by is not None:
+        spec["reachableBy"] = str(peer.reachable_by)
+    if peer.password_secret:
+        spec["password"] = {"secretKeyRef": {"name": peer.password_secret, "key": "password"}}
+    if labels := network.options.get("nodeSelector"):
+        spec["nodeSelector"] = " && ".join(f"{key} == '{value}'" for key, value in sorted(labels.items()))
+    return spec
+
+
+def _router(obj: Json) -> Address | None:
+    """peerIP may have a port: 10.240.0.5:179, [2001:db8::5]:179."""
+    text = str(dig(obj, "spec", "peerIP", default=""))
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _plain(value: object) -> object:
+    return None if value in ("", "all()", {}, 0) else value
