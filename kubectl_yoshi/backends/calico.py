@@ -41,7 +41,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import dig, labels_of, name_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, dig, labels_of, name_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import (
     LAUNCHER,
@@ -237,7 +237,7 @@ class Calico(Private):
         wish = with_name(vm, network, self._left(vm, network, facts))
         patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
         patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, template)
-        patch.set_keys(vm.raw, ("metadata", "annotations"), {self.wish: wish})
+        patch.set_keys(vm.raw, ANNOTATIONS, {self.wish: wish})
         if not patch.writes:
             return ()
         says = f"give {network.address(number)} to {vm.ref}"
@@ -274,7 +274,7 @@ class Calico(Private):
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, IP_ADDRS))
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, HW_ADDR))
         if wished:
-            patch.set_keys(vm.raw, ("metadata", "annotations"), without_name(vm, network))
+            patch.set_keys(vm.raw, ANNOTATIONS, without_name(vm, network))
         says = f"take {vm.ref} off network {network.full_name}"
         return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
 

@@ -17,7 +17,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_orde
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, dig, name_of, uid_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, uid_of
 
 ENCAPSULATIONS = {
     "VXLAN": ("Never", "Always"),
@@ -167,7 +167,7 @@ def build(network: Network, facts: Facts) -> Plan:
     patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
     differs = earlier
     if earlier:
-        patch.set_keys(pool, ("metadata", "annotations"), marks_of(network))
+        patch.set_keys(pool, ANNOTATIONS, marks_of(network))
     for key, value in wanted.items():
         if key not in ("cidr", "blockSize") and dig(pool, "spec", key) != value:
             patch.set_in(pool, ("spec", key), value)

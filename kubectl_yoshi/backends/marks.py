@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, annotations_of, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, annotations_of, dig, resource_version_of, uid_of
 
 MARK_NETWORK = f"{GROUP}/network"
 MARK_UID = f"{GROUP}/networkUID"
@@ -21,7 +21,6 @@ MAKER = "kubectl-yoshi"
 NEEDED_BY = f"network.{GROUP}/"
 """Prefix of the annotation, named after a network's uid, that says that the network needs the object."""
 
-ANNOTATIONS = ("metadata", "annotations")
 _INNER = "projectcalico.org/metadata"
 """Where Calico's API server keeps the metadata of an object that it serves as projectcalico.org/v3."""
 

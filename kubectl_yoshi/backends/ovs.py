@@ -25,7 +25,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, namespace_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm, instance_reads, is_over, pods_of
 
@@ -80,9 +80,7 @@ class Ovs(Private):
         if attachment is None:
             first = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
-            fields: dict[tuple[str, ...], object] = {
-                ("metadata", "annotations", key): value for key, value in annotations.items()
-            }
+            fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
             if _config_of(attachment) != config:
                 fields[("spec", "config")] = json.dumps(config)
             first = mending(NAD, attachment, fields | own_again(attachment, network))

@@ -36,7 +36,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import NETWORK, VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, VMI
 
 OPTIONS = "yoshi-options.conf"
@@ -379,7 +379,7 @@ def _config_fields(
 ) -> dict[tuple[str, ...], object]:
     fields: dict[tuple[str, ...], object] = {("data", key): text for key, text in data.items()}
     fields |= {("binaryData", key): text for key, text in files.items()}
-    return fields | {("metadata", "annotations", key): text for key, text in marks_of(network).items()}
+    return fields | {(*ANNOTATIONS, key): text for key, text in marks_of(network).items()}
 
 
 def _server_made_it(network: Network, facts: Facts) -> bool:

@@ -9,7 +9,17 @@ from kubectl_yoshi.backends.marks import is_marked_for, is_of_earlier, marks_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, same_json
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, Resource, dig, metadata, name_of, namespace_of, owner_reference, uid_of
+from kubectl_yoshi.model.objects import (
+    ANNOTATIONS,
+    Json,
+    Resource,
+    dig,
+    metadata,
+    name_of,
+    namespace_of,
+    owner_reference,
+    uid_of,
+)
 
 
 def own_read(resource: Resource, network: Network) -> Read:
@@ -33,7 +43,7 @@ def own_again(obj: Json, network: Network) -> dict[tuple[str, ...], Any]:
     if not is_of_earlier(obj, network) or not network.uid:
         return {}
     fields: dict[tuple[str, ...], Any] = {("metadata", "ownerReferences"): [owner_reference(network.raw)]}
-    return fields | {("metadata", "annotations", key): text for key, text in marks_of(network).items()}
+    return fields | {(*ANNOTATIONS, key): text for key, text in marks_of(network).items()}
 
 
 def _owners(obj: Json) -> set[str]:

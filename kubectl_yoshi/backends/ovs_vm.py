@@ -19,7 +19,7 @@ from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.nic import Nic
-from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of, short_hash
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of, short_hash
 from kubectl_yoshi.model.vm import POD, VMI, Vm, instance_name_of_pod, owner_uid
 
 IP_OF = f"ip.{GROUP}/"
@@ -27,7 +27,7 @@ IP_OF = f"ip.{GROUP}/"
 
 MULTUS_NETWORKS = "k8s.v1.cni.cncf.io/networks"
 TEMPLATE = ("spec", "template")
-ANNOTATIONS = (*TEMPLATE, "metadata", "annotations")
+TEMPLATE_ANNOTATIONS = (*TEMPLATE, "metadata", "annotations")
 NETWORKS = (*TEMPLATE, "spec", "networks")
 INTERFACES = (*TEMPLATE, "spec", "domain", "devices", "interfaces")
 LONGEST_NAME = 63
@@ -207,8 +207,8 @@ def plug_in(patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str
             )
         _mend_interface(patch, vm, plug, mac, nic.model)
     wanted = {key: None for key in vm.template_annotations if _is_of(key, network, vm) and key != IP_OF + name}
-    patch.set_keys(vm.raw, ANNOTATIONS, {**wanted, IP_OF + name: str(network.address(number))})
-    patch.set_keys(vm.raw, ("metadata", "annotations"), {NETWORK_NAME: with_name(vm, network)})
+    patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, {**wanted, IP_OF + name: str(network.address(number))})
+    patch.set_keys(vm.raw, ANNOTATIONS, {NETWORK_NAME: with_name(vm, network)})
     return name
 
 
@@ -236,9 +236,11 @@ def unplug(patch: PatchBuilder, vm: Vm, network: Network, live: bool = False) ->
             there = dig(vm.raw, *path)
             patch.test(path, there).remove((*path, str(there.index(mine))))
     if plug is None or not live:
-        patch.set_keys(vm.raw, ANNOTATIONS, {key: None for key in vm.template_annotations if _is_of(key, network, vm)})
+        patch.set_keys(
+            vm.raw, TEMPLATE_ANNOTATIONS, {key: None for key in vm.template_annotations if _is_of(key, network, vm)}
+        )
     if names_it(vm, network):
-        patch.set_keys(vm.raw, ("metadata", "annotations"), without_name(vm, network))
+        patch.set_keys(vm.raw, ANNOTATIONS, without_name(vm, network))
     return plug.mac if plug else ""
 
 

@@ -25,7 +25,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 
@@ -348,12 +348,12 @@ def _annotated(vm: Vm, changed: Mapping[str, str | None], says: str) -> tuple[Ch
     patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
     added = {key: value for key, value in changed.items() if value is not None}
     if not vm.annotations and added:
-        patch.set_in(vm.raw, ("metadata", "annotations"), added)
+        patch.set_in(vm.raw, ANNOTATIONS, added)
     for key, value in changed.items():
         if value is None:
-            patch.unset_in(vm.raw, ("metadata", "annotations", key))
+            patch.unset_in(vm.raw, (*ANNOTATIONS, key))
         elif vm.annotations:
-            patch.set_in(vm.raw, ("metadata", "annotations", key), value)
+            patch.set_in(vm.raw, (*ANNOTATIONS, key), value)
     return (Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject),)
 
 

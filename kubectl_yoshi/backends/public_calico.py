@@ -17,7 +17,7 @@ from kubectl_yoshi.model.addresses import Address, Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of
 
 CLASS = f"{GROUP}/yoshi"
 """spec.loadBalancerClass: no controller owns it, so that none gives the Service another address."""
@@ -109,7 +109,7 @@ class CalicoBgp:
         if not _by_external_ips(network) and not (service and _has_just(service, address)):
             patch = PatchBuilder()
             patch.test(("metadata", "labels", metallb.NETWORK_LABEL), network.uid)
-            patch.test(("metadata", "annotations", f"{GROUP}/publicIP"), str(address))
+            patch.test((*ANNOTATIONS, f"{GROUP}/publicIP"), str(address))
             patch.add(("status", "loadBalancer"), {"ingress": [{"ip": str(address)}]})
             says = f"write {address} into the status of {ref}"
             changes.append(Change(Verb.PATCH, ref, says, patch.ops, "status", before=service, subject=subject))
@@ -136,7 +136,7 @@ class CalicoBgp:
 
     def announced(self, service: Json, vmi: Json | None, facts: Facts) -> tuple[str, str]:
         """See Announcer. Calico says nowhere what it announces: it is the node of the VM that runs."""
-        address = dig(service, "metadata", "annotations", f"{GROUP}/publicIP", default="")
+        address = dig(service, *ANNOTATIONS, f"{GROUP}/publicIP", default="")
         node = str(dig(vmi, "status", "nodeName", default="")) if dig(vmi, "status", "phase") == "Running" else ""
         return (self.name, node) if address else ("", "")
 

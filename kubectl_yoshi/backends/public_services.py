@@ -15,6 +15,7 @@ from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
+    ANNOTATIONS,
     Json,
     ObjectRef,
     Resource,
@@ -185,7 +186,7 @@ def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequen
     """
     patch = PatchBuilder().test(("metadata", "uid"), uid_of(service))
     fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
-    fields += [("metadata", "annotations", key) for key in wanted["metadata"]["annotations"]]
+    fields += [(*ANNOTATIONS, key) for key in wanted["metadata"]["annotations"]]
     fields += [("spec", key) for key in ("externalTrafficPolicy", "externalIPs") if key in wanted["spec"]]
     if dig(service, "spec", "selector") not in selectors:
         fields.append(("spec", "selector"))

@@ -10,6 +10,7 @@ from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,22 @@ def together(parts: Iterable[Callable[[], Value]]) -> list[Value]:
     if wanted:
         raise NeedMore(tuple(wanted))
     return values
+
+
+def both(one: Callable[[], Value], other: Callable[[], Other]) -> tuple[Value, Other]:
+    """As `together`, of two that give different things."""
+    wanted: list[Read] = []
+    try:
+        first = one()
+    except NeedMore as more:
+        wanted += more.wanted
+    try:
+        second = other()
+    except NeedMore as more:
+        wanted += more.wanted
+    if wanted:
+        raise NeedMore(tuple(dict.fromkeys(wanted)))
+    return first, second
 
 
 def _objects_by_name(facts: Facts) -> dict[Resource, dict[tuple[str, str], Json]]:

@@ -13,6 +13,9 @@ from typing import Any
 Json = dict[str, Any]
 """A JSON object as `json.loads` gives it. Never changed in place once read."""
 
+ANNOTATIONS = ("metadata", "annotations")
+"""Where an object's annotations are: a path for `dig` and for patches."""
+
 
 @dataclass(frozen=True, order=True)
 class Resource:

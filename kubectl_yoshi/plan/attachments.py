@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend, Use, Uses
+from kubectl_yoshi.model.backend import Backend, Uses
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read, together
+from kubectl_yoshi.model.facts import Facts, Read, both
 from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC
@@ -68,12 +68,9 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     asked = {number for number in asked if network.cidr is None or number in network.everything}
     if request.address is not None:
         _check_asked(network, request.address, facts)
-    uses: list[Use] = []
-    together(
-        (
-            lambda: uses.extend(backend.uses(network, vms, Intervals.of_numbers(asked), facts)),
-            lambda: facts.ask(*backend.settings(facts)),
-        )
+    uses, _ = both(
+        lambda: backend.uses(network, vms, Intervals.of_numbers(asked), facts),
+        lambda: facts.ask(*backend.settings(facts)),
     )
     desk.uses = Uses(uses)
     recorded_now = recorded_by_this_run(network, attempt)

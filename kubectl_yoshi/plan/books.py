@@ -16,13 +16,20 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, parse_network
-from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.objects import (
+    ANNOTATIONS,
+    Json,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    resource_version_of,
+)
 from kubectl_yoshi.plan.histories import STATUS_HISTORY, end_tenures, replaced_by, tenure
 
 ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
-ANNOTATIONS = ("metadata", "annotations")
 COUNTERS = ("/status/used", "/status/free")
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
 

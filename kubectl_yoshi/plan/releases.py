@@ -10,7 +10,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_orde
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import resource_version_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
@@ -111,14 +111,14 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
         return in_order(_take_off(vm, subject))
     put = PatchBuilder().test(("metadata", "uid"), vm.uid)
     put.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
-    put.set_in(vm.raw, ("metadata", "annotations", BARRIER), "true")
+    put.set_in(vm.raw, (*ANNOTATIONS, BARRIER), "true")
     says = f"end attachments of {vm.ref} that are under way"
     ending = Change(Verb.PATCH, vm.ref, says, put.ops, before=vm.raw, subject=subject, shared=True)
     return in_order(ending, _take_off(vm, subject))
 
 
 def _take_off(vm: Vm, subject: str) -> Change:
-    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove(("metadata", "annotations", BARRIER))
+    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove((*ANNOTATIONS, BARRIER))
     says = f"leave {vm.ref} as it was"
     return Change(Verb.PATCH, vm.ref, says, take.ops, before=vm.raw, subject=subject, shared=True)
 
@@ -137,7 +137,7 @@ def barriers_left(attempt: Attempt, facts: Facts, plan: Plan) -> Plan:
 
 def _puts(change: Change) -> bool:
     """Whether a change puts the annotation on, alone or with the map that it is in."""
-    path = ("metadata", "annotations", BARRIER)
+    path = (*ANNOTATIONS, BARRIER)
     ops = change.body if isinstance(change.body, list) else ()
     added = {op["path"]: op["value"] for op in ops if op["op"] == "add"}
     return pointer(path) in added or BARRIER in added.get(pointer(path[:-1]), ())

@@ -9,7 +9,7 @@ from kubectl_yoshi.model.backend import HotPlug, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import Json, dig, metadata
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata
 from kubectl_yoshi.model.vm import VM_CALLS, Vm, instance_of
 from kubectl_yoshi.plan.attempt import Attempt
 
@@ -95,7 +95,7 @@ def stop(vm: Vm, runs: bool) -> Plan:
     changes = []
     if vm.run_strategy != "Halted" and (runs or vm.run_strategy not in STAYS_STOPPED):
         mark = PatchBuilder().test(("metadata", "uid"), vm.uid)
-        mark.set_in(vm.raw, ("metadata", "annotations", START_AGAIN), remembered)
+        mark.set_in(vm.raw, (*ANNOTATIONS, START_AGAIN), remembered)
         if START_AGAIN not in vm.annotations:
             changes.append(
                 Change(
@@ -155,7 +155,7 @@ def start_again(vm: Vm, remembered: str) -> Plan:
         patch.set_in(vm.raw, ("spec", "running"), True)
     elif dig(vm.raw, "spec", "runStrategy") == "Halted":
         patch.set_in(vm.raw, ("spec", "runStrategy"), remembered)
-    patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
+    patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN))
     changes = [Change(Verb.PATCH, vm.ref, f"start {vm.ref} again", patch.ops, before=vm.raw, subject=vm.subject)]
     if remembered in STAYS_STOPPED and vm.run_strategy == remembered:
         changes.insert(
@@ -171,6 +171,6 @@ def start_again(vm: Vm, remembered: str) -> Plan:
 def forget_start(vm: Vm) -> Plan:
     """Takes the mark off a VM that somebody else has started meanwhile."""
     patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
-    patch.unset_in(vm.raw, ("metadata", "annotations", START_AGAIN))
+    patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN))
     says = f"note that {vm.ref} runs again"
     return in_order(Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))

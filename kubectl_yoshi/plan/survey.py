@@ -9,7 +9,7 @@ from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.facts import Facts, Read, together
+from kubectl_yoshi.model.facts import Facts, Read, both
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Resource
@@ -84,15 +84,9 @@ def survey(
         NeedMore: more must be read first.
     """
     namespaces: tuple[str, ...] | None = None if everywhere or exact else (network.namespace,)
-    opened: list[Ledger] = []
-    shown: list[tuple[Use, ...]] = []
-    together(
-        (
-            lambda: opened.append(open_whole(network, facts, everywhere)),
-            lambda: shown.append(backend.survey(network, namespaces, facts)),
-        )
+    ledger, found = both(
+        lambda: open_whole(network, facts, everywhere), lambda: backend.survey(network, namespaces, facts)
     )
-    ledger, found = opened[0], shown[0]
     if namespaces is not None:
         named = {r.namespace for r in ledger.records().values() if r.kind == VIRTUALMACHINE}
         if named - {*namespaces}:
