@@ -17,8 +17,8 @@ from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, mus
 from kubectl_yoshi.cluster.course import UNCLEAR, Course, Fate
 from kubectl_yoshi.cluster.errors import (
     AlreadyExists,
-    ApiError,
     Busy,
+    ClusterError,
     Conflict,
     NotFound,
     ServerError,
@@ -73,6 +73,11 @@ class Done:
         What several subjects share, such as a patch of a block's records, comes with changes of each one's own.
         """
         return any(not subject or change.subject == subject for change, _ in self.done)
+
+    def followed_by(self, later: Done) -> Done:
+        """This run and a later one of the same planner, which alone tells what there is now."""
+        notes = tuple(dict.fromkeys((*self.notes, *later.notes)))
+        return replace(later, plan=self.plan, done=(*self.done, *later.done), notes=notes)
 
 
 def run(
@@ -226,5 +231,5 @@ def _tidy(outcome: Outcome, api: Api) -> None:
         if change_or_none is not None:
             try:
                 send(change_or_none, api, dry_run=False, waiters={})
-            except ApiError:
+            except ClusterError:
                 continue

@@ -80,10 +80,14 @@ def _attach(session: Session, options: AttachOptions, request: AttachRequest, vm
     done = carry(
         session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching"
     )
-    if done is not None and options.wait:
-        wait_for_addresses(session, request.network, done, options.timeout)
-        run(planner, session.api)  # gives back what the VMs' old instances still used
-    return done
+    if done is None or not options.wait or done.refusals:
+        return done
+    wait_for_addresses(session, request.network, done, options.timeout)
+    later = run(planner, session.api)  # gives back what the VMs' old instances still used
+    for note in later.notes:
+        if note not in done.notes:
+            session.note(f"note: {note}")
+    return done.followed_by(later)
 
 
 def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:

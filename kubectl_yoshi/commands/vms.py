@@ -86,7 +86,7 @@ def mac_of_flag(text: str, what: str = "--mac") -> str | None:
 
 
 def wait_for_addresses(session: Session, network: tuple[str, str], done: Done, timeout: float | None) -> None:
-    """Waits until every VM that is to run does so with its address; not when one was refused, which is told first.
+    """Waits until every VM that is to run does so with its address.
 
     Raises:
         TimedOut: one does not, in time.
@@ -97,8 +97,6 @@ def wait_for_addresses(session: Session, network: tuple[str, str], done: Done, t
     from kubectl_yoshi.plan.arrivals import still_to_come
     from kubectl_yoshi.plan.restarts import brings_up
 
-    if not done.answers or done.refusals:
-        return
     begun = {change.subject for change, _ in done.done if brings_up(change)}
     ask = partial(still_to_come, network, done.answers, begun, BACKENDS)
     with progress("waiting", len(done.answers), session.err) as line:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import Unreachable
+from kubectl_yoshi.cluster.errors import Ambiguous, TimedOut, Unreachable
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import Refused
@@ -238,3 +238,28 @@ def test_what_was_removed_from_a_list_counts_as_done() -> None:
         obj = {"metadata": {"name": "web-1", "namespace": "prod"}, "spec": {"networks": networks}}
         facts = Facts().with_answers({Read(VM, "prod", "web-1"): (obj,)})
         assert Look(facts).in_effect(change) is None
+
+
+@pytest.mark.parametrize("fault", [Unreachable("cut"), TimedOut("slow"), Ambiguous("cut within")], ids=repr)
+def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(world: World, fault: Exception) -> None:
+    """Counters are put right by whoever writes last, and by the next one if he cannot."""
+    world.vm()
+    blue = NETWORKWIZARD.ref("blue", "prod")
+    patches: list[ObjectRef] = []
+
+    def another_is_recorded_then_nothing_answers(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref) != ("patch", blue):
+            return
+        patches.append(ref)
+        if len(patches) == 1:
+            other = {"10.133.0.9": {"kind": "Reservation", "since": "2026-01-02T03:04:05Z"}}
+            world.api.change(blue, lambda obj: obj["status"].update(allocations=other))
+        elif len(patches) == 2:
+            raise fault
+
+    world.api.before.append(another_is_recorded_then_nothing_answers)
+    done = world.attach()
+    assert len(patches) == 2
+    assert done.answers == {"prod/web-1": ADDRESS}
+    assert done.refusals == {}
+    assert world.pin() == ADDRESS
