@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from kubectl_yoshi.commands.changing import carry
+from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.output.asked import Output
@@ -32,7 +33,7 @@ class RebuildOptions:
     kubectl yoshi ips rebuild -A --yes
     """,
 )
-@click.option("--network", metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", type=NETWORK, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
 @yes_option
 @dry_run_option

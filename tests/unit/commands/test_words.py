@@ -66,6 +66,7 @@ def asked(line: Line) -> str:
         (["ips", "who", ""], "held address"),
         (["ips", "who", "10.0.0.1", ""], ""),
         (["ips", "move", "--to", ""], "vm"),
+        (["ips", "rebuild", "--network", ""], "network"),
         (["network", "create", ""], "name"),
         (["diff", ""], "command"),
         (["diff", "vm", ""], "command"),
