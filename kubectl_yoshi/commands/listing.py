@@ -81,7 +81,8 @@ def list_networks(session: Session, options: network.ListOptions) -> None:
 
     show()
     if options.watch:
-        show_again(session, options.all_namespaces, [NETWORKWIZARD], show)
+        counted = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
+        show_again(session, options.all_namespaces, [NETWORKWIZARD, *counted], show)
 
 
 def _network_rows(session: Session, options: network.ListOptions) -> list[NetworkRow]:

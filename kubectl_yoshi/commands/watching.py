@@ -17,11 +17,12 @@ SETTLE_SECONDS = 0.3
 
 
 def show_again(session: Session, everywhere: bool, resources: Sequence[Resource], show: Callable[[], None]) -> None:
-    """Shows a list anew after each change of these resources, until Ctrl-C.
+    """Shows a list, which was shown once, anew after each change of these resources, until Ctrl-C.
 
     Raises:
         YoshiError: one of them can no longer be watched.
     """
+    session.out.flush()
     namespace = None if everywhere else session.namespace
     news: Queue[YoshiError | None] = Queue()
     for resource in resources:

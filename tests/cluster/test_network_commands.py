@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pty
+import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lab.testing import Cluster
-from tests.cluster.harness import Yoshi, get, make_vms
+from tests.cluster.harness import ROOT, Yoshi, get, make_vms
 from tests.cluster.pins import POOLS, annotations, host, template_annotations
 
 Cidrs = Callable[[int], str]
@@ -248,3 +251,28 @@ def test_a_deletion_that_was_begun_and_given_up_is_completed_or_taken_back(
 def test_a_network_of_another_spec_under_the_same_name_is_refused(yoshi: Yoshi, cidr: Cidrs, blue: str) -> None:
     said = yoshi.refused("network", "create", "blue", "--cidr", cidr(24))
     assert f"network {yoshi.namespace}/blue exists already, with another cidr: {blue}" in said
+
+
+def test_a_list_is_shown_again_when_an_address_of_a_large_network_is_taken(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
+) -> None:
+    yoshi.done("network", "create", "large", "--cidr", cidr(16))
+    shown = tmp_path / "shown"
+    command = yoshi.program("network", "list", "-w", "--no-headers")
+    with shown.open("w") as out, subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out) as watching:
+        try:
+            end = time.monotonic() + 60
+            while not _used(shown):
+                assert time.monotonic() < end, "it shows nothing"
+                time.sleep(0.1)
+            while set(_used(shown)) == {"0"}:
+                assert time.monotonic() < end, "it does not show what was taken"
+                yoshi.done("ips", "reserve", "large")  # one may be taken before it watches
+                time.sleep(1)
+        finally:
+            watching.kill()
+
+
+def _used(shown: Path) -> list[str]:
+    """How many addresses were in use each time that the list was shown."""
+    return [line.split()[4] for line in shown.read_text().splitlines() if line.endswith("s")]
