@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json, ObjectRef
 
 ESTABLISHED_SECONDS = 60.0
-TAKEOVER = "kubectl_yoshi.commands.takeover"
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ def install(session: Session, options: InstallOptions) -> None:
     if options.dry_run == "client" and not options.output.for_people:
         show_objects(wanted, session.out, options.output, options.dry_run)
         return
+    from kubectl_yoshi.commands.takeover import take_over
+
     plan = plan_install(wanted, find(session.api, wanted))
     if options.dry_run == "client":
         show_plan(plan, session.out, options.output, options.dry_run)
@@ -75,7 +74,7 @@ def install(session: Session, options: InstallOptions) -> None:
         carry_out_and_show(session, plan, options)
     if options.dry_run == "none" and options.wait:
         wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
-    take_over(session, options)
+    take_over(session, options.dry_run)
 
 
 def find(api: Api, wanted: list[Json]) -> dict[ObjectRef, Json]:
@@ -132,9 +131,3 @@ def wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
                     f"Look at it with: kubectl describe crd {change.ref.name}",
                 )
             api.clock.sleep(0.2)
-
-
-def take_over(session: Session, options: InstallOptions) -> None:
-    """Rewrites what the original yoshi recorded, where this version can."""
-    if importlib.util.find_spec(TAKEOVER) is not None:
-        importlib.import_module(TAKEOVER).take_over(session, dry_run=options.dry_run)
