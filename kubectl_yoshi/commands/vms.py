@@ -92,7 +92,7 @@ def wait_for_addresses(session: Session, network: tuple[str, str], done: Done, t
         TimedOut: one does not, in time.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.cluster.addresses import wait_until_running
+    from kubectl_yoshi.cluster.arrivals import wait_until_running
     from kubectl_yoshi.output.progress import progress
     from kubectl_yoshi.plan.arrivals import still_to_come
     from kubectl_yoshi.plan.restarts import brings_up

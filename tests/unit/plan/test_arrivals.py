@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.cluster.addresses import wait_until_running
+from kubectl_yoshi.cluster.arrivals import wait_until_running
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused
