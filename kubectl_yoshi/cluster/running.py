@@ -74,11 +74,6 @@ class Done:
         """
         return any(not subject or change.subject == subject for change, _ in self.done)
 
-    def followed_by(self, later: Done) -> Done:
-        """This run and a later one of the same planner, which alone tells what there is now."""
-        notes = tuple(dict.fromkeys((*self.notes, *later.notes)))
-        return replace(later, plan=self.plan, done=(*self.done, *later.done), notes=notes)
-
 
 def run(
     planner: Planner,

@@ -11,7 +11,7 @@ import click
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.cluster.running import Done, run
-from kubectl_yoshi.commands.changing import carry, report
+from kubectl_yoshi.commands.changing import carry, fail_if_refused, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
@@ -37,11 +37,15 @@ def attach_vms(session: Session, options: AttachOptions) -> None:
     named = [flag for flag, text in (("--ip", options.ip), ("--public-ip", options.public_ip)) if text]
     if named and len(vms) > 1:
         raise usage_mistake(f"{named[0]} is for one VM", f"{len(vms)} VMs cannot share one address.")
+    requests = _requests(session, options, vms)
     parts: list[tuple[Part, str]] = []
-    for request in _requests(session, options, vms):
+    for request in requests:
         sentence = f"attached to {_shown(request.network, session)}: {{answer}}"
         parts.append((partial(_attach, session, options, request), sentence))
-    _carry_parts(session, options, vms, parts)
+    dones = _carry_parts(session, options, vms, parts)
+    if options.wait:
+        for request, done in zip(requests, dones, strict=False):  # there are none of what was only shown
+            _wait(session, options, request, done)
 
 
 def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -> list[AttachRequest]:
@@ -77,17 +81,19 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
 
 def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
     planner = partial(plan_attachments, _for(request, vms), BACKENDS)
-    done = carry(
+    return carry(
         session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching"
     )
-    if done is None or not options.wait or done.refusals:
-        return done
+
+
+def _wait(session: Session, options: AttachOptions, request: AttachRequest, done: Done) -> None:
+    """Waits until the VMs run with what they were given, and gives back what only their old instances still used."""
     wait_for_addresses(session, request.network, done, options.timeout)
-    later = run(planner, session.api)  # gives back what the VMs' old instances still used
+    later = run(partial(plan_attachments, request, BACKENDS), session.api)
     for note in later.notes:
         if note not in done.notes:
             session.note(f"note: {note}")
-    return done.followed_by(later)
+    fail_if_refused(later)
 
 
 def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:
@@ -123,17 +129,22 @@ def _carry_parts(
     options: AttachOptions | DetachOptions,
     vms: tuple[Name, ...],
     parts: Sequence[tuple[Part, str]],
-) -> None:
+) -> list[Done]:
     """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
+
+    Returns:
+        What was done, part by part; nothing where it was only to be shown.
 
     Raises:
         Exit: with code 1 where a VM was refused.
     """
     failed: click.exceptions.Exit | None = None
+    dones: list[Done] = []
     for part, sentence in parts:
         done = part(vms)
         if done is None:
             continue
+        dones.append(done)
         try:
             report(session, options.output, done, vms, sentence)
         except click.exceptions.Exit as refused:
@@ -143,3 +154,4 @@ def _carry_parts(
             break
     if failed is not None:
         raise failed
+    return dones
