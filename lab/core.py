@@ -16,7 +16,6 @@ from lab.pki import Authority, make_authority, make_signing_key
 from lab.processes import Launch, Record, spawn
 from lab.slots import Slot
 
-ADMIN_TOKEN = "lab-admin"
 CLIENT = "lab-client"
 """A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
 SERVICE_RANGE = "10.96.0.0/16,fd00:10:96::/112"

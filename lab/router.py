@@ -60,11 +60,6 @@ def route_table(slot: Slot, gobgp: Path) -> str:
     return "\n".join(f"{family}:\n{table.rstrip()}" for family, table in tables)
 
 
-def neighbours(slot: Slot, gobgp: Path) -> str:
-    """The router's neighbours as gobgp prints them."""
-    return _gobgp(slot, gobgp, "neighbor")
-
-
 def _gobgp(slot: Slot, gobgp: Path, *args: str) -> str:
     command: Sequence[str] = ["ip", "netns", "exec", slot.namespace(ROUTER), str(gobgp), *args]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

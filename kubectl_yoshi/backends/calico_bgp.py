@@ -246,12 +246,6 @@ def covering(address: Address, field: str, api: CalicoApi, facts: Facts) -> str:
     return ""
 
 
-def is_listed(address: Address, field: str, api: CalicoApi, facts: Facts) -> bool:
-    """Whether Calico may announce an address."""
-    there = configuration(api, facts)
-    return bool(there and (_places(there, field, {address}) or covering(address, field, api, facts)))
-
-
 def cidr_of(address: Address) -> str:
     """A single address as these lists have it: "203.0.113.5/32"."""
     return f"{address}/{address.max_prefixlen}"

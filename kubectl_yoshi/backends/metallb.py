@@ -38,7 +38,6 @@ def is_installed(served: Served) -> bool:
 
 def home(facts: Facts) -> str:
     """MetalLB's namespace: that of its objects, else of its controller, else the usual one."""
-    facts.ask(Read(POOL))
     namespaces = Counter(namespace_of(pool) for pool in facts.ask(Read(POOL)))
     if len(namespaces) == 1:
         return next(iter(namespaces))

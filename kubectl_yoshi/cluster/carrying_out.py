@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound, NotServed, TestFailed
@@ -36,20 +37,13 @@ class Outcome:
         done: with what the server answered; None where there was nothing to send, or it was so already.
         failed: with the error.
         skipped: not sent.
-        why_skipped: one line for each of `skipped`.
         interrupted: the user pressed Ctrl-C; what had not been sent then is in `skipped`.
     """
 
     done: tuple[tuple[Change, Json | None], ...] = ()
     failed: tuple[tuple[Change, YoshiError], ...] = ()
     skipped: tuple[Change, ...] = ()
-    why_skipped: tuple[str, ...] = ()
     interrupted: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Everything that had to be done is done."""
-        return not self.failed and not self.interrupted
 
     def raise_first(self) -> None:
         """Raises the first failure, if there is one."""
@@ -73,7 +67,7 @@ def carry_out(
 
     Args:
         dry_run: with dryRun=All. What an earlier change of the plan would have made is not there then: changes that
-            need it are skipped, with that reason. Nothing is waited for.
+            need it are skipped. Nothing is waited for.
         progress: see Progress.
         parallel: how many requests at once.
         waiters: what the plan may wait for; waiting.waiters() unless given.
@@ -103,34 +97,30 @@ class _Run:
     waiters: Mapping[str, Waiter]
     done: list[tuple[int, Change, Json | None]] = field(default_factory=list)
     failed: list[tuple[int, Change, YoshiError]] = field(default_factory=list)
-    skipped: list[tuple[int, Change, str]] = field(default_factory=list)
-    failed_subjects: dict[str, Change] = field(default_factory=dict)
+    skipped: list[_Placed] = field(default_factory=list)
+    failed_subjects: set[str] = field(default_factory=set)
     touched: set[ObjectRef] = field(default_factory=set)
     recorded: set[int] = field(default_factory=set)
     begun: int = 0
     interrupted: bool = False
 
     def outcome(self) -> Outcome:
-        def in_order(entry: tuple[int, Change, object]) -> int:
-            return entry[0]
-
-        skipped = sorted(self.skipped, key=in_order)
+        in_order = itemgetter(0)
         return Outcome(
             done=tuple((change, answer) for _, change, answer in sorted(self.done, key=in_order)),
             failed=tuple((change, error) for _, change, error in sorted(self.failed, key=in_order)),
-            skipped=tuple(change for _, change, _ in skipped),
-            why_skipped=tuple(why for _, _, why in skipped),
+            skipped=tuple(change for _, change in sorted(self.skipped, key=in_order)),
             interrupted=self.interrupted,
         )
 
     def stage(self, changes: tuple[Change, ...], pool: ThreadPoolExecutor) -> None:
-        why_not = [self.why_not(change) for change in changes]  # before any of them fails
+        stopped = [self.is_stopped(change) for change in changes]  # before any of them fails
         going: list[_Placed] = []
         waiting: dict[_Sent, list[_Placed]] = {}
         try:
-            for place, (change, why) in enumerate(zip(changes, why_not, strict=True), self.begun):
-                if why:
-                    self.skip(place, change, why)
+            for place, (change, stops) in enumerate(zip(changes, stopped, strict=True), self.begun):
+                if stops:
+                    self.skip(place, change)
                 else:
                     going.append((place, change))
             for together in in_one_request(going):
@@ -167,29 +157,26 @@ class _Run:
         self.recorded.add(place)
         error = None if sent.cancelled() else sent.exception()
         if sent.cancelled():
-            self.skip(place, change, "interrupted")
+            self.skip(place, change)
         elif error is None:
             self.done.append((place, change, sent.result()))
             self.progress(change, "done")
         elif not isinstance(error, YoshiError):
             raise error
         elif self.dry_run and self.needs_earlier(change, error):
-            self.skip(place, change, "depends on an earlier change of this plan, which a dry run does not keep")
+            self.skip(place, change)
         else:
             self.failed.append((place, change, error))
-            self.failed_subjects.setdefault(change.subject, change)
+            self.failed_subjects.add(change.subject)
             self.progress(change, "failed")
 
-    def skip(self, place: int, change: Change, why: str) -> None:
-        self.skipped.append((place, change, why))
+    def skip(self, place: int, change: Change) -> None:
+        self.skipped.append((place, change))
         self.progress(change, "skipped")
 
-    def why_not(self, change: Change) -> str:
-        """Why a change of the next stage must not be sent, "" if it may."""
-        if self.interrupted:
-            return "interrupted"
-        failed = self.failed_subjects.get("") or self.failed_subjects.get(change.subject)
-        return f"could not {failed.says}" if failed else ""
+    def is_stopped(self, change: Change) -> bool:
+        """Whether a change of the next stage must not be sent."""
+        return self.interrupted or bool(self.failed_subjects & {"", change.subject})
 
     def needs_earlier(self, change: Change, error: YoshiError) -> bool:
         """Whether a dry run failed only because an earlier change was not kept."""
@@ -213,7 +200,7 @@ def in_one_request(placed: list[_Placed]) -> list[list[_Placed]]:
     open_group: dict[tuple[ObjectRef, str], list[_Placed]] = {}
     sizes: dict[tuple[ObjectRef, str], int] = {}
     for place, change in placed:
-        if change.verb is not Verb.PATCH or not isinstance(change.body, list):
+        if change.verb is not Verb.PATCH:
             groups.append([(place, change)])
             continue
         key = (change.ref, change.subresource)

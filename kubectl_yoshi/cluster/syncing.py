@@ -43,7 +43,6 @@ class Report:
         others: what else could not be done.
         notes: for people, each once.
         unseen: what could not be read, each reason once.
-        finished: every job was looked at.
     """
 
     scope: Scope
@@ -56,7 +55,6 @@ class Report:
     others: list[YoshiError] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     unseen: dict[str, None] = field(default_factory=dict)
-    finished: bool = False
 
     @property
     def failed(self) -> int:
@@ -146,7 +144,6 @@ def sync(
         _carried_out(report, job, done)
         if dry_run == "none":
             facts = Facts(api.served)  # this run, or a faster one, has changed what the next job looks at
-    report.finished = True
     if dry_run == "none":
         _tell_owners(report, api)
     return report

@@ -28,6 +28,11 @@ from kubectl_yoshi.commands.options import (
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.output.asked import Output, ReportFile
 
+APART = "5m"
+"""How long the second look at leaks comes after the first, at least; as long as `ips gc` leaves a record alone."""
+OLDEST = "24h"
+"""A report older than this says nothing about today."""
+
 
 @dataclass(frozen=True)
 class ListOptions:
@@ -160,9 +165,9 @@ class ReleaseOptions:
 @click.argument("addresses", nargs=-1, type=HELD_ADDRESS, metavar="[IP]…")
 @click.option("--from-report", multiple=True, type=FILE, metavar="FILE", help="A report of `ips check`; give two.")
 @click.option(
-    "--apart", type=Seconds(), default="5m", metavar="DURATION", help="How long the reports must be apart, at least."
+    "--apart", type=Seconds(), default=APART, metavar="DURATION", help="How long the reports must be apart, at least."
 )
-@click.option("--max-age", type=Seconds(), default="24h", metavar="DURATION", help="How old the reports may be.")
+@click.option("--max-age", type=Seconds(), default=OLDEST, metavar="DURATION", help="How old the reports may be.")
 @dry_run_option
 @as_options(ReleaseOptions)
 def release(session: Session, options: ReleaseOptions) -> None:

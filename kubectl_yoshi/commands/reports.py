@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def check_addresses(session: Session, options: CheckOptions) -> int:
     """`ips check`: prints every disagreement and gives their number."""
     now = Attempt().stamp  # before the look: what changes meanwhile has changed since
-    rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
-    found = disagreements(rows, facts)
+    rows, _ = surveyed(session, options.network, options.all_namespaces, exact=True)
+    found = disagreements(rows)
     output = options.output
     if isinstance(output, ReportFile):
         _write(report_of(rows, found, now, uuid.uuid4().hex), Path(output.path))

@@ -1,7 +1,8 @@
 """How large an object may become.
 
-etcd takes no request of more than 1.5 MiB, and whoever lists an object pays for all of it. So nothing is written that
-would pass LARGEST; what several writers add at the same moment stays below etcd's limit.
+etcd takes no request of more than 1.5 MiB (https://etcd.io/docs/v3.6/dev-guide/limit/), and whoever lists an object
+pays for all of it. So nothing is written that would pass LARGEST; what several writers add at the same moment stays
+below etcd's limit.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from kubectl_yoshi.model.errors import Refused
 
 LARGEST = 1 << 20
 """Bytes of an object as JSON, which is how etcd holds custom resources."""
-ETCD_LIMIT = 1536 * 1024
-"""etcd's --max-request-bytes unless it is set (https://etcd.io/docs/v3.6/dev-guide/limit/)."""
 
 
 def size_of(value: Any) -> int:
@@ -27,7 +26,7 @@ def size_after(change: Change) -> int:
     """Bytes of an object after a change, as far as it is known what it was before; 0 where nothing is added."""
     if change.verb in (Verb.CREATE, Verb.REPLACE):
         return size_of(change.body)
-    if change.verb in (Verb.PATCH, Verb.APPLY) and isinstance(change.body, dict):
+    if change.verb is Verb.APPLY:
         return size_of(change.before or {}) + size_of(change.body)
     if change.verb is not Verb.PATCH:
         return 0

@@ -67,10 +67,6 @@ class Served:
     def __contains__(self, resource: Resource) -> bool:
         return resource.full_name in self.resources and resource.version in self.versions.get(resource.group, ())
 
-    def has_group(self, group: str) -> bool:
-        """Whether any resource of the group is served."""
-        return group in self.versions
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -100,7 +96,7 @@ class Facts:
         return [obj for obj in found if namespace is None or namespace_of(obj) == namespace]
 
     def one(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
-        """The object of that name if it was read and is there, else None (see also `unknown`).
+        """The object of that name if it was read and is there, else None (see also `why_unknown`).
 
         Args:
             namespace: its own; "" for what is cluster-scoped.
@@ -135,13 +131,6 @@ class Facts:
             answer = self.answers.get(read)
             if isinstance(answer, Unknown):
                 return answer.why
-        return ""
-
-    def unknown(self, resource: Resource) -> str:
-        """Why a resource could not be read; "" if all that was asked of it was answered."""
-        for read, why in self.unanswered().items():
-            if read.resource == resource:
-                return why
         return ""
 
     def unanswered(self) -> Mapping[Read, str]:

@@ -289,10 +289,6 @@ class Ledger:
             return address_of(number, 4 if number < 1 << 32 else 6)
         return self.network.address(number)
 
-    def has_read(self, number: int) -> bool:
-        """Whether the shelf of an address was read."""
-        return shelf_of(self.network, number) in self.objects
-
     def with_objects(self, more: Mapping[Shelf, Json | None]) -> Ledger:
         """This ledger with shelves read anew."""
         return replace(self, objects={**self.objects, **more})

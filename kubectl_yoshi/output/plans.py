@@ -22,7 +22,7 @@ _DONE = {
     Verb.APPLY: "serverside-applied",
     Verb.DELETE: "deleted",
 }
-_CALLED = {"restart": "restarted", "stop": "stopped", "start": "started", "pause": "paused", "unpause": "unpaused"}
+_CALLED = {"restart": "restarted", "stop": "stopped", "start": "started"}
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,6 @@ def _after(change: Change, before: Json | None) -> Json | None:
     if change.verb is Verb.DELETE:
         return None
     if change.verb is Verb.PATCH:
-        if isinstance(change.body, dict):
-            return _merge_patched(before or {}, change.body)
         return applied(change.body, before)
     if change.verb is Verb.APPLY and before is not None:
         return _merged(before, change.body)
@@ -146,20 +144,6 @@ def _merged(before: Json, body: Json) -> Json:
     for key, value in body.items():
         there = before.get(key)
         result[key] = _merged(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
-    return result
-
-
-def _merge_patched(before: Json, patch: Json) -> Json:
-    """RFC 7386."""
-    result = dict(before)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict):
-            there = before.get(key)
-            result[key] = _merge_patched(there if isinstance(there, dict) else {}, value)
-        else:
-            result[key] = value
     return result
 
 

@@ -261,7 +261,7 @@ def write_records(
                     body=obj, tolerate_existing=True, subject=subject,
                 )
             )  # fmt: skip
-        patch = _guard(shelf, obj, ledger.network)
+        patch = _guard(shelf, ledger.network)
         if only_as_read and ledger.objects[shelf] is not None:
             patch.test(("metadata", "resourceVersion"), resource_version_of(obj))
         there = ledger.records()
@@ -343,7 +343,7 @@ def remove_records(
         if obj is None:
             continue
         subject = _common(subjects[number] for number in numbers) if subjects else ""
-        patch = _guard(shelf, obj, ledger.network)
+        patch = _guard(shelf, ledger.network)
         keys = [ledger.key_of(number) for number in numbers]
         for key, number in zip(keys, numbers, strict=True):
             path = (*STATUS_ALLOCATIONS, key)
@@ -368,7 +368,7 @@ def _is_on_its_shelf(ledger: Ledger, number: int) -> bool:
     return dig(obj, *STATUS_ALLOCATIONS, ledger.key_of(number)) is not None
 
 
-def _guard(shelf: Shelf, obj: Json, network: Network) -> PatchBuilder:
+def _guard(shelf: Shelf, network: Network) -> PatchBuilder:
     """Starts a patch that is refused if the network was made anew meanwhile."""
     if shelf.is_block:
         return PatchBuilder().test(("spec", "networkUID"), network.uid)

@@ -90,7 +90,7 @@ def _plan(
     attach = AttachRequest(
         (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
     )
-    _may_move(request, network, backend, record, target, facts)
+    _may_move(request, network, backend, record, target)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
         return plan_attachments(attach, backends, facts, attempt)
@@ -126,9 +126,7 @@ def _vm(name: tuple[str, str], facts: Facts) -> Vm:
     return Vm(found[0])
 
 
-def _may_move(
-    request: MoveRequest, network: Network, backend: Backend, record: Record | None, target: Vm, facts: Facts
-) -> None:
+def _may_move(request: MoveRequest, network: Network, backend: Backend, record: Record | None, target: Vm) -> None:
     address = request.address
     if backend.on_template:
         raise Refused(

@@ -30,10 +30,6 @@ from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, State
 
 KIND = "AddressReport"
-APART_SECONDS = 300.0
-"""How long the second look comes after the first, at least; as long as `ips gc` leaves a record alone."""
-OLDEST_SECONDS = 24 * 3600.0
-"""A report older than this says nothing about today."""
 AHEAD_SECONDS = 60.0
 """How far the clock of who made a report may be ahead."""
 WAY_OUT = "Make a new report: kubectl yoshi ips check -o FILE.json"

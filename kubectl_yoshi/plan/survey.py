@@ -180,7 +180,7 @@ def _state(on_template: bool, record: Record | None, uses: tuple[Use, ...], vm: 
     return State.ORPHANED
 
 
-def disagreements(rows: Iterable[Row], facts: Facts) -> list[tuple[Row, str]]:
+def disagreements(rows: Iterable[Row]) -> list[tuple[Row, str]]:
     """Everything in a survey that is not as it should be, a sentence each (`ips check`)."""
     found: list[tuple[Row, str]] = []
     for row in rows:

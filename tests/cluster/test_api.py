@@ -14,7 +14,7 @@ from kubectl_yoshi.cluster import api as api_module
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import carry_out
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.discovery import discover, discover_groups
+from kubectl_yoshi.cluster.discovery import discover
 from kubectl_yoshi.cluster.errors import (
     AlreadyExists,
     Conflict,
@@ -286,9 +286,6 @@ def test_discovery_agrees_with_kubectl(api: Api, cluster: Cluster) -> None:
     assert served.resources["virtualmachines.kubevirt.io"] == MACHINES
     assert MACHINES in served
     assert not served.resources["nodes"].namespaced
-    some = discover_groups(api, {"kubevirt.io"})
-    assert set(some.versions) == {"kubevirt.io"}
-    assert MACHINES in some
 
 
 def test_a_plan_is_tried_and_then_done(api: Api, namespace: str) -> None:

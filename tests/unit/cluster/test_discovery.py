@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.discovery import discover, discover_groups
+from kubectl_yoshi.cluster.discovery import discover
 from kubectl_yoshi.cluster.errors import Unauthorized
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
@@ -108,18 +108,6 @@ def test_the_reason_is_read_from_the_apiservice_where_that_is_allowed(api: Api, 
     assert "service/calico-api is not present" in discover(api).broken["projectcalico.org"]
 
 
-def test_named_groups_are_asked_for_with_one_request(api: Api, modern: FaultServer) -> None:
-    served = discover_groups(api, {"crd.projectcalico.org", "nothing.example"})
-    assert [request.path for request in modern.requests] == ["/apis"]
-    assert set(served.resources.values()) == {POOLS_V1}
-    assert not served.broken
-
-
-def test_the_core_group_alone_is_asked_for_alone(api: Api, modern: FaultServer) -> None:
-    assert set(discover_groups(api, {""}).resources) == {"pods"}
-    assert [request.path for request in modern.requests] == ["/api"]
-
-
 def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -> None:
     served = discover(api)
     assert served.resources["ippools.crd.projectcalico.org"].version == "v2"
@@ -128,15 +116,6 @@ def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -
     assert served.resources["pods"] == Resource("", "v1", "pods", "Pod")
     assert "pods/log" not in served.resources
     assert set(served.broken) == {"projectcalico.org"}
-
-
-def test_an_old_server_is_asked_only_for_the_named_groups(api: Api, old: FaultServer) -> None:
-    discover_groups(api, {"crd.projectcalico.org"})
-    assert {request.path for request in old.requests} == {
-        "/apis",
-        "/apis/crd.projectcalico.org/v1",
-        "/apis/crd.projectcalico.org/v2",
-    }
 
 
 def test_not_being_let_in_is_no_empty_cluster(api: Api, server: FaultServer) -> None:

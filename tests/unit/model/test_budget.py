@@ -49,7 +49,6 @@ def test_what_fits_is_let_through() -> None:
         Change(Verb.CREATE, BLUE, "make", held(LARGEST)),
         Change(Verb.REPLACE, BLUE, "replace", held(LARGEST), before=held(10)),
         Change(Verb.APPLY, BLUE, "apply", held(LARGEST - 100), before=held(1000)),
-        Change(Verb.PATCH, BLUE, "merge", held(LARGEST - 100), before=held(1000)),
     ],
     ids=lambda change: str(change.verb.value),
 )

@@ -226,15 +226,6 @@ def test_every_record_has_the_key_that_it_is_stored_under(members: set[int], oth
     assert ledger.key_of(number("10.133.0.0") + other) == f"10.133.0.{other}"
 
 
-def test_a_ledger_knows_which_shelves_it_has_read() -> None:
-    net = network("10.133.0.0/16")
-    shelf = shelf_of(net, number("10.133.4.9"))
-    ledger = Ledger(net, {}).with_objects({shelf: None})
-    assert ledger.has_read(number("10.133.4.0"))
-    assert not ledger.has_read(number("10.133.5.0"))
-    assert ledger.records() == {}
-
-
 def test_a_network_without_cidr_holds_addresses_of_both_families() -> None:
     world = parse_network(
         {

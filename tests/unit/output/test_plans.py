@@ -122,10 +122,6 @@ def test_what_was_read_is_not_changed_by_showing_it() -> None:
 @pytest.mark.parametrize(
     ("change", "after"),
     [
-        (
-            Change(Verb.PATCH, BLUE, "", body={"spec": {"a": None, "b": 1}}, before={"spec": {"a": 1}}),
-            {"spec": {"b": 1}},
-        ),
         (Change(Verb.APPLY, BLUE, "", body={"spec": {"b": 1}}, before={"spec": {"a": 1}}), {"spec": {"a": 1, "b": 1}}),
         (Change(Verb.REPLACE, BLUE, "", body={"spec": {}}, before={"spec": {"a": 1}}), {"spec": {}}),
         (

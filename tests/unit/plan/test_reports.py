@@ -25,8 +25,6 @@ from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.books import open_network
 from kubectl_yoshi.plan.reports import (
-    APART_SECONDS,
-    OLDEST_SECONDS,
     LeakRequest,
     Report,
     agreed,
@@ -38,6 +36,8 @@ from kubectl_yoshi.plan.survey import disagreements, survey
 from tests.unit.plan.world import BACKENDS, World
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
+APART_SECONDS = 300.0
+OLDEST_SECONDS = 24 * 3600.0
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
 
@@ -51,7 +51,7 @@ def look(world: World, seconds_ago: float = 600.0, identity: str = "one") -> Rep
 
     def ask(facts: Any) -> Json:
         rows = survey(open_network("prod", "blue", facts), BACKENDS["calico"], facts, now, everywhere=True)
-        return report_of(rows, disagreements(rows, facts), ago(seconds_ago), identity)
+        return report_of(rows, disagreements(rows), ago(seconds_ago), identity)
 
     found, _ = observe_value(ask, world.api)  # type: ignore[arg-type]
     return parse_report(json.loads(json.dumps(found)), f"{identity}.json")

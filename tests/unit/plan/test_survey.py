@@ -45,9 +45,9 @@ def surveyed(
         network = parse_network(world.api.get(BLUE))
         return survey(network, BACKENDS["calico"], facts, now, everywhere, exact)
 
-    rows, facts = observe_value(ask, world.api)  # type: ignore[arg-type]
+    rows, _ = observe_value(ask, world.api)  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
-    return {row.address: row for row in rows}, [sentence for _, sentence in disagreements(rows, facts)]
+    return {row.address: row for row in rows}, [sentence for _, sentence in disagreements(rows)]
 
 
 def state_of(world: World, address: str, **more: Any) -> State:
