@@ -139,7 +139,8 @@ def _explained(error: YoshiError, course: Iterable[Sent], seen: Look) -> YoshiEr
 
 
 def _sentences(done: Collection[Change], unclear: Collection[Change]) -> str:
-    made = dict.fromkeys(_words(change) for change in done if not change.only_tests)
+    foremost = sorted(done, key=lambda change: change.verb is not Verb.CALL)  # what was stopped is never "1 more"
+    made = dict.fromkeys(_words(change) for change in foremost if not change.only_tests)
     perhaps = dict.fromkeys(words for change in unclear if (words := _words(change)) not in made)
     told = [
         f"{what}: {'; '.join([*words][:NAMED])}{f'; and {len(words) - NAMED} more' if len(words) > NAMED else ''}."

@@ -25,6 +25,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from kubectl_yoshi.cluster.roles import roles_with
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 
@@ -312,10 +313,17 @@ def _forbidden(asked: Asked, detail: str, about: dict[str, Any]) -> ApiError:
         return Invalid(f"Cannot {asked}: {detail}", **about)
     user = f'User "{rbac["user"]}"' if rbac else "This user"
     missing = f"may not {asked.right}"
-    hint = f"Ask an administrator for the right to {asked.right}; the ClusterRole yoshi-user (or yoshi-admin) holds it."
+    return Forbidden(f"{user} {missing}.", _who_may(asked), missing=missing, **about)
+
+
+def _who_may(asked: Asked) -> str:
     if asked.resource is not None and asked.resource.group in _OF_ADMINISTRATORS:
-        hint = "This is for an administrator of the cluster."
-    return Forbidden(f"{user} {missing}.", hint, missing=missing, **about)
+        return "This is for an administrator of the cluster."
+    roles = roles_with(asked.verb, asked.resource, asked.subresource) if asked.resource is not None else ()
+    hint = f"Ask an administrator for the right to {asked.right}"
+    if not roles:
+        return f"{hint}."
+    return f"{hint}; the ClusterRole {roles[0]}{f' (or {roles[1]})' if roles[1:] else ''} holds it."
 
 
 def _not_found(asked: Asked, answer: Json, details: Json, about: dict[str, Any]) -> ApiError:

@@ -19,6 +19,7 @@ from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
@@ -103,7 +104,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
     plan = plan_errands(desk, served, chosen, refusals, counted)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
-    undo = undo_records(desk, [vm for vm in vms if vm.subject in refusals], recorded_now, set(chosen.values()))
+    refused = [vm for vm in vms if vm.subject in refusals]
+    undo = undo_records(desk, refused, recorded_now, set(chosen.values())) + restarts.resumed(refused, facts, attempt)
     plan = replace(plan + undo, refusals={**plan.refusals, **refusals})
     return plan + lift_barriers(vms, plan)
 

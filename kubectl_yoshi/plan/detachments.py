@@ -66,7 +66,8 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
     gone = sorted((str(ns), n) for ns, n in absent if f"{ns}/{n}" not in refusals)
     parts = [partial(_one, request, network, backend, vm, ledger, uses, facts, attempt) for vm in there]
     parts += [partial(_gone, *name, backend, ledger, facts, attempt, refusals) for name in gone]
-    plan = side_by_side(together(parts))
+    refused = [vm for vm in present if vm.subject in refusals]
+    plan = side_by_side(together(parts)) + restarts.resumed(refused, facts, attempt)
     return replace(plan + lift_barriers(there, plan), refusals=refusals)
 
 

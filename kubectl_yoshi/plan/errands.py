@@ -106,7 +106,7 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         notes = (*notes, restarts.restart_needed(why, plugged))
     if prepared.obstacle:
         plan = replace(plan, again=True)
-        notes = (*notes, f"{vm.ref} is stopped, what is held for it is released, and it is started again")
+        notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
     return _Errand(None if stands else wanted, plan, notes)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import HotPlug, How, Use
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, side_by_side
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata
@@ -70,6 +70,26 @@ def plan_restart(
         body={}, subresource="restart", before=vm.raw, subject=vm.subject,
     )  # fmt: skip
     return Restart(in_order(call))
+
+
+def resumed(vms: Iterable[Vm], facts: Facts, attempt: Attempt) -> Plan:
+    """What starts VMs again that were stopped for something that does not come about.
+
+    Args:
+        vms: who gets nothing more. Of those that failed, also one is started that a killed run had stopped; of others
+            only what this very run has stopped, since another one may be at work on them.
+        facts, attempt: as every planner gets them.
+    """
+
+    def plans() -> Iterator[Plan]:
+        for vm in vms:
+            if vm.subject in attempt.failed or _stopped_by(attempt, vm):
+                restart = plan_restart(vm, None, (), facts, attempt, must_stop=False)
+                if restart.resumes:
+                    starts = any(brings_up(change) for change in restart.plan)
+                    yield replace(restart.plan, notes=(f"{vm.ref} is started again as it was",) if starts else ())
+
+    return side_by_side([*plans()])
 
 
 def restart_needed(why: str, plugged: HotPlug | None = None) -> str:

@@ -27,7 +27,10 @@ from kubectl_yoshi.cluster.errors import Asked, error_of
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import status_body
 
+BLOCKS = Resource("projectcalico.org", "v3", "ipamblocks", "IPAMBlock", namespaced=False)
+PODS = Resource("", "v1", "pods", "Pod")
 POOLS = Resource("projectcalico.org", "v3", "ippools", "IPPool", namespaced=False)
+SERVICES = Resource("", "v1", "services", "Service")
 WIZARDS = Resource("plumber.k8s.pf9.io", "v1", "networkwizards", "NetworkWizard")
 GET = Asked("get", WIZARDS, "blue", "prod")
 SERVER = "https://10.0.0.1:6443"
@@ -99,7 +102,21 @@ def test_forbidden_names_user_verb_resource_namespace_and_who_can_help() -> None
     assert isinstance(error, errors.Forbidden)
     assert error.message == 'User "bob" may not list networkwizards.plumber.k8s.pf9.io in namespace prod.'
     assert error.missing == "may not list networkwizards.plumber.k8s.pf9.io in namespace prod"
-    assert "yoshi-user" in error.way_out
+    assert "the ClusterRole yoshi-user (or yoshi-admin) holds it" in error.way_out
+
+
+@pytest.mark.parametrize(
+    ("asked", "who"),
+    [
+        (Asked("update", BLOCKS, "10-133-0-0-26"), "; the ClusterRole yoshi-admin holds it."),
+        (Asked("list", BLOCKS), "; the ClusterRole yoshi-user (or yoshi-admin) holds it."),
+        (Asked("patch", SERVICES, "web", "prod"), "; the ClusterRole yoshi-user (or yoshi-admin) holds it."),
+        (Asked("patch", SERVICES, "web", "prod", "status"), "; the ClusterRole yoshi-admin holds it."),
+        (Asked("delete", PODS, "web", "prod"), "delete pods in namespace prod."),
+    ],
+)
+def test_forbidden_names_the_least_role_that_holds_the_right(asked: Asked, who: str) -> None:
+    assert told(403, "Forbidden", 'User "bob" cannot do it', asked=asked).way_out.endswith(who)
 
 
 def test_forbidden_names_the_subresource_and_a_cluster_wide_resource_without_namespace() -> None:

@@ -144,12 +144,14 @@ class FakeApi:
         self._happen("list", resource.ref("", namespace))
         with self._lock:
             self._begin("list", resource.ref("", namespace))
-            wanted = dict(pair.split("=") for pair in label_selector.split(",") if pair)
+            wanted = [one.partition("=") for one in label_selector.split(",") if one]
             return tuple(
                 keep(obj) if keep else obj
                 for obj in self.every(resource)
                 if namespace in (None, namespace_of(obj))
-                and all(labels_of(obj).get(key) == value for key, value in wanted.items())
+                and all(
+                    labels_of(obj).get(key) == value if says else key in labels_of(obj) for key, says, value in wanted
+                )
             )
 
     def count(self, resource: Resource, namespace: str | None = None) -> int:

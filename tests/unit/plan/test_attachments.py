@@ -745,6 +745,43 @@ def test_with_restart_it_is_stopped_released_and_started_as_it_was(world: World,
     world.check()
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=[str(*spec.values()) for spec in SPECS])
+@pytest.mark.parametrize("attached", [False, True])
+def test_what_was_stopped_in_vain_is_started_again_as_it_was(
+    world: World, spec: dict[str, Any], attached: bool
+) -> None:
+    world.running(**spec)
+    if attached:
+        world.attach(restart=True)
+        world.time_passes()
+    ran_with = world.runs_with()
+    world.may_not_write_calicos_books()
+    for _ in range(2):
+        done = world.attach(ip="10.133.0.9", replace=True, restart=True)
+        world.time_passes()
+        told = refusal(done)
+        assert "may not update ipamblocks" in told.message
+        assert "stop virtualmachine/web-1" in told.so_far
+        assert "virtualmachine/web-1 in namespace prod is started again as it was" in done.notes
+        assert world.runs_with() == ran_with
+        assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
+        assert START_AGAIN not in world.now().annotations
+
+
+def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothing_more_for_it(world: World) -> None:
+    world.running()
+    once_before(world, "update", "IPAMBlock", lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        world.attach(restart=True)
+    world.time_passes()
+    assert not world.runs_with()
+    world.may_not_write_calicos_books()
+    assert "may not update ipamblocks" in refusal(world.attach()).message
+    world.time_passes()
+    assert world.runs_with()
+    assert START_AGAIN not in world.now().annotations
+
+
 def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_next_run(world: World) -> None:
     world.running()
     world.slow.add("web-1")

@@ -97,6 +97,21 @@ def test_with_restart_a_running_vm_is_stopped_released_and_started(world: World,
     assert START_AGAIN not in world.now().annotations
 
 
+@pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
+def test_what_was_stopped_in_vain_is_started_again_as_it_was(world: World, spec: dict[str, Any]) -> None:
+    world.running(pin="10.133.0.7", **spec)
+    world.attach()
+    world.may_not_write_calicos_books()
+    for _ in range(2):
+        done = world.detach(restart=True)
+        world.time_passes()
+        assert "may not update ipamblocks" in refusal(done).message
+        assert world.runs_with() == "10.133.0.7"
+        assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
+        assert START_AGAIN not in world.now().annotations
+    assert world.holders() == {"10.133.0.7": "prod/web-1"}
+
+
 def test_the_record_of_a_vm_that_was_detached_while_it_ran_goes_when_it_is_detached_again(world: World) -> None:
     world.running(pin="10.133.0.7")
     world.attach()
