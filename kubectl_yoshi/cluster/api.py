@@ -206,9 +206,19 @@ class Api:
                 return
             page = {"limit": str(PAGE_SIZE), "continue": more}
 
-    def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
-        """Creates an object; a ref without a name is for a body with generateName."""
-        query = _write_query(dry_run)
+    def create(
+        self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False
+    ) -> Json:
+        """Creates an object; a ref without a name is for a body with generateName.
+
+        Args:
+            strict: unknown fields are refused, as `kubectl create` does it, instead of dropped with a warning
+                (https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation).
+
+        Raises:
+            Invalid: the body is not what the API server takes.
+        """
+        query = {**_write_query(dry_run), **({"fieldValidation": "Strict"} if strict else {})}
         if subresource:
             return self._send("create", "POST", ref, subresource=subresource, query=query, body=body)
         asked = Asked("create", ref.resource, ref.name, ref.namespace)

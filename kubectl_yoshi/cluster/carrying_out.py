@@ -250,7 +250,7 @@ def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waite
 def _request(change: Change, api: Api, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:
     ref, body, sub = change.ref, change.body, change.subresource
     if change.verb is Verb.CREATE:
-        return api.create(ref, body, subresource=sub, dry_run=dry_run)
+        return api.create(ref, body, subresource=sub, strict=change.strict, dry_run=dry_run)
     if change.verb is Verb.PATCH:
         return api.patch(ref, body, subresource=sub, dry_run=dry_run)
     if change.verb is Verb.REPLACE:

@@ -241,7 +241,7 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
             **about,
         )
     if status in (400, 405, 406, 413, 415, 422) and "HTTP request to an HTTPS server" not in detail:
-        return Invalid(f"Cannot {asked}: {detail or f'HTTP {status}'}", **about)
+        return Invalid(f"Cannot {asked}: {detail or f'HTTP {status}'}", _known_fields(asked, detail), **about)
     if status == 429:
         return Busy(
             f"Cannot {asked}: the API server has too much to do{at} and kept asking to wait.",
@@ -265,6 +265,13 @@ def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiErr
         "Run the same command again later; the API server's log tells more.",
         **about,
     )
+
+
+def _known_fields(asked: Asked, detail: str) -> str:
+    """The way out where a field is unknown (fieldValidation=Strict); "" where it is something else."""
+    if asked.resource is None or "strict decoding error" not in detail:
+        return ""
+    return f"Correct the field's name; `kubectl explain {asked.resource.plural}.spec --recursive` lists them."
 
 
 def no_json(asked: Asked, body: bytes, server: str = "") -> ServerError:

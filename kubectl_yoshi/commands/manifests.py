@@ -84,7 +84,7 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
 
 
 def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
-    """The NetworkWizards of files, each in the session's namespace unless it names one.
+    """The NetworkWizards of files, each in the session's namespace unless it names one; a status is left out.
 
     Raises:
         UsageMistake: something in them is no NetworkWizard, or one that cannot be.
@@ -98,7 +98,7 @@ def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
             )
         _check_name(name_of(obj))
         metadata = {**obj["metadata"], "namespace": namespace_of(obj) or session.namespace}
-        wanted = {**obj, "metadata": metadata}
+        wanted = {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
         if not dig(wanted, "spec", "plugin"):
             plugin = default_plugin(BACKENDS, Facts(session.api.served))
             wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}

@@ -47,6 +47,7 @@ class Change:
         wait_for: for WAIT, a word that cluster.waiting knows: "stopped", "deleted", "served".
         shared: a patch of an object that changes for many subjects of a plan: those that come side by side are sent as
             one, or each would make the others' tests fail.
+        strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.
         if_refused: the way out where the cluster's own rules (an admission plugin, a webhook) refuse it.
     """
 
@@ -63,6 +64,7 @@ class Change:
     tolerate_existing: bool = False
     wait_for: str = ""
     shared: bool = False
+    strict: bool = False
     if_refused: str = ""
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import (
     ASK_FOR_IT,
@@ -107,9 +107,18 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
     if not found:
         if request.wanted is None:
             open_network(request.namespace, request.name, facts)
+        for taken in attempt.sent:
+            if request.wanted is not None and taken.verb is Verb.DELETE and taken.ref.resource == NETWORKWIZARD:
+                must_be_as_made(taken.before or {}, request.wanted)
         return _first(request, backends, facts, attempt, subject)
-    if request.wanted is not None:
-        _must_agree(found[0], request.wanted)
+    if request.wanted is not None and _creates(_bare(found[0]), attempt.done):
+        try:
+            must_be_as_made(found[0], request.wanted)
+        except Refused as error:
+            back = _take_back(_bare(found[0]), backends, facts, attempt, subject)
+            return replace(back, refusals={subject: error})
+    elif request.wanted is not None:
+        must_agree(found[0], request.wanted)
     try:
         network = parse_network(found[0])
     except UsageMistake as mistake:
@@ -138,7 +147,7 @@ def _first(
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
     says = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
-    change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject)
+    change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject, strict=True)
     plan = in_order(change, notes=tuple(notes))
     if attempt.preview:
         return plan + built(network, backend, facts, attempt)
@@ -188,34 +197,6 @@ def _way_out(in_the_way: Sequence[str]) -> str:
     if "cannot be told" in in_the_way[0]:
         return "Ask an administrator for this right, or to make the network."
     return "\n".join([*in_the_way[1:3], "Choose another CIDR or name, or remove what is in the way."])
-
-
-def _must_agree(there: Json, wanted: Json) -> None:
-    """A network of that name may only be "made" again if it says the same."""
-    mine, theirs = _spec_as_compared(wanted), _spec_as_compared(there)
-    for key in sorted({*mine, *theirs}):
-        if mine.get(key) != theirs.get(key):
-            raise Refused(
-                f"network {namespace_of(there)}/{name_of(there)} exists already, with another {key}: "
-                f"{_written(theirs.get(key))} instead of {_written(mine.get(key))}",
-                "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
-            )
-
-
-def _spec_as_compared(obj: Json) -> Json:
-    """The spec's fields by their paths, such as "calico.blockSize"; empty ones count as absent."""
-    fields: Json = {}
-    for key, value in (obj.get("spec") or {}).items():
-        inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
-        fields |= {path: item for path, item in inner.items() if item not in (None, [], {}, "")}
-    network = parse_network(obj)
-    if network.cidr is not None:
-        fields["cidr"] = str(network.cidr)
-    return fields
-
-
-def _written(value: object) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _unmake(network: Network, subject: str) -> Plan:

@@ -106,6 +106,28 @@ spec: {{plugin: calico, cidr: {two}}}
     assert get(installed, POOLS, f"{yoshi.namespace}.one")["spec"]["cidr"] == one
 
 
+def test_a_field_that_is_no_field_is_refused_before_anything_is_made(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
+    network = cidr(24)
+    text = f"""
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata: {{name: typo}}
+spec: {{plugin: calico, cidr: {network}, gatway: {host(network, 1)}}}
+"""
+    for more in ((), ("--dry-run=server",)):
+        said = yoshi.refused("network", "create", "-f", "-", *more, input=text)
+        assert 'strict decoding error: unknown field "spec.gatway"' in said
+        assert "Warning" not in said
+    assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
+    assert f"{yoshi.namespace}.typo" not in installed.kubectl("get", POOLS, "-o", "name")
+    status = "status: {created: true, allocations: {10.0.0.1: web-1}, whatever: 1}"
+    mended = text.replace("gatway", "gateway") + status
+    assert "typo created" in yoshi.done("network", "create", "-f", "-", input=mended)
+    assert get(installed, "networkwizard", "typo", namespace=yoshi.namespace)["status"]["allocations"] == {}
+
+
 @pytest.mark.parametrize(("dry_run", "said"), [("client", "dry run"), ("server", "server dry run")])
 def test_a_dry_run_tells_everything_and_makes_nothing(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, dry_run: str, said: str

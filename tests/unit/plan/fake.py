@@ -60,6 +60,7 @@ class FakeApi:
         before: called with verb and object before a request is answered; may change the objects, or raise.
         writes: "verb kind/name" of every write that was done, in order.
         uid: gives the uid of the n-th object that is made.
+        unknown_fields: fields of a spec that a strict creation is refused for.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 
@@ -70,6 +71,7 @@ class FakeApi:
         self.writes: list[str] = []
         self.tried: Counter[tuple[str, str]] = Counter()
         self.uid: Callable[[int], str] = "uid-{}".format
+        self.unknown_fields: tuple[str, ...] = ()
         self._objects: dict[Key, Json] = {}
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._versions = itertools.count(1)
@@ -161,10 +163,15 @@ class FakeApi:
         found = self.list(resource, namespace, label_selector=label_selector)
         return tuple({"Name": name_of(obj), "Used": obj.get("status", {}).get("used")} for obj in found)
 
-    def create(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+    def create(
+        self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False
+    ) -> Json:
         self._happen("create", ref)
         with self._lock:
             self._begin("create", ref)
+            if unknown := [key for key in self.unknown_fields if strict and key in body.get("spec", {})]:
+                message = f'cannot be handled: strict decoding error: unknown field "spec.{unknown[0]}"'
+                raise _error(400, "BadRequest", message, "create", ref, {})
             if self._objects.get(_key(ref.resource, ref.namespace or "", ref.name)) is not None:
                 message = f'{ref.resource.plural} "{ref.name}" already exists'
                 raise _error(409, "AlreadyExists", message, "create", ref)

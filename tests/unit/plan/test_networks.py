@@ -55,6 +55,16 @@ def before(world: World, verb: str, kind: str, happens: Callable[[], Any]) -> No
     world.api.before.append(look)
 
 
+def after(world: World, verb: str, kind: str, happens: Callable[[], Any]) -> None:
+    """Lets something happen right before the first request that comes after one of that verb on that kind."""
+    before(world, verb, kind, lambda: world.api.before.append(later))
+
+    def later(_asked: str, ref: ObjectRef) -> None:
+        if world.api.look(BLUE) is not None and later in world.api.before:
+            world.api.before.remove(later)
+            happens()
+
+
 # -- making ---------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +353,35 @@ def test_if_the_status_is_forbidden_pool_and_network_are_taken_back(empty: World
     assert "may not patch" in refusal(empty.make_network("blue", "10.133.0.0/24"), "prod/blue").message
     assert empty.api.look(BLUE) is None
     assert empty.api.look(POOL) is None
+
+
+def test_a_field_that_nobody_knows_is_refused_before_anything_is_made(empty: World) -> None:
+    empty.api.unknown_fields = ("gatway",)
+    done = empty.make_network("blue", "10.133.0.0/24", gatway="10.133.0.1")
+    said = str(refusal(done, "prod/blue"))
+    assert 'unknown field "spec.gatway"' in said
+    assert "kubectl explain networkwizards.spec" in said
+    assert empty.api.writes == []
+
+
+def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(empty: World) -> None:
+    def other_range() -> None:
+        empty.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.9"))
+
+    after(empty, "create", "NetworkWizard", other_range)
+    with pytest.raises(Refused, match=r"not kept as it was asked for: gateway is 10.133.0.9 instead of 10.133.0.1"):
+        empty.make_network("blue", "10.133.0.0/24", gateway="10.133.0.1")
+    assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
+
+
+def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: World) -> None:
+    def nonsense() -> None:
+        empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["nonsense"]))
+
+    after(empty, "create", "NetworkWizard", nonsense)
+    with pytest.raises(Refused, match=r"not kept as it was asked for: .*nonsense"):
+        empty.make_network("blue", "10.133.0.0/24")
+    assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
 
 def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: World) -> None:
