@@ -14,104 +14,131 @@ from typing import Any
 
 import pytest
 
+from kubectl_yoshi.backends import metallb, ovs_spec
+from kubectl_yoshi.backends.calico_api import APISERVICE, MIGRATION, NATIVE, RAW
+from kubectl_yoshi.backends.kubevirt import KUBEVIRT
+from kubectl_yoshi.backends.ovs_guests import SECRET
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP
+from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.vm import POD, VM, VM_CALLS, VMI
+from kubectl_yoshi.plan.notices import EVENT
+from kubectl_yoshi.plan.overlaps import NODE
 from lab.errors import LabError
 from lab.testing import Cluster
 
 LEVELS = ("viewer", "user", "admin", "nobody")
 BUILT_IN = ("view", "edit", "admin")
 
-PLUMBER, DHCP = "plumber.k8s.pf9.io", "dhcp.plumber.k8s.pf9.io"
-V1, V3 = "crd.projectcalico.org", "projectcalico.org"
+Asked = tuple[str, str]  # group, resource
+Row = tuple[str, tuple[Asked, ...], str]  # verbs, of what, and the least of our roles that may
 
-# Verbs, group, resources, and the least of our roles that may; in the namespace that the role is bound in.
-NAMESPACED = [
-    ("get list watch", PLUMBER, "networkwizards addressblocks", "viewer"),
-    ("patch", PLUMBER, "networkwizards/status addressblocks/status", "user"),
-    ("update", PLUMBER, "networkwizards/status addressblocks/status", "nobody"),
-    ("create delete", PLUMBER, "addressblocks", "user"),
-    ("update patch deletecollection", PLUMBER, "addressblocks", "nobody"),
-    ("create patch delete", PLUMBER, "networkwizards", "admin"),
-    ("update deletecollection", PLUMBER, "networkwizards", "nobody"),
-    ("get list watch", "kubevirt.io", "virtualmachines virtualmachineinstances", "viewer"),
-    ("patch", "kubevirt.io", "virtualmachines", "user"),
-    ("create update delete", "kubevirt.io", "virtualmachines virtualmachineinstances", "nobody"),
-    ("patch", "kubevirt.io", "virtualmachineinstances kubevirts", "nobody"),
-    ("get list", "kubevirt.io", "kubevirts", "viewer"),
-    (
-        "update",
-        "subresources.kubevirt.io",
-        "virtualmachines/restart virtualmachines/start virtualmachines/stop",
-        "user",
-    ),
-    ("get", "subresources.kubevirt.io", "virtualmachineinstances/console virtualmachineinstances/vnc", "nobody"),
-    ("get list watch", "", "pods services events", "viewer"),
-    ("create patch delete", "", "pods", "nobody"),
-    ("create", "", "pods/exec", "nobody"),
-    ("create patch delete", "", "services", "user"),
-    ("patch", "", "services/status", "admin"),
-    ("create patch", "", "events", "user"),
-    ("delete", "", "events", "nobody"),
-    ("get patch", "", "configmaps", "user"),
-    ("create delete", "", "configmaps", "admin"),
-    ("list", "", "configmaps", "nobody"),
-    ("get list watch create", "", "secrets", "nobody"),
-    ("get list", "metallb.io", "ipaddresspools servicel2statuses servicebgpstatuses", "viewer"),
-    ("create patch delete", "metallb.io", "ipaddresspools l2advertisements bgpadvertisements bgppeers", "admin"),
-    ("get list", "metallb.io", "l2advertisements bgpadvertisements bgppeers configurationstates", "admin"),
-    ("get list", "apps", "deployments", "admin"),
-    ("patch", "apps", "deployments", "nobody"),
-    ("get list", "k8s.cni.cncf.io", "network-attachment-definitions", "viewer"),
-    ("create patch delete", "k8s.cni.cncf.io", "network-attachment-definitions", "admin"),
-    ("get list", DHCP, "dhcpservers ipallocations", "viewer"),
-    ("create patch delete", DHCP, "dhcpservers", "admin"),
-    ("create patch delete", DHCP, "ipallocations", "nobody"),
-    ("get list create patch delete", PLUMBER, "hostnetworktemplates", "admin"),
-    ("get list", PLUMBER, "hostnetworks", "admin"),
-    ("create", "rbac.authorization.k8s.io", "roles rolebindings", "nobody"),
+
+def of(*resources: Resource, sub: str = "") -> tuple[Asked, ...]:
+    """What the program itself reads and writes: so nothing that it does not know is asked about as if it did."""
+    return tuple((resource.group, f"{resource.plural}/{sub}" if sub else resource.plural) for resource in resources)
+
+
+def other(group: str, names: str) -> tuple[Asked, ...]:
+    """What the program has nothing to do with."""
+    return tuple((group, name) for name in names.split())
+
+
+# In the namespace that the role is bound in.
+NAMESPACED: list[Row] = [
+    ("get list watch", of(NETWORKWIZARD, ADDRESSBLOCK), "viewer"),
+    ("patch", of(NETWORKWIZARD, ADDRESSBLOCK, sub="status"), "user"),
+    ("update", of(NETWORKWIZARD, ADDRESSBLOCK, sub="status"), "nobody"),
+    ("create delete", of(ADDRESSBLOCK), "user"),
+    ("update patch deletecollection", of(ADDRESSBLOCK), "nobody"),
+    ("create patch delete", of(NETWORKWIZARD), "admin"),
+    ("update deletecollection", of(NETWORKWIZARD), "nobody"),
+    ("get list watch", of(VM, VMI), "viewer"),
+    ("patch", of(VM), "user"),
+    ("create update delete", of(VM, VMI), "nobody"),
+    ("patch", of(VMI, KUBEVIRT), "nobody"),
+    ("list", of(KUBEVIRT), "viewer"),
+    ("get watch", of(KUBEVIRT), "nobody"),
+    *(("update", of(VM_CALLS, sub=call), "user") for call in ("restart", "start", "stop")),
+    ("get", other(VM_CALLS.group, "virtualmachineinstances/console virtualmachineinstances/vnc"), "nobody"),
+    ("list", of(POD), "viewer"),
+    ("get watch create patch delete", of(POD), "nobody"),
+    ("create", of(POD, sub="exec"), "nobody"),
+    ("get list", of(SERVICE), "viewer"),
+    ("create patch delete", of(SERVICE), "user"),
+    ("patch", of(SERVICE, sub="status"), "admin"),
+    ("watch", of(SERVICE), "nobody"),
+    ("list", of(EVENT), "viewer"),
+    ("get create patch", of(EVENT), "user"),
+    ("watch delete", of(EVENT), "nobody"),
+    ("get patch", of(CONFIGMAP), "user"),
+    ("create delete", of(CONFIGMAP), "admin"),
+    ("list", of(CONFIGMAP), "nobody"),
+    ("get list watch create", of(SECRET), "nobody"),
+    ("list", of(metallb.POOL, metallb.L2_STATUS, metallb.BGP_STATUS), "viewer"),
+    ("create patch delete", of(metallb.POOL), "admin"),
+    ("list create patch delete", of(metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.PEER), "admin"),
+    ("list", of(metallb.CONFIGURATION_STATE, metallb.DEPLOYMENT), "admin"),
+    ("get watch", of(metallb.POOL, metallb.L2_STATUS, metallb.PEER, metallb.CONFIGURATION_STATE), "nobody"),
+    ("get patch", of(metallb.DEPLOYMENT), "nobody"),
+    ("get", of(ovs_spec.NAD), "viewer"),
+    ("create patch delete", of(ovs_spec.NAD), "admin"),
+    ("list watch", of(ovs_spec.NAD), "nobody"),
+    ("get list", of(ovs_spec.DHCPSERVER, ovs_spec.LEASE), "viewer"),
+    ("create patch delete", of(ovs_spec.DHCPSERVER), "admin"),
+    ("create patch delete", of(ovs_spec.LEASE), "nobody"),
+    ("list create patch delete", of(ovs_spec.TEMPLATE), "admin"),
+    ("list", of(ovs_spec.HOST), "admin"),
+    ("get", of(ovs_spec.TEMPLATE, ovs_spec.HOST), "nobody"),
+    ("create", other("rbac.authorization.k8s.io", "roles rolebindings"), "nobody"),
 ]
 
 # The same of cluster-scoped resources, which only a role that is bound everywhere gives.
-CLUSTER_SCOPED = [
-    ("get list", V1, "ippools ipamblocks ipamhandles ipamconfigs ipreservations clusterinformations", "viewer"),
-    ("get list", V3, "ippools ipamblocks ipamhandles ipamconfigurations ipreservations clusterinformations", "viewer"),
+CLUSTER_SCOPED: list[Row] = [
     *(
         row
-        for group in (V1, V3)
+        for api in (RAW, NATIVE)
         for row in (
-            ("create patch delete", group, "ippools", "admin"),
-            ("update", group, "ipamblocks ipamhandles", "admin"),
-            ("delete", group, "ipamhandles", "admin"),
-            ("create delete", group, "ipamblocks", "nobody"),
-            ("get list create patch delete", group, "bgppeers", "admin"),
+            ("list", of(api.pool), "viewer"),
+            ("get list", of(api.block, api.handle), "viewer"),
+            ("get", of(api.config, api.information), "viewer"),
+            ("create patch delete", of(api.pool), "admin"),
+            ("update", of(api.block, api.handle), "admin"),
+            ("delete", of(api.handle), "admin"),
+            ("create delete", of(api.block), "nobody"),
+            ("list create patch delete", of(api.bgp_peer), "admin"),
             # delete: a BGPConfiguration that network create made, once nothing else is in it
-            ("get list create patch delete", group, "bgpconfigurations", "admin"),
-            ("update", group, "bgpconfigurations", "nobody"),
-            ("update patch", group, "clusterinformations ipreservations", "nobody"),
+            ("get create patch delete", of(api.bgp_configuration), "admin"),
+            ("get", of(api.pool, api.bgp_peer), "nobody"),
+            ("list", of(api.config, api.information, api.bgp_configuration), "nobody"),
+            ("update", of(api.bgp_configuration), "nobody"),
+            ("update patch", of(api.information), "nobody"),
+            ("get list create update patch delete", other(api.pool.group, "ipreservations"), "nobody"),
         )
     ),
-    ("get list", "migration.projectcalico.org", "datastoremigrations", "viewer"),
-    ("get list", "", "nodes", "admin"),
-    ("patch", "", "nodes", "nobody"),
-    ("get list", "networking.k8s.io", "servicecidrs", "admin"),
-    ("list", "apiregistration.k8s.io", "apiservices", "nobody"),
-    ("get create patch", "apiextensions.k8s.io", "customresourcedefinitions", "nobody"),
-    ("create bind escalate", "rbac.authorization.k8s.io", "clusterroles clusterrolebindings", "nobody"),
+    ("list", of(MIGRATION), "viewer"),
+    ("get", of(MIGRATION), "nobody"),
+    ("list", of(NODE), "admin"),
+    ("get patch", of(NODE), "nobody"),
+    ("list", other("networking.k8s.io", "servicecidrs"), "admin"),
+    ("get", other("networking.k8s.io", "servicecidrs"), "nobody"),
+    ("list", of(APISERVICE), "nobody"),
+    ("get create patch", other("apiextensions.k8s.io", "customresourcedefinitions"), "nobody"),
+    ("create bind escalate", other("rbac.authorization.k8s.io", "clusterroles clusterrolebindings"), "nobody"),
 ]
 
 # What Kubernetes' own roles must have got from ours, and what they must not.
-AGGREGATED = [
-    ("get list watch", PLUMBER, "networkwizards addressblocks", "view"),
-    ("get list watch", "kubevirt.io", "virtualmachines virtualmachineinstances", "view"),
-    ("patch", PLUMBER, "networkwizards/status addressblocks/status", "edit"),
-    ("create delete", PLUMBER, "addressblocks", "edit"),
-    ("patch", "kubevirt.io", "virtualmachines", "edit"),
-    ("update", "subresources.kubevirt.io", "virtualmachines/restart", "edit"),
-    ("create patch delete", PLUMBER, "networkwizards", "admin"),
-    ("create patch delete", "k8s.cni.cncf.io", "network-attachment-definitions", "admin"),
-    ("create patch delete", DHCP, "dhcpservers", "admin"),
-    ("create patch delete", PLUMBER, "hostnetworktemplates", "nobody"),
-    ("patch", "", "services/status", "nobody"),
-    ("create patch delete", "metallb.io", "ipaddresspools bgppeers", "nobody"),
+AGGREGATED: list[Row] = [
+    ("get list watch", of(NETWORKWIZARD, ADDRESSBLOCK, VM, VMI), "view"),
+    ("patch", of(NETWORKWIZARD, ADDRESSBLOCK, sub="status"), "edit"),
+    ("create delete", of(ADDRESSBLOCK), "edit"),
+    ("patch", of(VM), "edit"),
+    ("update", of(VM_CALLS, sub="restart"), "edit"),
+    ("create patch delete", of(NETWORKWIZARD, ovs_spec.NAD, ovs_spec.DHCPSERVER), "admin"),
+    ("create patch delete", of(ovs_spec.TEMPLATE), "nobody"),
+    ("patch", of(SERVICE, sub="status"), "nobody"),
+    ("create patch delete", of(metallb.POOL, metallb.PEER), "nobody"),
 ]
 
 Question = tuple[str, str, str, str]  # account, verb, group, resource
@@ -162,10 +189,10 @@ def account_with_role(account: str, role: str, namespace: str) -> list[dict[str,
 def wait_for_aggregation(cluster: Cluster, namespace: str) -> None:
     # "admin" gets yoshi-user's rules through "edit", in two steps of the controller manager.
     asked: list[Question] = [
-        ("k8s-admin", "get", PLUMBER, "networkwizards"),
-        ("k8s-admin", "create", PLUMBER, "addressblocks"),
-        ("k8s-admin", "create", PLUMBER, "networkwizards"),
-        ("k8s-edit", "get", PLUMBER, "networkwizards"),
+        ("k8s-admin", "get", NETWORKWIZARD.group, "networkwizards"),
+        ("k8s-admin", "create", ADDRESSBLOCK.group, "addressblocks"),
+        ("k8s-admin", "create", NETWORKWIZARD.group, "networkwizards"),
+        ("k8s-edit", "get", NETWORKWIZARD.group, "networkwizards"),
     ]
     until = time.monotonic() + 30
     while not all(answers(cluster, namespace, asked)):
@@ -197,12 +224,12 @@ def answers(cluster: Cluster, namespace: str, questions: list[Question], cluster
     return told
 
 
-def questions_of(rows: list[tuple[str, str, str, str]], account: str) -> list[tuple[Question, str]]:
+def questions_of(rows: list[Row], account: str) -> list[tuple[Question, str]]:
     return [
         ((account, verb, group, resource), least)
-        for verbs, group, names, least in rows
+        for verbs, asked, least in rows
         for verb in verbs.split()
-        for resource in names.split()
+        for group, resource in asked
     ]
 
 

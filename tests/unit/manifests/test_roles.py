@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import resources
+import dataclasses
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module, resources
 from typing import Any
 
 import pytest
 import yaml
+
+import kubectl_yoshi
+from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.plan.overlaps import SERVICECIDR
 
 ROLES = {
     role["metadata"]["name"]: role
@@ -29,6 +37,30 @@ def rights(role: str) -> set[tuple[str, str, str, str]]:
         for name in rule.get("resourceNames", [""])
         for verb in rule["verbs"]
     }
+
+
+def resources_of_the_code() -> Iterator[str]:
+    """The full name of every kind that a module of the program has to do with."""
+    yield SERVICECIDR  # in whatever version it is served
+    for module in pkgutil.walk_packages(kubectl_yoshi.__path__, "kubectl_yoshi."):
+        if not module.name.endswith("__main__"):
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, Resource):
+                    yield value.full_name
+                elif isinstance(value, CalicoApi):
+                    yield from (getattr(value, field.name).full_name for field in dataclasses.fields(value))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_rights_are_only_to_what_the_code_knows(role: str) -> None:
+    given = {Resource(group, "", resource.partition("/")[0], "").full_name for group, resource, *_ in rights(role)}
+    assert given - set(resources_of_the_code()) == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_what_lists_follow_may_be_watched(role: str) -> None:
+    followed = {"networkwizards", "addressblocks", "virtualmachines", "virtualmachineinstances"}
+    assert {resource for _, resource, _, verb in rights(role) if verb == "watch"} <= followed
 
 
 def test_there_are_the_three_roles_and_two_parts_of_them() -> None:
