@@ -96,6 +96,9 @@ TAKEN = {
         },
     },
     "times and limits": {**PLAIN, "coolDown": "1h30m", "maxAddressesPerNamespace": 10},
+    "the longest time": {**PLAIN, "coolDown": "720h"},
+    "the longest time in seconds": {**PLAIN, "coolDown": "2592000s"},
+    "the longest time in parts, with zeros": {**PLAIN, "coolDown": "60s00000719h59m"},
 }
 
 REFUSED = {
@@ -163,6 +166,21 @@ REFUSED = {
         "ovs.dhcp.rangeStart and rangeEnd must be inside the cidr",
     ),
     "a coolDown that is none": ({**PLAIN, "coolDown": "10 minutes"}, "coolDown must be a time such as 10m or 1h30m"),
+    "a coolDown longer than histories are kept": ({**PLAIN, "coolDown": "721h"}, "coolDown must be 720h (30 days)"),
+    "a second longer": ({**PLAIN, "coolDown": "2592001s"}, "coolDown must be 720h (30 days)"),
+    "a coolDown in many parts": ({**PLAIN, "coolDown": "719h59m59s2s"}, "coolDown must be 720h (30 days)"),
+    "the greatest sum of hours that CEL is given": (
+        {**PLAIN, "coolDown": "9999h9999h9999h9999h9999h9999h"},
+        "coolDown must be 720h (30 days)",
+    ),
+    "the greatest sum of minutes that CEL is given": (
+        {**PLAIN, "coolDown": "9999999m9999999m9999999m9999h"},
+        "coolDown must be 720h (30 days)",
+    ),
+    "a coolDown longer than CEL can tell": (
+        {**PLAIN, "coolDown": "9999999999999999999999999999999h"},
+        "coolDown must be 720h (30 days)",
+    ),
     "no address for anyone": ({**PLAIN, "maxAddressesPerNamespace": 0}, "greater than or equal to 1"),
 }
 
