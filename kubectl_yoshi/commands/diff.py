@@ -8,10 +8,11 @@ from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.names import Name, Names
 from kubectl_yoshi.commands.options import command
 from kubectl_yoshi.commands.session import DIFFING, KEY
+from kubectl_yoshi.commands.words import read_line
 from kubectl_yoshi.model.errors import YoshiError
 
 FAILED = 2
-CHANGING = {
+SHOWN = {
     ("network", "create"),
     ("network", "delete"),
     ("vm", "attach"),
@@ -24,6 +25,7 @@ CHANGING = {
     ("ips", "rebuild"),
     ("sync",),
 }
+"""The commands whose changes it shows: all that change something in the cluster, but for install and uninstall."""
 
 
 @command(
@@ -39,10 +41,14 @@ def diff(ctx: click.Context, words: tuple[str, ...]) -> None:
     Exit code 0: nothing, 1: differences, more than 1: an error.
     """
     root = ctx.find_root().command
-    plain = tuple(word for word in words if not word.startswith("-"))
-    if plain[:1] not in CHANGING and plain[:2] not in CHANGING:
-        known = ", ".join(" ".join(words) for words in sorted(CHANGING))
-        raise usage_mistake(f'"{" ".join(plain[:2])}" changes nothing', f"Commands that do: {known}.")
+    assert isinstance(root, click.Group)
+    line = read_line(root, [*words, ""])
+    if line.command is not None and line.path not in SHOWN:
+        known = ", ".join(" ".join(path) for path in sorted(SHOWN))
+        raise usage_mistake(
+            f'diff does not show "{" ".join(line.path)}"',
+            f"It shows {known}. What install and uninstall would do is told by their --dry-run.",
+        )
     ctx.meta[DIFFING] = True
     try:
         with root.make_context(ctx.find_root().info_name, list(words), parent=ctx) as inner:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from kubectl_yoshi.commands.flags import FALSE, KubectlFlag, OptionalValue
+from kubectl_yoshi.commands.lazy import LazyGroup
 from kubectl_yoshi.commands.names import Name, Names
 
 
@@ -21,6 +22,7 @@ class Line:
 
     Attributes:
         command: the innermost command; None where no such command exists.
+        path: the names of the groups and the command that lead to it, whatever aliases were typed.
         given: parameter's name -> its values so far.
         flags: kubectl's common flags, as Session takes them.
         typed: the last word, or the part of it after "--flag=".
@@ -29,6 +31,7 @@ class Line:
     """
 
     command: click.Command | None
+    path: tuple[str, ...] = ()
     given: dict[str, list[str]] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
     typed: str = ""
@@ -69,8 +72,10 @@ class Line:
         """A word that is no flag: the name of a command, or an argument."""
         argument = self.next_argument()
         if argument is not None and _is_command_line(argument):
-            self.command, argument = root, None
+            self.command, self.path, argument = root, (), None
         if isinstance(self.command, click.Group):
+            aliases = self.command.aliases if isinstance(self.command, LazyGroup) else {}
+            self.path += (aliases.get(word, word),)
             self.command = self.command.get_command(click.Context(self.command), word)
         elif argument is not None:
             self.keep(argument, word)

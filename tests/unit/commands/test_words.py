@@ -96,6 +96,19 @@ def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: 
     assert read_line(cli, words).flags == flags
 
 
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        ([""], ()),
+        (["vms", "-n", "prod", "attach", "web-1", ""], ("vm", "attach")),
+        (["diff", "vm", ""], ("vm",)),
+        (["foo", "bar", ""], ("foo",)),
+    ],
+)
+def test_the_command_is_known_by_its_own_names(words: list[str], path: tuple[str, ...]) -> None:
+    assert read_line(cli, words).path == path
+
+
 def test_what_was_given_is_known_by_the_parameters_names() -> None:
     line = read_line(cli, ["ips", "reserve", "blue", "10.0.0.1", "10.0.0.2", "--count", "3", "--note=a b", "10."])
     assert line.given == {
