@@ -23,7 +23,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, comes_first, parse_network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, namespace_of
 from kubectl_yoshi.model.ports import Port
@@ -315,10 +315,10 @@ def _others(network: Network, facts: Facts) -> tuple[list[Network], set[str]]:
 def _rivals(network: Network, layer: Layer2, others: Sequence[Network]) -> Iterator[str]:
     """Networks that want the same VLAN of the same bridge, or the same interface in another bridge.
 
-    Of two that were made at the same moment the younger one gives way.
+    Of two that are made at the same moment one gives way.
     """
     for other in others:
-        if network.uid and _birth(other) > _birth(network):
+        if network.uid and not comes_first(other, network):
             continue
         try:
             theirs = layer2_of(other)
@@ -331,7 +331,3 @@ def _rivals(network: Network, layer: Layer2, others: Sequence[Network]) -> Itera
             yield f"network {other.full_name} has {nic} in bridge {theirs.bridge}: an interface is in one bridge only"
         elif bridges.other_nics(layer, theirs):
             yield f"network {other.full_name} has {','.join(theirs.nics)} in bridge {layer.bridge}"
-
-
-def _birth(network: Network) -> tuple[str, str]:
-    return str(dig(network.raw, "metadata", "creationTimestamp", default="9999")), network.uid

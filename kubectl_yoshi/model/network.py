@@ -116,12 +116,17 @@ class Network:
         return bool(self.deleting_since or dig(self.raw, "metadata", "deletionTimestamp"))
 
     @property
+    def is_made(self) -> bool:
+        """Whether its back-end's objects were made, and nothing has been found in their way since."""
+        return bool(dig(self.raw, "status", "created"))
+
+    @property
     def is_open(self) -> bool:
         """Whether its ledger says who has its addresses: not while it was not made yet, nor when its status was lost.
 
         The original wrote no map of allocations for a network without any.
         """
-        return dig(self.raw, "status", "allocations") is not None or bool(dig(self.raw, "status", "created"))
+        return dig(self.raw, "status", "allocations") is not None or self.is_made
 
     @property
     def requires(self) -> str:
@@ -332,3 +337,13 @@ def parse_network_name(text: str, namespace: str) -> tuple[str, str]:
     if not where or not name or "/" in name:
         raise UsageMistake(f'"{text}" is not the name of a network', "Write NAME or NAMESPACE/NAME.")
     return where, name
+
+
+def comes_first(one: Network, other: Network) -> bool:
+    """Of two networks that cannot both be, whether the one is to stay: it is made and the other is not; or, where that
+    does not tell, it is the older one (by its creation time, then by its uid, so that everybody agrees on it)."""
+    return one.is_made if one.is_made != other.is_made else _birth(one) < _birth(other)
+
+
+def _birth(network: Network) -> tuple[str, str]:
+    return str(dig(network.raw, "metadata", "creationTimestamp", default="9999")), network.uid

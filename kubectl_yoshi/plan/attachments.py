@@ -24,7 +24,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
-from kubectl_yoshi.plan.opening import being_deleted, must_be_open
+from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
@@ -83,6 +83,9 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if network.is_going:
         late = (vm.subject for vm in vms if not desk.has_all(vm))
         attempt = replace(attempt, failed={**dict.fromkeys(late, being_deleted(network)), **attempt.failed})
+    elif why := not_made(network):
+        newcomers = (vm.subject for vm in vms if not desk.own(vm))
+        attempt = replace(attempt, failed={**dict.fromkeys(newcomers, why), **attempt.failed})
     going = [vm for vm in vms if vm.subject not in attempt.failed]
     chosen: dict[str, int] = {}
     choosers: list[Vm] = []

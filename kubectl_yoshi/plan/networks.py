@@ -27,7 +27,7 @@ from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
 from kubectl_yoshi.plan.opening import must_be_open, plan_opening
-from kubectl_yoshi.plan.overlaps import is_older, overlaps, overlaps_cluster, rivals
+from kubectl_yoshi.plan.overlaps import must_give_way_to_none, overlaps, overlaps_cluster
 from kubectl_yoshi.plan.releases import barriers_left
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 
@@ -160,16 +160,12 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     backend = backend_of(network, backends)
     made_now = _creates(network, attempt.done)
     if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
-        created = bool(dig(network.raw, "status", "created"))
+        created = network.is_made
         return replace(status_plan(network, created, "it is made anew", attempt, subject), again=True)
     try:
         must_be_served(network, backend, facts)
-        older = [other for other in rivals(network, facts) if is_older(other, network)]
-        if older:
-            raise Refused(
-                f"{network.cidr} overlaps network {older[0].full_name} ({older[0].cidr})", "Choose another CIDR."
-            )
-        new = not dig(network.raw, "status", "created")
+        must_give_way_to_none(network, facts, just_made=made_now)
+        new = not network.is_made
         in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
@@ -265,7 +261,7 @@ def plan_network_removal(
     marks = sum(1 for c in attempt.done if c.ref == network.ref and _marks(c))
     if attempt.preview or network.is_going or marks >= MARKS:
         return plan
-    created = bool(dig(network.raw, "status", "created"))
+    created = network.is_made
     mark = status_plan(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
     return replace(mark, again=True)
 
@@ -285,7 +281,7 @@ def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attem
         plan = built(network, backend, facts, attempt)
         problem = "" if plan else backend.problem(network, facts)
     except YoshiError as error:
-        created, problem = bool(dig(network.raw, "status", "created")), error.message
+        created, problem = network.is_made, error.message
     return plan + status_plan(network, created, problem, attempt, "")
 
 

@@ -12,6 +12,7 @@ from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.rebuilds import plan_records, vms_named
@@ -25,11 +26,26 @@ def being_deleted(network: Network) -> Refused:
     return Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
 
 
+def not_made(network: Network) -> Refused | None:
+    """Why a network that could not be made gives nobody an address who has none of it; None where it was, or where
+    nobody has tried."""
+    if dig(network.raw, "status", "created") is not False:
+        return None
+    reason = dig(network.raw, "status", "reason") or "it could not be made"
+    return Refused(
+        f"network {network.full_name} is not ready: {reason}",
+        f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is mended, "
+        f"`kubectl yoshi sync -n {network.namespace}` makes it.",
+    )
+
+
 def must_be_open(network: Network) -> None:
     """Raises Refused where the ledger does not say yet who has the network's addresses."""
     if not network.is_open:
         if network.is_going:
             raise being_deleted(network)
+        if refused := not_made(network):
+            raise refused
         raise Refused(
             f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
             f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Cidr
+from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.network import Network, comes_first
 from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
 from kubectl_yoshi.plan.books import known_networks
 
@@ -40,9 +41,20 @@ def rivals(network: Network, facts: Facts) -> list[Network]:
     ]
 
 
-def is_older(network: Network, other: Network) -> bool:
-    """Whether a network came before another: by its creation time, then by its uid, so that both agree on it."""
-    return _birth(network) < _birth(other)
+def must_give_way_to_none(network: Network, facts: Facts, just_made: bool = False) -> None:
+    """Raises Refused where a network that shares an address with this one is there first, and keeps it.
+
+    Of two of which neither is made the older one is there first, and one that is made before one that is not
+    (`comes_first`). A run that has made a network looks once more when its status says so: with `just_made` it then
+    gives way to any other that is made. So of two runs that both say so, at least the one that said it later sees the
+    other, whatever their clocks and uids are.
+
+    Raises:
+        NeedMore: the networks were not read yet.
+    """
+    for other in rivals(network, facts):
+        if comes_first(other, network) or (just_made and network.is_made and other.is_made):
+            raise Refused(f"{network.cidr} overlaps network {other.full_name} ({other.cidr})", "Choose another CIDR.")
 
 
 def overlaps(network: Network, facts: Facts) -> list[str]:
@@ -94,7 +106,3 @@ def _of_node(node: Json) -> Iterator[tuple[str, Cidr]]:
 
 def _overlap(one: Cidr | None, other: Cidr | None) -> bool:
     return one is not None and other is not None and one.version == other.version and one.overlaps(other)
-
-
-def _birth(network: Network) -> tuple[str, str]:
-    return str(dig(network.raw, "metadata", "creationTimestamp", default="9999")), network.uid

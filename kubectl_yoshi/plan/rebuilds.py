@@ -15,12 +15,14 @@ from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, shelf_of
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import networks_asked, write_records
 from kubectl_yoshi.plan.claims import Name
 from kubectl_yoshi.plan.network_status import opened
+from kubectl_yoshi.plan.overlaps import must_give_way_to_none
 from kubectl_yoshi.plan.quotas import beyond_quota
 from kubectl_yoshi.plan.reckoning import ASK_FOR_REBUILD, Reckoning, Verdict, reckon
 from kubectl_yoshi.plan.releases import end_attachments
@@ -80,9 +82,21 @@ def reckon_all(
             notes.append(f"network {network.full_name} is left alone: plugin {network.plugin!r} is unknown")
         elif network.is_going:
             notes.append(f"network {network.full_name} is left alone: it is being deleted")
+        elif why := _overlapped(network, facts):
+            notes.append(f"network {network.full_name} is left alone: {why}")
         else:
             found.append(reckon(network, backend, vms, facts, everywhere))
     return found, tuple(notes)
+
+
+def _overlapped(network: Network, facts: Facts) -> str:
+    """Why a network whose ledger is not open may not be opened: another one has its addresses; "" where it may."""
+    try:
+        if not network.is_open:
+            must_give_way_to_none(network, facts)
+    except Refused as refused:
+        return refused.message
+    return ""
 
 
 def vms_named(facts: Facts, within: tuple[str, ...] | None = None) -> dict[Name, Vm]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +14,13 @@ from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID
 from kubectl_yoshi.cluster.errors import ApiError
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.plan.network_status import READY
 from kubectl_yoshi.plan.networks import default_plugin
 from kubectl_yoshi.plan.overlaps import NODE
 from tests.unit.plan.fake import served
+from tests.unit.plan.test_layer2 import spec_of
 from tests.unit.plan.world import BACKENDS, SERVICECIDR, World, refusal, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -626,3 +629,38 @@ def test_a_network_that_was_changed_meanwhile_is_looked_at_again(world: World) -
         world.delete_network()
     assert world.holders() == {"10.133.0.9": "reserved"}
     assert ready(world)["status"] == "True"
+
+
+class Countdown:
+    """Does something before the n-th request."""
+
+    def __init__(self, left: int, happens: Callable[[], object]) -> None:
+        self.left = left
+        self._happens = happens
+
+    def __call__(self, verb: str, ref: ObjectRef) -> None:
+        self.left -= 1
+        if not self.left:
+            with contextlib.suppress(Refused):
+                self._happens()
+
+
+@pytest.mark.parametrize("later_is_older", [False, True], ids=["the later one is the younger", "or seems the older"])
+def test_of_two_overlapping_networks_made_at_once_one_is_made_at_most(later_is_older: bool) -> None:
+    """Whatever their uids say of two that were made in one second, and wherever in the making of the one the other is
+    made from its beginning to its end. On bridges of their own there is nothing but the networks to be in the way."""
+    apart = 0
+    for when in range(1, 60):
+        world = World()
+        if later_is_older:
+            world.api.uid = lambda number: f"uid-{10_000 - number}"
+        rival = world.twin(1)
+        late = partial(world.make_network, "late", "10.133.0.0/25", **spec_of(bridge="br-l", nic="eth2"))
+        requests = Countdown(when, late)
+        rival.api.before = [requests]
+        with contextlib.suppress(Refused):
+            rival.make_network("blue", "10.133.0.0/24", **spec_of(bridge="br-b", nic="eth1"))
+        made = [network for network in map(parse_network, world.api.every(NETWORKWIZARD)) if network.is_made]
+        assert len(made) <= 1, f"both are made when the second one comes before request {when}"
+        apart += requests.left <= 0
+    assert apart > 10

@@ -7,6 +7,7 @@
 | a rebuild that finds nobody             | the ledger is open                                                   |
 | whoever opens it may not see all VMs    | it stays closed; a network that this very run has made is opened     |
 | a run is killed before the end          | closed until the same command completes it                           |
+| another network overlaps it             | it stays closed, and nobody new gets an address of it                |
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from kubectl_yoshi.plan.notices import EVENT
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.syncing import Scope
 from tests.unit.plan.fake import _error, served
-from tests.unit.plan.world import BACKENDS, SERVED, World, wizard
+from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
 
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -212,7 +213,7 @@ def test_a_network_that_cannot_be_made_is_not_opened() -> None:
     assert passed(world).networks
     assert dig(world.api.get(BLUE), "status", "created") is False
     assert not is_open(world)
-    with pytest.raises(Refused, match="gives out no addresses yet"):
+    with pytest.raises(Refused, match=r"prod/blue is not ready: .* overlaps ippool/theirs"):
         world.attach()
     world.api.drop(RAW.pool.ref("theirs"))
     assert not passed(world).failed
@@ -288,3 +289,52 @@ def test_the_address_of_the_network_itself_is_kept_and_is_no_vms(
     assert world.records("lab")[server].kind == NETWORK
     assert {"10.20.0.2", server} <= world.records("lab").keys()
     assert [record.kind for record in world.records("lab").values()].count(NETWORK) == 1
+
+
+# -- networks that another one overlaps ------------------------------------------------------------------------------
+
+
+def overlapped(world: World, cidr: str = "10.133.0.0/25") -> None:
+    """Network prod/blue, which works, and prod/late, applied with kubectl over a part of it."""
+    world.network("blue", "10.133.0.0/24")
+    world.api.put(NETWORKWIZARD, wizard("late", cidr))
+
+
+def test_a_rebuild_opens_no_network_that_another_one_overlaps() -> None:
+    world = World()
+    overlapped(world)
+    done = world.run(plan_rebuild, RebuildRequest())
+    assert done.notes == ("network prod/late is left alone: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)",)
+    assert not parse_network(world.api.get(NETWORKWIZARD.ref("late", "prod"))).is_open
+    world.vm()
+    with pytest.raises(Refused, match="gives out no addresses yet"):
+        world.attach(network="prod/late")
+
+
+def test_why_a_network_was_refused_is_why_it_gives_out_no_addresses() -> None:
+    world = World()
+    overlapped(world)
+    assert world.sync_network("late").refusals
+    world.vm()
+    with pytest.raises(Refused) as refused:
+        world.attach(network="prod/late")
+    assert refused.value.message == (
+        "network prod/late is not ready: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)"
+    )
+    assert "kubectl yoshi network describe late -n prod" in refused.value.way_out
+
+
+def test_a_network_that_is_not_ready_any_more_gives_nobody_new_an_address_and_keeps_who_is_on_it() -> None:
+    world = World()
+    world.network()
+    world.vm()
+    world.vm("web-2")
+    world.attach()
+    world.api.put(RAW.pool, {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/16"}})
+    assert world.sync_network().refusals
+    assert not world.attach().refusals
+    assert "prod/blue is not ready: " in refusal(world.attach("web-2"), "prod/web-2").message
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+    world.api.drop(RAW.pool.ref("theirs"))
+    assert not world.sync_network().refusals
+    assert not world.attach("web-2").refusals
