@@ -178,6 +178,7 @@ def release(session: Session, options: ReleaseOptions) -> None:
         release_leaked(session, options)
         return
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.commands.releasing import tell_released
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_releases
@@ -185,14 +186,9 @@ def release(session: Session, options: ReleaseOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network or "", session.namespace)
     request = ReleaseRequest(network, addresses)
-    done = carry(session, partial(plan_releases, request, BACKENDS), options.dry_run, Output())
-    if done is None:
-        return
-    fail_if_refused(done)
-    held = {**done.plan.answers, **done.answers}
-    for address in addresses:
-        word = f"released (was {held[str(address)]})" if str(address) in held else "is free already"
-        print(f"{address} {word}", file=session.out)
+    done = carry(session, partial(plan_releases, request, BACKENDS), options.dry_run, Output(), lenient=True)
+    if done is not None:
+        tell_released(session, done, [str(address) for address in addresses], options.dry_run)
 
 
 @dataclass(frozen=True)
@@ -313,8 +309,7 @@ def gc(session: Session, options: GcOptions) -> None:
         preview = run(planner, session.api, dry_run="client")
         if any(preview.plan):
             show_plan(preview.plan, session.err, Output(), "client")
-            if not session.confirm("Do this?", options.yes):
-                raise click.Abort
+            session.confirm("Do this?", options.yes)
     done = carry(session, planner, options.dry_run, Output(), doing="collecting")
     if done is not None:
         fail_if_refused(done)

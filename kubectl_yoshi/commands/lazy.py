@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import click
 
+from kubectl_yoshi.commands.errors import INTERRUPTED
 from kubectl_yoshi.commands.flags import HELP_NAMES, KUBECTL_FLAGS, as_click_takes_them
 
 
@@ -47,6 +48,15 @@ class YoshiCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with telling_where(ctx):
             return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it; Ctrl-C ends what only shows something without a word, as it ends kubectl."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if any(param.name == "dry_run" for param in self.params):
+                raise
+            return ctx.exit(INTERRUPTED)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

@@ -256,12 +256,11 @@ def delete(session: Session, options: DeleteOptions) -> None:
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.networks import NetworkRemoval, plan_network_removal
 
-    for text in options.names:
-        namespace, name = parse_network_name(text, session.namespace)
-        if options.force and options.dry_run == "none" and not session.diffing:
-            question = f"Detach every VM from network {namespace}/{name} and delete it?"
-            if not session.confirm(question, options.yes):
-                raise click.Abort
+    networks = [parse_network_name(text, session.namespace) for text in options.names]
+    if options.force and options.dry_run == "none" and not session.diffing:
+        for namespace, name in networks:
+            session.confirm(f"Detach every VM from network {namespace}/{name} and delete it?", options.yes)
+    for namespace, name in networks:
         request = NetworkRemoval(namespace, name, options.force, options.restart)
         done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
         if done is not None:

@@ -52,8 +52,8 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)
     if not session.diffing:
         different = show_reckonings(session, request)
-        if different and options.dry_run == "none" and not session.confirm("Write this?", options.yes):
-            raise click.Abort
+        if different and options.dry_run == "none":
+            session.confirm("Write this?", options.yes)
     planner = partial(plan_rebuild, request, BACKENDS)
     done = carry(session, planner, options.dry_run, Output(), doing="rebuilding")
     if done is not None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.addresses import row_json, surveyed
-from kubectl_yoshi.commands.changing import carry, fail_if_refused
+from kubectl_yoshi.commands.changing import carry
+from kubectl_yoshi.commands.releasing import tell_released
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.output.asked import Output, ReportFile
 from kubectl_yoshi.output.formats import print_objects
+from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.reports import WAY_OUT, LeakRequest, Report, agreed, parse_report, plan_leak_releases, report_of
 from kubectl_yoshi.plan.survey import Row, disagreements
@@ -65,16 +67,16 @@ def release_leaked(session: Session, options: ReleaseOptions) -> None:
     one, two = (_read(name) for name in options.from_report)
     leaks = agreed(one, two, datetime.now(timezone.utc), options.apart, options.max_age)
     planner = partial(plan_leak_releases, LeakRequest(tuple(leaks)), BACKENDS)
-    done = carry(session, planner, options.dry_run, Output(), doing="releasing")
+    done = carry(session, planner, options.dry_run, Output(), doing="releasing", lenient=True)
     if done is None:
         return
-    released = done.plan.answers
-    for address, holder in released.items():
-        if address not in done.refusals:
-            print(f"{address} released (was {holder})", file=session.out)
-    if not released and not done.refusals:
-        print("nothing to release: the reports agree on no address that is still as they say", file=session.out)
-    fail_if_refused(done)
+    suffix = DRY_RUN_SUFFIXES[options.dry_run]
+    addresses = {str(leak["address"]) for leak in leaks}
+    told = [address for address in {**done.plan.answers, **done.refusals} if address in addresses]
+    if not told and not done.refusals:
+        nothing = "nothing to release: the reports agree on no address that is still as they say"
+        print(f"{nothing}{suffix}", file=session.out)
+    tell_released(session, done, told, options.dry_run)
 
 
 def _read(name: str) -> Report:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from kubectl_yoshi.commands.flags import kept_flags
+from kubectl_yoshi.model.errors import Refused
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
@@ -92,16 +93,23 @@ class Session:
         """A line on stderr that begins with "Warning:", as kubectl has it, each text once."""
         self.note(f"Warning: {text}")
 
-    def confirm(self, question: str, yes: bool) -> bool:
-        """Asks before something is destroyed. Without a terminal and without --yes the answer is no.
+    def confirm(self, question: str, yes: bool) -> None:
+        """Asks before something is destroyed, while nothing is begun yet.
 
         Raises:
-            UsageMistake: nobody can be asked.
+            UsageMistake: nobody can be asked: there is no terminal, and no --yes.
+            Refused: the answer was not yes.
         """
         from kubectl_yoshi.commands.errors import usage_mistake
 
         if yes:
-            return True
+            return
         if not sys.stdin.isatty():
             raise usage_mistake("this needs a confirmation and stdin is no terminal", "Add --yes to go ahead.")
-        return click.confirm(question, err=True)
+        try:
+            wanted = click.confirm(question, err=True)
+        except click.Abort:  # Ctrl-C, or Ctrl-D
+            print(file=self.err)
+            wanted = False
+        if not wanted:
+            raise Refused("not confirmed", "Nothing was changed.")

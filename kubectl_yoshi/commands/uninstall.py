@@ -92,8 +92,8 @@ def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[Loss]
         )
     session.warn(f"{count} will be lost: {lost_text(lost)}")
     session.warn("what they made in other places, such as IP pools, stays; network delete would have removed it")
-    if options.dry_run == "none" and not session.confirm("Remove all of this?", options.yes):
-        raise Refused("not confirmed", "Nothing was changed.")
+    if options.dry_run == "none":
+        session.confirm("Remove all of this?", options.yes)
 
 
 def what_would_be_lost(api: Api) -> list[Loss]:

@@ -132,7 +132,7 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         Refused: no such network.
     """
     network = open_network(*request.network, facts)
-    if attempt.failed:
+    if "" in attempt.failed:
         return Plan(refusals={subject or network.full_name: error for subject, error in attempt.failed.items()})
     backend = backend_of(network, backends)
     for address in request.addresses:
@@ -151,6 +151,9 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         answers[str(address)] = record.holder
         if record.kind == RESERVATION:
             reserved[int(address)] = record
+            continue
+        if (subject := f"{record.namespace}/{record.name}") in attempt.failed:
+            refusals[str(address)] = attempt.failed[subject]
             continue
         uses = backend.survey(network, (record.namespace,), facts)
         wanted = [u for u in uses if u.number == int(address) and u.how is How.WANTED]

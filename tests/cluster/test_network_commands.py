@@ -238,7 +238,8 @@ def test_who_is_asked_before_a_deletion_may_say_no(
     os.close(terminal)
     os.close(stdin)
     assert f"Detach every VM from network {yoshi.namespace}/blue and delete it? [y/N]" in said
-    assert process.returncode == (0 if goes else 130), said
+    assert process.returncode == (0 if goes else 1), said
+    assert ("error: not confirmed\nNothing was changed." in said) != goes
     assert (get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []) == goes
 
 

@@ -13,6 +13,9 @@ import pytest
 
 from kubectl_yoshi.commands.errors import exit_code_of
 from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.objects import ObjectRef
+from tests.unit.commands.played import run
+from tests.unit.plan.world import World
 
 
 def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
@@ -64,3 +67,21 @@ def test_a_reader_that_goes_away_is_met_with_silence() -> None:
     with os.fdopen(write, "w") as nobody:
         result = subprocess.run([sys.executable, "-c", code], stdout=nobody, stderr=subprocess.PIPE, check=False)
     assert (result.returncode, result.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("ips list -w", ""),
+        ("network list -w", ""),
+        ("vm list -w", ""),
+        ("ips gc --yes", "error: interrupted; run the same command again to complete what was begun\n"),
+    ],
+)
+def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line: str, says: str) -> None:
+    def interrupt(verb: str, ref: ObjectRef) -> None:
+        raise KeyboardInterrupt
+
+    world.api.before.append(interrupt)
+    said = run(world, *line.split())
+    assert (said.code, said.out, said.err) == (130, "", says)

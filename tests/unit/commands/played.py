@@ -1,0 +1,45 @@
+"""Whole commands, from the words to what is printed, on the cluster in memory of tests/unit/plan/world.py."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.commands.root import cli
+from kubectl_yoshi.commands.session import KEY, Session
+from tests.unit.plan.world import World
+
+PROGRAM = "kubectl yoshi"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What became of a command: its exit code, and what it printed on stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(world: World, *words: str, namespace: str = "prod", session: Callable[..., Session] = Session) -> Said:
+    """Runs a command in a namespace of the cluster.
+
+    Args:
+        world: the cluster.
+        words: what follows the program's name.
+        namespace: whose name needs not be said.
+        session: what makes the session, for one that behaves in another way.
+    """
+    out, err = io.StringIO(), io.StringIO()
+
+    def do() -> int:
+        root = cli.make_context(PROGRAM, list(words))
+        root.meta[KEY] = session({"namespace": namespace}, program=PROGRAM, out=out, err=err, api=world.api)
+        with root:
+            cli.invoke(root)
+        return 0
+
+    code = exit_code_of(do, err=err, verbosity=lambda: 0)
+    return Said(code, out.getvalue(), err.getvalue())
