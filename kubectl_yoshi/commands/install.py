@@ -50,7 +50,7 @@ class InstallOptions:
 @dry_run_option
 @output_option(*OBJECTS)
 @click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs; that is the default.")
-@timeout_option
+@timeout_option("1m")
 @as_options(InstallOptions)
 def install(session: Session, options: InstallOptions) -> None:
     """Make the CRDs and roles that yoshi needs, or bring them up to date.

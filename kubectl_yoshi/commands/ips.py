@@ -165,9 +165,19 @@ class ReleaseOptions:
 @click.argument("addresses", nargs=-1, type=HELD_ADDRESS, metavar="[IP]…")
 @click.option("--from-report", multiple=True, type=FILE, metavar="FILE", help="A report of `ips check`; give two.")
 @click.option(
-    "--apart", type=Seconds(), default=APART, metavar="DURATION", help="How long the reports must be apart, at least."
+    "--apart",
+    type=Seconds(),
+    default=APART,
+    metavar="DURATION",
+    help=f"How long the reports must be apart, at least; {APART} unless given.",
 )
-@click.option("--max-age", type=Seconds(), default=OLDEST, metavar="DURATION", help="How old the reports may be.")
+@click.option(
+    "--max-age",
+    type=Seconds(),
+    default=OLDEST,
+    metavar="DURATION",
+    help=f"How old the reports may be; {OLDEST} unless given.",
+)
 @dry_run_option
 @as_options(ReleaseOptions)
 def release(session: Session, options: ReleaseOptions) -> None:
@@ -210,7 +220,7 @@ class MoveOptions:
 @click.option("--network", type=NETWORK, metavar="NAME", help="The network that the address is of; found unless named.")
 @click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
 @wait_option("it can be reached")
-@timeout_option
+@timeout_option()
 @dry_run_option
 @as_options(MoveOptions)
 def move(session: Session, options: MoveOptions) -> None:
@@ -286,7 +296,9 @@ class GcOptions:
 @command("gc", examples="kubectl yoshi ips gc -A --yes")
 @click.option("--network", type=NETWORK, metavar="NAME", help="Only this network.")
 @all_namespaces_option
-@click.option("--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone.")
+@click.option(
+    "--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone; 5m unless given."
+)
 @yes_option
 @dry_run_option
 @as_options(GcOptions)

@@ -172,9 +172,16 @@ def wait_option(until: str) -> Callable[[Function], Function]:
     return click.option("--wait", is_flag=True, help=f"Wait until {until}.")
 
 
-timeout_option = click.option(
-    "--timeout", type=Seconds(), default=None, metavar="DURATION", help="How long to wait at most, such as 30s or 2m."
-)
+def timeout_option(unless_given: str = "5m") -> Decorator:
+    """--timeout, seconds; None unless given, for which the help says what that comes to."""
+    return click.option(
+        "--timeout",
+        type=Seconds(),
+        default=None,
+        metavar="DURATION",
+        help=f"How long to wait at most, such as 30s or 2m; {unless_given} unless given.",
+    )
+
 
 dry_run_option = click.option(
     "--dry-run",

@@ -48,7 +48,7 @@ class SyncOptions:
 @all_namespaces_option
 @click.option("-w", "--watch", is_flag=True, help="Keep on: make true whatever is asked for from now on.")
 @click.option("--restart", is_flag=True, help="Restart VMs that run without their address.")
-@timeout_option
+@timeout_option()
 @dry_run_option
 @as_options(SyncOptions)
 def sync(session: Session, options: SyncOptions) -> None:

@@ -113,7 +113,7 @@ class AttachOptions:
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
 @click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
 @wait_option("VMs that run, or are started, run with their addresses, and public ones can be reached")
-@timeout_option
+@timeout_option()
 @dry_run_option
 @output_option(*OBJECTS)
 @as_options(AttachOptions)
@@ -156,7 +156,7 @@ class DetachOptions:
 )
 @click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
 @click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
-@timeout_option
+@timeout_option()
 @dry_run_option
 @output_option(*OBJECTS)
 @as_options(DetachOptions)

@@ -19,6 +19,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import open_network, open_whole, open_whole_anew, sound_networks, why_not_understood
+from kubectl_yoshi.plan.cooling import duration
 from kubectl_yoshi.plan.releases import lift_barriers, release_of
 from kubectl_yoshi.plan.tidying import empty_block
 
@@ -95,11 +96,7 @@ def _networks(request: CollectRequest, facts: Facts) -> list[Network]:
 
 def _unused(request: CollectRequest, network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
     ledger = open_whole(network, facts)
-    suspects = {
-        number: record
-        for number, record in ledger.records().items()
-        if record.kind == VIRTUALMACHINE and age_in_seconds(record.since, attempt.now) >= request.grace_seconds
-    }
+    suspects = {number: record for number, record in ledger.records().items() if record.kind == VIRTUALMACHINE}
     if not suspects:
         return Plan()
     namespaces = where_to_look(suspects.values(), facts)
@@ -114,7 +111,18 @@ def _unused(request: CollectRequest, network: Network, backend: Backend, facts: 
         return replace(release.plan, notes=release.notes)
 
     left = sorted(number for number in suspects if number not in wanted)
-    return side_by_side(together(partial(given_back, number, suspects[number]) for number in left))
+    ages = {number: age_in_seconds(suspects[number].since, attempt.now) for number in left}
+    old = [number for number in left if ages[number] >= request.grace_seconds]
+    young = len(left) - len(old)
+    plan = side_by_side(together(partial(given_back, number, suspects[number]) for number in old)) if old else Plan()
+    return plan + _young(network, young, request.grace_seconds) if young else plan
+
+
+def _young(network: Network, count: int, grace_seconds: float) -> Plan:
+    """Says that records stay for their age alone, on which `ips check` has an eye already."""
+    records = f"{count} record{'s' if count > 1 else ''} of network {network.full_name}"
+    why = f"{'are' if count > 1 else 'is'} younger than --grace {duration(grace_seconds)}"
+    return Plan(notes=(f"{records} that no VM carries {why}: left alone for now",))
 
 
 def _old_blocks(network: Network, facts: Facts, attempt: Attempt) -> Plan:

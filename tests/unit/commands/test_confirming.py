@@ -30,9 +30,7 @@ def stale(world: World) -> World:
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "end of stdin"])
-@pytest.mark.parametrize(
-    "line", ["network delete blue blue --force", "ips gc --grace 0", "ips rebuild --network blue"]
-)
+@pytest.mark.parametrize("line", ["network delete blue blue --force", "ips gc --grace 0", "ips rebuild --network blue"])
 def test_what_is_not_confirmed_changes_nothing_and_says_so(
     stale: World, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
 ) -> None:

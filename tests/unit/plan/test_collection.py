@@ -67,9 +67,19 @@ def test_a_record_younger_than_the_grace_period_stays(world: World) -> None:
     world.vm()
     world.attach()
     world.drop_vm()
-    assert not world.collect(grace=300.0).changed()
-    world.collect(grace=0.0)
+    done = world.collect(grace=300.0)
+    assert not done.changed()
+    assert done.notes == (
+        "1 record of network prod/blue that no VM carries is younger than --grace 5m: left alone for now",
+    )
+    assert not world.collect(grace=0.0).notes
     assert world.records() == {}
+
+
+def test_young_records_of_vms_that_carry_them_are_not_worth_a_word(world: World) -> None:
+    world.vm()
+    world.attach()
+    assert world.collect(grace=300.0).notes == ()
 
 
 def test_a_record_of_the_original_has_no_age_and_is_old(world: World) -> None:
