@@ -128,15 +128,17 @@ def _vm(name: tuple[str, str], facts: Facts) -> Vm:
 
 def _may_move(request: MoveRequest, network: Network, backend: Backend, record: Record | None, target: Vm) -> None:
     address = request.address
+    attach = f"kubectl yoshi vm attach {target.name} -n {target.namespace}"
+    called = network.called_from(target.namespace)
     if backend.on_template:
         raise Refused(
             f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
-            f"Detach the VM that has it, then `kubectl yoshi vm attach {target.name} --ip {address}`.",
+            f"{_detach(network, record)}`{attach} --network {called} --ip {address}`.",
         )
     if record is None:
         raise Refused(
             f"{address} is nobody's on network {network.full_name}: there is nothing to move",
-            f"Give it with `kubectl yoshi vm attach {target.name} --public-ip {address}`.",
+            f"Give it with `{attach} --public-network {called} --public-ip {address}`.",
         )
     if not record.is_known:
         raise Refused(f"{address} is {record.holder}'s on network {network.full_name}: {ONLY_A_NEWER_ONE}")
@@ -145,6 +147,14 @@ def _may_move(request: MoveRequest, network: Network, backend: Backend, record: 
             f"{address} is {record.holder} on network {network.full_name}",
             f"Release it first with `kubectl yoshi ips release {network.full_name} {address}`.",
         )
+
+
+def _detach(network: Network, record: Record | None) -> str:
+    """What comes before an attachment to an address of a VM's, in words."""
+    if record is None or record.kind != VIRTUALMACHINE:
+        return ""
+    called = network.called_from(record.namespace)
+    return f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network {called}`, then "
 
 
 def _must_have_no_other(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.commands.flags import META
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import KEY, Session
 from tests.unit.plan.world import World
@@ -23,20 +23,13 @@ class Said:
     err: str
 
 
-def run(world: World, *words: str, namespace: str = "prod", session: Callable[..., Session] = Session) -> Said:
-    """Runs a command in a namespace of the cluster.
-
-    Args:
-        world: the cluster.
-        words: what follows the program's name.
-        namespace: whose name needs not be said.
-        session: what makes the session, for one that behaves in another way.
-    """
+def run(world: World, *words: str, namespace: str = "prod") -> Said:
+    """Runs a command by its words; `namespace` is the one of the context."""
     out, err = io.StringIO(), io.StringIO()
 
     def do() -> int:
-        root = cli.make_context(PROGRAM, list(words))
-        root.meta[KEY] = session({"namespace": namespace}, program=PROGRAM, out=out, err=err, api=world.api)
+        root = cli.make_context(PROGRAM, ["-n", namespace, *words])
+        root.meta[KEY] = Session(root.meta[META], program=PROGRAM, out=out, err=err, api=world.api)  # type: ignore[arg-type]
         with root:
             cli.invoke(root)
         return 0
