@@ -88,7 +88,10 @@ def _parsed(network: Network) -> Layer2:
     spec = network.options
     if network.cidr is None:
         raise UsageMistake("a layer 2 network needs a cidr", "Give it one, such as 10.20.0.0/24.")
-    bridge = _device(spec.get("bridge"), "bridge", "Name it with --bridge (spec.ovs.bridge), such as br-ext.")
+    name_it = "Name it with --bridge (spec.ovs.bridge), such as br-ext."
+    if not spec.get("bridge"):
+        raise UsageMistake("a layer 2 network needs a bridge", name_it)
+    bridge = _device(spec["bridge"], "bridge", name_it)
     makes_bridges = spec.get("hostConfig") is not False
     nics = tuple(str(spec.get("nic") or "").split(",")) if spec.get("nic") else ()
     for nic in nics:

@@ -126,8 +126,10 @@ def _given(cells: Mapping[str, str], namespace: str) -> Iterator[Given]:
         raise UsageMistake(f'"{cells["name"]}" is not the name of a VM')
     mac = mac_of_flag(cells["mac"], "MAC address") if cells["mac"] else ""
     addresses = _addresses(cells["address"])
+    if not addresses and cells["address"]:
+        raise UsageMistake(f'"{cells["address"]}" is not an IP address, for VM {"/".join(vm)}')
     if not addresses:
-        raise UsageMistake(f'"{cells["address"]}" has no address')
+        raise UsageMistake(f"VM {'/'.join(vm)} has no address")
     for address in addresses:
         yield Given(vm, address, mac or "")
 

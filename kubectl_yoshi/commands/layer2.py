@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.commands.errors import usage_mistake
-from kubectl_yoshi.model.addresses import address_of, parse_address, parse_span
+from kubectl_yoshi.model.addresses import parse_address, parse_range
 from kubectl_yoshi.model.objects import Json
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def _dhcp(options: CreateOptions) -> Json:
     if options.dns:
         found["dns"] = [str(parse_address(text, "--dns")) for word in options.dns for text in word.split(",")]
     if options.dhcp_range:
-        (first, last), version = parse_span(options.dhcp_range, "--dhcp-range")
-        found |= {"rangeStart": str(address_of(first, version)), "rangeEnd": str(address_of(last, version))}
+        first, last = parse_range(options.dhcp_range, "--dhcp-range")
+        found |= {"rangeStart": str(first), "rangeEnd": str(last)}
     return found
 
 

@@ -10,7 +10,7 @@ from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.files import read_objects
 from kubectl_yoshi.commands.layer2 import layer2_of_flags
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.addresses import address_of, parse_cidr, parse_span
+from kubectl_yoshi.model.addresses import parse_cidr, parse_range
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_cool_down, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
@@ -27,13 +27,15 @@ LONGEST_NAME = 180
 def network_of_flags(session: Session, options: CreateOptions) -> Json:
     """The NetworkWizard that `network create NAME` describes."""
     _check_name(str(options.name))
+    if options.plugin is not None:
+        _check_plugin(options.plugin, "--plugin")
     spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.api.served))}
     if options.cidr is not None:
         parse_cidr(options.cidr, "--cidr")
         spec["cidr"] = options.cidr
     if options.range_:
-        (first, last), version = parse_span(options.range_, "--range")
-        spec["range_start"], spec["range_end"] = str(address_of(first, version)), str(address_of(last, version))
+        first, last = parse_range(options.range_, "--range")
+        spec["range_start"], spec["range_end"] = str(first), str(last)
     if options.exclude:
         spec["exclude"] = list(options.exclude)
     if options.gateway:
@@ -103,10 +105,16 @@ def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
             plugin = default_plugin(BACKENDS, Facts(session.api.served))
             wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}
         parse_network(wanted)
+        _check_plugin(wanted["spec"]["plugin"], f'network "{name_of(obj)}": plugin')
         found.append(wanted)
     if not found:
         raise usage_mistake("no NetworkWizard found in the files")
     return found
+
+
+def _check_plugin(plugin: str, what: str) -> None:
+    if plugin not in BACKENDS:
+        raise usage_mistake(f'{what} "{plugin}" is unknown', f"Choose one of {', '.join(sorted(BACKENDS))}.")
 
 
 def _check_name(name: str) -> None:

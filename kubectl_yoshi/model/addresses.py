@@ -181,6 +181,20 @@ def parse_span(text: str, what: str = "range") -> tuple[Span, int]:
     return (int(first), int(last)), first.version
 
 
+def parse_range(text: str, what: str = "range") -> tuple[Address, Address]:
+    """The first and last address of a run, written as "A-B" or as a CIDR; one address alone is a slip mostly.
+
+    Raises:
+        UsageMistake: it is neither, or A is above B.
+    """
+    (first, last), version = parse_span(text, what)
+    if "-" not in text and "/" not in text:
+        raise UsageMistake(
+            f'{what} "{text}" has no end', f"Write FIRST-LAST; {text}-{text} where a single address is meant."
+        )
+    return address_of(first, version), address_of(last, version)
+
+
 def span_of(cidr: Cidr) -> Span:
     """First and last address of a network, network and broadcast addresses included."""
     return int(cidr.network_address), int(cidr.broadcast_address)

@@ -66,8 +66,8 @@ def test_what_people_and_programs_write_is_read(text: str, wanted: Rows) -> None
     ("text", "said"),
     [
         ("name,address\nweb-1,10.0.0.999\n", 'a.csv, line 2: address "10.0.0.999"'),
-        ("name,address\nweb-1,\n", 'line 2: "" has no address'),
-        ("name,address\nweb-1,dhcp\n", 'line 2: "dhcp" has no address'),
+        ("name,address\nweb-1,\n", "line 2: VM prod/web-1 has no address"),
+        ("name,address\nweb-1,dhcp\n", 'line 2: "dhcp" is not an IP address, for VM prod/web-1'),
         ("name,address\n\nWeb 1,10.0.0.5\n", 'line 3: "Web 1" is not the name of a VM'),
         ("name,address\n,10.0.0.5\n", 'line 2: "" is not the name of a VM'),
         ("name,address,mac\nweb-1,10.0.0.5,01:00:00:00:00:01\n", "multicast"),

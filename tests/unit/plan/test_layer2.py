@@ -277,7 +277,7 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
 @pytest.mark.parametrize(
     ("ovs", "says"),
     [
-        ({"bridge": None}, 'bridge "" is no name'),
+        ({"bridge": None}, "needs a bridge"),
         ({"bridge": "br external"}, 'bridge "br external" is no name'),
         ({"nic": None}, "which interface of the nodes br-ext is plugged into is not said"),
         ({"nic": "eth1,eth2,eth3"}, "neither one interface nor two"),
