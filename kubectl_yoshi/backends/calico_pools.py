@@ -82,8 +82,8 @@ def pool_spec(network: Network, manual: bool) -> Json:
     if migrates and (encapsulation != "None" or nat):
         raise UsageMistake(
             f"network {network.full_name}: live migration needs a network without overlay and NAT",
-            "Leave --encapsulation and --nat-outgoing (encapsulation and natOutgoing) out together with --live-migration "
-            "(liveMigration).",
+            "Leave --encapsulation and --nat-outgoing (encapsulation and natOutgoing) out together with "
+            "--live-migration (liveMigration).",
         )
     return {
         "cidr": str(network.cidr),

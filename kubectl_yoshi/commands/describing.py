@@ -18,7 +18,7 @@ from kubectl_yoshi.model.objects import Json, dig, name_of
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.tables import write_fields
+from kubectl_yoshi.output.tables import NONE, write_fields
 from kubectl_yoshi.plan.books import open_network, open_whole
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, survey
@@ -67,7 +67,7 @@ def _fields(one: Network, ledger: Ledger) -> list[tuple[str, object]]:
         ("Namespace", one.namespace),
         ("Plugin", one.plugin),
         ("CIDR", str(one.cidr or "")),
-        ("Range", [dig(one.raw, "spec", key) for key in ("range_start", "range_end") if dig(one.raw, "spec", key)]),
+        ("Range", _range(one)),
         ("Excluded", dig(one.raw, "spec", "exclude", default=[])),
         ("Gateway", str(one.gateway or "")),
         ("Ready", row.ready),
@@ -78,6 +78,12 @@ def _fields(one: Network, ledger: Ledger) -> list[tuple[str, object]]:
         ("Most per Namespace", one.most_per_namespace),
         ("Kept In", f"{blocks} address blocks" if is_large(one) else "its own status"),
     ]
+
+
+def _range(one: Network) -> str:
+    """As --range has it, with words for an end that is the network's own."""
+    first, last = (dig(one.raw, "spec", key, default="") for key in ("range_start", "range_end"))
+    return f"{first or 'start'}-{last or 'end'}" if first or last else ""
 
 
 def _objects(one: Network, ledger: Ledger) -> Iterator[tuple[str, ...]]:
@@ -111,5 +117,9 @@ def _address(row: Row) -> tuple[str, ...]:
 def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from tabulate import tabulate
 
+    rows = [*rows]
+    if not rows:
+        print(f"{title} {NONE}", file=session.out)
+        return
     print(title, file=session.out)
     print(tabulate(rows, headers, "plain", disable_numparse=True), file=session.out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cluster.naming import NAMESPACE, names_in_kubeconfig, names_of, observed
-from kubectl_yoshi.commands.names import Names
+from kubectl_yoshi.commands.names import NETWORK, Names
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.words import Line
 from kubectl_yoshi.model.facts import Facts
@@ -92,7 +92,7 @@ def _meant(line: Line, param: str, session: Session, facts: Facts) -> list[Netwo
     from kubectl_yoshi.plan.books import networks_asked
 
     named = line.given.get(param, [])
-    one = parse_network_name(named[-1], session.namespace) if named else None
+    one = parse_network_name(NETWORK.convert(named[-1], None, None), session.namespace) if named else None
     return networks_asked(one, session.namespace, facts)[0]
 
 

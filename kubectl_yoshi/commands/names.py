@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import click
 
@@ -32,7 +33,18 @@ class Name(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         self.of = of
 
 
-NETWORK = Name(Names.NETWORK)
+class NetworkName(Name):
+    """NAME or NAMESPACE/NAME; the kind may come before it, as `-o name` and kubectl write it."""
+
+    kinds = ("networkwizard", "networkwizards", "nw")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text without the kind."""
+        kind, _, name = str(value).partition("/")
+        return name if name and kind.lower().partition(".plumber.k8s.pf9.io")[0] in self.kinds else value
+
+
+NETWORK = NetworkName(Names.NETWORK)
 VM = Name(Names.VM)
 FREE_ADDRESS = Name(Names.FREE_ADDRESS)
 HELD_ADDRESS = Name(Names.HELD_ADDRESS)
