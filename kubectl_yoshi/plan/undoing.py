@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.backend import How
 from kubectl_yoshi.model.change import Plan, pointer, side_by_side
 from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.ledger import Record, parse_record
+from kubectl_yoshi.model.ledger import Record, parse_record, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
@@ -45,19 +46,21 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]], 
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network.
 
-    Of records that others have given back meanwhile, what the back-end keeps for them is taken back; not where the
-    address is among those `chosen` for this plan, which has it written anew.
+    What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
+    that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
+    among those `chosen` for this plan, which has it written anew.
     """
     numbers: dict[int, Record] = {}
     plans: list[Plan] = []
     on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
         carried = desk.carried(vm)
+        had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
         for number in desk.own(vm):
-            if desk.records[number].as_written not in recorded.get(number, ()):
+            if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
                 continue
             if not desk.backend.on_template:
-                plans.append(_take_back(desk, vm, number))
+                plans.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
             elif number in carried:
                 continue
             numbers[number] = desk.records[number]
@@ -87,6 +90,41 @@ def _given_back_by_others(desk: Desk, recorded: Mapping[int, list[Json]]) -> dic
         for number, values in recorded.items()
         if there.get(number) not in values
     }
+
+
+def _had_before(desk: Desk, vm: Vm, recorded: Mapping[int, list[Json]]) -> list[int]:
+    """The VM's addresses that are not of this run's making: it wanted them before this run wrote to it, and the ledger
+    gave them to it; or another run has given them to it meanwhile, which come first."""
+    before = next((Vm(change.before) for change in desk.attempt.sent if change.ref == vm.ref and change.before), vm)
+    uses = desk.backend.uses(desk.network, [before], Intervals(), desk.facts)
+    wanted = [use.number for use in uses if use.how is How.WANTED and use.ref == vm.ref]
+    desk.open({shelf_of(desk.network, number) for number in wanted})
+    others = [n for n in desk.own(vm) if desk.records[n].as_written not in recorded.get(n, ())]
+    given = {*others, *_recorded_before(desk, vm)}
+    now = [number for number in desk.carried(vm) if number in others]
+    return [*dict.fromkeys([*now, *(number for number in wanted if number in given)])]
+
+
+def _recorded_before(desk: Desk, vm: Vm) -> set[int]:
+    """The addresses that the ledger gave to the VM when this run first wrote to it, as far as this run wrote to it."""
+    first: dict[ObjectRef, Json] = {}
+    for change in desk.attempt.sent:
+        if change.subresource == "status" and change.before is not None:
+            first.setdefault(change.ref, change.before)
+    return {
+        int(parse_address(key))
+        for obj in first.values()
+        for key, value in dig(obj, "status", "allocations", default={}).items()
+        if parse_record(value, desk.network.namespace).uid == vm.uid
+    }
+
+
+def _put_back(desk: Desk, vm: Vm, number: int, former: int) -> Plan:
+    """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
+    wished = desk.backend.fasten(vm, desk.network, former, "", desk.facts)
+    let_go = desk.backend.let_go(desk.network, number, vm.namespace, vm.name, desk.facts)
+    again = desk.backend.establish(vm, desk.network, former, (), desk.facts)
+    return Plan((wished,) if wished else ()) + again + let_go.plan
 
 
 def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:

@@ -26,6 +26,8 @@ from kubectl_yoshi.backends.ovs import Ovs
 from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
+from kubectl_yoshi.backends.public import Public
+from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.waiting import waiters
@@ -49,7 +51,7 @@ SERVED = (
     RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
     NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, SECRET, KUBEVIRT,
 )  # fmt: skip
-BACKENDS = {"calico": Calico(), "ovs": Ovs()}
+BACKENDS = {"calico": Calico(), "ovs": Ovs(), "public": Public()}
 LIMIT = 60.0
 """Seconds that a wait may take."""
 GRACE = 10_000.0
@@ -57,7 +59,7 @@ GRACE = 10_000.0
 
 
 class KubeVirtApi(FakeApi):
-    """The fake API server with KubeVirt's subresources."""
+    """The fake API server with KubeVirt's subresources, and Services' default status."""
 
     def __init__(self, world: World) -> None:
         super().__init__(SERVED, world.time_passes)
@@ -65,6 +67,11 @@ class KubeVirtApi(FakeApi):
 
     def called(self, ref: ObjectRef, subresource: str) -> None:
         self._world.kubevirt(ref, subresource)
+
+    def _store(self, resource: Resource, obj: Json, there: Json | None) -> Json:
+        if resource == SERVICE:
+            obj.setdefault("status", {"loadBalancer": {}})
+        return super()._store(resource, obj, there)
 
 
 class World:

@@ -1,0 +1,216 @@
+"""Public addresses, which are beside their VM, when something is refused or somebody else is at work.
+
+| What happens                                                 | What is left                                     |
+|--------------------------------------------------------------|--------------------------------------------------|
+| an attachment is refused                                     | nothing of it                                    |
+| a change of the ports is refused                             | the address, its record and its Service          |
+| a change of the address is refused                           | the former one, and nothing of the new one       |
+| a VM gets another address from a faster run                  | that one                                         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends import metallb
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.public_services import SERVICE, address_of_service
+from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_PORTS
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+from tests.unit.plan.fake import _error, served
+from tests.unit.plan.world import SERVED, World, refusal, wizard
+
+BY_CALICO = {"announce": "calico-bgp"}
+BY_METALLB = {"announce": "metallb-l2"}
+ANNOUNCED = (
+    SERVICE, RAW.bgp_configuration, RAW.bgp_peer, metallb.POOL, metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT,
+    metallb.PEER, metallb.DEPLOYMENT, metallb.EVENT,
+)  # fmt: skip
+PUB = "prod/pub"
+FIRST, SECOND = "203.0.113.7", "203.0.113.9"
+
+
+def public(cidr: str = "203.0.113.0/24", announce: str = "calico-bgp") -> World:
+    """A cluster with network prod/pub, and VMs a and b; "" is for a network without a CIDR."""
+    world = World()
+    world.api.served = served((*SERVED, *ANNOUNCED))
+    bgp = {"bgpConfig": {"peers": "10.240.0.5", "myASN": 64512, "remoteASN": 64514}} if "bgp" in announce else {}
+    network = wizard("pub", cidr, plugin="public", public={"announce": announce}, **bgp)
+    if not cidr:
+        del network["spec"]["cidr"]
+    assert not world.run(plan_network, NetworkRequest("prod", "pub", network)).refusals
+    world.vm("a")
+    world.vm("b")
+    return world
+
+
+CLUSTERS = [
+    partial(public, cidr, announce)
+    for cidr in ("203.0.113.0/24", "203.0.112.0/22", "")
+    for announce in ("calico-bgp", "metallb-l2")
+]
+
+
+@pytest.fixture(params=CLUSTERS, ids=lambda made: "-".join(made.args))
+def world(request: pytest.FixtureRequest) -> World:
+    """Each kind of public network."""
+    made: World = request.param()
+    return made
+
+
+def services(world: World) -> dict[str, str]:
+    """VM -> the address of its Service."""
+    return {
+        dig(service, "metadata", "ownerReferences", 0, "name"): str(address_of_service(service))
+        for service in world.api.every(SERVICE)
+    }
+
+
+def announced(world: World) -> list[str]:
+    """The addresses that Calico may announce, or for which MetalLB has a pool of their own."""
+    listed = dig(world.api.look(RAW.bgp_configuration.ref("default")), "spec", "serviceLoadBalancerIPs", default=[])
+    pools = [text for pool in world.api.every(metallb.POOL) for text in dig(pool, "spec", "addresses", default=[])]
+    return sorted(text.partition("/")[0] for text in [*(entry["cidr"] for entry in listed), *pools] if "/32" in text)
+
+
+def wish(world: World, name: str) -> str:
+    """The address that a VM asks for."""
+    return world.now(name).annotations.get(PUBLIC_IP, "")
+
+
+def refusing(world: World, which: Callable[[str, ObjectRef, str], bool]) -> World:
+    """The same cluster for somebody who may not do some writes: verb, object and subresource tell which."""
+    other = world.twin(1)
+    other.api.before.clear()
+    for verb in ("create", "patch", "delete"):
+        method = getattr(other.api, verb)
+
+        def asked(ref: ObjectRef, *body: Any, verb: str = verb, method: Any = method, **more: Any) -> Json:
+            if which(verb, ref, more.get("subresource", "")):
+                raise _error(403, "Forbidden", f'User "web" cannot {verb} resource "{ref.resource.plural}"', verb, ref)
+            answer: Json = method(ref, *body, **more)
+            return answer
+
+        setattr(other.api, verb, asked)
+    return other
+
+
+def tenant(world: World) -> World:
+    """The cluster as yoshi-user may write to it: Calico's lists and a Service's status are an administrator's."""
+    return refusing(world, lambda _, ref, sub: ref.resource == RAW.bgp_configuration or ref.resource == SERVICE and sub)
+
+
+def patches_of(resource: Resource) -> Callable[[str, ObjectRef, str], bool]:
+    """What `refusing` takes: every patch of one kind."""
+    return lambda verb, ref, _: verb == "patch" and ref.resource == resource
+
+
+def attach_first(world: World) -> Done:
+    done = world.attach("a", network=PUB, ip=FIRST)
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
+    return done
+
+
+# -- what is refused leaves what was -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [VM, SERVICE], ids=lambda kind: kind.kind)
+def test_refused_ports_leave_the_vm_its_address(world: World, kind: Resource) -> None:
+    attach_first(world)
+    there = announced(world)
+    done = refusing(world, patches_of(kind)).attach("a", network=PUB, ports=(Port(8443),), ip=FIRST)
+    assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+    assert announced(world) == there
+    assert world.attach("a", network=PUB, ports=(Port(8443),), ip=FIRST).answers == {"prod/a": FIRST}
+    assert [port["port"] for port in world.api.every(SERVICE)[0]["spec"]["ports"]] == [8443]
+    assert world.now("a").annotations[PUBLIC_PORTS] == "8443/tcp"
+
+
+@pytest.mark.parametrize("kind", [VM, SERVICE], ids=lambda kind: kind.kind)
+def test_a_refused_change_of_the_address_leaves_the_former_one(world: World, kind: Resource) -> None:
+    attach_first(world)
+    there = announced(world)
+    refused = [kind]
+
+    def once(verb: str, ref: ObjectRef, _: str) -> bool:
+        return verb == "patch" and ref.resource in refused and not refused.clear()  # type: ignore[func-returns-value]
+
+    done = refusing(world, once).attach("a", network=PUB, ip=SECOND, replace=True)
+    assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+    assert announced(world) == there
+    assert world.attach("a", network=PUB, ip=SECOND, replace=True).answers == {"prod/a": SECOND}
+    assert (world.holders("pub"), services(world), wish(world, "a")) == ({SECOND: "prod/a"}, {"a": SECOND}, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "second", "closed"),
+    [
+        ("203.0.113.0/24", SECOND, (RAW.bgp_configuration, "")),
+        ("203.0.113.0/24", SECOND, (SERVICE, "status")),
+        ("203.0.112.0/22", "203.0.112.9", (SERVICE, "status")),  # in another AddressBlock
+    ],
+)
+def test_a_tenant_to_whom_calicos_list_or_the_status_is_closed_keeps_the_address_that_he_had(
+    cidr: str, second: str, closed: tuple[Resource, str]
+) -> None:
+    world = public(cidr)
+    attach_first(world)
+    service, *_ = world.api.every(SERVICE)
+    tenant = refusing(world, lambda _, ref, subresource: (ref.resource, subresource) == closed)
+    done = tenant.attach("a", network=PUB, ip=second, replace=True)
+    assert "may not patch" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), announced(world), wish(world, "a")) == ({FIRST: "prod/a"}, [FIRST], FIRST)
+    after, *_ = world.api.every(SERVICE)
+    assert {key: after[key] for key in ("spec", "status")} == {key: service[key] for key in ("spec", "status")}
+
+
+def test_a_refused_attachment_leaves_nothing(world: World) -> None:
+    done = refusing(world, lambda verb, ref, _: verb == "create" and ref.resource == SERVICE).attach(
+        "a", network=PUB, ip=FIRST
+    )
+    assert "may not create services" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
+
+
+def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused() -> None:
+    world = public()
+
+    def killed(verb: str, ref: ObjectRef, _: str) -> bool:
+        if ref.resource == VM:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        refusing(world, killed).attach("a", network=PUB, ip=FIRST)
+    assert world.holders("pub") == {FIRST: "prod/a"}
+    assert "may not patch" in refusal(tenant(world).attach("a", network=PUB, ip=FIRST), "prod/a").message
+    assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
+
+
+def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(world: World) -> None:
+    slower = world.twin(1)
+    slower.api.before.clear()
+
+    def faster(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref.resource == VM:
+            slower.api.before.clear()
+            attach_first_after_all(world)
+
+    def attach_first_after_all(world: World) -> None:
+        assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+
+    slower.api.before.append(faster)
+    done = slower.attach("a", network=PUB, ip=SECOND)
+    assert f"already has {FIRST}" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
