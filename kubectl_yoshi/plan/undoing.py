@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import How
@@ -16,7 +17,9 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import remove_records
 from kubectl_yoshi.plan.desk import Desk
 from kubectl_yoshi.plan.histories import STATUS_HISTORY
-from kubectl_yoshi.plan.releases import end_attachments
+from kubectl_yoshi.plan.releases import end_attachments, release_of
+
+_IN_USE = (How.WANTED, How.RUNNING)
 
 
 def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[Json]]:
@@ -54,32 +57,49 @@ def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]], 
     plans: list[Plan] = []
     on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
-        carried = desk.carried(vm)
+        in_use = {use.number for use in desk.uses.of(vm.namespace, vm.name, vm.uid) if use.how in _IN_USE}
         had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
         for number in desk.own(vm):
             if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
                 continue
             if not desk.backend.on_template:
                 plans.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
-            elif number in carried:
+            elif number in in_use:
                 continue
             numbers[number] = desk.records[number]
             if vm.ref in on_their_way:
                 plans.append(end_attachments(vm, vm.subject))
+    released, gone = _release_of_the_gone(desk, recorded)
+    given_back = _given_back_by_others(desk, recorded)
+    retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
+    if not retracted:
+        return released
+    subjects = {number: record.holder for number, record in numbers.items()}
+    plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
+    return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects) + released
+
+
+def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tuple[Plan, dict[int, Record]]:
+    """What gives back the addresses that were recorded for VMs that are gone or going, and these; not those that
+    something of them still runs with, or wants."""
     alive = {vm.uid for vm in desk.vms}
     gone = {f"{read.namespace}/{read.name}" for read in desk.request.reads if not desk.facts.why_unknown(read)}
-    numbers |= {
+    theirs = {
         number: record
         for number, record in desk.records.items()
         if number in recorded and record.holder in gone and record.uid not in alive
     }
-    given_back = _given_back_by_others(desk, recorded)
-    retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers
-    if not retracted:
-        return Plan()
-    subjects = {number: record.holder for number, record in numbers.items()}
-    plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
-    return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects)
+    if not theirs:
+        return Plan(), {}
+    namespaces = tuple(dict.fromkeys(record.namespace for record in theirs.values()))
+    uses = desk.backend.survey(desk.network, namespaces, desk.facts)
+    releases = {
+        number: release_of(desk.ledger, number, record, uses, desk.backend, desk.facts, until="")
+        for number, record in theirs.items()
+    }
+    plan = side_by_side([release.plan for release in releases.values()])
+    notes = tuple(note for release in releases.values() for note in release.notes)
+    return replace(plan, notes=notes), {number: theirs[number] for number, release in releases.items() if release.plan}
 
 
 def _given_back_by_others(desk: Desk, recorded: Mapping[int, list[Json]]) -> dict[int, Record]:

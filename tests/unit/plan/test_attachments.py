@@ -664,6 +664,16 @@ def test_a_vm_that_runs_with_the_address_already_is_not_restarted(old_world: Wor
     assert not [write for write in old_world.api.writes if write.startswith(("stop", "restart"))]
 
 
+def test_the_address_that_a_vm_runs_with_stays_recorded_when_its_attachment_is_refused(world: World) -> None:
+    world.running(pin="10.133.0.7")
+    world.attach()
+    world.detach()
+    assert (world.pin(), world.holders()) == ("", {"10.133.0.7": "prod/web-1"})
+    world.api.refuse("patch", VM)
+    assert "may not patch" in refusal(world.attach(ip="10.133.0.7")).message
+    assert world.holders() == {"10.133.0.7": "prod/web-1"}
+
+
 def test_the_old_address_of_a_running_vm_stays_recorded_until_it_is_restarted(old_world: World) -> None:
     old_world.running(pin="10.133.0.7")
     old_world.attach()

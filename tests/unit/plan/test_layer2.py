@@ -863,3 +863,26 @@ def test_it_is_known_by_its_properties() -> None:
         True,
         False,
     )
+
+
+def test_the_address_of_a_running_vm_stays_recorded_when_it_is_deleted_while_it_is_adopted() -> None:
+    world = World(keeps=False)
+    layer2(world)
+    world.running()
+    world.attach(network="prod/lab", restart=True)
+    world.time_passes()
+    (address,) = (address for address, holder in world.holders("lab").items() if holder == "prod/web-1")
+    lab = NETWORKWIZARD.ref("lab", "prod")
+    world.api.change(lab, lambda obj: obj["status"]["allocations"].pop(address))
+
+    def deleted(verb: str, ref: ObjectRef) -> None:
+        if address in dig(world.api.look(lab), "status", "allocations"):
+            world.api.before.clear()
+            going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
+            world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(going))
+
+    world.api.before.append(deleted)
+    assert "is being deleted" in refusal(world.attach(network="prod/lab")).message
+    assert world.holders("lab")[address] == "prod/web-1"
+    world.vm("other")
+    assert world.attach("other", network="prod/lab").answers["prod/other"] != address

@@ -21,8 +21,7 @@ from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.public_services import SERVICE, address_of_service
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_PORTS
 from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
@@ -106,7 +105,8 @@ def refusing(world: World, which: Callable[[str, ObjectRef, str], bool]) -> Worl
 
 def tenant(world: World) -> World:
     """The cluster as yoshi-user may write to it: Calico's lists and a Service's status are an administrator's."""
-    return refusing(world, lambda _, ref, sub: ref.resource == RAW.bgp_configuration or ref.resource == SERVICE and sub)
+    closed = ((RAW.bgp_configuration, ""), (SERVICE, "status"))
+    return refusing(world, lambda _, ref, subresource: (ref.resource, subresource) in closed)
 
 
 def patches_of(resource: Resource) -> Callable[[str, ObjectRef, str], bool]:
