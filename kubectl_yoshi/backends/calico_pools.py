@@ -11,13 +11,15 @@ from ipaddress import ip_network
 
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import CalicoApi, api_for_writing, calico_version
+from kubectl_yoshi.backends.calico_pins import pinned
 from kubectl_yoshi.backends.marks import gone_of, is_marked_for, is_of_earlier, marks_of, users_of
-from kubectl_yoshi.model.addresses import Intervals, span_of
+from kubectl_yoshi.model.addresses import Cidr, Intervals, span_of
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, uid_of
+from kubectl_yoshi.model.vm import VM, Vm
 
 ENCAPSULATIONS = {
     "VXLAN": ("Never", "Always"),
@@ -134,8 +136,16 @@ def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
         except ValueError:
             continue
         if Intervals.of([span_of(cidr)]) & network.everything and cidr.version == network.version:
-            found.append(f"{network.cidr} overlaps ippool/{name} ({cidr})")
+            found.append(f"{network.cidr} overlaps ippool/{name} ({cidr})" + _whose(pool))
     return tuple(found)
+
+
+def _whose(pool: Json) -> str:
+    """For whom this program made a pool, and what takes it away; "" for one of others."""
+    for name in users_of(pool).values():
+        namespace = name.partition("/")[0]
+        return f", made for network {name}: if that is no more, `kubectl yoshi ips gc -n {namespace}` takes it away"
+    return ""
 
 
 def build(network: Network, facts: Facts) -> Plan:
@@ -262,6 +272,23 @@ def leftovers(live: Sequence[Network], namespace: str | None, facts: Facts) -> P
         held = ipam.holdings_in(Intervals.of([span_of(cidr)]), cidr.version, api, facts)
         if held:
             plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: Calico holds {len(held)} of its addresses",))
+        elif why := _needed(pool, cidr, facts):
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: {why}",))
         else:
             plan = plan + taken_away(pool, api)
     return plan
+
+
+def _needed(pool: Json, cidr: Cidr, facts: Facts) -> str:
+    """Why VMs would not start without a pool: the first that is pinned into it; "" where none is."""
+    facts.ask(Read(VM))
+    if why := facts.why_unknown(Read(VM)):
+        return f"whether VMs are pinned into it cannot be told: {why}"
+    inside = Intervals.of([span_of(cidr)])
+    for vm in map(Vm, facts.all(VM)):
+        for address in pinned(vm.template_annotations):
+            if address.version == cidr.version and int(address) in inside:
+                network = next(iter(users_of(pool).values()), "")
+                way_out = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {network}"
+                return f"VM {vm.subject} is pinned to {address} (`{way_out}`)"
+    return ""

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.addresses import row_json, surveyed
 from kubectl_yoshi.commands.changing import carry
 from kubectl_yoshi.commands.releasing import tell_released
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.output.asked import Output, ReportFile
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
 from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.forsaken import Forsaken, forsaken
 from kubectl_yoshi.plan.reports import WAY_OUT, LeakRequest, Report, agreed, parse_report, plan_leak_releases, report_of
 from kubectl_yoshi.plan.survey import Row, disagreements
 
@@ -31,24 +36,44 @@ if TYPE_CHECKING:
 def check_addresses(session: Session, options: CheckOptions) -> int:
     """`ips check`: prints every disagreement and gives their number."""
     now = Attempt().stamp  # before the look: what changes meanwhile has changed since
-    rows, _ = surveyed(session, options.network, options.all_namespaces, exact=True)
+    rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
     found = disagreements(rows)
+    lost = [] if options.network else _forsaken(session, options.all_namespaces, facts)
+    problems = len(found) + len(lost)
     output = options.output
     if isinstance(output, ReportFile):
         _write(report_of(rows, found, now, uuid.uuid4().hex), Path(output.path))
     elif not output.for_people:
-        print_objects(_problems(found), session.out, output)
-        return len(found)
-    for _, sentence in found:
+        print_objects(_problems(found, lost), session.out, output)
+        return problems
+    for sentence in (*(sentence for _, sentence in found), *(one.says for one in lost)):
         print(sentence, file=session.out)
-    if not found:
+    if not problems:
         print(f"{len(rows)} addresses, all as recorded", file=session.out)
-    return len(found)
+    return problems
 
 
-def _problems(found: list[tuple[Row, str]]) -> Iterator[Json]:
+def _forsaken(session: Session, everywhere: bool, facts: Facts) -> list[Forsaken]:
+    """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
+    read = Read(VM, None if everywhere else session.namespace)
+
+    def ask(facts: Facts) -> list[Forsaken]:
+        return forsaken(map(Vm, facts.ask(read)), BACKENDS, facts)
+
+    return observe_value(ask, session.api, facts, lean=True)[0]
+
+
+def _problems(found: list[tuple[Row, str]], lost: list[Forsaken]) -> Iterator[Json]:
     for row, sentence in found:
         yield {**row_json(row), "kind": "AddressProblem", "message": sentence}
+    for one in lost:
+        yield {
+            "apiVersion": NETWORKWIZARD.api_version,
+            "kind": "AddressProblem",
+            "metadata": {"name": one.vm.name, "namespace": one.vm.namespace},
+            "spec": {"network": "/".join(one.network), "address": ", ".join(map(str, one.addresses))},
+            "message": one.says,
+        }
 
 
 def _write(report: Json, path: Path) -> None:

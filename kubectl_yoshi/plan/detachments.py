@@ -18,6 +18,7 @@ from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
 from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
 from kubectl_yoshi.plan.serving import backend_of
 
@@ -46,11 +47,16 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
 
     Raises:
         NeedMore: more must be read first.
-        Refused: there is no such network.
+        Refused: there is no such network, and no VM that asks for it.
     """
     reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
     facts.ask(network_read(*request.network), *reads)
-    network = open_network(*request.network, facts)
+    try:
+        network = open_network(*request.network, facts)
+    except Refused as error:
+        if not is_gone(request.network, facts):
+            raise
+        return plan_farewell(request.network, request.vms, backends, facts, attempt, error)
     backend = backend_of(network, backends)
     refusals: dict[str, YoshiError] = dict(attempt.failed)
     present: list[Vm] = []

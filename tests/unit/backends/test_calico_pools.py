@@ -16,6 +16,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Unknown
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.vm import VM
 from tests.unit.plan.fake import served
 
 
@@ -36,6 +37,7 @@ def facts(*there: Json, version: str = "v3.32.1", **more: Any) -> Facts:
             Read(RAW.pool): there,
             Read(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
             Read(RAW.block): more.get("blocks", ()),
+            Read(VM): (),
         },
     )
 

@@ -1,0 +1,167 @@
+"""VMs on networks that are no more: deleted with kubectl, while their VMs still carry what they were given.
+
+Their records went with the network. What is left on the VM keeps it from starting once its pool is gone too, so it is
+told by `ips check`, and taken off by `vm detach` as if the network were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.backend import Backend, How
+from kubectl_yoshi.model.change import Change, Plan, side_by_side
+from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
+from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.plan import restarts
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read
+
+Name = tuple[str, str]
+EVERYTHING = ("0.0.0.0/0", "::/0")
+
+
+@dataclass(frozen=True)
+class Forsaken:
+    """A VM that asks for a network that does not exist.
+
+    Attributes:
+        vm: who.
+        network: namespace and name of what it asks for.
+        addresses: what it still carries of no network that there is.
+    """
+
+    vm: Vm
+    network: Name
+    addresses: tuple[Address, ...]
+
+    @property
+    def says(self) -> str:
+        """One sentence, with the way out."""
+        name = "/".join(self.network)
+        carries = f", and still carries {', '.join(map(str, self.addresses))}" if self.addresses else ""
+        way_out = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
+        return f"VM {self.vm.subject} asks for network {name}, which does not exist{carries} (`{way_out}`)"
+
+
+def forsaken(vms: Iterable[Vm], backends: Mapping[str, Backend], facts: Facts) -> list[Forsaken]:
+    """Those of these VMs that ask for networks that do not exist; a network that may not be read is no such one.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    asked = [(vm, name) for vm in vms for name in _asked_for(vm, backends)]
+    facts.ask(*dict.fromkeys(network_read(*name) for _, name in asked))
+    lost = [(vm, name) for vm, name in asked if is_gone(name, facts)]
+    return [Forsaken(vm, name, _carried(vm, name, backends, facts)) for vm, name in lost]
+
+
+def is_gone(network: Name, facts: Facts) -> bool:
+    """Whether there is no network of that name, for all that can be seen."""
+    read = network_read(*network)
+    return not facts.ask(read) and not facts.why_unknown(read)
+
+
+def plan_farewell(
+    network: Name, vms: Iterable[Name], backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, error: Refused
+) -> Plan:
+    """The changes that take VMs off a network that is no more.
+
+    Args:
+        network: its namespace and name.
+        vms: namespace and name of each.
+        backends, facts, attempt: as every planner gets them.
+        error: that there is no such network, for those that do not ask for it.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: none of the VMs asks for the network.
+    """
+    refusals: dict[str, YoshiError] = dict(attempt.failed)
+    answers: dict[str, str] = {}
+    plans: list[Plan] = []
+    for read in [Read(VM, *name) for name in vms]:
+        subject = f"{read.namespace}/{read.name}"
+        found = facts.ask(read)
+        if subject in refusals or attempt.done_for(subject):
+            continue
+        if why := facts.why_unknown(read):
+            refusals[subject] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
+        elif not found or not (changes := _loosened(Vm(found[0]), network, backends, facts)):
+            refusals[subject] = error
+        else:
+            vm = Vm(found[0])
+            answers[subject] = ", ".join(map(str, _carried(vm, network, backends, facts)))
+            plans.append(Plan((changes,), _still_runs(vm, answers[subject], facts)))
+    if not plans and error in refusals.values() and not attempt.sent:
+        raise error
+    return replace(side_by_side(plans), answers=answers, refusals=refusals)
+
+
+def _still_runs(vm: Vm, addresses: str, facts: Facts) -> tuple[str, ...]:
+    if not addresses or instance_of(vm, facts) is None:
+        return ()
+    return (restarts.restart_needed(f"{vm.ref} still runs with {addresses}"),)
+
+
+def _asked_for(vm: Vm, backends: Mapping[str, Backend]) -> list[Name]:
+    found: dict[Name, None] = {}
+    for backend in backends.values():
+        try:
+            wishes = backend.wishes(vm)
+            names = [parse_network_name(text, vm.namespace) for text in (wishes.networks if wishes else ())]
+        except UsageMistake:
+            continue  # `sync` tells what is wrong with it
+        found.update(dict.fromkeys(names))
+    return [*found]
+
+
+def _loosened(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> tuple[Change, ...]:
+    """What takes the VM off the network; () where it is not on it."""
+    made_by = _maker(vm, network, backends, facts)
+    if made_by is None:
+        return ()
+    backend, carried = made_by
+    width = {4: 32, 6: 128}
+    cidr = f"{carried[0]}/{width[carried[0].version]}" if carried else ""
+    return tuple(backend.loosen(vm, _as_it_was(network, backend, cidr), facts))
+
+
+def _carried(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> tuple[Address, ...]:
+    made_by = _maker(vm, network, backends, facts)
+    return made_by[1] if made_by else ()
+
+
+def _maker(
+    vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts
+) -> tuple[Backend, tuple[Address, ...]] | None:
+    """The back-end that is to take the VM off, and what it carries; None where it is not on the network.
+
+    Which one made the network is not known any more, and two may read the annotation that names it: so it is the one
+    whose addresses the VM carries, else one that gives interfaces.
+    """
+    asked = [one for one in backends.values() if one.loosen(vm, _as_it_was(network, one), facts)]
+    found = [(one, _of_backend(vm, network, one, facts)) for one in asked]
+    return max(found, key=lambda one: (bool(one[1]), one[0].has_interface), default=None)
+
+
+def _of_backend(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Address, ...]:
+    """The addresses on the VM's template that are of no network that there is."""
+    if not backend.on_template:
+        return ()
+    others = [other for other in known_networks(vm.namespace, facts) if other.plugin == backend.plugin]
+    found: list[Address] = []
+    for cidr in EVERYTHING:
+        everything = _as_it_was(network, backend, cidr)
+        uses = backend.uses(everything, [vm], Intervals(), facts)
+        found += [everything.address(use.number) for use in uses if use.how is How.WANTED]
+    return tuple(address for address in found if not any(address in other for other in others))
+
+
+def _as_it_was(network: Name, backend: Backend, cidr: str = "") -> Network:
+    namespace, name = network
+    spec = {"plugin": backend.plugin, **({"cidr": cidr} if cidr else {})}
+    return parse_network({"kind": NETWORKWIZARD.kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec})
