@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -206,6 +206,17 @@ def parse_network(obj: Json) -> Network:
     except UsageMistake as mistake:
         mend = f" Correct it with: kubectl edit networkwizard {name} -n {namespace_of(obj)}" if uid_of(obj) else ""
         raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out + mend) from None
+
+
+def bare_network(obj: Json) -> Network:
+    """What of a NetworkWizard can be told whatever else its spec says: its name, plugin and CIDR, by which its records
+    are found.
+    """
+    spec = {key: dig(obj, "spec", key) for key in ("plugin", "cidr")}
+    try:
+        return replace(parse_network({**obj, "spec": spec}), raw=obj)
+    except UsageMistake:
+        return replace(parse_network({**obj, "spec": {"plugin": spec["plugin"]}}), raw=obj)
 
 
 def _object(obj: Json, key: str) -> Json:

@@ -224,7 +224,10 @@ def _blocks_of_its_name(
 ) -> Iterator[tuple[Shelf, Json]]:
     for block in facts.ask(replace(blocks_read(None if everywhere else network.namespace), look=look)):
         if dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace:
-            shelf = shelf_of(network, int(parse_address(str(dig(block, "spec", "first")))))
+            first = parse_address(str(dig(block, "spec", "first")))
+            if first.version != network.version:  # of an earlier network, of the other address family
+                continue
+            shelf = shelf_of(network, int(first))
             if shelf.ref.name == name_of(block):
                 yield shelf, block
 

@@ -10,7 +10,7 @@ from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, bare_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
@@ -111,11 +111,11 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
             if request.wanted is not None and taken.verb is Verb.DELETE and taken.ref.resource == NETWORKWIZARD:
                 must_be_as_made(taken.before or {}, request.wanted)
         return _first(request, backends, facts, attempt, subject)
-    if request.wanted is not None and _creates(_bare(found[0]), attempt.done):
+    if request.wanted is not None and _creates(bare_network(found[0]), attempt.done):
         try:
             must_be_as_made(found[0], request.wanted)
         except Refused as error:
-            back = _take_back(_bare(found[0]), backends, facts, attempt, subject)
+            back = _take_back(bare_network(found[0]), backends, facts, attempt, subject)
             return replace(back, refusals={subject: error})
     elif request.wanted is not None:
         must_agree(found[0], request.wanted)
@@ -123,7 +123,7 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
         network = parse_network(found[0])
     except UsageMistake as mistake:
         return replace(
-            status_plan(_bare(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake}
+            status_plan(bare_network(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake}
         )
     must_be_understood(network)
     age = age_in_seconds(network.deleting_since, attempt.now)
@@ -215,7 +215,7 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
         if subject in attempt.failed:  # the status itself could not be written
             return plan
         created = bool(dig(found[0], "status", "created"))
-        return replace(status_plan(_bare(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
+        return replace(status_plan(bare_network(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
     return plan + _take_back(parse_network(found[0]), backends, facts, attempt, subject)
 
 
@@ -345,9 +345,6 @@ def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:
     try:
         return open_network(request.namespace, request.name, facts)
     except UsageMistake:
-        return _bare(facts.ask(network_read(request.namespace, request.name))[0])
-
-
-def _bare(obj: Json) -> Network:
-    """A network of which only its name and plugin are known."""
-    return replace(parse_network({**obj, "spec": {"plugin": dig(obj, "spec", "plugin", default="")}}), raw=obj)
+        network = bare_network(facts.ask(network_read(request.namespace, request.name))[0])
+        must_be_understood(network)
+        return network

@@ -20,6 +20,7 @@ from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Reco
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.books import (
+    blocks_of_earlier,
     blocks_read,
     known_networks,
     network_read,
@@ -420,6 +421,19 @@ def test_a_whole_ledger_is_of_this_networks_blocks_only(api: FakeApi) -> None:
         api.put(ADDRESSBLOCK, block)
     facts = Facts(answers={blocks_read("prod"): tuple(api.every(ADDRESSBLOCK))})
     assert [found.name for found in open_whole(net, facts).records().values()] == ["mine"]
+
+
+@pytest.mark.parametrize(("earlier", "now"), [("fd00:133::/64", "10.133.0.0/16"), ("10.133.0.0/16", "fd00:133::/64")])
+def test_blocks_that_a_network_of_the_other_address_family_has_left_are_none_of_this_one(
+    api: FakeApi, earlier: str, now: str
+) -> None:
+    left = made(api, wizard(earlier))
+    api.drop(left.ref)
+    api.put(ADDRESSBLOCK, new_block(left, shelf_of(left, left.usable.nth(0))))
+    net = made(api, wizard(now))
+    facts = Facts(answers={blocks_read("prod"): tuple(api.every(ADDRESSBLOCK))})
+    assert open_whole(net, facts).records() == {}
+    assert blocks_of_earlier(net, facts) == {}
 
 
 def test_without_the_right_to_see_all_networks_those_of_the_namespace_are_known() -> None:

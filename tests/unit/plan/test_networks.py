@@ -14,7 +14,7 @@ from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID
 from kubectl_yoshi.cluster.errors import ApiError
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.plan.network_status import READY
 from kubectl_yoshi.plan.networks import default_plugin
@@ -597,6 +597,29 @@ def test_a_network_with_a_broken_spec_can_be_deleted(world: World) -> None:
     world.api.put(NETWORKWIZARD, wizard("broken", "nonsense"))
     assert not world.delete_network("broken").refusals
     assert world.api.look(NETWORKWIZARD.ref("broken", "prod")) is None
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: World, cidr: str) -> None:
+    empty.network(cidr=cidr)
+    empty.vm()
+    empty.attach(ip="10.133.0.9")
+    empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.200.0.0/24"]))
+    with pytest.raises(Refused, match=r"network prod/blue is in use: 10\.133\.0\.9 prod/web-1"):
+        empty.delete_network()
+    with pytest.raises(UsageMistake, match="exclude") as mistake:
+        empty.delete_network(force=True)
+    assert "kubectl edit networkwizard blue" in mistake.value.way_out
+    assert empty.holders() == {"10.133.0.9": "prod/web-1"}
+    assert empty.pin() == "10.133.0.9"
+
+
+def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(world: World) -> None:
+    world.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["everything"]))
+    world.api.change(BLUE, lambda obj: obj["metadata"].update(annotations={REQUIRES: "99.0.0"}))
+    with pytest.raises(Refused, match=r"requires kubectl yoshi 99\.0\.0 or later"):
+        world.delete_network()
+    assert world.networks() == ["blue"]
 
 
 def test_a_vm_that_is_attached_while_its_network_is_deleted_keeps_one_of_both(world: World) -> None:
