@@ -88,9 +88,11 @@ class Vm:
 
     @property
     def hostname(self) -> str:
-        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname or the name, cut to 63."""
-        given = dig(self.raw, "spec", "template", "spec", "hostname", default=self.name)
-        return str(given)[:63].rstrip("-.")
+        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first dot,
+        cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).
+        """
+        given = dig(self.raw, "spec", "template", "spec", "hostname") or self.name.partition(".")[0]
+        return str(given)[:63].rstrip("-")
 
     @property
     def pod_interface(self) -> Json | None:

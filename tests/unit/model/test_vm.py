@@ -70,6 +70,9 @@ def test_the_interface_on_the_pod_network_is_found(spec: Json, wanted: Json | No
         ("web-1", {}, "web-1"),
         ("web-1", {"hostname": "www"}, "www"),
         ("a" * 62 + "-b", {}, "a" * 62),
+        ("web.one", {}, "web"),
+        ("web.one", {"hostname": ""}, "web"),
+        ("web.one", {"hostname": "www"}, "www"),
     ],
 )
 def test_the_hostname_is_what_kubevirt_labels_pods_with(name: str, spec: Json, wanted: str) -> None:

@@ -186,6 +186,18 @@ def test_a_vm_that_is_gone_while_its_pod_still_runs_keeps_its_record(world: Worl
     assert any("pod/virt-launcher-web-1" in note for note in done.notes)
 
 
+@pytest.mark.parametrize("name", ["web-1", "web.one"])
+def test_a_record_stays_as_long_as_the_pod_is_there_though_the_guest_has_ended(name: str) -> None:
+    world = World(keeps=False)
+    world.network()
+    world.running(name, pin="10.133.0.7")
+    world.attach(name)
+    world.api.drop(VMI.ref(name, "prod"))
+    done = world.detach(name)
+    assert world.holders() == {"10.133.0.7": f"prod/{name}"}
+    assert any(f"pod/virt-launcher-{name}" in note for note in done.notes), done.notes
+
+
 def test_a_vm_that_never_was_is_refused(world: World) -> None:
     assert 'VM "web-1" not found' in refusal(world.detach()).message
 

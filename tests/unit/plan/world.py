@@ -335,7 +335,7 @@ class World:
         self.api.put(VMI, vmi)
         pod = _named(f"virt-launcher-{vm.name}", vm.namespace, status={"phase": "Running", "podIPs": [{"ip": address}]})
         pod["metadata"] |= {
-            "labels": {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": vm.hostname},
+            "labels": {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": vm.name.split(".")[0]},
             "annotations": {
                 **annotations,
                 "kubevirt.io/domain": vm.name,
