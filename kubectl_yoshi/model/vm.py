@@ -88,8 +88,8 @@ class Vm:
 
     @property
     def hostname(self) -> str:
-        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first dot,
-        cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).
+        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first
+        dot, cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).
         """
         given = dig(self.raw, "spec", "template", "spec", "hostname") or self.name.partition(".")[0]
         return str(given)[:63].rstrip("-")

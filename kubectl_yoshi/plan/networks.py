@@ -215,7 +215,9 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
         if subject in attempt.failed:  # the status itself could not be written
             return plan
         created = bool(dig(found[0], "status", "created"))
-        return replace(status_plan(bare_network(found[0]), created, error.message, attempt, subject), refusals=plan.refusals)
+        return replace(
+            status_plan(bare_network(found[0]), created, error.message, attempt, subject), refusals=plan.refusals
+        )
     return plan + _take_back(parse_network(found[0]), backends, facts, attempt, subject)
 
 

@@ -9,9 +9,10 @@ from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import RESERVATION, Ledger, Record, Shelf, shelf_of
+from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import choose_unused
@@ -156,6 +157,16 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
             refusals[str(address)] = attempt.failed[subject]
             continue
         uses = backend.survey(network, (record.namespace,), facts)
+        if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
+            holder = Read(VM, record.namespace, record.name)
+            vms = [Vm(obj) for obj in facts.ask(holder)]
+            if why := facts.why_unknown(holder):
+                refusals[str(address)] = Refused(
+                    f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {why}",
+                    ASK_FOR_IT,
+                )
+                continue
+            uses = (*uses, *backend.uses(network, vms, Intervals(), facts))
         wanted = [u for u in uses if u.number == int(address) and u.how is How.WANTED]
         wanted = [u for u in wanted if u.is_of(record.namespace, record.name, record.uid)]
         release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts, attempt.moment)

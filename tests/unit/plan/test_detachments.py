@@ -299,6 +299,19 @@ def test_an_address_that_a_vm_carries_is_not_released(world: World) -> None:
     world.check()
 
 
+@pytest.mark.parametrize(
+    ("refused", "says"),
+    [(("list",), "still wants it"), (("list", "get"), "whether the VM wants it cannot be told: may not get")],
+)
+def test_an_address_is_not_released_where_vms_may_not_be_seen(world: World, refused: tuple[str], says: str) -> None:
+    world.vm()
+    world.attach()
+    for verb in refused:
+        world.api.refuse(verb, VM)
+    assert says in refusal(world.release("10.133.0.1"), "10.133.0.1").message
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+
+
 def test_an_address_that_a_vm_still_runs_with_is_not_released(world: World) -> None:
     world.running(pin="10.133.0.7")
     world.attach()
