@@ -37,7 +37,7 @@ from kubectl_yoshi.model.addresses import Intervals, address_of
 from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.facts import Facts, Read, Served, both
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
@@ -131,8 +131,8 @@ class Calico(Private):
         """See Backend."""
         api = api_for_reading(facts)
         wanted = [*instance_reads(vms), *(r for vm in vms for r in ipam.handle_reads(api, vm.namespace, vm.name))]
-        wanted += self._block_reads(network, numbers, api, facts)
-        facts.ask(*wanted)
+        _, blocks = both(lambda: facts.ask(*wanted), lambda: self._block_reads(network, numbers, api, facts))
+        facts.ask(*blocks)
         found: list[Use] = []
         held: set[tuple[int, str]] = set()
         for vm in vms:
@@ -160,9 +160,14 @@ class Calico(Private):
             return []
         if numbers.size > 64 * 32:
             return [Read(api.block)]
-        size = pools.block_size(network)
-        blocks = {ipam.block_of(number, network.version, size) for number in numbers}
-        return [Read(api.block, name=ipam.block_name(block)) for block in blocks]
+
+        def with_size(size: int) -> list[Read]:
+            blocks = {ipam.block_of(number, network.version, size) for number in numbers}
+            return [Read(api.block, name=ipam.block_name(block)) for block in blocks]
+
+        expected = with_size(pools.block_size(network))  # read at once, since it is what the pool says but for edits
+        size, _ = both(lambda: pools.actual_block_size(network, api, facts), lambda: facts.ask(*expected))
+        return with_size(size)
 
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""

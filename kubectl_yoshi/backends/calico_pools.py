@@ -40,7 +40,8 @@ def pool_name(network: Network) -> str:
 
 
 def block_size(network: Network) -> int:
-    """The prefix length of the pool's IPAM blocks: the one asked for, else the usual one if the network is that large.
+    """The prefix length that the pool's IPAM blocks are to have: the one asked for, else the usual one if the network
+    is that large.
 
     Raises:
         UsageMistake: the one asked for is not possible.
@@ -110,6 +111,21 @@ def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
         return ours
     original = pools.get(network.name)
     return original if original is not None and dig(original, "spec", "cidr") == str(network.cidr) else None
+
+
+def actual_block_size(network: Network, api: CalicoApi, facts: Facts) -> int:
+    """The prefix length of the IPAM blocks in which Calico keeps its books: the pool's, which nothing changes once it
+    is made; where none may be read, the one asked for.
+
+    Raises:
+        NeedMore: the pool was not read yet.
+        UsageMistake: see block_size.
+    """
+    for name in (pool_name(network), network.name):  # ours, or the original's
+        for pool in facts.ask(Read(api.pool, name=name)):
+            if dig(pool, "spec", "cidr") == str(network.cidr):
+                return int(dig(pool, "spec", "blockSize", default=_BLOCK_SIZES[network.version][1]))
+    return block_size(network)
 
 
 def serves_on(pool: Json, network: Network) -> bool:

@@ -353,12 +353,35 @@ def test_what_calico_gives_out_is_held() -> None:
     assert [(use.namespace, use.name) for use in uses] == [("prod", "web-1"), ("", "")]
 
 
-def test_before_an_address_is_given_only_its_own_block_is_asked_for() -> None:
-    with pytest.raises(NeedMore) as more:
-        CALICO.uses(
-            network("10.0.0.0/8"), [], Intervals.of_numbers([number("10.9.9.70"), number("10.9.9.71")]), NOTHING
-        )
-    assert more.value.wanted == (Read(RAW.block, name="10-9-9-64-26"),)
+@pytest.mark.parametrize(
+    ("pools", "block"),
+    [
+        ({"prod.blue": {"cidr": "10.0.0.0/8", "blockSize": 26}}, "10-9-9-64-26"),
+        ({"prod.blue": {"cidr": "10.0.0.0/8", "blockSize": 28}}, "10-9-9-64-28"),
+        ({"prod.blue": {"cidr": "10.0.0.0/8"}}, "10-9-9-64-26"),
+        ({"blue": {"cidr": "10.0.0.0/8", "blockSize": 24}}, "10-9-9-0-24"),
+        ({"blue": {"cidr": "10.0.0.0/9", "blockSize": 24}}, "10-9-9-64-26"),
+        ({}, "10-9-9-64-26"),
+    ],
+    ids=["as the spec says", "another size", "the usual size", "the original's pool", "somebody's pool", "no pool"],
+)
+def test_before_an_address_is_given_only_its_own_block_is_asked_for(pools: dict[str, Json], block: str) -> None:
+    asked: list[Read] = []
+    facts = NOTHING
+    while True:
+        try:
+            CALICO.uses(network("10.0.0.0/8"), [], Intervals.of_numbers([number("10.9.9.70")]), facts)
+            break
+        except NeedMore as more:
+            asked += more.wanted
+            found = {one: pools.get(one.name) for one in more.wanted if one.resource == RAW.pool}
+            answers = {
+                one: ({"metadata": {"name": one.name}, "spec": spec},) if spec else () for one, spec in found.items()
+            }
+            facts = facts.with_answers({**dict.fromkeys(more.wanted, ()), **answers})
+    assert asked[:2] == [Read(RAW.pool, name="prod.blue"), Read(RAW.block, name="10-9-9-64-26")]
+    assert Read(RAW.block, name=block) in asked
+    assert {one.name for one in asked if one.resource == RAW.block} == {"10-9-9-64-26", block}
 
 
 # -- what will not work ---------------------------------------------------------------------------------------------

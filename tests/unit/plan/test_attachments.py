@@ -244,6 +244,17 @@ def test_a_whole_block_that_calico_has_given_away_is_passed_over(world: World) -
     assert sorted(world.attach("web-1", "web-2").answers.values()) == ["10.133.0.64", "10.133.0.65"]
 
 
+def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_since() -> None:
+    world = World()
+    world.network(calico={"blockSize": 28})
+    world.api.change(BLUE, lambda obj: obj["spec"]["calico"].update(blockSize=27))
+    world.hold_by_pod("10.133.0.1")
+    world.hold_by_pod("10.133.0.17")
+    world.vm()
+    assert "10.133.0.17 is not free: ipamblock/" in refusal(world.attach(ip="10.133.0.17")).message
+    assert world.attach().answers == {"prod/web-1": "10.133.0.2"}
+
+
 def test_what_the_original_recorded_is_held(world: World) -> None:
     world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.1": "web-9"}))
     world.vm()

@@ -31,7 +31,7 @@ from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.cluster.errors import TimedOut
 from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.waiting import waiters
-from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.addresses import Cidr, parse_address
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.ledger import Record, parse_record
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
@@ -356,7 +356,7 @@ class World:
     def hold(self, address: str, handle: str) -> None:
         """Calico gives an address to a handle."""
         here = ip_address(address)
-        block = ip_network((address, 26 if here.version == 4 else 122), strict=False)
+        block = self._block_of(address)
         ref = RAW.block.ref(block_name(block))
         size = block.num_addresses
         empty = {
@@ -393,6 +393,13 @@ class World:
         self.hold(address, handle)
         return address
 
+    def _block_of(self, address: str) -> Cidr:
+        """The block that an address is kept in: as large as its pool says."""
+        here = ip_address(address)
+        sizes = [p["spec"]["blockSize"] for p in self.api.every(RAW.pool) if here in ip_network(p["spec"]["cidr"])]
+        size = sizes[0] if sizes else 26 if here.version == 4 else 122
+        return ip_network((address, size), strict=False)
+
     def hold_by_pod(self, address: str) -> None:
         """Calico gives an address to an ordinary pod."""
         self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}")
@@ -409,7 +416,7 @@ class World:
         handle = self._handle(vm)
         for address, of in self.held_in_calico().items():
             if of == handle:
-                block = RAW.block.ref(block_name(ip_network((address, 26), strict=False)))
+                block = RAW.block.ref(block_name(self._block_of(address)))
                 self.api.put(RAW.block, without_address(self.api.get(block), int(ip_address(address))))
                 self.api.drop(RAW.handle.ref(handle))
 
