@@ -211,6 +211,19 @@ def open_whole(network: Network, facts: Facts, everywhere: bool = False, look: i
     return Ledger(network, objects)
 
 
+def open_complete(network: Network, facts: Facts) -> Ledger:
+    """The whole ledger of a network, with nothing missing.
+
+    Raises:
+        NeedMore: it was not read yet.
+        Refused: some of it may not be read.
+    """
+    ledger = open_whole(network, facts)
+    if is_large(network) and (why := facts.why_unknown(blocks_read(network.namespace))):
+        raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}", ASK_FOR_IT)
+    return ledger
+
+
 def blocks_of_earlier(network: Network, facts: Facts, everywhere: bool = False) -> dict[Shelf, Json]:
     """The blocks that an earlier network of this name has left where this network's own would be; see open_whole."""
     if not is_large(network):

@@ -9,7 +9,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE
+from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, bare_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
@@ -19,8 +19,8 @@ from kubectl_yoshi.plan.books import (
     STATUS_DELETING,
     must_be_understood,
     network_read,
+    open_complete,
     open_network,
-    open_whole,
     remove_records,
 )
 from kubectl_yoshi.plan.building import built
@@ -30,11 +30,13 @@ from kubectl_yoshi.plan.opening import must_be_open, plan_opening
 from kubectl_yoshi.plan.overlaps import must_give_way_to_none, overlaps, overlaps_cluster
 from kubectl_yoshi.plan.releases import barriers_left
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
+from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
 ABANDONED_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
 MARKS = 3
-"""How often a deletion marks a network anew that others bring up again meanwhile."""
+"""How often a deletion marks a network anew that others bring up again meanwhile. Then a small one is deleted unmarked,
+if nobody writes to it meanwhile; of a large one, whose records are in other objects, that would not tell enough."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
         try:
             must_be_as_made(found[0], request.wanted)
         except Refused as error:
-            back = _take_back(bare_network(found[0]), backends, facts, attempt, subject)
-            return replace(back, refusals={subject: error})
+            return _take_back(bare_network(found[0]), error, backends, facts, attempt, subject)
     elif request.wanted is not None:
         must_agree(found[0], request.wanted)
     try:
@@ -159,9 +160,6 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
     backend = backend_of(network, backends)
     made_now = _creates(network, attempt.done)
-    if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
-        created = network.is_made
-        return replace(status_plan(network, created, "it is made anew", attempt, subject), again=True)
     try:
         must_be_served(network, backend, facts)
         must_give_way_to_none(network, facts, just_made=made_now)
@@ -169,11 +167,14 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
+        if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
+            unmarked = status_plan(network, network.is_made, "it is made anew", attempt, subject)
+            return replace(unmarked, again=True)
         opening = plan_opening(network, backend, facts, attempt, is_new=_creates(network, attempt.sent))
         plan = opening or built(network, backend, facts, attempt)
     except YoshiError as error:
         if made_now:
-            return replace(_take_back(network, backends, facts, attempt, subject), refusals={subject: error})
+            return _take_back(network, error, backends, facts, attempt, subject)
         if facts.unknowns():  # who may not see everything must not note down that it does not work
             return Plan(refusals={subject: error})
         return replace(status_plan(network, False, error.message, attempt, subject), refusals={subject: error})
@@ -218,18 +219,52 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
         return replace(
             status_plan(bare_network(found[0]), created, error.message, attempt, subject), refusals=plan.refusals
         )
-    return plan + _take_back(parse_network(found[0]), backends, facts, attempt, subject)
+    return _take_back(parse_network(found[0]), error, backends, facts, attempt, subject)
 
 
-def _take_back(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
-    """Takes away a network that this run made, with what it made for it."""
-    plan = Plan()
+def _take_back(
+    network: Network,
+    error: YoshiError,
+    backends: Mapping[str, Backend],
+    facts: Facts,
+    attempt: Attempt,
+    subject: str,
+) -> Plan:
+    """Takes away a network that this run made and that cannot be made to work, with what it made for it.
+
+    It stays where others have been given addresses of it meanwhile: it was open to them as soon as those VMs were
+    recorded that had some before. A large one is marked before its records are looked at, as in every deletion.
+    """
+    plan = Plan(refusals={subject: error})
+    if why := _why_to_stay(network, facts, attempt):
+        note = f"network {network.full_name} stays, though it does not work: {why}"
+        if subject not in attempt.failed:  # else the status itself could not be written
+            plan = plan + status_plan(network, False, error.message, attempt, subject)
+        return replace(plan, notes=(note,))
+    if is_large(network) and network.is_open and not network.is_going:
+        mark = status_plan(network, False, "it is taken back", attempt, subject, deleting=attempt.stamp)
+        return replace(plan + mark, again=True)
     if any(c.verb is Verb.CREATE and c.ref.resource != NETWORKWIZARD for c in attempt.sent):
         try:
-            plan = backend_of(network, backends).demolish(network, facts)
+            plan = plan + backend_of(network, backends).demolish(network, facts)
         except Refused as refused:
-            plan = Plan(notes=(refused.message,))
+            plan = replace(plan, notes=(refused.message,))
     return plan + _unmake(network, subject)
+
+
+def _why_to_stay(network: Network, facts: Facts, attempt: Attempt) -> str:
+    """Who else has been given an address of a network that this run made, or why that cannot be told; "" for nobody."""
+    if not network.is_open:
+        return ""
+    mine = recorded_by_this_run(network, attempt)
+    try:
+        ledger = open_complete(network, facts)
+    except Refused as refused:
+        return refused.message
+    for number, record in sorted(ledger.records().items()):
+        if record.kind != NETWORK and record.as_written not in mine.get(number, ()):
+            return f"{record.holder} has {ledger.address(number)} meanwhile"
+    return ""
 
 
 def plan_network_removal(
@@ -261,7 +296,15 @@ def plan_network_removal(
             raise
         return replace(_kept(network, backends, facts, attempt), again=True, refusals={subject: refused})
     marks = sum(1 for c in attempt.done if c.ref == network.ref and _marks(c))
-    if attempt.preview or network.is_going or marks >= MARKS:
+    if attempt.preview or network.is_going:
+        return plan
+    if marks >= MARKS:
+        if is_large(network):
+            raise Refused(
+                f"network {network.full_name} cannot be deleted: it is brought up again as often as it is marked",
+                "End what brings it up, such as a `kubectl yoshi sync --watch` on a machine whose clock is ahead. If "
+                "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
+            )
         return plan
     created = network.is_made
     mark = status_plan(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
@@ -290,7 +333,7 @@ def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attem
 def _removal(
     request: NetworkRemoval, network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
 ) -> Plan:
-    ledger = open_whole(network, facts)
+    ledger = open_complete(network, facts)
     records = ledger.records()
     records = {number: record for number, record in records.items() if record.kind != NETWORK}
     for number, record in sorted(records.items()):

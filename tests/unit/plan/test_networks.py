@@ -387,6 +387,57 @@ def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: Wor
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
 
+def test_a_network_whose_pool_is_forbidden_stays_if_somebody_has_an_address_of_it_meanwhile(empty: World) -> None:
+    empty.vm("old", pin="10.133.0.9")  # so that the network is open before its pool is made
+    empty.vm("new")
+
+    def meanwhile() -> None:
+        empty.attach("new")
+        empty.api.refuse("create", RAW.pool)
+
+    before(empty, "create", "IPPool", meanwhile)
+    done = empty.make_network("blue", "10.133.0.0/24")
+    assert "may not create ippools" in refusal(done, "prod/blue").message
+    assert "network prod/blue stays, though it does not work: prod/new has 10.133.0.1 meanwhile" in done.notes
+    assert empty.holders() == {"10.133.0.9": "prod/old", "10.133.0.1": "prod/new"}
+    assert (status(empty)["created"], "may not create ippools" in status(empty)["reason"]) == (False, True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: World, cidr: str, late: bool) -> None:
+    """It was made, and open, when an older one was seen that overlaps it."""
+    red = {**wizard("red", "10.133.0.0/25"), "status": {"created": True}}
+    red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    empty.vm()
+    mine = empty.twin(1)
+
+    def look(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("list", NETWORKWIZARD) and dig(empty.api.look(BLUE), "status", "created"):
+            mine.api.before.remove(look)
+            empty.api.put(NETWORKWIZARD, red)
+            if late:
+                before(mine, "delete", "NetworkWizard", attach)
+            else:
+                attach()
+
+    def attach() -> None:
+        outcomes.append(empty.attach().refusals)
+
+    outcomes: list[Any] = []
+    mine.api.before.append(look)
+    try:
+        refused = refusal(mine.make_network("blue", cidr), "prod/blue")
+    except Refused as error:
+        refused = error
+    assert "overlaps network prod/red" in refused.message
+    assert len(outcomes) == 1
+    assert bool(empty.pin()) == ("blue" in empty.networks()) == (not outcomes[0])
+    if empty.pin():
+        assert empty.holders() == {empty.pin(): "prod/web-1"}
+        assert (status(empty)["created"], "deleting" in status(empty)) == (False, False)
+
+
 def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: World) -> None:
     empty.api.refuse("create", RAW.pool)
     empty.api.refuse("delete", NETWORKWIZARD)
@@ -612,6 +663,36 @@ def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: World, 
     assert "kubectl edit networkwizard blue" in mistake.value.way_out
     assert empty.holders() == {"10.133.0.9": "prod/web-1"}
     assert empty.pin() == "10.133.0.9"
+
+
+def test_a_network_of_which_not_all_records_may_be_read_stays(empty: World) -> None:
+    empty.network(cidr="10.133.0.0/16")
+    empty.vm()
+    empty.attach()
+    empty.api.refuse("list", ADDRESSBLOCK)
+    with pytest.raises(Refused, match="ledger of network prod/blue cannot be read: may not list addressblocks"):
+        empty.delete_network()
+    assert empty.networks() == ["blue"]
+
+
+@pytest.mark.parametrize(("cidr", "left"), [("10.133.0.0/24", []), ("10.133.0.0/16", ["blue"])])
+def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_again(
+    empty: World, cidr: str, left: list[str]
+) -> None:
+    empty.network(cidr=cidr)
+
+    def bring_up(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref) == ("get", BLUE) and "deleting" in status(empty):
+            empty.api.change(BLUE, lambda obj: obj["status"].pop("deleting"))
+
+    mine = empty.twin(1)
+    mine.api.before.append(bring_up)
+    try:
+        assert not mine.delete_network().refusals
+    except Refused as refused:
+        assert "it is brought up again as often as it is marked" in refused.message
+    assert empty.networks() == left
+    assert [dig(one, "spec", "disabled") for one in empty.api.every(RAW.pool)] == [False for _ in left]
 
 
 def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(world: World) -> None:
