@@ -56,7 +56,8 @@ def install(session: Session, options: InstallOptions) -> None:
     """Make the CRDs and roles that yoshi needs, or bring them up to date.
 
     It may be run as often as you like. What the original yoshi left in a cluster is taken over, with its networks and
-    allocations. The roles are yoshi-viewer, yoshi-user and yoshi-admin.
+    allocations. The roles are yoshi-viewer, yoshi-user and yoshi-admin, and two parts of these,
+    yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
     from kubectl_yoshi.commands.installation import manifests, plan_install
     from kubectl_yoshi.output.plans import show_objects, show_plan

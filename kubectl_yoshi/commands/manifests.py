@@ -9,6 +9,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.files import read_objects
 from kubectl_yoshi.commands.layer2 import layer2_of_flags
+from kubectl_yoshi.commands.network import PEER
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import parse_cidr, parse_range
 from kubectl_yoshi.model.facts import Facts
@@ -168,7 +169,7 @@ def _bgp(options: CreateOptions) -> Json:
 
 
 def _peer(text: str) -> Json:
-    """IP[,reachableBy=IP][,multihop][,password-secret=NAME]"""
+    """What `--peer` names, written as network.PEER says; `password-secret` is taken too."""
     address, *settings = text.split(",")
     peer: dict[str, Any] = {"peerIP": address}
     for setting in settings:
@@ -177,8 +178,8 @@ def _peer(text: str) -> Json:
             peer["reachableBy"] = value
         elif key == "multihop" and not equals:
             peer["multihop"] = True
-        elif key == "password-secret" and value:
+        elif key in ("passwordSecret", "password-secret") and value:
             peer["passwordSecret"] = value
         else:
-            raise usage_mistake(f'--peer "{text}": "{setting}" is unknown', "Write IP[,reachableBy=IP][,multihop].")
+            raise usage_mistake(f'--peer "{text}": "{setting}" is unknown', f"Write {PEER}.")
     return peer

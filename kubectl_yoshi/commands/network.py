@@ -27,6 +27,9 @@ from kubectl_yoshi.commands.options import (
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.output.asked import Output
 
+PEER = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
+"""How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""
+
 
 @dataclass(frozen=True)
 class CreateOptions:
@@ -127,7 +130,7 @@ class CreateOptions:
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")
 @click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
 @click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
-@click.option("--peer", multiple=True, metavar="IP[,…]", help="Public: a router, IP[,reachableBy=IP][,multihop].")
+@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a router, {PEER}.")
 @click.option("--announce", metavar="HOW", help="Public: metallb-l2, metallb-bgp or calico-bgp; chosen unless given.")
 @click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
 @click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")

@@ -30,9 +30,9 @@ ips = LazyGroup(
     "Show, reserve, check and clean up addresses.",
     {
         "list": Entry("ips:list_ips", "Show addresses, who holds them, and whether that is true"),
-        "who": Entry("ips:who", "Tell who holds an address"),
+        "who": Entry("ips:who", "Tell who holds an address, and who had it before"),
         "reserve": Entry("ips:reserve", "Keep addresses of a network out of everybody's reach"),
-        "release": Entry("ips:release", "Give reserved addresses back"),
+        "release": Entry("ips:release", "Give reserved addresses back, and addresses whose VM does not use them"),
         "move": Entry("ips:move", "Give a VM's public address to another VM"),
         "check": Entry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
         "gc": Entry("ips:gc", "Give back addresses that nothing uses any more"),

@@ -91,7 +91,7 @@ TABLE = [
         (f"{RED} --peer 10.0.0.1 --remote-asn 4294967296", 2, '"4294967296" is not an ASN', "from 1 to 4294967295"),
         (f"{RED} --peer 10.0.0.1 --remote-asn abc", 2, '--remote-asn "abc" is not an ASN', "from 1 to 4294967295"),
         (f"{RED} --plugin public --peer router.example", 2, 'peerIP "router.example" is not an IP address', AN_ADDRESS),
-        (f"{RED} --peer 10.0.0.1,bogus=1", 2, '"bogus=1" is unknown', "Write IP[,reachableBy=IP][,multihop]."),
+        (f"{RED} --peer 10.0.0.1,bogus=1", 2, '"bogus=1" is unknown', "[,passwordSecret=NAME]."),
         (
             f"{RED} --plugin calicoo",
             2,

@@ -53,7 +53,7 @@ def test_others_entries_keep_their_place_and_all_of_ours_goes_again(world: World
 
 
 def test_the_objects_are_exactly_these(world: World) -> None:
-    peers = ("--peer", "10.240.0.5,reachableBy=10.240.0.1", "--peer", "2001:db8::5,password-secret=router")
+    peers = ("--peer", "10.240.0.5,reachableBy=10.240.0.1", "--peer", "2001:db8::5,passwordSecret=router")
     asns = ("--my-asn", "64514", "--remote-asn", "64512")
     world.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *peers, *asns)
     assert {peer["metadata"]["name"]: peer["spec"] for peer in world.peers()} == {
