@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.cluster.checker import check
 from tests.cluster.harness import make, make_vms, resource_versions
 from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, World
+from tests.waiting import wait_for
 
 
 def lose(layer2: World, how: str) -> None:
@@ -24,17 +23,10 @@ def lose(layer2: World, how: str) -> None:
         return
     objects = [layer2.there(kind, "lab") for kind in OWN]
     layer2.cluster.kubectl("delete", "networkwizard", "lab", *where, "--timeout=30s")
-    eventually(lambda: not layer2.made("lab"))
+    wait_for(lambda: not layer2.made("lab"))
     for obj in (lab, *(objects if how == "all anew" else ())):
         kept = {key: obj["metadata"][key] for key in ("name", "namespace", "annotations") if key in obj["metadata"]}
         make(layer2.cluster, {key: value for key, value in obj.items() if key != "status"} | {"metadata": kept})
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("how", ["status", "all anew", "network anew"])

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,10 +188,3 @@ def network_things() -> list[str]:
         for command in (["ip", "netns", "list"], ["ip", "-brief", "link"])
         for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     )
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.1)

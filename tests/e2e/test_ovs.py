@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from lab.hostplumber import plumb
 from lab.ovs import Switch, attachment_of, guest, switches
 from tests.cluster.harness import ForkServer, Yoshi, fork_server
 from tests.e2e.virt_handler import MULTUS, VirtHandler
+from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -149,13 +149,6 @@ def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.1)
-
-
 def test_kubevirt_starts_a_vm_on_two_vlans_of_one_bridge_and_nothing_is_left_of_them(world: World) -> None:
     world.network("red", "10.71.0.0/24", 20)
     world.network("green", "10.72.0.0/24", 30)
@@ -229,7 +222,7 @@ def test_an_interface_is_plugged_out_of_a_running_vm_by_a_live_migration(
     world: World, plug_in: Callable[[World, VirtHandler], None]
 ) -> None:
     world.network("red", "10.73.0.0/24", 20)
-    handler = VirtHandler(world.kubectl, wait_for)
+    handler = VirtHandler(world.kubectl)
     plug_in(world, handler)
     record = world.records("red")["web"]
     assert [one["mac"] for one in json.loads(annotation(world.launcher("web")))] == [record["mac"]]

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.waiting import wait_for
+
 Json = dict[str, Any]
 
 MULTUS = "k8s.v1.cni.cncf.io/networks"
@@ -34,12 +36,10 @@ class VirtHandler:
 
     Args:
         kubectl: runs kubectl in the namespace, with these words.
-        wait_for: returns when a condition holds.
     """
 
-    def __init__(self, kubectl: Callable[..., str], wait_for: Callable[[Callable[[], bool]], None]) -> None:
+    def __init__(self, kubectl: Callable[..., str]) -> None:
         self._kubectl = kubectl
-        self._wait_for = wait_for
 
     def begin(self, name: str) -> None:
         """Reports what a VMI that has just started runs with."""
@@ -66,11 +66,11 @@ class VirtHandler:
             migration = self._get("virtualmachineinstancemigration", made["metadata"]["name"])
             return str(migration.get("status", {}).get("phase"))
 
-        self._wait_for(lambda: phase() == "PreparingTarget")
+        wait_for(lambda: phase() == "PreparingTarget")
         self._tell(name, migrationState={"targetNodeAddress": "10.0.0.1", "targetDirectMigrationNodePorts": {"0": 1}})
-        self._wait_for(lambda: phase() == "TargetReady")
+        wait_for(lambda: phase() == "TargetReady")
         self._tell(name, migrationState={"startTimestamp": _now()})
-        self._wait_for(lambda: phase() == "Running")
+        wait_for(lambda: phase() == "Running")
         state = self._vmi(name)["status"]["migrationState"]
         self._multus(name)
         arrived = {"targetNodeDomainDetected": True, "targetNodeDomainReadyTimestamp": _now()}
@@ -79,7 +79,7 @@ class VirtHandler:
             name, {"labels": {"kubevirt.io/nodeName": state["targetNode"]}}, nodeName=state["targetNode"],
             conditions=conditions, migrationState={**arrived, "endTimestamp": _now(), "completed": True},
         )  # fmt: skip
-        self._wait_for(lambda: phase() == "Succeeded")
+        wait_for(lambda: phase() == "Succeeded")
         ended = json.dumps({"status": {"phase": "Succeeded"}})
         self._kubectl("patch", "pod", state["sourcePod"], "--subresource=status", "--type=merge", "-p", ended)
         self._domain(name)
@@ -111,7 +111,7 @@ class VirtHandler:
 
     def _domain(self, name: str) -> None:
         """Reports what libvirt's domain has: what the spec says, without what is to be absent or is not in the pod."""
-        self._wait_for(lambda: self._virt_controller_has_heard_of_multus(name))
+        wait_for(lambda: self._virt_controller_has_heard_of_multus(name))
         vmi = self._vmi(name)
         before = {one["name"]: one for one in vmi["status"]["interfaces"]}
         primary = {one["name"] for one in vmi["spec"]["networks"] if "pod" in one}
