@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.cluster import layer2_scene
 from tests.cluster.calico_books import Calico
 from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
+from tests.cluster.killing import Behind, behind_proxy
 from tests.cluster.pins import POOLS
 from tests.cluster.public_scene import World, public_world
 
@@ -43,6 +45,13 @@ def yoshi(request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer,
     if request.config.getoption("cluster") != "lab":  # what is outside the namespace does not go away with it
         for name in get(installed, "networkwizards", namespace=namespace)["items"]:
             program.run("network", "delete", name["metadata"]["name"], "--force", "--yes")
+
+
+@pytest.fixture
+def between(yoshi: Yoshi, tmp_path: Path) -> Iterator[Behind]:
+    """The program by way of a proxy."""
+    with behind_proxy(yoshi, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from typing import Any
 
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
-from tests.unit.cluster.fault_server import Behaviour, serving
+from tests.cluster.gates import Gate
+from tests.unit.cluster.fault_server import Behaviour, cuts, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
 
@@ -63,6 +64,7 @@ class Faulty:
     Attributes:
         url: where it is.
         rules: the first one that takes a request wins; may be changed between two commands.
+        gate: where requests are kept back first of all.
         asked: every request, "GET /path?query".
         most: how many requests were under way at once, at most.
     """
@@ -70,6 +72,7 @@ class Faulty:
     url: str
     upstream: Connection
     rules: list[Rule] = field(default_factory=list)
+    gate: Gate | None = None
     asked: list[str] = field(default_factory=list)
     most: int = 0
     under_way: int = 0
@@ -89,7 +92,11 @@ class Faulty:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self.lock:
             self.asked.append(f"{handler.command} {handler.path}")
+            gate = self.gate if self.gate and self.gate.takes(handler.command, handler.path) else None
             rule = next((rule for rule in self.rules if rule.takes(handler.command, handler.path)), None)
+        if gate and not gate.goes_on():
+            cuts(handler)
+            return
         if rule is None or rule.done:
             headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
             response = self.upstream.request(handler.command, handler.path, headers=headers, body=body or None)

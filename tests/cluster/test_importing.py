@@ -12,7 +12,9 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_books import Calico
 from tests.cluster.checker import check, violations
+from tests.cluster.gates import Gate
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+from tests.cluster.killing import Behind
 from tests.cluster.public_scene import World
 from tests.cluster.seen import look
 
@@ -307,7 +309,7 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
 
 
 def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
-    yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
+    between: Behind, yoshi: Yoshi, installed: Cluster, base: str, tmp_path: Path
 ) -> None:
     namespace, told = yoshi.namespace, {f"t-{number}": f"{base}{number + 1}" for number in range(24)}
     fresh = [f"n-{number}" for number in range(4)]
@@ -315,11 +317,12 @@ def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
     file = tmp_path / "told.csv"
     file.write_text("name,ip\n" + "".join(f"{name},{address}\n" for name, address in told.items()))
     command = ("ips", "import", "-f", str(file), "--network", "blue")
-    whole = yoshi.run(*command, "--dry-run=server").seconds
-    killed = [Run(command, kill_after=whole * part) for part in (0.6, 0.9)]
     attach = [Run(("vm", "attach", name, "--network", "blue")) for name in fresh]
-    rans = yoshi.together(*killed, *attach, Run(command))
-    for ran in rans[2:-1]:
+    assert between.is_killed(1, *command)
+    with between.held(Gate(6), *command) as process:
+        assert process.poll() is None, "it is killed only when the others have come and gone"
+        *attached, _ = yoshi.together(*attach, Run(command))
+    for ran in attached:
         assert ran.code == 0, str(ran)
     moment = violations(look(installed), [namespace])
     assert [sentence for sentence in moment if not sentence.startswith("I3") or "carries" in sentence] == []

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -15,11 +14,16 @@ from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
+from tests.cluster.admission import Admission, admission
 from tests.cluster.checker import check, violations
+from tests.cluster.gates import Gate
 from tests.cluster.harness import ForkServer, Yoshi, make_vms
 from tests.cluster.seen import look
+from tests.waiting import wait_for
 
 MANY = 100
+SOME = 20
+"""So many VMs are changed when the API server is killed."""
 PIN = "cni.projectcalico.org/ipAddrs"
 NAMESPACE = "default"
 SECONDS = 300.0
@@ -35,25 +39,30 @@ class Place:
     cluster: Cluster
     yoshi: Yoshi
     api: Api
+    admission: Admission
 
     def attached(self) -> int:
         """How many VMs carry an address."""
         found = self.api.list(VM, NAMESPACE)
         return sum(PIN in obj["spec"]["template"].get("metadata", {}).get("annotations", {}) for obj in found)
 
-    def begin(self, *command: str) -> subprocess.Popen[str]:
-        """A run, when it has changed some of the VMs."""
-        before = self.attached()
+    @contextmanager
+    def in_the_middle(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """A run of which some VMs are changed, and others wait in the API server; they go on when the block ends."""
+        self.admission.gate = gate = Gate(SOME)
         process = self.yoshi.alone(*command)
-        until = time.monotonic() + SECONDS
-        while self.attached() == before:
+        try:
+            wait_for(lambda: gate.is_reached(0.05) or process.poll() is not None, "it is in the middle")
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until
-        return process
+            yield process
+        finally:
+            gate.open()
 
 
 @pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Place]:
+def place(
+    request: pytest.FixtureRequest, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("kills the API server, so it needs a lab of its own")
     with lab.start() as running:
@@ -63,24 +72,23 @@ def place(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[Place]:
         yoshi.done("network", "create", "big", "--cidr", "10.133.0.0/20")
         make_vms(cluster, NAMESPACE, *(f"db-{number}" for number in range(MANY)), labels={"app": "db"})
         options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
-        with closing(Connection.open(options)) as connection:
-            yield Place(running, cluster, yoshi, Api(connection))
+        folder = tmp_path_factory.mktemp("admission")
+        with closing(Connection.open(options)) as connection, admission(cluster, folder, NAMESPACE, "db-0") as webhook:
+            yield Place(running, cluster, yoshi, Api(connection), webhook)
 
 
 @pytest.mark.parametrize("comes_back", [True, False], ids=["comes-back", "stays-away"])
 def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(place: Place, comes_back: bool) -> None:
     for command, wanted in (("attach", MANY), ("detach", 0)):
         words = ("vm", command, "-l", "app=db", "--network", "big")
-        process = place.begin(*words)
-        place.lab.kill_api_server()
-        alive = process.poll() is None
+        with place.in_the_middle(*words) as process:
+            place.lab.kill_api_server()
         if comes_back:
             place.lab.restart_api_server()
         out, err = process.communicate(timeout=SECONDS)
         if not comes_back:
             place.lab.restart_api_server()
         told = f"kubectl yoshi {' '.join(words)}: exit {process.returncode}\n{out}{err}"
-        assert alive, f"it was over before the API server was dead: {told}"
         check_told(process.returncode, out, err, told)
         assert not [one for one in violations(look(place.cluster), [NAMESPACE]) if not is_spare(one)], told
         if process.returncode == 0:

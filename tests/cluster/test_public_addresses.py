@@ -5,13 +5,16 @@ What Calico's objects look like: test_public.py. Whether an address is announced
 
 from __future__ import annotations
 
+import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.checker import check
-from tests.cluster.harness import Run, get, make, make_vms, vm
+from tests.cluster.harness import get, make, make_vms, vm
+from tests.cluster.killing import behind_proxy
 from tests.cluster.public_scene import BGP, World, version
 
 Json = dict[str, Any]
@@ -64,19 +67,16 @@ def test_the_same_vm_attached_by_eight_processes_has_one_service(public: World) 
     assert list(consistent(public, "pub").values()) == ["web"]
 
 
-def test_a_run_that_was_killed_is_finished_by_the_same_command(public: World) -> None:
+def test_a_run_that_was_killed_is_finished_by_the_same_command(public: World, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/26", *BGP)
     names = [f"web-{number}" for number in range(12)]
     public.vms(*names)
     attach = ["vm", "attach", *names, "--public-network", "pub"]
     detach = ["vm", "detach", *names, "--public-network", "pub"]
-    killed = 0
-    for words, wanted in ((attach, names), (detach, []), (attach, names)):
-        for step in range(1, 9):
-            killed += public.yoshi.together(Run(tuple(words), kill_after=0.05 * step))[0].killed
-        public.yoshi.done(*words)
-        assert sorted(consistent(public, "pub").values()) == sorted(wanted)
-    assert killed
+    with behind_proxy(public.yoshi, tmp_path) as between:
+        for words, wanted in ((attach, names), (detach, []), (attach, names)):
+            assert between.kills(*words, step=3) > 3
+            assert sorted(consistent(public, "pub").values()) == sorted(wanted)
 
 
 def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(world: World) -> None:
@@ -99,18 +99,21 @@ def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(
     assert "reserved" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
 
 
-def test_a_killed_move_is_finished_by_the_same_command(public: World) -> None:
+def test_a_killed_move_is_finished_by_the_same_command(public: World, tmp_path: Path) -> None:
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     public.vms("web-0", "web-1")
     public.yoshi.done("vm", "attach", "web-0", "--public-network", "pub")
-    killed = 0
-    for step in range(1, 13):
-        words = ("ips", "move", "203.0.113.1", "--to", f"web-{step % 2}")
-        killed += public.yoshi.together(Run(words, kill_after=0.04 + 0.02 * step))[0].killed
-        assert len(public.services()) <= 1
-        public.yoshi.done(*words)
-        assert consistent(public, "pub") == {"203.0.113.1": f"web-{step % 2}"}
-    assert killed
+    with behind_proxy(public.yoshi, tmp_path) as between:
+        for writes in itertools.count():
+            heir = f"web-{(writes + 1) % 2}"
+            words = ("ips", "move", "203.0.113.1", "--to", heir)
+            killed = between.is_killed(writes, *words)
+            assert len(public.services()) <= 1
+            public.yoshi.done(*words)
+            assert consistent(public, "pub") == {"203.0.113.1": heir}
+            if not killed:
+                break
+    assert 3 < writes < 20
 
 
 @pytest.mark.parametrize("cidr", ["203.0.113.0/28", "203.0.112.0/23"])

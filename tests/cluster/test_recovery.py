@@ -25,6 +25,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+from tests.cluster.killing import Behind
 from tests.cluster.seen import look
 
 PIN = "cni.projectcalico.org/ipAddrs"
@@ -328,7 +329,7 @@ def test_rebuilds_and_attachments_at_the_same_moment_leave_a_true_ledger(
 
 
 def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_the_same_command(
-    yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]
 ) -> None:
     namespace, first = yoshi.namespace, cidr(20)
     yoshi.done("network", "create", "large", "--cidr", first)
@@ -338,16 +339,13 @@ def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_
     objects = [vm(namespace, name, template_annotations={PIN: json.dumps([ip])}) for ip, name in wanted.items()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda some: make(installed, *some), (objects[:120], objects[120:])))
-    usual = yoshi.run("ips", "rebuild", "--dry-run=server").seconds
-    killed = 0
-    for part in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
-        (ran,) = yoshi.together(Run(("ips", "rebuild", "--yes"), kill_after=usual * part))
-        killed += ran.killed
+
+    def nothing_is_false() -> None:
         held = ledger(installed, namespace)
         assert {address: name for address, (name, *_) in held.items()}.items() <= wanted.items()
         assert [v for v in violations(look(installed), [namespace]) if "has no record" not in v] == []
-    assert killed, "none was killed before its end"
-    yoshi.done("ips", "rebuild", "--yes")
+
+    assert between.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
     assert {address: name for address, (name, *_) in ledger(installed, namespace).items()} == wanted
     assert "unchanged" in yoshi.done("ips", "rebuild", "--yes")
     check(installed, namespace, settled=True)

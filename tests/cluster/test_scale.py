@@ -29,8 +29,10 @@ from kubectl_yoshi.cluster.carrying_out import PARALLEL
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
-from tests.cluster.faulty import Faulty, Rule, faulty, write_kubeconfig
+from tests.cluster.faulty import Faulty, Rule
+from tests.cluster.gates import Gate
 from tests.cluster.harness import Ran, Yoshi, get, make, make_vms
+from tests.cluster.killing import Behind
 from tests.cluster.terminal import Terminal
 from tests.unit.cluster.fault_server import refuses
 
@@ -47,14 +49,6 @@ NOT_NOW = refuses(429, "TooManyRequests", "too many requests", Retry_After="1")
 @pytest.fixture
 def scene(installed: Cluster) -> Scene:
     return Scene(installed.kubeconfig, installed.context)
-
-
-@pytest.fixture
-def between(installed: Cluster, yoshi: Yoshi, tmp_path: Path) -> Iterator[tuple[Faulty, Yoshi]]:
-    """A proxy that writes down what is asked for and fails as it is told, and the program behind it."""
-    with faulty(installed) as proxy:
-        kubeconfig = write_kubeconfig(tmp_path / "config", proxy.url)
-        yield proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace)
 
 
 def blocks(cluster: Cluster, namespace: str) -> dict[str, Json]:
@@ -128,10 +122,10 @@ def test_single_writers_spread_over_the_blocks(yoshi: Yoshi, installed: Cluster,
 
 
 def test_of_many_full_blocks_few_are_read_before_an_address_is_found(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
     """All but the last of 16 blocks are full: a walk from block to block would read eight of them, on average."""
-    proxy, behind = between
+    proxy, behind = between.proxy, between.yoshi
     network = cidr(20)
     yoshi.done("network", "create", "big", "--cidr", network)
     scene.reserve(scene.found(yoshi.namespace, "big"), 15 * BLOCK - 1)
@@ -151,9 +145,9 @@ def last_block(network: str) -> str:
 
 
 def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between
+    proxy, behind = between.proxy, between.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(22))
     scene.reserve(scene.found(yoshi.namespace, "big"), 4 * BLOCK - 2)
     make_vms(installed, yoshi.namespace, "web")
@@ -168,9 +162,9 @@ def test_a_network_that_is_full_is_found_so_without_reading_a_block_twice(
 
 
 def test_hundreds_of_vms_by_one_command(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between
+    proxy, behind = between.proxy, between.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(16))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(MANY)), group="db")
     scene.vms(yoshi.namespace, ["web"], group="web")
@@ -198,9 +192,9 @@ def test_hundreds_of_vms_by_one_command(
 
 
 def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between
+    proxy, behind = between.proxy, between.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     names = [f"db-{number:02}" for number in range(40)]
     scene.vms(yoshi.namespace, names, group="db")
@@ -239,7 +233,7 @@ def test_a_bar_of_progress_on_a_terminal(
 
 @pytest.mark.parametrize("verb", ["attach", "detach"])
 def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
 ) -> None:
     count = 300
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
@@ -247,11 +241,11 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     command = ("vm", verb, "-l", "group=db", "--network", "big")
     if verb == "detach":
         yoshi.done("vm", "attach", "-l", "group=db", "--network", "big")
-    ran = interrupted(yoshi, installed, command, begun=lambda: 20 < len(attached(installed, yoshi.namespace)) < count)
+    ran = interrupted(between, command)
     assert ran.code == 130, str(ran)
     assert ran.err.splitlines()[-1].startswith("error: interrupted"), str(ran)
     assert "run the same command again" in ran.err
-    assert 0 < len(attached(installed, yoshi.namespace)) < count, "it came too late to be in the middle"
+    assert 0 < len(attached(installed, yoshi.namespace)) < count
     check(installed, yoshi.namespace)
 
     yoshi.done(*command)
@@ -260,15 +254,19 @@ def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     assert yoshi.done("ips", "gc", "--grace", "0s", "--yes") == "nothing to collect\n"
 
 
-def interrupted(yoshi: Yoshi, cluster: Cluster, command: tuple[str, ...], begun: Callable[[], bool]) -> Ran:
-    """The command in an interpreter of its own, which gets SIGINT once it is in the middle of its work."""
-    process = yoshi.alone(*command)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not begun():
+def interrupted(between: Behind, command: tuple[str, ...]) -> Ran:
+    """The command in an interpreter of its own, which gets SIGINT when some VMs are done and others under way.
+
+    Those under way wait before the server until then, so that it is in the middle of its work.
+    """
+    gate = Gate(20, "PATCH", "/virtualmachines/")
+    with between.held(gate, *command) as process:
         assert process.poll() is None, "it has ended before it was interrupted"
-        assert time.monotonic() < until, "it does not begin"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            time.sleep(1)  # for a thread to be told of the signal
+            gate.let_in()
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
     return Ran(command, process.returncode, out, err, 0.0)
 
 
@@ -276,9 +274,9 @@ def interrupted(yoshi: Yoshi, cluster: Cluster, command: tuple[str, ...], begun:
 
 
 def test_a_server_that_is_busy_is_given_time(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    proxy, behind = between
+    proxy, behind = between.proxy, between.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:02}" for number in range(30)), group="db")
     proxy.rules = [
@@ -417,10 +415,8 @@ def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, i
 # -- how long lists are read -----------------------------------------------------------------------------------------
 
 
-def test_lists_are_read_in_pages(
-    between: tuple[Faulty, Yoshi], yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
-) -> None:
-    proxy, behind = between
+def test_lists_are_read_in_pages(between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene) -> None:
+    proxy, behind = between.proxy, between.yoshi
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     count = PAGE_SIZE + 30
     scene.attached_vms(scene.found(yoshi.namespace, "big"), count)

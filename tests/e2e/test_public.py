@@ -15,15 +15,18 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab
-from tests.cluster.harness import ForkServer, Run, Yoshi, fork_server
+from tests.cluster.harness import ForkServer, Yoshi, fork_server
+from tests.cluster.killing import behind_proxy
 from tests.cluster.originals import README_PUBLIC
+from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -106,13 +109,6 @@ class World:
 
     def services(self) -> list[Json]:
         return list(self.get("services")["items"])
-
-
-def wait_for(happened: Callable[[], Any], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -248,15 +244,15 @@ def test_what_metallb_says_is_in_the_message_and_nothing_is_left(world: World) -
     assert not [key for key in world.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]
 
 
-def test_twenty_vms_by_one_command_twice_and_killed_in_between(world: World) -> None:
+def test_twenty_vms_by_one_command_twice_and_killed_in_between(world: World, tmp_path: Path) -> None:
     world.yoshi.done(
         "network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.64/26", *bgp(world.lab.router_address)
     )
     names = [f"web-{number}" for number in range(20)]
     world.vms(*names, labels={"app": "web"})
     attach = ("vm", "attach", "-l", "app=web", "--public-network", "pub")
-    killed = [world.yoshi.together(Run(attach, kill_after=0.15 * step))[0].killed for step in range(1, 7)]
-    assert any(killed)
+    with behind_proxy(world.yoshi, tmp_path) as between:
+        assert all(between.is_killed(writes, *attach) for writes in (0, 1, 2, 5, 10, 15))
     world.yoshi.done(*attach, "--wait")
     records = {address: record["name"] for address, record in world.records("pub").items()}
     carried = {

@@ -9,15 +9,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab
 from tests.cluster.harness import ForkServer, Yoshi, fork_server
+from tests.cluster.killing import behind_proxy
+from tests.waiting import wait_for
 
 SPECS: list[dict[str, Any]] = [
     {"runStrategy": "Always"},
@@ -63,7 +66,7 @@ class World:
         if spec.get("runStrategy") == "Manual":
             path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/start"
             self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
-        self.wait_until(lambda: self.phase(name) == "Running", f"{name} runs")
+        wait_for(lambda: self.phase(name) == "Running", f"{name} runs")
 
     def address(self, name: str) -> str:
         """The address with which a VM runs."""
@@ -73,12 +76,6 @@ class World:
     def phase(self, name: str) -> str:
         found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
         return found.strip()
-
-    def wait_until(self, holds: Any, what: str, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, f"not within {seconds} s: {what}"
-            time.sleep(0.2)
 
     def hold_in_calico(self, name: str, address: str, ordinal: int, block: str) -> str:
         """What Calico 3.32 keeps for a VM: an allocation in a block, and the VM's handle. Gives the handle's name."""
@@ -202,23 +199,23 @@ def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: Wo
     assert world.yoshi.done("ips", "gc", "--yes", "--grace", "0s") == "nothing to collect\n"
 
     world.yoshi.done("vm", "detach", "web", "--network", "blue", "--restart")
-    world.wait_until(lambda: world.phase("web") == "Running", "web runs again")
+    wait_for(lambda: world.phase("web") == "Running", "web runs again")
     assert world.yoshi.done("ips", "list") == ""
     assert spec_of(world, "web") == {"runStrategy": "Always"}
 
 
-def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(world: World) -> None:
+def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_command(
+    world: World, tmp_path: Path
+) -> None:
     world.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
     world.vm_runs("web", {"runStrategy": "RerunOnFailure"})
     world.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
     words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9", "--restart")
-    attempt = 0.15
-    while world.get("virtualmachine", "web")["metadata"]["annotations"].get("plumber.k8s.pf9.io/startAgain") is None:
-        world.yoshi.run(*words, kill_after=attempt)
-        attempt += 0.05
-        assert attempt < 3, "no kill fell between the stop and the start"
-        if "10.64.0.9" in world.kubectl("get", "vmi", "web", "--ignore-not-found", "-o", "yaml"):
-            pytest.fail("it was finished before a kill fell between the stop and the start")
+    with behind_proxy(world.yoshi, tmp_path) as between:
+        for writes in itertools.count():
+            assert between.is_killed(writes, *words), "no kill fell between the stop and the start"
+            if "plumber.k8s.pf9.io/startAgain" in world.get("virtualmachine", "web")["metadata"]["annotations"]:
+                break
 
     world.yoshi.done(*words, "--wait", "--timeout", "60s")
 

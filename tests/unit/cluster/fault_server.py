@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +61,7 @@ def fault_server() -> Iterator[FaultServer]:
 
 
 @contextmanager
-def serving(answer: Behaviour) -> Iterator[str]:
+def serving(answer: Behaviour, secured: ssl.SSLContext | None = None) -> Iterator[str]:
     """An HTTP server that gives every request to `answer`, each in a thread of its own; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -84,10 +85,12 @@ def serving(answer: Behaviour) -> Iterator[str]:
             pass
 
     with Server(("127.0.0.1", 0), Handler) as server:
+        if secured:
+            server.socket = secured.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https' if secured else 'http'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

@@ -1,0 +1,67 @@
+"""Keeping requests back, so that a test is in the middle of a command for as long as it wants to be.
+
+However fast or busy the machine is: some requests of a command are done, and the next ones wait, in the proxy before
+the API server (faulty.py), or in a webhook of the API server's (admission.py).
+"""
+
+from __future__ import annotations
+
+import threading
+
+LONGEST_SECONDS = 300.0
+"""How long a request may wait."""
+
+
+class Gate:
+    """The first requests go through, the others wait until they are let in.
+
+    Args:
+        passes: so many go through.
+        method: of these requests; "" for all that write.
+        path: whose path holds this.
+    """
+
+    def __init__(self, passes: int, method: str = "", path: str = "") -> None:
+        self.method, self.path = method, path
+        self._passes = passes
+        self._come = 0
+        self._shut = False
+        self._changed = threading.Condition()
+
+    def takes(self, method: str, path: str) -> bool:
+        """Whether such requests have to do with it."""
+        return (method == self.method or (not self.method and method != "GET")) and self.path in path
+
+    def goes_on(self) -> bool:
+        """Waits until it is a request's turn; False where it is not to be handed on at all."""
+        with self._changed:
+            self._come += 1
+            turn = self._come
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._shut or turn <= self._passes, LONGEST_SECONDS):
+                raise TimeoutError("the gate was not opened")
+            return not self._shut
+
+    def is_reached(self, within: float) -> bool:
+        """Whether a request waits, or does so within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._come > self._passes, within)
+
+    def let_in(self) -> None:
+        """Those that wait go on; later ones wait."""
+        self._let_pass(max(self._come, self._passes))
+
+    def open(self) -> None:
+        """All go on."""
+        self._let_pass(1 << 62)
+
+    def _let_pass(self, passes: int) -> None:
+        with self._changed:
+            self._passes = passes
+            self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Those that wait, and all that come, are never handed on."""
+        with self._changed:
+            self._shut = True
+            self._changed.notify_all()

@@ -1,0 +1,79 @@
+"""The program killed by SIGKILL in the middle of its work: after so many writes, not after so many seconds.
+
+Which writes were done then depends on the command alone, not on how fast or busy the machine is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.testing import Cluster
+from tests.cluster.faulty import Faulty, faulty, write_kubeconfig
+from tests.cluster.gates import Gate
+from tests.cluster.harness import Yoshi
+from tests.waiting import wait_for
+
+MOST = 100
+"""More writes than any command here makes one after the other."""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The program, by way of a proxy that writes down what is asked for and does as it is told."""
+
+    proxy: Faulty
+    yoshi: Yoshi
+
+    @contextmanager
+    def held(self, gate: Gate, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A command that waits at the gate, or has ended without reaching it; it is killed at the end."""
+        self.proxy.gate = gate
+        with self.yoshi.alone(*words) as process:
+            try:
+                wait_for(lambda: gate.is_reached(0.05) or process.poll() is not None, "it is at the gate, or done")
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+                gate.shut()
+                wait_for(lambda: not self.proxy.under_way, "what was sent has been done")
+                self.proxy.gate = None
+
+    def is_killed(self, writes: int, *words: str) -> bool:
+        """Runs a command and kills it when it is about to write once more; False where it is done with so many."""
+        with self.held(Gate(writes), *words) as process:
+            return process.poll() is None
+
+    def kills(self, *words: str, step: int = 1, look: Callable[[], object] = lambda: None) -> int:
+        """Kills a command before its first write, the same one again after one, after two, until it is done with them.
+
+        Args:
+            step: so many writes more each time.
+            look: is called after each.
+
+        Returns:
+            How many were killed.
+        """
+        killed = 0
+        while self.is_killed(killed * step, *words):
+            look()
+            killed += 1
+            assert killed < MOST, "it never ends"
+        look()
+        return killed
+
+
+@contextmanager
+def behind_proxy(yoshi: Yoshi, folder: Path) -> Iterator[Behind]:
+    """The same program with a proxy before the cluster.
+
+    Args:
+        folder: for a kubeconfig.
+    """
+    with faulty(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
+        kubeconfig = write_kubeconfig(folder / "behind", proxy.url)
+        yield Behind(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
