@@ -23,6 +23,9 @@ from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, NotS
 from kubectl_yoshi.cluster.errors import ClusterError, Unreachable
 from tests.unit.cluster.fault_server import FaultServer, hangs, says
 
+LATE_SECONDS = 25
+"""Sooner than anything is given up whose limit is not kept, and late enough for a busy machine."""
+
 
 def version(url: str, **options: object) -> object:
     return Api(Connection.open(ConnectionOptions(server=url, **options))).raw("/version")  # type: ignore[arg-type]
@@ -114,7 +117,7 @@ def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
     start = time.monotonic()
     with pytest.raises(NotSent, match="no answer in time") as caught:
         version(f"http://{full}")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LATE_SECONDS
     assert full in str(caught.value)
 
 
@@ -123,7 +126,7 @@ def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monk
     start = time.monotonic()
     with pytest.raises(ClusterError):
         version(f"https://{silent}", request_timeout="1s")
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < LATE_SECONDS
 
 
 def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +139,12 @@ def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.M
 def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(30))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(60))
     start = time.monotonic()
     with pytest.raises(NotSent, match="name resolution takes too long"):
         version("https://api.example")
     end.set()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LATE_SECONDS
 
 
 def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +206,8 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
 def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
     assert Connection.open(ConnectionOptions(server=server.url, request_timeout="0")).read_seconds is None
     assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == room.READ_SECONDS
-    server.then(hangs(5))
+    server.then(hangs(60))
     start = time.monotonic()
     with pytest.raises(ClusterError):
         version(server.url, request_timeout="100ms")
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < LATE_SECONDS

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
+
+import pytest
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
@@ -20,15 +23,19 @@ OK = says(200, {"kind": "Thing"})
 SHARE = 2
 
 
-def test_half_as_many_after_each_refusal_and_at_least_one() -> None:
+@pytest.mark.parametrize(("under_way", "wanted"), [(16, [8, 4, 2, 1, 1]), (6, [3, 1.5, 1, 1]), (1, [1])])
+def test_half_as_many_after_each_refusal_and_at_least_one(under_way: int, wanted: list[float]) -> None:
+    """Half of those that were under way, where fewer were than might have been."""
     crowd = Crowd()
+    requests = [ExitStack() for _ in range(under_way)]
+    for request in requests:
+        request.enter_context(crowd)
     limits = []
-    for _ in range(3):
-        with crowd:
-            pass
+    for request, _ in zip(requests, wanted, strict=False):
+        request.close()
         crowd.refused()
         limits.append(crowd.limit)
-    assert limits == [1.0, 1.0, 1.0]
+    assert limits == wanted
 
 
 def test_one_more_after_each_round_of_good_answers_until_there_is_no_bound() -> None:
