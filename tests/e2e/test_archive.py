@@ -20,7 +20,7 @@ from release.bundle import MAN_PAGES, environment, epoch_of_sources, report
 from release.contents import normalized
 from release.platforms import ReleaseError
 from tests.e2e.conftest import ROOT
-from tests.work import work_of
+from tests.work import least_work
 from tools.documents.roff import man_pages
 
 MEGABYTES = 40
@@ -137,7 +137,7 @@ def test_an_archive_whose_program_lacks_a_command_is_found(archive: Path, unpack
 
 def test_it_starts_with_little_work(program: Path) -> None:
     """Processor time, which a busy machine does not stretch as it does the clock's."""
-    assert min(work_of(lambda: run(program, "version")) for _ in range(5)) <= SECONDS
+    assert least_work(lambda: run(program, "version")) <= SECONDS
 
 
 def test_a_credential_plugin_is_not_given_the_archives_libraries(
