@@ -12,7 +12,6 @@ tests/e2e/test_public.py shows.
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from lab.errors import LabError
@@ -20,6 +19,7 @@ from lab.testing import Cluster
 from tests.cluster.harness import get, make
 from tests.cluster.originals import README_PUBLIC
 from tests.cluster.public_scene import BGP, World, version
+from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -233,8 +233,7 @@ def test_external_ips_that_the_cluster_forbids_are_refused_clearly_and_leave_not
             "metadata": {"name": "probe", "namespace": world.namespace},
         }
         probe["spec"] = {"ports": [{"port": 80}], "externalIPs": ["198.18.1.1"]}
-        while is_taken(world.cluster, probe):
-            time.sleep(0.1)
+        wait_for(lambda: not is_taken(world.cluster, probe), "the policy is kept to")
         args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--via", "external-ips")
         world.yoshi.done("network", "create", "pub", *args, *BGP)
         world.vms("web")

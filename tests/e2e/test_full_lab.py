@@ -136,7 +136,7 @@ def test_kubevirts_own_webhooks_refuse_what_kubevirt_refuses(full_lab: lab.Lab, 
         full_lab.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(both))
 
 
-def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(full_lab: lab.Lab) -> None:
+def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(full_lab: lab.Lab, namespace: str) -> None:
     before = network_things()
     name = f"beside-{os.getpid()}"
 
@@ -144,15 +144,20 @@ def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(ful
         command = [sys.executable, "-m", "lab", *args, "--name", name]
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
-    run("up", "--profile", "full")
+    kubeconfig = run("up", "--profile", "full").strip()
     try:
         status = run("status")
         assert status.count(" yes ") == len(full_lab.programs)
         assert "ipv4:" in run("route")
-        assert full_lab.routes() == full_lab.routes()
+        command = ["kubectl", f"--kubeconfig={kubeconfig}", "get", "namespaces", "-o", "name"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert "namespace/kubevirt" in said
+        assert namespace not in said
     finally:
         run("down")
     assert network_things() == before
+    assert namespace in full_lab.kubectl("get", "namespaces", "-o", "name")
+    assert "ipv4:" in full_lab.route_table()
 
 
 def namespace_of(found: dict[str, Any]) -> str | None:
