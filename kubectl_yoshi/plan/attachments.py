@@ -15,16 +15,17 @@ from kubectl_yoshi.model.backend import Backend, Uses
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, both
-from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import Ledger, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read, open_network
+from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made
+from kubectl_yoshi.plan.overlaps import must_be_of_no_other
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
@@ -68,7 +69,7 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     asked = {number for vm in vms if (number := desk.asked(vm)) is not None}
     asked = {number for number in asked if network.cidr is None or number in network.everything}
     if request.address is not None:
-        _check_asked(network, request.address, facts)
+        _check_asked(network, request.address)
     uses, _ = both(
         lambda: backend.uses(network, vms, Intervals.of_numbers(asked), facts),
         lambda: facts.ask(*backend.settings(facts)),
@@ -92,8 +93,13 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     for vm in going:
         try:
             for given in desk.given(vm):
-                _check_asked(network, given, facts)
+                _check_asked(network, given)
+            asked_for = desk.asked(vm)
+            if asked_for is not None:
+                must_be_of_no_other(network, network.address(asked_for), facts)
             number = settled(desk, vm)
+            if number is not None and number != asked_for:
+                must_be_of_no_other(network, network.address(number), facts)
         except (Refused, UsageMistake) as error:
             refusals[vm.subject] = error
             continue
@@ -105,7 +111,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         choose_for(desk, choosers, chosen, refusals)
     counted = keep_quota(desk, [vm for vm in going if vm.subject in chosen], refusals)
     served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
-    plan = plan_errands(desk, served, chosen, refusals, counted)
+    look_again = network.cidr is None and not recorded_now.keys() >= {chosen[vm.subject] for vm in served}
+    plan = plan_errands(desk, served, chosen, refusals, counted, look_again)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     refused = [vm for vm in vms if vm.subject in refusals]
     undo = undo_records(desk, refused, recorded_now, set(chosen.values())) + restarts.resumed(refused, facts, attempt)
@@ -139,25 +146,9 @@ def _must_be_made_with(plugin: str, network: Network) -> None:
         )
 
 
-def _check_asked(network: Network, address: Address, facts: Facts) -> None:
-    if network.cidr is None:
-        _must_be_of_no_other(network, address, facts)
+def _check_asked(network: Network, address: Address) -> None:
     if why := network.why_not_usable(address):
         raise Refused(
             f"{address} cannot be given out by network {network.full_name}: {why}",
             "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
         )
-
-
-def _must_be_of_no_other(network: Network, address: Address, facts: Facts) -> None:
-    """An address named on a network without a CIDR must not be another network's (invariant I1)."""
-    for other in known_networks(network.namespace, facts):
-        if other.uid != network.uid and (address in other or int(address) in _records_without_cidr(other)):
-            raise Refused(
-                f"{address} is of network {other.full_name}, not of {network.full_name}",
-                f"Attach to network {other.full_name}.",
-            )
-
-
-def _records_without_cidr(network: Network) -> Mapping[int, Record]:
-    return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}

@@ -15,7 +15,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, parse_network
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, bare_network, parse_network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
@@ -84,8 +84,9 @@ def why_not_understood(network: Network) -> str:
     return ""
 
 
-def known_networks(namespace: str, facts: Facts) -> list[Network]:
-    """Every network that may be read: of all namespaces, or at least of this one. Broken ones are left out.
+def known_networks(namespace: str, facts: Facts, even_broken: bool = False) -> list[Network]:
+    """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
+    cannot be are left out, or with `even_broken` told as far as they can be (see bare_network).
 
     Raises:
         NeedMore: they were not read yet.
@@ -94,7 +95,7 @@ def known_networks(namespace: str, facts: Facts) -> list[Network]:
     found = facts.ask(everywhere)
     if facts.why_unknown(everywhere):
         found = facts.ask(Read(NETWORKWIZARD, namespace))
-    return sound_networks(found)
+    return sound_networks(found, even_broken)
 
 
 def networks_asked(
@@ -135,14 +136,15 @@ def networks_asked(
     return networks, broken
 
 
-def sound_networks(objects: Iterable[Json]) -> list[Network]:
-    """The networks of these NetworkWizards, those left out whose spec says something that cannot be."""
+def sound_networks(objects: Iterable[Json], even_broken: bool = False) -> list[Network]:
+    """The networks of these NetworkWizards; see known_networks."""
     networks = []
     for obj in objects:
         try:
             networks.append(parse_network(obj))
         except UsageMistake:
-            continue
+            if even_broken:
+                networks.append(bare_network(obj))
     return networks
 
 

@@ -22,12 +22,18 @@ from kubectl_yoshi.plan.releases import Release, release_of
 
 
 def plan_errands(
-    desk: Desk, vms: list[Vm], chosen: Mapping[str, int], refusals: dict[str, YoshiError], counted: bool = False
+    desk: Desk,
+    vms: list[Vm],
+    chosen: Mapping[str, int],
+    refusals: dict[str, YoshiError],
+    counted: bool = False,
+    look_again: bool = False,
 ) -> Plan:
     """Records, then VMs, then what must be given back, then restarts. Adds to `refusals` who cannot be served.
 
     With `counted` the records are among those that a quota counts: on one shelf they are written only if it is as it
-    was counted; on several, alone, and counted once more before anything else (plan/quotas.py).
+    was counted; on several, alone, and counted once more before anything else (plan/quotas.py). With `look_again` too
+    they are written alone: other networks are to be looked at once more before any VM has the address.
     """
     records: dict[int, Record] = {}
     subjects: dict[int, str] = {}
@@ -46,7 +52,7 @@ def plan_errands(
         answers[vm.subject] = str(desk.ledger.address(number))
     several = is_large(desk.network)
     plan = write_records(desk.ledger, records, subjects, counted and not several) if records else Plan()
-    if plan and counted and several and not desk.attempt.preview:
+    if plan and (look_again or (counted and several)) and not desk.attempt.preview:
         return replace(plan, again=True, answers=answers, refusals=dict(refusals))
     return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))
 

@@ -27,7 +27,7 @@ from kubectl_yoshi.plan.building import built
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.network_status import status_plan
 from kubectl_yoshi.plan.opening import must_be_open, plan_opening
-from kubectl_yoshi.plan.overlaps import must_give_way_to_none, overlaps, overlaps_cluster
+from kubectl_yoshi.plan.overlaps import must_give_way_to_none, overlaps, overlaps_beside
 from kubectl_yoshi.plan.releases import barriers_left
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -164,7 +164,7 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
         must_be_served(network, backend, facts)
         must_give_way_to_none(network, facts, just_made=made_now)
         new = not network.is_made
-        in_the_way = [*(overlaps_cluster(network, facts) if new else ()), *backend.obstacles(network, facts)]
+        in_the_way = [*(overlaps_beside(network, facts) if new else ()), *backend.obstacles(network, facts)]
         if in_the_way:
             raise Refused(in_the_way[0], _way_out(in_the_way))
         if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records

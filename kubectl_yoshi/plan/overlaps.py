@@ -1,13 +1,14 @@
-"""What a network's CIDR must not share addresses with, whatever its back-end (invariant I1)."""
+"""What a network must not share addresses with, whatever its back-end (invariant I1)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
-from kubectl_yoshi.model.addresses import Cidr
+from kubectl_yoshi.model.addresses import Address, Cidr
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network, comes_first
 from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
 from kubectl_yoshi.plan.books import known_networks
@@ -33,12 +34,8 @@ NEVER_A_VMS = {
 
 
 def rivals(network: Network, facts: Facts) -> list[Network]:
-    """The other networks, of any namespace that may be read, that share an address with this one."""
-    return [
-        other
-        for other in known_networks(network.namespace, facts)
-        if (other.namespace, other.name) != (network.namespace, network.name) and _overlap(network.cidr, other.cidr)
-    ]
+    """The other networks, of any namespace that may be read, whose CIDR shares an address with this one's."""
+    return [other for other in _others(network, facts) if _overlap(network.cidr, other.cidr)]
 
 
 def must_give_way_to_none(network: Network, facts: Facts, just_made: bool = False) -> None:
@@ -66,21 +63,57 @@ def overlaps(network: Network, facts: Facts) -> list[str]:
     if network.cidr is None:
         return []
     found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in rivals(network, facts)]
-    return found + overlaps_cluster(network, facts)
+    return found + overlaps_beside(network, facts)
 
 
-def overlaps_cluster(network: Network, facts: Facts) -> list[str]:
-    """The same without other networks: what the cluster itself uses, and what no VM can ever have.
+def overlaps_beside(network: Network, facts: Facts) -> list[str]:
+    """The same without other networks' CIDRs: the addresses that networks without one have given out, what the cluster
+    itself uses, and what no VM can ever have.
 
     Raises:
         NeedMore: something was not read yet.
     """
     found = [
+        f"{network.cidr} overlaps network {other.full_name}, which has {other.address(number)} ({record.holder})"
+        for other in _others(network, facts)
+        for number, record in sorted(_records_without_cidr(other).items())
+        if other.address(number) in network
+    ]
+    found += [
         f"{network.cidr} overlaps {cidr}, {why}" for cidr, why in NEVER_A_VMS.items() if _overlap(network.cidr, cidr)
     ]
     nodes = facts.ask(Read(NODE))
     others = [*_service_cidrs(facts), *(pair for node in nodes for pair in _of_node(node))]
     return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
+
+
+def must_be_of_no_other(network: Network, address: Address, facts: Facts) -> None:
+    """Raises Refused where an address that is named on a network without a CIDR is another network's.
+
+    A record that was just written is such a name too: of two networks without a CIDR that record one address at the
+    same time, the one that has written last sees the other.
+
+    Raises:
+        NeedMore: the networks were not read yet.
+    """
+    if network.cidr is not None:
+        return
+    for other in _others(network, facts):
+        if address in other or int(address) in _records_without_cidr(other):
+            raise Refused(
+                f"{address} is of network {other.full_name}, not of {network.full_name}",
+                f"Name network {other.full_name}, or choose another address.",
+            )
+
+
+def _others(network: Network, facts: Facts) -> list[Network]:
+    """The other networks that may be read, whatever their spec says."""
+    networks = known_networks(network.namespace, facts, even_broken=True)
+    return [other for other in networks if (other.namespace, other.name) != (network.namespace, network.name)]
+
+
+def _records_without_cidr(network: Network) -> Mapping[int, Record]:
+    return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}
 
 
 def _service_cidrs(facts: Facts) -> Iterator[tuple[str, Cidr]]:

@@ -17,6 +17,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open
+from kubectl_yoshi.plan.overlaps import must_be_of_no_other
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -60,6 +61,10 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
         return _withdrawn(ledger, mine, being_deleted(network))
     chosen: list[int] = []
     for address in request.addresses:
+        try:
+            must_be_of_no_other(network, address, facts)
+        except Refused as refused:
+            return _withdrawn(ledger, mine, refused)
         if why := network.why_not_usable(address):
             raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}", SEE_FREE)
         ledger = ledger.with_objects(open_shelves(network, [shelf_of(network, int(address))], facts).objects)

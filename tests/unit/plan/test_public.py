@@ -38,15 +38,20 @@ PUB = "prod/pub"
 FIRST, SECOND = "203.0.113.7", "203.0.113.9"
 
 
-def public(cidr: str = "203.0.113.0/24", announce: str = "calico-bgp") -> World:
-    """A cluster with network prod/pub, and VMs a and b; "" is for a network without a CIDR."""
-    world = World()
-    world.api.served = served((*SERVED, *ANNOUNCED))
+def make_public(world: World, name: str, cidr: str, announce: str) -> Done:
+    """Makes a public network; "" is for one without a CIDR."""
     bgp = {"bgpConfig": {"peers": "10.240.0.5", "myASN": 64512, "remoteASN": 64514}} if "bgp" in announce else {}
-    network = wizard("pub", cidr, plugin="public", public={"announce": announce}, **bgp)
+    network = wizard(name, cidr, plugin="public", public={"announce": announce}, **bgp)
     if not cidr:
         del network["spec"]["cidr"]
-    assert not world.run(plan_network, NetworkRequest("prod", "pub", network)).refusals
+    return world.run(plan_network, NetworkRequest("prod", name, network))
+
+
+def public(cidr: str = "203.0.113.0/24", announce: str = "calico-bgp") -> World:
+    """A cluster with network prod/pub, and VMs a and b."""
+    world = World()
+    world.api.served = served((*SERVED, *ANNOUNCED))
+    assert not make_public(world, "pub", cidr, announce).refusals
     world.vm("a")
     world.vm("b")
     return world

@@ -1,0 +1,142 @@
+"""Networks without a CIDR, which take any address: none that is another network's (I1), whoever comes first.
+
+| The address is                           | What happens                                          |
+|------------------------------------------|-------------------------------------------------------|
+| in the CIDR of another network           | attaching and reserving are refused                   |
+| held by another network without a CIDR   | attaching and reserving, and a CIDR over it, are      |
+| recorded by two at the same moment       | one at most keeps it, and nothing of the other's stays |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import ObjectRef
+from tests.unit.plan.test_public import FIRST, make_public, public, services, wish
+from tests.unit.plan.world import World, refusal
+
+NETWORKS = ["pub", "far"]
+
+
+@pytest.fixture(params=["calico-bgp", "metallb-l2"])
+def world(request: pytest.FixtureRequest) -> World:
+    """A cluster with networks pub and far, neither of which has a CIDR, and VMs a and b."""
+    made = public("", request.param)
+    make_public(made, "far", "", request.param)
+    return made
+
+
+def meanwhile(world: World, happens: Callable[[], object]) -> World:
+    """The world of somebody right before whose first record something happens."""
+    mine = world.twin(1)
+    mine.api.before.clear()
+
+    def look(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", NETWORKWIZARD):
+            mine.api.before.clear()
+            happens()
+
+    mine.api.before.append(look)
+    return mine
+
+
+def refused(run: Callable[[], Done]) -> str:
+    """Why a run did nothing; "" where it did."""
+    try:
+        return "; ".join(error.message for error in run().refusals.values())
+    except YoshiError as error:
+        return error.message
+
+
+def whole(world: World, held: dict[str, str]) -> bool:
+    """Whether this and nothing else is recorded in any network, asked for by VMs and on Services."""
+    recorded: dict[str, str] = {}
+    for name in world.networks():
+        recorded |= world.holders(name)
+    asked = {f"prod/{name}": wish(world, name) for name in "ab"}
+    served = {f"prod/{name}": address for name, address in services(world).items()}
+    on_vms = {holder: address for address, holder in held.items() if holder.startswith("prod/")}
+    return recorded == held and {vm: ip for vm, ip in asked.items() if ip} == on_vms == served
+
+
+# -- one after the other -----------------------------------------------------------------------------------------------
+
+
+def test_an_address_that_one_network_has_given_out_is_no_other_ones(world: World) -> None:
+    world.attach("a", network="prod/pub", ip=FIRST)
+    of_other = f"{FIRST} is of network prod/pub, not of prod/far"
+    assert of_other in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
+    assert of_other in refused(lambda: world.reserve(FIRST, network="far", note="printer"))
+    assert whole(world, {FIRST: "prod/a"})
+
+
+def test_an_address_in_the_cidr_of_a_network_is_no_other_ones(world: World) -> None:
+    make_public(world, "wide", "203.0.113.0/24", "calico-bgp")
+    of_other = f"{FIRST} is of network prod/wide, not of prod/far"
+    assert of_other in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
+    assert of_other in refused(lambda: world.reserve(FIRST, network="far"))
+    assert whole(world, {})
+
+
+@pytest.mark.parametrize("note", ["", "printer"])
+def test_no_network_is_made_over_an_address_that_one_without_a_cidr_has_given_out(world: World, note: str) -> None:
+    if note:
+        world.reserve(FIRST, network="far", note=note)
+    else:
+        world.attach("a", network="prod/far", ip=FIRST)
+    holder = world.holders("far")[FIRST]
+    with pytest.raises(Refused) as error:
+        make_public(world, "wide", "203.0.113.0/24", "calico-bgp")
+    assert f"203.0.113.0/24 overlaps network prod/far, which has {FIRST} ({holder})" in error.value.message
+    assert world.networks() == ["far", "pub"]
+
+
+def test_a_network_whose_spec_is_broken_keeps_its_addresses(world: World) -> None:
+    make_public(world, "wide", "203.0.113.0/24", "calico-bgp")
+    world.attach("a", network="prod/pub", ip="198.51.100.7")
+    for name in ("wide", "pub"):
+        ref = NETWORKWIZARD.ref(name, "prod")
+        world.api.change(ref, lambda obj: obj["spec"].update(exclude=["10.200.0.0/24"]))
+    assert "is of network prod/wide" in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
+    assert "is of network prod/pub" in refused(lambda: world.attach("b", network="prod/far", ip="198.51.100.7"))
+    for cidr, other in (("203.0.113.0/25", "wide"), ("198.51.100.0/24", "pub")):
+        with pytest.raises(Refused, match=f"overlaps network prod/{other}"):
+            make_public(world, "more", cidr, "calico-bgp")
+
+
+# -- at the same moment ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reserves", [False, True], ids=["attach", "reserve"])
+def test_of_two_that_record_one_address_at_the_same_moment_the_slower_one_gives_way(
+    world: World, reserves: bool
+) -> None:
+    mine = meanwhile(world, lambda: world.attach("b", network="prod/far", ip=FIRST))
+    if reserves:
+        said = refused(lambda: mine.reserve(FIRST, network="pub"))
+    else:
+        said = refusal(mine.attach("a", network="prod/pub", ip=FIRST), "prod/a").message
+    assert f"{FIRST} is of network prod/far, not of prod/pub" in said
+    assert whole(world, {FIRST: "prod/b"})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_many_at_once_no_two_have_one_address(world: World, seed: int) -> None:
+    def attach(mine: World, vm: str, network: str) -> Any:
+        return mine.attach(vm, network=f"prod/{network}", ip=FIRST)
+
+    world.at_once(
+        lambda mine: attach(mine, "a", "pub"),
+        lambda mine: attach(mine, "b", "far"),
+        lambda mine: make_public(mine, "wide", "203.0.113.0/24", "calico-bgp"),
+        seed=seed,
+    )
+    held = [*world.holders("pub").items(), *world.holders("far").items()]
+    assert len(held) + ("wide" in world.networks()) <= 1
+    assert whole(world, dict(held))
