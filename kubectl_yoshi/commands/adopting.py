@@ -92,8 +92,9 @@ def _adopt(session: Session, options: ImportOptions, network: tuple[str, str], f
     planner = partial(plan_import, request, BACKENDS)
     try:
         done = carry(
-            session, planner, options.dry_run, options.output, total=len(found), doing="importing", lenient=True
-        )
+            session, planner, options.dry_run, options.output, total=len(found), doing="importing", lenient=True,
+            unchanged={},
+        )  # fmt: skip
     except (Refused, UsageMistake) as error:  # of the network as a whole; others may do
         if session.diffing:
             raise

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 Part = Callable[[tuple[Name, ...]], Done | None]
 PUBLIC = "public"
+VM_NAME = "virtualmachine.kubevirt.io"
 
 
 def attach_vms(session: Session, options: AttachOptions) -> None:
@@ -82,8 +83,9 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
 def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
     planner = partial(plan_attachments, _for(request, vms), BACKENDS)
     return carry(
-        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching"
-    )
+        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching",
+        unchanged=_unchanged(vms),
+    )  # fmt: skip
 
 
 def _wait(session: Session, options: AttachOptions, request: AttachRequest, done: Done) -> None:
@@ -116,8 +118,15 @@ def detach_vms(session: Session, options: DetachOptions) -> None:
 def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Done | None:
     planner = partial(plan_detachments, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
     return carry(
-        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="detaching"
-    )
+        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="detaching",
+        unchanged=_unchanged(vms),
+    )  # fmt: skip
+
+
+def _unchanged(vms: tuple[Name, ...]) -> dict[str, str]:
+    """See `carry`."""
+    several = len({namespace for namespace, _ in vms}) > 1
+    return {"/".join(vm): f"{VM_NAME}/{'/'.join(vm) if several else vm[1]} unchanged" for vm in vms}
 
 
 def _shown(network: Name, session: Session) -> str:

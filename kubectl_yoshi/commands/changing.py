@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its -
     from kubectl_yoshi.cluster.running import Done
     from kubectl_yoshi.model.objects import Json
 
+UNCHANGED = {"": "unchanged"}
+
 
 def carry(
     session: Session,
@@ -28,10 +30,12 @@ def carry(
     timeout: float | None = None,
     doing: str = "working",
     lenient: bool = False,
+    unchanged: Mapping[str, str] = UNCHANGED,
 ) -> Done | None:
     """Makes a planner's wish true, or only shows it.
 
     Args:
+        unchanged: subject ("": all of it) -> what a dry run says where nothing would change for it.
         lenient: what is refused does not end a dry run, which is given back too; the caller tells what became of it,
             alone where the output is not for people.
 
@@ -66,16 +70,22 @@ def carry(
     if dry_run == "none":
         return done
     if output.for_people or not lenient:
-        _show_dry_run(session, done, dry_run, output)
+        _show_dry_run(session, done, dry_run, output, unchanged)
     if lenient:
         return done
     fail_if_refused(done)
     return None
 
 
-def _show_dry_run(session: Session, done: Done, dry_run: str, output: Output) -> None:
-    from kubectl_yoshi.output.plans import outcome_lines, show_objects, show_plan
+def _show_dry_run(session: Session, done: Done, dry_run: str, output: Output, unchanged: Mapping[str, str]) -> None:
+    from kubectl_yoshi.model.change import Verb
+    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, outcome_lines, show_objects, show_plan
 
+    changed = {change.subject for change in done.plan if change.verb is not Verb.WAIT}
+    busy = changed | done.refusals.keys()
+    for subject, words in unchanged.items() if output.for_people else ():
+        if subject not in busy and (subject or not busy):
+            print(f"{words}{DRY_RUN_SUFFIXES[dry_run]}", file=session.out)
     if dry_run == "client":
         show_plan(done.plan, session.out, output, dry_run)
     elif output.for_people:

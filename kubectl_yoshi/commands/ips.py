@@ -322,10 +322,11 @@ def gc(session: Session, options: GcOptions) -> None:
         if any(preview.plan):
             show_plan(preview.plan, session.err, Output(), "client")
             session.confirm("Do this?", options.yes)
-    done = carry(session, planner, options.dry_run, Output(), doing="collecting")
+    nothing = "nothing to collect"
+    done = carry(session, planner, options.dry_run, Output(), doing="collecting", unchanged={"": nothing})
     if done is not None:
         fail_if_refused(done)
         for change, _ in done.done:
             print(change.says, file=session.out)
         if not done.done:
-            print("nothing to collect", file=session.out)
+            print(nothing, file=session.out)

@@ -177,7 +177,9 @@ def create(session: Session, options: CreateOptions) -> None:
         wanted = [network_of_flags(session, options)]
     for obj in wanted:
         request = NetworkRequest(namespace_of(obj), name_of(obj), obj)
-        done = carry(session, partial(plan_network, request, BACKENDS), options.dry_run, options.output)
+        shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
+        planner, unchanged = partial(plan_network, request, BACKENDS), {"": f"{shown} unchanged"}
+        done = carry(session, planner, options.dry_run, options.output, unchanged=unchanged)
         if done is None:
             continue
         fail_if_refused(done)
@@ -186,7 +188,7 @@ def create(session: Session, options: CreateOptions) -> None:
         created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.done)
         word = "created" if created else "configured" if done.changed() else "unchanged"
         now = answers[-1] if answers else obj if options.output.for_people else session.api.get(ref)
-        told(session, options.output, f"networkwizard.plumber.k8s.pf9.io/{request.name} {word}", now)
+        told(session, options.output, f"{shown} {word}", now)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,16 @@ class _Row:
     verdict: Verdict
 
 
-def show_reckonings(session: Session, request: RebuildRequest) -> int:
-    """Shows on stderr what the ledgers say, what they should say, and why. Gives how many addresses differ."""
+UNCHANGED = "unchanged: every address is recorded as it should be"
+CONTRADICTED = "unchanged: no record is to be written, but see the contradictions"
+
+
+def show_reckonings(session: Session, request: RebuildRequest) -> tuple[int, str]:
+    """Shows on stderr what the ledgers say, what they should say, and why.
+
+    Returns:
+        How many addresses differ; and what to say where none does.
+    """
 
     def ask(facts: object) -> tuple[list[Reckoning], tuple[str, ...]]:
         return reckon_all(request, BACKENDS, facts)  # type: ignore[arg-type]
@@ -41,7 +49,8 @@ def show_reckonings(session: Session, request: RebuildRequest) -> int:
         Column("SHOULD BE", lambda row: _told(row.verdict.should)),
         Column("SINCE", lambda row: row.verdict.why),
     ]
-    return write_table(rows, columns, session.err)
+    contradicted = any(one.contradictions_besides(()) for one in reckonings)
+    return write_table(rows, columns, session.err), CONTRADICTED if contradicted else UNCHANGED
 
 
 def _told(record: Record | None) -> str:
@@ -51,8 +60,8 @@ def _told(record: Record | None) -> str:
     return f"{record.holder} ({record.uid[:8]})" if record.uid else record.holder
 
 
-def tell_outcome(session: Session, done: Done) -> None:
-    """A line for each network, those first that were written.
+def tell_outcome(session: Session, done: Done, unchanged: str) -> None:
+    """A line for each network, those first that were written; `unchanged` where none was.
 
     Raises:
         YoshiError: a network could not be rebuilt; the others were.
@@ -63,5 +72,5 @@ def tell_outcome(session: Session, done: Done) -> None:
             what = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
             print(f"network {name}: {what.get(count, f'{count} addresses recorded')}", file=session.out)
     if not written:
-        print("unchanged: every address is recorded as it should be", file=session.out)
+        print(unchanged, file=session.out)
     fail_if_refused(done)

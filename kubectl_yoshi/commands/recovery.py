@@ -50,11 +50,12 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
 
     network = parse_network_name(options.network, session.namespace) if options.network else None
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)
+    unchanged = ""
     if not session.diffing:
-        different = show_reckonings(session, request)
+        different, unchanged = show_reckonings(session, request)
         if different and options.dry_run == "none":
             session.confirm("Write this?", options.yes)
     planner = partial(plan_rebuild, request, BACKENDS)
-    done = carry(session, planner, options.dry_run, Output(), doing="rebuilding")
+    done = carry(session, planner, options.dry_run, Output(), doing="rebuilding", unchanged={"": unchanged})
     if done is not None:
-        tell_outcome(session, done)
+        tell_outcome(session, done, unchanged)

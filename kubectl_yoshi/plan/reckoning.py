@@ -167,7 +167,8 @@ class _Desk:
         who = " and ".join(claim.vm.subject for claim in claims)
         if why_not := network.why_not_usable(address):
             says = f"{here} is {who}'s, since {claims[0].evidence}, but it is never given out: {why_not}"
-            return replace(verdict, contradictions=(f"{says}; it is not recorded",))
+            kept = "it is not recorded" if record is None else f"it stays recorded for {record.holder}"
+            return replace(verdict, contradictions=(f"{says}; {kept}",))
         if record is not None and record.kind == RESERVATION:
             says = f"{here} is {record.holder}, but {who} has it, since {claims[0].evidence}; it stays reserved"
             mend = f"`kubectl yoshi ips release {network.full_name} {address}` and rebuild again to change that"

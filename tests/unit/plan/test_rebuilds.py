@@ -234,8 +234,19 @@ def test_an_address_that_is_never_given_out_is_not_recorded() -> None:
     world.network(gateway="10.133.0.1")
     world.vm("web-1", pin="10.133.0.1")
     (said,) = contradictions(rebuild(world))
-    assert "it is the gateway" in said
+    assert said.endswith("it is the gateway; it is not recorded")
     assert world.records() == {}
+
+
+def test_an_address_that_is_no_longer_given_out_stays_recorded_and_that_is_told() -> None:
+    world = World()
+    world.network()
+    world.vm("web-1")
+    world.attach("web-1", ip="10.133.0.80")
+    world.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.80"))
+    (said,) = contradictions(rebuild(world))
+    assert said.endswith("it is the gateway; it stays recorded for prod/web-1")
+    assert world.holders() == {"10.133.0.80": "prod/web-1"}
 
 
 def test_records_that_nothing_uses_stay_for_gc() -> None:
