@@ -40,6 +40,8 @@ def run(args: list[str], program: str) -> int:
         complete(args[1:])
         return 0
 
+    from click.exceptions import Exit
+
     from kubectl_yoshi.commands.errors import exit_code_of
     from kubectl_yoshi.commands.flags import kept_flags
     from kubectl_yoshi.commands.root import cli
@@ -49,8 +51,12 @@ def run(args: list[str], program: str) -> int:
     def do() -> int:
         root = cli.make_context(program, list(args))
         roots.append(root)
-        with root:
-            cli.invoke(root)
+        try:
+            with root:
+                cli.invoke(root)
+        except Exit:
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return 0
 

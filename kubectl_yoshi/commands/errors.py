@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -13,6 +14,8 @@ from kubectl_yoshi.model.errors import UsageMistake, YoshiError
 TRACEBACK_LEVEL = 9
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write of the output may end with, besides a reader that has gone; files that a command writes have a name."""
 
 
 def exit_code_of(run: Callable[[], int], *, err: TextIO | None = None, verbosity: Callable[[], int]) -> int:
@@ -44,14 +47,25 @@ def exit_code_of(run: Callable[[], int], *, err: TextIO | None = None, verbosity
     except BrokenPipeError:
         _forget_stdout()
         return BROKEN_PIPE
-    except Exception as surprise:
-        _traceback_if(verbosity(), err)
-        show(
-            f"internal error: {type(surprise).__name__}: {surprise}"
-            f"\n(run again with -v {TRACEBACK_LEVEL} for the details, and please report it)",
-            err,
-        )
+    except OSError as error:
+        if error.errno not in OF_STDOUT or error.filename is not None:
+            return _surprised(error, verbosity(), err)
+        _forget_stdout()
+        show(f"the output cannot be written: {error.strerror}", err)
         return 1
+    except Exception as surprise:
+        return _surprised(surprise, verbosity(), err)
+
+
+def _surprised(surprise: Exception, verbosity: int, err: TextIO) -> int:
+    """Shows what this program should have met, and gives the exit code."""
+    _traceback_if(verbosity, err)
+    show(
+        f"internal error: {type(surprise).__name__}: {surprise}"
+        f"\n(run again with -v {TRACEBACK_LEVEL} for the details, and please report it)",
+        err,
+    )
+    return 1
 
 
 def show(message: str, err: TextIO) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -85,3 +86,21 @@ def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line
     world.api.before.append(interrupt)
     said = run(world, *line.split())
     assert (said.code, said.out, said.err) == (130, "", says)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("words", [["options"], ["--help"], ["version", "-o", "json"]])
+def test_output_that_cannot_be_written_is_told_as_that(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['kubectl-yoshi', *{words}]; from kubectl_yoshi.__main__ import main; main()"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.stderr.startswith(b"error: the output cannot be written: ")
+    assert result.stderr.count(b"\n") == 1
+    assert result.returncode == 1
+
+
+def test_only_a_write_of_the_output_is_called_that() -> None:
+    import errno
+
+    assert "internal error" in ends(OSError(errno.ENOSPC, "No space left", "a.json"))[1]
+    assert "internal error" in ends(OSError(errno.EACCES, "Permission denied"))[1]
