@@ -16,9 +16,11 @@ from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
 from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.ports import parse_ports
+from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.finding import network_having
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 Part = Callable[[tuple[Name, ...]], Done | None]
 PUBLIC = "public"
+FLAGS = {True: "--network", False: "--public-network"}
+"""By Backend.on_template, whose back-ends share an annotation."""
 VM_NAME = "virtualmachine.kubevirt.io"
 
 
@@ -107,6 +111,8 @@ def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:
 def detach_vms(session: Session, options: DetachOptions) -> None:
     """`vm detach`"""
     vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
+    if options.network is None and options.public_network is None:
+        raise usage_mistake("name the network with --network or --public-network", _networks_of(session, vms))
     parts: list[tuple[Part, str]] = []
     for text in (options.network, options.public_network):
         if text is not None:
@@ -121,6 +127,21 @@ def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[
         session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="detaching",
         unchanged=_unchanged(vms),
     )  # fmt: skip
+
+
+def _networks_of(session: Session, vms: tuple[Name, ...]) -> str:
+    """What a single VM could be detached from, in flags; "" where there are many VMs, or it cannot be told."""
+    if len(vms) != 1:
+        return ""
+    try:
+        vm = Vm(session.api.get(VM.ref(vms[0][1], vms[0][0])))
+        wishes = {backend.on_template: backend.wishes(vm) for backend in BACKENDS.values()}
+    except YoshiError:
+        return ""
+    flags = [f"{flag} {name}" for its, flag in FLAGS.items() if its in wishes for name in wishes[its].networks]
+    if flags:
+        return f"What VM {vm.subject} has: {', '.join(flags)}."
+    return "" if any(wishes.values()) else f"VM {vm.subject} asks for no network."
 
 
 def _unchanged(vms: tuple[Name, ...]) -> dict[str, str]:

@@ -140,10 +140,6 @@ class DetachOptions:
     dry_run: str
     output: Output
 
-    def __post_init__(self) -> None:
-        if self.network is None and self.public_network is None:
-            raise usage_mistake("name the network with --network or --public-network")
-
 
 @command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
 @click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
