@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from kubectl_yoshi.commands.lazy import Entry, LazyGroup
 
 network = LazyGroup(
@@ -64,8 +66,29 @@ cli = LazyGroup(
         "sync": Entry("sync:sync", "Make true what networks and VM annotations ask for"),
         "diff": Entry("diff:diff", "Show what a command would change; exit 1 if anything"),
         "completion": completion,
+        "help": Entry("helping:show_help", "Show the help of a command"),
         "options": Entry("options_help:options", "Show the flags of kubectl that every command takes"),
         "version": Entry("version:version", "Show the version of this program, and of the server if asked"),
     },
     aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},
+)
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from kubectl_yoshi.commands.version import client_version
+
+        click.echo(client_version())
+        ctx.exit()
+
+
+cli.params.append(
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_version,
+        help="Show the version of this program.",
+    )
 )

@@ -17,6 +17,8 @@ from kubectl_yoshi.output.asked import Output
 if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json
 
+PYTHON = ".".join(map(str, sys.version_info[:3]))
+
 
 @dataclass(frozen=True)
 class VersionOptions:
@@ -47,22 +49,25 @@ class VersionOptions:
 @as_options(VersionOptions)
 def version(session: Session, options: VersionOptions) -> None:
     """Show the version of this program, and of the server if asked."""
-    python = ".".join(map(str, sys.version_info[:3]))
     if options.output.for_people:
-        print(f"Client Version: v{__version__}", file=session.out)
-        print(f"Python Version: v{python}", file=session.out)
+        print(client_version(), file=session.out)
         if options.server:
             session.out.flush()
             print(f"Server Version: {server_version(session).get('gitVersion', '<unknown>')}", file=session.out)
         return
     result: Json = {
-        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": python, "platform": sys.platform}
+        "clientVersion": {"gitVersion": f"v{__version__}", "pythonVersion": PYTHON, "platform": sys.platform}
     }
     if options.server:
         result["serverVersion"] = server_version(session)
     from kubectl_yoshi.output.formats import object_text
 
     session.out.write(object_text(result, options.output))
+
+
+def client_version() -> str:
+    """This program's version, and that of the Python that it runs on, a line each."""
+    return f"Client Version: v{__version__}\nPython Version: v{PYTHON}"
 
 
 def server_version(session: Session) -> Json:

@@ -217,3 +217,32 @@ def test_a_misuse_says_what_is_wrong_and_where_to_read_more(yoshi: Yoshi, words:
 def test_completion_prints_code_for_the_shell(yoshi: Yoshi, shell: str) -> None:
     out = yoshi("completion", shell).out
     assert "__complete" in out and "kubectl-yoshi" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], ["--help"]),
+        (["help", "vm"], ["vm", "--help"]),
+        (["help", "vm", "attach"], ["vm", "attach", "--help"]),
+        (["help", "nw", "list"], ["network", "list", "--help"]),
+        (["--version"], ["version", "--client"]),
+        (["-n", "prod", "--version"], ["version"]),
+    ],
+)
+def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: list[str], same: list[str]) -> None:
+    wanted, result = yoshi(*same), yoshi(*words)
+    assert (result.code, result.out, result.err) == (0, wanted.out, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["help", "vm", "atach"], 'unknown command "atach" for "kubectl yoshi vm"\nDid you mean attach or detach?'),
+        (["help", "sync", "now"], '"kubectl yoshi sync" has no commands of its own'),
+    ],
+)
+def test_help_for_what_there_is_not_is_a_misuse(yoshi: Yoshi, words: list[str], says: str) -> None:
+    result = yoshi(*words)
+    assert result.err.startswith(f"error: {says}")
+    assert (result.code, result.out) == (2, "")
