@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import click
@@ -38,6 +38,7 @@ OLDEST = "24h"
 class ListOptions:
     """What `ips list` was asked for."""
 
+    named: str | None
     network: str | None
     all_namespaces: bool
     free: bool
@@ -45,8 +46,13 @@ class ListOptions:
     no_headers: bool
     output: Output
 
+    def __post_init__(self) -> None:
+        if self.named and self.network:
+            raise usage_mistake("name the network once, as NETWORK or with --network")
 
-@command("list", examples="kubectl yoshi ips list --network blue --free")
+
+@command("list", examples="kubectl yoshi ips list blue --free")
+@click.argument("named", type=NETWORK, required=False, metavar="[NETWORK]")
 @click.option("--network", type=NETWORK, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
 @click.option("--free", is_flag=True, help="Show the free addresses instead, as ranges.")
@@ -58,7 +64,7 @@ def list_ips(session: Session, options: ListOptions) -> None:
     """Show addresses, who holds them, and whether that is true."""
     from kubectl_yoshi.commands.addresses import list_addresses
 
-    list_addresses(session, options)
+    list_addresses(session, replace(options, named=None, network=options.named or options.network))
 
 
 @dataclass(frozen=True)

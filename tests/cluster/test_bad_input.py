@@ -309,7 +309,7 @@ TABLE = [
         ("bogus", 2, 'unknown command "bogus" for "kubectl yoshi"', "'kubectl yoshi --help'"),
         ("vm attach web-2 --netwrok blue", 2, "unknown flag: --netwrok", "did you mean --network"),
         ("vm attach web-2", 2, "--network", "vm attach --help"),
-        ("ips list extra", 2, "unexpected extra argument (extra)", "ips list --help"),
+        ("ips list blue extra", 2, "unexpected extra argument (extra)", "ips list --help"),
         ("ips list -o nonsense", 2, 'the output format "nonsense"', "wide, json, yaml, name, jsonpath=…"),
         ("ips list -o jsonpath={.x", 2, 'JSONPath template "{.x": unclosed action', "kubectl/jsonpath"),
         ("ips list -o jsonpath=", 2, "no value given", "Write it as -o jsonpath=…"),

@@ -60,3 +60,15 @@ def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line
     assert said.endswith("Addresses: <none>\n")
     assert re.search(r"^Range: +10\.21\.0\.100-end$", run(world, "network", "describe", "half").out, re.MULTILINE)
     assert "Range:" not in run(world, "network", "describe", "blue").out
+
+
+def test_addresses_of_one_network_are_listed_by_its_name_alone(world: World) -> None:
+    world.network("red", "10.20.0.0/24")
+    world.reserve()
+    world.reserve(network="red")
+    for more in ((), ("--free",), ("-o", "json")):
+        wanted = run(world, "ips", "list", "--network", "red", *more)
+        assert run(world, "ips", "list", "red", *more) == wanted
+        assert "10.20.0." in wanted.out and "10.133.0." not in wanted.out
+    assert run(world, "ips", "list", "red", "--network", "blue").code == 2
+    assert 'network "green" not found' in run(world, "ips", "list", "green").err
