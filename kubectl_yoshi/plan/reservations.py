@@ -58,13 +58,13 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     record = Record(RESERVATION, network.namespace, "", since=attempt.moment, note=request.note)
     ledger, mine = _reserved_by_this_run(network, facts, attempt)
     if network.is_going:
-        return _withdrawn(ledger, mine, being_deleted(network))
+        return _withdrawn(ledger, mine, being_deleted(network), backend, facts)
     chosen: list[int] = []
     for address in request.addresses:
         try:
             must_be_of_no_other(network, address, facts)
         except Refused as refused:
-            return _withdrawn(ledger, mine, refused)
+            return _withdrawn(ledger, mine, refused, backend, facts)
         if why := network.why_not_usable(address):
             raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}", SEE_FREE)
         ledger = ledger.with_objects(open_shelves(network, [shelf_of(network, int(address))], facts).objects)
@@ -88,7 +88,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
 
         found = choose_unused(network, backend, attempt.seed, more, open_shelf, facts, attempt)
         if isinstance(found, Refused):
-            return _withdrawn(ledger, mine, found)
+            return _withdrawn(ledger, mine, found, backend, facts)
         chosen = found
     answers = {str(a): request.note for a in request.addresses}
     answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
@@ -106,15 +106,17 @@ def _reserved_by_this_run(network: Network, facts: Facts, attempt: Attempt) -> t
     return ledger, {n: there[n] for n, values in written.items() if n in there and there[n].as_written in values}
 
 
-def _withdrawn(ledger: Ledger, mine: Mapping[int, Record], refused: Refused) -> Plan:
-    """Takes back what this run has reserved, since it cannot reserve all that was wanted.
+def _withdrawn(ledger: Ledger, mine: Mapping[int, Record], refused: Refused, backend: Backend, facts: Facts) -> Plan:
+    """Takes back what this run has reserved, and what the back-end keeps for it, since it cannot reserve all that was
+    wanted.
 
     Raises:
         Refused: nothing needs to be taken back.
     """
     if not mine:
         raise refused
-    return replace(remove_records(ledger, mine), refusals={ledger.network.full_name: refused})
+    plan = backend.retract(ledger.network, mine, facts).plan + remove_records(ledger, mine)
+    return replace(plan, refusals={ledger.network.full_name: refused})
 
 
 @dataclass(frozen=True)

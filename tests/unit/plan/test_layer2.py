@@ -467,6 +467,23 @@ def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
     assert hosts(world) == {}
 
 
+def test_a_reservation_that_is_withdrawn_takes_its_file_with_it() -> None:
+    world = World()
+    layer2(world)
+    mine = world.twin(1)
+
+    def delete(verb: str, ref: ObjectRef) -> None:
+        if verb == "get" and ref.resource == NETWORKWIZARD and [key for key in hosts(world) if "10.20.0.2" in key]:
+            mine.api.before.clear()
+            world.api.change(ref, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
+
+    there = files(world)
+    mine.api.before.append(delete)
+    with pytest.raises(Refused, match="network prod/lab is being deleted"):
+        mine.reserve(network="lab")
+    assert (list(world.holders("lab")), files(world)) == (["10.20.0.1"], there)
+
+
 def test_a_file_without_a_record_is_collected_and_no_other() -> None:
     world = World()
     layer2(world)
