@@ -110,12 +110,14 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if choosers:
         choose_for(desk, choosers, chosen, refusals)
     counted = keep_quota(desk, [vm for vm in going if vm.subject in chosen], refusals)
+    beyond = chosen.keys() & refusals.keys()
     served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
     look_again = network.cidr is None and not recorded_now.keys() >= {chosen[vm.subject] for vm in served}
     plan = plan_errands(desk, served, chosen, refusals, counted, look_again)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     refused = [vm for vm in vms if vm.subject in refusals]
-    undo = undo_records(desk, refused, recorded_now, set(chosen.values())) + restarts.resumed(refused, facts, attempt)
+    undo = undo_records(desk, refused, recorded_now, set(chosen.values()), beyond)
+    undo = undo + restarts.resumed(refused, facts, attempt)
     plan = replace(plan + undo, refusals={**plan.refusals, **refusals})
     return plan + lift_barriers(vms, plan)
 

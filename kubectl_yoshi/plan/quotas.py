@@ -21,6 +21,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.books import open_whole
 from kubectl_yoshi.plan.desk import Desk
+from kubectl_yoshi.plan.undoing import recorded_by_this_run, records_before
 
 
 def keep_quota(desk: Desk, vms: Iterable[Vm], refusals: dict[str, YoshiError]) -> bool:
@@ -42,7 +43,7 @@ def keep_quota(desk: Desk, vms: Iterable[Vm], refusals: dict[str, YoshiError]) -
     anew = False
     for vm in vms:
         if (vm.namespace, vm.name) in names:
-            if count[vm.namespace] > most and not desk.carried(vm):
+            if count[vm.namespace] > most and (not desk.carried(vm) or _only_recorded(desk, vm)):
                 refusals[vm.subject] = _reached(desk.network, vm.namespace, count[vm.namespace])
         elif count[vm.namespace] >= most:
             refusals[vm.subject] = _reached(desk.network, vm.namespace, count[vm.namespace])
@@ -50,6 +51,16 @@ def keep_quota(desk: Desk, vms: Iterable[Vm], refusals: dict[str, YoshiError]) -
             count[vm.namespace] += 1
             anew = True
     return anew
+
+
+def _only_recorded(desk: Desk, vm: Vm) -> bool:
+    """Whether all that this run has done for a VM yet is to record an address for one that had none: whatever it
+    carries, it has carried before."""
+    if any(change.ref == vm.ref for change in desk.attempt.sent):
+        return False
+    recorded = recorded_by_this_run(desk.network, desk.attempt)
+    written = any(desk.records[number].as_written in recorded.get(number, ()) for number in desk.own(vm))
+    return written and (vm.namespace, vm.name) not in _names(records_before(desk).values())
 
 
 def must_have_room(network: Network, records: Mapping[int, Record], vm: Vm, instead_of: Record | None = None) -> None:

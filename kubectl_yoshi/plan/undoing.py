@@ -19,8 +19,6 @@ from kubectl_yoshi.plan.desk import Desk
 from kubectl_yoshi.plan.histories import STATUS_HISTORY
 from kubectl_yoshi.plan.releases import end_attachments, release_of
 
-_IN_USE = (How.WANTED, How.RUNNING)
-
 
 def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[Json]]:
     """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
@@ -45,26 +43,50 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[J
     return numbers
 
 
-def undo_records(desk: Desk, vms: list[Vm], recorded: Mapping[int, list[Json]], chosen: Collection[int]) -> Plan:
+def records_before(desk: Desk) -> dict[int, Record]:
+    """The records as they were when this run first wrote to the objects that hold them, of those to which it wrote."""
+    first: dict[ObjectRef, Json] = {}
+    for change in desk.attempt.sent:
+        if change.subresource == "status" and change.before is not None:
+            first.setdefault(change.ref, change.before)
+    return {
+        int(parse_address(key)): parse_record(value, desk.network.namespace)
+        for obj in first.values()
+        for key, value in dig(obj, "status", "allocations", default={}).items()
+    }
+
+
+def undo_records(
+    desk: Desk,
+    vms: list[Vm],
+    recorded: Mapping[int, list[Json]],
+    chosen: Collection[int],
+    beyond: Collection[str] = (),
+) -> Plan:
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network.
 
     What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
     that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
     among those `chosen` for this plan, which has it written anew.
+
+    Those `beyond` a quota were recorded and then counted, and nothing else was written: what they carry they carried
+    without a record before, and do so again.
     """
     numbers: dict[int, Record] = {}
     plans: list[Plan] = []
     on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
-        in_use = {use.number for use in desk.uses.of(vm.namespace, vm.name, vm.uid) if use.how in _IN_USE}
+        uses = desk.uses.of(vm.namespace, vm.name, vm.uid)
+        running = {use.number for use in uses if use.how is How.RUNNING}
+        in_use = {*running, *desk.carried(vm)}
         had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
         for number in desk.own(vm):
             if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
                 continue
             if not desk.backend.on_template:
                 plans.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
-            elif number in in_use:
+            elif number in (running if vm.subject in beyond else in_use):
                 continue
             numbers[number] = desk.records[number]
             if vm.ref in on_their_way:
@@ -120,23 +142,9 @@ def _had_before(desk: Desk, vm: Vm, recorded: Mapping[int, list[Json]]) -> list[
     wanted = [use.number for use in uses if use.how is How.WANTED and use.ref == vm.ref]
     desk.open({shelf_of(desk.network, number) for number in wanted})
     others = [n for n in desk.own(vm) if desk.records[n].as_written not in recorded.get(n, ())]
-    given = {*others, *_recorded_before(desk, vm)}
+    given = {*others, *(number for number, record in records_before(desk).items() if record.uid == vm.uid)}
     now = [number for number in desk.carried(vm) if number in others]
     return [*dict.fromkeys([*now, *(number for number in wanted if number in given)])]
-
-
-def _recorded_before(desk: Desk, vm: Vm) -> set[int]:
-    """The addresses that the ledger gave to the VM when this run first wrote to it, as far as this run wrote to it."""
-    first: dict[ObjectRef, Json] = {}
-    for change in desk.attempt.sent:
-        if change.subresource == "status" and change.before is not None:
-            first.setdefault(change.ref, change.before)
-    return {
-        int(parse_address(key))
-        for obj in first.values()
-        for key, value in dig(obj, "status", "allocations", default={}).items()
-        if parse_record(value, desk.network.namespace).uid == vm.uid
-    }
 
 
 def _put_back(desk: Desk, vm: Vm, number: int, former: int) -> Plan:

@@ -20,6 +20,7 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.desk import Given
 from kubectl_yoshi.plan.imports import ImportRequest, plan_import
@@ -148,6 +149,36 @@ def adopt(world: World, *names: str) -> Done:
     """`ips import` of what these VMs are told to have: web-7 has the address with 7 at its end."""
     given = tuple(Given(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names)
     return world.run(plan_import, ImportRequest(("prod", "blue"), given))
+
+
+@SIZES
+def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_hold_it(cidr: str) -> None:
+    world = limited(cidr, 1)
+    world.vm("web-1", pin="10.133.0.9")
+    world.vm("web-2", pin="10.133.0.200" if cidr == SMALL else "10.133.1.9")
+    mine = world.twin(1)
+
+    def meanwhile(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch":
+            mine.api.before.clear()
+            assert not world.attach("web-2").refusals
+
+    mine.api.before[:] = [meanwhile]
+    assert "gives it 1 at most" in refusal(mine.attach("web-1"), "prod/web-1").message
+    assert list(world.holders().values()) == ["prod/web-2"]
+    assert world.pin("web-1") == "10.133.0.9"
+
+
+@SIZES
+def test_who_carried_an_address_and_has_it_recorded_keeps_it_under_a_quota_that_was_lowered(cidr: str) -> None:
+    world = limited(cidr, 2)
+    for name in ("web-1", "web-2"):
+        world.vm(name)
+        world.attach(name)
+    world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
+    held = world.holders()
+    assert not world.attach("web-1", mac="02:00:00:00:00:07").refusals  # the record is written again
+    assert world.holders() == held
 
 
 @SIZES
