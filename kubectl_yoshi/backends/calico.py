@@ -138,7 +138,7 @@ class Calico(Private):
         for vm in vms:
             found += wanted_by(vm, network)
             instance = facts.one(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
-            if instance is not None and dig(instance, "status", "phase") not in ("Succeeded", "Failed"):
+            if instance is not None and not is_over(instance):
                 found += run_by_instance(instance, network)
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in run_by_pod(pod, network)]
             for holding in ipam.held_by_vm(api, vm.namespace, vm.name, facts)[0]:
@@ -179,7 +179,7 @@ class Calico(Private):
         facts.ask(*vm_reads, *vmi_reads, *pod_reads, Read(api.block))
         found: list[Use] = wanted_in(network, namespaces, facts)
         for vmi in facts.ask(*vmi_reads):
-            if dig(vmi, "status", "phase") not in ("Succeeded", "Failed"):
+            if not is_over(vmi):
                 found += run_by_instance(vmi, network)
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.objects import Json, Resource, dig
 
 V1 = "crd.projectcalico.org"
 V3 = "projectcalico.org"
 
-APISERVICE = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 MIGRATION = Resource("migration.projectcalico.org", "v1beta1", "datastoremigrations", "DatastoreMigration", False)
 
 COMPLETE = "Complete"

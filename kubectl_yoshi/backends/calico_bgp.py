@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from kubectl_yoshi.backends.calico_api import CalicoApi
 from kubectl_yoshi.backends.marks import (
     MADE,
+    MAKER,
     NEEDED_BY,
     drop_marks,
     first_marks,
@@ -192,7 +193,7 @@ def add_entry(
     key, mark = f"{ENTRY}{word_of(address)}", str(_Entry(network.uid, field, network.full_name))
     says = f"let Calico announce {address}"
     if there is None:
-        marks = {MADE: "kubectl-yoshi", key: mark, f"{LIST_MADE}{field}": "true"}
+        marks = {MADE: MAKER, key: mark, f"{LIST_MADE}{field}": "true"}
         body = {
             "apiVersion": api.bgp_configuration.api_version,
             "kind": api.bgp_configuration.kind,

@@ -18,7 +18,7 @@ from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, resource_version_of, uid_of
-from kubectl_yoshi.model.vm import POD, VMI, pods_of
+from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, pods_of
 
 CNI_NETWORK = "k8s-pod-network"
 """The name of the CNI network in Calico's default configuration; part of every handle's name."""
@@ -145,7 +145,7 @@ def runs(namespace: str, name: str, facts: Facts) -> str:
     Raises:
         NeedMore: it was not read yet.
     """
-    pods_read = Read(POD, namespace, label_selector="kubevirt.io=virt-launcher")
+    pods_read = Read(POD, namespace, label_selector=LAUNCHER)
     vmi_read = Read(VMI, namespace, name)
     facts.ask(vmi_read, pods_read)
     if why := facts.why_unknown(vmi_read, pods_read):

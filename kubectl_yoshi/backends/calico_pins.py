@@ -93,7 +93,7 @@ def run_by_instance(vmi: Json, network: Network) -> list[Use]:
 
 
 def run_by_pod(pod: Json, network: Network) -> list[Use]:
-    """As `_run_by_instance`."""
+    """As `run_by_instance`, of a pod: what Calico says on it that it has, else what its status says."""
     annotations = annotations_of(pod)
     texts = annotations.get(POD_IPS, "").split(",")
     texts += [ip.get("ip") or "" for ip in dig(pod, "status", "podIPs", default=[])]

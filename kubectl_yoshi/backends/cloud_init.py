@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from kubectl_yoshi.model.addresses import Address
@@ -181,6 +182,4 @@ def _set_in_drive(data: Json, wanted: Address4Guest) -> None:
 
 
 def _netmask(wanted: Address4Guest) -> str:
-    from ipaddress import ip_network
-
     return str(ip_network(f"{wanted.address}/{wanted.prefix_length}", strict=False).netmask)

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
 from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, Resource, dig, name_of, namespace_of, uid_of
 
@@ -23,7 +24,6 @@ CONFIGURATION_STATE = Resource(METALLB, "v1beta1", "configurationstates", "Confi
 L2_STATUS = Resource(METALLB, "v1beta1", "servicel2statuses", "ServiceL2Status")
 BGP_STATUS = Resource(METALLB, "v1beta1", "servicebgpstatuses", "ServiceBGPStatus")
 DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
-EVENT = Resource("", "v1", "events", "Event")
 
 WANTED_IPS = f"{METALLB}/loadBalancerIPs"
 NETWORK_LABEL = f"{GROUP}/networkUID"

@@ -140,7 +140,7 @@ class Ovs(Private):
         for vm in vms:
             found += ovs_vm.wanted_by(vm, network)
             instance = facts.one(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
-            if instance is not None and dig(instance, "status", "phase") not in ("Succeeded", "Failed"):
+            if instance is not None and not is_over(instance):
                 found += ovs_vm.run_by_instance(instance, network, vm)
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in ovs_vm.run_by_pod(pod, network)]
         if numbers:
@@ -163,7 +163,7 @@ class Ovs(Private):
         by_name = {(vm.namespace, vm.name): vm for vm in vms}
         found = [use for vm in vms for use in ovs_vm.wanted_by(vm, network)]
         for vmi in facts.ask(*vmi_reads):
-            if dig(vmi, "status", "phase") not in ("Succeeded", "Failed"):
+            if not is_over(vmi):
                 found += ovs_vm.run_by_instance(vmi, network, by_name.get((namespace_of(vmi), name_of(vmi))))
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):

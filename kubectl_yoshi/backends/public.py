@@ -25,7 +25,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_of, namespace_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 
@@ -369,7 +369,7 @@ def _of_service(service: Json, by: str, node: str) -> list[Use]:
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     owner = services.owner_of(service)
     found = [Use(int(address), How.WANTED, ref, *owner)]
-    if metallb.is_served(service, address) or str(address) in dig(service, "spec", "externalIPs", default=[]):
+    if carriers.has(service, address):
         found.append(Use(int(address), How.SERVED, ref, *owner, by, node))
     elif by:
         found[0] = Use(int(address), How.WANTED, ref, *owner, by)

@@ -11,11 +11,10 @@ from kubectl_yoshi.cluster.syncing import Report
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import UsageMistake, YoshiError
 from kubectl_yoshi.model.network import parse_network_name
-from kubectl_yoshi.model.objects import Json, dig, metadata, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import Json, Name, dig, metadata, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.restarts import START_AGAIN
 from kubectl_yoshi.plan.syncing import Scope
-from kubectl_yoshi.plan.wishes import Name
 
 QUIET_SECONDS = 0.1
 """What changes together is looked at together: until nothing more comes for so long …"""

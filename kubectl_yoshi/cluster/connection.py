@@ -22,8 +22,9 @@ from kubectl_yoshi.cluster.errors import (
     Unreachable,
     one_line,
 )
-from kubectl_yoshi.cluster.kubeconfig import ConnectionOptions, Loaded, load
+from kubectl_yoshi.cluster.kubeconfig import CHECK_IT, ConnectionOptions, Loaded, load
 from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+from kubectl_yoshi.model.durations import parse_duration
 from kubectl_yoshi.model.errors import UsageMistake
 
 CONNECT_SECONDS = 5.0
@@ -35,8 +36,6 @@ POOL_SIZE = 32
 IDLE_SECONDS = 60.0
 """After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
 without a word, and a write that goes the way of such a connection may or may not have been done."""
-
-_CHECK = "Check it with: kubectl config view"
 
 __all__ = ["Connection", "ConnectionOptions", "NotSent", "seconds_of"]
 
@@ -89,7 +88,7 @@ class Connection:
             self._pool = kubernetes_parts().rest.RESTClientObject(configuration).pool_manager
         except (OSError, ValueError, ImportError) as error:  # a SOCKS proxy needs a package that may not be installed
             raise BadKubeconfig(
-                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", _CHECK
+                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", CHECK_IT
             ) from error
         self._loaded = loaded
         if configuration.verify_ssl is False:
@@ -274,7 +273,7 @@ class Connection:
 def _on_the_wire(value: str) -> str:
     """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
     if not value.isprintable():
-        raise BadKubeconfig("A token or the name of a user or group holds a line break or control character.", _CHECK)
+        raise BadKubeconfig("A token or the name of a user or group holds a line break or control character.", CHECK_IT)
     return value.encode().decode("latin-1")
 
 
@@ -294,17 +293,13 @@ def _why(error: BaseException) -> str:
     return one_line(text).rstrip(".") or type(reason).__name__
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def seconds_of(text: str) -> float:
     """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
 
     Raises:
         UsageMistake: it is no duration.
     """
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
-        return sum(float(n) * _UNITS[unit] for n, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
-    raise UsageMistake(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UsageMistake(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
+    return seconds

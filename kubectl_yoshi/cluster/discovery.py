@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import ApiError, Asked, no_json, one_line
 from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.objects import Json, Resource, dig
 
 _ACCEPT = ",".join(
@@ -23,7 +24,6 @@ _ACCEPT = ",".join(
         "application/json",
     ]
 )
-_APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 
 
 def discover(api: Api) -> Served:
@@ -72,7 +72,7 @@ def _why_broken(api: Api, group: str, version: str) -> str:
     name = f"{version}.{group}"
     why = f"what serves {group}/{version} does not answer"
     try:
-        conditions = dig(api.get(_APISERVICES.ref(name)), "status", "conditions", default=[])
+        conditions = dig(api.get(APISERVICE.ref(name)), "status", "conditions", default=[])
     except ApiError:  # most people may not read APIServices
         return f"{why} (APIService {name})"
     told = [

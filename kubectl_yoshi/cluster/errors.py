@@ -27,9 +27,9 @@ from typing import Any
 
 from kubectl_yoshi.cluster.roles import roles_with
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 
-OUR_GROUP = "plumber.k8s.pf9.io"
 LONGEST = 300
 """Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
 
@@ -346,7 +346,7 @@ def _not_found(asked: Asked, answer: Json, details: Json, about: dict[str, Any])
         hint = f"See what there is: kubectl get {asked.resource.full_name}{where}"
         return NotFound(f"There is no {asked.object}.", hint, **about)
     kind = f"{asked.resource.full_name} ({asked.resource.version})"
-    if asked.resource.group == OUR_GROUP:
+    if asked.resource.group == GROUP:
         hint = "Install the custom resources first: kubectl yoshi install"
     else:
         hint = f"Install what provides {asked.resource.api_version}, or check kubectl api-resources."

@@ -81,19 +81,19 @@ def load(options: ConnectionOptions) -> Loaded:
     except BadKubeconfig:
         raise
     except parts.kube_config.ConfigException as error:
-        raise BadKubeconfig(f"The kubeconfig cannot be used: {one_line(str(error))}.", _CHECK) from error
+        raise BadKubeconfig(f"The kubeconfig cannot be used: {one_line(str(error))}.", CHECK_IT) from error
     except OSError as error:
         raise BadKubeconfig(
-            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", _CHECK
+            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", CHECK_IT
         ) from error
     except Exception as error:
         if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # which names the file
-            raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", _CHECK) from error
+            raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", CHECK_IT) from error
         # Whatever the client makes of a file with a wrong shape.
-        raise BadKubeconfig(f"{_looked_at(options)} does not have the shape of a kubeconfig.", _CHECK) from error
+        raise BadKubeconfig(f"{_looked_at(options)} does not have the shape of a kubeconfig.", CHECK_IT) from error
 
 
-_CHECK = "Check it with: kubectl config view"
+CHECK_IT = "Check it with: kubectl config view"
 
 
 def _looked_at(options: ConnectionOptions) -> str:
@@ -117,7 +117,7 @@ def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
     _override_cluster(cluster, options)
     _override_user(user, options)
     if not cluster.get("server"):
-        raise BadKubeconfig(f'Cluster "{cluster_name}" of the kubeconfig has no server.', _CHECK)
+        raise BadKubeconfig(f'Cluster "{cluster_name}" of the kubeconfig has no server.', CHECK_IT)
     as_headers = _impersonation(options, user)
     renewable = bool({"exec", "auth-provider", "tokenFile"} & user.keys())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.cluster.api import AS_TABLE, Api
 from kubectl_yoshi.cluster.kubeconfig import files_of
 from kubectl_yoshi.cluster.reading import read
 from kubectl_yoshi.model.facts import Facts, NeedMore
@@ -20,7 +20,6 @@ from kubectl_yoshi.model.objects import Resource, dig
 Value = TypeVar("Value")
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
-_TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 
 
 def names_of(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
@@ -30,7 +29,7 @@ def names_of(api: Api, resource: Resource, namespace: str | None, columns: Seque
         ClusterError: they cannot be listed.
     """
     path = quote(resource.path(namespace), safe="/")
-    table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=_TABLE)
+    table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=AS_TABLE)
     titles = [str(column.get("name")) for column in table.get("columnDefinitions") or []]
     found = {}
     for row in table.get("rows") or []:

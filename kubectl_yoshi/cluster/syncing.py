@@ -17,12 +17,11 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.notices import plan_notices
 from kubectl_yoshi.plan.sync_jobs import Job
 from kubectl_yoshi.plan.syncing import Agenda, Scope, by_name, plan_agenda
-from kubectl_yoshi.plan.wishes import Name
 
 POINTLESS = (Unreachable, TimedOut, Unauthorized, BadKubeconfig, Stopped)
 """What ends a pass: the next job would meet it as well."""

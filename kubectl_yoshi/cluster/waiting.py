@@ -9,6 +9,7 @@ from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import Busy, ClusterError, NotFound, NotServed, ServerError, TimedOut, Unreachable
 from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.objects import ObjectRef, labels_of, name_of, uid_of
 from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, instance_name_of_pod, is_over
 
@@ -93,7 +94,7 @@ def _until_served(
         service = api.get(change.ref)
         if metallb.is_served(service, address):
             return
-        events = api.list(metallb.EVENT, change.ref.namespace, field_selector=f"involvedObject.uid={uid_of(service)}")
+        events = api.list(EVENT, change.ref.namespace, field_selector=f"involvedObject.uid={uid_of(service)}")
         said = metallb.failure(uid_of(service), events)
         refused_since = (refused_since or clock.now()) if str(address) in said else None
         if progress and (there := said or f"{change.ref} has no address yet") != told:

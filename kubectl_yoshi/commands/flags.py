@@ -6,13 +6,13 @@ and an optional value, which pflag takes only after "=". Here a command line is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from kubectl_yoshi.commands.names import Name, Names
+from kubectl_yoshi.model.durations import parse_duration
 
 META = "kubectl_yoshi.kubectl_flags"
 HELP_NAMES = ["-h", "--help"]
@@ -25,16 +25,14 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A Go duration ("30s", "1m30s", "500ms") or a number of seconds, as a float of seconds."""
 
     name = "duration"
-    _units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        if re.fullmatch(r"\d+(\.\d+)?", value):
-            return float(value)
-        if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", value):
+        seconds = parse_duration(value)
+        if seconds is None:
             self.fail(f'"{value}" is no duration; write it as 30s, 2m or 1h30m', param, ctx)
-        return sum(float(n) * self._units[unit] for n, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", value))
+        return seconds
 
 
 class KubectlFlag(click.Option):

@@ -1,4 +1,4 @@
-"""kubectl yoshi ips list|who|reserve|release|check|gc"""
+"""kubectl yoshi ips list|who|reserve|release|move|check|gc"""
 
 from __future__ import annotations
 

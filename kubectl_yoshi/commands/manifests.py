@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +120,6 @@ def _check_plugin(plugin: str, what: str) -> None:
 
 
 def _check_name(name: str) -> None:
-    import re
-
     if len(name) > LONGEST_NAME:
         raise usage_mistake(
             f'"{name[:20]}…" is too long for the name of a network', f"Use {LONGEST_NAME} characters at most."

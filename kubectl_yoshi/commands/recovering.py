@@ -9,6 +9,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.changing import fail_if_refused
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.output.tables import Column, write_table
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, reckon_all
@@ -37,8 +38,8 @@ def show_reckonings(session: Session, request: RebuildRequest) -> tuple[int, str
         How many addresses differ; and what to say where none does.
     """
 
-    def ask(facts: object) -> tuple[list[Reckoning], tuple[str, ...]]:
-        return reckon_all(request, BACKENDS, facts)  # type: ignore[arg-type]
+    def ask(facts: Facts) -> tuple[list[Reckoning], tuple[str, ...]]:
+        return reckon_all(request, BACKENDS, facts)
 
     (reckonings, _), _ = observe_value(ask, session.api)
     rows = [_Row(one.network.full_name, verdict) for one in reckonings for verdict in one.different]

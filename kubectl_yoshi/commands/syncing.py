@@ -19,11 +19,11 @@ from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, waiters
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, change_line, fates, outcome_lines, show_plan
 from kubectl_yoshi.output.progress import progress
 from kubectl_yoshi.plan.syncing import Scope
-from kubectl_yoshi.plan.wishes import Name
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.sync import SyncOptions

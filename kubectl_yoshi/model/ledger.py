@@ -18,13 +18,10 @@ from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, 
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.history import VM_KIND, Tenure, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, owner_reference, short_hash
+from kubectl_yoshi.model.objects import LONGEST_NAME, Json, ObjectRef, dig, owner_reference, short_hash
 
 SHELF_SIZE = 256
 """Addresses per object: above this a status write costs more than it should (measured: docs/design.md)."""
-
-LONGEST_NAME = 253
-"""Of an object, as Kubernetes has it (RFC 1123 subdomain)."""
 
 VIRTUALMACHINE = VM_KIND
 RESERVATION = "Reservation"
@@ -284,16 +281,9 @@ class Ledger:
         return entry.key if entry else str(self.address(number))
 
     def address(self, number: int) -> Address:
-        """The address object of an integer of this ledger (a network without CIDR may hold both families)."""
-        if self.network.cidr is None:
-            return address_of(number, 4 if number < 1 << 32 else 6)
+        """The address object of an integer of this ledger."""
         return self.network.address(number)
 
     def with_objects(self, more: Mapping[Shelf, Json | None]) -> Ledger:
         """This ledger with shelves read anew."""
         return replace(self, objects={**self.objects, **more})
-
-
-def held(numbers: Iterable[int]) -> Intervals:
-    """The set of these addresses."""
-    return Intervals.of_numbers(numbers)

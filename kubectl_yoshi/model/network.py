@@ -140,7 +140,7 @@ class Network:
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """4 or 6: the family of the CIDR. 4 where there is none, though such a network may hold addresses of both."""
         if self.cidr is not None:
             return self.cidr.version
         return 4

@@ -13,6 +13,12 @@ from typing import Any
 Json = dict[str, Any]
 """A JSON object as `json.loads` gives it. Never changed in place once read."""
 
+Name = tuple[str, str]
+"""The namespace and the name of an object."""
+
+LONGEST_NAME = 253
+"""Characters of an object's name (RFC 1123 subdomain)."""
+
 ANNOTATIONS = ("metadata", "annotations")
 """Where an object's annotations are: a path for `dig` and for patches."""
 

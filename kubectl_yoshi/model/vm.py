@@ -140,7 +140,7 @@ def instance_of(vm: Vm, facts: Facts) -> Json | None:
     A VMI left by an earlier VM of that name is no one of this VM's.
     """
     vmi = facts.one(VMI, vm.name, vm.namespace)
-    if vmi is None or dig(vmi, "status", "phase") in ("Succeeded", "Failed"):
+    if vmi is None or is_over(vmi):
         return None
     owner = owner_uid(vmi)
     return vmi if not owner or owner == vm.uid else None
@@ -173,9 +173,9 @@ def instance_name_of_pod(pod: Json) -> str:
     return ""
 
 
-def is_over(pod: Json) -> bool:
-    """Whether a pod has ended, so that it uses no address any more."""
-    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+def is_over(instance: Json) -> bool:
+    """Whether a VMI or a pod has ended, so that it uses no address any more."""
+    return dig(instance, "status", "phase") in ("Succeeded", "Failed")
 
 
 def pods_of(namespace: str, name: str, facts: Facts) -> list[Json]:

@@ -7,7 +7,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, Ledger, Record, held, shelf_of
+from kubectl_yoshi.model.ledger import NETWORK, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, open_shelves, open_whole, remove_records, write_records
@@ -37,7 +37,7 @@ def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) ->
 def _recorded(ledger: Ledger, use: str, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
     """Records the lowest free address for the network itself; in a preview also what comes after that."""
     network, records = ledger.network, ledger.records()
-    taken = held({*records, *cooling_down(ledger, attempt.now)})
+    taken = Intervals.of_numbers({*records, *cooling_down(ledger, attempt.now)})
     while True:
         number = network.usable.first_without(taken)
         if number is None:

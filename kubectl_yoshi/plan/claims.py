@@ -17,11 +17,8 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
-from kubectl_yoshi.model.objects import metadata
+from kubectl_yoshi.model.objects import Name, metadata
 from kubectl_yoshi.model.vm import Vm
-
-Name = tuple[str, str]
-"""Namespace and name."""
 
 NOW = (How.RUNNING, How.SERVED)
 

@@ -14,10 +14,10 @@ from kubectl_yoshi.model.backend import Backend, How, Uses
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import network_read, open_network
-from kubectl_yoshi.plan.claims import Name
 from kubectl_yoshi.plan.desk import Given
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
 

@@ -11,18 +11,16 @@ from collections.abc import Mapping
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.objects import Json, Resource, dig, short_hash, uid_of
+from kubectl_yoshi.model.kinds import EVENT
+from kubectl_yoshi.model.objects import LONGEST_NAME, Json, Name, dig, short_hash, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
-from kubectl_yoshi.plan.wishes import Name
 
-EVENT = Resource("", "v1", "events", "Event")
 COMPONENT = "kubectl-yoshi"
 REFUSED = "AddressRefused"
 FAILED = "AddressFailed"
 REPEAT_SECONDS = 600.0
 LONGEST_MESSAGE = 1024  # the API server's limit
-LONGEST_NAME = 253
 
 
 def plan_notices(errors: Mapping[Name, YoshiError], facts: Facts, attempt: Attempt) -> Plan:

@@ -16,11 +16,10 @@ from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import Json, Name, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import networks_asked, write_records
-from kubectl_yoshi.plan.claims import Name
 from kubectl_yoshi.plan.network_status import opened
 from kubectl_yoshi.plan.overlaps import must_give_way_to_none
 from kubectl_yoshi.plan.quotas import beyond_quota

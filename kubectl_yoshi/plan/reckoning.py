@@ -14,10 +14,10 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network, parse_network_name
-from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.books import blocks_of_earlier, open_whole
-from kubectl_yoshi.plan.claims import NOW, Claim, Name, claims_to, why_first
+from kubectl_yoshi.plan.claims import NOW, Claim, claims_to, why_first
 
 ASK_FOR_REBUILD = (
     "Let an administrator run it: it needs to see the VMs of every namespace (ClusterRole yoshi-admin, bound by a "

@@ -10,7 +10,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.objects import Name, dig
 from kubectl_yoshi.model.vm import VM, Vm, instance_reads
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
@@ -20,7 +20,6 @@ from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from kubectl_yoshi.plan.restarts import START_AGAIN, plan_restart
 from kubectl_yoshi.plan.takeovers import TakeoverRequest, plan_takeover
-from kubectl_yoshi.plan.wishes import Name
 
 Backends = Mapping[str, Backend]
 Refusals = Mapping[Name, YoshiError]

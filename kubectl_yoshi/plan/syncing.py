@@ -15,14 +15,14 @@ from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, Resource, dig, metadata, name_of, namespace_of
+from kubectl_yoshi.model.objects import Json, Name, Resource, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
 from kubectl_yoshi.plan.attempt import age_in_seconds
 from kubectl_yoshi.plan.books import open_whole, sound_networks
 from kubectl_yoshi.plan.restarts import START_AGAIN, is_stopping
 from kubectl_yoshi.plan.sync_jobs import AttachJob, Job, LeftoversJob, NetworkJob, ResumeJob, TakeoverJob
 from kubectl_yoshi.plan.takeovers import TakeoverRequest
-from kubectl_yoshi.plan.wishes import Name, Wish, attach_requests, wishes_of
+from kubectl_yoshi.plan.wishes import Wish, attach_requests, wishes_of
 
 RESTART_SECONDS = 330.0
 """A VM that another run has marked for a restart is left to it for so long: as long as that may wait, and some more."""

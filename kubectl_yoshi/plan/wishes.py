@@ -10,13 +10,10 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import Network, parse_network_name
-from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.objects import Name, dig
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attachments import AttachRequest
 from kubectl_yoshi.plan.books import known_networks, network_read
-
-Name = tuple[str, str]
-"""Namespace and name."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.backends import calico_pools as pools
-from kubectl_yoshi.backends.calico_api import APISERVICE, NATIVE, RAW
+from kubectl_yoshi.backends.calico_api import NATIVE, RAW
 from kubectl_yoshi.backends.marks import marks_of
 from kubectl_yoshi.model.change import Plan, Verb, applied
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Unknown
+from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM

@@ -21,11 +21,10 @@ from kubectl_yoshi.cluster.following import Happened, Listed
 from kubectl_yoshi.cluster.syncing import Report
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.restarts import START_AGAIN
 from kubectl_yoshi.plan.syncing import Agenda, Scope
-from kubectl_yoshi.plan.wishes import Name
 
 WHOLE = Scope(None, restart=True)
 WEB, DB, BLUE, GREEN = ("prod", "web"), ("prod", "db"), ("prod", "blue"), ("prod", "green")

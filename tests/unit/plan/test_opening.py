@@ -22,6 +22,7 @@ from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.cluster.syncing import Report, sync
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.ledger import NETWORK
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, annotations_of, dig, name_of
@@ -30,7 +31,6 @@ from kubectl_yoshi.plan.desk import Given
 from kubectl_yoshi.plan.imports import ImportRequest, plan_import
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
-from kubectl_yoshi.plan.notices import EVENT
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.syncing import Scope
 from tests.unit.plan.fake import _error, served

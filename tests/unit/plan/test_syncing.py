@@ -24,10 +24,10 @@ from kubectl_yoshi.backends.calico import IP_ADDRS
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.syncing import Report, sync
 from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM, VMI, Vm
-from kubectl_yoshi.plan.notices import EVENT
 from kubectl_yoshi.plan.restarts import START_AGAIN
 from kubectl_yoshi.plan.syncing import Scope
 from tests.unit.plan.fake import served

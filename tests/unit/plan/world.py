@@ -19,7 +19,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS, Calico, pinned
-from kubectl_yoshi.backends.calico_api import APISERVICE, RAW
+from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, without_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
@@ -33,6 +33,7 @@ from kubectl_yoshi.cluster.running import Done, run
 from kubectl_yoshi.cluster.waiting import waiters
 from kubectl_yoshi.model.addresses import Cidr, parse_address
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.ledger import Record, parse_record
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
