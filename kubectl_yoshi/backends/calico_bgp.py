@@ -55,7 +55,10 @@ def configuration(api: CalicoApi, facts: Facts) -> Json | None:
     read = Read(api.bgp_configuration, name="default")
     found = facts.ask(read)
     if why := facts.why_unknown(read):
-        raise Refused(f"Calico's bgpconfiguration/default cannot be read: {why}")
+        raise Refused(
+            f"Calico's bgpconfiguration/default cannot be read: {why}",
+            "Ask an administrator for this right; the ClusterRole yoshi-admin holds it.",
+        )
     return found[0] if found else None
 
 

@@ -19,7 +19,10 @@ class Private:
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """See Backend. What is beside the VM is there before it wants the address."""
         if ports:
-            raise Refused(f"network {network.full_name} is private: ports are opened on public addresses only")
+            raise Refused(
+                f"network {network.full_name} is private: ports are opened on public addresses only",
+                "Leave --port out, or name a public network with --public-network.",
+            )
         return Plan()
 
     def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:

@@ -103,7 +103,10 @@ class Public:
         read = services.network_read(network)
         left = [service for service in facts.ask(read) if not metadata(service).get("deletionTimestamp")]
         if why := facts.why_unknown(read):
-            raise Refused(f"whether Services have addresses of network {network.full_name} cannot be told: {why}")
+            raise Refused(
+                f"whether Services have addresses of network {network.full_name} cannot be told: {why}",
+                "Ask an administrator for this right, or to delete the network.",
+            )
         if left:
             ref = SERVICE.ref(name_of(left[0]), namespace_of(left[0]))
             raise Refused(

@@ -15,7 +15,7 @@ from kubectl_yoshi.backends.public_services import SERVICE, addresses_of_any, is
 from kubectl_yoshi.backends.public_wishes import wished_of
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
@@ -65,7 +65,7 @@ def carried(network: Network, namespaces: tuple[str, ...] | None, facts: Facts) 
     reads, vm_reads = [Read(SERVICE, namespace) for namespace in where], [Read(VM, namespace) for namespace in where]
     facts.ask(*reads, *vm_reads)
     if why := facts.why_unknown(*reads):
-        raise Refused(f"which Services have addresses of network {network.full_name} cannot be told: {why}")
+        raise Refused(f"which Services have addresses of network {network.full_name} cannot be told: {why}", ASK_FOR_IT)
     near = by_namespace(facts.ask(*vm_reads))
     return tuple(
         use
@@ -111,7 +111,7 @@ def find_carrier(vm: Vm, address: Address, facts: Facts) -> Json | None:
     read = everywhere if seen else Read(SERVICE, vm.namespace)
     found = facts.ask(read)
     if why := facts.why_unknown(read):
-        raise Refused(f"whether a Service has {address} for VM {vm.subject} already cannot be told: {why}")
+        raise Refused(f"whether a Service has {address} for VM {vm.subject} already cannot be told: {why}", ASK_FOR_IT)
     for service in found:
         if not is_ours(service) and selects(service, vm) and address in addresses_of_any(service):
             return service

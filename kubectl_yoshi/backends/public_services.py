@@ -11,7 +11,7 @@ from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
@@ -60,7 +60,7 @@ def find_service(vm: Vm, network: Network, facts: Facts) -> Json | None:
     read = service_read(vm, network)
     found = facts.ask(read)
     if why := facts.why_unknown(read):
-        raise Refused(f"the Services of VM {vm.subject} cannot be read: {why}")
+        raise Refused(f"the Services of VM {vm.subject} cannot be read: {why}", ASK_FOR_IT)
     for service in found:
         if not is_of(service, network):
             raise Refused(

@@ -43,7 +43,10 @@ def named_vms(
     objects = read_objects(filenames)
     for obj in objects:
         if obj.get("kind") != VM.kind:
-            raise usage_mistake(f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine")
+            raise usage_mistake(
+                f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine",
+                f"-f takes kind {VM.kind} of {VM.api_version} only.",
+            )
     return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
 
 

@@ -10,6 +10,9 @@ The tree::
 
 from __future__ import annotations
 
+ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
+"""The way out where something may not be read, or changed, that a user of networks may."""
+
 
 class YoshiError(Exception):
     """An error whose text is for the user: one sentence on what is wrong, one on the way out.

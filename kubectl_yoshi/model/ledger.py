@@ -30,6 +30,7 @@ NETWORK = "Network"
 
 KINDS = (VIRTUALMACHINE, RESERVATION, NETWORK)
 ONLY_A_NEWER_ONE = "only a newer version of kubectl yoshi knows what that is"
+USE_A_NEWER_ONE = "Use a newer version of kubectl yoshi for this."
 FIELDS = ("kind", "namespace", "name", "uid", "mac", "since", "note")
 
 

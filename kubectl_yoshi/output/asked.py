@@ -93,7 +93,7 @@ def _content(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise UsageMistake(f"cannot read {path}: {reason}") from error
+        raise UsageMistake(f"cannot read {path}: {reason}", "Name a file of UTF-8 text.") from error
 
 
 def _columns_of_file(text: str) -> str:

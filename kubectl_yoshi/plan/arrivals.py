@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import Backend, How
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.objects import dig, metadata
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of, why_unseen
@@ -50,10 +50,13 @@ def still_to_come(
     vms: dict[str, Vm] = {}
     for subject, read in reads.items():
         if why := facts.why_unknown(read):
-            raise Refused(f"whether VM {subject} runs cannot be told: {why}")
+            raise Refused(f"whether VM {subject} runs cannot be told: {why}", ASK_FOR_IT)
         found = facts.ask(read)
         if not found or Vm(found[0]).is_going:
-            raise Refused(f"VM {subject} was deleted before it ran with {answers[subject]}")
+            raise Refused(
+                f"VM {subject} was deleted before it ran with {answers[subject]}",
+                "Its address goes back with `kubectl yoshi ips gc`.",
+            )
         vms[subject] = Vm(found[0])
     runs_with = {
         (use.namespace, use.name, use.number)
@@ -63,7 +66,7 @@ def still_to_come(
     left = []
     for subject, vm in vms.items():
         if why := why_unseen(vm.namespace, facts):
-            raise Refused(f"whether VM {subject} runs cannot be told: {why}")
+            raise Refused(f"whether VM {subject} runs cannot be told: {why}", ASK_FOR_IT)
         instance = instance_of(vm, facts)
         if instance is None:
             comes = subject in begun or vm.run_strategy not in ("Halted", *STAYS_STOPPED)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, Uses
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, both
 from kubectl_yoshi.model.ledger import Ledger, shelf_of
 from kubectl_yoshi.model.network import Network
@@ -21,7 +21,7 @@ from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network
+from kubectl_yoshi.plan.books import network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made

@@ -12,7 +12,7 @@ from dataclasses import replace
 from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, bare_network, parse_network
@@ -27,7 +27,6 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.plan.histories import STATUS_HISTORY, end_tenures, replaced_by, tenure
 
-ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
 COUNTERS = ("/status/used", "/status/free")

@@ -9,7 +9,7 @@ from functools import partial
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend, How, Use, Uses
 from kubectl_yoshi.model.change import Plan, side_by_side
-from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.ledger import Ledger, Record, is_large, shelf_of
 from kubectl_yoshi.model.network import Network
@@ -17,7 +17,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, network_read, open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.books import network_read, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
 from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
 from kubectl_yoshi.plan.serving import backend_of

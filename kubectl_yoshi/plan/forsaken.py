@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Change, Plan, side_by_side
-from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
+from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, network_read
+from kubectl_yoshi.plan.books import known_networks, network_read
 
-Name = tuple[str, str]
 EVERYTHING = ("0.0.0.0/0", "::/0")
 
 

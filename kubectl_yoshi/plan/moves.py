@@ -13,9 +13,17 @@ from dataclasses import dataclass, replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import (
+    ONLY_A_NEWER_ONE,
+    RESERVATION,
+    USE_A_NEWER_ONE,
+    VIRTUALMACHINE,
+    Ledger,
+    Record,
+    shelf_of,
+)
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
@@ -141,7 +149,9 @@ def _may_move(request: MoveRequest, network: Network, backend: Backend, record: 
             f"Give it with `{attach} --public-network {called} --public-ip {address}`.",
         )
     if not record.is_known:
-        raise Refused(f"{address} is {record.holder}'s on network {network.full_name}: {ONLY_A_NEWER_ONE}")
+        raise Refused(
+            f"{address} is {record.holder}'s on network {network.full_name}: {ONLY_A_NEWER_ONE}", USE_A_NEWER_ONE
+        )
     if record.kind == RESERVATION:
         raise Refused(
             f"{address} is {record.holder} on network {network.full_name}",
@@ -210,7 +220,7 @@ def _let_go(
     found = facts.ask(read)
     subject = f"{record.namespace}/{record.name}"
     if why := facts.why_unknown(read):
-        raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}")
+        raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}", ASK_FOR_IT)
     holder = Vm(found[0]) if found else None
     if holder is not None and (not record.uid or holder.uid == record.uid):
         loosened = tuple(replace(change, subject="") for change in backend.loosen(holder, network, facts))

@@ -7,15 +7,21 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
-from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, VIRTUALMACHINE, is_large
+from kubectl_yoshi.model.ledger import (
+    NETWORK,
+    ONLY_A_NEWER_ONE,
+    RESERVATION,
+    USE_A_NEWER_ONE,
+    VIRTUALMACHINE,
+    is_large,
+)
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, bare_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import (
-    ASK_FOR_IT,
     STATUS_DELETING,
     must_be_understood,
     network_read,
@@ -339,7 +345,7 @@ def _removal(
     for number, record in sorted(records.items()):
         if not record.is_known:
             holder = f"{ledger.address(number)} {record.holder}"
-            raise Refused(f"network {network.full_name} is in use: {holder}; {ONLY_A_NEWER_ONE}")
+            raise Refused(f"network {network.full_name} is in use: {holder}; {ONLY_A_NEWER_ONE}", USE_A_NEWER_ONE)
     vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
     reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
     if records and not request.force:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import ASK_FOR_IT, open_network, open_shelves, remove_records, write_records
+from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open
 from kubectl_yoshi.plan.overlaps import must_be_of_no_other

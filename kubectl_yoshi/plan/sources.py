@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.backend import Backend, How
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, Name, annotations_of, dig
 from kubectl_yoshi.model.vm import VM, VMI, Vm
-from kubectl_yoshi.plan.books import ASK_FOR_IT, known_networks, networks_asked
+from kubectl_yoshi.plan.books import known_networks, networks_asked
 from kubectl_yoshi.plan.desk import Given
 
 ADDRESSES = "network.kubevirt.io/addresses"
