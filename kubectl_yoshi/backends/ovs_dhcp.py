@@ -34,7 +34,7 @@ from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.ledger import NETWORK, VIRTUALMACHINE, Record
+from kubectl_yoshi.model.ledger import NETWORK, Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, VMI
@@ -176,7 +176,7 @@ def provide(network: Network, records: Mapping[int, Record], facts: Facts) -> Pl
         if dig(config, "binaryData", key) == line:
             continue
         says = f"keep {network.address(number)} for {record.holder} in {ref}"
-        changes.append(_shared(config, key, line, says, record.holder if record.kind == VIRTUALMACHINE else ""))
+        changes.append(_shared(config, key, line, says, record.subject))
     return Plan().beside(Plan((tuple(changes),))) if changes else Plan()
 
 

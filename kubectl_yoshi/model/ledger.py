@@ -69,6 +69,11 @@ class Record:
         return name if self.is_known else f"{self.kind} {name}"
 
     @property
+    def subject(self) -> str:
+        """The VM, "namespace/name", as outcomes are told apart (see Change); "" where it is no VM that has it."""
+        return f"{self.namespace}/{self.name}" if self.kind == VIRTUALMACHINE else ""
+
+    @property
     def is_known(self) -> bool:
         """Whether this version knows this kind of holder, and so when an address of it may be given back."""
         return self.kind in KINDS

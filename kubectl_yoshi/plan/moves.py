@@ -218,7 +218,7 @@ def _let_go(
     number = int(request.address)
     read = Read(VM, record.namespace, record.name)
     found = facts.ask(read)
-    subject = f"{record.namespace}/{record.name}"
+    subject = record.subject
     if why := facts.why_unknown(read):
         raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}", ASK_FOR_IT)
     holder = Vm(found[0]) if found else None

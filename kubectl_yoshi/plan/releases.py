@@ -70,7 +70,7 @@ def release_of(
         return Release(notes=(f"{address} stays recorded for {record.holder}: {ONLY_A_NEWER_ONE}",))
     if record.kind == NETWORK:
         return Release(notes=(f"{address} stays recorded for {record.holder}",))
-    subject = f"{record.namespace}/{record.name}"
+    subject = record.subject
     for use in uses:
         if use.number != number:
             continue

@@ -96,7 +96,7 @@ def undo_records(
     retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
     if not retracted:
         return released
-    subjects = {number: record.holder for number, record in numbers.items()}
+    subjects = {number: record.subject for number, record in numbers.items()}
     plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
     return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects) + released
 
@@ -109,7 +109,7 @@ def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tupl
     theirs = {
         number: record
         for number, record in desk.records.items()
-        if number in recorded and record.holder in gone and record.uid not in alive
+        if number in recorded and record.subject in gone and record.uid not in alive
     }
     if not theirs:
         return Plan(), {}

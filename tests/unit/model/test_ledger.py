@@ -184,6 +184,7 @@ def test_a_record_is_read_as_it_was_written(
 def test_what_a_reservation_is_for_is_told_in_its_words() -> None:
     assert Record(RESERVATION, "prod", "", note="the printer").holder == "reserved (the printer)"
     assert Record(RESERVATION, "prod", "").holder == "reserved"
+    assert Record(RESERVATION, "prod", "joe").subject == ""
 
 
 def opened(net: Network) -> Ledger:
