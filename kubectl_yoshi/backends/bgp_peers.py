@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.backends.marks import first_marks, join, leave
 from kubectl_yoshi.model.addresses import Address, word_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network, Peer
@@ -44,25 +45,27 @@ class Peers:
     compared: tuple[str, ...]
     plain: Callable[[object], object]
 
-    def find_peer(self, network: Network, peer: Peer, facts: Facts) -> tuple[Json | None, str]:
-        """The one that serves for a router, and what stands in the way ("" where nothing does)."""
+    def find_peer(self, network: Network, peer: Peer, facts: Facts) -> tuple[Json | None, Obstacle | None]:
+        """The one that serves for a router, and what stands in the way (None where nothing does)."""
         read = Read(self.resource, self.namespace)
         found = facts.ask(read)
         if why := facts.why_unknown(read):
-            return None, f"whether {self.speaker} speaks to {peer.address} already cannot be told: {why}"
+            return None, Obstacle(
+                f"whether {self.speaker} speaks to {peer.address} already cannot be told: {why}", unseen=True
+            )
         wanted = self.spec(network, peer)
-        in_the_way = ""
+        in_the_way = None
         for obj in found:
             if self.router(obj) != peer.address:
                 if name_of(obj) == peer_name(peer):
-                    in_the_way = f"bgppeer/{name_of(obj)} exists and is another router's"
+                    in_the_way = Obstacle(f"bgppeer/{name_of(obj)} exists and is another router's")
                 continue
             spec = dig(obj, "spec", default={})
             differing = [key for key in self.compared if self.plain(spec.get(key)) != self.plain(wanted.get(key))]
             if not differing:
-                return obj, ""
+                return obj, None
             key = differing[0]
-            in_the_way = (
+            in_the_way = Obstacle(
                 f"bgppeer/{name_of(obj)} speaks to {peer.address} with {key} {self._shown(spec.get(key))}, "
                 f"and this network wants {self._shown(wanted.get(key))}"
             )
@@ -91,10 +94,10 @@ class Peers:
             changes.append(Change(Verb.CREATE, ref, f"have {self.speaker} speak BGP with {peer.address}", body=body))
         return tuple(changes), tuple(names)
 
-    def obstacles(self, network: Network, facts: Facts) -> Iterator[str]:
-        """A sentence for each of the network's routers for which something stands in the way."""
+    def obstacles(self, network: Network, facts: Facts) -> Iterator[Obstacle]:
+        """One for each of the network's routers for which something stands in the way."""
         found = (self.find_peer(network, peer, facts)[1] for peer in _peers_of(network))
-        return (in_the_way for in_the_way in found if in_the_way)
+        return (in_the_way for in_the_way in found if in_the_way is not None)
 
     def missing(self, network: Network, facts: Facts) -> str:
         """The name of one that the network lacks; "" where it has all."""
@@ -104,8 +107,9 @@ class Peers:
     def describe(self, network: Network, facts: Facts) -> Iterator[tuple[str, str]]:
         """A row for each of the network's routers."""
         for peer in _peers_of(network):
-            obj, why = self.find_peer(network, peer, facts)
-            yield "Peer", f"{peer.address}: " + (f"bgppeer/{name_of(obj)}" if obj else why or "missing")
+            obj, in_the_way = self.find_peer(network, peer, facts)
+            why = in_the_way.says if in_the_way else "missing"
+            yield "Peer", f"{peer.address}: " + (f"bgppeer/{name_of(obj)}" if obj else why)
 
     def _shown(self, value: object) -> str:
         return "none" if self.plain(value) is None else str(value)

@@ -34,7 +34,7 @@ from kubectl_yoshi.backends.calico_pins import (
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
 from kubectl_yoshi.model.addresses import Intervals, address_of
-from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served, both
@@ -80,7 +80,7 @@ class Calico(Private):
         """See Backend."""
         return "" if is_installed(served) else f"Calico's IPPools (ippools.{V3} or ippools.{V1})"
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Backend."""
         if network.cidr is None:
             raise UsageMistake(

@@ -14,6 +14,7 @@ from kubectl_yoshi.backends.calico_api import CalicoApi, api_for_writing, calico
 from kubectl_yoshi.backends.calico_pins import pinned
 from kubectl_yoshi.backends.marks import gone_of, is_marked_for, is_of_earlier, marks_of, users_of
 from kubectl_yoshi.model.addresses import Cidr, Intervals, span_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
@@ -133,12 +134,12 @@ def serves_on(pool: Json, network: Network) -> bool:
     return is_of_earlier(pool, network) and dig(pool, "spec", "cidr") == str(network.cidr)
 
 
-def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
+def obstacles(network: Network, facts: Facts) -> tuple[Obstacle, ...]:
     """Pools in the way: one of our name that is not ours, and every one that overlaps."""
     api = api_for_writing(facts)
     pools = facts.ask(Read(api.pool))
     if why := facts.why_unknown(Read(api.pool)):
-        return (f"whether {network.cidr} overlaps an IPPool cannot be told: {why}",)
+        return (Obstacle(f"whether {network.cidr} overlaps an IPPool cannot be told: {why}", unseen=True),)
     found = []
     mine = find_pool(network, api, facts)
     for pool in pools:
@@ -153,7 +154,7 @@ def obstacles(network: Network, facts: Facts) -> tuple[str, ...]:
             continue
         if Intervals.of([span_of(cidr)]) & network.everything and cidr.version == network.version:
             found.append(f"{network.cidr} overlaps ippool/{name} ({cidr})" + _whose(pool))
-    return tuple(found)
+    return tuple(map(Obstacle, found))
 
 
 def _whose(pool: Json) -> str:

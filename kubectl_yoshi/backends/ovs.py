@@ -18,7 +18,7 @@ from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import HotPlug, LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -54,7 +54,7 @@ class Ovs(Private):
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Backend."""
         layer = layer2_of(network)
         lacking = [why for why in (bridges.missing(layer, facts.served), dhcp.missing(layer, facts.served)) if why]
@@ -62,7 +62,7 @@ class Ovs(Private):
             raise Refused(f"network {network.full_name} needs what is not installed: {lacking[0]}", *lacking[1:])
         others, live = _others(network, facts)
         return (
-            *_rivals(network, layer, others),
+            *map(Obstacle, _rivals(network, layer, others)),
             *in_the_way(NAD, network, facts),
             *bridges.obstacles(layer, live, facts),
             *dhcp.obstacles(network, layer, facts),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from kubectl_yoshi.backends.marks import earlier_selves, first_marks, is_made_here, join, leave, needing
 from kubectl_yoshi.backends.ovs_spec import HOST, TEMPLATE, Layer2
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
@@ -29,20 +30,20 @@ def missing(layer: Layer2, served: Served) -> str:
     )
 
 
-def obstacles(layer: Layer2, live: Collection[str], facts: Facts) -> list[str]:
+def obstacles(layer: Layer2, live: Collection[str], facts: Facts) -> list[Obstacle]:
     """Templates of others that are in the bridge's way; those of live networks (by uid) are told by their networks."""
     if not layer.makes_bridges:
         return []
     templates = facts.ask(EVERY)
     if why := facts.why_unknown(EVERY):
-        return [f"whether {layer.bridge} can be made on the nodes cannot be told: {why}"]
+        return [Obstacle(f"whether {layer.bridge} can be made on the nodes cannot be told: {why}", unseen=True)]
     found = []
     for template in templates:
         if is_made_here(template) and needing(template).keys() & set(live):
             continue
         if _may_share_nodes(dig(template, "spec", "nodeSelector", default={}), layer.nodes):
             found += [
-                f"{_ref(template)} {wrong}"
+                Obstacle(f"{_ref(template)} {wrong}")
                 for entry in _entries(template)
                 if (wrong := _disagreement(template, entry, layer))
             ]

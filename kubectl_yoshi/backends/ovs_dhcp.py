@@ -30,7 +30,7 @@ from kubectl_yoshi.backends.ovs_objects import (
 )
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Dhcp, Layer2
 from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_address
-from kubectl_yoshi.model.backend import How, LetGo, Recorded, Use
+from kubectl_yoshi.model.backend import How, LetGo, Obstacle, Recorded, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -58,7 +58,7 @@ def missing(layer: Layer2, served: Served) -> str:
     )
 
 
-def obstacles(network: Network, layer: Layer2, facts: Facts) -> list[str]:
+def obstacles(network: Network, layer: Layer2, facts: Facts) -> list[Obstacle]:
     """Objects of the names that are needed which somebody else has made."""
     if layer.dhcp is None:
         return []

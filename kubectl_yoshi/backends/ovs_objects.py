@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubectl_yoshi.backends.marks import is_marked_for, is_of_earlier, marks_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, same_json
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import Network
@@ -55,14 +56,14 @@ def is_owned_by(obj: Json, owner: Json | None) -> bool:
     return owner is not None and uid_of(owner) in _owners(obj)
 
 
-def in_the_way(resource: Resource, network: Network, facts: Facts) -> list[str]:
-    """Why the network's object of a kind cannot be made, or be told to be there: a sentence at most."""
+def in_the_way(resource: Resource, network: Network, facts: Facts) -> list[Obstacle]:
+    """Why the network's object of a kind cannot be made, or be told to be there: one at most."""
     read = own_read(resource, network)
     found = facts.ask(read)
     ref = resource.ref(network.name, network.namespace)
     if why := facts.why_unknown(read):
-        return [f"whether there is a {ref} already cannot be told: {why}"]
-    return [f"{ref} exists and was not made for this network" for obj in found if not is_own(obj, network)]
+        return [Obstacle(f"whether there is a {ref} already cannot be told: {why}", unseen=True)]
+    return [Obstacle(f"{ref} exists and was not made for this network") for obj in found if not is_own(obj, network)]
 
 
 def creation(

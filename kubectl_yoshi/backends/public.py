@@ -18,7 +18,7 @@ from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -70,15 +70,16 @@ class Public:
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Backend."""
         announcer = announcer_of(network, facts.served)
         if missing := announcer.missing(facts.served):
-            return (f"{announcer.name} announces it, and this cluster lacks {missing}",)
+            return (Obstacle(f"{announcer.name} announces it, and this cluster lacks {missing}"),)
+        overlapping = public_calico.overlapping_pools(network, facts) if calico_api.is_installed(facts.served) else []
         return (
-            *_contradictions(network, announcer),
+            *map(Obstacle, _contradictions(network, announcer)),
             *announcer.obstacles(network, facts),
-            *(public_calico.overlapping_pools(network, facts) if calico_api.is_installed(facts.served) else ()),
+            *map(Obstacle, overlapping),
         )
 
     def own_use(self, network: Network) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.facts import Facts, Served
 from kubectl_yoshi.model.network import Network
@@ -37,7 +38,7 @@ class Announcer(Protocol):
     def missing(self, served: Served) -> str:
         """What would have to be served and is not; "" where it is there."""
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Backend.obstacles."""
 
     def build(self, network: Network, facts: Facts) -> Plan:

@@ -14,6 +14,7 @@ from kubectl_yoshi.backends.calico_api import V1, V3, CalicoApi, api_for_writing
 from kubectl_yoshi.backends.calico_peers import peers_of_calico
 from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import GROUP, Network
@@ -40,13 +41,16 @@ class CalicoBgp:
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Announcer."""
         api = api_for_writing(facts)
-        found = [*bgp.asn_obstacles(network, api, facts), *peers_of_calico(api).obstacles(network, facts)]
+        found = [
+            *map(Obstacle, bgp.asn_obstacles(network, api, facts)),
+            *peers_of_calico(api).obstacles(network, facts),
+        ]
         if metallb.is_installed(facts.served) and network.cidr is not None:
             found += [
-                f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out"
+                Obstacle(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out")
                 for pool in metallb.pools(facts)
                 if metallb.shares(pool, network)
             ]

@@ -14,6 +14,7 @@ from kubectl_yoshi.backends.marks import MARK_UID, is_marked_for, marked, marks_
 from kubectl_yoshi.backends.metallb_peers import peers_of_metallb
 from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.model.addresses import Address, word_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
@@ -44,12 +45,12 @@ class MetalLb:
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """See Announcer."""
         found = []
         pools = metallb.pools(facts)
         if why := facts.why_unknown(Read(metallb.POOL)):
-            return (f"whether MetalLB has these addresses already cannot be told: {why}",)
+            return (Obstacle(f"whether MetalLB has these addresses already cannot be told: {why}", unseen=True),)
         home = metallb.home(facts)
         for pool in pools:
             if is_marked_for(pool, network) or not network.cidr:
@@ -69,7 +70,7 @@ class MetalLb:
             for peer in (network.bgp.peers if network.bgp else ())
             if peer.reachable_by is not None
         ]
-        return (*found, *peers_of_metallb(facts).obstacles(network, facts))
+        return (*map(Obstacle, found), *peers_of_metallb(facts).obstacles(network, facts))
 
     def build(self, network: Network, facts: Facts) -> Plan:
         """See Announcer."""

@@ -107,6 +107,19 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Why a network cannot be made.
+
+    Attributes:
+        says: a sentence that names the object in the way.
+        unseen: whether there is such an object could not be seen, for want of a right.
+    """
+
+    says: str
+    unseen: bool = False
+
+
+@dataclass(frozen=True)
 class LetGo:
     """How a back-end can be made to forget an address.
 
@@ -168,8 +181,8 @@ class Backend(Protocol):
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[str, ...]:
-        """Why the network cannot be made: each a sentence that names the object in the way."""
+    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
+        """Why the network cannot be made."""
 
     def own_use(self, network: Network) -> str | None:
         """What the network itself needs one of its addresses for ("DHCP server"); "" where it needs none now, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.backend import Backend, Obstacle
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts
@@ -147,9 +147,9 @@ def _first(
     network = parse_network(request.wanted)
     backend = backend_of(network, backends)
     must_be_served(network, backend, facts)
-    in_the_way = [*overlaps(network, facts), *backend.obstacles(network, facts)]
+    in_the_way = [*map(Obstacle, overlaps(network, facts)), *backend.obstacles(network, facts)]
     if in_the_way:
-        raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0]}", _way_out(in_the_way))
+        raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0].says}", _way_out(in_the_way))
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
@@ -169,10 +169,10 @@ def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, a
     try:
         must_be_served(network, backend, facts)
         must_give_way_to_none(network, facts, just_made=made_now)
-        new = not network.is_made
-        in_the_way = [*(overlaps_beside(network, facts) if new else ()), *backend.obstacles(network, facts)]
+        overlapping = [] if network.is_made else overlaps_beside(network, facts)
+        in_the_way = [*map(Obstacle, overlapping), *backend.obstacles(network, facts)]
         if in_the_way:
-            raise Refused(in_the_way[0], _way_out(in_the_way))
+            raise Refused(in_the_way[0].says, _way_out(in_the_way))
         if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
             unmarked = status_plan(network, network.is_made, "it is made anew", attempt, subject)
             return replace(unmarked, again=True)
@@ -195,11 +195,12 @@ def _creates(network: Network, changes: Iterable[Change]) -> bool:
     return any(change.verb is Verb.CREATE and change.ref == network.ref for change in changes)
 
 
-def _way_out(in_the_way: Sequence[str]) -> str:
+def _way_out(in_the_way: Sequence[Obstacle]) -> str:
     """What else is in the way, a little of it, and what to do."""
-    if "cannot be told" in in_the_way[0]:
+    if in_the_way[0].unseen:
         return "Ask an administrator for this right, or to make the network."
-    return "\n".join([*in_the_way[1:3], "Choose another CIDR or name, or remove what is in the way."])
+    more = [obstacle.says for obstacle in in_the_way[1:3]]
+    return "\n".join([*more, "Choose another CIDR or name, or remove what is in the way."])
 
 
 def _unmake(network: Network, subject: str) -> Plan:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kubectl_yoshi.backends import calico_pools as pools
 from kubectl_yoshi.backends.calico_api import NATIVE, RAW
 from kubectl_yoshi.backends.marks import marks_of
+from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Plan, Verb, applied
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Unknown
@@ -252,13 +253,14 @@ def test_the_originals_pool_is_used_as_it_is() -> None:
     ],
 )
 def test_pools_in_the_way_are_named(there: Json, named: str | None) -> None:
-    assert pools.obstacles(network(), facts(there)) == ((named,) if named else ())
+    assert pools.obstacles(network(), facts(there)) == ((Obstacle(named),) if named else ())
 
 
 def test_where_pools_may_not_be_read_that_is_in_the_way() -> None:
     known = facts().with_answers({Read(RAW.pool): Unknown("may not list ippools")})
-    (said,) = pools.obstacles(network(), known)
-    assert "cannot be told: may not list ippools" in said
+    (obstacle,) = pools.obstacles(network(), known)
+    assert "cannot be told: may not list ippools" in obstacle.says
+    assert obstacle.unseen
 
 
 # -- taking away ----------------------------------------------------------------------------------------------------
