@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.cluster.api import Api
@@ -30,7 +30,7 @@ from kubectl_yoshi.cluster.observing import Planner, observe
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Facts, not_seen
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.tidying import empty_block, recount
@@ -58,6 +58,7 @@ class Done:
         refusals: subject -> why not.
         notes: for people, each once.
         skipped: under --dry-run=server, changes that need an earlier one to be kept.
+        unseen: what could not be read, each reason once.
     """
 
     plan: Plan
@@ -66,6 +67,12 @@ class Done:
     refusals: Mapping[str, YoshiError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     skipped: tuple[Change, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The notes, and what could not be read as one of them."""
+        return (*self.notes, *not_seen(self.unseen))
 
     def changed(self, subject: str = "") -> bool:
         """Whether anything was changed for a subject ("": at all).
@@ -153,7 +160,7 @@ def run(
         raise endless
     refusals = course.explained({**plan.refusals, **attempt.failed}, facts, plan.answers)
     refusals.pop("", None)
-    return Done(first or Plan(), course.done, plan.answers, refusals, (*notes, *_not_seen(unread)))
+    return Done(first or Plan(), course.done, plan.answers, refusals, tuple(notes), unseen=tuple(unread))
 
 
 def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple[Plan, Facts]:
@@ -168,21 +175,15 @@ def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:
     plan, facts = observe(planner, api, None, attempt)
-    notes = tuple(dict.fromkeys((*plan.notes, *_not_seen(facts.unknowns()))))
+    notes, unseen = tuple(dict.fromkeys(plan.notes)), tuple(facts.unknowns())
     if dry_run == "client":
         must_all_fit(plan)
-        return Done(plan, (), plan.answers, plan.refusals, notes)
+        return Done(plan, (), plan.answers, plan.refusals, notes, unseen=unseen)
     outcome = carry_out(plan, api, dry_run=True, progress=progress)
     failed = {change.subject: error for change, error in outcome.failed}
     if "" in failed:
         raise failed[""]
-    return Done(plan, outcome.done, plan.answers, {**plan.refusals, **failed}, notes, outcome.skipped)
-
-
-def _not_seen(why: Iterable[str]) -> tuple[str, ...]:
-    """One line that says what could not be read, so that unknown is never taken for absent."""
-    reasons = "; ".join(why)
-    return (f"not seen: {reasons}",) if reasons else ()
+    return Done(plan, outcome.done, plan.answers, {**plan.refusals, **failed}, notes, outcome.skipped, unseen)
 
 
 def _target(change: Change) -> tuple[ObjectRef, str]:

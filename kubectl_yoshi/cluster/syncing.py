@@ -16,7 +16,7 @@ from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Facts, not_seen
 from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.notices import plan_notices
@@ -25,7 +25,6 @@ from kubectl_yoshi.plan.syncing import Agenda, Scope, by_name, plan_agenda
 
 POINTLESS = (Unreachable, TimedOut, Unauthorized, BadKubeconfig, Stopped)
 """What ends a pass: the next job would meet it as well."""
-NOT_SEEN = "not seen: "  # how cluster.running begins its note on that
 
 
 @dataclass
@@ -62,16 +61,12 @@ class Report:
 
     def note(self, texts: tuple[str, ...]) -> None:
         """Adds lines for people."""
-        for text in texts:
-            if text.startswith(NOT_SEEN):
-                self.unseen.update(dict.fromkeys(text.removeprefix(NOT_SEEN).split("; ")))
-            else:
-                self.notes[text] = None
+        self.notes.update(dict.fromkeys(texts))
 
     @property
     def lines(self) -> list[str]:
         """The notes, and what could not be read as one of them."""
-        return [*self.notes, *([f"{NOT_SEEN}{'; '.join(self.unseen)}"] if self.unseen else [])]
+        return [*self.notes, *not_seen(self.unseen)]
 
     def refuse(self, job: Job, refusals: Mapping[str, YoshiError]) -> None:
         """Notes down why a job is not done for some; what a network is called, its job knows."""
@@ -157,6 +152,7 @@ def _carried_out(report: Report, job: Job, done: Done) -> None:
     report.done += done.done
     report.skipped += done.skipped
     report.note(done.notes)
+    report.unseen.update(dict.fromkeys(done.unseen))
     report.refuse(job, done.refusals)
 
 

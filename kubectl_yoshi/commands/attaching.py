@@ -96,8 +96,8 @@ def _wait(session: Session, options: AttachOptions, request: AttachRequest, done
     """Waits until the VMs run with what they were given, and gives back what only their old instances still used."""
     wait_for_addresses(session, request.network, done, options.timeout)
     later = run(partial(plan_attachments, request, BACKENDS), session.api)
-    for note in later.notes:
-        if note not in done.notes:
+    for note in later.lines:
+        if note not in done.lines:
             session.note(f"note: {note}")
     fail_if_refused(later)
 

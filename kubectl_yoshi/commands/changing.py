@@ -65,7 +65,7 @@ def carry(
             progress=lambda _change, there: line.step(0, f"waiting: {there}"),
         )
         done = run(planner, session.api, dry_run=dry_run, progress=step, waiters=waiting)
-    for note in done.notes:
+    for note in done.lines:
         session.note(f"note: {note}")
     if dry_run == "none":
         return done
@@ -104,7 +104,7 @@ def _show_differences(session: Session, planner: Planner) -> None:
     from kubectl_yoshi.output.plans import fates
 
     done = run(planner, session.api, dry_run="client")
-    for note in done.notes:
+    for note in done.lines:
         session.note(f"note: {note}")
     for error in done.refusals.values():
         raise error

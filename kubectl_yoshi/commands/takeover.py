@@ -41,7 +41,7 @@ def take_over(session: Session, dry_run: str) -> None:
         for network, count in done.plan.answers.items():
             what = "1 record" if count == "1" else f"{count} records"
             session.note(f"network {network}: {what} of the original yoshi taken over")
-    for note in done.notes:
+    for note in done.lines:
         session.note(f"note: {note}")
     fail_if_refused(done)
 

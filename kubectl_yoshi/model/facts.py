@@ -142,6 +142,12 @@ class Facts:
         return list(dict.fromkeys(self.unanswered().values()))
 
 
+def not_seen(whys: Iterable[str]) -> tuple[str, ...]:
+    """The line that tells people what could not be read, so that unknown is never taken for absent; () for nothing."""
+    reasons = "; ".join(whys)
+    return (f"not seen: {reasons}",) if reasons else ()
+
+
 def together(parts: Iterable[Callable[[], Value]]) -> list[Value]:
     """What each part gives; what several of them still want to know is asked for at once.
 
