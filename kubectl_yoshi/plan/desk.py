@@ -50,6 +50,7 @@ class AttachRequest:
         wait: wait until the address can be reached, where that does not depend on the VM.
         nic: how the VM is plugged in where it gets an interface of its own.
         given: the address that each VM has already, outside the ledger; it is the one asked for.
+        only_news: say nothing but what it needs of a VM that has all; the rest was said when it was attached.
         foreseen: the network is made by what is carried out before, of which a preview shows nothing.
     """
 
@@ -64,6 +65,7 @@ class AttachRequest:
     wait: bool = False
     nic: Nic = ANY_NIC
     given: tuple[Given, ...] = ()
+    only_news: bool = False
     foreseen: bool = False
 
     @property

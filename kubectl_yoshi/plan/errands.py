@@ -60,6 +60,8 @@ def plan_errands(
 def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
     try:
         errand = _errand(desk, vm, number)
+        if desk.request.only_news and errand.is_settled:
+            return replace(errand, notes=errand.needs)
         concerns = desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)
         return replace(errand, notes=(*errand.notes, *concerns))
     except YoshiError as error:
@@ -68,11 +70,24 @@ def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
 
 @dataclass(frozen=True)
 class _Errand:
-    """What one VM needs: its record (None where it stands), and what comes after."""
+    """What one VM needs.
+
+    Attributes:
+        record: its record; None where it stands.
+        after: what comes after the record.
+        notes: for people.
+        needs: those of them that somebody is still to do.
+    """
 
     record: Record | None
     after: Plan
     notes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.record is None and not self.after
 
 
 def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
@@ -103,17 +118,18 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     parted = any(change.ref == vm.ref for change in fastened)
     released = _release_others(desk, vm, number, settled=bool(prepared.plan), parted=parted)
     plan = plan + released.plan
-    notes = released.notes
+    needs: tuple[str, ...] = ()
     if restart and (request.restart or restart.resumes):
         plan = plan + restart.plan
     elif restart:
         why = f"{vm.ref} runs without {desk.ledger.address(number)}"
         plugged = backend.hot_plug(vm, facts) if request.nic.live else None
-        notes = (*notes, restarts.restart_needed(why, plugged))
+        needs = (restarts.restart_needed(why, plugged),)
+    notes = (*released.notes, *needs)
     if prepared.obstacle:
         plan = replace(plan, again=True)
         notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
-    return _Errand(None if stands else wanted, plan, notes)
+    return _Errand(None if stands else wanted, plan, notes, needs)
 
 
 def _only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:

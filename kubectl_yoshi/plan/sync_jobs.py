@@ -115,27 +115,15 @@ class AttachJob:
         name = "/".join(self.request.network)
         error = Refused(f"network {name} is not ready: {why}", f"See `kubectl yoshi network describe {name}`.")
         try:
-            plan = plan_attachments(self.request, backends, facts, attempt)
+            plan = plan_attachments(replace(self.request, only_news=True), backends, facts, attempt)
         except Refused:
             if why:
                 raise error from None
             raise
-        plan = replace(plan, notes=self._news(plan))
         if not why:
             return plan
         newcomers = {change.subject for change in plan if change.ref.resource == VM}
         return Plan(refusals={**plan.refusals, **dict.fromkeys(newcomers, error)})
-
-    def _news(self, plan: Plan) -> tuple[str, ...]:
-        """The notes without those that were told already, when the VM was attached."""
-        changing = {change.subject for change in plan}
-        settled = [name for name in self.request.vms if "/".join(name) not in changing]
-        words = [word for ns, name in settled for word in (f"{VM.ref(name, ns)}", f"{ns}/{name} ")]
-        return tuple(
-            note
-            for note in plan.notes
-            if note.startswith("restart needed") or not any(word in f"{note} " for word in words)
-        )
 
     def _why_not_made(self, refused: Refusals, facts: Facts, attempt: Attempt) -> str:
         if error := refused.get(self.request.network):
