@@ -240,7 +240,7 @@ class Calico(Private):
         if not own:
             template[HW_ADDR] = mac or None
         wish = with_name(vm, network, self._left(vm, network, facts))
-        patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        patch = PatchBuilder.of_uid(vm.uid)
         patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, template)
         patch.set_keys(vm.raw, ANNOTATIONS, {self.wish: wish})
         if not patch.writes:
@@ -272,7 +272,7 @@ class Calico(Private):
         wished = names_it(vm, network)
         if not mine and not wished:
             return ()
-        patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        patch = PatchBuilder.of_uid(vm.uid)
         if mine and rest:
             patch.set_in(vm.raw, (*TEMPLATE_ANNOTATIONS, IP_ADDRS), json.dumps(rest))
         elif mine:

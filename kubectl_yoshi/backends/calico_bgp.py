@@ -19,7 +19,6 @@ from kubectl_yoshi.backends.marks import (
     drop_marks,
     first_marks,
     is_made_here,
-    last_test,
     marked,
     needed_by,
     needing,
@@ -98,12 +97,12 @@ def build_configuration(network: Network, api: CalicoApi, facts: Facts) -> tuple
         }
         return (Change(Verb.CREATE, ref, says, body=body),)
     if dig(there, "spec", "asNumber") is None:
-        patch = last_test(there)
+        patch = PatchBuilder.of_uid(uid_of(there))
         patch.set_in(there, ("spec", "asNumber"), asn)
         set_marks(patch, there, {AS_SET: str(asn), **needed_by(network)})
         return (Change(Verb.PATCH, ref, says, patch.ops, before=there),)
     if AS_SET in marked(there) and network.uid not in needing(there):
-        patch = last_test(there)
+        patch = PatchBuilder.of_uid(uid_of(there))
         set_marks(patch, there, needed_by(network))
         return (Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=there),)
     return ()
@@ -123,7 +122,7 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
         return Plan()
     spec = dict(there.get("spec") or {})
     keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
-    patch = last_test(there)
+    patch = PatchBuilder.of_uid(uid_of(there))
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
         mine = {address_of_word(key.removeprefix(ENTRY)) for key, entry in entries.items() if entry.field == field}
         spec[field] = _remove_entries(patch, there, field, mine)
@@ -205,7 +204,7 @@ def add_entry(
         }
         return Change(Verb.CREATE, ref, says, body=body, subject=subject)
     entries = dig(there, "spec", field)
-    patch = last_test(there)
+    patch = PatchBuilder.of_uid(uid_of(there))
     if _places(there, field, {address}):
         theirs = marked(there).get(key)
         if theirs is None or theirs == mark:
@@ -229,7 +228,7 @@ def remove_entry(network: Network, address: Address, api: CalicoApi, facts: Fact
     mark = _entries_in(there).get(key) if there else None
     if there is None or mark is None or mark.uid != network.uid:
         return None
-    patch = last_test(there)
+    patch = PatchBuilder.of_uid(uid_of(there))
     _remove_entries(patch, there, mark.field, {address})
     drop_marks(patch, there, [key])
     ref = api.bgp_configuration.ref("default")

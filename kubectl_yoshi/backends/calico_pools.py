@@ -192,7 +192,7 @@ def build(network: Network, facts: Facts) -> Plan:
         )
     # A Calico that does not know assignmentMode dropped it.
     wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
+    patch = PatchBuilder.of_uid(uid_of(pool))
     differs = earlier
     if earlier:
         patch.set_keys(pool, ANNOTATIONS, marks_of(network))
@@ -263,7 +263,7 @@ def taken_away(pool: Json, api: CalicoApi) -> Plan:
     ref = api.pool.ref(name_of(pool))
     changes = []
     if not dig(pool, "spec", "disabled"):
-        patch = PatchBuilder().test(("metadata", "uid"), uid_of(pool))
+        patch = PatchBuilder.of_uid(uid_of(pool))
         patch.set_in(pool, ("spec", "disabled"), True)
         changes.append(Change(Verb.PATCH, ref, f"disable ippool {ref.name}", patch.ops, before=pool))
     changes.append(

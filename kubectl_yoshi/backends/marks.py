@@ -126,7 +126,7 @@ def join(ref: ObjectRef, obj: Json, network: Network) -> Change | None:
     """Notes on an object of this program that a network needs it; None where that stands, or it is another's."""
     if not is_made_here(obj) or network.uid in needing(obj):
         return None
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    patch = PatchBuilder.of_uid(uid_of(obj))
     set_marks(patch, obj, needed_by(network))
     return Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=obj)
 
@@ -141,11 +141,6 @@ def leave(ref: ObjectRef, obj: Json, gone: Collection[str]) -> Change | None:
             Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj),
             resource_version=resource_version_of(obj), tolerate_missing=True,
         )  # fmt: skip
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    patch = PatchBuilder.of_uid(uid_of(obj))
     drop_marks(patch, obj, [f"{NEEDED_BY}{uid}" for uid in sorted(needed & set(gone))])
     return Change(Verb.PATCH, ref, f"note that one network less needs {ref}", patch.ops, before=obj)
-
-
-def last_test(obj: Json) -> PatchBuilder:
-    """Starts a patch that fails if the object was made anew meanwhile."""
-    return PatchBuilder().test(("metadata", "uid"), uid_of(obj))

@@ -201,7 +201,7 @@ class Ovs(Private):
         nic: Nic = ANY_NIC,
     ) -> tuple[Change, ...]:
         """See Backend."""
-        patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        patch = PatchBuilder.of_uid(vm.uid)
         binding = kubevirt.default_binding(facts) if vm.pod_interface == {} else ""
         name = ovs_vm.plug_in(patch, vm, network, number, mac, nic, binding)
         layer = layer2_of(network)
@@ -221,7 +221,7 @@ class Ovs(Private):
         """See Backend."""
         if not ovs_vm.is_on(vm, network):
             return ()
-        patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        patch = PatchBuilder.of_uid(vm.uid)
         mac = ovs_vm.unplug(patch, vm, network, live)
         told = ovs_guests.erase(patch, vm, mac, facts)
         says = f"take {vm.ref} off network {network.full_name}"

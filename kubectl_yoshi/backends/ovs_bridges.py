@@ -187,7 +187,7 @@ def _mended(network: Network, layer: Layer2, template: Json) -> list[Change]:
     entry = {key: value for key, value in entries[0].items() if key != "params"}
     if params:
         entry["params"] = params
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(template))
+    patch = PatchBuilder.of_uid(uid_of(template))
     patch.set_in(template, ("spec", "ovsConfig"), [entry])
     return [Change(Verb.PATCH, _ref(template), f"mend {_ref(template)}", patch.ops, before=template)]
 

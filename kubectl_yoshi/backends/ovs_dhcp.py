@@ -262,7 +262,7 @@ def _text(file: str) -> str:
 
 def _shared(config: Json, key: str, value: str | None, says: str, subject: str) -> Change:
     """Writes one file (None: removes it), so that patches of several hands can be joined."""
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(config))
+    patch = PatchBuilder.of_uid(uid_of(config))
     patch.set_keys(config, ("binaryData",), {key: value})
     return Change(Verb.PATCH, _ref(config), says, patch.ops, before=config, subject=subject, shared=True)
 

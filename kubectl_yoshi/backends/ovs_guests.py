@@ -144,7 +144,7 @@ def _secret_change(vm: Vm, place: _Place, text: str) -> Change:
     ref = _ref(place.secret)
     there = dig(place.secret, "data", place.key)
     path, value = ("data", place.key), b64encode(text.encode()).decode()
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(place.secret)).test(path, there).add(path, value)
+    patch = PatchBuilder.of_uid(uid_of(place.secret)).test(path, there).add(path, value)
     says = f"{'set' if there else 'write'} the network data of {vm.ref} in {ref}"
     return Change(Verb.PATCH, ref, says, patch.ops, before=place.secret, subject=vm.subject)
 

@@ -97,7 +97,7 @@ def mending(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...], Any]
     wrong = {path: value for path, value in fields.items() if not same_json(dig(obj, *path), value)}
     if not wrong:
         return []
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    patch = PatchBuilder.of_uid(uid_of(obj))
     made: set[tuple[str, ...]] = set()
     for path, value in wrong.items():
         if value is None:

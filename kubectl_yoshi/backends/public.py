@@ -349,7 +349,7 @@ def _takers(served: Served) -> list[ModuleType]:
 def _annotated(vm: Vm, changed: Mapping[str, str | None], says: str) -> tuple[Change, ...]:
     if not changed:
         return ()
-    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    patch = PatchBuilder.of_uid(vm.uid)
     added = {key: value for key, value in changed.items() if value is not None}
     if not vm.annotations and added:
         patch.set_in(vm.raw, ANNOTATIONS, added)

@@ -243,7 +243,7 @@ def _create(resource: Resource, name: str, namespace: str, spec: Json, network: 
 
 def _mended(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
     ref = resource.ref(name_of(obj), namespace_of(obj))
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj))
+    patch = PatchBuilder.of_uid(uid_of(obj))
     differs = False
     for key, value in wanted.items():
         if dig(obj, "spec", key) != value and (dig(obj, "spec", key) or value):

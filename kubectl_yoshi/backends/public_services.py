@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from kubectl_yoshi.backends.marks import MARK_NETWORK
 from kubectl_yoshi.backends.metallb import NETWORK_LABEL, WANTED_IPS
 from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP
@@ -13,7 +14,7 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
@@ -33,7 +34,6 @@ from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, Vm
 
 SERVICE = Resource("", "v1", "services", "Service")
-NETWORK_NAME = f"{GROUP}/network"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _OTHER_WISHES = (WANTED_IPS, "metallb.universe.tf/loadBalancerIPs", "projectcalico.org/loadBalancerIPs")
 
@@ -148,7 +148,7 @@ def new_service(
             "name": ref.name,
             "namespace": ref.namespace,
             "labels": {MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
-            "annotations": {NETWORK_NAME: network.full_name, PUBLIC_IP: str(address), **shape.annotations},
+            "annotations": {MARK_NETWORK: network.full_name, PUBLIC_IP: str(address), **shape.annotations},
             "ownerReferences": [owner_reference(vm.raw)],
         },
         "spec": {
@@ -166,7 +166,7 @@ def new_service(
 def users_of(service: Json) -> dict[str, str]:
     """The network for which this program made a Service: uid -> "namespace/name"; {} for one of others."""
     uid = labels_of(service).get(NETWORK_LABEL, "")
-    return {uid: annotations_of(service).get(NETWORK_NAME, "")} if uid else {}
+    return {uid: annotations_of(service).get(MARK_NETWORK, "")} if uid else {}
 
 
 def must_be_made_anew(service: Json, wanted: Json) -> bool:
@@ -184,7 +184,7 @@ def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequen
         ports: those asked for; () leaves the Service's own.
         selectors: those that find the VM's pods; any of them is left.
     """
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(service))
+    patch = PatchBuilder.of_uid(uid_of(service))
     fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
     fields += [(*ANNOTATIONS, key) for key in wanted["metadata"]["annotations"]]
     fields += [("spec", key) for key in ("externalTrafficPolicy", "externalIPs") if key in wanted["spec"]]

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.carrying_out import Outcome, Progress, carry_out, must_all_fit, send
@@ -147,7 +148,7 @@ def run(
         attempt = replace(
             attempt,
             number=attempt.number + (1 if beaten and not isinstance(beaten, UNCLEAR) else 0),
-            now=Attempt().now,
+            now=datetime.now(timezone.utc),
             done=course.of(Fate.DONE, Fate.NOTHING),
             unclear=course.of(Fate.FAILED, Fate.UNANSWERED, Fate.SEEN),
             unanswered=course.of(Fate.UNANSWERED),

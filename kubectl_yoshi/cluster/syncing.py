@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from functools import partial
 
 from kubectl_yoshi.cluster.api import Api
@@ -110,7 +111,7 @@ def sync(
             pass.
     """
     report = Report(scope)
-    now = Attempt().now
+    now = datetime.now(timezone.utc)
     report.agenda, facts = observe_value(lambda known: plan_agenda(scope, backends, known, now), api)
     report.vms |= report.agenda.refusals
     report.note(report.agenda.notes)

@@ -24,7 +24,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.output.asked import Output, ReportFile
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.attempt import stamp_of
 from kubectl_yoshi.plan.forsaken import Forsaken, forsaken
 from kubectl_yoshi.plan.reports import WAY_OUT, LeakRequest, Report, agreed, parse_report, plan_leak_releases, report_of
 from kubectl_yoshi.plan.survey import Row, disagreements
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def check_addresses(session: Session, options: CheckOptions) -> int:
     """`ips check`: prints every disagreement and gives their number."""
-    now = Attempt().stamp  # before the look: what changes meanwhile has changed since
+    now = stamp_of(datetime.now(timezone.utc))  # before the look: what changes meanwhile has changed since
     rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
     found = disagreements(rows)
     lost = [] if options.network else _forsaken(session, options.all_namespaces, facts)

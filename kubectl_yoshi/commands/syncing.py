@@ -23,6 +23,7 @@ from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, change_line, fates, outcome_lines, show_plan
 from kubectl_yoshi.output.progress import progress
+from kubectl_yoshi.plan.attempt import stamp_of
 from kubectl_yoshi.plan.syncing import Scope
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _looked_at(what: tuple[str, Name], scope: Scope) -> bool:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp_of(datetime.now(timezone.utc))
 
 
 SAME_SECONDS = 0.5

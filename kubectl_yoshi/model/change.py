@@ -203,6 +203,15 @@ class PatchBuilder:
 
     ops: list[Json] = field(default_factory=list)
 
+    @classmethod
+    def of_uid(cls, uid: str) -> PatchBuilder:
+        """Starts a patch that is refused if the object was made anew meanwhile.
+
+        Args:
+            uid: the object's, as it was read.
+        """
+        return cls().test(("metadata", "uid"), uid)
+
     def test(self, path: tuple[str, ...], value: Any) -> PatchBuilder:
         """The value at path must still be this (None: must be absent)."""
         self.ops.append({"op": "test", "path": pointer(path), "value": value})

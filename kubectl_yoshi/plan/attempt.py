@@ -49,7 +49,7 @@ class Attempt:
     @property
     def stamp(self) -> str:
         """The time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
-        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp_of(self.now)
 
     @property
     def moment(self) -> str:
@@ -66,6 +66,11 @@ class Attempt:
         for change in self.done:
             changes.setdefault(change.subject, []).append(change)
         return {subject: tuple(some) for subject, some in changes.items()}
+
+
+def stamp_of(now: datetime) -> str:
+    """A time in UTC as Kubernetes writes it (RFC 3339, whole seconds)."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age_in_seconds(since: str, now: datetime) -> float:

@@ -309,7 +309,7 @@ def _stays(network: Network, subject: str) -> tuple[Change, ...]:
     """Tests that the deletion of a large network was not begun; it changes nothing."""
     if not is_large(network):
         return ()
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch = PatchBuilder.of_uid(network.uid)
     _test_nobody_claims_it(patch, network.raw)
     says = f"make sure that network {network.full_name} is not being deleted"
     return (Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject),)
@@ -333,7 +333,7 @@ def _forget_unmoved(
     if not unmoved:
         return ()
     network = ledger.network
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch = PatchBuilder.of_uid(network.uid)
     for entry in unmoved.values():
         path = (*STATUS_ALLOCATIONS, entry.key)
         patch.test(path, entry.record.as_written).remove(path)
@@ -389,7 +389,7 @@ def _guard(shelf: Shelf, network: Network) -> PatchBuilder:
     """Starts a patch that is refused if the network was made anew meanwhile."""
     if shelf.is_block:
         return PatchBuilder().test(("spec", "networkUID"), network.uid)
-    return PatchBuilder().test(("metadata", "uid"), network.uid)
+    return PatchBuilder.of_uid(network.uid)
 
 
 def _count(patch: PatchBuilder, shelf: Shelf, network: Network, used: int) -> None:

@@ -60,7 +60,7 @@ def _recorded(ledger: Ledger, use: str, backend: Backend, facts: Facts, attempt:
 
 def _foreseen(network: Network, number: int, record: Record) -> Plan:
     """The record of a network that is not there yet, for a preview of its creation."""
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch = PatchBuilder.of_uid(network.uid)
     patch.set_in(network.raw, STATUS_ALLOCATIONS, {str(network.address(number)): record.to_json()})
     says = f"record {network.address(number)} for {record.holder}"
     return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw))

@@ -26,7 +26,7 @@ def status_plan(
         "reason": problem,
         "observedGeneration": dig(network.raw, "metadata", "generation", default=1),
     }
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch = PatchBuilder.of_uid(network.uid)
     if created or network.is_open:
         wanted |= _first_entries(network)
     condition = _ready(there, problem, attempt, wanted["observedGeneration"])
@@ -48,7 +48,7 @@ def opened(network: Network, subject: str) -> Plan:
     """Opens the ledger of a network all of whose addresses that somebody has are recorded; empty where it is open."""
     if network.is_open:
         return Plan()
-    patch = PatchBuilder().test(("metadata", "uid"), network.uid)
+    patch = PatchBuilder.of_uid(network.uid)
     _set(patch, network, _first_entries(network))
     says = f"open the ledger of network {network.full_name}"
     return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw, subject=subject))

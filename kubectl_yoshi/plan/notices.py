@@ -60,7 +60,7 @@ def _notice(vm: Vm, error: YoshiError, facts: Facts, attempt: Attempt) -> Change
     if age_in_seconds(str(dig(event, "lastTimestamp", default="")), attempt.now) < REPEAT_SECONDS:
         return None
     count = int(dig(event, "count", default=1))
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(event)).test(("count",), dig(event, "count"))
+    patch = PatchBuilder.of_uid(uid_of(event)).test(("count",), dig(event, "count"))
     patch.add(("count",), count + 1).add(("lastTimestamp",), attempt.stamp)
     says = f"note on {vm.ref} once more: {message}"
     return Change(Verb.PATCH, ref, says, patch.ops, before=event, subject=vm.subject)

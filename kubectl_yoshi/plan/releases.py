@@ -109,7 +109,7 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
     """
     if BARRIER in vm.annotations:
         return in_order(_take_off(vm, subject))
-    put = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    put = PatchBuilder.of_uid(vm.uid)
     put.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
     put.set_in(vm.raw, (*ANNOTATIONS, BARRIER), "true")
     says = f"end attachments of {vm.ref} that are under way"
@@ -118,7 +118,7 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
 
 
 def _take_off(vm: Vm, subject: str) -> Change:
-    take = PatchBuilder().test(("metadata", "uid"), vm.uid).remove((*ANNOTATIONS, BARRIER))
+    take = PatchBuilder.of_uid(vm.uid).remove((*ANNOTATIONS, BARRIER))
     says = f"leave {vm.ref} as it was"
     return Change(Verb.PATCH, vm.ref, says, take.ops, before=vm.raw, subject=subject, shared=True)
 

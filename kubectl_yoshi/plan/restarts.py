@@ -114,7 +114,7 @@ def stop(vm: Vm, runs: bool) -> Plan:
     remembered = _to_remember(vm)
     changes = []
     if vm.run_strategy != "Halted" and (runs or vm.run_strategy not in STAYS_STOPPED):
-        mark = PatchBuilder().test(("metadata", "uid"), vm.uid)
+        mark = PatchBuilder.of_uid(vm.uid)
         mark.set_in(vm.raw, (*ANNOTATIONS, START_AGAIN), remembered)
         if START_AGAIN not in vm.annotations:
             changes.append(
@@ -170,7 +170,7 @@ def start_again(vm: Vm, remembered: str) -> Plan:
         vm: the VM as read.
         remembered: see START_AGAIN.
     """
-    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    patch = PatchBuilder.of_uid(vm.uid)
     if remembered == "running":
         patch.set_in(vm.raw, ("spec", "running"), True)
     elif dig(vm.raw, "spec", "runStrategy") == "Halted":
@@ -190,7 +190,7 @@ def start_again(vm: Vm, remembered: str) -> Plan:
 
 def forget_start(vm: Vm) -> Plan:
     """Takes the mark off a VM that somebody else has started meanwhile."""
-    patch = PatchBuilder().test(("metadata", "uid"), vm.uid)
+    patch = PatchBuilder.of_uid(vm.uid)
     patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN))
     says = f"note that {vm.ref} runs again"
     return in_order(Change(Verb.PATCH, vm.ref, says, patch.ops, before=vm.raw, subject=vm.subject))

@@ -151,7 +151,7 @@ def _without_finalizer(ref: ObjectRef, obj: Json, finalizer: str) -> list[Change
     if finalizer not in finalizers:
         return []
     path = ("metadata", "finalizers", str(finalizers.index(finalizer)))
-    patch = PatchBuilder().test(("metadata", "uid"), uid_of(obj)).test(path, finalizer).remove(path)
+    patch = PatchBuilder.of_uid(uid_of(obj)).test(path, finalizer).remove(path)
     says = f"take the original yoshi's finalizer off {ref}"
     subject = f"{ref.namespace}/{ref.name}" if ref.resource == NETWORKWIZARD else str(ref)
     return [Change(Verb.PATCH, ref, says, patch.ops, before=obj, subject=subject)]
