@@ -100,8 +100,7 @@ CLUSTER_SCOPED: list[Row] = [
         row
         for api in (RAW, NATIVE)
         for row in (
-            ("list", of(api.pool), "viewer"),
-            ("get list", of(api.block, api.handle), "viewer"),
+            ("get list", of(api.pool, api.block, api.handle), "viewer"),
             ("get", of(api.config, api.information), "viewer"),
             ("create patch delete", of(api.pool), "admin"),
             ("update", of(api.block, api.handle), "admin"),
@@ -110,7 +109,7 @@ CLUSTER_SCOPED: list[Row] = [
             ("list create patch delete", of(api.bgp_peer), "admin"),
             # delete: a BGPConfiguration that network create made, once nothing else is in it
             ("get create patch delete", of(api.bgp_configuration), "admin"),
-            ("get", of(api.pool, api.bgp_peer), "nobody"),
+            ("get", of(api.bgp_peer), "nobody"),
             ("list", of(api.config, api.information, api.bgp_configuration), "nobody"),
             ("update", of(api.bgp_configuration), "nobody"),
             ("update patch", of(api.information), "nobody"),
