@@ -99,7 +99,7 @@ def _wait(session: Session, options: AttachOptions, request: AttachRequest, done
     for note in later.lines:
         if note not in done.lines:
             session.note(f"note: {note}")
-    fail_if_refused(later)
+    fail_if_refused(session, later)
 
 
 def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:

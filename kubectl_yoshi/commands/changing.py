@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kubectl_yoshi.commands.errors import show
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.output.asked import Output
@@ -73,7 +74,7 @@ def carry(
         _show_dry_run(session, done, dry_run, output, unchanged)
     if lenient:
         return done
-    fail_if_refused(done)
+    fail_if_refused(session, done)
     return None
 
 
@@ -106,15 +107,17 @@ def _show_differences(session: Session, planner: Planner) -> None:
     done = run(planner, session.api, dry_run="client")
     for note in done.lines:
         session.note(f"note: {note}")
-    for error in done.refusals.values():
-        raise error
+    fail_if_refused(session, done)
     if write_differences(fates(done.plan), session.out) or any(done.plan):
         session.differs = True
 
 
-def fail_if_refused(done: Done) -> None:
-    """Raises the first refusal."""
-    for error in done.refusals.values():
+def fail_if_refused(session: Session, done: Done) -> None:
+    """Raises the last refusal; those before it are told on stderr, each once."""
+    errors = [*{str(error): error for error in done.refusals.values()}.values()]
+    for error in errors[:-1]:
+        show(error.in_one_line, session.err)
+    for error in errors[-1:]:
         raise error
 
 

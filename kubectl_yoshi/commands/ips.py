@@ -131,7 +131,7 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     request = ReserveRequest(network, addresses, options.count or 1, options.note)
     done = carry(session, partial(plan_reservations, request, BACKENDS), options.dry_run, Output())
     if done is not None:
-        fail_if_refused(done)
+        fail_if_refused(session, done)
         suffix = "" if done.changed() else " (unchanged)"
         for address in done.answers:
             print(f"{address} reserved on {network[1]}{suffix}", file=session.out)
@@ -245,7 +245,7 @@ def move(session: Session, options: MoveOptions) -> None:
     request = MoveRequest(address, target, network, ports, options.wait)
     done = carry(session, partial(plan_move, request, BACKENDS), options.dry_run, Output(), timeout=options.timeout)
     if done is not None:
-        fail_if_refused(done)
+        fail_if_refused(session, done)
         suffix = "" if done.changed() else " (unchanged)"
         print(f"{address} moved to virtualmachine.kubevirt.io/{options.to}{suffix}", file=session.out)
 
@@ -331,8 +331,8 @@ def gc(session: Session, options: GcOptions) -> None:
     nothing = "nothing to collect"
     done = carry(session, planner, options.dry_run, Output(), doing="collecting", unchanged={"": nothing})
     if done is not None:
-        fail_if_refused(done)
         for change, _ in done.done:
             print(change.says, file=session.out)
+        fail_if_refused(session, done)
         if not done.done:
             print(nothing, file=session.out)

@@ -182,7 +182,7 @@ def create(session: Session, options: CreateOptions) -> None:
         done = carry(session, planner, options.dry_run, options.output, unchanged=unchanged)
         if done is None:
             continue
-        fail_if_refused(done)
+        fail_if_refused(session, done)
         ref = NETWORKWIZARD.ref(request.name, request.namespace)
         answers = [answer for change, answer in done.done if change.ref == ref and answer]
         created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.done)
@@ -269,6 +269,6 @@ def delete(session: Session, options: DeleteOptions) -> None:
         request = NetworkRemoval(namespace, name, options.force, options.restart)
         done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
         if done is not None:
-            fail_if_refused(done)
+            fail_if_refused(session, done)
             if done.changed():
                 print(f"networkwizard.plumber.k8s.pf9.io/{name} deleted", file=session.out)

@@ -74,4 +74,4 @@ def tell_outcome(session: Session, done: Done, unchanged: str) -> None:
             print(f"network {name}: {what.get(count, f'{count} addresses recorded')}", file=session.out)
     if not written:
         print(unchanged, file=session.out)
-    fail_if_refused(done)
+    fail_if_refused(session, done)

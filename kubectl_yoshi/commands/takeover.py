@@ -43,7 +43,7 @@ def take_over(session: Session, dry_run: str) -> None:
             session.note(f"network {network}: {what} of the original yoshi taken over")
     for note in done.lines:
         session.note(f"note: {note}")
-    fail_if_refused(done)
+    fail_if_refused(session, done)
 
 
 def _carried_out(session: Session, planner: Planner) -> Done:
