@@ -146,10 +146,12 @@ def blackhole_port() -> Iterator[int]:
                 one.close()
 
 
-def closed_port() -> int:
-    """A port where nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        return int(listening.getsockname()[1])
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port where nobody listens, nor anybody else may begin to."""
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        yield nobody.getsockname()[1]
 
 
 def write_kubeconfig(path: Path, server: str, *, cluster: Any = None, user: Any = None, namespace: str = "") -> Path:

@@ -9,7 +9,6 @@ faults in the middle         of a write: all of it or nothing of it, and the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +133,11 @@ def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: 
 # -- servers ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def closed() -> Iterator[int]:
-    yield closed_port()
-
-
 @pytest.mark.parametrize(
     ("scheme", "port", "trouble"),
     [
-        ("https", closed, "Connection refused"),
-        ("http", closed, "Connection refused"),
+        ("https", closed_port, "Connection refused"),
+        ("http", closed_port, "Connection refused"),
         ("https", blackhole_port, "no answer in time"),
         ("https", deaf_port, "did not answer in time"),
     ],

@@ -60,7 +60,7 @@ def test_owners_take_what_they_own_with_them(cluster: Cluster, namespace: str) -
     }
     cluster.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(owned))
     cluster.kubectl("-n", namespace, "delete", "configmap", "owner")
-    cluster.kubectl("-n", namespace, "wait", "--for=delete", "configmap/owned", "--timeout=30s")
+    cluster.kubectl("-n", namespace, "wait", "--for=delete", "configmap/owned", "--timeout=120s")
 
 
 def test_two_labs_live_side_by_side_and_down_leaves_nothing_behind() -> None:

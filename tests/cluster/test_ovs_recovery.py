@@ -22,7 +22,7 @@ def lose(layer2: World, how: str) -> None:
         layer2.cluster.kubectl(*patch)
         return
     objects = [layer2.there(kind, "lab") for kind in OWN]
-    layer2.cluster.kubectl("delete", "networkwizard", "lab", *where, "--timeout=30s")
+    layer2.cluster.kubectl("delete", "networkwizard", "lab", *where, "--timeout=120s")
     wait_for(lambda: not layer2.made("lab"))
     for obj in (lab, *(objects if how == "all anew" else ())):
         kept = {key: obj["metadata"][key] for key in ("name", "namespace", "annotations") if key in obj["metadata"]}

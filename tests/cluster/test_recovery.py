@@ -64,7 +64,7 @@ class Scene:
     def make_anew(self, kind: str, cascade: str = "background") -> None:
         """Deletes all objects of a kind and makes them anew, as a restore does: with new uids, without status."""
         objects = self.items(kind)
-        self.cluster.kubectl("delete", kind, "--all", "-n", self.namespace, f"--cascade={cascade}", "--timeout=30s")
+        self.cluster.kubectl("delete", kind, "--all", "-n", self.namespace, f"--cascade={cascade}", "--timeout=120s")
         make(self.cluster, *map(new_object, objects))
 
     def versions(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ each of Kubernetes' own view, edit and admin, which our roles are aggregated to.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -27,6 +26,7 @@ from kubectl_yoshi.plan.notices import EVENT
 from kubectl_yoshi.plan.overlaps import NODE
 from lab.errors import LabError
 from lab.testing import Cluster
+from tests.waiting import wait_for
 
 LEVELS = ("viewer", "user", "admin", "nobody")
 BUILT_IN = ("view", "edit", "admin")
@@ -193,10 +193,7 @@ def wait_for_aggregation(cluster: Cluster, namespace: str) -> None:
         ("k8s-admin", "create", NETWORKWIZARD.group, "networkwizards"),
         ("k8s-edit", "get", NETWORKWIZARD.group, "networkwizards"),
     ]
-    until = time.monotonic() + 30
-    while not all(answers(cluster, namespace, asked)):
-        assert time.monotonic() < until, "the controller manager has aggregated nothing"
-        time.sleep(0.2)
+    wait_for(lambda: all(answers(cluster, namespace, asked)), "the controller manager has aggregated")
 
 
 def answers(cluster: Cluster, namespace: str, questions: list[Question], cluster_scoped: bool = False) -> list[bool]:

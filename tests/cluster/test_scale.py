@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import pytest
 
 from kubectl_yoshi.cluster.api import PAGE_SIZE
 from kubectl_yoshi.cluster.carrying_out import PARALLEL
+from kubectl_yoshi.output.progress import REDRAW_SECONDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
@@ -116,8 +118,8 @@ def test_single_writers_spread_over_the_blocks(yoshi: Yoshi, installed: Cluster,
     rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names))
     assert [ran.code for ran in rans] == [0] * 12, list(map(str, rans))
     used = blocks(installed, yoshi.namespace)
-    assert len(used) >= 9, "12 VMs and 256 blocks: they hardly ever meet"
-    assert max(len(records(block)) for block in used.values()) <= 3
+    assert len(used) >= 7, "12 VMs and 256 blocks: they hardly ever meet"
+    assert max(len(records(block)) for block in used.values()) <= 4
     check(installed, yoshi.namespace, settled=True)
 
 
@@ -175,7 +177,9 @@ def test_hundreds_of_vms_by_one_command(
     assert told == attached(installed, yoshi.namespace)
     assert len(set(told.values())) == MANY
     used = blocks(installed, yoshi.namespace)
-    assert sorted(len(records(block)) for block in used.values()) == [MANY - BLOCK, BLOCK]
+    rest, most = sorted(len(records(block)) for block in used.values())
+    assert rest + most == MANY
+    assert most >= BLOCK - 1, "the first block has the network's own address, the last one the broadcast address"
     assert len(writes(proxy, "addressblocks")) == len(used), "one patch per block"
     assert len(writes(proxy, "virtualmachines")) == MANY
     assert 2 <= proxy.most <= PARALLEL, "side by side, and bounded"
@@ -214,13 +218,25 @@ def test_each_vm_that_fails_has_a_line_and_the_others_are_attached(
 
 
 def test_a_bar_of_progress_on_a_terminal(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
+    between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, tmp_path: Path
 ) -> None:
+    """Half of the VMs are done when the others have to wait for a while, so that it is seen in the middle."""
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(80)), group="db")
+    between.proxy.gate = gate = Gate(40, "PATCH", "/virtualmachines/")
+
+    def open_later() -> None:
+        if gate.is_reached(PATIENCE_SECONDS):
+            time.sleep(10 * REDRAW_SECONDS)
+            gate.open()
+
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-    words = " ".join(yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
-    with Terminal(["bash", "--norc", "--noprofile", "-i"], environment, tmp_path) as shell:
+    words = " ".join(between.yoshi.program("vm", "attach", "-l", "group=db", "--network", "big"))
+    with (
+        Terminal(["bash", "--norc", "--noprofile", "-i"], environment, tmp_path) as shell,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        beside.submit(open_later)
         told = shell.run(f"{words} >/dev/null")
     assert re.search(r"attaching \[-{20}\] 0/80", told)
     assert re.search(r"attaching \[#{1,19}-{1,19}\] \d+/80 ", told)

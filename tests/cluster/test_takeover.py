@@ -115,7 +115,7 @@ def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi:
     assert "unchanged: 2 networks and 3 VMs" in yoshi.done("sync")
     again = yoshi.run("install")
     assert "taken over" not in again.err
-    theirs.kubectl("delete", "vm", "a", "b", "c", "--timeout=20s")
+    theirs.kubectl("delete", "vm", "a", "b", "c", "--timeout=120s")
     yoshi.done("ips", "gc", "--grace", "0s", "--yes")
     assert in_status(theirs, "small") == in_status(theirs, "large") == in_blocks(theirs, "large") == {}
     yoshi.done("network", "delete", "small", "large")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def forks() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def world(full_lab: lab.Lab, forks: ForkServer, request: pytest.FixtureRequest) -> Iterator[World]:
-    namespace = f"restarts-{abs(hash(request.node.name)) % 10**6}"
+def world(full_lab: lab.Lab, forks: ForkServer) -> Iterator[World]:
+    namespace = f"restarts-{secrets.token_hex(4)}"
     full_lab.kubectl("create", "namespace", namespace)
     world = World(full_lab, forks, namespace)
     world.yoshi.done("install")
@@ -146,7 +147,7 @@ def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
     assert world.get("vmi", "web")["metadata"]["uid"] == before, "restarted without being told to"
     assert "restart needed" in world.yoshi.done("vm", "list")
 
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "60s")
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
 
     assert world.address("web") == "10.61.0.1"
     assert world.get("vmi", "web")["metadata"]["uid"] != before
@@ -174,7 +175,7 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
     )
 
     world.yoshi.done(
-        "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "60s"
+        "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "300s"
     )
 
     assert world.address("web") == "10.62.0.9"
@@ -191,7 +192,7 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
 def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:
     world.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
     world.vm_runs("web", {"runStrategy": "Always"})
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "60s")
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
 
     ran = world.yoshi.run("vm", "detach", "web", "--network", "blue")
     assert "10.63.0.1 stays recorded" in ran.err, str(ran)
@@ -217,7 +218,7 @@ def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_comma
             if "plumber.k8s.pf9.io/startAgain" in world.get("virtualmachine", "web")["metadata"]["annotations"]:
                 break
 
-    world.yoshi.done(*words, "--wait", "--timeout", "60s")
+    world.yoshi.done(*words, "--wait", "--timeout", "300s")
 
     assert world.address("web") == "10.64.0.9"
     assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}
