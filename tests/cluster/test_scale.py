@@ -352,16 +352,21 @@ def refused_by_fairness(cluster: Cluster, level: str) -> int:
 def test_a_small_share_of_priority_and_fairness_is_kept_to(
     yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
 ) -> None:
-    """The API server itself refuses: soon no more is asked for at once than it takes."""
+    """The API server itself refuses: soon no more is asked for at once than it takes.
+
+    Whoever holds back is refused once for each request that is taken, at most, however the threads are run; whoever
+    does not, as often as there are others.
+    """
+    count = 120
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
-    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(120)), group="db")
+    scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(count)), group="db")
     user = f"slow:{yoshi.namespace}"
     with one_request_at_a_time(installed, user):
         ran = yoshi.run(f"--as={user}", "vm", "attach", "-l", "group=db", "--network", "big")
         refused = refused_by_fairness(installed, yoshi.namespace)
     assert ran.code == 0, str(ran)
-    assert 0 < refused < 80, "it does not hold itself back"
-    assert len(attached(installed, yoshi.namespace)) == 120
+    assert 0 < refused < 2 * count, "it does not hold itself back"
+    assert len(attached(installed, yoshi.namespace)) == count
     check(installed, yoshi.namespace, settled=True)
 
 
