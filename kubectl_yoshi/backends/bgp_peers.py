@@ -94,6 +94,15 @@ class Peers:
             changes.append(Change(Verb.CREATE, ref, f"have {self.speaker} speak BGP with {peer.address}", body=body))
         return tuple(changes), tuple(names)
 
+    def left_by(self, network: Network, facts: Facts) -> tuple[Change, ...]:
+        """What takes back those that a network needed before somebody changed its peers."""
+        if not network.is_edited:
+            return ()
+        wanted = {peer.address for peer in _peers_of(network)}
+        former = [obj for obj in facts.ask(Read(self.resource, self.namespace)) if self.router(obj) not in wanted]
+        left = [leave(self.resource.ref(name_of(obj), self.namespace), obj, {network.uid}) for obj in former]
+        return tuple(change for change in left if change is not None)
+
     def obstacles(self, network: Network, facts: Facts) -> Iterator[Obstacle]:
         """One for each of the network's routers for which something stands in the way."""
         found = (self.find_peer(network, peer, facts)[1] for peer in _peers_of(network))

@@ -184,7 +184,8 @@ def _entries_in(there: Json) -> dict[str, _Entry]:
 def add_entry(
     network: Network, address: Address, field: str, api: CalicoApi, facts: Facts, subject: str
 ) -> Change | None:
-    """Adds an address to a list of BGPConfiguration, at its end; None where it is there.
+    """Adds an address to a list of BGPConfiguration, at its end; None where it is there. Where it is in the other list,
+    it is first taken out of that one.
 
     The list must still be as it was read, so that no address comes in twice; entries of several VMs of one plan are
     sent as one patch.
@@ -203,6 +204,9 @@ def add_entry(
             "spec": {field: [entry]},
         }
         return Change(Verb.CREATE, ref, says, body=body, subject=subject)
+    noted = _entries_in(there).get(key)
+    if noted is not None and noted.uid == network.uid and noted.field != field:
+        return remove_entry(network, address, api, facts, subject)
     entries = dig(there, "spec", field)
     patch = PatchBuilder.of_uid(uid_of(there))
     if _places(there, field, {address}):

@@ -88,7 +88,9 @@ class Public:
 
     def build(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
         """See Backend."""
-        return announcer_of(network, facts.served).build(network, facts)
+        announcer = announcer_of(network, facts.served)
+        plan = announcer.build(network, facts)
+        return plan if plan or not network.is_edited else _left_by_another(network, announcer, facts)
 
     def problem(self, network: Network, facts: Facts) -> str:
         """See Backend."""
@@ -338,6 +340,24 @@ def _contradictions(network: Network, announcer: Announcer) -> list[str]:
     if network.options.get("interfaces") and announcer.name != "metallb-l2":
         found.append(f"interfaces are for metallb-l2, and {announcer.name} announces this network")
     return found
+
+
+def _left_by_another(network: Network, announcer: Announcer, facts: Facts) -> Plan:
+    """What takes away what announced a network before somebody changed that, once none of its Services needs it."""
+    read = services.network_read(network)
+    found = facts.ask(read)
+    if facts.why_unknown(read):
+        return Plan()
+    plan = Plan()
+    for taker in _takers(facts.served):
+        is_its_own = (taker is public_calico) == (announcer.name == "calico-bgp")
+        if is_its_own or any(taker.announces(service) for service in found):
+            continue
+        try:
+            plan = plan + taker.take_away({network.uid}, facts)
+        except Refused:  # it cannot be told now: the next run looks again
+            continue
+    return plan
 
 
 def _takers(served: Served) -> list[ModuleType]:

@@ -12,6 +12,7 @@ from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.bgp_peers import leave_peers
 from kubectl_yoshi.backends.calico_api import V1, V3, CalicoApi, api_for_writing
 from kubectl_yoshi.backends.calico_peers import peers_of_calico
+from kubectl_yoshi.backends.marks import is_marked_for
 from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
 from kubectl_yoshi.model.backend import Obstacle
@@ -52,7 +53,7 @@ class CalicoBgp:
             found += [
                 Obstacle(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out")
                 for pool in metallb.pools(facts)
-                if metallb.shares(pool, network)
+                if metallb.shares(pool, network) and not is_marked_for(pool, network)
             ]
         return tuple(found)
 
@@ -61,7 +62,10 @@ class CalicoBgp:
         api = api_for_writing(facts)
         peers, _ = peers_of_calico(api).build(network, facts)
         changes = (*bgp.build_configuration(network, api, facts), *peers)
-        return Plan((changes,), self._exported(api, facts)) if changes else Plan()
+        if changes:
+            return Plan((changes,), self._exported(api, facts))
+        former = peers_of_calico(api).left_by(network, facts)
+        return Plan((former,) if former else ())
 
     def _exported(self, api: CalicoApi, facts: Facts) -> tuple[str, ...]:
         """A line on the pools whose blocks Calico announces to every peer besides."""
@@ -150,6 +154,11 @@ def take_away(gone: set[str], facts: Facts) -> Plan:
     api = api_for_writing(facts)
     peers = leave_peers(api.bgp_peer, gone, facts)
     return Plan((peers,) if peers else ()) + bgp.leave_configuration(gone, api, facts)
+
+
+def announces(service: Json) -> bool:
+    """Whether a Service of this program's is made to be announced by Calico."""
+    return dig(service, "spec", "loadBalancerClass") == CLASS or bool(dig(service, "spec", "externalIPs"))
 
 
 def users(facts: Facts) -> dict[str, str]:

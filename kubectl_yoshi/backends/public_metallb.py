@@ -18,7 +18,17 @@ from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, namespace_of, short_hash, uid_of
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    short_hash,
+    uid_of,
+)
 
 OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
@@ -91,7 +101,22 @@ class MetalLb:
             second: list[Change] = [_create(self._advertisement, object_name(network), home, spec, network)]
         else:
             second = _mended(self._advertisement, there, spec, OPTIONAL)
-        return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+        return Plan(tuple(tuple(stage) for stage in (first, second, self._former(network, facts)) if stage))
+
+    def _former(self, network: Network, facts: Facts) -> list[Change]:
+        """What takes back the advertisement of the other kind and the peers that the network had before it was
+        changed."""
+        if not network.is_edited:
+            return []
+        home = metallb.home(facts)
+        former = [
+            _delete(resource, obj)
+            for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
+            if resource != self._advertisement
+            for obj in facts.ask(Read(resource, home))
+            if is_marked_for(obj, network)
+        ]
+        return [*former, *peers_of_metallb(facts).left_by(network, facts)]
 
     def _present_advertisement(self, network: Network, facts: Facts) -> Json | None:
         home = metallb.home(facts)
@@ -212,6 +237,11 @@ def take_away(gone: set[str], facts: Facts) -> Plan:
     second = [_delete(metallb.POOL, pool) for pool in metallb.pools(facts) if marked(pool).get(MARK_UID) in gone]
     second += leave_peers(metallb.PEER, gone, facts)
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+
+
+def announces(service: Json) -> bool:
+    """Whether a Service of this program's is made to be announced by MetalLB."""
+    return metallb.WANTED_IPS in annotations_of(service)
 
 
 def users(facts: Facts) -> dict[str, str]:

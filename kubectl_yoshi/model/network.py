@@ -121,6 +121,11 @@ class Network:
         return bool(dig(self.raw, "status", "created"))
 
     @property
+    def is_edited(self) -> bool:
+        """Whether its spec was changed since the object was made, so that something may be there by what it said."""
+        return int(dig(self.raw, "metadata", "generation", default=1)) > 1
+
+    @property
     def is_open(self) -> bool:
         """Whether its ledger says who has its addresses: not while it was not made yet, nor when its status was lost.
 
