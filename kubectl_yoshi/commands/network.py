@@ -165,7 +165,7 @@ class CreateOptions:
 def create(session: Session, options: CreateOptions) -> None:
     """Make a network from a CIDR, or from files."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.manifests import network_of_flags, networks_of_files
+    from kubectl_yoshi.commands.wizards import network_of_flags, networks_of_files
     from kubectl_yoshi.model.change import Verb
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.objects import name_of, namespace_of
