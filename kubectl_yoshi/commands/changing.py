@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from kubectl_yoshi.commands.errors import show
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.progress import progress
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its -
     from kubectl_yoshi.model.objects import Json
 
 UNCHANGED = {"": "unchanged"}
+Item = TypeVar("Item")
 
 
 def carry(
@@ -110,6 +112,36 @@ def _show_differences(session: Session, planner: Planner) -> None:
     fail_if_refused(session, done)
     if write_differences(fates(done.plan), session.out) or any(done.plan):
         session.differs = True
+
+
+def one_by_one(session: Session, what: str, items: Sequence[tuple[str, Item]], do: Callable[[Item], None]) -> None:
+    """Does something for one after the other; of several, one that is refused is told on a line and the rest goes on.
+
+    Args:
+        session: where to write.
+        what: what they are, as people call several of them.
+        items: each with its name.
+        do: what is done; raises why it cannot be.
+
+    Raises:
+        Exit: with code 1 where one of several was refused.
+        YoshiError: the only one was refused, or the cluster takes nothing from anybody.
+    """
+    from kubectl_yoshi.cluster.errors import ApiError, Unauthorized
+
+    failed = 0
+    for name, item in items:
+        try:
+            do(item)
+        except (Refused, UsageMistake, ApiError) as error:
+            if len(items) == 1 or isinstance(error, Unauthorized):
+                raise
+            failed += 1
+            session.out.flush()
+            print(f"error: {name}: {error.in_one_line}", file=session.err)
+    if failed:
+        print(f"error: {failed} of {len(items)} {what} failed", file=session.err)
+        click.get_current_context().exit(1)
 
 
 def fail_if_refused(session: Session, done: Done) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import click
 
-from kubectl_yoshi.commands.changing import carry, fail_if_refused, told
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import (
@@ -164,31 +162,9 @@ class CreateOptions:
 @as_options(CreateOptions)
 def create(session: Session, options: CreateOptions) -> None:
     """Make a network from a CIDR, or from files."""
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.wizards import network_of_flags, networks_of_files
-    from kubectl_yoshi.model.change import Verb
-    from kubectl_yoshi.model.network import NETWORKWIZARD
-    from kubectl_yoshi.model.objects import name_of, namespace_of
-    from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+    from kubectl_yoshi.commands.making import create_networks
 
-    if options.filenames:
-        wanted = networks_of_files(session, options.filenames)
-    else:
-        wanted = [network_of_flags(session, options)]
-    for obj in wanted:
-        request = NetworkRequest(namespace_of(obj), name_of(obj), obj)
-        shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
-        planner, unchanged = partial(plan_network, request, BACKENDS), {"": f"{shown} unchanged"}
-        done = carry(session, planner, options.dry_run, options.output, unchanged=unchanged)
-        if done is None:
-            continue
-        fail_if_refused(session, done)
-        ref = NETWORKWIZARD.ref(request.name, request.namespace)
-        answers = [answer for change, answer in done.done if change.ref == ref and answer]
-        created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.done)
-        word = "created" if created else "configured" if done.changed() else "unchanged"
-        now = answers[-1] if answers else obj if options.output.for_people else session.api.get(ref)
-        told(session, options.output, f"{shown} {word}", now)
+    create_networks(session, options)
 
 
 @dataclass(frozen=True)
@@ -257,18 +233,6 @@ class DeleteOptions:
 @as_options(DeleteOptions)
 def delete(session: Session, options: DeleteOptions) -> None:
     """Delete networks that nobody holds an address of."""
-    from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.networks import NetworkRemoval, plan_network_removal
+    from kubectl_yoshi.commands.making import delete_networks
 
-    networks = [parse_network_name(text, session.namespace) for text in options.names]
-    if options.force and options.dry_run == "none" and not session.diffing:
-        for namespace, name in networks:
-            session.confirm(f"Detach every VM from network {namespace}/{name} and delete it?", options.yes)
-    for namespace, name in networks:
-        request = NetworkRemoval(namespace, name, options.force, options.restart)
-        done = carry(session, partial(plan_network_removal, request, BACKENDS), options.dry_run, Output())
-        if done is not None:
-            fail_if_refused(session, done)
-            if done.changed():
-                print(f"networkwizard.plumber.k8s.pf9.io/{name} deleted", file=session.out)
+    delete_networks(session, options)

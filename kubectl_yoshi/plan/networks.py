@@ -52,11 +52,13 @@ class NetworkRequest:
     Attributes:
         namespace, name: which.
         wanted: the object to make where it does not exist; None to work on what is there (sync).
+        beside: networks that the same command makes first: a preview counts them as there.
     """
 
     namespace: str
     name: str
     wanted: Json | None = None
+    beside: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,12 @@ def _first(
     network = parse_network(request.wanted)
     backend = backend_of(network, backends)
     must_be_served(network, backend, facts)
-    in_the_way = [*map(Obstacle, overlaps(network, facts)), *backend.obstacles(network, facts)]
+    beside = [parse_network(obj) for obj in request.beside] if attempt.preview else []
+    for other in beside:
+        if other.ref == network.ref:
+            must_agree(other.raw, request.wanted)
+            return Plan()
+    in_the_way = [*map(Obstacle, overlaps(network, facts, beside)), *backend.obstacles(network, facts)]
     if in_the_way:
         raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0].says}", _way_out(in_the_way))
     notes = []
@@ -390,6 +397,19 @@ def _removal(
 def _waits(network: Network) -> str:
     keepers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
     return f"network {network.full_name} is being deleted" + (f"; its finalizers keep it: {keepers}" if keepers else "")
+
+
+def holders_of(namespace: str, name: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `force` takes a network's addresses from: VMs ("prod/web-1"), and the reserved addresses.
+
+    Raises:
+        NeedMore: more must be read first.
+        Refused: there is no such network.
+    """
+    ledger = open_whole(_open_even_broken(NetworkRemoval(namespace, name), facts), facts)
+    records = sorted(ledger.records().items())
+    vms = dict.fromkeys(record.holder for _, record in records if record.kind == VIRTUALMACHINE)
+    return tuple(vms), tuple(str(ledger.address(number)) for number, record in records if record.kind == RESERVATION)
 
 
 def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Cidr
@@ -54,15 +54,19 @@ def must_give_way_to_none(network: Network, facts: Facts, just_made: bool = Fals
             raise Refused(f"{network.cidr} overlaps network {other.full_name} ({other.cidr})", "Choose another CIDR.")
 
 
-def overlaps(network: Network, facts: Facts) -> list[str]:
+def overlaps(network: Network, facts: Facts, foreseen: Iterable[Network] = ()) -> list[str]:
     """Everything that overlaps the network's CIDR: a sentence each that names the object.
+
+    Args:
+        foreseen: other networks, which are to be there by then.
 
     Raises:
         NeedMore: something was not read yet.
     """
     if network.cidr is None:
         return []
-    found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in rivals(network, facts)]
+    others = [*rivals(network, facts), *(other for other in foreseen if _overlap(network.cidr, other.cidr))]
+    found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in others]
     return found + overlaps_beside(network, facts)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record
+from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record, parse_record
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
 from kubectl_yoshi.model.vm import VM, Vm, why_unseen
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import remove_records
+from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, remove_records
 
 BARRIER = f"{GROUP}/releasing"
 """Annotation that is on a VM for a moment while a record of it is given back that it does not carry."""
@@ -33,6 +33,24 @@ class Release:
 
     def __add__(self, other: Release) -> Release:
         return Release(self.plan + other.plan, self.notes + other.notes)
+
+
+def given_back_by(changes: Iterable[Change], namespace: str) -> dict[str, Record]:
+    """Address -> the record that these changes took away, in their order.
+
+    Args:
+        namespace: the network's, in which the original yoshi's records name VMs.
+    """
+    prefix = pointer(STATUS_ALLOCATIONS) + "/"
+    found: dict[str, Record] = {}
+    for change in changes:
+        tested: dict[str, object] = {}
+        for op in change.body if isinstance(change.body, list) else ():
+            if op["op"] == "test":
+                tested[op["path"]] = op["value"]
+            elif op["op"] == "remove" and op["path"].startswith(prefix):
+                found[op["path"].removeprefix(prefix)] = parse_record(tested.get(op["path"]), namespace)
+    return found
 
 
 def release_of(

@@ -216,10 +216,9 @@ def test_a_network_in_use_is_deleted_by_force_only(yoshi: Yoshi, installed: Clus
     shown = yoshi.done("network", "delete", "blue", "--force", "--dry-run=client")
     assert "take virtualmachine/web" in shown
 
-    assert yoshi.done("network", "delete", "blue", "--force", "--yes").split() == [
-        "networkwizard.plumber.k8s.pf9.io/blue",
-        "deleted",
-    ]
+    assert yoshi.done("network", "delete", "blue", "--force", "--yes").splitlines()[-1] == (
+        "networkwizard.plumber.k8s.pf9.io/blue deleted"
+    )
     assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
     assert f"{yoshi.namespace}.blue" not in installed.kubectl("get", POOLS, "-o", "name")
     left = get(installed, "virtualmachine", "web", namespace=yoshi.namespace)
@@ -238,7 +237,8 @@ def test_who_is_asked_before_a_deletion_may_say_no(
         said = "".join(process.communicate(timeout=60))
     os.close(terminal)
     os.close(stdin)
-    assert f"Detach every VM from network {yoshi.namespace}/blue and delete it? [y/N]" in said
+    where = yoshi.namespace
+    assert f"Delete network {where}/blue, detach 1 VM ({where}/web) from it? [y/N]" in said
     assert process.returncode == (0 if goes else 1), said
     assert ("error: not confirmed\nNothing was changed." in said) != goes
     assert (get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []) == goes

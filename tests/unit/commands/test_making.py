@@ -1,0 +1,154 @@
+"""`network create` and `network delete` of several networks, on a small cluster."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from kubectl_yoshi.commands.making import create_networks, delete_networks
+from kubectl_yoshi.commands.network import CreateOptions, DeleteOptions
+from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.output.asked import Output
+from tests.unit.commands.flags import unsaid
+from tests.unit.plan.world import World, wizard
+
+
+@pytest.fixture
+def empty() -> World:
+    """A cluster without networks."""
+    return World()
+
+
+class Played(Session):
+    """A session on a small cluster, whose user answers every question with yes."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__({"namespace": "prod"}, out=io.StringIO(), err=io.StringIO(), api=world.api)  # type: ignore[arg-type]
+        self.asked: list[str] = []
+
+    def must_have_somebody_to_ask(self) -> None:
+        """There is somebody."""
+
+    def confirm(self, question: str, yes: bool) -> bool:
+        """As Session has it."""
+        self.asked.append(question)
+        return True
+
+    @property
+    def said(self) -> list[str]:
+        """The lines on stdout, then those on stderr."""
+        return [*self.out.getvalue().splitlines(), *self.err.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def ends(run: Callable[[], Any]) -> int:
+    """The exit code of a command."""
+    with click.Context(click.Command("network")):
+        try:
+            run()
+        except click.exceptions.Exit as leaving:
+            return leaving.exit_code
+    return 0
+
+
+def create(world: World, folder: Path, *networks: dict[str, Any], dry_run: str = "none") -> tuple[int, list[str]]:
+    file = folder / "networks.yaml"
+    file.write_text(yaml.safe_dump_all(networks))
+    options = CreateOptions(
+        **{**unsaid(CreateOptions), "filenames": (str(file),), "dry_run": dry_run, "output": Output()}
+    )
+    session = Played(world)
+    return ends(lambda: create_networks(session, options)), session.said
+
+
+def delete(world: World, *names: str, force: bool = False, yes: bool = False) -> tuple[int, list[str], list[str]]:
+    session = Played(world)
+    options = DeleteOptions(names, force, restart=False, yes=yes, dry_run="none")
+    return ends(lambda: delete_networks(session, options)), session.said, session.asked
+
+
+ONE, WITHIN, THREE = (
+    wizard(name, cidr) for name, cidr in (("one", "10.51.0.0/24"), ("two", "10.51.0.0/25"), ("three", "10.53.0.0/24"))
+)
+CREATED = "networkwizard.plumber.k8s.pf9.io/{} created"
+WHY = "error: prod/two: network prod/two cannot be made: 10.51.0.0/25 overlaps network prod/one (10.51.0.0/24)"
+
+
+def test_of_several_networks_those_are_made_that_can_be_and_the_others_told(empty: World, tmp_path: Path) -> None:
+    code, said = create(empty, tmp_path, ONE, WITHIN, THREE)
+    assert (code, empty.networks()) == (1, ["one", "three"])
+    assert said == [CREATED.format("one"), CREATED.format("three"), WHY, "error: 1 of 3 networks failed"]
+
+
+@pytest.mark.parametrize("dry_run", ["client", "server"])
+def test_a_dry_run_refuses_what_overlaps_a_network_of_the_same_file(empty: World, tmp_path: Path, dry_run: str) -> None:
+    code, said = create(empty, tmp_path, ONE, WITHIN, THREE, dry_run=dry_run)
+    assert (code, empty.networks()) == (1, [])
+    assert said[-2:] == [WHY, "error: 1 of 3 networks failed"]
+    assert [line.split(" (")[0] for line in said if "networkwizard" in line] == [
+        CREATED.format("one"),
+        CREATED.format("three"),
+    ]
+
+
+def test_a_dry_run_refuses_another_network_of_the_same_name(empty: World, tmp_path: Path) -> None:
+    code, said = create(empty, tmp_path, ONE, ONE, {**THREE, "metadata": ONE["metadata"]}, dry_run="client")
+    assert code == 1
+    assert "network prod/one exists already, with another cidr" in said[-2]
+    assert sum("networkwizard" in line for line in said) == 1
+
+
+def test_one_network_that_cannot_be_made_is_an_error_of_its_own(empty: World, tmp_path: Path) -> None:
+    empty.network("one", "10.51.0.0/24")
+    with pytest.raises(Refused, match="cannot be made"):
+        create(empty, tmp_path, WITHIN)
+
+
+def test_of_several_networks_those_are_deleted_that_are_there(empty: World) -> None:
+    for name, cidr in (("a", "10.51.0.0/24"), ("b", "10.52.0.0/24"), ("c", "10.53.0.0/24")):
+        empty.network(name, cidr)
+    empty.reserve("10.52.0.9", network="b")
+    code, said, _ = delete(empty, "a", "nope", "b", "prod/c", "a")
+    assert (code, empty.networks()) == (1, ["b"])
+    assert said[:2] == [f"networkwizard.plumber.k8s.pf9.io/{name} deleted" for name in ("a", "c")]
+    assert said[2].startswith('error: prod/nope: network "nope" not found')
+    assert said[3].startswith("error: prod/b: network prod/b is in use: 10.52.0.9 reserved")
+    assert said[4:] == ["error: 2 of 4 networks failed"]
+
+
+def test_who_loses_an_address_by_force_is_named_before_and_told_after(empty: World) -> None:
+    empty.network("blue")
+    for name in ("web-1", "web-2"):
+        empty.vm(name)
+    empty.attach("web-1", "web-2")
+    empty.reserve("10.133.0.9", note="printer")
+    code, said, asked = delete(empty, "blue", force=True)
+    assert asked == ["Delete network prod/blue, detach 2 VMs (prod/web-1, prod/web-2) from it and drop 1 reservation?"]
+    assert code == 0
+    assert sorted(said) == [
+        "10.133.0.9 released (was reserved (printer))",
+        "networkwizard.plumber.k8s.pf9.io/blue deleted",
+        "virtualmachine.kubevirt.io/web-1 detached from blue (was 10.133.0.1)",
+        "virtualmachine.kubevirt.io/web-2 detached from blue (was 10.133.0.2)",
+    ]
+
+
+def test_many_vms_are_counted_and_yes_asks_nothing(empty: World) -> None:
+    empty.network("blue")
+    names = [f"web-{number}" for number in range(7)]
+    for name in names:
+        empty.vm(name)
+    empty.attach(*names)
+    empty.network("red", "10.52.0.0/24")
+    _, said, asked = delete(empty, "blue", "red", force=True)
+    assert "detach 7 VMs (prod/web-0, prod/web-1, prod/web-2, prod/web-3, prod/web-4, and 2 more) from it?" in asked[0]
+    assert asked[1] == "Nobody holds an address of network prod/red. Delete it?"
+    assert sum("detached from blue" in line for line in said) == 7
+    empty.network("blue")
+    assert delete(empty, "blue", force=True, yes=True)[2] == []
