@@ -117,8 +117,10 @@ class Peers:
         """A row for each of the network's routers."""
         for peer in _peers_of(network):
             obj, in_the_way = self.find_peer(network, peer, facts)
-            why = in_the_way.says if in_the_way else "missing"
-            yield "Peer", f"{peer.address}: " + (f"bgppeer/{name_of(obj)}" if obj else why)
+            unread = facts.why_unknown(Read(self.resource, self.namespace)) and "may not be read"
+            why = unread or (in_the_way.says if in_the_way else "missing")
+            asn = network.bgp.remote_asn if network.bgp else ""
+            yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}" if obj else why)
 
     def _shown(self, value: object) -> str:
         return "none" if self.plain(value) is None else str(value)

@@ -33,7 +33,7 @@ from kubectl_yoshi.backends.calico_pins import (
 )
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
-from kubectl_yoshi.model.addresses import Intervals, address_of
+from kubectl_yoshi.model.addresses import Address, Intervals, address_of
 from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -106,7 +106,7 @@ class Calico(Private):
         api = api_for_writing(facts)
         pool = pools.find_pool(network, api, facts)
         if pool is None:
-            return (("IPPool", f"{pools.pool_name(network)} (missing)"),)
+            return (("IPPool", f"{pools.pool_name(network)} ({facts.absence(Read(api.pool))})"),)
         spec = pool.get("spec") or {}
         return (
             ("IPPool", f"{name_of(pool)} ({api.pool.api_version})"),
@@ -186,6 +186,10 @@ class Calico(Private):
                 found += run_by_pod(pod, network)
         found += [_held(h, facts) for h in ipam.holdings_in(network.everything, network.version, api, facts)]
         return tuple(found)
+
+    def told_by(self, vm: Vm, network: str) -> tuple[Address, ...]:
+        """See Backend. A VM is on one Calico network."""
+        return pinned(vm.template_annotations)
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
         """See Backend."""

@@ -13,11 +13,20 @@ from kubectl_yoshi.backends import kubevirt, ovs_guests, ovs_leases, ovs_vm
 from kubectl_yoshi.backends import ovs_bridges as bridges
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
 from kubectl_yoshi.backends.marks import earlier_selves, gone_of
-from kubectl_yoshi.backends.ovs_objects import creation, deletion, in_the_way, is_own, mending, own_again, own_object
+from kubectl_yoshi.backends.ovs_objects import (
+    creation,
+    deletion,
+    in_the_way,
+    is_own,
+    mending,
+    own_again,
+    own_object,
+    own_read,
+)
 from kubectl_yoshi.backends.ovs_spec import NAD, PLUGIN, Layer2, layer2_of
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
-from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import HotPlug, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -99,12 +108,13 @@ class Ovs(Private):
         """See Backend."""
         layer = layer2_of(network)
         there = own_object(NAD, network, facts)
+        absence = facts.absence(own_read(NAD, network))
         nics = f" on {','.join(layer.nics)}" if layer.nics else ""
         return (
             ("Bridge", f"{layer.bridge}{nics}"),
             ("VLAN", str(layer.vlan) if layer.vlan else "untagged"),
             ("MTU", str(layer.mtu or "")),
-            ("Attachment", str(NAD.ref(network.name, network.namespace)) + ("" if there else " (missing)")),
+            ("Attachment", str(NAD.ref(network.name, network.namespace)) + ("" if there else f" ({absence})")),
             *bridges.describe(layer, facts),
             *dhcp.describe(network, layer, facts),
         )
@@ -170,6 +180,10 @@ class Ovs(Private):
                 found += ovs_vm.run_by_pod(pod, network)
         found += dhcp.server_use(network, facts)
         return (*found, *ovs_leases.lent(network, leases, dict(ovs_vm.macs_on(vms, network)), facts))
+
+    def told_by(self, vm: Vm, network: str) -> tuple[Address, ...]:
+        """See Backend."""
+        return ovs_vm.told_by(vm, network)
 
     def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
         """See Backend. A VM may be on several layer 2 networks."""

@@ -122,9 +122,11 @@ def describe(layer: Layer2, facts: Facts) -> list[tuple[str, str]]:
     rows = []
     if layer.makes_bridges and TEMPLATE in facts.served:
         there = _template_of(layer, facts.ask(EVERY))
-        missing = "<unknown>" if facts.why_unknown(EVERY) else "(missing)"
-        rows.append(("Host Config", str(_ref(there)) if there else missing))
+        rows.append(("Host Config", str(_ref(there)) if there else f"({facts.absence(EVERY)})"))
     if HOST in facts.served:
+        facts.ask(Read(HOST))
+        if facts.why_unknown(Read(HOST)):
+            return [*rows, ("Nodes With It", "(may not be read)")]
         having = sorted(name_of(host) for host in facts.ask(Read(HOST)) if layer.bridge in _bridges_of(host))
         if having:
             rows.append(("Nodes With It", ", ".join(having)))

@@ -128,7 +128,9 @@ def describe(network: Network, layer: Layer2, facts: Facts) -> list[tuple[str, s
     if layer.dhcp is None or DHCPSERVER not in facts.served:
         return [("DHCP", "none")] if layer.dhcp is None else []
     server = own_object(DHCPSERVER, network, facts)
-    address = dig(server, "spec", "networks", 0, "interfaceIp", default="(missing)")
+    address = dig(
+        server, "spec", "networks", 0, "interfaceIp", default=f"({facts.absence(own_read(DHCPSERVER, network))})"
+    )
     rows = [("DHCP", f"{address.partition('/')[0]}, leases of {layer.dhcp.lease}")]
     return [*rows, ("DNS", ", ".join(map(str, layer.dns)))] if layer.dns else rows
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, with_name, without_name
+from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.errors import Refused, UsageMistake
@@ -110,6 +111,15 @@ def wanted_by(vm: Vm, network: Network) -> list[Use]:
     return [] if number is None else [Use(number, How.WANTED, vm.ref, vm.namespace, vm.name, vm.uid)]
 
 
+def told_by(vm: Vm, network: str) -> tuple[Address, ...]:
+    """See Backend.told_by."""
+    namespace, name = network.split("/")
+    names = {network, *((name,) if namespace == vm.namespace else ())}
+    entries = [e for e in dig(vm.raw, *NETWORKS, default=[]) if dig(e, "multus", "networkName") in names]
+    found = (_address(vm.template_annotations.get(f"{IP_OF}{entry.get('name')}", "")) for entry in entries)
+    return tuple(address for address in found if address is not None)
+
+
 def run_by_instance(vmi: Json, network: Network, vm: Vm | None) -> list[Use]:
     """What a VMI has on the network: what its guest tells, else what it was started or plugged in with."""
     namespace, name = namespace_of(vmi), name_of(vmi)
@@ -167,11 +177,15 @@ def _is_asked_of_multus(text: str | None, network: Network) -> bool:
 
 
 def _number(text: str, network: Network) -> int | None:
+    address = _address(text)
+    return int(address) if address is not None and address in network else None
+
+
+def _address(text: str) -> Address | None:
     try:
-        address = ip_address(str(text).partition("/")[0])
+        return ip_address(str(text).partition("/")[0])
     except ValueError:
         return None
-    return int(address) if address in network else None
 
 
 # -- plugging in and out ---------------------------------------------------------------------------------------------

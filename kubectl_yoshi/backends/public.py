@@ -17,7 +17,7 @@ from kubectl_yoshi.backends.public_announcer import Announcer
 from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
 from kubectl_yoshi.backends.public_services import SERVICE
-from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
@@ -186,6 +186,11 @@ class Public:
                 some = _of_any(service, network, near.get(namespace_of(service), ()))
                 found += [use for use in some if use.number in network.everything or use.number in wished]
         return tuple(found)
+
+    def told_by(self, vm: Vm, network: str) -> tuple[Address, ...]:
+        """See Backend."""
+        wished = self.wishes(vm)
+        return wished.addresses if len(wished.networks) == 1 else ()
 
     def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """See Backend."""

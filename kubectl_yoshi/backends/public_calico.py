@@ -85,8 +85,11 @@ class CalicoBgp:
     def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
         api = api_for_writing(facts)
-        there = bgp.configuration(api, facts)
-        as_number = str(dig(there, "spec", "asNumber", default="none"))
+        read = Read(api.bgp_configuration, name="default")
+        found = facts.ask(read)
+        as_number = str(dig(found[0], "spec", "asNumber", default="none")) if found else "none"
+        if facts.why_unknown(read):
+            as_number = "(may not be read)"
         return (("AS Number", as_number), *peers_of_calico(api).describe(network, facts))
 
     def demolish(self, network: Network, facts: Facts) -> Plan:

@@ -148,7 +148,8 @@ class MetalLb:
     def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
         pool = find_pool(network, facts)
-        shown = name_of(pool) if pool else f"{object_name(network)} (missing)" if network.cidr else "one per address"
+        absence = f"{object_name(network)} ({facts.absence(Read(metallb.POOL))})"
+        shown = name_of(pool) if pool else absence if network.cidr else "one per address"
         pool_row = ("Pool", f"{shown} in namespace {metallb.home(facts)}")
         return (pool_row, *peers_of_metallb(facts).describe(network, facts))
 

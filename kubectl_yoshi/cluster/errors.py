@@ -342,7 +342,7 @@ def _not_found(asked: Asked, answer: Json, details: Json, about: dict[str, Any])
             f"Cannot {asked}: there is no namespace {namespace}.", "Check -n, or create the namespace.", **about
         )
     if details.get("name") or "not found" in str(answer.get("message") or ""):
-        where = " -A" if asked.resource.namespaced else ""
+        where = f" -n {asked.namespace}" if asked.namespace else ""
         hint = f"See what there is: kubectl get {asked.resource.full_name}{where}"
         return NotFound(f"There is no {asked.object}.", hint, **about)
     kind = f"{asked.resource.full_name} ({asked.resource.version})"

@@ -19,7 +19,7 @@ from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.books import networks_asked, open_whole
+from kubectl_yoshi.plan.books import SEE_NETWORKS, networks_asked, open_whole
 from kubectl_yoshi.plan.cooling import cooling_down, duration
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.survey import Row, survey
@@ -61,7 +61,7 @@ def who_holds(session: Session, text: str, output: Output) -> None:
         session.note(f"note: {line}")
     found = [one for one in found if one.row or one.history or one.network.cidr is not None]
     if not found:
-        raise Refused(f"{address} is in no network that you may see", "See `kubectl yoshi network list -A`.")
+        raise Refused(f"{address} is in no network that you may see", f"{SEE_NETWORKS}.")
     if not output.for_people:
         print_objects([_json(one, address) for one in found], session.out, output, single=True)
         return

@@ -218,6 +218,9 @@ class Backend(Protocol):
     def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""
 
+    def told_by(self, vm: Vm, network: str) -> tuple[Address, ...]:
+        """What a VM alone tells of its addresses of a network that may not be seen, by its full name "prod/blue"."""
+
     def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
         """The addresses that VMs have by objects beside them which others have made, and which could be recorded in the
         network: HELD, one for each VM that an object is for. Raises Refused where that may not be read."""

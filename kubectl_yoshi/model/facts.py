@@ -133,6 +133,10 @@ class Facts:
                 return answer.why
         return ""
 
+    def absence(self, *wanted: Read) -> str:
+        """What to say of an object that these reads did not bring."""
+        return "may not be read" if self.why_unknown(*wanted) else "missing"
+
     def unanswered(self) -> Mapping[Read, str]:
         """The reads that could not be answered, and why."""
         return self.derived(_unanswered)

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import network_read, open_network
+from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made
@@ -136,7 +136,7 @@ def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:
         return Refused(f'VM "{read.name}" in namespace "{read.namespace}" cannot be read: {why}', ASK_FOR_IT)
     return Refused(
         f'VM "{read.name}" not found in namespace "{read.namespace}"',
-        "See `kubectl get virtualmachines -A`; choose the namespace with -n.",
+        SEE_VMS,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, Unseen, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, bare_network, parse_network
@@ -27,6 +27,8 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.plan.histories import STATUS_HISTORY, end_tenures, replaced_by, tenure
 
+SEE_NETWORKS = "See `kubectl yoshi network list`, or with -A if you may"
+SEE_VMS = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
 STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_DELETING = ("status", "deleting")
 COUNTERS = ("/status/used", "/status/free")
@@ -43,7 +45,8 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
 
     Raises:
         NeedMore: it was not read yet.
-        Refused: it does not exist, may not be read, or its ledger is for a newer version only.
+        Refused: it does not exist, or its ledger is for a newer version only.
+        Unseen: it may not be read.
         UsageMistake: its spec says something that cannot be.
     """
     read = network_read(namespace, name)
@@ -51,10 +54,10 @@ def open_network(namespace: str, name: str, facts: Facts) -> Network:
     if not found:
         why = facts.why_unknown(read)
         if why:
-            raise Refused(f'network "{name}" in namespace "{namespace}" cannot be read: {why}', ASK_FOR_IT)
+            raise Unseen(f'network "{name}" in namespace "{namespace}" cannot be read: {why}', ASK_FOR_IT)
         raise Refused(
             f'network "{name}" not found in namespace "{namespace}"',
-            "See `kubectl yoshi network list -A`; name a network of another namespace as NAMESPACE/NAME.",
+            f"{SEE_NETWORKS}; name a network of another namespace as NAMESPACE/NAME.",
         )
     network = parse_network(found[0])
     must_be_understood(network)

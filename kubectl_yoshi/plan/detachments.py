@@ -17,7 +17,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import network_read, open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
 from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
 from kubectl_yoshi.plan.serving import backend_of
@@ -159,7 +159,7 @@ def _gone(
     if not mine:
         refusals[subject] = Refused(
             f'VM "{name}" not found in namespace "{namespace}", and it holds no address of {ledger.network.full_name}',
-            "See `kubectl get virtualmachines -A`; choose the namespace with -n.",
+            SEE_VMS,
         )
         return Plan()
     uses = backend.survey(ledger.network, (namespace,), facts)

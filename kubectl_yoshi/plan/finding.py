@@ -6,7 +6,7 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.books import known_networks, open_whole
+from kubectl_yoshi.plan.books import SEE_NETWORKS, known_networks, open_whole
 
 
 def network_having(address: Address, namespace: str, facts: Facts, plugin: str = "") -> Network:
@@ -33,7 +33,7 @@ def network_having(address: Address, namespace: str, facts: Facts, plugin: str =
             f"{address} is in no {kind} that you may see",
             "A network without a cidr takes any address: `kubectl yoshi network create NAME --plugin public`."
             if plugin
-            else "See `kubectl yoshi network list -A`.",
+            else f"{SEE_NETWORKS}.",
         )
     if len(having) > 1:
         names = ", ".join(network.full_name for network in having)

@@ -14,7 +14,7 @@ from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Reco
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_network, open_shelves, remove_records, write_records
+from kubectl_yoshi.plan.books import SEE_NETWORKS, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open
 from kubectl_yoshi.plan.overlaps import must_be_of_no_other
@@ -22,7 +22,6 @@ from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
-SEE_NETWORKS = "See `kubectl yoshi network list -A`."
 SEE_FREE = "Choose another address; see `kubectl yoshi ips list --free`."
 
 
@@ -145,7 +144,9 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
     backend = backend_of(network, backends)
     for address in request.addresses:
         if network.cidr is not None and address not in network:
-            raise Refused(f"{address} is no address of network {network.full_name} ({network.cidr})", SEE_NETWORKS)
+            raise Refused(
+                f"{address} is no address of network {network.full_name} ({network.cidr})", f"{SEE_NETWORKS}."
+            )
     ledger = open_shelves(network, {shelf_of(network, int(address)) for address in request.addresses}, facts)
     records = ledger.records()
     plan = Plan()

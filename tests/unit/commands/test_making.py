@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
 from kubectl_yoshi.commands.making import create_networks, delete_networks
 from kubectl_yoshi.commands.network import CreateOptions, DeleteOptions
-from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.output.asked import Output
 from tests.unit.commands.flags import unsaid
+from tests.unit.commands.playing import Played, ends
 from tests.unit.plan.world import World, wizard
 
 
@@ -26,37 +23,6 @@ def empty() -> World:
     return World()
 
 
-class Played(Session):
-    """A session on a small cluster, whose user answers every question with yes."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__({"namespace": "prod"}, out=io.StringIO(), err=io.StringIO(), api=world.api)  # type: ignore[arg-type]
-        self.asked: list[str] = []
-
-    def must_have_somebody_to_ask(self) -> None:
-        """There is somebody."""
-
-    def confirm(self, question: str, yes: bool) -> bool:
-        """As Session has it."""
-        self.asked.append(question)
-        return True
-
-    @property
-    def said(self) -> list[str]:
-        """The lines on stdout, then those on stderr."""
-        return [*self.out.getvalue().splitlines(), *self.err.getvalue().splitlines()]  # type: ignore[attr-defined]
-
-
-def ends(run: Callable[[], Any]) -> int:
-    """The exit code of a command."""
-    with click.Context(click.Command("network")):
-        try:
-            run()
-        except click.exceptions.Exit as leaving:
-            return leaving.exit_code
-    return 0
-
-
 def create(world: World, folder: Path, *networks: dict[str, Any], dry_run: str = "none") -> tuple[int, list[str]]:
     file = folder / "networks.yaml"
     file.write_text(yaml.safe_dump_all(networks))
@@ -64,13 +30,13 @@ def create(world: World, folder: Path, *networks: dict[str, Any], dry_run: str =
         **{**unsaid(CreateOptions), "filenames": (str(file),), "dry_run": dry_run, "output": Output()}
     )
     session = Played(world)
-    return ends(lambda: create_networks(session, options)), session.said
+    return ends(lambda: create_networks(session, options)), [*session.told, *session.said]
 
 
 def delete(world: World, *names: str, force: bool = False, yes: bool = False) -> tuple[int, list[str], list[str]]:
     session = Played(world)
     options = DeleteOptions(names, force, restart=False, yes=yes, dry_run="none")
-    return ends(lambda: delete_networks(session, options)), session.said, session.asked
+    return ends(lambda: delete_networks(session, options)), [*session.told, *session.said], session.asked
 
 
 ONE, WITHIN, THREE = (
