@@ -406,7 +406,7 @@ def holders_of(namespace: str, name: str, facts: Facts) -> tuple[tuple[str, ...]
         NeedMore: more must be read first.
         Refused: there is no such network.
     """
-    ledger = open_whole(_open_even_broken(NetworkRemoval(namespace, name), facts), facts)
+    ledger = open_complete(_open_even_broken(NetworkRemoval(namespace, name), facts), facts)
     records = sorted(ledger.records().items())
     vms = dict.fromkeys(record.holder for _, record in records if record.kind == VIRTUALMACHINE)
     return tuple(vms), tuple(str(ledger.address(number)) for number, record in records if record.kind == RESERVATION)

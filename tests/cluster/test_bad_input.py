@@ -129,9 +129,9 @@ TABLE = [
     ),
     *rows(
         "network",
-        (f"{ATTACH} no-such", 1, 'network "no-such" not found in namespace "{here}"', "network list`, or with -A if you may"),
+        (f"{ATTACH} no-such", 1, 'network "no-such" not found in namespace "{here}"', "network list`"),
         (f"{ATTACH} far", 1, 'network "far" not found in namespace "{here}"', "name a network of another namespace as"),
-        (f"{ATTACH} no-such/blue", 1, 'network "blue" not found in namespace "no-such"', "network list`, or with -A if you may"),
+        (f"{ATTACH} no-such/blue", 1, 'network "blue" not found in namespace "no-such"', "network list`"),
         (f"{ATTACH} ''", 2, '"" is not the name of a network', "Write NAME or NAMESPACE/NAME."),
         (f"{ATTACH} leaving", 1, "network {here}/leaving is being deleted", "make it again"),
         (
@@ -154,13 +154,13 @@ TABLE = [
             "There is no networkwizard/no-such in namespace {here}",
             "kubectl get networkwizards",
         ),
-        ("network delete no-such", 1, 'network "no-such" not found', "network list`, or with -A if you may"),
+        ("network delete no-such", 1, 'network "no-such" not found', "network list`"),
         ("network delete blue", 1, "blue is in use: 10.97.0.10 {here}/web-1, 10.97.0.11 reserved (printer)", "--force"),
         ("network delete blue --force", 2, "this needs a confirmation and stdin is no terminal", "Add --yes"),
-        ("ips list --network no-such", 1, 'network "no-such" not found', "network list`, or with -A if you may"),
+        ("ips list --network no-such", 1, 'network "no-such" not found', "network list`"),
         ("ips list --network outside", 2, 'network "outside": exclude', "kubectl edit networkwizard outside"),
-        ("ips check --network no-such", 1, 'network "no-such" not found', "network list`, or with -A if you may"),
-        ("ips gc --network no-such", 1, 'network "no-such" not found', "network list`, or with -A if you may"),
+        ("ips check --network no-such", 1, 'network "no-such" not found', "network list`"),
+        ("ips gc --network no-such", 1, 'network "no-such" not found', "network list`"),
     ),
     *rows(
         "VM",
@@ -177,7 +177,7 @@ TABLE = [
         ("vm list -l 'a b'", 2, '"a b" is no label selector', "-l key1=value1,key2!=value2"),
         ("vm list no-such", 1, "There is no virtualmachine/no-such in namespace {here}", "kubectl get virtualmachines"),
         ("vm detach no-such --network blue", 1, 'VM "no-such" not found', "choose the namespace"),
-        ("vm detach web-1 --network no-such", 1, 'network "no-such" not found', "network list`, or with -A if you may"),
+        ("vm detach web-1 --network no-such", 1, 'network "no-such" not found', "network list`"),
         ("vm attach web-1 --network six", 1, "VM {here}/web-1 already has 10.97.0.10 on network blue", "--replace"),
     ),
     *rows(
@@ -210,7 +210,7 @@ TABLE = [
         (f"{ATTACH} blue --mac 01:00:5e:00:00:01", 2, "is a multicast address", "The first octet must be even."),
         (f"{ATTACH} blue --mac 00:00:00:00:00:00", 2, "is the address of no machine", "02:00:00:ab:cd:ef"),
         ("ips who garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
-        ("ips who 203.0.113.9", 1, "203.0.113.9 is in no network that you may see", "network list`, or with -A if you may"),
+        ("ips who 203.0.113.9", 1, "203.0.113.9 is in no network that you may see", "network list`"),
         ("ips reserve blue 10.97.0.10", 1, "10.97.0.10 is not free: {here}/web-1 holds it", "ips list --free"),
         (
             "ips reserve blue 10.97.0.1",
@@ -228,7 +228,12 @@ TABLE = [
             "stays recorded for {here}/web-1",
             "vm detach web-1 -n {here} --network blue",
         ),
-        ("ips release blue 10.99.0.1", 1, "10.99.0.1 is no address of network {here}/blue", "network list`, or with -A if you may"),
+        (
+            "ips release blue 10.99.0.1",
+            1,
+            "10.99.0.1 is no address of network {here}/blue",
+            "network list`, or with -A",
+        ),
         ("ips release blue", 2, "give a NETWORK and addresses of it", "ips release --help"),
     ),
     *rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from kubectl_yoshi.commands.layer2 import layer2_of_flags
 from kubectl_yoshi.commands.network import CreateOptions
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.objects import Json
-from tests.unit.commands.flags import unsaid
 
 
 def spec(**flags: Any) -> Json:
-    return layer2_of_flags(CreateOptions(**{**unsaid(CreateOptions), "name": "lab", **flags}))
+    unsaid: Json = {
+        field.name: () if "tuple" in str(field.type) else None for field in dataclasses.fields(CreateOptions)
+    }
+    return layer2_of_flags(CreateOptions(**{**unsaid, "name": "lab", **flags}))
 
 
 @pytest.mark.parametrize(

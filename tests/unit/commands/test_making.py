@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from kubectl_yoshi.commands.making import create_networks, delete_networks
-from kubectl_yoshi.commands.network import CreateOptions, DeleteOptions
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.output.asked import Output
-from tests.unit.commands.flags import unsaid
-from tests.unit.commands.playing import Played, ends
+from tests.unit.commands.played import run
+from tests.unit.commands.test_confirming import Terminal
 from tests.unit.plan.world import World, wizard
 
 
@@ -23,20 +20,19 @@ def empty() -> World:
     return World()
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Somebody types yes twice."""
+    typed = Terminal("y\ny\n")
+    monkeypatch.setattr(sys, "stdin", typed)
+    return typed
+
+
 def create(world: World, folder: Path, *networks: dict[str, Any], dry_run: str = "none") -> tuple[int, list[str]]:
     file = folder / "networks.yaml"
     file.write_text(yaml.safe_dump_all(networks))
-    options = CreateOptions(
-        **{**unsaid(CreateOptions), "filenames": (str(file),), "dry_run": dry_run, "output": Output()}
-    )
-    session = Played(world)
-    return ends(lambda: create_networks(session, options)), [*session.told, *session.said]
-
-
-def delete(world: World, *names: str, force: bool = False, yes: bool = False) -> tuple[int, list[str], list[str]]:
-    session = Played(world)
-    options = DeleteOptions(names, force, restart=False, yes=yes, dry_run="none")
-    return ends(lambda: delete_networks(session, options)), [*session.told, *session.said], session.asked
+    said = run(world, "network", "create", "-f", str(file), f"--dry-run={dry_run}")
+    return said.code, [*said.out.splitlines(), *said.err.splitlines()]
 
 
 ONE, WITHIN, THREE = (
@@ -72,32 +68,38 @@ def test_a_dry_run_refuses_another_network_of_the_same_name(empty: World, tmp_pa
 
 def test_one_network_that_cannot_be_made_is_an_error_of_its_own(empty: World, tmp_path: Path) -> None:
     empty.network("one", "10.51.0.0/24")
-    with pytest.raises(Refused, match="cannot be made"):
-        create(empty, tmp_path, WITHIN)
+    code, said = create(empty, tmp_path, WITHIN)
+    assert (code, said[0]) == (1, WHY.replace("prod/two: ", ""))
+    assert said[-1].startswith("Choose another CIDR")
 
 
 def test_of_several_networks_those_are_deleted_that_are_there(empty: World) -> None:
     for name, cidr in (("a", "10.51.0.0/24"), ("b", "10.52.0.0/24"), ("c", "10.53.0.0/24")):
         empty.network(name, cidr)
     empty.reserve("10.52.0.9", network="b")
-    code, said, _ = delete(empty, "a", "nope", "b", "prod/c", "a")
-    assert (code, empty.networks()) == (1, ["b"])
-    assert said[:2] == [f"networkwizard.plumber.k8s.pf9.io/{name} deleted" for name in ("a", "c")]
-    assert said[2].startswith('error: prod/nope: network "nope" not found')
-    assert said[3].startswith("error: prod/b: network prod/b is in use: 10.52.0.9 reserved")
-    assert said[4:] == ["error: 2 of 4 networks failed"]
+    said = run(empty, "network", "delete", "a", "nope", "b", "prod/c", "a")
+    assert (said.code, empty.networks()) == (1, ["b"])
+    assert said.out.splitlines() == [f"networkwizard.plumber.k8s.pf9.io/{name} deleted" for name in ("a", "c")]
+    first, second, last = said.err.splitlines()
+    assert first.startswith('error: prod/nope: network "nope" not found')
+    assert second.startswith("error: prod/b: network prod/b is in use: 10.52.0.9 reserved")
+    assert last == "error: 2 of 4 networks failed"
 
 
-def test_who_loses_an_address_by_force_is_named_before_and_told_after(empty: World) -> None:
+@pytest.mark.usefixtures("terminal")
+def test_who_loses_an_address_by_force_is_named_before_and_told_after(
+    empty: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     empty.network("blue")
     for name in ("web-1", "web-2"):
         empty.vm(name)
     empty.attach("web-1", "web-2")
     empty.reserve("10.133.0.9", note="printer")
-    code, said, asked = delete(empty, "blue", force=True)
-    assert asked == ["Delete network prod/blue, detach 2 VMs (prod/web-1, prod/web-2) from it and drop 1 reservation?"]
-    assert code == 0
-    assert sorted(said) == [
+    said = run(empty, "network", "delete", "blue", "--force")
+    question = "Delete network prod/blue, detach 2 VMs (prod/web-1, prod/web-2) from it and drop 1 reservation?"
+    assert question in capsys.readouterr().err
+    assert said.code == 0
+    assert sorted(said.out.splitlines()) == [
         "10.133.0.9 released (was reserved (printer))",
         "networkwizard.plumber.k8s.pf9.io/blue deleted",
         "virtualmachine.kubevirt.io/web-1 detached from blue (was 10.133.0.1)",
@@ -105,16 +107,19 @@ def test_who_loses_an_address_by_force_is_named_before_and_told_after(empty: Wor
     ]
 
 
-def test_many_vms_are_counted_and_yes_asks_nothing(empty: World) -> None:
+@pytest.mark.usefixtures("terminal")
+def test_many_vms_are_counted_and_yes_asks_nothing(empty: World, capsys: pytest.CaptureFixture[str]) -> None:
     empty.network("blue")
     names = [f"web-{number}" for number in range(7)]
     for name in names:
         empty.vm(name)
     empty.attach(*names)
     empty.network("red", "10.52.0.0/24")
-    _, said, asked = delete(empty, "blue", "red", force=True)
-    assert "detach 7 VMs (prod/web-0, prod/web-1, prod/web-2, prod/web-3, prod/web-4, and 2 more) from it?" in asked[0]
-    assert asked[1] == "Nobody holds an address of network prod/red. Delete it?"
-    assert sum("detached from blue" in line for line in said) == 7
+    said = run(empty, "network", "delete", "blue", "red", "--force")
+    asked = capsys.readouterr().err
+    assert "detach 7 VMs (prod/web-0, prod/web-1, prod/web-2, prod/web-3, prod/web-4, and 2 more) from it?" in asked
+    assert "Nobody holds an address of network prod/red. Delete it?" in asked
+    assert said.out.count("detached from blue") == 7
     empty.network("blue")
-    assert delete(empty, "blue", force=True, yes=True)[2] == []
+    assert run(empty, "network", "delete", "blue", "--force", "--yes").code == 0
+    assert capsys.readouterr().err == ""
