@@ -59,6 +59,8 @@ ALLOW_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
 
 MASQUERADE_CIDR = "10.0.2.0/24"
+MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible", "External")
+"""Eviction strategies of a VM that is to leave its node while it runs."""
 KEEPS_VM_ADDRESSES = (3, 32)
 """From this version on Calico itself keeps a VM's address in a handle."""
 
@@ -309,7 +311,6 @@ class Calico(Private):
         """See Backend."""
         api = api_for_reading(facts)
         facts.ask(*self.settings(facts))
-        version = calico_version(api, facts)
         interface = vm.pod_interface
         if interface is None:
             return (f"{vm.ref} has no interface on the pod network: the address has no effect",)
@@ -322,17 +323,31 @@ class Calico(Private):
                 found.append(f"{vm.ref}: masquerade uses {inside} inside the guest, which overlaps {network.cidr}")
         elif network.version == 6:
             found.append(f"{vm.ref}: bridge binding gives the guest no IPv6 address")
-        elif ALLOW_MIGRATION not in vm.template_annotations:
-            found.append(f"{vm.ref} cannot be live-migrated: bridge binding without annotation {ALLOW_MIGRATION}")
-        if version is not None and version < KEEPS_VM_ADDRESSES:
-            found.append(
-                f"VMs with fixed addresses cannot be live-migrated on Calico v{version[0]}.{version[1]} (from v3.32 on)"
-            )
         if any(dig(settings, "spec", "strictAffinity") for settings in facts.ask(Read(api.config, name="default"))):
             found.append(
                 f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "
                 "the address's block"
             )
+        return tuple(found)
+
+    def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend. What it needs: docs/calico.md."""
+        interface = vm.pod_interface
+        asks = network.options.get("liveMigration") or ALLOW_MIGRATION in vm.template_annotations
+        if interface is None or not (asks or vm.eviction_strategy in MIGRATING):
+            return ()
+        api = api_for_reading(facts)
+        facts.ask(*self.settings(facts))
+        found = []
+        if overlay := pools.in_the_way_of_migration(network):
+            found.append(f"network {network.full_name} has {overlay} (made without --live-migration)")
+        if "masquerade" not in interface and ALLOW_MIGRATION not in vm.template_annotations:
+            found.append(f"bridge binding without annotation {ALLOW_MIGRATION}")
+        version = calico_version(api, facts)
+        if version is not None and version < KEEPS_VM_ADDRESSES:
+            found.append(f"Calico v{version[0]}.{version[1]} keeps no VM's address (from v3.32 on)")
+        elif not _keeps_addresses(api, facts):
+            found.append(f"{api.config.kind.lower()}/default has kubeVirtVMAddressPersistence: Disabled")
         return tuple(found)
 
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:

@@ -104,6 +104,13 @@ def pool_spec(network: Network, manual: bool) -> Json:
     }
 
 
+def in_the_way_of_migration(network: Network) -> str:
+    """What of an overlay and NAT the network's pool is to have, either of which a live migration does not survive."""
+    spec = pool_spec(network, manual=True)
+    overlay = [name for name, mode in (("VXLAN", spec["vxlanMode"]), ("IPIP", spec["ipipMode"])) if mode != "Never"]
+    return " and ".join([*overlay, *(["NAT"] if spec["natOutgoing"] else [])])
+
+
 def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
     """The network's pool: ours, or the one that the original yoshi made (the network's bare name, the same CIDR)."""
     pools = {name_of(pool): pool for pool in facts.ask(Read(api.pool))}

@@ -33,6 +33,10 @@ class Private:
         """See Backend."""
         return ()
 
+    def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend. KubeVirt's own rules aside, nothing hinders it."""
+        return ()
+
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""
         return ()

@@ -312,6 +312,10 @@ class Public:
             return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
         return found
 
+    def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend. The Service follows the VM."""
+        return ()
+
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the
         Service when the record was given back already."""

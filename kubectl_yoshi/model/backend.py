@@ -281,6 +281,12 @@ class Backend(Protocol):
     def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
         """What will not work, or is for somebody to do, a line each, naming the object."""
 
+    def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+        """Why a VM that is to be live-migrated cannot be, with an address of the network; () where it can, or need not.
+
+        One is to be where its own spec or the network's asks for it.
+        """
+
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,
         and how it is taken away."""

@@ -87,6 +87,11 @@ class Vm:
         return "Always" if dig(self.raw, "spec", "running") else "Halted"
 
     @property
+    def eviction_strategy(self) -> str:
+        """What becomes of it when its node is drained ("LiveMigrate"); "" where the cluster's own default holds."""
+        return str(dig(self.raw, "spec", "template", "spec", "evictionStrategy", default=""))
+
+    @property
     def hostname(self) -> str:
         """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first
         dot, cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).

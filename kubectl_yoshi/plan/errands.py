@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +13,7 @@ from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, side_by
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import together
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, is_large, shelf_of
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
@@ -40,6 +42,7 @@ def plan_errands(
     plans: list[Plan] = []
     answers: dict[str, str] = {}
     errands = together(partial(_errand_or_refusal, desk, vm, chosen[vm.subject]) for vm in vms)
+    immobile: dict[str, tuple[str, ...]] = {}
     for vm, errand in zip(vms, errands, strict=True):
         number = chosen[vm.subject]
         if isinstance(errand, YoshiError):
@@ -50,11 +53,28 @@ def plan_errands(
             subjects[number] = vm.subject
         plans.append(replace(errand.after, notes=(*errand.after.notes, *errand.notes)))
         answers[vm.subject] = str(desk.ledger.address(number))
+        if errand.immobile and (not errand.is_settled or desk.attempt.done_for(vm.subject)):
+            immobile[vm.subject] = errand.immobile
+    plans.append(Plan(notes=cannot_be_migrated(immobile, desk.network)))
     several = is_large(desk.network)
     plan = write_records(desk.ledger, records, subjects, counted and not several) if records else Plan()
     if plan and (look_again or (counted and several)) and not desk.attempt.preview:
         return replace(plan, again=True, answers=answers, refusals=dict(refusals))
     return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))
+
+
+def cannot_be_migrated(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
+    """One line about all VMs of a network that are to be live-migrated and cannot be; () where there are none.
+
+    Args:
+        reasons: by the VM's subject.
+    """
+    if not reasons:
+        return ()
+    counted = Counter(reason for some in reasons.values() for reason in some)
+    whys = (why if number == len(reasons) else f"{why} ({number} of them)" for why, number in counted.items())
+    who = f"VM {next(iter(reasons))}" if len(reasons) == 1 else f"{len(reasons)} VMs of network {network.full_name}"
+    return (f"{who} cannot be live-migrated: {'; '.join(whys)}",)
 
 
 def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
@@ -63,7 +83,8 @@ def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
         if desk.request.only_news and errand.is_settled:
             return replace(errand, notes=errand.needs)
         concerns = desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)
-        return replace(errand, notes=(*errand.notes, *concerns))
+        immobile = desk.backend.immobile(vm, desk.network, desk.facts)
+        return replace(errand, notes=(*errand.notes, *concerns), immobile=immobile)
     except YoshiError as error:
         return error
 
@@ -77,12 +98,14 @@ class _Errand:
         after: what comes after the record.
         notes: for people.
         needs: those of them that somebody is still to do.
+        immobile: see Backend.immobile.
     """
 
     record: Record | None
     after: Plan
     notes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    immobile: tuple[str, ...] = ()
 
     @property
     def is_settled(self) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS
+from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, HW_ADDR, IP_ADDRS
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.errors import ApiError
+from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
@@ -910,3 +911,39 @@ def test_an_annotation_that_calico_could_not_read_either_counts_as_none(world: W
     world.attach()
     assert json.loads(world.now().template_annotations[IP_ADDRS]) == [world.pin()]
     world.check()
+
+
+# -- live migration -------------------------------------------------------------------------------------------------
+
+
+def moving(world: World, *names: str, **template: str) -> None:
+    """VMs that are to leave their node when it is drained."""
+    for name in names:
+        spec: Json = {"domain": {"devices": {}}, "evictionStrategy": "LiveMigrate"}
+        world.vm(name, template={"metadata": {"annotations": template}, "spec": spec})
+
+
+def about_migration(done: Done) -> list[str]:
+    return [note for note in done.notes if "live-migrated" in note]
+
+
+def test_what_live_migration_lacks_is_told_once_for_all_vms(world: World) -> None:
+    moving(world, "web-1", "web-2")
+    moving(world, "web-3", **{ALLOW_MIGRATION: ""})
+    world.vm("web-4")
+    (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4"))
+    assert line == (
+        "3 VMs of network prod/blue cannot be live-migrated: network prod/blue has VXLAN and NAT (made without "
+        f"--live-migration); bridge binding without annotation {ALLOW_MIGRATION} (2 of them)"
+    )
+    moving(world, "web-5")
+    (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4", "web-5"))
+    assert line.startswith("VM prod/web-5 cannot be live-migrated: ")
+
+
+def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migration(world: World) -> None:
+    moving(world, "web-1")
+    world.attach("web-1")
+    assert world.attach("web-1").notes == ()
+    world.vm("web-2")
+    assert world.attach("web-2").notes == ()

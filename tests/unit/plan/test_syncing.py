@@ -339,6 +339,7 @@ def test_a_network_that_another_run_has_just_made_takes_vms_in(world: World) -> 
 
 def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(world: World) -> None:
     world.network()
+    world.api.put(RAW.config, {"metadata": {"name": "default"}, "spec": {"strictAffinity": True}})
     wish(world, "blue", "web-1")
     assert any("virtualmachine/web-1 " in note for note in passed(world).lines)
     wish(world, "blue", "web-2")
