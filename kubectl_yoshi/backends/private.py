@@ -16,6 +16,10 @@ from kubectl_yoshi.model.vm import Vm
 class Private:
     """The part of a Backend that is about ports and what announces them: there is none."""
 
+    def taken_unasked(self, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend. Nobody outside the cluster is concerned."""
+        return ()
+
     def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
         """See Backend. What is beside the VM is there before it wants the address."""
         if ports:

@@ -82,6 +82,22 @@ class Public:
             *map(Obstacle, overlapping),
         )
 
+    def taken_unasked(self, network: Network, facts: Facts) -> tuple[str, ...]:
+        """See Backend. Who announces, and the numbers that the routers are told."""
+        announcer = announcer_of(network, facts.served)
+        found = []
+        if not network.options.get("announce"):
+            others = [a.name for a in ANNOUNCERS.values() if a is not announcer and _could_announce(a, network, facts)]
+            instead = f" ({' or '.join(others)} could be named instead)" if others else ""
+            found.append(f"announced by {announcer.name}{instead}")
+        if network.bgp is not None:
+            written = dig(network.raw, "spec", "bgpConfig", default={})
+            if written.get("myASN") is None:
+                found.append(f"this cluster's ASN {network.bgp.my_asn}")
+            if written.get("remoteASN") is None:
+                found.append(f"the routers' ASN {network.bgp.remote_asn}")
+        return tuple(found)
+
     def own_use(self, network: Network) -> str | None:
         """See Backend."""
         return None
@@ -367,6 +383,11 @@ def _left_by_another(network: Network, announcer: Announcer, facts: Facts) -> Pl
         except Refused:  # it cannot be told now: the next run looks again
             continue
     return plan
+
+
+def _could_announce(announcer: Announcer, network: Network, facts: Facts) -> bool:
+    """Whether a network could be announced in another way than the one chosen, as it is."""
+    return not announcer.missing(facts.served) and not _contradictions(network, announcer)
 
 
 def _takers(served: Served) -> list[ModuleType]:

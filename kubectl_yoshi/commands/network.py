@@ -28,6 +28,11 @@ from kubectl_yoshi.output.asked import Output
 PEER = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
 """How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""
 
+HOW_ANNOUNCED = (
+    "Public: metallb-l2, metallb-bgp or calico-bgp. Unless given: metallb-l2 without --peer, else calico-bgp where "
+    "Calico is installed, else metallb-bgp."
+)
+
 
 @dataclass(frozen=True)
 class CreateOptions:
@@ -129,7 +134,7 @@ class CreateOptions:
 @click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
 @click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
 @click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a router, {PEER}.")
-@click.option("--announce", metavar="HOW", help="Public: metallb-l2, metallb-bgp or calico-bgp; chosen unless given.")
+@click.option("--announce", metavar="HOW", help=HOW_ANNOUNCED)
 @click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
 @click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")
 @click.option(
@@ -138,8 +143,8 @@ class CreateOptions:
     metavar="KEY=VALUE,…",
     help="Public: only these nodes announce. OVS: only these have it.",
 )
-@click.option("--my-asn", metavar="N", help="Public: this cluster's autonomous system number.")
-@click.option("--remote-asn", metavar="N", help="Public: the routers' autonomous system number.")
+@click.option("--my-asn", metavar="N", help="Public: this cluster's ASN; 64512 unless given.")
+@click.option("--remote-asn", metavar="N", help="Public: the routers' ASN; 64514 unless given.")
 @click.option("--bridge", metavar="NAME", help="OVS: the Open vSwitch bridge on the nodes, such as br-ext.")
 @click.option("--nic", metavar="NAME[,NAME]", help="OVS: the nodes' interface that it is plugged into; two are bonded.")
 @click.option(

@@ -184,6 +184,9 @@ class Backend(Protocol):
     def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
         """Why the network cannot be made."""
 
+    def taken_unasked(self, network: Network, facts: Facts) -> tuple[str, ...]:
+        """What was chosen for the network because its spec does not say it, and others would notice, a phrase each."""
+
     def own_use(self, network: Network) -> str | None:
         """What the network itself needs one of its addresses for ("DHCP server"); "" where it needs none now, None
         where no network of this kind ever does."""

@@ -160,6 +160,8 @@ def _first(
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
+    if unasked := backend.taken_unasked(network, facts):
+        notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(unasked)}")
     says = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
     change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject, strict=True)
     plan = in_order(change, notes=tuple(notes))

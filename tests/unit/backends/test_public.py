@@ -65,6 +65,26 @@ def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, 
     assert announcer_of(network(**spec), served(*there)).name == expected
 
 
+@pytest.mark.parametrize(
+    ("spec", "there", "expected"),
+    [
+        ({}, (METALLB,), ("announced by metallb-l2",)),
+        ({}, (CALICO, METALLB), ("announced by metallb-l2",)),
+        ({"public": {"announce": "metallb-l2"}}, (METALLB,), ()),
+        (BGP, (CALICO,), ("announced by calico-bgp",)),
+        (BGP, (CALICO, METALLB), ("announced by calico-bgp (metallb-bgp could be named instead)",)),
+        ({**BGP, "public": {"via": "external-ips"}}, (CALICO, METALLB), ("announced by calico-bgp",)),
+        (
+            {"bgpConfig": {"peers": "10.240.0.5"}, "public": {"announce": "calico-bgp"}},
+            (CALICO,),
+            ("this cluster's ASN 64512", "the routers' ASN 64514"),
+        ),
+    ],
+)
+def test_what_was_chosen_for_a_network_is_named(spec: Json, there: Any, expected: tuple[str, ...]) -> None:
+    assert Public().taken_unasked(network(**spec), Facts(served(*there))) == expected
+
+
 def test_without_metallb_and_calico_the_message_names_both() -> None:
     missing = Public().missing(served())
     assert "MetalLB" in missing

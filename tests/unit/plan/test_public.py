@@ -219,3 +219,17 @@ def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(worl
     done = slower.attach("a", network=PUB, ip=SECOND)
     assert f"already has {FIRST}" in refusal(done, "prod/a").message
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
+
+
+def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
+    world = public()
+    peers = {"bgpConfig": {"peers": "10.240.0.9"}}
+    made = world.run(
+        plan_network, NetworkRequest("prod", "more", wizard("more", "198.51.100.0/28", plugin="public", **peers))
+    )
+    (note,) = made.notes
+    assert note == (
+        "chosen for network prod/more, which does not say: announced by calico-bgp (metallb-bgp could be named "
+        "instead), this cluster's ASN 64512, the routers' ASN 64514"
+    )
+    assert make_public(world, "said", "198.51.100.16/28", "calico-bgp").notes == ()
