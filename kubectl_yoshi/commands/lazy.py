@@ -6,6 +6,7 @@ A group knows its commands from a table: where each is, and its one line of help
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import click
 
 from kubectl_yoshi.commands.errors import INTERRUPTED
 from kubectl_yoshi.commands.flags import HELP_NAMES, KUBECTL_FLAGS, as_click_takes_them
+from kubectl_yoshi.commands.names import Name
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,25 @@ class YoshiCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with telling_where(ctx):
             return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """click's parser, which refuses a flag that names one thing where it is given twice.
+
+        click and kubectl take the last one, and what the others name would be left out without a word.
+        """
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_each_once(args: list[str]) -> Any:
+            parsed = parse(args)
+            for param, times in Counter(parsed[2]).items():
+                if times > 1 and isinstance(param.type, Name) and not param.multiple and param not in KUBECTL_FLAGS:
+                    flag = max(param.opts, key=len)
+                    raise click.UsageError(f"{flag} is given twice, and one is taken: run the command for each", ctx)
+            return parsed
+
+        parser.parse_args = parse_each_once  # type: ignore[method-assign]
+        return parser
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs it; Ctrl-C ends what only shows something without a word, as it ends kubectl."""
