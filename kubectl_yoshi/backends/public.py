@@ -25,7 +25,7 @@ from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import Record
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import ANNOTATIONS, Json, metadata, name_of, namespace_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 
