@@ -291,7 +291,7 @@ TABLE = [
             "vm attach -f {dir}/pod.yaml --network blue",
             2,
             "Pod 'web' in the file is no VirtualMachine",
-            "attach --help",
+            "-f takes kind VirtualMachine",
         ),
         ("vm attach -f https://example.com/vm.yaml --network blue", 2, "URLs are not read", "curl -L"),
         ("network create -f {dir}/no-name.yaml", 2, "the NetworkWizard has no metadata.name", "metadata.name"),
