@@ -19,7 +19,7 @@ from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network, open_shelves, open_whole
 from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
-from kubectl_yoshi.plan.releases import Release, lift_barriers, release_of
+from kubectl_yoshi.plan.releases import Release, lift_barriers, only_as_read, release_of
 from kubectl_yoshi.plan.serving import backend_of
 
 
@@ -100,7 +100,8 @@ def _one(
     running = instance_of(vm, facts) is not None
     plugged = backend.hot_plug(vm, facts) if request.live and running else None
     loosened = backend.loosen(vm, network, facts, live=plugged is not None and not plugged.obstacle)
-    plan = Plan((tuple(loosened),) if loosened else ())
+    loosened = only_as_read(vm, loosened)
+    plan = Plan((loosened,) if loosened else ())
     mine = ledger.held_by(vm.namespace, vm.name)
     seen = [*uses.of(vm.namespace, vm.name), *(use for number in mine for use in uses.at(number))]
     left = [use for use in seen if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]

@@ -9,18 +9,17 @@ from functools import partial
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
 from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, side_by_side
+from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.facts import together
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, is_large, shelf_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import resource_version_of
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import known_networks, open_shelves, write_records
 from kubectl_yoshi.plan.desk import Desk
-from kubectl_yoshi.plan.releases import Release, release_of
+from kubectl_yoshi.plan.releases import Release, only_as_read, release_of
 
 
 def plan_errands(
@@ -118,7 +117,7 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
     record = desk.records.get(number)
     mac = _mac(desk, vm, record) if backend.on_template else ""
     fastened = backend.fasten(vm, network, number, mac, facts, request.ports, request.nic)
-    fastened = _only_as_read(vm, fastened)
+    fastened = only_as_read(vm, fastened)
     established = backend.establish(vm, network, number, request.ports, facts)
     note = desk.note(vm, record)
     wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment, note)
@@ -153,21 +152,6 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         plan = replace(plan, again=True)
         notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
     return _Errand(None if stands else wanted, plan, notes, needs)
-
-
-def _only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Changes of the VM that are refused if anybody has written to it since it was read.
-
-    Whoever gives back the record that these changes rest on has written to the VM before (releases.py), so an address
-    gets onto a VM only while its record stands (invariant I2), however late the change arrives.
-    """
-    test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
-    return tuple(
-        replace(change, body=[*test, *change.body])
-        if change.ref == vm.ref and change.verb is Verb.PATCH and isinstance(change.body, list)
-        else change
-        for change in changes
-    )
 
 
 def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:

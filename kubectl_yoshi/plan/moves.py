@@ -7,13 +7,13 @@ between is finished by the same command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import (
     ONLY_A_NEWER_ONE,
@@ -34,6 +34,8 @@ from kubectl_yoshi.plan.finding import network_having
 from kubectl_yoshi.plan.opening import must_be_open
 from kubectl_yoshi.plan.places import give_back_place, needs_place, plan_place
 from kubectl_yoshi.plan.quotas import must_have_room
+from kubectl_yoshi.plan.releases import barrier, barriers_left
+from kubectl_yoshi.plan.returns import loosened, take_back_move
 from kubectl_yoshi.plan.serving import backend_of
 
 
@@ -69,18 +71,18 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Fact
     backend = backend_of(network, backends)
     number = int(request.address)
     ledger = open_shelves(network, [shelf_of(network, number)], facts)
-    record = ledger.records().get(number)
     target = _vm(request.to, facts)
     if attempt.failed:
-        return _undo(network, backend, record, target, number, attempt, facts)
-    must_be_open(network)
-    try:
-        return _plan(request, network, backend, ledger, target, backends, facts, attempt)
-    except Refused as refused:
-        place = give_back_place(network, target, number, facts, attempt)
-        if not place:
-            raise
-        return replace(place, refusals={target.subject: refused})
+        plan = _undo(network, backend, ledger, target, number, attempt, facts, attempt.failed)
+    else:
+        must_be_open(network)
+        try:
+            plan = _plan(request, network, backend, ledger, target, backends, facts, attempt)
+        except Refused as refused:
+            plan = _undo(network, backend, ledger, target, number, attempt, facts, {target.subject: refused})
+            if not plan:
+                raise
+    return plan + barriers_left(attempt, facts, plan)
 
 
 def _plan(
@@ -109,10 +111,11 @@ def _plan(
         must_have_room(network, open_whole(network, facts).records(), target, record)
     elif place := plan_place(network, backend, target, number, facts, attempt, begun):
         return replace(place, answers={target.subject: str(request.address)})
-    plan = _let_go(request, network, backend, record, target, facts)
+    plan = _let_go(request, network, backend, record, target, attempt, facts)
     if plan is None:
         taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
         handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=placed)
+        handed = barrier(record, facts, target.subject) + handed
         return replace(handed, answers={target.subject: str(request.address)})
     if attempt.preview:
         plan = plan + _foreseen(network, backend, ledger, target, request, attempt, facts)
@@ -197,18 +200,29 @@ def _must_be_movable(network: Network, backend: Backend, record: Record, number:
 
 
 def _undo(
-    network: Network, backend: Backend, record: Record | None, target: Vm, number: int, attempt: Attempt, facts: Facts
+    network: Network,
+    backend: Backend,
+    ledger: Ledger,
+    target: Vm,
+    number: int,
+    attempt: Attempt,
+    facts: Facts,
+    refusals: Mapping[str, YoshiError],
 ) -> Plan:
-    """Takes back what this run wrote for a VM that does not get the address in the end: its wish, and its place."""
-    wrote = any(change.ref == target.ref for change in attempt.sent)
-    has_it = record is not None and record.uid == target.uid
-    loosened = backend.loosen(target, network, facts) if wrote and not has_it else ()
+    """Takes back what this run did for a VM that does not get the address in the end, and the VM's place."""
     place = give_back_place(network, target, number, facts, attempt)
-    return replace(Plan((loosened,) if loosened else ()) + place, refusals=attempt.failed)
+    taken_back = take_back_move(network, backend, ledger, target, number, facts, attempt)
+    return replace(taken_back + place, refusals=refusals)
 
 
 def _let_go(
-    request: MoveRequest, network: Network, backend: Backend, record: Record, target: Vm, facts: Facts
+    request: MoveRequest,
+    network: Network,
+    backend: Backend,
+    record: Record,
+    target: Vm,
+    attempt: Attempt,
+    facts: Facts,
 ) -> Plan | None:
     """What makes the VM that has the address let go of it; None where it does not have it any more.
 
@@ -223,15 +237,15 @@ def _let_go(
         raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}", ASK_FOR_IT)
     holder = Vm(found[0]) if found else None
     if holder is not None and (not record.uid or holder.uid == record.uid):
-        loosened = tuple(replace(change, subject="") for change in backend.loosen(holder, network, facts))
-        if not loosened:
+        taken = [replace(change, subject=target.subject) for change in backend.loosen(holder, network, facts)]
+        if not taken:
             return None
-        ends = [change for change in loosened if change.verb is Verb.DELETE]
         ports = request.ports or backend.open_on(target, network, facts) or backend.open_on(holder, network, facts)
         wished = backend.fasten(target, network, number, "", facts, ports)
-        return Plan(tuple(stage for stage in (wished, loosened) if stage)) + in_order(
-            *(_until_gone(change) for change in ends)
-        )
+        plan = Plan((wished,) if wished else ())
+        if not attempt.preview:
+            plan = plan + _may_be_made(backend.establish(target, network, number, ports, facts), taken)
+        return plan + loosened(taken)
     left = [use for use in _uses_of_the_gone(network, backend, record, facts) if use.number == number]
     if left:
         raise Refused(
@@ -241,14 +255,26 @@ def _let_go(
     return None
 
 
+def _may_be_made(made: Plan, taken: Iterable[Change]) -> Plan:
+    """Finds out whether what is made for the VM may be made, before anything is taken from the other one: patches that
+    only test, of what that one has, where patches of the like are needed (a Service's status)."""
+    ends = [change for change in taken if change.verb is Verb.DELETE]
+    likes = {(change.ref.resource, change.subresource) for change in made if change.verb is Verb.PATCH}
+    tests = tuple(
+        Change(
+            Verb.PATCH, end.ref, f"see whether the {subresource} of {end.ref} may be written",
+            PatchBuilder.of_uid(end.uid).ops, subresource, before=end.before, subject=end.subject,
+        )
+        for end in ends
+        for resource, subresource in likes
+        if subresource and resource == end.ref.resource
+    )  # fmt: skip
+    return Plan((tests,) if tests else ())
+
+
 def _uses_of_the_gone(network: Network, backend: Backend, record: Record, facts: Facts) -> tuple[Use, ...]:
     uses = backend.survey(network, (record.namespace,), facts)
     return tuple(use for use in uses if use.is_of(record.namespace, record.name, record.uid))
-
-
-def _until_gone(change: Change) -> Change:
-    says = f"wait until {change.ref} is gone"
-    return Change(Verb.WAIT, change.ref, says, before=change.before, uid=change.uid, wait_for="deleted")
 
 
 def _foreseen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import Backend, How, Use
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
@@ -75,8 +75,8 @@ def release_of(
         facts: what was read.
         until: the time, for the history.
         settled: the back-end is made to forget the address by what comes before in the plan.
-        parted: the VM is changed by what comes before in the plan, so that no attachment to this address that is
-            under way can be completed.
+        parted: the VM is changed by what comes before in the plan, `only_as_read`, so that no attachment to this
+            address that is under way can be completed.
     """
     address = ledger.address(number)
     if record.kind == RESERVATION:
@@ -99,16 +99,38 @@ def release_of(
     if why := why_unseen(record.namespace, facts):
         return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
     removal = remove_records(ledger, {number: record}, {number: subject}, until)
-    barrier = Plan() if parted else _barrier(record, facts, subject)
+    ending = Plan() if parted else barrier(record, facts, subject)
     if settled:
-        return Release(barrier + removal)
+        return Release(ending + removal)
     let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
     if let_go.obstacle:
         return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
-    return Release(barrier + let_go.plan + removal)
+    return Release(ending + let_go.plan + removal)
 
 
-def _barrier(record: Record, facts: Facts, subject: str) -> Plan:
+def only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Changes of the VM that are refused if anybody has written to it since it was read.
+
+    Whoever gives a record back writes to the VM before, by such a change or by `end_attachments`. So an address gets
+    onto a VM only while its record stands (invariant I2), however late the change that puts it there arrives.
+    """
+    test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
+    return tuple(
+        replace(change, body=[*test, *change.body])
+        if change.ref == vm.ref and change.verb is Verb.PATCH and isinstance(change.body, list)
+        else change
+        for change in changes
+    )
+
+
+def barrier(record: Record, facts: Facts, subject: str) -> Plan:
+    """What ends the attachments to a recorded address that are under way; empty where its VM is gone.
+
+    Args:
+        record: of a VM.
+        facts: with this VM.
+        subject: whom the changes are for.
+    """
     obj = facts.one(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
         return Plan()

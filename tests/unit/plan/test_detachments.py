@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS
 from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.cluster.carrying_out import send
 from kubectl_yoshi.cluster.errors import ApiError
+from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.restarts import START_AGAIN
-from tests.unit.plan.world import World, refusal, wishes
+from tests.unit.plan.test_layer2 import layer2
+from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
@@ -434,3 +442,41 @@ def test_reserving_without_the_right_is_an_error(world: World) -> None:
     with pytest.raises(ApiError, match="may not patch"):
         world.reserve("10.133.0.9")
     assert world.records() == {}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("network", ["blue", "lab"])
+def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_without_a_record(
+    world: World, network: str, killed: bool
+) -> None:
+    """The VM wishes for the network only, so taking the wish off touches nothing that the attachment writes."""
+    layer2(world)
+    world.vm()
+    wish = {BACKENDS["calico"].wish: network}
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(annotations=wish))
+    request = AttachRequest(("prod", network), (("prod", "web-1"),))
+    plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt())
+    changes = [*plan]
+    place = next(place for place, change in enumerate(changes) if change.ref.resource == VM)
+    for change in changes[:place]:
+        send(change, world.api, dry_run=False, waiters={})
+    held = {address for address, holder in world.holders(network).items() if holder == "prod/web-1"}
+    detaching = world.twin(1)
+
+    def attachment_goes_on(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref.resource == VM:
+            detaching.api.before[:] = [dies] if killed else []
+            for change in changes[place:]:
+                send(change, world.api, dry_run=False, waiters={})
+
+    def dies(verb: str, ref: ObjectRef) -> None:
+        if not held & world.holders(network).keys():
+            raise KeyboardInterrupt
+
+    detaching.api.before[:] = [attachment_goes_on]
+    with suppress(KeyboardInterrupt):
+        detaching.detach(network=f"prod/{network}")
+    world.vm("other")
+    other = world.attach("other", network=f"prod/{network}").answers["prod/other"]
+    assert other in held
+    assert other not in json.dumps(world.now().raw["spec"])

@@ -6,6 +6,9 @@
 | a change of the ports is refused                             | the address, its record and its Service          |
 | a change of the address is refused                           | the former one, and nothing of the new one       |
 | a VM gets another address from a faster run                  | that one                                         |
+| a move is refused                                            | the address where it was                         |
+| a move while the holder is being attached                    | one VM with the address                          |
+| a move while another run detaches, or moves elsewhere        | no wish of who does not get it                   |
 """
 
 from __future__ import annotations
@@ -19,14 +22,23 @@ import pytest
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.public_services import SERVICE, address_of_service
-from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_PORTS
+from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK, PUBLIC_PORTS
+from kubectl_yoshi.cluster.carrying_out import send
+from kubectl_yoshi.cluster.errors import TestFailed
+from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
+from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from tests.unit.plan.fake import _error, served
-from tests.unit.plan.world import SERVED, World, refusal, wizard
+from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
 
 BY_CALICO = {"announce": "calico-bgp"}
 BY_METALLB = {"announce": "metallb-l2"}
@@ -119,6 +131,19 @@ def patches_of(resource: Resource) -> Callable[[str, ObjectRef, str], bool]:
     return lambda verb, ref, _: verb == "patch" and ref.resource == resource
 
 
+def at_most(times: int, which: Callable[[str, ObjectRef, str], bool]) -> Callable[[str, ObjectRef, str], bool]:
+    """What `refusing` takes: only so many times what another one tells."""
+    left = [times]
+
+    def tells(verb: str, ref: ObjectRef, subresource: str) -> bool:
+        if not left[0] or not which(verb, ref, subresource):
+            return False
+        left[0] -= 1
+        return True
+
+    return tells
+
+
 def attach_first(world: World) -> Done:
     done = world.attach("a", network=PUB, ip=FIRST)
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
@@ -145,11 +170,7 @@ def test_refused_ports_leave_the_vm_its_address(world: World, kind: Resource) ->
 def test_a_refused_change_of_the_address_leaves_the_former_one(world: World, kind: Resource) -> None:
     attach_first(world)
     there = announced(world)
-    refused = [kind]
-
-    def once(verb: str, ref: ObjectRef, _: str) -> bool:
-        return verb == "patch" and ref.resource in refused and not refused.clear()  # type: ignore[func-returns-value]
-
+    once = at_most(1, patches_of(kind))
     done = refusing(world, once).attach("a", network=PUB, ip=SECOND, replace=True)
     assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
@@ -233,3 +254,134 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
         "instead), this cluster's ASN 64512, the routers' ASN 64514"
     )
     assert make_public(world, "said", "198.51.100.16/28", "calico-bgp").notes == ()
+
+
+# -- an address moves, or stays where it is ----------------------------------------------------------------------------
+
+
+def move(world: World, to: str = "b", address: str = FIRST) -> Done:
+    return world.run(plan_move, MoveRequest(parse_address(address), ("prod", to), ("prod", "pub")))
+
+
+def begin_attaching(world: World, name: str, address: str) -> list[Change]:
+    """Carries an attachment out up to the write to the VM, and gives the rest of it."""
+    request = AttachRequest(("prod", "pub"), (("prod", name),), parse_address(address))
+    done: list[Change] = []
+    rest: list[Change] = []
+    while not rest:
+        plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt(done=tuple(done)))
+        changes = [*plan]
+        assert changes
+        place = next((place for place, change in enumerate(changes) if change.ref.resource == VM), len(changes))
+        done, rest = [*done, *changes[:place]], changes[place:]
+        for change in changes[:place]:
+            send(change, world.api, dry_run=False, waiters={})
+    return rest
+
+
+def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_address_has_moved(world: World) -> None:
+    late, *_ = begin_attaching(world, "a", FIRST)
+    assert world.holders("pub") == {FIRST: "prod/a"}
+    assert move(world).answers == {"prod/b": FIRST}
+    with pytest.raises(TestFailed):
+        send(late, world.api, dry_run=False, waiters={})
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {"b": FIRST})
+    assert "plumber.k8s.pf9.io/releasing" not in world.now("a").annotations
+
+
+REFUSED = {
+    "the wish of the other VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("b", "prod"),
+    "the wish of the VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("a", "prod"),
+    "the VM's Service": lambda verb, ref, _: verb == "delete" and ref.resource == SERVICE,
+    "the record": lambda verb, ref, subresource: subresource == "status" and ref.resource != SERVICE,
+    "the other VM's Service": lambda verb, ref, _: verb == "create" and ref.resource == SERVICE,
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_move_leaves_the_address_where_it_was(world: World, what: str) -> None:
+    attach_first(world)
+    world.attach("a", network=PUB, ip=FIRST, ports=(Port(8443),))
+    there = announced(world)
+    (before,) = world.api.every(SERVICE)
+    done = move(refusing(world, at_most(1, REFUSED[what])))
+    assert "may not" in refusal(done, "prod/b").message
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
+    assert (wish(world, "a"), wish(world, "b"), announced(world)) == (FIRST, "", there)
+    (after,) = world.api.every(SERVICE)
+    assert after["spec"]["ports"] == before["spec"]["ports"]
+    assert move(world).answers == {"prod/b": FIRST}
+    assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/b"}, {"b": FIRST}, "")
+
+
+def test_a_refused_move_leaves_the_other_vm_the_wish_that_it_had(world: World) -> None:
+    attach_first(world)
+    asked = {PUBLIC_NETWORK: "pub", PUBLIC_IP: FIRST}
+    world.api.change(VM.ref("b", "prod"), lambda obj: obj["metadata"].update(annotations=asked))
+    done = move(refusing(world, at_most(1, REFUSED["the other VM's Service"])))
+    assert "may not create services" in refusal(done, "prod/b").message
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
+    assert (wish(world, "a"), wish(world, "b")) == (FIRST, FIRST)
+
+
+def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(world: World) -> None:
+    attach_first(world)
+
+    def dies(verb: str, ref: ObjectRef, subresource: str) -> bool:
+        if subresource == "status" and ref.resource != SERVICE:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        move(refusing(world, dies))
+    refused = move(refusing(world, REFUSED["the other VM's Service"]))
+    assert "may not create services" in refusal(refused, "prod/b").message
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {})
+    assert (wish(world, "a"), wish(world, "b")) == ("", FIRST)
+    assert move(world).answers == {"prod/b": FIRST}
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {"b": FIRST})
+
+
+def test_who_may_not_write_a_services_status_takes_no_address_from_its_vm() -> None:
+    world = public()
+    attach_first(world)
+    world.api.writes.clear()
+    assert "may not patch services" in refusal(move(tenant(world)), "prod/b").message
+    assert not [write for write in world.api.writes if "service" in write or "virtualmachine/a" in write]
+    assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
+    assert (wish(world, "a"), wish(world, "b")) == (FIRST, "")
+
+
+def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(world: World) -> None:
+    attach_first(world)
+    mover = world.twin(1)
+    mover.api.before.clear()
+
+    def detached(verb: str, ref: ObjectRef) -> None:
+        if ref == VM.ref("a", "prod") and verb == "patch":
+            mover.api.before.clear()
+            world.detach("a", network=PUB)
+
+    mover.api.before.append(detached)
+    with pytest.raises(Refused, match="is nobody's"):
+        move(mover)
+    assert (world.holders("pub"), services(world)) == ({}, {})
+    assert (wish(world, "a"), wish(world, "b")) == ("", "")
+
+
+def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_nothing(world: World) -> None:
+    world.vm("c")
+    attach_first(world)
+    slower = world.twin(1)
+    slower.api.before.clear()
+
+    def faster(verb: str, ref: ObjectRef) -> None:
+        if ref == VM.ref("a", "prod") and verb == "patch":
+            slower.api.before.clear()
+            assert move(world, "c").answers == {"prod/c": FIRST}
+
+    slower.api.before.append(faster)
+    done = move(slower)
+    winner = "b" if done.answers else "c"
+    assert (world.holders("pub"), services(world)) == ({FIRST: f"prod/{winner}"}, {winner: FIRST})
+    assert {name: wish(world, name) for name in "abc" if wish(world, name)} == {winner: FIRST}
