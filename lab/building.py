@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.errors import LabError
@@ -38,18 +39,26 @@ def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
         if found[program.name] is None:
             missing[program.folder].append(program)
     if missing:
+        unwanted = threading.Event()
         with ThreadPoolExecutor(builds_at_once(len(missing))) as pool:
-            jobs = [pool.submit(_build, folder, wanted, progress) for folder, wanted in missing.items()]
+            jobs = [pool.submit(_build, folder, wanted, progress, unwanted) for folder, wanted in missing.items()]
             try:
                 for job in as_completed(jobs):
                     job.result()
             except BaseException:
                 # Whoever waits must not wait for builds that nobody wants any more.
+                unwanted.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for build in list(_builds):
-                    os.killpg(build.pid, signal.SIGKILL)  # with the compilers that it has started
+                    _end(build)
                 raise
     return {program.name: found[program.name] or program.cached for program in programs}
+
+
+def _end(build: subprocess.Popen[str]) -> None:
+    """Ends a build with the compilers that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(build.pid, signal.SIGKILL)
 
 
 def builds_at_once(modules: int) -> int:
@@ -92,7 +101,7 @@ def go(folder: str, *args: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def _build(folder: str, wanted: Sequence[Program], progress: Progress) -> None:
+def _build(folder: str, wanted: Sequence[Program], progress: Progress, unwanted: threading.Event) -> None:
     cache = program_cache()
     with only_one(cache / f".{folder}.lock"):
         wanted = [program for program in wanted if find(program) is None]  # another lab may have built it meanwhile
@@ -101,14 +110,16 @@ def _build(folder: str, wanted: Sequence[Program], progress: Progress) -> None:
         names = ", ".join(program.name for program in wanted)
         what = f"Building {names} ({wanted[-1].version})"
         with progress.task(what), tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder}-") as scratch:
-            _go_build(folder, wanted, Path(scratch), lambda detail: progress.update(what, detail))
+            _go_build(folder, wanted, Path(scratch), lambda detail: progress.update(what, detail), unwanted)
             for program in wanted:
                 program.cached.parent.mkdir(exist_ok=True)
                 built = Path(scratch) / (program.built_as or program.name)
                 built.replace(program.cached)
 
 
-def _go_build(folder: str, wanted: Sequence[Program], target: Path, report: Callable[[str], None]) -> None:
+def _go_build(
+    folder: str, wanted: Sequence[Program], target: Path, report: Callable[[str], None], unwanted: threading.Event
+) -> None:
     flags = " ".join(["-s", "-w", *_stamps(wanted[-1])])
     packages = [program.package for program in wanted]
     command = [_go_command(), "build", "-v", "-o", f"{target}/", "-ldflags", flags, *packages]
@@ -124,6 +135,8 @@ def _go_build(folder: str, wanted: Sequence[Program], target: Path, report: Call
         start_new_session=True,
     ) as process:
         _builds.add(process)
+        if unwanted.is_set():  # since before it was among those that are ended
+            _end(process)
         assert process.stderr
         for line in process.stderr:
             said.append(line)

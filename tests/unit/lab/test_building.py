@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,26 @@ def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, mo
         _, said = running.communicate(timeout=45)
     assert running.returncode == 130
     assert "interrupted" in said
+    assert left_in_the_cache() == [".kwok.lock"]
+
+
+def test_a_build_that_begins_while_it_is_interrupted_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come when the compiler runs already, and before it is known which process that is."""
+    monkeypatch.setenv("GO_HANGS", str(tmp_path / "hangs"))
+    begin = subprocess.Popen
+
+    def begin_and_interrupt(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        process = begin(*args, **options)
+        if "build" in args[0]:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.3)
+        return process
+
+    monkeypatch.setattr("lab.building.subprocess.Popen", begin_and_interrupt)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        provide([KWOK], Progress(quiet=True))
+    assert time.monotonic() - begun < 30
     assert left_in_the_cache() == [".kwok.lock"]
 
 
