@@ -8,7 +8,7 @@ from collections import Counter
 from tests.cluster.courses import CASES, commands
 from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault
 
-NO_CLUSTER = {"completion install", "completion bash", "completion zsh", "completion fish", "options"}
+NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
 """Commands that have nothing to do with a cluster."""
 ELSEWHERE = {"uninstall"}
 """Commands that change the whole cluster: test_faults_installing.py."""
