@@ -222,7 +222,8 @@ def test_a_watch_makes_true_what_comes(
         wait_for(lambda: pin(cluster, namespace, "web-3"), "who waited for it has an address")
 
         cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
-        wait_for(lambda: watcher.said(f"delete ippool {namespace}.green"), "what it left goes")
+        stays = f"ippool/{namespace}.green stays: VM {namespace}/web-3 is pinned to "
+        wait_for(lambda: watcher.complained(stays), "what a VM needs to start stays")
         wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "who was on it is told")
         assert all(line[:4].isdigit() and line[19] == "Z" for line in watcher.out.read_text().splitlines())
         assert watcher.ended(signal.SIGTERM) == 0
