@@ -55,10 +55,13 @@ def check_addresses(session: Session, options: CheckOptions) -> int:
 
 def _forsaken(session: Session, everywhere: bool, facts: Facts) -> list[Forsaken]:
     """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
-    read = Read(VM, None if everywhere else session.namespace)
+    every = Read(VM)
+    known = every in facts.answers and not facts.why_unknown(every)  # the survey has read them, where it read any
+    read = every if everywhere or known else Read(VM, session.namespace)
 
     def ask(facts: Facts) -> list[Forsaken]:
-        return forsaken(map(Vm, facts.ask(read)), BACKENDS, facts)
+        vms = [vm for vm in map(Vm, facts.ask(read)) if everywhere or vm.namespace == session.namespace]
+        return forsaken(vms, BACKENDS, facts)
 
     return observe_value(ask, session.api, facts, lean=True)[0]
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
-from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend, How
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, side_by_side
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Name
-from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import known_networks, network_read
-
-EVERYTHING = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def forsaken(vms: Iterable[Vm], backends: Mapping[str, Backend], facts: Facts) -
     """
     asked = [(vm, name) for vm in vms for name in _asked_for(vm, backends)]
     facts.ask(*dict.fromkeys(network_read(*name) for _, name in asked))
-    lost = [(vm, name) for vm, name in asked if is_gone(name, facts)]
-    return [Forsaken(vm, name, _carried(vm, name, backends, facts)) for vm, name in lost]
+    lost = [(vm, name, _left_on(vm, name, backends, facts)) for vm, name in asked if is_gone(name, facts)]
+    return [Forsaken(vm, name, left.addresses if left else ()) for vm, name, left in lost]
 
 
 def is_gone(network: Name, facts: Facts) -> bool:
@@ -90,18 +89,19 @@ def plan_farewell(
             continue
         if why := facts.why_unknown(read):
             refusals[subject] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
-        elif not found or not (changes := _loosened(Vm(found[0]), network, backends, facts)):
+        elif not found or (left := _left_on(Vm(found[0]), network, backends, facts)) is None:
             refusals[subject] = error
         else:
             vm = Vm(found[0])
-            answers[subject] = ", ".join(map(str, _carried(vm, network, backends, facts)))
-            plans.append(Plan((changes,), _still_runs(vm, answers[subject], facts)))
+            answers[subject] = ", ".join(map(str, left.addresses))
+            plans.append(Plan((_loosened(vm, network, left, facts),), _still_runs(vm, answers[subject], facts)))
     if not plans and error in refusals.values() and not attempt.sent:
         raise error
     return replace(side_by_side(plans), answers=answers, refusals=refusals)
 
 
 def _still_runs(vm: Vm, addresses: str, facts: Facts) -> tuple[str, ...]:
+    facts.ask(*instance_reads([vm]))
     if not addresses or instance_of(vm, facts) is None:
         return ()
     return (restarts.restart_needed(f"{vm.ref} still runs with {addresses}"),)
@@ -119,46 +119,38 @@ def _asked_for(vm: Vm, backends: Mapping[str, Backend]) -> list[Name]:
     return [*found]
 
 
-def _loosened(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> tuple[Change, ...]:
-    """What takes the VM off the network; () where it is not on it."""
-    made_by = _maker(vm, network, backends, facts)
-    if made_by is None:
-        return ()
-    backend, carried = made_by
-    width = {4: 32, 6: 128}
-    cidr = f"{carried[0]}/{width[carried[0].version]}" if carried else ""
-    return tuple(backend.loosen(vm, _as_it_was(network, backend, cidr), facts))
+@dataclass(frozen=True)
+class _Left:
+    """What a network has left on a VM, by the back-end that is to take it off."""
+
+    backend: Backend
+    addresses: tuple[Address, ...]
 
 
-def _carried(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> tuple[Address, ...]:
-    made_by = _maker(vm, network, backends, facts)
-    return made_by[1] if made_by else ()
+def _left_on(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> _Left | None:
+    """What a network that is no more has left on a VM; None where the VM is not on it.
 
-
-def _maker(
-    vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts
-) -> tuple[Backend, tuple[Address, ...]] | None:
-    """The back-end that is to take the VM off, and what it carries; None where it is not on the network.
-
-    Which one made the network is not known any more, and two may read the annotation that names it: so it is the one
-    whose addresses the VM carries, else one that gives interfaces.
+    Which back-end made the network is not known any more, and two may read the annotation that names it: so it is the
+    one whose addresses the VM carries, else one that gives interfaces.
     """
     asked = [one for one in backends.values() if one.loosen(vm, _as_it_was(network, one), facts)]
-    found = [(one, _of_backend(vm, network, one, facts)) for one in asked]
-    return max(found, key=lambda one: (bool(one[1]), one[0].has_interface), default=None)
+    found = [_Left(one, _carried(vm, network, one, facts)) for one in asked]
+    return max(found, key=lambda left: (bool(left.addresses), left.backend.has_interface), default=None)
 
 
-def _of_backend(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Address, ...]:
+def _carried(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Address, ...]:
     """The addresses on the VM's template that are of no network that there is."""
     if not backend.on_template:
         return ()
     others = [other for other in known_networks(vm.namespace, facts) if other.plugin == backend.plugin]
-    found: list[Address] = []
-    for cidr in EVERYTHING:
-        everything = _as_it_was(network, backend, cidr)
-        uses = backend.uses(everything, [vm], Intervals(), facts)
-        found += [everything.address(use.number) for use in uses if use.how is How.WANTED]
-    return tuple(address for address in found if not any(address in other for other in others))
+    told = backend.told_by(vm, "/".join(network))
+    return tuple(address for address in told if not any(address in other for other in others))
+
+
+def _loosened(vm: Vm, network: Name, left: _Left, facts: Facts) -> tuple[Change, ...]:
+    """What takes the VM off the network."""
+    cidr = str(ip_network(left.addresses[0])) if left.addresses else ""
+    return left.backend.loosen(vm, _as_it_was(network, left.backend, cidr), facts)
 
 
 def _as_it_was(network: Name, backend: Backend, cidr: str = "") -> Network:
