@@ -25,7 +25,7 @@ from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network
 from kubectl_yoshi.plan.desk import AttachRequest, Desk
 from kubectl_yoshi.plan.errands import plan_errands
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made
-from kubectl_yoshi.plan.overlaps import must_be_of_no_other
+from kubectl_yoshi.plan.overlaps import Neighbours
 from kubectl_yoshi.plan.quotas import keep_quota
 from kubectl_yoshi.plan.releases import lift_barriers
 from kubectl_yoshi.plan.serving import backend_of, must_be_served
@@ -90,16 +90,17 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     going = [vm for vm in vms if vm.subject not in attempt.failed]
     chosen: dict[str, int] = {}
     choosers: list[Vm] = []
+    neighbours = Neighbours(network, facts)
     for vm in going:
         try:
             for given in desk.given(vm):
                 _check_asked(network, given)
             asked_for = desk.asked(vm)
             if asked_for is not None:
-                must_be_of_no_other(network, network.address(asked_for), facts)
+                neighbours.must_not_have(network.address(asked_for))
             number = settled(desk, vm)
             if number is not None and number != asked_for:
-                must_be_of_no_other(network, network.address(number), facts)
+                neighbours.must_not_have(network.address(number))
         except (Refused, UsageMistake) as error:
             refusals[vm.subject] = error
             continue

@@ -91,23 +91,29 @@ def overlaps_beside(network: Network, facts: Facts) -> list[str]:
     return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
 
 
-def must_be_of_no_other(network: Network, address: Address, facts: Facts) -> None:
-    """Raises Refused where an address that is named on a network without a CIDR is another network's.
+class Neighbours:
+    """The other networks, for asking of many addresses that are named on a network without a CIDR whose they are.
 
     A record that was just written is such a name too: of two networks without a CIDR that record one address at the
     same time, the one that has written last sees the other.
 
     Raises:
-        NeedMore: the networks were not read yet.
+        NeedMore: the networks were not read yet; not of a network with a CIDR, whose addresses are its own.
     """
-    if network.cidr is not None:
-        return
-    for other in _others(network, facts):
-        if address in other or int(address) in _records_without_cidr(other):
-            raise Refused(
-                f"{address} is of network {other.full_name}, not of {network.full_name}",
-                f"Name network {other.full_name}, or choose another address.",
-            )
+
+    def __init__(self, network: Network, facts: Facts) -> None:
+        self._network = network
+        others = _others(network, facts) if network.cidr is None else []
+        self._others = [(other, _records_without_cidr(other).keys()) for other in others]
+
+    def must_not_have(self, address: Address) -> None:
+        """Raises Refused where an address is another network's."""
+        for other, given_out in self._others:
+            if address in other or int(address) in given_out:
+                raise Refused(
+                    f"{address} is of network {other.full_name}, not of {self._network.full_name}",
+                    f"Name network {other.full_name}, or choose another address.",
+                )
 
 
 def _others(network: Network, facts: Facts) -> list[Network]:

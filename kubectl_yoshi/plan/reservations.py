@@ -17,7 +17,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import SEE_NETWORKS, open_network, open_shelves, remove_records, write_records
 from kubectl_yoshi.plan.choosing import choose_unused
 from kubectl_yoshi.plan.opening import being_deleted, must_be_open
-from kubectl_yoshi.plan.overlaps import must_be_of_no_other
+from kubectl_yoshi.plan.overlaps import Neighbours
 from kubectl_yoshi.plan.releases import release_of
 from kubectl_yoshi.plan.serving import backend_of
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
@@ -59,9 +59,10 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     if network.is_going:
         return _withdrawn(ledger, mine, being_deleted(network), backend, facts)
     chosen: list[int] = []
+    neighbours = Neighbours(network, facts)
     for address in request.addresses:
         try:
-            must_be_of_no_other(network, address, facts)
+            neighbours.must_not_have(address)
         except Refused as refused:
             return _withdrawn(ledger, mine, refused, backend, facts)
         if why := network.why_not_usable(address):
@@ -161,8 +162,8 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         if record.kind == RESERVATION:
             reserved[int(address)] = record
             continue
-        if (subject := f"{record.namespace}/{record.name}") in attempt.failed:
-            refusals[str(address)] = attempt.failed[subject]
+        if record.subject in attempt.failed:
+            refusals[str(address)] = attempt.failed[record.subject]
             continue
         uses = backend.survey(network, (record.namespace,), facts)
         if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
