@@ -16,11 +16,11 @@ def must_agree(there: Json, wanted: Json) -> None:
         Refused: it says something else.
         UsageMistake: it cannot be read rightly.
     """
-    if key := _difference(there, wanted):
-        theirs, mine = _spec_as_compared(there), _spec_as_compared(wanted)
+    if differing := _difference(there, wanted):
+        key, theirs, mine = differing
         raise Refused(
             f"network {namespace_of(there)}/{name_of(there)} exists already, with another {key}: "
-            f"{_written(theirs.get(key))} instead of {_written(mine.get(key))}",
+            f"{theirs} instead of {mine}",
             "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
         )
 
@@ -32,24 +32,27 @@ def must_be_as_made(there: Json, wanted: Json) -> None:
         Refused: it says something else.
     """
     try:
-        key = _difference(there, wanted)
+        differing = _difference(there, wanted)
     except UsageMistake as mistake:
         differs = mistake.message
     else:
-        if not key:
+        if not differing:
             return
-        theirs, mine = _spec_as_compared(there), _spec_as_compared(wanted)
-        differs = f"{key} is {_written(theirs.get(key))} instead of {_written(mine.get(key))}"
+        differs = "{} is {} instead of {}".format(*differing)
     raise Refused(
         f"network {namespace_of(there)}/{name_of(there)} was not kept as it was asked for: {differs}",
         "See whether a webhook changes it, or the CRD is an older one: kubectl yoshi version.",
     )
 
 
-def _difference(there: Json, wanted: Json) -> str:
-    """The path of the first field of the spec in which two networks differ; "" where they say the same."""
-    mine, theirs = _spec_as_compared(wanted), _spec_as_compared(there)
-    return next((key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)), "")
+def _difference(there: Json, wanted: Json) -> tuple[str, str, str] | None:
+    """The path of the first field of the spec in which two networks differ, what is there, and what is wanted; None
+    where they say the same."""
+    theirs, mine = _spec_as_compared(there), _spec_as_compared(wanted)
+    for key in sorted({*mine, *theirs}):
+        if mine.get(key) != theirs.get(key):
+            return key, _written(theirs.get(key)), _written(mine.get(key))
+    return None
 
 
 def _spec_as_compared(obj: Json) -> Json:

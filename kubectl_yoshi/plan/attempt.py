@@ -11,6 +11,7 @@ from functools import cached_property
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Attempt:
     def moment(self) -> str:
         """The time to the microsecond, so that no two writes of a record are alike: whoever takes one back tests it."""
         return self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def before(self, ref: ObjectRef) -> Json | None:
+        """An object as it was when this run first wrote to it; None where it did not, or has made it."""
+        return next((change.before for change in self.sent if change.ref == ref and change.before), None)
 
     def done_for(self, subject: str) -> tuple[Change, ...]:
         """What this run has carried out for somebody, in order."""

@@ -167,8 +167,7 @@ def open_shelves(network: Network, shelves: Iterable[Shelf], facts: Facts) -> Le
     objects: dict[Shelf, Json | None] = {}
     for shelf in wanted:
         read = shelf_read(shelf)
-        if why := facts.why_unknown(read):
-            raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}", ASK_FOR_IT)
+        _must_be_seen(read, network, facts)
         found = facts.ask(read)
         objects[shelf] = found[0] if found else None
         if found and shelf.is_block and dig(found[0], "spec", "networkUID") not in (None, network.uid):
@@ -223,9 +222,14 @@ def open_complete(network: Network, facts: Facts) -> Ledger:
         Refused: some of it may not be read.
     """
     ledger = open_whole(network, facts)
-    if is_large(network) and (why := facts.why_unknown(blocks_read(network.namespace))):
-        raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}", ASK_FOR_IT)
+    if is_large(network):
+        _must_be_seen(blocks_read(network.namespace), network, facts)
     return ledger
+
+
+def _must_be_seen(read: Read, network: Network, facts: Facts) -> None:
+    if why := facts.why_unknown(read):
+        raise Refused(f"the ledger of network {network.full_name} cannot be read: {why}", ASK_FOR_IT)
 
 
 def blocks_of_earlier(network: Network, facts: Facts, everywhere: bool = False) -> dict[Shelf, Json]:

@@ -231,10 +231,8 @@ def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[s
     if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in made:
         if subject in attempt.failed:  # the status itself could not be written
             return plan
-        created = bool(dig(found[0], "status", "created"))
-        return replace(
-            status_plan(bare_network(found[0]), created, error.message, attempt, subject), refusals=plan.refusals
-        )
+        there = bare_network(found[0])
+        return replace(status_plan(there, there.is_made, error.message, attempt, subject), refusals=plan.refusals)
     return _take_back(parse_network(found[0]), error, backends, facts, attempt, subject)
 
 
@@ -322,8 +320,7 @@ def plan_network_removal(
                 "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
             )
         return plan
-    created = network.is_made
-    mark = status_plan(network, created, "it is being deleted", attempt, subject, deleting=attempt.stamp)
+    mark = status_plan(network, network.is_made, "it is being deleted", attempt, subject, deleting=attempt.stamp)
     return replace(mark, again=True)
 
 

@@ -97,7 +97,8 @@ def _given_again(
     if not found or Vm(found[0]).uid != record.uid:
         return Plan()
     holder = Vm(found[0])
-    before = next((Vm(change.before) for change in attempt.sent if change.ref == holder.ref and change.before), None)
+    had = attempt.before(holder.ref)
+    before = Vm(had) if had else None
     if before is None or before.ref not in _wanted_by(before, network, backend, number, facts):
         return Plan()
     ports = backend.open_on(before, network, facts)

@@ -137,7 +137,7 @@ def _given_back_by_others(desk: Desk, recorded: Mapping[int, list[Json]]) -> dic
 def _had_before(desk: Desk, vm: Vm, recorded: Mapping[int, list[Json]]) -> list[int]:
     """The VM's addresses that are not of this run's making: it wanted them before this run wrote to it, and the ledger
     gave them to it; or another run has given them to it meanwhile, which come first."""
-    before = next((Vm(change.before) for change in desk.attempt.sent if change.ref == vm.ref and change.before), vm)
+    before = Vm(desk.attempt.before(vm.ref) or vm.raw)
     uses = desk.backend.uses(desk.network, [before], Intervals(), desk.facts)
     wanted = [use.number for use in uses if use.how is How.WANTED and use.ref == vm.ref]
     desk.open({shelf_of(desk.network, number) for number in wanted})
