@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_network
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, side_by_side
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts, Read, both, together
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
@@ -54,8 +55,9 @@ def forsaken(vms: Iterable[Vm], backends: Mapping[str, Backend], facts: Facts) -
     """
     asked = [(vm, name) for vm in vms for name in _asked_for(vm, backends)]
     facts.ask(*dict.fromkeys(network_read(*name) for _, name in asked))
-    lost = [(vm, name, _left_on(vm, name, backends, facts)) for vm, name in asked if is_gone(name, facts)]
-    return [Forsaken(vm, name, left.addresses if left else ()) for vm, name, left in lost]
+    lost = [(vm, name) for vm, name in asked if is_gone(name, facts)]
+    left = together(partial(_left_on, vm, name, backends, facts) for vm, name in lost)
+    return [Forsaken(vm, name, one.addresses if one else ()) for (vm, name), one in zip(lost, left, strict=True)]
 
 
 def is_gone(network: Name, facts: Facts) -> bool:
@@ -80,8 +82,7 @@ def plan_farewell(
         Refused: none of the VMs asks for the network.
     """
     refusals: dict[str, YoshiError] = dict(attempt.failed)
-    answers: dict[str, str] = {}
-    plans: list[Plan] = []
+    present: list[Vm] = []
     for read in [Read(VM, *name) for name in vms]:
         subject = f"{read.namespace}/{read.name}"
         found = facts.ask(read)
@@ -89,19 +90,28 @@ def plan_farewell(
             continue
         if why := facts.why_unknown(read):
             refusals[subject] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
-        elif not found or (left := _left_on(Vm(found[0]), network, backends, facts)) is None:
-            refusals[subject] = error
+        elif found:
+            present.append(Vm(found[0]))
         else:
-            vm = Vm(found[0])
-            answers[subject] = ", ".join(map(str, left.addresses))
-            plans.append(Plan((_loosened(vm, network, left, facts),), _still_runs(vm, answers[subject], facts)))
+            refusals[subject] = error
+    lefts, _ = both(
+        lambda: together(partial(_left_on, vm, network, backends, facts) for vm in present),
+        lambda: facts.ask(*instance_reads(present)),
+    )
+    answers: dict[str, str] = {}
+    plans: list[Plan] = []
+    for vm, left in zip(present, lefts, strict=True):
+        if left is None:
+            refusals[vm.subject] = error
+            continue
+        answers[vm.subject] = ", ".join(map(str, left.addresses))
+        plans.append(Plan((_loosened(vm, network, left, facts),), _still_runs(vm, answers[vm.subject], facts)))
     if not plans and error in refusals.values() and not attempt.sent:
         raise error
     return replace(side_by_side(plans), answers=answers, refusals=refusals)
 
 
 def _still_runs(vm: Vm, addresses: str, facts: Facts) -> tuple[str, ...]:
-    facts.ask(*instance_reads([vm]))
     if not addresses or instance_of(vm, facts) is None:
         return ()
     return (restarts.restart_needed(f"{vm.ref} still runs with {addresses}"),)
