@@ -9,7 +9,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Intervals, written
-from kubectl_yoshi.model.facts import Facts, not_seen
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
@@ -63,8 +63,7 @@ def surveyed(session: Session, network: str | None, everywhere: bool, exact: boo
         return rows
 
     rows, facts = observe_value(ask, session.api, lean=True)
-    for line in not_seen(facts.unknowns()):
-        session.note(f"note: {line}")
+    session.tell_unseen(facts.unknowns())
     return rows, facts
 
 

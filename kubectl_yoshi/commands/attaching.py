@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.cluster.running import Done, run
-from kubectl_yoshi.commands.changing import carry, fail_if_refused, report
+from kubectl_yoshi.commands.changing import called, carry, fail_if_refused, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
@@ -19,6 +20,7 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.nic import Nic
+from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.model.ports import parse_ports
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
@@ -28,12 +30,10 @@ from kubectl_yoshi.plan.finding import network_having
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.vm import AttachOptions, DetachOptions
 
-Name = tuple[str, str]
 Part = Callable[[tuple[Name, ...]], Done | None]
 PUBLIC = "public"
 FLAGS = {True: "--network", False: "--public-network"}
 """By Backend.on_template, whose back-ends share an annotation."""
-VM_NAME = "virtualmachine.kubevirt.io"
 
 
 def attach_vms(session: Session, options: AttachOptions) -> None:
@@ -85,7 +85,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
 
 
 def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
-    planner = partial(plan_attachments, _for(request, vms), BACKENDS)
+    planner = partial(plan_attachments, replace(request, vms=vms), BACKENDS)
     return carry(
         session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching",
         unchanged=_unchanged(vms),
@@ -100,12 +100,6 @@ def _wait(session: Session, options: AttachOptions, request: AttachRequest, done
         if note not in done.lines:
             session.note(f"note: {note}")
     fail_if_refused(session, later)
-
-
-def _for(request: AttachRequest, vms: tuple[Name, ...]) -> AttachRequest:
-    from dataclasses import replace
-
-    return replace(request, vms=vms)
 
 
 def detach_vms(session: Session, options: DetachOptions) -> None:
@@ -146,8 +140,7 @@ def _networks_of(session: Session, vms: tuple[Name, ...]) -> str:
 
 def _unchanged(vms: tuple[Name, ...]) -> dict[str, str]:
     """See `carry`."""
-    several = len({namespace for namespace, _ in vms}) > 1
-    return {"/".join(vm): f"{VM_NAME}/{'/'.join(vm) if several else vm[1]} unchanged" for vm in vms}
+    return {subject: f"{name} unchanged" for subject, name in called(vms).items()}
 
 
 def _shown(network: Name, session: Session) -> str:

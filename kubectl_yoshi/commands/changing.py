@@ -139,8 +139,13 @@ def one_by_one(session: Session, what: str, items: Sequence[tuple[str, Item]], d
             failed += 1
             session.out.flush()
             print(f"error: {name}: {error.in_one_line}", file=session.err)
+    _exit_if_any(session, failed, len(items), what)
+
+
+def _exit_if_any(session: Session, failed: int, total: int, what: str) -> None:
+    """Ends with exit code 1 where any of several failed, after the line that counts them."""
     if failed:
-        print(f"error: {failed} of {len(items)} {what} failed", file=session.err)
+        print(f"error: {failed} of {total} {what} failed", file=session.err)
         click.get_current_context().exit(1)
 
 
@@ -163,6 +168,13 @@ def told(session: Session, output: Output, sentence: str, obj: Json) -> None:
     show_objects([obj], session.out, output)
 
 
+def called(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What VMs are called in a result, by "namespace/name": with the namespace where they are of several."""
+    vms = tuple(vms)
+    several = len({namespace for namespace, _ in vms}) > 1
+    return {"/".join(vm): f"virtualmachine.kubevirt.io/{'/'.join(vm) if several else vm[1]}" for vm in vms}
+
+
 def report(session: Session, output: Output, done: Done, subjects: Iterable[tuple[str, str]], sentence: str) -> None:
     """A line for every VM, in the order in which they were named, and exit code 1 if any failed.
 
@@ -176,23 +188,18 @@ def report(session: Session, output: Output, done: Done, subjects: Iterable[tupl
     failed = 0
     if not output.for_people:
         _report_objects(session, output, done)
-    subjects = tuple(subjects)
-    several = len({namespace for namespace, _ in subjects}) > 1
-    for namespace, name in subjects:
-        subject = f"{namespace}/{name}"
+    shown = called(subjects)
+    for subject, name in shown.items():
         if error := done.refusals.get(subject):
             failed += 1
-            if len(subjects) == 1:
+            if len(shown) == 1:
                 raise error
             print(f"error: {subject}: {error.in_one_line}", file=session.err)
         elif output.for_people:
-            shown = f"{namespace}/{name}" if several else name
             words = sentence.format(answer=done.answers.get(subject, ""))
             suffix = "" if done.changed(subject) else " (unchanged)"
-            print(f"virtualmachine.kubevirt.io/{shown} {words}{suffix}", file=session.out)
-    if failed:
-        print(f"error: {failed} of {len(subjects)} VMs failed", file=session.err)
-        click.get_current_context().exit(1)
+            print(f"{name} {words}{suffix}", file=session.out)
+    _exit_if_any(session, failed, len(shown), "VMs")
 
 
 def _report_objects(session: Session, output: Output, done: Done) -> None:

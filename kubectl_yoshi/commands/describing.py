@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.listing import NetworkRow
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.budget import LARGEST, size_of
 from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, not_seen
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import Ledger, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, name_of
@@ -46,8 +46,7 @@ def describe_network(session: Session, text: str, output: Output) -> None:
         return one, details, survey(one, backend, facts, now, everywhere=False)
 
     (one, details, rows), facts = observe_value(ask, session.api, lean=True)
-    for line in not_seen(facts.unknowns()):
-        session.note(f"note: {line}")
+    session.tell_unseen(facts.unknowns())
     ledger = open_whole(one, facts)
     fields = [*_fields(one, ledger), *details]
     write_fields([(label, value) for label, value in fields if value], session.out)

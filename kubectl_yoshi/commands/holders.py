@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.addresses import row_json
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, not_seen
+from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.history import Tenure
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json
@@ -57,8 +57,7 @@ def who_holds(session: Session, text: str, output: Output) -> None:
         return [_known(network, address, facts, now) for network in networks]
 
     found, facts = observe_value(ask, session.api, lean=True)
-    for line in not_seen(facts.unknowns()):
-        session.note(f"note: {line}")
+    session.tell_unseen(facts.unknowns())
     found = [one for one in found if one.row or one.history or one.network.cidr is not None]
     if not found:
         raise Refused(f"{address} is in no network that you may see", f"{SEE_NETWORKS}.")

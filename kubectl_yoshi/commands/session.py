@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -88,6 +89,13 @@ class Session:
         if text not in self._said:
             self._said.add(text)
             print(text, file=self.err)
+
+    def tell_unseen(self, whys: Iterable[str]) -> None:
+        """A note on what could not be read, where there is any."""
+        from kubectl_yoshi.model.facts import not_seen
+
+        for line in not_seen(whys):
+            self.note(f"note: {line}")
 
     def warn(self, text: str) -> None:
         """A line on stderr that begins with "Warning:", as kubectl has it, each text once."""
