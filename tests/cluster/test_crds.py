@@ -204,6 +204,12 @@ CHANGES = {
     "the plugin, away": (PLAIN, {"plugin": None}, "plugin never changes"),
     "the cidr": (PLAIN, {"cidr": "10.133.0.0/17"}, "cidr never changes: make a new network"),
     "the cidr, away": (PLAIN, {"cidr": None}, "cidr never changes"),
+    "a cidr for a public network without one": (
+        {"plugin": "public"},
+        {"cidr": "10.133.0.0/16"},
+        "a public network without a cidr never gets one",
+    ),
+    "a cidr for another network without one": ({"plugin": "calico"}, {"cidr": "10.133.0.0/16"}, ""),
     "the whole spec, away": (PLAIN, None, "cidr never changes"),
     "the VLAN": ({**OVS, "ovs": {"vlan": 20}}, {"ovs": {"vlan": 30}}, "ovs.vlan never changes: make a new network"),
     "the VLAN, away": ({**OVS, "ovs": {"vlan": 20}}, {"ovs": {"vlan": None}}, "ovs.vlan never changes"),
