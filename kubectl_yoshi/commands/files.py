@@ -106,10 +106,19 @@ def _objects(document: Any, source: str, number: int) -> Iterator[Json]:
 
 
 def _json_like(base: Any) -> Any:
-    """A loader that makes what JSON can hold: times stay strings, as they do in kubectl."""
+    """A loader that makes what JSON can hold: times stay strings, as they do in kubectl. No key may be there twice."""
+    from yaml.constructor import ConstructorError
 
     class Loader(base):  # type: ignore[misc]
-        pass
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.start_mark.index < node.start_mark.index or not isinstance(key.value, str):
+                    continue  # merged in (<<) from a mapping before it, or no plain key
+                if key.value in seen:
+                    raise ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]

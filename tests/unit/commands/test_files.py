@@ -47,9 +47,17 @@ def test_a_time_stays_text_as_in_kubectl() -> None:
     assert parse_objects(text, "x")[0]["data"] == {"at": "2020-01-01", "then": "2020-01-01T00:00:00Z"}
 
 
+def test_a_mapping_may_take_over_another_one_and_say_some_of_it_otherwise() -> None:
+    text = ONE % "a" + "one: &one {mtu: 1, vlan: 2}\ntwo: &two\n  <<: *one\n  vlan: 3\nthree:\n  <<: *two\n  mtu: 4\n"
+    (parsed,) = parse_objects(text, "x")
+    assert (parsed["two"], parsed["three"]) == ({"mtu": 1, "vlan": 3}, {"mtu": 4, "vlan": 3})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (ONE % "a" + "spec:\n  cidr: 10.0.0.0/8\n  cidr: 10.1.0.0/16\n", "valid YAML: cidr is there twice"),
+        ('{"apiVersion":"v1","kind":"A","metadata":{"name":"a"},"kind":"B"}', "line 1: this is no valid YAML: kind is"),
         ("a: b\n c: d\n", "broken.yaml, line 2: this is no valid YAML"),
         ("a: [1, 2\n", "broken.yaml, line 2: this is no valid YAML"),
         ("\x00", "this is no valid YAML"),
