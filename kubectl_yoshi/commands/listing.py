@@ -126,8 +126,9 @@ def _network_rows(session: Session, options: network.ListOptions, absent: set[Ob
         found = list(session.api.list(NETWORKWIZARD, namespace, label_selector=options.selector))
     networks = [(obj, _parsed(session, obj)) for obj in found]
     blocks: dict[tuple[str, str], int] = {}
-    if any(one is not None and is_large(one) for _, one in networks):
-        for block in session.api.list(ADDRESSBLOCK, namespace):
+    large = sorted({one.namespace for _, one in networks if one is not None and is_large(one)})
+    for within in [None] if large and namespace is None else large:  # a network named as ns/name has its blocks there
+        for block in session.api.list(ADDRESSBLOCK, within):
             key = (namespace_of(block), str(dig(block, "spec", "network")))
             blocks[key] = blocks.get(key, 0) + len(dig(block, "status", "allocations", default={}))
     rows = []

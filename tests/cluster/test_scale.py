@@ -93,7 +93,8 @@ def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
         assert len(blocks(installed, yoshi.namespace)) == place + 1
     told = yoshi.done("ips", "list", "--network", "big")
     assert [line.split()[0] for line in told.splitlines()[1:]] == ask
-    assert re.search(r"^big +calico +\S+ +True +2 +4092 ", yoshi.done("network", "list"), re.MULTILINE)
+    for listed in (("network", "list"), ("network", "list", f"{yoshi.namespace}/big", "-n", "default")):
+        assert re.search(r"^big +calico +\S+ +True +2 +4092 ", yoshi.done(*listed), re.MULTILINE)
     described = yoshi.done("network", "describe", "big")
     assert re.search(r"^Kept In: +2 address blocks$", described, re.MULTILINE)
     assert re.search(r"^Used: +2$", described, re.MULTILINE)
