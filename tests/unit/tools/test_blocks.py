@@ -112,6 +112,15 @@ def test_every_page_is_read_and_what_is_not_run_is_listed_with_its_reason() -> N
     assert set(found) == set(NOT_RUN), "blocks that are not run are listed in NOT_RUN above, with the reason"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_table_is_under_its_header(page: Path) -> None:
+    """A blank line between rows ends a table: what follows is shown as text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    torn = [table.partition("\n")[0] for table in tables if not re.match(r".*\n\|[-:| ]+\|\n", table)]
+    assert torn == []
+
+
 def test_pages_are_tried_on_labs() -> None:
     assert {"README.md", "lifecycle.md"} <= {page.name for page in pages_that_need("core")}
 
