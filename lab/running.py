@@ -239,6 +239,7 @@ def _claimed(name: str, options: Options) -> Iterator[tuple[Path, Slot]]:
                     raise LabError(f"a lab {name!r} is up already; end it with `python -m lab down --name {name}`")
                 take_down(folder)  # what a reboot left
             slot = free_slot(taken_slots(labs))
+            held.push(lambda kind, *_: take_down(folder) if kind else None)  # Ctrl-C may come before _start's own `try`
             folder.mkdir(mode=0o700)
             held.enter_context(only_one(folder / "up.lock"))  # until its first program runs, nothing else shows it
             (folder / "lab.json").write_text(json.dumps({"slot": slot.number, "options": vars(options)}))
