@@ -92,7 +92,7 @@ def collection_of(found: Mapping[str, Any]) -> str:
     return f"{base}{place}/{kind}{'es' if kind.endswith('s') else 's'}"
 
 
-def wait_until(what: str, happened: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:
+def wait_until(what: str, happened: Callable[[], bool], seconds: float = 120, pause: float = 0.05) -> None:
     """Ask `happened` until it is true; a LabError says that `what` did not happen in time."""
     until = time.monotonic() + seconds
     while not happened():

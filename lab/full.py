@@ -83,7 +83,7 @@ def _wait(records: Sequence[Record], what: str, who: Record, happened: Callable[
         return happened()
 
     try:
-        wait_until(what, happened_or_dead, seconds=60)
+        wait_until(what, happened_or_dead)
     except LabError as error:
         raise LabError(f"{error}\n{who.launch.name} said last:\n{last_words(who.log)}") from None
 
