@@ -157,8 +157,7 @@ def leave_it_running(seat: Seat) -> None:
     kubevirt = seat.play_kubevirt()
     vm = seat.api.get(VM.ref("web-1", seat.namespace))
     delete_vm(seat)
-    vm["metadata"]["uid"] = "0a0a0a0a-0000-4000-8000-000000000000"  # or Kubernetes would take what it owns away
-    kubevirt.run(vm)
+    kubevirt.run(vm, owned=False)
     seat.api.delete(VM.ref("web-2", seat.namespace))
 
 

@@ -79,12 +79,13 @@ class Kubevirt:
         elif vm.run_strategy == "Always":
             self.run(vm.raw)
 
-    def run(self, vm: Json, addresses: Iterable[str] = ()) -> None:
+    def run(self, vm: Json, addresses: Iterable[str] = (), owned: bool = True) -> None:
         """Makes the instance and the pod of a VM, unless they are there.
 
         Args:
             vm: the VM.
             addresses: what it runs with, instead of what it should.
+            owned: by the VM. What is owned by nothing that exists Kubernetes takes away, sooner or later.
         """
         namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
         pins = json.loads(Vm(vm).template_annotations.get(PIN, "[]"))
@@ -95,7 +96,7 @@ class Kubevirt:
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "ownerReferences": [owner_reference(vm)],
+                "ownerReferences": [owner_reference(vm)] if owned else [],
                 "annotations": dict(Vm(vm).template_annotations),
             },
             "spec": {"domain": {"devices": {}}},
