@@ -19,11 +19,13 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab.api import DISCOVERY
 from lab.core import load_crds
 from lab.manifests import set_documents
 from lab.testing import Cluster
 from tests.cluster.calico_apiserver import KEPT, calico_apiserver
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, make_vms
+from tests.waiting import wait_for
 
 V1, V3 = "crd.projectcalico.org", "projectcalico.org"
 MARK = "plumber.k8s.pf9.io/network"
@@ -169,6 +171,10 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
     bare: lab.Lab, yoshi: Yoshi
 ) -> None:
     cluster = serving(bare, "calico-v1")
+
+    def groups() -> set[str]:
+        return {group["metadata"]["name"] for group in bare.api.get("/apis", accept=DISCOVERY)["items"]}
+
     yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
     make_vms(cluster, yoshi.namespace, "web", "db")
     yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.33.0.10")
@@ -186,6 +192,7 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
         },
     )
     cluster.kubectl("wait", f"apiservice/{name}", "--for=condition=Available=False", "--timeout=60s")
+    wait_for(lambda: V3 in groups(), "discovery says that it does not answer")
     said = yoshi.refused("network", "create", "green", "--cidr", "10.33.1.0/24")
     assert "Calico's API server does not answer" in said
     assert name in said
@@ -194,6 +201,7 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
     assert "10.33.0.1" in yoshi.done("vm", "attach", "db", "--network", "blue")
     assert "does not answer" in yoshi.refused("network", "delete", "blue", "--force", "--yes")
     cluster.kubectl("delete", "apiservice", name)
+    wait_for(lambda: V3 not in groups(), "discovery has forgotten it")
     yoshi.done("network", "delete", "blue", "--force", "--yes")
 
 

@@ -156,7 +156,7 @@ def test_a_shell_completes_the_plugin_and_the_program_alone(shell: Terminal, nam
 def test_a_shell_completes_words_with_colons_quotes_and_files(
     shell: Terminal, namespace: str, yoshi: Yoshi, blue: str
 ) -> None:
-    six = f"fd00:1{namespace[-3:]}"  # every shell has a network of its own
+    six = f"fd00:1{namespace[-3:]}:1{namespace[-6:-3]}"  # every shell has a network of its own
     yoshi.done("network", "create", "six", "--cidr", f"{six}::/120")
     for program in ("kubectl yoshi", "kubectl-yoshi"):
         here = f"{program} -n {namespace} ips reserve six"

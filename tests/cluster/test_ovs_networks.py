@@ -17,6 +17,7 @@ import yaml
 import lab
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, resource_versions
 from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, World, at
+from tests.waiting import wait_for
 
 
 def test_every_object_is_as_its_custom_resource_takes_it(layer2: World, cidr: Cidrs) -> None:
@@ -121,7 +122,7 @@ def test_two_vlans_share_one_template_which_goes_with_the_last_of_them(
 def test_what_kubectl_deleted_is_taken_away_by_kubernetes_and_gc(layer2: World, cidr: Cidrs) -> None:
     layer2.create("red", cidr(24), "--vlan", "20")
     layer2.cluster.kubectl("-n", layer2.namespace, "delete", "networkwizard", "red", "--cascade=foreground")
-    assert layer2.made("red") == []
+    wait_for(lambda: not layer2.made("red"), "Kubernetes has taken away what it owned")
     layer2.yoshi.done("ips", "gc", "--yes")
     assert layer2.templates() == []
 

@@ -27,6 +27,7 @@ from tests.cluster.checker import check, violations
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
 from tests.cluster.killing import Behind
 from tests.cluster.seen import look
+from tests.waiting import wait_for
 
 PIN = "cni.projectcalico.org/ipAddrs"
 OF_A_NEW_OBJECT = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
@@ -65,7 +66,14 @@ class Scene:
         """Deletes all objects of a kind and makes them anew, as a restore does: with new uids, without status."""
         objects = self.items(kind)
         self.cluster.kubectl("delete", kind, "--all", "-n", self.namespace, f"--cascade={cascade}", "--timeout=120s")
+        gone = {one["metadata"]["uid"] for one in objects}
+        wait_for(lambda: cascade == "orphan" or not gone & self.owners_of_services(), "what they owned is gone")
         make(self.cluster, *map(new_object, objects))
+
+    def owners_of_services(self) -> set[str]:
+        """The uids that Services name as their owners'."""
+        owners = (service["metadata"].get("ownerReferences", []) for service in self.items("services"))
+        return {owner["uid"] for of_one in owners for owner in of_one}
 
     def versions(self) -> dict[str, str]:
         return resource_versions(self.cluster, self.namespace, *WRITTEN)

@@ -17,7 +17,7 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Json, Yoshi, get, make, make_vms, resource_versions
-from tests.waiting import wait_for
+from tests.waiting import SECONDS, wait_for
 
 README_NETWORK = """
 apiVersion: plumber.k8s.pf9.io/v1
@@ -190,7 +190,7 @@ class Watching:
 
     def ended(self, by: signal.Signals) -> int:
         self.process.send_signal(by)
-        return self.process.wait(15)
+        return self.process.wait(SECONDS)
 
 
 @contextmanager

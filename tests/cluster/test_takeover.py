@@ -16,6 +16,7 @@ from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, vm
 from tests.cluster.killing import Behind
 from tests.cluster.originals import ORIGINAL_CRD, original_crd
+from tests.waiting import wait_for
 
 WISH = "plumber.k8s.pf9.io/networkName"
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
@@ -31,7 +32,7 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with lab.start() as running:
         cluster = Cluster(running.kubeconfig, "lab")
         cluster.kubectl("create", "-f", "-", input=original_crd().decode())
-        cluster.kubectl("wait", "--for=condition=Established", "crd/networkwizards.plumber.k8s.pf9.io")
+        wait_for(lambda: ("plumber.k8s.pf9.io", "networkwizards") in running.api.served(), "the CRD is served")
         yield cluster
 
 

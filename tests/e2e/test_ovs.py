@@ -301,7 +301,7 @@ def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(wor
             assert ip_address("10.74.0.10") < ip_address(address) < ip_address("10.74.0.29")
             assert address not in ("10.74.0.11", "10.74.0.15", "10.74.0.20"), "reserved, recorded, excluded"
         assert ask(world.lab, elsewhere, patience=3) is None
-        assert reaches(web, "10.74.0.29"), "over the wire between the nodes"
+        wait_for(lambda: reaches(web, "10.74.0.29"), "a ping goes over the wire between the nodes")
         assert not reaches(elsewhere, "10.74.0.15")
 
         leases.report()

@@ -80,6 +80,9 @@ class World:
         found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "json")
         return str(json.loads(found)["status"].get("nodeName", "")) if found else ""
 
+    def is_stopped(self, name: str) -> bool:
+        return bool(self.get("vm", name).get("status", {}).get("printableStatus") == "Stopped")
+
     def call(self, name: str, verb: str) -> None:
         path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/{verb}"
         self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
@@ -103,6 +106,11 @@ class World:
         assert said.returncode in (0, 1), said.stderr
         found = re.search(r"reply from \S+ \[(\S+)\]", said.stdout)
         return found[1].lower() if found else ""
+
+    def lists(self, *words: str) -> bool:
+        """Whether a line of `ips list` has all of these words."""
+        lines = self.yoshi.done("ips", "list", "-o", "wide").splitlines()
+        return any(all(word in line for word in words) for line in lines)
 
     def records(self, network: str) -> Json:
         return dict(self.get("networkwizard", network)["status"]["allocations"])
@@ -156,9 +164,9 @@ def test_on_the_lan_the_vms_node_answers_for_the_address_until_it_is_detached(wo
         command = ["ip", "netns", "exec", node.network_namespace, "cat", "/sys/class/net/eth0/address"]
         mac = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
         wait_for(lambda address=address, mac=mac: world.answers(address) == mac)  # type: ignore[misc]
-        [row] = [line for line in world.yoshi.done("ips", "list", "-o", "wide").splitlines() if address in line]
-        assert "metallb-l2" in row
-        assert f" {node.name} " in row
+        wait_for(
+            lambda words=(address, "metallb-l2", f" {node.name} "): world.lists(*words), "it is told who announces it"
+        )  # type: ignore[misc]
         world.yoshi.done("vm", "detach", name, "--public-network", "lan")
         wait_for(lambda address=address: not world.answers(address, 1))  # type: ignore[misc]
     assert (world.records("lan"), world.services()) == ({}, [])
@@ -177,11 +185,12 @@ def follows_its_vm(world: World, cidr: str, prefix: str, router: str, hop_of: di
     wait_for(lambda: world.hops(prefix) == [hop_of[first]])
     world.send_to("web", second)
     wait_for(lambda: world.hops(prefix) == [hop_of[second]])
-    wait_for(lambda: f" {second} " in world.yoshi.done("ips", "list", "-o", "wide"))
+    wait_for(lambda: world.lists(address, f" {second} "))
     world.call("web", "stop")
     wait_for(lambda: world.hops(prefix) == [])
     assert [record["name"] for record in world.records("pub").values()] == ["web"]
     assert world.services()[0]["status"]["loadBalancer"]["ingress"][0]["ip"] == address
+    wait_for(lambda: not world.kubectl("get", "vmi", "web", "--ignore-not-found"), "nothing of it runs any more")
     world.call("web", "start")
     wait_for(lambda: world.hops(prefix) == [hop_of[second]])
     world.yoshi.done("vm", "detach", "web", "--public-network", "pub")
@@ -234,9 +243,12 @@ def test_a_deleted_vm_takes_its_route_with_it(world: World) -> None:
 def test_what_metallb_says_is_in_the_message_and_nothing_is_left(world: World) -> None:
     world.yoshi.done("network", "create", "lan", "--plugin", "public", "--cidr", "203.0.113.0/28")
     world.vms("web", strategy="Halted")
-    other = json.dumps({"spec": {"addresses": ["198.51.100.0/28"]}})
+    other = json.dumps({"spec": {"addresses": ["198.51.100.0/27"]}})
     pool = ("ipaddresspool", f"{world.namespace}.lan")
-    world.lab.kubectl("-n", "metallb-system", "patch", *pool, "--type=merge", "-p", other)
+    metallb = ("-n", "metallb-system")
+    world.lab.kubectl(*metallb, "patch", *pool, "--type=merge", "-p", other)
+    free = (*metallb, "get", *pool, "-o", "jsonpath={.status.availableIPv4}")
+    wait_for(lambda: world.lab.kubectl(*free) == "32", "MetalLB has taken the other addresses")
     said = world.yoshi.refused("vm", "attach", "web", "--public-network", "lan", "--wait")
     assert "MetalLB does not give 203.0.113.1" in said
     assert "not allowed in config" in said
@@ -294,6 +306,7 @@ def test_the_readmes_network_and_annotations_by_sync_twice(world: World) -> None
     world.kubectl("create", "-f", "-", input=json.dumps(without))
     world.vms("web-1", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicIP": "1.2.3.4"})
     world.vms("web-2", strategy="Halted", annotations={"plumber.k8s.pf9.io/publicNetwork": "yoshiPublicNetwork"})
+    wait_for(lambda: all(world.is_stopped(name) for name in ("web-1", "web-2")), "KubeVirt has told of both")
     world.yoshi.done("sync")
     assert [record["name"] for record in world.records("elastic").values()] == ["web-1"]
     assert [record["name"] for record in world.records("yoshipublicnetwork").values()] == ["web-2"]

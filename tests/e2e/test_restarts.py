@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ class World:
             path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/start"
             self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
         wait_for(lambda: self.phase(name) == "Running", f"{name} runs")
+
+    def is_quiet(self, name: str) -> bool:
+        """Whether KubeVirt has written of a VM that runs what it writes: nothing has come for a second."""
+        vm = self.get("virtualmachine", name)
+        time.sleep(1)
+        told, again = vm.get("status", {}), self.get("virtualmachine", name)
+        settled = told.get("printableStatus") == "Running" and not told.get("stateChangeRequests")
+        return settled and again["metadata"]["resourceVersion"] == vm["metadata"]["resourceVersion"]
 
     def address(self, name: str) -> str:
         """The address with which a VM runs."""
@@ -163,6 +172,7 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
     world.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
     world.vm_runs("web", spec)
     handle = world.hold_in_calico("web", "10.62.0.7", 7, "10.62.0.0/26")
+    wait_for(lambda: world.is_quiet("web"), "KubeVirt has written all it writes")
     before = world.get("virtualmachine", "web")["metadata"]["resourceVersion"]
 
     said = world.yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9")

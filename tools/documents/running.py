@@ -133,6 +133,7 @@ def with_outputs(text: str, printed: Mapping[int, str]) -> str:
 
 CLEAN = """\
 kubectl delete virtualmachines.kubevirt.io --all --wait --timeout=60s
+kubectl delete services -l plumber.k8s.pf9.io/networkUID
 kubectl yoshi ips gc -A --grace 0s --yes
 for network in $(kubectl yoshi network list --no-headers | cut -d' ' -f1); do
   kubectl yoshi network delete "$network" --force --yes
