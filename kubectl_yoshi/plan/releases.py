@@ -147,8 +147,8 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
         vm: as read.
         subject: whom the changes are for.
     """
-    if BARRIER in vm.annotations:
-        return in_order(_take_off(vm, subject))
+    if BARRIER in vm.annotations:  # a run that was killed has left it: to take it off ends them just as well
+        return in_order(*only_as_read(vm, (_take_off(vm, subject),)))
     put = PatchBuilder.of_uid(vm.uid)
     put.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
     put.set_in(vm.raw, (*ANNOTATIONS, BARRIER), "true")
@@ -185,6 +185,11 @@ def _puts(change: Change) -> bool:
 
 def lift_barriers(vms: Iterable[Vm], plan: Plan) -> Plan:
     """Takes the annotation off VMs on which a run has left it that could not go on; not where the plan does it."""
-    lifted = (_take_off(vm, vm.subject) for vm in vms if BARRIER in vm.annotations)
-    left = tuple(change for change in lifted if not any(c.ref == change.ref and c.body == change.body for c in plan))
+    lifted = {change.ref for change in plan if change.ref.resource == VM and _takes_off(change)}
+    left = tuple(_take_off(vm, vm.subject) for vm in vms if BARRIER in vm.annotations and vm.ref not in lifted)
     return Plan((left,) if left else ())
+
+
+def _takes_off(change: Change) -> bool:
+    ops = change.body if isinstance(change.body, list) else ()
+    return any(op["op"] == "remove" and op["path"] == pointer((*ANNOTATIONS, BARRIER)) for op in ops)

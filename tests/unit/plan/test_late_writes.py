@@ -18,9 +18,11 @@ from kubectl_yoshi.cluster.errors import NotFound, TestFailed
 from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.releases import BARRIER
 from tests.unit.plan.world import World
 
 
@@ -79,6 +81,26 @@ def test_a_move_to_another_address_is_refused_once_that_was_given_back(world: Wo
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
     with pytest.raises(TestFailed):
         send(late, world.api, dry_run=False, waiters={})
+    world.check()
+
+
+@pytest.mark.parametrize("what", ["it is detached", "its record is collected", "its record is released by hand"])
+def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(world: World, what: str) -> None:
+    """Whoever gives the record back only takes the mark off, and the attachment writes to the VM right before that."""
+    annotated_vm(world)
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({BARRIER: "true"}))
+    late = begin_attaching(world)
+    other = world.twin(1)
+    other.api.before.clear()
+
+    def arrives(verb: str, ref: ObjectRef) -> None:
+        if verb == "patch" and ref.resource == VM:
+            other.api.before.clear()
+            send(late, world.api, dry_run=False, waiters={})
+
+    other.api.before.append(arrives)
+    MEANWHILE[what](other)
+    assert other.api.before == []
     world.check()
 
 
