@@ -123,10 +123,12 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
     spec = dict(there.get("spec") or {})
     keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
     patch = PatchBuilder.of_uid(uid_of(there))
+    others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
+    if not others:  # what nobody needs is taken away whole: it must be as it was read
+        patch.test(("metadata", "resourceVersion"), resource_version_of(there))
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
         mine = {address_of_word(key.removeprefix(ENTRY)) for key, entry in entries.items() if entry.field == field}
         spec[field] = _remove_entries(patch, there, field, mine)
-    others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
     if not others:
         if AS_SET in marks and str(spec.get("asNumber")) == marks[AS_SET]:
             patch.test(("spec", "asNumber"), spec.pop("asNumber")).remove(("spec", "asNumber"))

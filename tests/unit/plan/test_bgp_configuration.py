@@ -1,0 +1,91 @@
+"""Calico's BGPConfiguration is everybody's: what is written into it goes again, and nothing of others (I6, I8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.vm import VM
+from tests.unit.plan.fake import served
+from tests.unit.plan.test_public import ANNOUNCED, FIRST, PUB, make_public
+from tests.unit.plan.world import SERVED, World
+
+CONFIGURATION = RAW.bgp_configuration.ref("default")
+ADMINS: Json = {"nodeToNodeMeshEnabled": True}
+"""What an administrator has in it before."""
+
+
+def cluster(**more: object) -> World:
+    """A cluster whose BGPConfiguration somebody else has made, with VMs a and b."""
+    world = World()
+    world.api.served = served((*SERVED, *ANNOUNCED))
+    world.api.put(RAW.bgp_configuration, {"metadata": {"name": "default"}, "spec": {**ADMINS, **more}})
+    world.vm("a")
+    world.vm("b")
+    return world
+
+
+def spec(world: World) -> Json:
+    found: Json = world.api.get(CONFIGURATION)["spec"]
+    return found
+
+
+def writes_a_list(world: World) -> None:
+    """An administrator adds a network to the list that this program has made."""
+    world.api.change(CONFIGURATION, lambda obj: obj["spec"]["serviceLoadBalancerIPs"].append({"cidr": "192.0.2.0/24"}))
+
+
+def attaches(world: World) -> None:
+    """A VM gets the first address of another network."""
+    assert world.attach("b", network="prod/far", ip="198.51.100.7").answers == {"prod/b": "198.51.100.7"}
+
+
+@pytest.mark.parametrize(("writes", "cidr"), [(writes_a_list, "192.0.2.0/24"), (attaches, "198.51.100.7/32")])
+@pytest.mark.parametrize("how", ["deleted", "collected"])
+def test_what_comes_into_a_list_while_it_is_given_up_stays(
+    writes: Callable[[World], None], cidr: str, how: str
+) -> None:
+    world = cluster(asNumber=64512)
+    for name, its in (("pub", "203.0.113.0/24"), ("far", "198.51.100.0/24")):
+        assert not make_public(world, name, its, "calico-bgp").refusals
+    world.attach("a", network=PUB, ip=FIRST)
+    leaves_its_entry(world)
+    if how == "collected":
+        world.api.drop(NETWORKWIZARD.ref("pub", "prod"))
+    right_before_the_next_write(world, writes)
+    world.collect() if how == "collected" else world.delete_network("pub")
+    assert spec(world) == {**ADMINS, "asNumber": 64512, "serviceLoadBalancerIPs": [{"cidr": cidr}]}
+
+
+def leaves_its_entry(world: World) -> None:
+    """VM a and its record are gone, and what let Calico announce its address is not."""
+    world.api.drop(VM.ref("a", "prod"))
+    world.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj["status"]["allocations"].clear())
+
+
+def right_before_the_next_write(world: World, happens: Callable[[World], None]) -> None:
+    def before(verb: str, ref: ObjectRef) -> None:
+        if verb in ("patch", "delete") and ref == CONFIGURATION:
+            world.api.before.clear()
+            happens(world)
+
+    world.api.before.append(before)
+
+
+def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> None:
+    world = cluster()
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+
+    def comes(world: World) -> None:
+        assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").refusals
+
+    right_before_the_next_write(world, comes)
+    assert not world.delete_network("pub").refusals
+    assert spec(world) == {**ADMINS, "asNumber": 64512}
+    assert not world.delete_network("far").refusals
+    assert world.api.get(CONFIGURATION)["spec"] == ADMINS
+    assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
