@@ -17,8 +17,9 @@ from kubectl_yoshi.model.ledger import (
     VIRTUALMACHINE,
     is_large,
 )
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, bare_network, parse_network
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, bare_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
 from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
 from kubectl_yoshi.plan.books import (
@@ -40,6 +41,8 @@ from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
 ABANDONED_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
+NOT_BACKENDS = (NETWORKWIZARD, ADDRESSBLOCK, VM)
+"""Where a run that makes a network writes besides what its back-end has it make, or write into what is there."""
 MARKS = 3
 """How often a deletion marks a network anew that others bring up again meanwhile. Then a small one is deleted unmarked,
 if nobody writes to it meanwhile; of a large one, whose records are in other objects, that would not tell enough."""
@@ -258,7 +261,7 @@ def _take_back(
     if is_large(network) and network.is_open and not network.is_going:
         mark = status_plan(network, False, "it is taken back", attempt, subject, deleting=attempt.stamp)
         return replace(plan + mark, again=True)
-    if any(c.verb is Verb.CREATE and c.ref.resource != NETWORKWIZARD for c in attempt.sent):
+    if any(c.ref.resource not in NOT_BACKENDS for c in attempt.sent):
         try:
             plan = plan + backend_of(network, backends).demolish(network, facts)
         except Refused as refused:

@@ -89,3 +89,14 @@ def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> Non
     assert not world.delete_network("far").refusals
     assert world.api.get(CONFIGURATION)["spec"] == ADMINS
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
+
+
+def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
+    """Though nothing was made for it: there was a BGPConfiguration, and a BGPPeer that serves."""
+    world = cluster()
+    world.api.put(RAW.bgp_peer, {"metadata": {"name": "theirs"}, "spec": {"peerIP": "10.240.0.5", "asNumber": 64514}})
+    world.api.refuse("patch", NETWORKWIZARD)
+    assert make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert world.networks() == []
+    assert spec(world) == ADMINS
+    assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
