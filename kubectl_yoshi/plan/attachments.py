@@ -81,6 +81,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
     desk.open({shelf_of(network, number) for number in at_hand})
+    if unsure := {number for vm in vms for number in desk.unproven(vm)} - asked:
+        desk.uses = Uses(backend.uses(network, vms, Intervals.of_numbers(asked | unsure), facts))
     if network.is_going:
         late = (vm.subject for vm in vms if not desk.has_all(vm))
         attempt = replace(attempt, failed={**dict.fromkeys(late, being_deleted(network)), **attempt.failed})

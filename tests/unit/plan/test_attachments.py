@@ -303,6 +303,13 @@ def test_an_address_that_the_template_carries_and_another_vm_holds_is_not_adopte
     assert world.holders() == {"10.133.0.42": "prod/web-1"}
 
 
+def test_an_address_that_the_template_carries_and_a_pod_has_is_not_adopted(world: World) -> None:
+    world.vm(pin="10.133.0.42")
+    world.hold_by_pod("10.133.0.42")
+    assert "10.133.0.42 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(world.attach()).message
+    assert world.records() == {}
+
+
 def test_an_address_that_the_template_carries_and_is_never_handed_out_is_not_adopted() -> None:
     world = World()
     world.network(exclude=["10.133.0.40-10.133.0.49"])

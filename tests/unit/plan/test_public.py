@@ -209,6 +209,20 @@ def test_a_refused_attachment_leaves_nothing(world: World) -> None:
     assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
 
 
+def test_an_address_that_is_written_on_the_vm_and_that_a_service_of_others_has_is_not_adopted(world: World) -> None:
+    theirs = {"type": "LoadBalancer", "selector": {"app": "shop"}}
+    served_already = {"loadBalancer": {"ingress": [{"ip": FIRST}]}}
+    meta = {"name": "shop", "namespace": "elsewhere"}
+    world.api.put(SERVICE, {"metadata": meta, "spec": theirs, "status": served_already})
+    asks = {PUBLIC_NETWORK: "pub", PUBLIC_IP: FIRST}
+    world.api.change(VM.ref("a", "prod"), lambda obj: obj["metadata"].update(annotations=asks))
+    done = world.attach("a", network=PUB)
+    assert f"{FIRST} is not free: service/shop in namespace elsewhere uses it" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), len(world.api.every(SERVICE)), announced(world)) == ({}, 1, [])
+    world.api.drop(SERVICE.ref("shop", "elsewhere"))
+    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+
+
 def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused() -> None:
     world = public()
 
