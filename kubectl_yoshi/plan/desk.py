@@ -100,6 +100,7 @@ class Desk:
         self._given = {given.vm: given for given in request.given}
         self._of_uid: dict[str, set[int]] = {}
         self._of_name: dict[tuple[str, str], set[int]] = {}
+        self._of_mac: dict[str, set[tuple[str, str]]] = {}
         self._had: dict[tuple[str, str], list[tuple[str, int]]] = {}
         self._note_down(self.ledger.unmoved)
 
@@ -123,6 +124,8 @@ class Desk:
         for number, entry in entries.items():
             record = self.records[number] = entry.record
             self._of_uid.setdefault(record.uid, set()).add(number)
+            if record.mac:
+                self._of_mac.setdefault(record.mac.lower(), set()).add((record.namespace, record.name))
             if record.kind == VIRTUALMACHINE:
                 self._of_name.setdefault((record.namespace, record.name), set()).add(number)
 
@@ -141,6 +144,10 @@ class Desk:
         """The MAC address asked for it; see AttachRequest."""
         given = self._given.get((vm.namespace, vm.name))
         return given.mac if given and given.mac else self.request.mac
+
+    def is_anothers_mac(self, vm: Vm, mac: str) -> bool:
+        """Whether the ledger, as far as it was read, has a MAC address with a VM of another name."""
+        return bool(self._of_mac.get(mac.lower(), set()) - {(vm.namespace, vm.name)})
 
     def note(self, vm: Vm, record: Record | None) -> str:
         """What the VM's record is to note: as it was told, or as it stands."""

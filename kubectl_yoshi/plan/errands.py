@@ -164,7 +164,9 @@ def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:
         return asked
     if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping):
         return record.mac
-    return written or random_mac(desk.attempt)
+    if written and not desk.is_anothers_mac(vm, written):  # a VM that was copied has that of the other one
+        return written
+    return random_mac(desk.attempt)
 
 
 def random_mac(attempt: Attempt) -> str:

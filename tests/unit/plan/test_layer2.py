@@ -396,6 +396,25 @@ def test_an_interface_that_is_there_already_is_adopted_with_its_mac() -> None:
     assert hosts(world) == {"10.20.0.2.conf": "dhcp-host=02:00:00:00:00:07,10.20.0.2"}
 
 
+def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
+    """Or the server would know both machines by one MAC address, and give both the same address."""
+    world = World()
+    layer2(world)
+    world.vm()
+    world.attach(network=LAB)
+    copied = copy.deepcopy(world.now().raw)
+    copied["metadata"] = {"name": "web-2", "namespace": "prod", "annotations": copied["metadata"]["annotations"]}
+    world.api.put(VM, copied)
+    assert "prod/web-1 holds it" in refusal(world.attach("web-2", network=LAB), "prod/web-2").message
+    assert world.attach("web-2", network=LAB, ip="10.20.0.9", replace=True).answers == {"prod/web-2": "10.20.0.9"}
+    macs = {record.name: record.mac for record in world.records("lab").values() if record.mac}
+    assert macs.keys() == {"web-1", "web-2"} and len({*macs.values()}) == 2
+    assert interfaces(world, "web-2")[-1]["macAddress"] == macs["web-2"]
+    assert hosts(world)["10.20.0.9.conf"] == f"dhcp-host={macs['web-2']},10.20.0.9"
+    world.api.writes.clear()
+    assert not world.attach("web-2", network=LAB).done
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
