@@ -151,7 +151,7 @@ class Ovs(Private):
             found += ovs_vm.wanted_by(vm, network)
             instance = facts.one(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
             if instance is not None and not is_over(instance):
-                found += ovs_vm.run_by_instance(instance, network, vm)
+                found += ovs_vm.run_by_instance(instance, network, vm, facts)
             found += [u for pod in pods_of(vm.namespace, vm.name, facts) for u in ovs_vm.run_by_pod(pod, network)]
         if numbers:
             found += [use for use in dhcp.server_use(network, facts) if use.number in numbers]
@@ -174,7 +174,7 @@ class Ovs(Private):
         found = [use for vm in vms for use in ovs_vm.wanted_by(vm, network)]
         for vmi in facts.ask(*vmi_reads):
             if not is_over(vmi):
-                found += ovs_vm.run_by_instance(vmi, network, by_name.get((namespace_of(vmi), name_of(vmi))))
+                found += ovs_vm.run_by_instance(vmi, network, by_name.get((namespace_of(vmi), name_of(vmi))), facts)
         for pod in facts.ask(*pod_reads):
             if not is_over(pod):
                 found += ovs_vm.run_by_pod(pod, network)

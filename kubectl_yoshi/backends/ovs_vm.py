@@ -18,9 +18,19 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import How, Use
 from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, NETWORKWIZARD, Network
 from kubectl_yoshi.model.nic import Nic
-from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of, short_hash
+from kubectl_yoshi.model.objects import (
+    ANNOTATIONS,
+    Json,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    short_hash,
+    uid_of,
+)
 from kubectl_yoshi.model.vm import POD, VMI, Vm, instance_name_of_pod, owner_uid
 
 IP_OF = f"ip.{GROUP}/"
@@ -120,18 +130,46 @@ def told_by(vm: Vm, network: str) -> tuple[Address, ...]:
     return tuple(address for address in found if address is not None)
 
 
-def run_by_instance(vmi: Json, network: Network, vm: Vm | None) -> list[Use]:
-    """What a VMI has on the network: what its guest tells, else what it was started or plugged in with."""
+def run_by_instance(vmi: Json, network: Network, vm: Vm | None, facts: Facts) -> list[Use]:
+    """What a VMI has on the network: what its guest tells, else what it was started or plugged in with.
+
+    What was plugged in while it ran, only the template said, which may say something else by now: so it counts as
+    running with every address that is recorded for it with this MAC address.
+    """
     namespace, name = namespace_of(vmi), name_of(vmi)
     plug = plug_of(vmi, namespace, network, ("spec",))
     if plug is None:  # taken out while it ran: annotations do not go after
         return []
-    started_with = pinned(annotations_of(vmi), network).get(plug.name)
-    numbers = _told(vmi, plug, network) or ({started_with} if started_with is not None else set())
-    if not numbers and vm is not None:  # plugged in while it ran: annotations do not come after
-        numbers = _plugged_in(vm, vmi, plug, network)
+    numbers = _told(vmi, plug, network)
+    if not numbers:
+        started_with = pinned(annotations_of(vmi), network).get(plug.name)
+        numbers = {started_with} if started_with is not None else set()
+        recorded = _recorded_for(vmi, plug, network, facts)
+        if not numbers or (recorded and not numbers & recorded):  # plugged in later, and annotations stay as they were
+            numbers |= recorded if vm is None else recorded | _plugged_in(vm, vmi, plug, network)
     ref = VMI.ref(name, namespace)
     return [Use(number, How.RUNNING, ref, namespace, name, owner_uid(vmi)) for number in sorted(numbers)]
+
+
+def _recorded_for(vmi: Json, plug: Plug, network: Network, facts: Facts) -> set[int]:
+    """The addresses that the ledger, as far as it was read, has for a VMI's interface that it has plugged in."""
+    if not plug.mac or not _has(vmi, plug):
+        return set()
+    found = facts.derived(_recorded).get((network.uid, namespace_of(vmi), name_of(vmi), plug.mac), ())
+    return {number for text in found if (number := _number(text, network)) is not None}
+
+
+def _recorded(facts: Facts) -> dict[tuple[str, str, str, str], list[str]]:
+    """What ledgers say, by network (its uid), VM (namespace, name) and MAC address."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    shelves = [(uid_of(obj), obj) for obj in facts.all(NETWORKWIZARD)]
+    shelves += [(str(dig(obj, "spec", "networkUID")), obj) for obj in facts.all(ADDRESSBLOCK)]
+    for uid, obj in shelves:
+        for text, value in dig(obj, "status", "allocations", default={}).items():
+            if isinstance(value, Mapping) and value.get("mac"):
+                whose = (uid, str(value.get("namespace")), str(value.get("name")), str(value["mac"]).lower())
+                found.setdefault(whose, []).append(text)
+    return found
 
 
 def _told(vmi: Json, plug: Plug, network: Network) -> set[int]:
@@ -142,11 +180,14 @@ def _told(vmi: Json, plug: Plug, network: Network) -> set[int]:
     return {number for text in texts if (number := _number(text, network)) is not None}
 
 
+def _has(vmi: Json, plug: Plug) -> bool:
+    return any(status.get("name") == plug.name for status in dig(vmi, "status", "interfaces", default=[]))
+
+
 def _plugged_in(vm: Vm, vmi: Json, plug: Plug, network: Network) -> set[int]:
     """What the template says of an interface that the running VM has, and not only shall have."""
-    has = any(status.get("name") == plug.name for status in dig(vmi, "status", "interfaces", default=[]))
     mine = [one for one in dig(vm.raw, *INTERFACES, default=[]) if one.get("name") == plug.name]
-    same = has and bool(mine) and str(mine[0].get("macAddress") or "").lower() == plug.mac
+    same = _has(vmi, plug) and bool(mine) and str(mine[0].get("macAddress") or "").lower() == plug.mac
     number = pinned(vm.template_annotations, network).get(plug.name) if same else None
     return set() if number is None else {number}
 

@@ -759,19 +759,29 @@ def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
     assert not [change for change, _ in done.done if change.subresource in ("restart", "stop")]
 
 
-def plugged_in_live(world: World) -> None:
+def plugged_in_live(world: World, cidr: str = "10.20.0.0/24") -> None:
     """A VM that runs, with an interface on the network that KubeVirt has plugged in meanwhile."""
-    layer2(world)
+    layer2(world, cidr=cidr)
     kubevirt(world)
     world.running()
     migratable(world)
-    world.attach(network=LAB, nic=Nic(live=True))
+    plug_in_live(world)
+
+
+def plug_in_live(world: World, address: str = "") -> None:
+    world.attach(network=LAB, ip=address, nic=Nic(live=True))
 
     def plugged(vmi: Json) -> None:  # what KubeVirt does: the VMI's spec, then, with the migration, its status
         vmi["spec"] = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
         vmi["status"]["interfaces"].append({"name": "lab", "infoSource": "domain, multus-status"})
 
     world.api.change(VMI.ref("web-1", "prod"), plugged)
+
+
+def restarted(world: World) -> None:
+    """The VM is restarted: its VMI is made anew from the template."""
+    world.asked[("prod", "web-1")] = ["restart"]
+    world.time_passes()
 
 
 def without_last(spec: Json) -> None:
@@ -812,6 +822,58 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     assert not world.now().template_annotations
     assert list(world.holders("lab")) == ["10.20.0.1"]
     assert hosts(world) == {}
+
+
+@pytest.mark.parametrize("cidr", ["10.20.0.0/24", "10.20.0.0/16"])
+@pytest.mark.parametrize("how", ["gc", "detach", "release"])
+def test_the_address_of_what_was_plugged_in_live_stays_recorded_as_long_as_the_vm_runs_with_it(
+    how: str, cidr: str
+) -> None:
+    """Only the template said which it is, and says so no more once the VM is detached, or has another one."""
+    world = World()
+    plugged_in_live(world, cidr)
+    (address,) = (text for text, record in world.records("lab").items() if record.kind == "VirtualMachine")
+    give_back: dict[str, Callable[[], Any]] = {
+        "gc": world.collect,
+        "detach": lambda: world.detach(network=LAB),
+        "release": lambda: world.release(address, network="lab"),
+    }
+    if how == "gc":
+        assert world.attach(network=LAB, ip="10.20.0.9", replace=True).answers == {"prod/web-1": "10.20.0.9"}
+        world.collect()
+        assert {address, "10.20.0.9"} <= world.holders("lab").keys()
+    world.detach(network=LAB)
+    assert multus(world) == {"default": "pod"}
+    give_back[how]()
+    assert address in world.holders("lab") and f"{address}.conf" in hosts(world)
+    restarted(world)
+    give_back[how]()
+    assert "prod/web-1" not in world.holders("lab").values()
+    assert hosts(world) == {}
+
+
+def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -> None:
+    """The VMI keeps the annotation of the interface that it was started with."""
+    world = World()
+    layer2(world)
+    kubevirt(world)
+    world.vm()
+    world.attach(network=LAB)
+    bare = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
+    without_last(bare)
+    restarted(world)
+    migratable(world)
+    vmi, pod = VMI.ref("web-1", "prod"), POD.ref("virt-launcher-web-1", "prod")
+    world.detach(network=LAB, live=True)
+    world.api.change(vmi, lambda obj: obj.update(spec=bare))
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].update(spec=bare))
+    world.api.change(pod, lambda obj: obj["metadata"]["annotations"].pop(MULTUS_NETWORKS))
+    world.detach(network=LAB, live=True)
+    assert list(world.holders("lab")) == ["10.20.0.1"]
+    plug_in_live(world, "10.20.0.9")
+    world.detach(network=LAB)
+    world.collect()
+    assert world.holders("lab")["10.20.0.9"] == "prod/web-1"
 
 
 def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without() -> None:
