@@ -8,6 +8,7 @@ An interface is matched by its MAC address, which is the VM's for life.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -44,7 +45,7 @@ class Address4Guest:
     mtu: int | None = None
 
 
-def with_address(text: str, wanted: Address4Guest, drive: bool, first_by_dhcp: bool) -> str:
+def with_address(text: str, wanted: Address4Guest, drive: bool, first_by_dhcp: bool, shared: bool = False) -> str:
     """Network data in which an interface has its address; the text itself where it says so already.
 
     Args:
@@ -53,6 +54,7 @@ def with_address(text: str, wanted: Address4Guest, drive: bool, first_by_dhcp: b
         drive: it is a ConfigDrive's.
         first_by_dhcp: where there is no network data yet, the guest's first interface gets its address by DHCP, as it
             does without any.
+        shared: other VMs may read it too: an entry for another MAC address is theirs.
 
     Raises:
         Refused: the text is not what cloud-init reads.
@@ -60,16 +62,17 @@ def with_address(text: str, wanted: Address4Guest, drive: bool, first_by_dhcp: b
     data = _read(text, drive)
     before = json.dumps(data, default=str)
     if drive:
-        _set_in_drive(data, wanted)
+        _set_in_drive(data, wanted, shared)
     elif data.get("version") == 1:
-        entries = _without(data.get("config") or [], wanted)
-        data["config"] = [*entries, _version_1(wanted)]
+        data["config"] = _with(data.get("config") or [], _version_1(wanted), lambda one: _mac_of(one, "mac_address"))
     else:
         if not data:
             data |= {"version": 2, "ethernets": {FIRST: {"dhcp4": True}} if first_by_dhcp else {}}
         inner = _inner(data)
-        others = {key: value for key, value in (inner.get("ethernets") or {}).items() if not _is_of(value, wanted.mac)}
-        inner["ethernets"] = {**others, _id(wanted.nic): _version_2(wanted)}
+        entries = inner.get("ethernets") or {}
+        mine = _id(wanted, {key: _mac_of(_match(value), "macaddress") for key, value in entries.items()}, shared)
+        others = {key: value for key, value in entries.items() if key == mine or not _is_of(value, wanted.mac)}
+        inner["ethernets"] = {**others, mine: _version_2(wanted)}
     return text if json.dumps(data, default=str) == before else _written(data, drive)
 
 
@@ -120,8 +123,26 @@ def _inner(data: Json) -> Json:
     return inner if isinstance(inner, dict) else data
 
 
-def _id(nic: str) -> str:
-    return f"yoshi-{nic}"
+def _id(wanted: Address4Guest, macs: Mapping[str, str], shared: bool) -> str:
+    """What the interface's entry is called.
+
+    Args:
+        wanted: see Address4Guest.
+        macs: the entries that there are, and whose each is.
+        shared: see with_address.
+    """
+    usual = f"yoshi-{wanted.nic}"
+    longer = f"{usual}-{wanted.mac.replace(':', '')}"
+    is_anothers = shared and macs.get(usual, wanted.mac) != wanted.mac
+    return longer if is_anothers or longer in macs else usual
+
+
+def _with(entries: list[Any], wanted: Json, key: Callable[[Any], str]) -> list[Any]:
+    """The entries with one more, or in the place of the one that has the same key."""
+    there = [key(one) == key(wanted) for one in entries]
+    place = there.index(True) if True in there else len(entries)
+    kept = [one for one, same in zip(entries, there, strict=True) if not same]
+    return [*kept[:place], wanted, *kept[place:]]
 
 
 def _mac_of(entry: Any, field: str) -> str:
@@ -129,7 +150,11 @@ def _mac_of(entry: Any, field: str) -> str:
 
 
 def _is_of(entry: Any, mac: str) -> bool:
-    return isinstance(entry, dict) and _mac_of(entry.get("match"), "macaddress") == mac
+    return _mac_of(_match(entry), "macaddress") == mac
+
+
+def _match(entry: Any) -> Any:
+    return entry.get("match") if isinstance(entry, dict) else None
 
 
 def _version_2(wanted: Address4Guest) -> Json:
@@ -159,12 +184,10 @@ def _version_1(wanted: Address4Guest) -> Json:
     return {**entry, "mtu": wanted.mtu} if wanted.mtu else entry
 
 
-def _without(entries: list[Any], wanted: Address4Guest) -> list[Any]:
-    return [entry for entry in entries if _mac_of(entry, "mac_address") != wanted.mac]
-
-
-def _set_in_drive(data: Json, wanted: Address4Guest) -> None:
-    mine = _id(wanted.nic)
+def _set_in_drive(data: Json, wanted: Address4Guest, shared: bool) -> None:
+    links, networks = data.get("links") or [], data.get("networks") or []
+    macs = {str(link.get("id")): _mac_of(link, "ethernet_mac_address") for link in links}
+    mine = _id(wanted, macs, shared)
     link: Json = {"id": mine, "type": "phy", "ethernet_mac_address": wanted.mac}
     every = "0.0.0.0" if wanted.address.version == 4 else "::"
     network: Json = {"id": mine, "link": mine, "type": f"ipv{wanted.address.version}"}
@@ -173,8 +196,8 @@ def _set_in_drive(data: Json, wanted: Address4Guest) -> None:
         link["mtu"] = wanted.mtu
     if wanted.gateway is not None:
         network["routes"] = [{"network": every, "netmask": every, "gateway": str(wanted.gateway)}]
-    data["links"] = [*(one for one in data.get("links") or [] if one.get("id") != mine), link]
-    data["networks"] = [*(one for one in data.get("networks") or [] if one.get("id") != mine), network]
+    data["links"] = _with(links, link, lambda one: str(one.get("id")))
+    data["networks"] = _with(networks, network, lambda one: str(one.get("id")))
     told = list(data.get("services") or [])
     new = [{"type": "dns", "address": str(one)} for one in wanted.dns]
     if told or new:

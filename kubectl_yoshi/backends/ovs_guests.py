@@ -68,7 +68,8 @@ def write(
         nic, mac, network.address(number), network.cidr.prefixlen, network.gateway,
         layer.dns, layer.mtu,
     )  # fmt: skip
-    text = cloud_init.with_address(place.text, wanted, place.drive, vm.pod_interface is not None)
+    shared = place.secret is not None
+    text = cloud_init.with_address(place.text, wanted, place.drive, vm.pod_interface is not None, shared)
     return _changed(patch, vm, place, text)
 
 

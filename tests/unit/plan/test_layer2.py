@@ -700,6 +700,37 @@ def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     assert not [change for change, _ in done.done if "password" in str(change.before)]
 
 
+@pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
+@pytest.mark.parametrize("text", ["", "version: 1\nconfig: []\n", "version: 2\nethernets: {}\n"])
+@pytest.mark.parametrize("together", [True, False])
+def test_network_data_that_vms_share_has_the_addresses_of_all(kind: str, text: str, together: bool) -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    data = {"networkdata": b64encode(("{}" if kind.endswith("Drive") else text).encode()).decode()}
+    world.api.put(SECRET, {"metadata": {"name": "net", "namespace": "prod"}, "data": data})
+    volumes = [{"name": "init", kind: {"userData": "x", "networkDataSecretRef": {"name": "net"}}}]
+    names = ["web-1", "web-2", "web-3"]
+    for name in names:
+        world.vm(name, template={"spec": {"domain": {"devices": {}}, "volumes": volumes}})
+
+    def shared() -> str:
+        return b64decode(world.api.get(SECRET.ref("net", "prod"))["data"]["networkdata"]).decode()
+
+    for some in [names] if together else [[name] for name in names]:
+        assert not world.attach(*some, network=LAB, nic=Nic(cloud_init=True)).refusals
+    assert all(f"10.20.0.{number}" in shared() for number in (2, 3, 4))
+    world.api.writes.clear()
+    for name in names:
+        world.attach(name, network=LAB, nic=Nic(cloud_init=True))
+    assert world.api.writes == []
+    for name, gone in zip(names, ("10.20.0.2", "10.20.0.3", "10.20.0.4"), strict=True):
+        world.detach(name, network=LAB)
+        assert gone not in shared()
+        for other in names[names.index(name) + 1 :]:
+            assert not world.attach(other, network=LAB, nic=Nic(cloud_init=True)).done
+    assert list(world.holders("lab")) == []
+
+
 @pytest.mark.parametrize(
     ("volume", "says"),
     [
