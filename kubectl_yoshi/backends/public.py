@@ -334,12 +334,16 @@ class Public:
 
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the
-        Service when the record was given back already."""
+        Service when the record was given back already, and one may be left without its VM (--cascade=orphan)."""
         read = services.network_read(network)
         plan = Plan()
-        for service in facts.ask(read):
+        there = facts.ask(read)
+        for service in there:
             namespace, name, uid = services.owner_of(service)
             address = services.address_of_service(service)
+            if not name and address is not None:
+                plan = plan.beside(self._ownerless(service, address, there, network, recorded, facts))
+                continue
             vms = facts.ask(Read(VM, namespace, name)) if uid and address else []
             if address is None or not vms or address in wishes.wished_of(Vm(vms[0]), network):
                 continue
@@ -349,6 +353,26 @@ class Public:
             if record is None or record.uid != uid:
                 plan = plan.beside(in_order(services.deletion(service, "")))
         return plan
+
+    def _ownerless(
+        self,
+        service: Json,
+        address: Address,
+        there: Sequence[Json],
+        network: Network,
+        recorded: Recorded,
+        facts: Facts,
+    ) -> Plan:
+        """Takes away a Service without a VM; not while it may be that of the VM that has its address."""
+        gone = in_order(services.deletion(service, ""))
+        record = recorded().get(int(address))
+        if record is None:
+            return self.let_go(network, int(address), namespace_of(service), "", facts).plan.beside(gone)
+        read = Read(VM, record.namespace, record.name)
+        alive = any(Vm(obj).uid == record.uid for obj in facts.ask(read)) or facts.why_unknown(read)
+        owned = (one for one in there if services.owner_of(one)[1])
+        has_another = any(services.address_of_service(one) == address for one in owned)
+        return gone if has_another or not alive else Plan()
 
 
 def _contradictions(network: Network, announcer: Announcer) -> list[str]:
@@ -422,6 +446,8 @@ def _of_service(service: Json, by: str, node: str) -> list[Use]:
         return []
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     owner = services.owner_of(service)
+    if not owner[1]:  # its VM was deleted without it (--cascade=orphan): `strays` takes it away
+        return [Use(int(address), How.HELD, ref)]
     found = [Use(int(address), How.WANTED, ref, *owner)]
     if carriers.has(service, address):
         found.append(Use(int(address), How.SERVED, ref, *owner, by, node))

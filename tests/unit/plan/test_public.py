@@ -38,7 +38,7 @@ from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from tests.unit.plan.fake import _error, served
-from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
+from tests.unit.plan.world import BACKENDS, GRACE, SERVED, World, refusal, wizard
 
 BY_CALICO = {"announce": "calico-bgp"}
 BY_METALLB = {"announce": "metallb-l2"}
@@ -268,6 +268,60 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
         "instead), this cluster's ASN 64512, the routers' ASN 64514"
     )
     assert make_public(world, "said", "198.51.100.16/28", "calico-bgp").notes == ()
+
+
+# -- a Service without a VM --------------------------------------------------------------------------------------------
+
+
+def delete_without_its_service(world: World) -> None:
+    """`kubectl delete vm a --cascade=orphan`"""
+    (service,) = world.api.every(SERVICE)
+    service["metadata"].pop("ownerReferences")
+    world.api.put(SERVICE, service)
+    world.api.drop(VM.ref("a", "prod"))
+
+
+def test_a_service_that_was_left_without_its_vm_goes_with_the_vms_record(world: World) -> None:
+    attach_first(world)
+    delete_without_its_service(world)
+    assert world.attach("b", network=PUB, ip=FIRST).refusals
+    assert not world.collect().refusals
+    assert (world.holders("pub"), world.api.every(SERVICE), announced(world)) == ({}, [], [])
+    assert world.attach("b", network=PUB, ip=FIRST).answers == {"prod/b": FIRST}
+
+
+def test_a_service_that_was_left_without_its_vm_is_not_in_the_way_of_the_vm_that_was_made_anew(world: World) -> None:
+    attach_first(world)
+    delete_without_its_service(world)
+    world.vm("a")
+    world.collect(grace=GRACE)
+    assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+    there = announced(world)
+    world.collect()
+    assert (world.holders("pub"), services(world), announced(world)) == ({FIRST: "prod/a"}, {"a": FIRST}, there)
+    world.detach("a", network=PUB)
+    assert (world.holders("pub"), world.api.every(SERVICE), announced(world)) == ({}, [], [])
+
+
+def test_a_service_that_was_left_without_its_vm_goes_once_the_vm_that_was_made_anew_has_its_own() -> None:
+    world = public()
+    attach_first(world)
+    delete_without_its_service(world)
+    world.vm("a")
+    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+    world.collect()
+    assert (world.holders("pub"), services(world), announced(world)) == ({FIRST: "prod/a"}, {"a": FIRST}, [FIRST])
+
+
+def test_a_service_whose_vm_only_is_its_owner_no_more_stays(world: World) -> None:
+    attach_first(world)
+    (service,) = world.api.every(SERVICE)
+    service["metadata"].pop("ownerReferences")
+    world.api.put(SERVICE, service)
+    world.collect()
+    assert len(world.api.every(SERVICE)) == 1
+    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+    assert services(world) == {"a": FIRST}
 
 
 # -- an address moves, or stays where it is ----------------------------------------------------------------------------
