@@ -118,12 +118,13 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
     ref = api.bgp_configuration.ref("default")
     entries = {key: entry for key, entry in _entries_in(there).items() if entry.uid in gone}
     needed = needing(there).keys() & set(gone)
-    if not entries and not needed:
+    keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
+    others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
+    lists = [] if others else [key for key in marks if key.startswith(LIST_MADE)]
+    if not keys and not lists:
         return Plan()
     spec = dict(there.get("spec") or {})
-    keys = [*entries, *(f"{NEEDED_BY}{uid}" for uid in sorted(needed))]
     patch = PatchBuilder.of_uid(uid_of(there))
-    others = [key for key in marks if key.startswith((ENTRY, NEEDED_BY)) and key not in keys]
     if not others:  # what nobody needs is taken away whole: it must be as it was read
         patch.test(("metadata", "resourceVersion"), resource_version_of(there))
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
@@ -135,8 +136,7 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
         for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
             if f"{LIST_MADE}{field}" in marks and spec[field] == []:
                 patch.ops.append({"op": "remove", "path": f"/spec/{field}"})
-                keys.append(f"{LIST_MADE}{field}")
-        keys += [key for key in (AS_SET, MADE) if key in marks]
+        keys += [*lists, *(key for key in (AS_SET, MADE) if key in marks)]
         defaults = {"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"}
         if is_made_here(there) and not any(value and defaults.get(key) != value for key, value in spec.items()):
             return in_order(

@@ -100,3 +100,17 @@ def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
     assert world.networks() == []
     assert spec(world) == ADMINS
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_list_that_was_made_for_a_network_goes_with_the_last_network(theirs: bool) -> None:
+    """Unless there is something of others in it: it is theirs then."""
+    world = cluster(asNumber=64512)
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    world.attach("a", network=PUB, ip=FIRST)
+    if theirs:
+        writes_a_list(world)
+    world.detach("a", network=PUB)
+    assert not world.delete_network("pub").refusals
+    assert spec(world).get("serviceLoadBalancerIPs") == ([{"cidr": "192.0.2.0/24"}] if theirs else None)
+    assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
