@@ -96,9 +96,10 @@ def undo_records(
     retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
     if not retracted:
         return released
-    subjects = {number: record.subject for number, record in numbers.items()}
     plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
-    return side_by_side(plans) + remove_records(desk.ledger, numbers, subjects) + released
+    # Each for itself: what is to go before it may be refused for one and not for another.
+    removals = [remove_records(desk.ledger, {n: record}, {n: record.subject}) for n, record in numbers.items()]
+    return side_by_side(plans) + side_by_side(removals) + released
 
 
 def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tuple[Plan, dict[int, Record]]:

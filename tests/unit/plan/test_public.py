@@ -209,6 +209,29 @@ def test_a_refused_attachment_leaves_nothing(world: World) -> None:
     assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
 
 
+def test_of_several_refused_vms_each_keeps_its_record_until_its_own_service_is_gone() -> None:
+    world = public()
+    own: list[str] = []
+
+    def refused(verb: str, ref: ObjectRef, _: str) -> bool:
+        if verb == "delete" and ref.resource == SERVICE:
+            own.append(ref.name)
+            return own[0] == ref.name and own.count(ref.name) < 3  # of one of the two, twice
+        return ref.resource == RAW.bgp_configuration
+
+    other = refusing(world, refused)
+    other.api.before.append(lambda *_: there_are_records_of_all_services(world))
+    done = other.attach("a", "b", network=PUB)
+    assert done.refusals.keys() == {"prod/a", "prod/b"}
+    assert len(own) > 3
+    assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
+
+
+def there_are_records_of_all_services(world: World) -> None:
+    recorded = {(record.name, address) for address, record in world.records("pub").items()}
+    assert recorded >= {*services(world).items()}
+
+
 def test_an_address_that_is_written_on_the_vm_and_that_a_service_of_others_has_is_not_adopted(world: World) -> None:
     theirs = {"type": "LoadBalancer", "selector": {"app": "shop"}}
     served_already = {"loadBalancer": {"ingress": [{"ip": FIRST}]}}
