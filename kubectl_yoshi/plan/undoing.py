@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import How
-from kubectl_yoshi.model.change import Plan, pointer, side_by_side
+from kubectl_yoshi.model.change import Plan, Verb, in_order, pointer, side_by_side
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.ledger import Record, parse_record, shelf_of
 from kubectl_yoshi.model.network import Network
@@ -81,6 +81,7 @@ def undo_records(
         running = {use.number for use in uses if use.how is How.RUNNING}
         in_use = {*running, *desk.carried(vm)}
         had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
+        plans.append(_made_in_vain(desk, vm))
         for number in desk.own(vm):
             if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
                 continue
@@ -95,11 +96,20 @@ def undo_records(
     given_back = _given_back_by_others(desk, recorded)
     retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
     if not retracted:
-        return released
+        return side_by_side(plans) + released
     plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
     # Each for itself: what is to go before it may be refused for one and not for another.
     removals = [remove_records(desk.ledger, {n: record}, {n: record.subject}) for n, record in numbers.items()]
     return side_by_side(plans) + side_by_side(removals) + released
+
+
+def _made_in_vain(desk: Desk, vm: Vm) -> Plan:
+    """Takes away what this run has made beside a VM for an address that somebody else was given before it was there."""
+    if desk.backend.on_template or desk.own(vm) or all(number not in desk.records for number in desk.carried(vm)):
+        return Plan()
+    made = {change.ref for change in desk.attempt.sent if change.verb is Verb.CREATE}
+    loosened = desk.backend.loosen(vm, desk.network, desk.facts)
+    return in_order(*(change for change in loosened if change.verb is Verb.DELETE and change.ref in made))
 
 
 def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tuple[Plan, dict[int, Record]]:

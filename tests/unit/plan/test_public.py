@@ -380,6 +380,25 @@ def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_addre
     assert "plumber.k8s.pf9.io/releasing" not in world.now("a").annotations
 
 
+def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leaves_no_service(world: World) -> None:
+    """It has written the wish, which the move takes off, and makes its Service when the move is complete."""
+    slower = world.twin(1)
+    slower.api.before.clear()
+    there: list[list[str]] = []
+
+    def moves(verb: str, ref: ObjectRef) -> None:
+        if verb == "create" and ref.resource == SERVICE:
+            slower.api.before.clear()
+            assert move(world).answers == {"prod/b": FIRST}
+            there.append(announced(world))
+
+    slower.api.before.append(moves)
+    done = slower.attach("a", network=PUB, ip=FIRST)
+    assert "prod/b holds it" in refusal(done, "prod/a").message
+    assert (world.holders("pub"), services(world), [announced(world)]) == ({FIRST: "prod/b"}, {"b": FIRST}, there)
+    assert (wish(world, "a"), wish(world, "b")) == ("", FIRST)
+
+
 REFUSED = {
     "the wish of the other VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("b", "prod"),
     "the wish of the VM": lambda verb, ref, _: verb == "patch" and ref == VM.ref("a", "prod"),
