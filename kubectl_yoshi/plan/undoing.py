@@ -104,12 +104,16 @@ def undo_records(
 
 
 def _made_in_vain(desk: Desk, vm: Vm) -> Plan:
-    """Takes away what this run has made beside a VM for an address that somebody else was given before it was there."""
-    if desk.backend.on_template or desk.own(vm) or all(number not in desk.records for number in desk.carried(vm)):
+    """Takes away what this run has made beside a VM for an address that is not the VM's any more: others have given it
+    back, or to somebody else, before it was there."""
+    if desk.backend.on_template or desk.own(vm):
         return Plan()
     made = {change.ref for change in desk.attempt.sent if change.verb is Verb.CREATE}
     loosened = desk.backend.loosen(vm, desk.network, desk.facts)
-    return in_order(*(change for change in loosened if change.verb is Verb.DELETE and change.ref in made))
+    ended = [change for change in loosened if change.verb is Verb.DELETE and change.ref in made]
+    nobodys = [number for number in desk.carried(vm) if number not in desk.records] if ended else []
+    let_go = [desk.backend.let_go(desk.network, n, vm.namespace, vm.name, desk.facts).plan for n in nobodys]
+    return in_order(*ended) + side_by_side(let_go)
 
 
 def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tuple[Plan, dict[int, Record]]:

@@ -30,6 +30,7 @@ from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
@@ -397,6 +398,23 @@ def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leav
     assert "prod/b holds it" in refusal(done, "prod/a").message
     assert (world.holders("pub"), services(world), [announced(world)]) == ({FIRST: "prod/b"}, {"b": FIRST}, there)
     assert (wish(world, "a"), wish(world, "b")) == ("", FIRST)
+
+
+def test_a_service_that_is_made_after_its_vm_was_detached_goes_if_the_address_is_not_recorded_again() -> None:
+    world = public()
+    attach_first(world)
+    world.api.drop(SERVICE.ref(world.api.every(SERVICE)[0]["metadata"]["name"], "prod"))
+    slower = refusing(world, lambda _, ref, subresource: subresource == "status" and ref.resource == NETWORKWIZARD)
+
+    def detached(verb: str, ref: ObjectRef) -> None:
+        if verb == "create" and ref.resource == SERVICE:
+            slower.api.before.clear()
+            world.detach("a", network=PUB)
+            assert world.holders("pub") == {}
+
+    slower.api.before.append(detached)
+    assert "may not patch" in refusal(slower.attach("a", network=PUB), "prod/a").message
+    assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
 
 
 REFUSED = {
