@@ -36,7 +36,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network, comes_first, par
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, namespace_of
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm, instance_reads, is_over, pods_of
+from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm, instance_reads, is_over, pods_of, vms_read
 
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 MARKER = "ovs-cni.network.kubevirt.io/"
@@ -169,7 +169,7 @@ class Ovs(Private):
         pod_reads = [Read(POD, namespace, label_selector=LAUNCHER) for namespace in where]
         leases = ovs_leases.reads(network, network.everything, facts)
         facts.ask(*vm_reads, *vmi_reads, *pod_reads, *leases, *dhcp.server_reads(network, facts))
-        vms = [Vm(obj) for obj in facts.ask(*vm_reads)]
+        vms = vms_read(vm_reads, facts)
         by_name = {(vm.namespace, vm.name): vm for vm in vms}
         found = [use for vm in vms for use in ovs_vm.wanted_by(vm, network)]
         for vmi in facts.ask(*vmi_reads):

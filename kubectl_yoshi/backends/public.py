@@ -27,7 +27,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
-from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of, vms_read
 
 ANNOUNCERS: Mapping[str, Announcer] = {
     announcer.name: announcer
@@ -189,7 +189,7 @@ class Public:
         service_reads = [Read(SERVICE, namespace) for namespace in where]
         facts.ask(*vm_reads, *service_reads, *(Read(VMI, namespace) for namespace in where))
         found: list[Use] = []
-        for vm in map(Vm, facts.ask(*vm_reads)):
+        for vm in vms_read(vm_reads, facts):
             found += [_of_vm(int(a), How.WANTED, vm) for a in wishes.wished_of(vm, network)]
         wished = {use.number for use in found}
         near = carriers.by_namespace(facts.ask(*vm_reads))

@@ -123,6 +123,15 @@ class Vm:
         return {}
 
 
+def vms_read(reads: Iterable[Read], facts: Facts) -> list[Vm]:
+    """The VMs that lists have brought, each as it was read last: who gives its address back tests that it is so still.
+
+    Raises:
+        NeedMore: they were not read yet.
+    """
+    return [Vm(facts.one(VM, name_of(obj), namespace_of(obj)) or obj) for obj in facts.ask(*reads)]
+
+
 def instance_reads(vms: Iterable[Vm]) -> tuple[Read, ...]:
     """What to read to know what runs of these VMs: VMIs and launcher pods, lists where they are many."""
     by_namespace: dict[str, list[Vm]] = {}

@@ -294,6 +294,22 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
     assert make_public(world, "said", "198.51.100.16/28", "calico-bgp").notes == ()
 
 
+def test_what_is_attached_while_it_is_collected_stays_though_vms_were_listed_for_another_network_before() -> None:
+    world = public("203.0.112.0/22")
+    assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").refusals
+    world.attach("a", network="prod/far")
+
+    def attaches(verb: str, ref: ObjectRef) -> None:
+        if verb == "get" and ref == VM.ref("a", "prod"):
+            world.api.before.clear()
+            assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+
+    world.api.before.append(attaches)
+    world.collect(grace=0.0)
+    assert world.api.before == []
+    assert world.holders("pub") == {FIRST: "prod/a"}
+
+
 # -- a Service without a VM --------------------------------------------------------------------------------------------
 
 
