@@ -75,6 +75,7 @@ def undo_records(
     """
     numbers: dict[int, Record] = {}
     plans: list[Plan] = []
+    after_its_own: set[int] = set()
     on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
         uses = desk.uses.of(vm.namespace, vm.name, vm.uid)
@@ -85,22 +86,30 @@ def undo_records(
         for number in desk.own(vm):
             if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
                 continue
+            before: list[Plan] = []
             if not desk.backend.on_template:
-                plans.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
+                before.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
             elif number in (running if vm.subject in beyond else in_use):
                 continue
             numbers[number] = desk.records[number]
             if vm.ref in on_their_way:
-                plans.append(end_attachments(vm, vm.subject))
+                before.append(end_attachments(vm, vm.subject))
+            plans += before
+            after_its_own |= {number} if any(before) else set()
     released, gone = _release_of_the_gone(desk, recorded)
     given_back = _given_back_by_others(desk, recorded)
     retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
     if not retracted:
         return side_by_side(plans) + released
     plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
-    # Each for itself: what is to go before it may be refused for one and not for another.
-    removals = [remove_records(desk.ledger, {n: record}, {n: record.subject}) for n, record in numbers.items()]
+    # Each for itself where something is to go before it, which may be refused for one and not for another.
+    parts = [{number} for number in sorted(after_its_own)] + [numbers.keys() - after_its_own]
+    removals = [_removal(desk, {number: numbers[number] for number in sorted(part)}) for part in parts]
     return side_by_side(plans) + side_by_side(removals) + released
+
+
+def _removal(desk: Desk, numbers: Mapping[int, Record]) -> Plan:
+    return remove_records(desk.ledger, numbers, {number: record.subject for number, record in numbers.items()})
 
 
 def _made_in_vain(desk: Desk, vm: Vm) -> Plan:
