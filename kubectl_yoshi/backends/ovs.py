@@ -31,10 +31,10 @@ from kubectl_yoshi.model.backend import HotPlug, LetGo, Obstacle, Recorded, Use,
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, comes_first, parse_network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
-from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, namespace_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm, instance_reads, is_over, pods_of, vms_read
 
@@ -42,6 +42,8 @@ RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 MARKER = "ovs-cni.network.kubevirt.io/"
 """Prefix of the node resource by which ovs-cni's marker tells that a node has a bridge."""
 CNI_VERSION = "0.4.0"
+FEW = 5
+"""So many VMs are named in a message."""
 
 
 class Ovs(Private):
@@ -85,6 +87,7 @@ class Ovs(Private):
         """See Backend."""
         layer = layer2_of(network)
         attachment = own_object(NAD, network, facts)
+        _must_stay_under_vms(network, layer, attachment, records, facts)
         config, annotations = cni_config(network, layer), {RESOURCE_NAME: MARKER + layer.bridge}
         if attachment is None:
             first = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
@@ -306,6 +309,38 @@ def _config_of(attachment: Json) -> object:
         return json.loads(dig(attachment, "spec", "config", default=""))
     except ValueError:
         return None
+
+
+def _must_stay_under_vms(
+    network: Network, layer: Layer2, attachment: Json | None, records: Mapping[int, Record], facts: Facts
+) -> None:
+    """Raises Refused where an edited spec would take the bridge from under VMs: they run on it, or would start on
+    another one than before."""
+    held = {n: r for n, r in sorted(records.items()) if r.kind not in (NETWORK, RESERVATION)}
+    if not held:
+        return
+    former = bridges.taken_off(network, layer, facts) or _former_bridge(layer, attachment)
+    if not former:
+        return
+    holders = [f"{record.holder} ({network.address(number)})" for number, record in held.items()]
+    more = f", and {len(holders) - FEW} more" if len(holders) > FEW else ""
+    raise Refused(
+        f"network {network.full_name} wants bridge {bridges.shown(layer)}, and VMs are on bridge {former}: "
+        f"{', '.join(holders[:FEW])}{more}",
+        "Detach them first, or put back what the network's spec.ovs said: "
+        f"kubectl edit networkwizard {network.name} -n {network.namespace}",
+    )
+
+
+def _former_bridge(layer: Layer2, attachment: Json | None) -> str:
+    """The bridge that the attachment was made for, where it is another one; "" also where somebody else has changed
+    the attachment, which does not say the same in both places then."""
+    if attachment is None:
+        return ""
+    marker = str(annotations_of(attachment).get(RESOURCE_NAME, ""))
+    bridge = marker.removeprefix(MARKER)
+    made_so = marker.startswith(MARKER) and dig(_config_of(attachment), "bridge") == bridge
+    return bridge if made_so and bridge != layer.bridge else ""
 
 
 def _others(network: Network, facts: Facts) -> tuple[list[Network], set[str]]:

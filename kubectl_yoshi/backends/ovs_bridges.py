@@ -7,7 +7,7 @@ somebody else made is used where it says the same, and stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from kubectl_yoshi.backends.marks import earlier_selves, first_marks, is_made_here, join, leave, needing
 from kubectl_yoshi.backends.ovs_spec import HOST, TEMPLATE, Layer2
@@ -75,13 +75,8 @@ def build(network: Network, layer: Layer2, facts: Facts) -> list[Change]:
     """Makes the bridge's template, or notes that the network needs it, or mends one that only this network needs."""
     if TEMPLATE not in facts.served:
         return []
-    templates = facts.ask(EVERY) if layer.makes_bridges or network.uid else []
-    there = _template_of(layer, templates) if layer.makes_bridges else None
-    changes = [
-        change
-        for template in templates
-        if template is not there and (change := leave(_ref(template), template, {network.uid}))
-    ]
+    there = _template_of(layer, facts.ask(EVERY)) if layer.makes_bridges else None
+    changes = _former(network, layer, facts)
     if there is None and layer.makes_bridges:
         return [*changes, _creation(network, layer)]
     if there is not None:
@@ -89,6 +84,27 @@ def build(network: Network, layer: Layer2, facts: Facts) -> list[Change]:
         left = None if joined else leave(_ref(there), there, earlier_selves(needing(there), [network]))
         changes += [joined] if joined else [left] if left else _mended(network, layer, there)
     return changes
+
+
+def taken_off(network: Network, layer: Layer2, facts: Facts) -> str:
+    """The bridge that `build` would take off the nodes, which only the network needed by what its spec said before,
+    such as "br-ext on eth1"; "" where all stay."""
+    if TEMPLATE not in facts.served:
+        return ""
+    gone = [change.before or {} for change in _former(network, layer, facts) if change.verb is Verb.DELETE]
+    shown = [
+        _shown(str(entry.get("bridgeName")), sorted(_nics(entry)), dig(template, "spec", "nodeSelector", default={}))
+        for template in gone
+        for entry in _entries(template)
+    ]
+    return shown[0] if shown else ""
+
+
+def shown(layer: Layer2) -> str:
+    """The bridge that is asked for, in the same words."""
+    return (
+        _shown(layer.bridge, layer.nics, layer.nodes) if layer.makes_bridges else f"{layer.bridge} (hostConfig: false)"
+    )
 
 
 def give_up(gone: Collection[str], facts: Facts) -> list[Change]:
@@ -151,9 +167,20 @@ def _may_share_nodes(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
+def _former(network: Network, layer: Layer2, facts: Facts) -> list[Change]:
+    """What takes back the templates that the network needed by what its spec said before."""
+    templates = facts.ask(EVERY) if layer.makes_bridges or network.uid else []
+    there = _template_of(layer, templates) if layer.makes_bridges else None
+    left = [leave(_ref(template), template, {network.uid}) for template in templates if template is not there]
+    return [change for change in left if change is not None]
+
+
 def _template_of(layer: Layer2, templates: list[Json]) -> Json | None:
-    """The template that makes the bridge: of its interfaces, on its nodes."""
-    for template in templates:
+    """The template that makes the bridge: of its interfaces, on its nodes.
+
+    One of this program's comes first: it would go if somebody else's were used instead, and the bridge with it.
+    """
+    for template in sorted(templates, key=is_made_here, reverse=True):
         if dig(template, "spec", "nodeSelector", default={}) != dict(layer.nodes):
             continue
         if any(e.get("bridgeName") == layer.bridge and _nics(e) == set(layer.nics) for e in _entries(template)):
@@ -205,6 +232,11 @@ def _entries(template: Json) -> list[Json]:
 
 def _nics(entry: Json) -> set[str]:
     return set(filter(None, str(entry.get("nodeInterface") or "").split(",")))
+
+
+def _shown(bridge: str, nics: Iterable[str], nodes: Mapping[str, str]) -> str:
+    where = ", ".join(f"{key}={value}" for key, value in sorted(nodes.items()))
+    return f"{bridge} on {','.join(nics)}" + (f" (nodes with {where})" if where else "")
 
 
 def _bridges_of(host: Json) -> Iterator[str]:
