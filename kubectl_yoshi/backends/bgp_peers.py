@@ -1,7 +1,8 @@
 """BGPPeers, of Calico and of MetalLB: one for each router, shared by the networks that announce to it.
 
-One that is there already, whoever made it, serves a network if it says what the network wants; if it says anything
-else it is left as it is, and the network is refused.
+One that is there already, whoever made it, serves a network if it says what the network wants. If it says anything
+else, it is made to say so where this program made it and no other network wants it as it is; otherwise it is left as it
+is, and the network is refused.
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from kubectl_yoshi.backends.marks import first_marks, join, leave
+from kubectl_yoshi.backends.marks import first_marks, is_made_here, join, leave, needed_by, needing, set_marks
 from kubectl_yoshi.model.addresses import Address, word_of
 from kubectl_yoshi.model.backend import Obstacle
-from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.network import Network, Peer
-from kubectl_yoshi.model.objects import Json, Resource, dig, name_of, namespace_of
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, Peer, parse_network
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    dig,
+    name_of,
+    namespace_of,
+    resource_version_of,
+    uid_of,
+)
 
 
 def peer_name(peer: Peer) -> str:
@@ -46,7 +57,8 @@ class Peers:
     plain: Callable[[object], object]
 
     def find_peer(self, network: Network, peer: Peer, facts: Facts) -> tuple[Json | None, Obstacle | None]:
-        """The one that serves for a router, and what stands in the way (None where nothing does)."""
+        """The one that serves for a router, or will once `build` has changed it, and what stands in the way (None where
+        nothing does)."""
         read = Read(self.resource, self.namespace)
         found = facts.ask(read)
         if why := facts.why_unknown(read):
@@ -54,22 +66,29 @@ class Peers:
                 f"whether {self.speaker} speaks to {peer.address} already cannot be told: {why}", unseen=True
             )
         wanted = self.spec(network, peer)
-        in_the_way = None
+        mendable = in_the_way = None
         for obj in found:
             if self.router(obj) != peer.address:
                 if name_of(obj) == peer_name(peer):
                     in_the_way = Obstacle(f"bgppeer/{name_of(obj)} exists and is another router's")
                 continue
             spec = dig(obj, "spec", default={})
-            differing = [key for key in self.compared if self.plain(spec.get(key)) != self.plain(wanted.get(key))]
+            differing = self._differing(spec, wanted)
             if not differing:
                 return obj, None
-            key = differing[0]
+            others = self._others_that_want_it(obj, network, peer, facts) if is_made_here(obj) else []
+            if is_made_here(obj) and not others:
+                mendable = obj
+                continue
+            name, key = name_of(obj), differing[0]
+            there, mine = self._shown(spec.get(key)), self._shown(wanted.get(key))
             in_the_way = Obstacle(
-                f"bgppeer/{name_of(obj)} speaks to {peer.address} with {key} {self._shown(spec.get(key))}, "
-                f"and this network wants {self._shown(wanted.get(key))}"
+                f"bgppeer/{name} speaks to {peer.address} with {key} {there}, as network {others[0]} wants it, "
+                f"and this network wants {mine}"
+                if others
+                else f"bgppeer/{name} speaks to {peer.address} with {key} {there}, and this network wants {mine}"
             )
-        return None, in_the_way
+        return (None, in_the_way) if in_the_way else (mendable, None)
 
     def build(self, network: Network, facts: Facts) -> tuple[tuple[Change, ...], tuple[str, ...]]:
         """What makes them for a network, and the names of all that serve it."""
@@ -81,7 +100,7 @@ class Peers:
             names.append(name)
             ref = self.resource.ref(name, self.namespace)
             if obj is not None:
-                change = join(ref, obj, network)
+                change = self._mended(ref, obj, network, peer) or join(ref, obj, network)
                 changes += [change] if change else []
                 continue
             where = {"namespace": self.namespace} if self.namespace else {}
@@ -120,7 +139,56 @@ class Peers:
             unread = facts.why_unknown(Read(self.resource, self.namespace)) and "may not be read"
             why = unread or (in_the_way.says if in_the_way else "missing")
             asn = network.bgp.remote_asn if network.bgp else ""
-            yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}" if obj else why)
+            later = ", to be changed by `kubectl yoshi sync`" if obj and self._stale(obj, network, peer) else ""
+            yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}{later}" if obj else why)
+
+    def _differing(self, spec: Json, wanted: Json) -> list[str]:
+        return [key for key in self.compared if self.plain(spec.get(key)) != self.plain(wanted.get(key))]
+
+    def _stale(self, obj: Json, network: Network, peer: Peer) -> list[str]:
+        """The fields in which an object is not as a network wants it."""
+        return self._differing(dig(obj, "spec", default={}), self.spec(network, peer))
+
+    def _others_that_want_it(self, obj: Json, network: Network, peer: Peer, facts: Facts) -> list[str]:
+        """The other networks ("prod/far") that need an object of this program's as it is: not those that are gone, have
+        that router no more, or want what this one wants."""
+        names = {name for name in needing(obj).values() if name != network.full_name}
+        everywhere = Read(NETWORKWIZARD)
+        others = facts.ask(everywhere) if names else ()
+        if names and facts.why_unknown(everywhere):
+            return sorted(names)
+        return sorted(
+            name
+            for other in others
+            if (name := f"{namespace_of(other)}/{name_of(other)}") in names and self._disagrees(other, network, peer)
+        )
+
+    def _disagrees(self, other: Json, network: Network, peer: Peer) -> bool:
+        """Whether another network wants a router's peering not as this one does, or that cannot be told yet."""
+        try:
+            parsed = parse_network(other)
+        except UsageMistake:
+            return True
+        wanted = self.spec(network, peer)
+        theirs = [self.spec(parsed, one) for one in _peers_of(parsed) if one.address == peer.address]
+        return any(self._differing(spec, wanted) for spec in theirs)
+
+    def _mended(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
+        """Makes an object of this program's say what a network wants; None where it does, or is not of this program."""
+        stale = self._stale(obj, network, peer) if is_made_here(obj) else []
+        if not stale:
+            return None
+        wanted = self.spec(network, peer)
+        patch = PatchBuilder.of_uid(uid_of(obj))
+        patch.test(("metadata", "resourceVersion"), resource_version_of(obj))  # or another network may need it by now
+        for key in stale:
+            if key in wanted:
+                patch.set_in(obj, ("spec", key), wanted[key])
+            else:
+                patch.unset_in(obj, ("spec", key))
+        set_marks(patch, obj, needed_by(network))
+        says = f"have {self.speaker} speak BGP with {peer.address} with another {', '.join(stale)}"
+        return Change(Verb.PATCH, ref, says, patch.ops, before=obj)
 
     def _shown(self, value: object) -> str:
         return "none" if self.plain(value) is None else str(value)

@@ -8,16 +8,26 @@ import pytest
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
-from tests.unit.plan.world import World
+from tests.unit.plan.world import BACKENDS, World, refusal
 
 CALICOS = RAW.bgp_configuration.ref("default")
 
 
 def edit(world: World, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
     """Edits a network as `kubectl edit` does, and brings it up again."""
+    only_edit(world, name, public, **spec)
+    assert not world.sync_network(name).refusals
+    world.api.writes.clear()
+    assert not world.sync_network(name).refusals
+    assert world.api.writes == []
+
+
+def only_edit(world: World, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
+    """Edits a network as `kubectl edit` does."""
 
     def change(obj: Json) -> None:
         obj["spec"].update(spec)
@@ -26,10 +36,12 @@ def edit(world: World, name: str = "pub", public: Json | None = None, **spec: An
             del obj["spec"][key]
 
     world.api.change(NETWORKWIZARD.ref(name, "prod"), change)
-    assert not world.sync_network(name).refusals
-    world.api.writes.clear()
-    assert not world.sync_network(name).refusals
-    assert world.api.writes == []
+
+
+def described(world: World) -> dict[str, str]:
+    """What `network describe` adds."""
+    network = parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
+    return dict(observe_value(lambda facts: BACKENDS["public"].describe(network, facts), world.api)[0])
 
 
 def names(world: World, resource: Resource) -> list[str]:
@@ -38,6 +50,20 @@ def names(world: World, resource: Resource) -> list[str]:
 
 def bgp(*peers: str) -> Json:
     return {"peers": ",".join(peers), "myASN": 64512, "remoteASN": 64514}
+
+
+ROUTER = "10.240.0.5"
+SPEAKERS = [("calico-bgp", RAW.bgp_peer, "asNumber"), ("metallb-bgp", metallb.PEER, "peerASN")]
+PASSWORDS = {
+    "asNumber": {"password": {"secretKeyRef": {"name": "bgp", "key": "password"}}},
+    "peerASN": {"passwordSecret": {"name": "bgp"}},
+}
+
+
+def peering(remote: int, secret: str = "") -> Json:
+    """A bgpConfig for the router of `make_public`, with another ASN or password than it has there."""
+    peer = {"peerIP": ROUTER, **({"passwordSecret": secret} if secret else {})}
+    return {"peers": [peer], "myASN": 64512, "remoteASN": remote}
 
 
 @pytest.mark.parametrize("to", ["external-ips", "load-balancer"])
@@ -70,6 +96,105 @@ def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
     assert names(world, resource) == ["yoshi-10.240.0.5", "yoshi-10.240.0.9"]
     edit(world, "far", bgpConfig=bgp("10.240.0.9"))
     assert names(world, resource) == ["yoshi-10.240.0.9"]
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_peering_that_no_other_network_needs_follows_its_network(
+    announce: str, resource: Resource, field: str
+) -> None:
+    world = public("203.0.113.0/24", announce)
+    [made] = world.api.every(resource)
+    only_edit(world, bgpConfig=peering(64999))
+    later = "bgppeer/yoshi-10.240.0.5, to be changed by `kubectl yoshi sync`"
+    assert described(world)["Peer"] == f"{ROUTER} (AS 64999): {later}"
+    edit(world, bgpConfig=peering(64999))
+    assert described(world)["Peer"] == f"{ROUTER} (AS 64999): bgppeer/yoshi-10.240.0.5"
+    [peer] = world.api.every(resource)
+    assert peer["spec"] == {**made["spec"], field: 64999}
+    edit(world, bgpConfig=peering(64999, "bgp"))
+    [peer] = world.api.every(resource)
+    assert peer["spec"] == {**made["spec"], field: 64999, **PASSWORDS[field]}
+    edit(world, bgpConfig=peering(64514))
+    [peer] = world.api.every(resource)
+    assert (peer["spec"], peer["metadata"]["uid"]) == (made["spec"], made["metadata"]["uid"])
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_peering_that_another_network_needs_changes_when_both_say_so(
+    announce: str, resource: Resource, field: str
+) -> None:
+    world = public("203.0.113.0/24", announce)
+    make_public(world, "far", "198.51.100.0/24", announce)
+    before = world.api.every(resource)
+    only_edit(world, bgpConfig=peering(64999))
+    message = refusal(world.sync_network("pub"), "prod/pub").message
+    assert f"with {field} 64514, as network prod/far wants it, and this network wants 64999" in message
+    assert world.api.every(resource) == before
+    assert not world.sync_network("far").refusals
+    only_edit(world, "far", bgpConfig=peering(64999))
+    assert not world.sync_network("pub").refusals
+    assert not world.sync_network("far").refusals
+    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
+    announce: str, resource: Resource, field: str
+) -> None:
+    world = public("203.0.113.0/24", announce)
+    only_edit(world, bgpConfig=peering(64999))
+    mine = world.twin(1)
+
+    def first(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", resource) and len(world.networks()) == 1:
+            make_public(world, "far", "198.51.100.0/24", announce)
+
+    mine.api.before.append(first)
+    assert "as network prod/far wants it" in refusal(mine.sync_network("pub"), "prod/pub").message
+    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64514]
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
+    announce: str, resource: Resource, field: str
+) -> None:
+    world = public("203.0.113.0/24", announce)
+    for name, cidr in (("far", "198.51.100.0/24"), ("gone", "192.0.2.0/24")):
+        make_public(world, name, cidr, announce)
+    only_edit(world, "far", bgpConfig=bgp("10.240.0.9"))
+    world.api.drop(NETWORKWIZARD.ref("gone", "prod"))
+    only_edit(world, bgpConfig=peering(64999))
+    assert not world.sync_network("pub").refusals
+    assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
+    announce: str, resource: Resource, field: str
+) -> None:
+    world = public("203.0.113.0/24", announce)
+    make_public(world, "far", "198.51.100.0/24", announce)
+    before = world.api.every(resource)
+    only_edit(world, bgpConfig=peering(64999))
+    world.api.refuse("list", NETWORKWIZARD)
+    assert "as network prod/far wants it" in refusal(world.sync_network("pub"), "prod/pub").message
+    assert world.api.every(resource) == before
+
+
+@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resource: Resource, field: str) -> None:
+    world = public("203.0.113.0/24", announce)
+
+    def disown(obj: Json) -> None:
+        obj["metadata"]["annotations"] = {}
+
+    [made] = world.api.every(resource)
+    world.api.change(resource.ref(name_of(made), made["metadata"].get("namespace")), disown)
+    before = world.api.every(resource)
+    only_edit(world, bgpConfig=peering(64999))
+    message = refusal(world.sync_network("pub"), "prod/pub").message
+    assert f"speaks to {ROUTER} with {field} 64514, and this network wants 64999" in message
+    assert world.api.every(resource) == before
 
 
 def test_a_network_that_metallb_announces_another_way_is_announced_that_way_only() -> None:
