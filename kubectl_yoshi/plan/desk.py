@@ -11,6 +11,7 @@ from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Entry, Ledger, Record, Shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
+from kubectl_yoshi.model.objects import Name
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
@@ -145,9 +146,9 @@ class Desk:
         given = self._given.get((vm.namespace, vm.name))
         return given.mac if given and given.mac else self.request.mac
 
-    def is_anothers_mac(self, vm: Vm, mac: str) -> bool:
-        """Whether the ledger, as far as it was read, has a MAC address with a VM of another name."""
-        return bool(self._of_mac.get(mac.lower(), set()) - {(vm.namespace, vm.name)})
+    def others_with_mac(self, vm: Vm, mac: str) -> list[Name]:
+        """The VMs of other names with which the ledger, as far as it was read, has a MAC address."""
+        return sorted(self._of_mac.get(mac.lower(), set()) - {(vm.namespace, vm.name)})
 
     def note(self, vm: Vm, record: Record | None) -> str:
         """What the VM's record is to note: as it was told, or as it stands."""

@@ -42,11 +42,17 @@ def plan_errands(
     answers: dict[str, str] = {}
     errands = together(partial(_errand_or_refusal, desk, vm, chosen[vm.subject]) for vm in vms)
     immobile: dict[str, tuple[str, ...]] = {}
+    macs: dict[str, Vm] = {}
     for vm, errand in zip(vms, errands, strict=True):
         number = chosen[vm.subject]
         if isinstance(errand, YoshiError):
             refusals[vm.subject] = errand
             continue
+        if errand.record is not None and desk.backend.has_interface:
+            first = macs.setdefault(errand.record.mac.lower(), vm)
+            if first is not vm:
+                refusals[vm.subject] = _one_mac(desk, vm, errand.record.mac, first.subject)
+                continue
         if errand.record is not None:
             records[number] = errand.record
             subjects[number] = vm.subject
@@ -155,18 +161,31 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
 
 
 def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:
-    """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one."""
+    """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one.
+
+    Raises:
+        Refused: somebody has chosen it, it is another VM's, and the network knows its VMs by it.
+    """
     own, written = desk.backend.macs_of(vm, desk.network)
-    if own:
-        return own
-    asked = desk.asked_mac(vm)
-    if asked is not None:
-        return asked
-    if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping):
-        return record.mac
-    if written and not desk.is_anothers_mac(vm, written):  # a VM that was copied has that of the other one
+    mine = record if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping) else None
+    chosen = own or desk.asked_mac(vm)
+    if chosen is not None:
+        others = desk.others_with_mac(vm, chosen) if desk.backend.has_interface and chosen else []
+        if others and not (mine and mine.mac.lower() == chosen.lower()):
+            raise _one_mac(desk, vm, chosen, "/".join(others[0]))
+        return chosen
+    if mine is not None:
+        return mine.mac
+    if written and not desk.others_with_mac(vm, written):  # a VM that was copied has that of the other one
         return written
     return random_mac(desk.attempt)
+
+
+def _one_mac(desk: Desk, vm: Vm, mac: str, other: str) -> Refused:
+    return Refused(
+        f"VM {vm.subject} has MAC address {mac.lower()} on network {desk.network.full_name}, which VM {other} has",
+        f"Give one of them another macAddress. If {other} is gone, `kubectl yoshi ips gc` gives its address back.",
+    )
 
 
 def random_mac(attempt: Attempt) -> str:
