@@ -16,8 +16,9 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, side_by_side
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, both, together
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
-from kubectl_yoshi.model.objects import Name
+from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attempt import Attempt
@@ -31,7 +32,7 @@ class Forsaken:
     Attributes:
         vm: who.
         network: namespace and name of what it asks for.
-        addresses: what it still carries of no network that there is.
+        addresses: what it still carries, or asks for, of no network that there is.
     """
 
     vm: Vm
@@ -105,7 +106,8 @@ def plan_farewell(
             refusals[vm.subject] = error
             continue
         answers[vm.subject] = ", ".join(map(str, left.addresses))
-        plans.append(Plan((_loosened(vm, network, left, facts),), _still_runs(vm, answers[vm.subject], facts)))
+        notes = _still_runs(vm, answers[vm.subject], facts) if left.backend.on_template else ()
+        plans.append(Plan((_loosened(vm, network, left, facts),), notes))
     if not plans and error in refusals.values() and not attempt.sent:
         raise error
     return replace(side_by_side(plans), answers=answers, refusals=refusals)
@@ -149,21 +151,40 @@ def _left_on(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Fact
 
 
 def _carried(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Address, ...]:
-    """The addresses on the VM's template that are of no network that there is."""
-    if not backend.on_template:
-        return ()
+    """The addresses that the VM has or asks for and that are of no network that there is."""
     others = [other for other in known_networks(vm.namespace, facts) if other.plugin == backend.plugin]
-    told = backend.told_by(vm, "/".join(network))
+    told = backend.told_by(vm, "/".join(network)) if backend.on_template else _asked_with(vm, network, backend, others)
     return tuple(address for address in told if not any(address in other for other in others))
+
+
+def _asked_with(vm: Vm, network: Name, backend: Backend, others: Iterable[Network]) -> tuple[Address, ...]:
+    """The addresses that the VM asks for; () where some may be of another network that it names, for all that can be
+    seen: that is gone too, or has no CIDR."""
+    try:
+        wishes = backend.wishes(vm)
+        named = {parse_network_name(text, vm.namespace) for text in wishes.networks} - {network}
+    except UsageMistake:
+        return ()
+    known = {(other.namespace, other.name) for other in others if other.cidr is not None}
+    return wishes.addresses if named <= known else ()
 
 
 def _loosened(vm: Vm, network: Name, left: _Left, facts: Facts) -> tuple[Change, ...]:
     """What takes the VM off the network."""
-    cidr = str(ip_network(left.addresses[0])) if left.addresses else ""
-    return left.backend.loosen(vm, _as_it_was(network, left.backend, cidr), facts)
+    one = left.backend.on_template or len(left.addresses) == 1
+    cidr = str(ip_network(left.addresses[0])) if left.addresses and one else ""
+    record = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid).to_json()
+    held = {} if one else {str(address): record for address in left.addresses}
+    return left.backend.loosen(vm, _as_it_was(network, left.backend, cidr, held), facts)
 
 
-def _as_it_was(network: Name, backend: Backend, cidr: str = "") -> Network:
+def _as_it_was(network: Name, backend: Backend, cidr: str = "", held: Mapping[str, Json] | None = None) -> Network:
+    """The network that is no more, as far as what it has left tells: with a CIDR, or the records of one without."""
     namespace, name = network
-    spec = {"plugin": backend.plugin, **({"cidr": cidr} if cidr else {})}
-    return parse_network({"kind": NETWORKWIZARD.kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec})
+    obj = {
+        "kind": NETWORKWIZARD.kind,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"plugin": backend.plugin, **({"cidr": cidr} if cidr else {})},
+        "status": {"allocations": dict(held or {})},
+    }
+    return parse_network(obj)
