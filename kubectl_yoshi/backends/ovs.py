@@ -362,7 +362,7 @@ def _others(network: Network, facts: Facts) -> tuple[list[Network], set[str]]:
 
 
 def _rivals(network: Network, layer: Layer2, others: Sequence[Network]) -> Iterator[str]:
-    """Networks that want the same VLAN of the same bridge, or the same interface in another bridge.
+    """Networks that want the same VLAN of the same bridge, its interface in another one, or the bridge made otherwise.
 
     Of two that are made at the same moment one gives way.
     """
@@ -380,3 +380,8 @@ def _rivals(network: Network, layer: Layer2, others: Sequence[Network]) -> Itera
             yield f"network {other.full_name} has {nic} in bridge {theirs.bridge}: an interface is in one bridge only"
         elif bridges.other_nics(layer, theirs):
             yield f"network {other.full_name} has {','.join(theirs.nics)} in bridge {layer.bridge}"
+        elif bridges.other_nodes(layer, theirs):
+            yield (
+                f"network {other.full_name} makes bridge {layer.bridge} on other nodes: ask for the same "
+                "--node-selector, or for --no-host-config"
+            )

@@ -162,6 +162,12 @@ def other_nics(layer: Layer2, other: Layer2) -> bool:
     return makes and set(layer.nics) != set(other.nics) and _may_share_nodes(layer.nodes, other.nodes)
 
 
+def other_nodes(layer: Layer2, other: Layer2) -> bool:
+    """Whether two networks would make the same bridge by two templates: the end of one takes it off all nodes."""
+    makes = layer.makes_bridges and other.makes_bridges and layer.bridge == other.bridge
+    return makes and layer.nodes != other.nodes
+
+
 def _may_share_nodes(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether a node may have both labels: it cannot where they want different values of a key."""
     return all(one[key] == other[key] for key in one.keys() & other.keys())

@@ -150,6 +150,11 @@ def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
         ("10.21.0.0/24", {}, "network prod/lab is on bridge br-ext, VLAN 20, already"),
         ("10.21.0.0/24", {"bridge": "br-int", "vlan": 30}, "network prod/lab has eth1 in bridge br-ext"),
         ("10.21.0.0/24", {"nic": "eth2", "vlan": 30}, "network prod/lab has eth1 in bridge br-ext"),
+        (
+            "10.21.0.0/24",
+            {"vlan": 30, "nodeSelector": {"zone": "a"}},
+            "network prod/lab makes bridge br-ext on other nodes",
+        ),
         ("10.20.0.128/25", {"vlan": 30}, "10.20.0.128/25 overlaps network prod/lab"),
     ],
 )
