@@ -18,7 +18,7 @@ from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, resource_version_of, uid_of
-from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, pods_of
+from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, is_over, pods_of
 
 CNI_NETWORK = "k8s-pod-network"
 """The name of the CNI network in Calico's default configuration; part of every handle's name."""
@@ -142,6 +142,8 @@ def held_by_vm(api: CalicoApi, namespace: str, name: str, facts: Facts) -> tuple
 def runs(namespace: str, name: str, facts: Facts) -> str:
     """What of a VM of that name runs, so that its address must not be released; "" if nothing does.
 
+    An instance that has ended does not: KubeVirt keeps it (RerunOnFailure, Manual) until somebody starts the VM.
+
     Raises:
         NeedMore: it was not read yet.
     """
@@ -151,7 +153,7 @@ def runs(namespace: str, name: str, facts: Facts) -> str:
     if why := facts.why_unknown(vmi_read, pods_read):
         return f"whether it runs cannot be told: {why}"
     vmi = facts.one(VMI, name, namespace)
-    if vmi is not None:
+    if vmi is not None and not is_over(vmi):
         return f"{VMI.ref(name, namespace)} is there"
     pods = pods_of(namespace, name, facts)
     return f"{POD.ref(name_of(pods[0]), namespace)} is there" if pods else ""

@@ -219,8 +219,9 @@ def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_t
             "annotations": {"kubevirt.io/domain": "web-2"},
         }
     }
-    vmi = {"metadata": {"name": "web-2", "namespace": "prod"}, "status": {"phase": "Succeeded"}}
+    vmi = {"metadata": {"name": "web-2", "namespace": "prod"}, "status": {"phase": "Scheduling"}}
     assert ipam.runs("prod", "web-2", known()) == ""
+    assert ipam.runs("prod", "web-2", known(vmi=({**vmi, "status": {"phase": "Succeeded"}},))) == ""
     assert "virtualmachineinstance/web-2" in ipam.runs("prod", "web-2", known(vmi=(vmi,)))
     assert "pod/virt-launcher-web-2-x" in ipam.runs("prod", "web-2", known(pods=(pod,)))
     assert "cannot be told: no right" in ipam.runs("prod", "web-2", known(pods=Unknown("no right")))
