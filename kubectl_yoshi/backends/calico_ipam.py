@@ -142,7 +142,7 @@ def held_by_vm(api: CalicoApi, namespace: str, name: str, facts: Facts) -> tuple
 def runs(namespace: str, name: str, facts: Facts) -> str:
     """What of a VM of that name runs, so that its address must not be released; "" if nothing does.
 
-    An instance that has ended does not: KubeVirt keeps it (RerunOnFailure, Manual) until somebody starts the VM.
+    An instance that has ended does not: KubeVirt keeps that of a run strategy Manual or Once.
 
     Raises:
         NeedMore: it was not read yet.

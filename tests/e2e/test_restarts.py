@@ -66,9 +66,12 @@ class World:
         }
         self.kubectl("create", "-f", "-", input=json.dumps(vm))
         if spec.get("runStrategy") == "Manual":
-            path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/start"
-            self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
+            self.call(name, "start")
         wait_for(lambda: self.phase(name) == "Running", f"{name} runs")
+
+    def call(self, name: str, verb: str) -> None:
+        path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/{verb}"
+        self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
 
     def is_quiet(self, name: str) -> bool:
         """Whether KubeVirt has written of a VM that runs what it writes: nothing has come for a second."""
@@ -86,6 +89,15 @@ class World:
     def phase(self, name: str) -> str:
         found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
         return found.strip()
+
+    def guest_shuts_down(self, name: str) -> None:
+        """What virt-handler and the kubelet tell then. Of Manual and Once KubeVirt keeps instance and pod."""
+        kubevirt = "--as=system:serviceaccount:kubevirt:kubevirt-controller"  # its webhook takes nobody else's status
+        ended = ("--type=merge", "-p", json.dumps({"status": {"phase": "Succeeded"}}))
+        self.kubectl("patch", "vmi", name, kubevirt, *ended)
+        for pod in self.kubectl("get", "pods", "-l", f"vm.kubevirt.io/name={name}", "-o", "name").split():
+            self.kubectl("patch", pod, "--subresource=status", *ended)
+        assert self.phase(name) == "Succeeded"
 
     def hold_in_calico(self, name: str, address: str, ordinal: int, block: str) -> str:
         """What Calico 3.32 keeps for a VM: an allocation in a block, and the VM's handle. Gives the handle's name."""
@@ -197,6 +209,22 @@ def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_sta
     assert sorted(block["unallocated"]) == list(range(64))
     annotations = world.get("virtualmachine", "web")["metadata"]["annotations"]
     assert "plumber.k8s.pf9.io/startAgain" not in annotations
+
+
+@pytest.mark.parametrize("restart", [(), ("--restart",)])
+def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
+    world: World, restart: tuple[str, ...]
+) -> None:
+    world.yoshi.done("network", "create", "blue", "--cidr", "10.66.0.0/24")
+    world.vm_runs("web", {"runStrategy": "Manual"})
+    handle = world.hold_in_calico("web", "10.66.0.7", 7, "10.66.0.0/26")
+    world.guest_shuts_down("web")
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--ip", "10.66.0.9", *restart)
+    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
+    assert world.phase("web") == "Succeeded", "it was stopped, and nobody asked for it to be started"
+    world.call("web", "start")
+    wait_for(lambda: world.phase("web") == "Running", "web runs again")
+    assert world.address("web") == "10.66.0.9"
 
 
 def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:

@@ -753,8 +753,8 @@ def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_
 def test_a_vm_whose_guest_has_shut_down_is_a_halted_one_once_its_pod_has_ended(
     world: World, restart: bool, phase: str
 ) -> None:
-    """KubeVirt keeps the instance of RerunOnFailure, Manual and Once until somebody starts the VM."""
-    world.running(runStrategy="RerunOnFailure")
+    """KubeVirt keeps the instance of Manual and Once until somebody starts the VM."""
+    world.running(runStrategy="Manual")
     world.api.change(VMI.ref("web-1", "prod"), lambda vmi: vmi["status"].update(phase=phase))
     assert "virt-launcher-web-1 in namespace prod is there" in refusal(world.attach()).message
     world.drop_pod("web-1")
