@@ -29,7 +29,7 @@ from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import HotPlug, LetGo, Obstacle, Recorded, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import Refused, UsageMistake, first_few
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Record
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, comes_first, parse_network
@@ -323,10 +323,9 @@ def _must_stay_under_vms(
     if not former:
         return
     holders = [f"{record.holder} ({network.address(number)})" for number, record in held.items()]
-    more = f", and {len(holders) - FEW} more" if len(holders) > FEW else ""
     raise Refused(
         f"network {network.full_name} wants bridge {bridges.shown(layer)}, and VMs are on bridge {former}: "
-        f"{', '.join(holders[:FEW])}{more}",
+        f"{first_few(holders, FEW)}",
         "Detach them first, or put back what the network's spec.ovs said: "
         f"kubectl edit networkwizard {network.name} -n {network.namespace}",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.files import parse_objects
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, first_few
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import (
     Json,
@@ -145,9 +145,7 @@ def losses(networks: Iterable[Json], blocks: Iterable[Json]) -> list[Loss]:
 
 def lost_text(lost: list[Loss], at_most: int = 10) -> str:
     """The losses in one line."""
-    names = ", ".join(map(str, lost[:at_most]))
-    more = len(lost) - at_most
-    return f"{names} and {more} more" if more > 0 else names
+    return first_few([*map(str, lost)], at_most, " and")
 
 
 def is_established(crd: Json) -> bool:

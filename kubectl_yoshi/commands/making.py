@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.changing import carry, fail_if_refused, one_by_one, 
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.wizards import network_of_flags, networks_of_files
 from kubectl_yoshi.model.change import Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, first_few
 from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
 from kubectl_yoshi.model.objects import name_of, namespace_of
@@ -93,8 +93,7 @@ def _question(session: Session, request: NetworkRemoval) -> str:
     network = f"network {request.namespace}/{request.name}"
     steps = []
     if vms:
-        more = f", and {len(vms) - MOST_NAMED} more" if len(vms) > MOST_NAMED else ""
-        steps.append(f"detach {_counted(len(vms), 'VM')} ({', '.join(vms[:MOST_NAMED])}{more}) from it")
+        steps.append(f"detach {_counted(len(vms), 'VM')} ({first_few(vms, MOST_NAMED)}) from it")
     if reserved:
         steps.append(f"drop {_counted(len(reserved), 'reservation')}")
     if not steps:

@@ -11,8 +11,16 @@ The tree::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 """The way out where something may not be read, or changed, that a user of networks may."""
+
+
+def first_few(words: Sequence[str], most: int, joint: str = ", and") -> str:
+    """Words with commas between them; of more than `most` those that come first, and how many more there are."""
+    rest = len(words) - most
+    return ", ".join(words[:most]) + (f"{joint} {rest} more" if rest > 0 else "")
 
 
 class YoshiError(Exception):

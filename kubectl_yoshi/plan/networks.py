@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend, Obstacle
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError, first_few
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import (
     NETWORK,
@@ -360,9 +360,8 @@ def _removal(
     reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
     if records and not request.force:
         holders = [f"{ledger.address(n)} {r.holder}" for n, r in sorted(records.items())]
-        more = f", and {len(holders) - 10} more" if len(holders) > 10 else ""
         raise Refused(
-            f"network {network.full_name} is in use: {', '.join(holders[:10])}{more}",
+            f"network {network.full_name} is in use: {first_few(holders, 10)}",
             "Detach them first, or pass --force to detach them and drop reservations.",
         )
     plan = remove_records(ledger, reserved, until=attempt.moment) if reserved else Plan()

@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import Refused, first_few
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
@@ -178,6 +178,6 @@ def _idle(reckoning: Reckoning) -> tuple[str, ...]:
     idle = reckoning.idle
     if not idle:
         return ()
-    listed = ", ".join(idle[:SHOWN]) + (f" and {len(idle) - SHOWN} more" if len(idle) > SHOWN else "")
+    listed = first_few(idle, SHOWN, " and")
     whose = f"network {reckoning.network.full_name} keeps {listed} recorded for VMs that do not use them"
     return (f"{whose} (`kubectl yoshi ips gc` gives them back)",)

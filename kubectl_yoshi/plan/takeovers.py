@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageMistake, first_few
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, is_large, shelf_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
@@ -117,8 +117,7 @@ def _records(network: Network, backend: Backend | None, facts: Facts, attempt: A
     if found.ownerless:
         why = facts.why_unknown(here) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
         listed = [f"{ledger.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
-        more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-        notes.append(f"network {network.full_name} keeps {', '.join(listed[:SHOWN])}{more} as written: {why}")
+        notes.append(f"network {network.full_name} keeps {first_few(listed, SHOWN, ' and')} as written: {why}")
     plan = write_records(ledger, found.taken, dict.fromkeys(found.taken, network.full_name)) if found.taken else Plan()
     answers = {network.full_name: str(len(found.taken))} if found.taken else {}
     return replace(plan, notes=tuple(notes), answers=answers)
