@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 
-from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.objects import Json, ObjectRef
@@ -64,6 +64,11 @@ class Attempt:
     def done_for(self, subject: str) -> tuple[Change, ...]:
         """What this run has carried out for somebody, in order."""
         return self._done_by_subject.get(subject, ())
+
+    @cached_property
+    def created(self) -> frozenset[ObjectRef]:
+        """What this run has made, or may have made."""
+        return frozenset(change.ref for change in self.sent if change.verb is Verb.CREATE)
 
     @cached_property
     def _done_by_subject(self) -> Mapping[str, tuple[Change, ...]]:

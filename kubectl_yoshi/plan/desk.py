@@ -160,11 +160,14 @@ class Desk:
         mine = self.uses.of(vm.namespace, vm.name, vm.uid)
         return [use.number for use in mine if use.how is How.WANTED]
 
-    def unproven(self, vm: Vm) -> set[int]:
-        """Those of them that neither the ledger gives to the VM nor it runs with: somebody else may have them."""
+    def running(self, vm: Vm) -> set[int]:
+        """The addresses that it runs with."""
         mine = self.uses.of(vm.namespace, vm.name, vm.uid)
-        running = {use.number for use in mine if use.how is How.RUNNING}
-        return set(self.carried(vm)).difference(self.own(vm), running)
+        return {use.number for use in mine if use.how is How.RUNNING}
+
+    def unproven(self, vm: Vm) -> set[int]:
+        """What it carries and neither the ledger gives to it nor it runs with: somebody else may have it."""
+        return set(self.carried(vm)).difference(self.own(vm), self.running(vm))
 
     def strangers(self, number: int, vm: Vm) -> list[Use]:
         """Uses of an address by anyone but this VM (one made anew under its name is a stranger while it runs)."""

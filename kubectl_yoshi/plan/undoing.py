@@ -78,8 +78,7 @@ def undo_records(
     after_its_own: set[int] = set()
     on_their_way = {change.ref for change in desk.attempt.unanswered}
     for vm in vms:
-        uses = desk.uses.of(vm.namespace, vm.name, vm.uid)
-        running = {use.number for use in uses if use.how is How.RUNNING}
+        running = desk.running(vm)
         in_use = {*running, *desk.carried(vm)}
         had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
         plans.append(_made_in_vain(desk, vm))
@@ -95,7 +94,8 @@ def undo_records(
             if vm.ref in on_their_way:
                 before.append(end_attachments(vm, vm.subject))
             plans += before
-            after_its_own |= {number} if any(before) else set()
+            if any(before):
+                after_its_own.add(number)
     released, gone = _release_of_the_gone(desk, recorded)
     given_back = _given_back_by_others(desk, recorded)
     retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
@@ -117,9 +117,8 @@ def _made_in_vain(desk: Desk, vm: Vm) -> Plan:
     back, or to somebody else, before it was there."""
     if desk.backend.on_template or desk.own(vm):
         return Plan()
-    made = {change.ref for change in desk.attempt.sent if change.verb is Verb.CREATE}
     loosened = desk.backend.loosen(vm, desk.network, desk.facts)
-    ended = [change for change in loosened if change.verb is Verb.DELETE and change.ref in made]
+    ended = [change for change in loosened if change.verb is Verb.DELETE and change.ref in desk.attempt.created]
     nobodys = [number for number in desk.carried(vm) if number not in desk.records] if ended else []
     let_go = [desk.backend.let_go(desk.network, n, vm.namespace, vm.name, desk.facts).plan for n in nobodys]
     return in_order(*ended) + side_by_side(let_go)
