@@ -65,23 +65,23 @@ class Peers:
             return None, Obstacle(
                 f"whether {self.speaker} speaks to {peer.address} already cannot be told: {why}", unseen=True
             )
-        wanted = self.spec(network, peer)
         mendable = in_the_way = None
         for obj in found:
             if self.router(obj) != peer.address:
                 if name_of(obj) == peer_name(peer):
                     in_the_way = Obstacle(f"bgppeer/{name_of(obj)} exists and is another router's")
                 continue
-            spec = dig(obj, "spec", default={})
-            differing = self._differing(spec, wanted)
-            if not differing:
+            stale = self._stale(obj, network, peer)
+            if not stale:
                 return obj, None
-            others = self._others_that_want_it(obj, network, peer, facts) if is_made_here(obj) else []
-            if is_made_here(obj) and not others:
+            ours = is_made_here(obj)
+            others = self._others_that_want_it(obj, network, peer, facts) if ours else []
+            if ours and not others:
                 mendable = obj
                 continue
-            name, key = name_of(obj), differing[0]
-            there, mine = self._shown(spec.get(key)), self._shown(wanted.get(key))
+            name, key = name_of(obj), stale[0]
+            there = self._shown(dig(obj, "spec", key))
+            mine = self._shown(self.spec(network, peer).get(key))
             in_the_way = Obstacle(
                 f"bgppeer/{name} speaks to {peer.address} with {key} {there}, as network {others[0]} wants it, "
                 f"and this network wants {mine}"
@@ -174,8 +174,8 @@ class Peers:
         return any(self._differing(spec, wanted) for spec in theirs)
 
     def _mended(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
-        """Makes an object of this program's say what a network wants; None where it does, or is not of this program."""
-        stale = self._stale(obj, network, peer) if is_made_here(obj) else []
+        """Makes what `find_peer` has found say what a network wants; None where it does."""
+        stale = self._stale(obj, network, peer)
         if not stale:
             return None
         wanted = self.spec(network, peer)
