@@ -888,8 +888,8 @@ def test_the_address_of_what_was_plugged_in_live_stays_recorded_as_long_as_the_v
     assert hosts(world) == {}
 
 
-def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -> None:
-    """The VMI keeps the annotation of the interface that it was started with."""
+def about_to_start() -> tuple[World, Json]:
+    """A VM with an interface on the network, and its template's spec as it will be without that."""
     world = World()
     layer2(world)
     kubevirt(world)
@@ -897,6 +897,12 @@ def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -
     world.attach(network=LAB)
     bare = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
     without_last(bare)
+    return world, bare
+
+
+def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -> None:
+    """The VMI keeps the annotation of the interface that it was started with."""
+    world, bare = about_to_start()
     restarted(world)
     migratable(world)
     vmi, pod = VMI.ref("web-1", "prod"), POD.ref("virt-launcher-web-1", "prod")
@@ -914,13 +920,7 @@ def test_what_was_plugged_in_live_a_second_time_runs_with_its_second_address() -
 
 def test_what_a_vm_was_started_with_is_given_back_once_it_runs_in_a_pod_without() -> None:
     """The VMI keeps the annotation with the address that it was started with, and hands it to every pod of it."""
-    world = World()
-    layer2(world)
-    kubevirt(world)
-    world.vm()
-    world.attach(network=LAB)
-    bare = copy.deepcopy(world.now().raw["spec"]["template"]["spec"])
-    without_last(bare)
+    world, bare = about_to_start()
     world.asked[("prod", "web-1")] = ["start"]
     world.time_passes()
     migratable(world)

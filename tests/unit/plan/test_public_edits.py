@@ -53,7 +53,10 @@ def bgp(*peers: str) -> Json:
 
 
 ROUTER = "10.240.0.5"
-SPEAKERS = [("calico-bgp", RAW.bgp_peer, "asNumber"), ("metallb-bgp", metallb.PEER, "peerASN")]
+by_both_speakers = pytest.mark.parametrize(
+    ("announce", "resource", "field"),
+    [("calico-bgp", RAW.bgp_peer, "asNumber"), ("metallb-bgp", metallb.PEER, "peerASN")],
+)
 PASSWORDS = {
     "asNumber": {"password": {"secretKeyRef": {"name": "bgp", "key": "password"}}},
     "peerASN": {"passwordSecret": {"name": "bgp"}},
@@ -90,15 +93,21 @@ def test_an_address_that_is_announced_another_way_leaves_the_list_that_it_was_in
 def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
     announce: str, resource: Resource
 ) -> None:
-    world = public("203.0.113.0/24", announce)
-    make_public(world, "far", "198.51.100.0/24", announce)
+    world = sharing_a_peering(announce)
     edit(world, bgpConfig=bgp("10.240.0.9"))
     assert names(world, resource) == ["yoshi-10.240.0.5", "yoshi-10.240.0.9"]
     edit(world, "far", bgpConfig=bgp("10.240.0.9"))
     assert names(world, resource) == ["yoshi-10.240.0.9"]
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+def sharing_a_peering(announce: str) -> World:
+    """Two networks that announce to one router."""
+    world = public("203.0.113.0/24", announce)
+    make_public(world, "far", "198.51.100.0/24", announce)
+    return world
+
+
+@by_both_speakers
 def test_a_peering_that_no_other_network_needs_follows_its_network(
     announce: str, resource: Resource, field: str
 ) -> None:
@@ -119,12 +128,11 @@ def test_a_peering_that_no_other_network_needs_follows_its_network(
     assert (peer["spec"], peer["metadata"]["uid"]) == (made["spec"], made["metadata"]["uid"])
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+@by_both_speakers
 def test_a_peering_that_another_network_needs_changes_when_both_say_so(
     announce: str, resource: Resource, field: str
 ) -> None:
-    world = public("203.0.113.0/24", announce)
-    make_public(world, "far", "198.51.100.0/24", announce)
+    world = sharing_a_peering(announce)
     before = world.api.every(resource)
     only_edit(world, bgpConfig=peering(64999))
     message = refusal(world.sync_network("pub"), "prod/pub").message
@@ -137,7 +145,7 @@ def test_a_peering_that_another_network_needs_changes_when_both_say_so(
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+@by_both_speakers
 def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
     announce: str, resource: Resource, field: str
 ) -> None:
@@ -154,7 +162,7 @@ def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64514]
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+@by_both_speakers
 def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
     announce: str, resource: Resource, field: str
 ) -> None:
@@ -168,12 +176,11 @@ def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+@by_both_speakers
 def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
     announce: str, resource: Resource, field: str
 ) -> None:
-    world = public("203.0.113.0/24", announce)
-    make_public(world, "far", "198.51.100.0/24", announce)
+    world = sharing_a_peering(announce)
     before = world.api.every(resource)
     only_edit(world, bgpConfig=peering(64999))
     world.api.refuse("list", NETWORKWIZARD)
@@ -181,7 +188,7 @@ def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
     assert world.api.every(resource) == before
 
 
-@pytest.mark.parametrize(("announce", "resource", "field"), SPEAKERS)
+@by_both_speakers
 def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resource: Resource, field: str) -> None:
     world = public("203.0.113.0/24", announce)
 
