@@ -1,4 +1,4 @@
-"""What a test needs of a cluster, whether it is a lab, kind, or one that exists."""
+"""What a test needs of a cluster, whether it is a lab or kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.running import kubectl_command
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that tests may make namespaces in, and should touch nothing else of."""
+    """A cluster of the tests' own: they may change anything in it."""
 
     kubeconfig: Path
     context: str

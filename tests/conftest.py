@@ -1,19 +1,23 @@
 """Which cluster the tests run against, and what every test may ask for.
 
---cluster=lab          a control plane that the tests start themselves (the default)
---cluster=kind         a kind cluster, through pytest-kind; needs Docker
---cluster=KUBECONTEXT  a cluster that exists; only namespaces made for the tests are touched
+--cluster=lab   a control plane that the tests start themselves (the default)
+--cluster=kind  a kind cluster that the tests create and delete; needs Docker
+
+Never one that exists already: tests write and delete what belongs to the whole cluster, BGP configuration included.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from pytest_kind import KindCluster
 
 import lab
 from lab.frr import check_installed
@@ -36,8 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cluster",
         default="lab",
-        metavar="lab|kind|KUBECONTEXT",
-        help="cluster to run against: the project's own lab, kind (needs Docker), or a context that exists",
+        choices=("lab", "kind"),
+        help="cluster to start and run against: the project's own lab, or kind (needs Docker)",
     )
 
 
@@ -92,14 +96,12 @@ def pytest_make_collect_report(
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster that `--cluster` chose."""
-    choice = request.config.getoption("cluster")
-    if choice == "lab":
+    if request.config.getoption("cluster") == "lab":
         with lab.start() as running:
             yield Cluster(running.kubeconfig, "lab")
-    elif choice == "kind":
-        yield _kind(request)
     else:
-        yield Cluster(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config"), choice)
+        with new_kind_cluster(request.config) as found:
+            yield found
 
 
 @pytest.fixture
@@ -131,14 +133,25 @@ def frr_lab() -> Iterator[lab.Lab]:
         yield running
 
 
-def _kind(request: pytest.FixtureRequest) -> Cluster:
-    """pytest-kind's cluster with the custom resources that a lab has."""
-    kind = request.getfixturevalue("kind_cluster")
-    found = Cluster(Path(kind.kubeconfig_path), f"kind-{kind.name}")
-    known = found.kubectl("get", "crd", "-o", "name")
-    for document in crd_documents("v1", real_metallb=False, progress=Progress()):
-        text = document.decode()
-        if "CustomResourceDefinition" in text and not any(name.partition("/")[2] in text for name in known.split()):
-            found.kubectl("create", "-f", "-", input=text)
-    found.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    return found
+@contextmanager
+def new_kind_cluster(config: pytest.Config) -> Iterator[Cluster]:
+    """A new kind cluster with the CRDs that a lab has, deleted at the end.
+
+    pytest-kind's fixture would take, and delete, a cluster that has its name already; so the name is a random one.
+    """
+    program = config.getoption("kind_bin") or shutil.which("kind")
+    name, image = f"yoshi-test-{secrets.token_hex(4)}", config.getoption("kind_image")
+    kind = KindCluster(name, image=image, kind_path=Path(program) if program else None)
+    kind.create()
+    try:
+        found = Cluster(kind.kubeconfig_path.absolute(), f"kind-{name}")
+        known = found.kubectl("get", "crd", "-o", "name")
+        for document in crd_documents("v1", real_metallb=False, progress=Progress()):
+            text = document.decode()
+            if "CustomResourceDefinition" in text and not any(name.partition("/")[2] in text for name in known.split()):
+                found.kubectl("create", "-f", "-", input=text)
+        found.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        yield found
+    finally:
+        kind.delete()
+        shutil.rmtree(kind.path)

@@ -38,13 +38,9 @@ def installed(cluster: Cluster, forks: ForkServer) -> Cluster:
 
 
 @pytest.fixture
-def yoshi(request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer, namespace: str) -> Iterator[Yoshi]:
+def yoshi(installed: Cluster, forks: ForkServer, namespace: str) -> Yoshi:
     """The program, run by the administrator in the test's namespace."""
-    program = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
-    yield program
-    if request.config.getoption("cluster") != "lab":  # what is outside the namespace does not go away with it
-        for name in get(installed, "networkwizards", namespace=namespace)["items"]:
-            program.run("network", "delete", name["metadata"]["name"], "--force", "--yes")
+    return Yoshi(installed.kubeconfig, installed.context, forks, namespace)
 
 
 @pytest.fixture
@@ -118,9 +114,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(params=["crd.projectcalico.org", "projectcalico.org"])
 def world(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[World]:
-    """BGPConfiguration "default" and the peers are the whole cluster's, so only a cluster of the tests' own will do."""
-    if request.config.getoption("cluster") not in ("lab", "kind"):
-        pytest.skip("writes the cluster's BGPConfiguration")
+    """A world of each of Calico's API groups."""
     cluster = request.getfixturevalue("installed" if request.param.startswith("crd.") else "native")
     with cluster.namespace() as namespace:
         yield from public_world(cluster, forks, namespace, request.param)

@@ -47,11 +47,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(
-    request: pytest.FixtureRequest, installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Scene]:
-    if request.config.getoption("cluster") not in {"lab", "kind"}:
-        pytest.skip("makes ClusterRoleBindings, and a cluster that exists was chosen")
+def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     installed.settle()  # CLEAN takes away what their networks left, and more must not come
     folder = tmp_path_factory.mktemp("accounts")
     with installed.namespace() as namespace, installed.namespace() as other:

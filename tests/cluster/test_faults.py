@@ -101,11 +101,7 @@ MATRIX = list(matrix())
 
 
 @pytest.fixture(scope="module")
-def places(
-    request: pytest.FixtureRequest, installed: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Seat]]:
-    if request.config.getoption("cluster") not in ("lab", "kind"):
-        pytest.skip("writes the cluster's BGPConfiguration")
+def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
     if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
         installed.kubectl("create", "namespace", METALLB)
     with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
