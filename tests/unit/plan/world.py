@@ -430,6 +430,27 @@ class World:
                 self.api.drop(RAW.handle.ref(handle))
 
 
+def is_killed(world: World, writes: int, command: Callable[[World], object]) -> bool:
+    """Runs a command that is killed when it is about to write once more than that; False where it is done before."""
+    left = writes
+
+    def kill(verb: str, ref: ObjectRef) -> None:
+        nonlocal left
+        if verb not in ("get", "list"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+
+    world.api.before.append(kill)
+    try:
+        command(world)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        world.api.before.remove(kill)
+    return False
+
+
 def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
     """A NetworkWizard to make."""
     return {
@@ -468,4 +489,4 @@ def _pair(name: str) -> tuple[str, str]:
     return (where, rest) if slash else ("prod", name)
 
 
-__all__ = ["GRACE", "LIMIT", "TimedOut", "World", "refusal", "wishes", "wizard"]
+__all__ = ["GRACE", "LIMIT", "TimedOut", "World", "is_killed", "refusal", "wishes", "wizard"]
