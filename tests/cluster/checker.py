@@ -85,6 +85,7 @@ def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False
     if settled:
         found += left_over(entries, vms, carried, seen)
         found += miscounted(networks, seen.blocks)
+        found += recorded_by_two(networks, seen.networks)
     return found
 
 
@@ -131,6 +132,34 @@ def overlapping(networks: list[Json], all_networks: list[Json]) -> Iterator[str]
                     yield f"I1 networks {full_name(network)} ({one}) and {full_name(other)} ({two}) overlap"
 
 
+def recorded_by_two(networks: list[Json], all_networks: list[Json]) -> Iterator[str]:
+    """Addresses outside a network's CIDR, or of one without, that another network has too; one of both is ours.
+
+    Once settled: of two that record one address at the same moment, the slower one takes its record back.
+    """
+    for network in all_networks:
+        for text in allocations(network):
+            address, says = ipaddress.ip_address(text), f"I1 network {full_name(network)} has a record of {text}, and"
+            for other in all_networks:
+                if other is network or not (network in networks or other in networks) or contains(network, address):
+                    continue
+                if contains(other, address):
+                    yield f"{says} it is of network {full_name(other)} ({cidr_of(other)})"
+                elif text in allocations(other) and full_name(network) < full_name(other):
+                    yield f"{says} so has {full_name(other)}"
+
+
+def contains(network: Json, address: Address) -> bool:
+    """Whether an address is in a network's CIDR."""
+    cidr = cidr_of(network)
+    return cidr is not None and address in cidr
+
+
+def is_of(one: Carried, network: Json) -> bool:
+    """Whether a network must have a record of an address that is carried: it is in its CIDR, or carried as its own."""
+    return contains(network, one.address) or one.network == uid(network)
+
+
 def held_twice(entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
     """Addresses with two records, and addresses that two VMs carry."""
     records: dict[tuple[str, Address], list[Entry]] = {}
@@ -152,10 +181,9 @@ def not_recorded(networks: list[Json], entries: list[Entry], carried: list[Carri
     records = {(uid(entry.network), entry.address): entry.record for entry in entries}
     for one in carried:
         for network in networks:
-            cidr = cidr_of(network)
-            if cidr is None or one.address not in cidr:
-                continue
             record = records.get((uid(network), one.address))
+            if record is None and not is_of(one, network):
+                continue
             says = f"I2 {full_name(one.vm)} carries {one.address} ({one.where}), but"
             if record is None:
                 yield f"{says} {full_name(network)} has no record of it"
@@ -181,11 +209,11 @@ def several_of_one_vm(networks: list[Json], entries: list[Entry], carried: list[
     for (vm_uid, network), addresses in held.items():
         if len(addresses) > 1:
             yield f"I3 {names[vm_uid]} ({vm_uid}) has {len(addresses)} records on {network}: {sorted(addresses)}"
+    recorded = {(uid(entry.network), entry.address) for entry in entries}
     for network in networks:
-        cidr = cidr_of(network)
         on: dict[str, set[str]] = {}
         for one in carried:
-            if cidr is not None and one.address in cidr:
+            if is_of(one, network) or (uid(network), one.address) in recorded:
                 on.setdefault(full_name(one.vm), set()).add(str(one.address))
         for name, addresses in on.items():
             if len(addresses) > 1:

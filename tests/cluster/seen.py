@@ -38,11 +38,13 @@ class Carried:
         vm: the VirtualMachine.
         address: the address.
         where: the object and field that say so, for people.
+        network: the uid of its network, where the object says it.
     """
 
     vm: Json
     address: Address
     where: str
+    network: str = ""
 
 
 def pinned_on_calico(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
@@ -58,13 +60,14 @@ def on_a_service(vms: Iterable[Json], others: Mapping[str, list[Json]]) -> Itera
     by_uid = {vm["metadata"]["uid"]: vm for vm in vms}
     for service in others.get(SERVICES, ()):
         metadata = service["metadata"]
-        if "plumber.k8s.pf9.io/networkUID" not in (metadata.get("labels") or {}):
+        network = (metadata.get("labels") or {}).get("plumber.k8s.pf9.io/networkUID")
+        if network is None:
             yield from _on_anothers_service(by_uid.values(), service)
             continue
         for owner in metadata.get("ownerReferences") or []:
             if owner["uid"] in by_uid:
                 address = ipaddress.ip_address(metadata["annotations"]["plumber.k8s.pf9.io/publicIP"])
-                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}")
+                yield Carried(by_uid[owner["uid"]], address, f"service/{metadata['name']}", network)
 
 
 def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried]:

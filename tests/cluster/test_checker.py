@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.checker import violations
-from tests.cluster.seen import CONFIGMAPS, Json, Seen, interfaces_of
+from tests.cluster.seen import CONFIGMAPS, SERVICES, Json, Seen, interfaces_of
 
 
 def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:
@@ -235,6 +235,89 @@ def test_on_a_layer_2_network_it_finds_that(plugged: Seen, harm: Harm, begins: s
     harm(plugged)
     found = violations(plugged, {"prod"}, settled=True)
     assert any(sentence.startswith(begins) for sentence in found), found
+
+
+def service(vm: Json, of: Json, address: str) -> Json:
+    """A Service with a public address of a VM, as this program makes it."""
+    name, namespace = f"{vm['metadata']['name']}-{address}", vm["metadata"]["namespace"]
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"plumber.k8s.pf9.io/networkUID": of["metadata"]["uid"]},
+            "annotations": {"plumber.k8s.pf9.io/publicIP": address},
+            "ownerReferences": [{"uid": vm["metadata"]["uid"]}],
+        },
+        "spec": {},
+    }
+
+
+@pytest.fixture
+def elastic() -> Seen:
+    """Two networks without a CIDR and one with; web and db have an address of the first."""
+    pub, far, wide = (network(name, plugin="public", cidr=cidr) for name, cidr in NETWORKS_OF_ELASTIC)
+    web, db = machine("web"), machine("db")
+    for vm, address in ((web, "1.2.3.4"), (db, "1.2.3.5")):
+        hold(pub, address, record(vm))
+    hold(far, "9.9.9.9", {"kind": "Reservation", "namespace": "prod"})
+    services = [service(web, pub, "1.2.3.4"), service(db, pub, "1.2.3.5")]
+    return Seen([pub, far, wide], [], [web, db], others={SERVICES: services})
+
+
+NETWORKS_OF_ELASTIC = (("pub", ""), ("far", ""), ("wide", "8.8.8.0/24"))
+
+
+def test_nothing_is_found_where_all_is_well_on_networks_without_a_cidr(elastic: Seen) -> None:
+    assert violations(elastic, {"prod"}, settled=True) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "begins"),
+    [
+        (
+            lambda s: hold(s.networks[1], "1.2.3.4", record(s.vms[0])),
+            "I1 network prod/far has a record of 1.2.3.4, and so has prod/pub",
+        ),
+        (
+            lambda s: (s.networks[1]["metadata"].update(namespace="x"), hold(s.networks[1], "1.2.3.4", {"kind": "X"})),
+            "I1 network prod/pub has a record of 1.2.3.4, and so has x/far",
+        ),
+        (
+            lambda s: hold(s.networks[0], "8.8.8.8", {"kind": "Reservation", "namespace": "prod"}),
+            "I1 network prod/pub has a record of 8.8.8.8, and it is of network prod/wide (8.8.8.0/24)",
+        ),
+        (
+            lambda s: s.others[SERVICES].append(service(s.vms[1], s.networks[0], "1.2.3.4")),
+            "I1 1.2.3.4 is carried by prod/db and prod/web",
+        ),
+        (
+            lambda s: _drop(s, "1.2.3.4"),
+            "I2 prod/web carries 1.2.3.4 (service/web-1.2.3.4), but prod/pub has no",
+        ),
+        (lambda s: _record(s, "1.2.3.4").update(uid="uid-of-an-earlier-web"), "I2 prod/web carries 1.2.3.4"),
+        (
+            lambda s: (
+                s.others[SERVICES].append(service(s.vms[0], s.networks[0], "1.2.3.6")),
+                hold(s.networks[0], "1.2.3.6", {"kind": "Reservation", "namespace": "prod"}),
+            ),
+            "I3 prod/web carries 2 addresses of prod/pub",
+        ),
+        (lambda s: hold(s.networks[0], "1.2.3.6", record(s.vms[0])), "I3 prod/web (uid-of-web) has 2 records"),
+        (lambda s: s.others[SERVICES].pop(), "I5 prod/pub: 1.2.3.5 is held for prod/db, which does not carry it"),
+    ],
+)
+def test_on_networks_without_a_cidr_it_finds_that(elastic: Seen, harm: Harm, begins: str) -> None:
+    harm(elastic)
+    found = violations(elastic, {"prod"}, settled=True)
+    assert any(sentence.startswith(begins) for sentence in found), found
+    assert [line for line in violations(elastic, {"another"}, settled=True) if "x/far" not in line] == []
+
+
+def test_of_two_networks_at_the_same_moment_one_may_have_to_take_its_record_back(elastic: Seen) -> None:
+    hold(elastic.networks[1], "1.2.3.4", {"kind": "Reservation", "namespace": "prod"})
+    elastic.others[SERVICES].clear()
+    elastic.vms.clear()
+    assert [sentence for sentence in violations(elastic, {"prod"}) if sentence.startswith("I1")] == []
 
 
 def test_a_vm_that_changed_while_the_ledger_was_read_is_not_judged(sound: Seen) -> None:
