@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from lab.testing import Cluster
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent.parent
+ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,14 @@ class Ran:
     def __str__(self) -> str:
         said = "".join(f"\n  {line}" for line in (self.out + self.err).splitlines())
         return f"kubectl yoshi {' '.join(self.args)}: exit {self.code} after {self.seconds:.2f} s{said}"
+
+
+def address_told(ran: Ran) -> str:
+    """The address that an attachment of a single VM reported."""
+    assert ran.code == 0, str(ran)
+    found = ATTACHED.search(ran.out)
+    assert found, str(ran)
+    return found.group(1)
 
 
 @dataclass

@@ -36,6 +36,8 @@ MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 MACHINES = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 
+THEIRS = {"metadata": {"annotations": {"someone.else/odd": "{}"}}, "binaryData": {"raw": "AAA="}}
+
 
 @pytest.fixture
 def api(cluster: Cluster) -> Iterator[Api]:
@@ -137,9 +139,18 @@ def test_a_custom_resources_own_rules_are_told_as_invalid(api: Api, namespace: s
 
 
 def test_what_this_program_does_not_know_survives_its_patch(api: Api, ref: ObjectRef, book: Json) -> None:
-    api.patch(ref, {"metadata": {"annotations": {"someone.else/odd": "{}"}}, "binaryData": {"raw": "AAA="}})
-    patched = api.patch(ref, PatchBuilder().set_in(book, ("metadata", "annotations", "ours"), "1").ops[1:] or [])
-    assert dig(patched, "binaryData", "raw") == "AAA="
+    read = api.patch(ref, THEIRS)
+    patched = api.patch(ref, PatchBuilder().set_in(read, ("metadata", "annotations", "ours"), "1").ops)
+    assert patched["metadata"]["annotations"] == {"someone.else/odd": "{}", "ours": "1"}
+    assert (patched["data"], patched["binaryData"]) == (read["data"], read["binaryData"])
+
+
+def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(api: Api, ref: ObjectRef, book: Json) -> None:
+    """I6: without its test of what was read, the patch would replace all annotations by its own."""
+    theirs = api.patch(ref, THEIRS)
+    with pytest.raises(TestFailed):
+        api.patch(ref, PatchBuilder().set_in(book, ("metadata", "annotations", "ours"), "1").ops)
+    assert api.get(ref) == theirs
 
 
 def test_a_list_is_whole_however_many_pages_it_has(api: Api, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:

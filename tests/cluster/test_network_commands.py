@@ -52,7 +52,7 @@ def test_flags_become_the_spec(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) ->
         "--no-nat-outgoing", "--block-size", "27",
     )  # fmt: skip
     spec = get(installed, "networkwizard", "tuned", namespace=yoshi.namespace)["spec"]
-    assert spec["range_start"], spec["range_end"] == (host(network, 10), host(network, 99))
+    assert (spec["range_start"], spec["range_end"]) == (host(network, 10), host(network, 99))
     assert spec["exclude"] == [host(network, 16) + "/30", f"{host(network, 50)}-{host(network, 59)}"]
     assert spec["gateway"] == host(network, 1)
     pool = get(installed, POOLS, f"{yoshi.namespace}.tuned")["spec"]

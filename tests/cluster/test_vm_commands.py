@@ -9,7 +9,7 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.harness import Json, Yoshi, get, make, make_vms, vm
+from tests.cluster.harness import Json, Yoshi, address_told, get, make, make_vms, vm
 from tests.cluster.pins import MAC, PIN, WISH, annotations, host, pinned, template_annotations
 
 Cidrs = Callable[[int], str]
@@ -98,7 +98,7 @@ def test_a_vm_made_anew_is_another_vm(yoshi: Yoshi, installed: Cluster, blue: st
     (again,) = make_vms(installed, yoshi.namespace, "web")
     said = yoshi.refused("vm", "attach", "other", "--network", "blue", "--ip", host(blue, 10))
     assert f"{host(blue, 10)} is not free" in said
-    assert host(blue, 10) in yoshi.done("vm", "attach", "web", "--network", "blue")
+    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     record = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]["allocations"]
     assert record[host(blue, 10)]["uid"] == again["metadata"]["uid"]
     check(installed, yoshi.namespace, settled=True)
@@ -109,7 +109,7 @@ def test_a_vm_restored_with_its_old_address_gets_it_again_only_if_it_is_free(
 ) -> None:
     pin = {"template_annotations": {PIN: f'["{host(blue, 10)}"]'}}
     make_vms(installed, yoshi.namespace, "web", **pin)
-    assert host(blue, 10) in yoshi.done("vm", "attach", "web", "--network", "blue")
+    assert address_told(yoshi.run("vm", "attach", "web", "--network", "blue")) == host(blue, 10)
     make_vms(installed, yoshi.namespace, "copy", **pin)
     said = yoshi.refused("vm", "attach", "copy", "--network", "blue")
     assert f"is not free: {yoshi.namespace}/web holds it" in said
@@ -134,9 +134,8 @@ def test_a_vm_is_on_one_such_network_and_is_moved_when_told_to(
     check(installed, yoshi.namespace, settled=True)
     said = yoshi.refused("vm", "attach", "web", "--network", "green", "--ip", host(green, 77))
     assert "--replace" in said
-    assert host(green, 77) in yoshi.done(
-        "vm", "attach", "web", "--network", "green", "--ip", host(green, 77), "--replace"
-    )
+    ran = yoshi.run("vm", "attach", "web", "--network", "green", "--ip", host(green, 77), "--replace")
+    assert address_told(ran) == host(green, 77)
     assert pinned(installed, yoshi.namespace, "web") == [host(green, 77)]
     check(installed, yoshi.namespace, settled=True)
 
@@ -145,7 +144,8 @@ def test_a_network_of_another_namespace_is_named_with_it(yoshi: Yoshi, installed
     with installed.namespace() as other:
         make_vms(installed, other, "guest")
         there = yoshi.within(other)
-        assert host(blue, 1) in there.done("vm", "attach", "guest", "--network", f"{yoshi.namespace}/blue")
+        ran = there.run("vm", "attach", "guest", "--network", f"{yoshi.namespace}/blue")
+        assert address_told(ran) == host(blue, 1)
         found = get(installed, "virtualmachine", "guest", namespace=other)
         assert annotations(found)[WISH] == f"{yoshi.namespace}/blue"
         check(installed, yoshi.namespace, other, settled=True)
@@ -233,5 +233,6 @@ def test_an_address_is_given_back_only_when_nothing_runs_with_it(yoshi: Yoshi, i
     check(installed, yoshi.namespace)
     installed.kubectl("delete", "vmi", "web", "-n", yoshi.namespace)
     assert "give back" in yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
-    assert host(blue, 1) in yoshi.done("vm", "attach", "next", "--network", "blue", "--ip", host(blue, 1))
+    ran = yoshi.run("vm", "attach", "next", "--network", "blue", "--ip", host(blue, 1))
+    assert address_told(ran) == host(blue, 1)
     check(installed, yoshi.namespace, settled=True)
