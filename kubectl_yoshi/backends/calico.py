@@ -72,6 +72,7 @@ class Calico(Private):
     wish = NETWORK_NAME
     on_template = True
     has_interface = False
+    keeps_addresses = True
     by_default = True
 
     def wishes(self, vm: Vm) -> Wishes:

@@ -53,6 +53,7 @@ class Ovs(Private):
     wish = NETWORK_NAME
     on_template = True
     has_interface = True
+    keeps_addresses = False
     by_default = False
 
     def wishes(self, vm: Vm) -> Wishes:

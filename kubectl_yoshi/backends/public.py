@@ -57,6 +57,7 @@ class Public:
     wish = wishes.PUBLIC_NETWORK
     on_template = False
     has_interface = False
+    keeps_addresses = False
     by_default = False
 
     def wishes(self, vm: Vm) -> Wishes:

@@ -170,6 +170,11 @@ class Backend(Protocol):
         """Whether a VM has an interface of its own for each network (see Nic), so that it may be on several."""
 
     @property
+    def keeps_addresses(self) -> bool:
+        """Whether a VM gets the address that the back-end holds for it, whatever its template says. Then that one is
+        released before the template changes: where it cannot be, nothing has changed."""
+
+    @property
     def by_default(self) -> bool:
         """Whether a network for which no plugin was named may be made with it."""
 

@@ -1,4 +1,8 @@
-"""Detaching VMs from a network: the template first, then the record, and that only when nothing uses the address."""
+"""Detaching VMs from a network: the template first, then the record, and that only when nothing uses the address.
+
+What the back-end holds for the VM is released before the template changes if the VM would get it all the same
+(Backend.keeps_addresses).
+"""
 
 from __future__ import annotations
 
@@ -111,9 +115,10 @@ def _one(
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
     answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
     if running and runs and request.restart:
-        stopped = plan + restarts.plan_restart(vm, None, left, facts, attempt, must_stop=True).plan
-        return replace(stopped, again=True, answers=answers)
-    plan = plan + release.plan
+        stopped = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=True).plan
+        first, last = (stopped, plan if attempt.preview else Plan()) if backend.keeps_addresses else (plan, stopped)
+        return replace(first + last, again=True, answers=answers)
+    plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
     if not backend.on_template:
         return replace(plan, notes=(*plan.notes, *release.notes), answers=answers)
     resumed = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=False)

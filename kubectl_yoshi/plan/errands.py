@@ -1,4 +1,8 @@
-"""What each VM needs once its address is settled: the record, the VM, what is given back, a restart."""
+"""What each VM needs once its address is settled: the record, the VM, what is given back, a restart.
+
+What the back-end holds for the VM is released before the VM changes: if that is refused, or the run is killed, the VM
+still has the address that it had.
+"""
 
 from __future__ import annotations
 
@@ -138,12 +142,12 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         restart = restarts.plan_restart(vm, number, mine, facts, desk.attempt, bool(prepared.obstacle))
     if prepared.obstacle and not request.restart:
         raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
-    plan = provided + Plan((tuple(fastened),) if fastened else ()) + established
+    on_vm = Plan((tuple(fastened),) if fastened else ())
+    plan = provided if prepared.obstacle else provided + prepared.plan + on_vm
+    plan = plan + established
     if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
         plan = plan + Plan((awaited,))
-    if not prepared.obstacle:
-        plan = plan + prepared.plan
-    parted = any(change.ref == vm.ref for change in fastened)
+    parted = any(change.ref == vm.ref for change in plan)
     released = _release_others(desk, vm, number, settled=bool(prepared.plan), parted=parted)
     plan = plan + released.plan
     needs: tuple[str, ...] = ()
@@ -155,7 +159,7 @@ def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
         needs = (restarts.restart_needed(why, plugged),)
     notes = (*released.notes, *needs)
     if prepared.obstacle:
-        plan = replace(plan, again=True)
+        plan = replace(plan + on_vm if desk.attempt.preview else plan, again=True)
         notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
     return _Errand(None if stands else wanted, plan, notes, needs)
 

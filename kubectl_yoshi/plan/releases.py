@@ -24,15 +24,22 @@ class Release:
     """How an address is given back.
 
     Attributes:
-        plan: the back-end's bookkeeping first, then the record; empty where it must stay.
-        notes: why it stays, a line each.
+        before: what ends attachments that are under way, and the back-end's bookkeeping.
+        removal: the record's.
+        notes: why it stays, a line each; it is not given back then, and both are empty.
     """
 
-    plan: Plan = field(default_factory=Plan)
+    before: Plan = field(default_factory=Plan)
+    removal: Plan = field(default_factory=Plan)
     notes: tuple[str, ...] = ()
 
+    @property
+    def plan(self) -> Plan:
+        """All of it, in order."""
+        return self.before + self.removal
+
     def __add__(self, other: Release) -> Release:
-        return Release(self.plan + other.plan, self.notes + other.notes)
+        return Release(self.before + other.before, self.removal + other.removal, self.notes + other.notes)
 
 
 def given_back_by(changes: Iterable[Change], namespace: str) -> dict[str, Record]:
@@ -83,7 +90,7 @@ def release_of(
         retracted = backend.retract(ledger.network, {number: record}, facts)
         if retracted.obstacle:
             return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
-        return Release(retracted.plan + remove_records(ledger, {number: record}, until=until))
+        return Release(retracted.plan, remove_records(ledger, {number: record}, until=until))
     if not record.is_known:
         return Release(notes=(f"{address} stays recorded for {record.holder}: {ONLY_A_NEWER_ONE}",))
     if record.kind == NETWORK:
@@ -101,11 +108,11 @@ def release_of(
     removal = remove_records(ledger, {number: record}, {number: subject}, until)
     ending = Plan() if parted else barrier(record, facts, subject)
     if settled:
-        return Release(ending + removal)
+        return Release(ending, removal)
     let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
     if let_go.obstacle:
         return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
-    return Release(ending + let_go.plan + removal)
+    return Release(ending + let_go.plan, removal)
 
 
 def only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:

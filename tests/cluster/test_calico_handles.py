@@ -2,7 +2,7 @@
 
 attach, halted VM      another address is released: the block with its resourceVersion, then the handle
 attach, VM runs        refused, with the way out
-detach                 releases it in Calico, then in the ledger
+detach                 releases it in Calico, then on the template, then in the ledger
 gc                     releases what a VM left that was stopped and then deleted; never what is anybody's who exists
 pods                   what Calico gave to a pod is neither given out nor released
 """
@@ -71,9 +71,9 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(
     assert ran.code == 0, str(ran)
     assert writes(ran.err) == [
         ("PATCH", "networkwizards"),
-        ("PATCH", "virtualmachines"),
         ("PUT", "ipamblocks"),
         ("DELETE", "ipamhandles"),
+        ("PATCH", "virtualmachines"),
     ]
     assert calico.holders() == {f"{first}.9": other, f"{first}.11": last}
     assert calico.handles() == set()
@@ -116,7 +116,7 @@ def test_a_vm_that_runs_is_refused_with_the_way_out(
     assert PIN not in json.dumps(get(installed, "virtualmachine", "web", namespace=yoshi.namespace))
 
 
-def test_detaching_releases_in_calico_then_in_the_ledger(
+def test_detaching_releases_in_calico_then_on_the_template_then_in_the_ledger(
     yoshi: Yoshi, installed: Cluster, calico: Calico, first: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
@@ -125,9 +125,9 @@ def test_detaching_releases_in_calico_then_in_the_ledger(
     ran = yoshi.run("vm", "detach", "web", "--network", "blue", "-v", "6")
     assert ran.code == 0, str(ran)
     assert writes(ran.err) == [
-        ("PATCH", "virtualmachines"),
         ("PUT", "ipamblocks"),
         ("DELETE", "ipamhandles"),
+        ("PATCH", "virtualmachines"),
         ("PATCH", "networkwizards"),
     ]
     assert (calico.holders(), calico.handles()) == ({}, set())

@@ -63,7 +63,7 @@ def test_the_last_address_of_a_block_leaves_the_block_as_long_as_its_history_is_
     assert len(block["status"]["history"]) == 1
 
 
-def test_what_calico_holds_for_a_halted_vm_is_released_before_the_record_is(world: World) -> None:
+def test_what_calico_holds_for_a_halted_vm_is_released_before_the_template_and_the_record_are(world: World) -> None:
     world.running(pin="10.133.0.7")
     world.attach()
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"].update(runStrategy="Halted"))
@@ -72,9 +72,9 @@ def test_what_calico_holds_for_a_halted_vm_is_released_before_the_record_is(worl
     world.api.writes.clear()
     world.detach()
     assert [write.split("/")[0] for write in world.api.writes] == [
-        "patch virtualmachine",
         "replace ipamblock",
         "delete ipamhandle",
+        "patch virtualmachine",
         "patch networkwizard",
     ]
     assert world.held_in_calico() == {}
