@@ -11,11 +11,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 
 from kubectl_yoshi.backends.calico_api import CalicoApi
 from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.errors import Outdated
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, is_over, pods_of
@@ -162,7 +164,8 @@ def runs(namespace: str, name: str, facts: Facts) -> str:
 def release(api: CalicoApi, released: Sequence[Holding], facts: Facts, subject: str = "") -> Plan:
     """Makes Calico forget addresses of VMs of which nothing runs: the blocks, then the handles.
 
-    A block's PUT carries its resourceVersion, so a pod that is given an address meanwhile makes it fail.
+    A block's PUT carries its resourceVersion, so a pod that is given an address meanwhile makes it fail. It is made by
+    an edit, so that many VMs' addresses go in one PUT, which is made again from the newest block when it has failed.
     """
     blocks: dict[str, Json] = {}
     handles: dict[str, Json] = {}
@@ -182,10 +185,38 @@ def release(api: CalicoApi, released: Sequence[Holding], facts: Facts, subject: 
 def _block_change(
     api: CalicoApi, name: str, body: Json, released: Sequence[Holding], facts: Facts, subject: str
 ) -> Change:
-    addresses = ", ".join(str(address_of(h.number, h.version)) for h in released if h.block.name == name)
+    mine = [h for h in released if h.block.name == name]
+    addresses = ", ".join(str(address_of(h.number, h.version)) for h in mine)
     says = f"release {addresses} in Calico's block {dig(body, 'spec', 'cidr')}"
     before = facts.one(api.block, name)
-    return Change(Verb.REPLACE, api.block.ref(name), says, body=body, before=before, subject=subject)
+    edit = partial(_without_addresses, read=before or {}, numbers=tuple(h.number for h in mine))
+    return Change(Verb.REPLACE, api.block.ref(name), says, body=body, before=before, subject=subject, edit=edit)
+
+
+def _without_addresses(block: Json, *, read: Json, numbers: Sequence[int]) -> Json:
+    """A block without addresses, each of which must be free already or be held by the very same attribute as in the
+    block that was read: once a VM starts, Calico's CNI plugin writes there who runs with it.
+
+    Raises:
+        Outdated: one is held otherwise.
+    """
+    for number in numbers:
+        held = _attribute_of(block, number)
+        if held is None:
+            continue
+        if held != _attribute_of(read, number):
+            address = address_of(number, ip_network(str(block["spec"]["cidr"])).version)
+            raise Outdated(f"Calico has changed what holds {address} since it was read", "Run the same command again.")
+        block = without_address(block, number)
+    return block
+
+
+def _attribute_of(block: Json, number: int) -> Json | None:
+    """By what attribute a block holds an address; None where it is free."""
+    spec = block["spec"]
+    index = spec["allocations"][number - span_of(ip_network(str(spec["cidr"]), strict=False))[0]]
+    attributes = spec.get("attributes") or []
+    return None if index is None else attributes[index] if 0 <= index < len(attributes) else {}
 
 
 def mend(api: CalicoApi, namespace: str, name: str, facts: Facts, subject: str) -> Plan:
@@ -205,19 +236,23 @@ def mend(api: CalicoApi, namespace: str, name: str, facts: Facts, subject: str) 
 
 
 def without_address(block: Json, number: int) -> Json:
-    """A block that no longer gives out an address, as Calico's own release writes it."""
-    result: Json = copy.deepcopy(block)
-    spec = result["spec"]
+    """A block that no longer gives out an address, as Calico's own release writes it.
+
+    It shares with the block given what it does not change: between two tries of a PUT there is no time for copies.
+    """
+    spec = dict(block["spec"])
     ordinal = number - span_of(ip_network(str(spec["cidr"]), strict=False))[0]
-    index = spec["allocations"][ordinal]
-    spec["allocations"][ordinal] = None
+    allocations = [*spec["allocations"]]
+    index, allocations[ordinal] = allocations[ordinal], None
     spec["unallocated"] = [*(spec.get("unallocated") or []), ordinal]
-    if index is not None and index not in spec["allocations"]:
-        del spec["attributes"][index]
-        spec["allocations"] = [i - 1 if i is not None and i > index else i for i in spec["allocations"]]
-    (spec.get("sequenceNumberForAllocation") or {}).pop(str(ordinal), None)
+    if index is not None and index not in allocations:
+        spec["attributes"] = [*spec["attributes"][:index], *spec["attributes"][index + 1 :]]
+        allocations = [i - 1 if i is not None and i > index else i for i in allocations]
+    spec["allocations"] = allocations
+    if given := spec.get("sequenceNumberForAllocation"):
+        spec["sequenceNumberForAllocation"] = {key: n for key, n in given.items() if key != str(ordinal)}
     spec["sequenceNumber"] = int(spec.get("sequenceNumber") or 0) + 1
-    return result
+    return {**block, "spec": spec}
 
 
 def _without_block(handle: Json, cidr: str) -> Json:

@@ -1,6 +1,6 @@
 """Carrying a plan out: its stages in order, a stage's changes side by side, each outcome recorded.
 
-Patches of one stage that go to the same object are sent as one.
+Patches of one stage that go to the same object are sent as one, and so are replacements that are made by edits.
 
 An error in a change that is for somebody (Change.subject) stops that one's later changes and nobody else's; an error
 in a change that is for all stops everything after its stage. Nothing is undone: running the command again observes,
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from itertools import count
 from operator import itemgetter
 
 from kubectl_yoshi.cluster.api import Api
@@ -20,7 +21,7 @@ from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.cluster.waiting import waiters as all_waiters
 from kubectl_yoshi.model.budget import must_fit
 from kubectl_yoshi.model.change import Change, Plan, Verb, joint_operations
-from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
 PARALLEL = 16
@@ -79,12 +80,18 @@ def carry_out(
     return run.outcome()
 
 
-_Sent = Future[Json | None]
+_Result = Json | YoshiError | None
+_Sent = Future[list[_Result]]
+"""What became of each of the changes that went in one request: the server's answer, None (see Outcome), or an error."""
 _Placed = tuple[int, Change]
 """A change and its place in the plan."""
 
 MOST_OPERATIONS = 5000
 """Of one JSON Patch; the API server takes 10,000."""
+CONFLICT_SECONDS = 20.0
+"""How long an object that others change again and again is read again and edited again."""
+LONGEST_PAUSE = 0.05
+"""Seconds between two such tries, at most."""
 
 
 @dataclass
@@ -124,8 +131,8 @@ class _Run:
                 else:
                     going.append((place, change))
             for together in in_one_request(going):
-                request = joined([change for _, change in together])
-                sent = pool.submit(send, request, self.api, dry_run=self.dry_run, waiters=self.waiters)
+                request = [change for _, change in together]
+                sent = pool.submit(send_together, request, self.api, dry_run=self.dry_run, waiters=self.waiters)
                 waiting[sent] = together
             for sent in as_completed(list(waiting)):
                 self.record_all(sent, waiting[sent])
@@ -148,25 +155,26 @@ class _Run:
             self.api.clock.stop(False)
 
     def record_all(self, sent: _Sent, together: list[_Placed]) -> None:
-        for place, change in together:
-            self.record(sent, place, change)
-
-    def record(self, sent: _Sent, place: int, change: Change) -> None:
-        if place in self.recorded:  # Ctrl-C came right after it was
-            return
-        self.recorded.add(place)
         error = None if sent.cancelled() else sent.exception()
-        if sent.cancelled():
-            self.skip(place, change)
-        elif error is None:
-            self.done.append((place, change, sent.result()))
+        for number, (place, change) in enumerate(together):
+            if place in self.recorded:  # Ctrl-C came right after it was
+                continue
+            self.recorded.add(place)
+            if sent.cancelled():
+                self.skip(place, change)
+            elif error is not None and not isinstance(error, YoshiError):
+                raise error
+            else:
+                self.record(place, change, error or sent.result()[number])
+
+    def record(self, place: int, change: Change, result: _Result) -> None:
+        if not isinstance(result, YoshiError):
+            self.done.append((place, change, result))
             self.progress(change, "done")
-        elif not isinstance(error, YoshiError):
-            raise error
-        elif self.dry_run and self.needs_earlier(change, error):
+        elif self.dry_run and self.needs_earlier(change, result):
             self.skip(place, change)
         else:
-            self.failed.append((place, change, error))
+            self.failed.append((place, change, result))
             self.failed_subjects.add(change.subject)
             self.progress(change, "failed")
 
@@ -191,24 +199,25 @@ class _Run:
 
 
 def in_one_request(placed: list[_Placed]) -> list[list[_Placed]]:
-    """Groups the JSON Patches of a stage by object: what goes to one object side by side goes in one request.
+    """Groups the JSON Patches and the edits of a stage by object: what goes to one object goes in one request.
 
-    So an object with many records is written once, not once per VM; when one of the tests fails, none is done, and
-    whoever planned looks again.
+    So an object with many records is written once, not once per VM; when one of a patch's tests fails, none is done,
+    and whoever planned looks again.
     """
     groups: list[list[_Placed]] = []
-    open_group: dict[tuple[ObjectRef, str], list[_Placed]] = {}
-    sizes: dict[tuple[ObjectRef, str], int] = {}
+    open_group: dict[tuple[ObjectRef, str, Verb], list[_Placed]] = {}
+    sizes: dict[tuple[ObjectRef, str, Verb], int] = {}
     for place, change in placed:
-        if change.verb is not Verb.PATCH:
+        if change.verb is not Verb.PATCH and change.edit is None:
             groups.append([(place, change)])
             continue
-        key = (change.ref, change.subresource)
-        if key not in open_group or sizes[key] + len(change.body) > MOST_OPERATIONS:
+        key = (change.ref, change.subresource, change.verb)
+        size = len(change.body) if change.verb is Verb.PATCH else 0
+        if key not in open_group or sizes[key] + size > MOST_OPERATIONS:
             open_group[key], sizes[key] = [], 0
             groups.append(open_group[key])
         open_group[key].append((place, change))
-        sizes[key] += len(change.body)
+        sizes[key] += size
     return groups
 
 
@@ -220,10 +229,69 @@ def must_all_fit(plan: Plan) -> None:
 
 
 def joined(changes: list[Change]) -> Change:
-    """One change that is all of these patches of one object."""
+    """One change that is all of these patches, or edits, of one object."""
     if len(changes) == 1:
         return changes[0]
+    if changes[0].edit is not None:
+        return replace(changes[0], body=_edited(changes[0].before or {}, changes)[0])
     return replace(changes[0], body=joint_operations(change.body for change in changes))
+
+
+def send_together(changes: list[Change], api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> list[_Result]:
+    """Sends changes that go in one request.
+
+    Returns:
+        What became of each: what the server answered, None as for `send`, or why it was refused alone.
+
+    Raises:
+        Refused, ClusterError: see `send`; none of them was done.
+    """
+    if changes[0].edit is None:
+        return [send(joined(changes), api, dry_run=dry_run, waiters=waiters)] * len(changes)
+    return _replace_edited(changes, api, dry_run=dry_run)
+
+
+def _replace_edited(changes: list[Change], api: Api, *, dry_run: bool) -> list[_Result]:
+    """Replaces an object by what all edits make of it; on a conflict, edits it again as it is then.
+
+    Raises:
+        Refused: others have changed it again and again.
+    """
+    ref, subresource, before = changes[0].ref, changes[0].subresource, changes[0].before or {}
+    until = api.clock.now() + CONFLICT_SECONDS
+    for number in count():
+        after, results = _edited(before, changes)
+        if after is before:
+            return results
+        must_fit(replace(changes[0], body=after, before=before))
+        try:
+            answer = api.replace(ref, after, subresource=subresource, dry_run=dry_run)
+            return [answer if result is after else result for result in results]
+        except Conflict:
+            if api.clock.now() >= until:
+                break
+        api.clock.sleep(api.clock.jitter() * min(0.002 * 2**number, LONGEST_PAUSE))
+        before = api.get(ref)
+    raise Refused(
+        f"{ref} was changed by others again and again for {CONFLICT_SECONDS:.0f} s", "Run the same command again later."
+    )
+
+
+def _edited(before: Json, changes: list[Change]) -> tuple[Json, list[_Result]]:
+    """An object after all edits, each made to what the one before has left, and what became of each: the object,
+    None where nothing was left to change, or why it may not be made."""
+    after = before
+    changed: list[bool | YoshiError] = []
+    for change in changes:
+        assert change.edit is not None
+        try:
+            edited = change.edit(after)
+        except YoshiError as error:
+            changed.append(error)
+        else:
+            changed.append(edited is not after)
+            after = edited
+    return after, [one if isinstance(one, YoshiError) else after if one else None for one in changed]
 
 
 def send(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:

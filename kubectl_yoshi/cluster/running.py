@@ -30,7 +30,7 @@ from kubectl_yoshi.cluster.errors import (
 from kubectl_yoshi.cluster.observing import Planner, observe
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.errors import Outdated, YoshiError
 from kubectl_yoshi.model.facts import Facts, not_seen
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
@@ -136,7 +136,7 @@ def run(
             raise KeyboardInterrupt
         for change, _ in outcome.done:
             unclear.pop(_target(change), None)
-        unclear.update(_target(change) for change, error in outcome.failed if isinstance(error, UNCLEAR))
+        unclear.update({_target(change) for change, error in outcome.failed if isinstance(error, UNCLEAR)})
         hopeless = {target for target, times in unclear.items() if times >= TRIES_OF_A_WRITE}
         fatal, beaten = _sorted_failures(outcome, plan, hopeless, patient=stuck < TRIES_WITHOUT_PROGRESS)
         stuck = 0 if any(answer is not None for _, answer in outcome.done) else stuck + 1
@@ -208,7 +208,7 @@ def _sorted_failures(
 
 
 def _worth_a_new_look(change: Change, error: YoshiError) -> bool:
-    if isinstance(error, TestFailed | Conflict | UNCLEAR):
+    if isinstance(error, TestFailed | Conflict | Outdated | UNCLEAR):
         return True
     if isinstance(error, AlreadyExists):
         return change.verb is Verb.CREATE

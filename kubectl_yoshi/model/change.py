@@ -7,7 +7,7 @@ out otherwise.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import Any
@@ -49,6 +49,9 @@ class Change:
             one, or each would make the others' tests fail.
         strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.
         if_refused: the way out where the cluster's own rules (an admission plugin, a webhook) refuse it.
+        edit: for REPLACE, how `body` follows from the object: pure; returns the same object where nothing is left to
+            change, raises Outdated where the change may not be made any more. So several changes of one object go in
+            one request, and on a conflict they are applied to the object as it is then.
     """
 
     verb: Verb
@@ -66,6 +69,7 @@ class Change:
     shared: bool = False
     strict: bool = False
     if_refused: str = ""
+    edit: Callable[[Json], Json] | None = field(default=None, compare=False)
 
     @property
     def only_tests(self) -> bool:

@@ -5,6 +5,7 @@ The tree::
     YoshiError              what was wanted, what stands in the way, what to do about it
     ├── UsageMistake        the command line or a file asks for something that cannot be (exit 2)
     ├── Refused             the plan says no: something in the cluster stands in the way (exit 1)
+    │   ├── Outdated        what the plan was made from has changed since it was read
     │   └── Unseen          it rests on what may not be read, and so is unknown
     └── cluster.errors.*    the API server said no, or said nothing (exit 1)
 """
@@ -59,6 +60,10 @@ class UsageMistake(YoshiError):
 
 class Refused(YoshiError):
     """Something in the cluster stands in the way; nothing was changed, but for what `so_far` says."""
+
+
+class Outdated(Refused):
+    """What a plan was made from has changed since it was read: read and plan again."""
 
 
 class Unseen(Refused):

@@ -131,6 +131,8 @@ def _after(change: Change, before: Json | None) -> Json | None:
         return None
     if change.verb is Verb.PATCH:
         return applied(change.body, before)
+    if change.edit is not None and before is not None:
+        return change.edit(before)
     if change.verb is Verb.APPLY and before is not None:
         return _merged(before, change.body)
     if change.subresource and before is not None:

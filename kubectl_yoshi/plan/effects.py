@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubectl_yoshi.model.change import Change, Verb, same_json
+from kubectl_yoshi.model.errors import Outdated
 from kubectl_yoshi.model.facts import Facts, Unknown
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of, uid_of
 from kubectl_yoshi.plan.books import COUNTERS
@@ -42,6 +43,11 @@ class Look:
                 return False
             holds = [_holds(op, obj) for op in change.body if op["path"] not in COUNTERS]
             return False if False in holds else None if None in holds else True
+        if change.edit is not None and obj is not None:
+            try:
+                return change.edit(obj) is obj
+            except Outdated:
+                return False
         return None
 
 

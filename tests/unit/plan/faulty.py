@@ -140,6 +140,9 @@ class FaultyApi:
     def patch(self, ref: ObjectRef, body: Any, **more: Any) -> Json:
         return self._write("patch", ref, lambda: self._api.patch(ref, body, **more))
 
+    def replace(self, ref: ObjectRef, body: Json, **more: Any) -> Json:
+        return self._write("update", ref, lambda: self._api.replace(ref, body, **more))
+
     def delete(self, ref: ObjectRef, **more: Any) -> Json:
         return self._write("delete", ref, lambda: self._api.delete(ref, **more))
 
