@@ -10,7 +10,7 @@ import click
 from kubectl_yoshi.commands.errors import show
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError, first_few
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.progress import progress
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its -
     from kubectl_yoshi.model.objects import Json
 
 UNCHANGED = {"": "unchanged"}
+NAMED = 3
+"""How many VMs a line names that failed for the same cause."""
 Item = TypeVar("Item")
 
 
@@ -176,7 +178,8 @@ def called(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def report(session: Session, output: Output, done: Done, subjects: Iterable[tuple[str, str]], sentence: str) -> None:
-    """A line for every VM, in the order in which they were named, and exit code 1 if any failed.
+    """A line for every VM, in the order in which they were named, and exit code 1 if any failed; one line for all that
+    failed for the same cause.
 
     Args:
         session: where to write.
@@ -185,21 +188,37 @@ def report(session: Session, output: Output, done: Done, subjects: Iterable[tupl
         subjects: namespace and name of each.
         sentence: what was done, with {answer} for what it has now.
     """
-    failed = 0
     if not output.for_people:
         _report_objects(session, output, done)
     shown = called(subjects)
-    for subject, name in shown.items():
-        if error := done.refusals.get(subject):
-            failed += 1
-            if len(shown) == 1:
-                raise error
-            print(f"error: {subject}: {error.in_one_line}", file=session.err)
-        elif output.for_people:
+    failed = {subject: done.refusals[subject] for subject in shown if subject in done.refusals}
+    if len(shown) == 1:
+        for error in failed.values():
+            raise error
+    for line in lines_by_cause(failed):
+        show(line, session.err)
+    for subject, name in shown.items() if output.for_people else ():
+        if subject not in failed:
             words = sentence.format(answer=done.answers.get(subject, ""))
             suffix = "" if done.changed(subject) else " (unchanged)"
             print(f"{name} {words}{suffix}", file=session.out)
-    _exit_if_any(session, failed, len(shown), "VMs")
+    _exit_if_any(session, len(failed), len(shown), "VMs")
+
+
+def lines_by_cause(errors: Mapping[str, YoshiError]) -> list[str]:
+    """A line for each cause, with the VMs that failed for it, by their subjects."""
+    causes: dict[str, list[str]] = {}
+    for subject, error in errors.items():
+        causes.setdefault(error.message, []).append(subject)
+    lines = []
+    for message, subjects in causes.items():
+        first = errors[subjects[0]]
+        if len(subjects) == 1:
+            lines.append(f"{subjects[0]}: {first.in_one_line}")
+        else:
+            told = next((f". {one}: {errors[one].so_far}" for one in subjects if errors[one].so_far), "")
+            lines.append(f"{len(subjects)} VMs: {message.rstrip('.')} ({first_few(subjects, NAMED)}){told}")
+    return lines
 
 
 def _report_objects(session: Session, output: Output, done: Done) -> None:

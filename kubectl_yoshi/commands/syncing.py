@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.keeping import Keeper, Voice
 from kubectl_yoshi.cluster.syncing import Report, sync
 from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, waiters
+from kubectl_yoshi.commands.changing import lines_by_cause
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
@@ -85,7 +87,7 @@ def tell(session: Session, report: Report) -> None:
     """Notes and errors on stderr; exit code 1 if there are errors."""
     for note in report.lines:
         session.note(f"note: {note}")
-    for text in errors_of(report).values():
+    for text in lines_of(report):
         print(f"error: {text}", file=session.err)
     if report.failed == 1 and (way_out := _errors(report)[0].way_out):
         print(way_out, file=session.err)
@@ -95,6 +97,14 @@ def tell(session: Session, report: Report) -> None:
 
 def _errors(report: Report) -> list[YoshiError]:
     return [*report.networks.values(), *report.vms.values(), *report.others]
+
+
+def lines_of(report: Report) -> list[str]:
+    """What is not as it should be, a line each; one line for all VMs that failed for the same cause."""
+    failed = Counter(error.message for error in report.vms.values())
+    alike = {name: error for name, error in report.vms.items() if failed[error.message] > 1}
+    alone = [text for (kind, name), text in errors_of(report).items() if kind != "VM" or name not in alike]
+    return [*alone, *lines_by_cause({"/".join(name): error for name, error in alike.items()})]
 
 
 def errors_of(report: Report) -> dict[tuple[str, Name], str]:

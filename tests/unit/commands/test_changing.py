@@ -9,9 +9,9 @@ import pytest
 
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.cluster.syncing import Report
-from kubectl_yoshi.commands.changing import report
+from kubectl_yoshi.commands.changing import lines_by_cause, report
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.commands.syncing import errors_of
+from kubectl_yoshi.commands.syncing import errors_of, lines_of
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.output.asked import Output
@@ -35,6 +35,42 @@ def test_what_was_done_for_a_vm_that_was_refused_is_told_beside_the_others() -> 
     ]
 
 
+def test_many_vms_that_failed_for_one_cause_are_told_on_one_line() -> None:
+    session = Session(out=io.StringIO(), err=io.StringIO())
+    names = [f"web-{number}" for number in range(1, 46)]
+    refusals = {f"prod/{name}": Refused("web may not update ipamblocks", "Ask.") for name in names}
+    refusals["prod/web-7"] = refused()
+    done = Done(Plan(), refusals=refusals, answers={"prod/db": "10.0.0.2"})
+    with click.Context(click.Command("attach")), pytest.raises(click.exceptions.Exit):
+        report(session, Output(), done, [("prod", name) for name in [*names, "db"]], "attached: {answer}")
+    assert session.err.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "error: 44 VMs: web may not update ipamblocks (prod/web-1, prod/web-2, prod/web-3, and 41 more)",
+        "error: prod/web-7: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1.",
+        "error: 45 of 46 VMs failed",
+    ]
+    assert session.out.getvalue() == "virtualmachine.kubevirt.io/db attached: 10.0.0.2 (unchanged)\n"  # type: ignore[attr-defined]
+
+
+def test_what_was_done_for_one_of_many_vms_that_failed_for_one_cause_is_told() -> None:
+    errors = {f"prod/web-{number}": refused() for number in range(1, 4)}
+    errors["prod/web-1"].so_far = ""
+    (line,) = lines_by_cause(errors)
+    assert line.startswith("3 VMs: web-1 said no (prod/web-1, prod/web-2, prod/web-3). ")
+    assert line.endswith(" prod/web-2: Done before that: record 10.0.0.1 for prod/web-1.")
+
+
 def test_sync_tells_what_was_done_for_a_vm_that_was_refused() -> None:
     told = errors_of(Report(Scope("prod"), vms={("prod", "web-1"): refused()}))
     assert [*told.values()] == ["VM prod/web-1: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1."]
+
+
+def test_sync_tells_on_one_line_what_many_vms_failed_for() -> None:
+    vms = {("prod", name): Refused("no right") for name in ("web-1", "web-2")}
+    report = Report(
+        Scope("prod"), networks={("prod", "blue"): Refused("no pool")}, vms={**vms, ("prod", "db"): refused()}
+    )
+    assert lines_of(report) == [
+        "network prod/blue: no pool",
+        "VM prod/db: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1.",
+        "2 VMs: no right (prod/web-1, prod/web-2)",
+    ]
