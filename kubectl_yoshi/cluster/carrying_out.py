@@ -270,7 +270,7 @@ def _replace_edited(changes: list[Change], api: Api, *, dry_run: bool) -> list[_
         except Conflict:
             if api.clock.now() >= until:
                 break
-        api.clock.sleep(api.clock.jitter() * min(0.002 * 2**number, LONGEST_PAUSE))
+        api.clock.sleep(api.clock.jitter() * min(0.002 * 2 ** min(number, 9), LONGEST_PAUSE))
         before = api.get(ref)
     raise Refused(
         f"{ref} was changed by others again and again for {CONFLICT_SECONDS:.0f} s", "Run the same command again later."

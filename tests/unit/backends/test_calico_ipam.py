@@ -18,6 +18,7 @@ from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.change import Verb
+from kubectl_yoshi.model.errors import Outdated
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VMI
@@ -321,3 +322,37 @@ def test_nothing_is_released_where_there_is_nothing() -> None:
     assert not ipam.release(RAW, [], Facts())
     gone = next(iter(ipam.holdings(example(), REF)))
     assert not ipam.release(RAW, [gone], Facts())
+
+
+def edit_of_web_2() -> Any:
+    facts = known(example())
+    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
+    return ipam.release(RAW, found, facts).stages[0][0].edit
+
+
+def test_a_release_is_made_to_the_block_as_it_has_become() -> None:
+    newest = ipam.without_address(example(), BASE + 10)  # its attribute goes, and all indexes shift
+    newest["metadata"]["resourceVersion"] = "78"
+    assert edit_of_web_2()(newest) == ipam.without_address(newest, BASE + 11)
+
+
+def test_an_address_that_is_free_already_is_not_released_again() -> None:
+    newest = ipam.without_address(example(), BASE + 11)
+    assert edit_of_web_2()(newest) is newest
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {"handle_id": WEB_2, "secondary": {"namespace": "prod", "vmi-name": "web-2", "vmi-uid": "new"}},
+        {"handle_id": WEB_2, "alternateOwnerAttrs": {"node": "node2"}},
+        {"handle_id": WEB_1},
+        {"handle_id": "k8s-pod-network.4567cdef", "secondary": {"namespace": "other", "pod": "shop"}},
+        {},
+    ],
+)
+def test_an_address_is_not_released_once_anybody_runs_with_it(attribute: Json) -> None:
+    newest = example()
+    newest["spec"]["attributes"][1] = attribute
+    with pytest.raises(Outdated, match=r"10\.133\.0\.11"):
+        edit_of_web_2()(newest)

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import Outcome, carry_out, joined
+from kubectl_yoshi.cluster.carrying_out import CONFLICT_SECONDS, LONGEST_PAUSE, Outcome, carry_out, joined
 from kubectl_yoshi.cluster.errors import ApiError, Conflict, NotFound, TestFailed
 from kubectl_yoshi.cluster.sending import Clock, Stopped
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.errors import Outdated
+from kubectl_yoshi.model.objects import Json, Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 from tests.unit.jsonpatch import apply_patch
 
@@ -265,3 +266,104 @@ def test_of_patches_to_one_object_those_of_somebody_who_failed_before_are_left_o
     assert says_of(outcome.failed) == ["patch vm-x"]
     assert [c.subject for c in outcome.skipped] == ["prod/x"]
     assert [request.body for request in server.requests if request.path.startswith(f"{PATH}/a")] == [after[1].body]
+
+
+# -- replacements that are made by edits ----------------------------------------------------------------------------
+
+CONFLICT = refuses(409, "Conflict", "the object has been modified; please apply your changes to the latest version")
+
+
+def thing(version: str, *words: str) -> Json:
+    return {"metadata": {"name": "a", "resourceVersion": version}, "words": [*words]}
+
+
+def adds(word: str, subject: str) -> Change:
+    """Adds a word to thing a, unless it is there; refused while a word of this name with "not-" before it is there."""
+
+    def edit(obj: Json) -> Json:
+        if f"not-{word}" in obj["words"]:
+            raise Outdated(f"not {word} any more")
+        return obj if word in obj["words"] else {**obj, "words": [*obj["words"], word]}
+
+    read = thing("1")
+    return change("a", subject, Verb.REPLACE, body=edit(read), before=read, edit=edit)
+
+
+@pytest.fixture
+def newest(server: FaultServer) -> list[Json]:
+    """Thing a as it becomes: a PUT of any but the first is refused, and a GET brings the next one."""
+    things = [thing("1")]
+
+    def answer(handler: Any) -> None:
+        if handler.command == "PUT":
+            sent = server.requests[-1].body["metadata"]["resourceVersion"]
+            (says(200, {"ok": True}) if sent == things[-1]["metadata"]["resourceVersion"] else CONFLICT)(handler)
+        else:
+            says(200, things[len([r for r in server.requests if r.method == "GET"])])(handler)
+
+    server.by_path[f"{PATH}/a"] = answer
+    return things
+
+
+def test_edits_of_one_object_go_in_one_request(api: Api, server: FaultServer, newest: list[Json]) -> None:
+    outcome = carry_out(Plan(((adds("x", "x"), adds("y", "y")),)), api)
+    assert [answer for _, answer in outcome.done] == [{"ok": True}] * 2
+    assert [request.body for request in server.requests] == [thing("1", "x", "y")]
+
+
+def test_after_a_conflict_all_edits_are_made_again_to_the_object_as_it_is_then(
+    api: Api, server: FaultServer, newest: list[Json]
+) -> None:
+    newest += [thing("2", "b"), thing("3", "b", "y", "c")]
+    outcome = carry_out(Plan(((adds("x", "x"), adds("y", "y")),)), api)
+    assert [answer for _, answer in outcome.done] == [{"ok": True}, None], "one was so already"
+    assert [request.method for request in server.requests] == ["PUT", "GET", "PUT", "GET", "PUT"]
+    assert server.requests[-1].body == thing("3", "b", "y", "c", "x")
+
+
+def test_an_edit_that_may_not_be_made_any_more_fails_alone(api: Api, server: FaultServer, newest: list[Json]) -> None:
+    newest.append(thing("2", "not-y"))
+    outcome = carry_out(Plan(((adds("x", "x"), adds("y", "y")), (change("b", "x"), change("c", "y")))), api)
+    assert told(outcome) == (["replace a", "patch b"], ["replace a"], ["patch c"])
+    assert [(failed.subject, type(error)) for failed, error in outcome.failed] == [("y", Outdated)]
+
+
+def test_nothing_is_sent_where_all_edits_are_made_already(api: Api, server: FaultServer, newest: list[Json]) -> None:
+    newest.append(thing("2", "x"))
+    assert carry_out(Plan(((adds("x", "x"),),)), api).done[0][1] is None
+    assert [request.method for request in server.requests] == ["PUT", "GET"]
+
+
+def test_a_dry_run_of_edits_keeps_nothing(api: Api, server: FaultServer, newest: list[Json]) -> None:
+    assert len(carry_out(Plan(((adds("x", "x"), adds("y", "y")),)), api, dry_run=True).done) == 2
+    assert ["dryRun=All" in request.path for request in server.requests] == [True]
+
+
+def test_edits_are_given_up_when_others_are_faster_for_too_long(api: Api, server: FaultServer, clock: Any) -> None:
+    server.by_path[f"{PATH}/a"] = lambda handler: (CONFLICT if handler.command == "PUT" else says(200, thing("2")))(
+        handler
+    )
+    clock.jitter = lambda: 100.0  # or it would be 400 tries
+    ((_, error),) = carry_out(Plan(((adds("x", "x"),),)), api).failed
+    assert "changed by others again and again for 20 s" in str(error)
+    assert CONFLICT_SECONDS <= sum(clock.slept) <= CONFLICT_SECONDS + 100 * LONGEST_PAUSE
+
+
+def test_ctrl_c_ends_edits_that_are_made_again_and_again(api: Api, server: FaultServer) -> None:
+    api._sender.clock = Clock()
+    tries = threading.Semaphore(0)
+
+    def answer(handler: Any) -> None:
+        if handler.command == "PUT":
+            tries.release()
+        (CONFLICT if handler.command == "PUT" else says(200, thing("2")))(handler)
+
+    def interrupt(change: Change, state: str) -> None:
+        if change.ref.name == "b":
+            assert tries.acquire(timeout=5)
+            signal.raise_signal(signal.SIGINT)
+
+    server.by_path[f"{PATH}/a"] = answer
+    outcome = carry_out(Plan(((adds("x", "x"), change("b", "b")),)), api, progress=interrupt, parallel=2)
+    assert outcome.interrupted
+    assert isinstance(outcome.failed[0][1], Stopped)
