@@ -27,7 +27,7 @@ import lab
 from lab.building import provide
 from lab.programs import KUBECTL
 from lab.progress import Progress
-from tests.bench import bulk, choosing, growth, lists, one_attach, side_by_side, start_up
+from tests.bench import bulk, choosing, growth, lists, one_attach, one_block, side_by_side, start_up
 from tests.bench.bench import QUICK, Bench, Sizes
 from tests.bench.measuring import LEAST_RUNS, MOST_RUNS, Row
 from tests.bench.programs import Programs
@@ -40,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "list": lists.measure,  # before what makes thousands of VMs more: `ips list -A` shows all that there are
     "bulk": bulk.measure,
     "side-by-side": side_by_side.measure,
+    "one-block": one_block.measure,
     "growth": growth.measure,
     "choosing": choosing.measure,
 }

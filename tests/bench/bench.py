@@ -21,6 +21,7 @@ class Sizes:
         bulk: VMs attached by one command.
         adds: the peer's ADDs beside each of these commands; in five runs as many as VMs of one command.
         processes, seconds: how many processes side by side, and how long.
+        block_vms, block_writers: VMs whose addresses are in one Calico block, at most 60, and other writers of it.
         list: addresses of a list, once for each.
         everything: addresses, and VMs, of the list over all namespaces.
         growth: addresses held in one network while VMs are attached to it.
@@ -32,6 +33,8 @@ class Sizes:
     adds: int = 200
     processes: int = 8
     seconds: float = 20
+    block_vms: int = 50
+    block_writers: int = 20
     list: tuple[int, ...] = (1_000, 10_000)
     everything: int = 20_000
     growth: tuple[int, ...] = (100, 1_000, 10_000, 60_000)
@@ -40,7 +43,17 @@ class Sizes:
 
 
 QUICK = Sizes(
-    bulk=50, adds=5, processes=2, seconds=5, list=(300,), everything=600, growth=(20, 600), growth_vms=5, choosing=2000
+    bulk=50,
+    adds=5,
+    processes=2,
+    seconds=5,
+    block_vms=5,
+    block_writers=3,
+    list=(300,),
+    everything=600,
+    growth=(20, 600),
+    growth_vms=5,
+    choosing=2000,
 )
 """Enough to see that everything works, and too little to say how fast."""
 

@@ -33,7 +33,7 @@ class Scene:
     """Writes to one cluster as its administrator, many requests side by side."""
 
     def __init__(self, kubeconfig: Path, context: str = "") -> None:
-        self._api = Api(Connection.open(ConnectionOptions(kubeconfig=str(kubeconfig), context=context)))
+        self.api = Api(Connection.open(ConnectionOptions(kubeconfig=str(kubeconfig), context=context)))
 
     def namespace(self, name: str) -> None:
         """Makes a namespace."""
@@ -46,12 +46,12 @@ class Scene:
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
         made = parse_network(self._create(NETWORKWIZARD, [body])[0])
-        carry_out(status_plan(made, created=True, problem="", attempt=Attempt(), subject=""), self._api).raise_first()
+        carry_out(status_plan(made, created=True, problem="", attempt=Attempt(), subject=""), self.api).raise_first()
         return self.found(namespace, name)
 
     def found(self, namespace: str, name: str) -> Network:
         """A network that is there."""
-        return parse_network(self._api.get(NETWORKWIZARD.ref(name, namespace)))
+        return parse_network(self.api.get(NETWORKWIZARD.ref(name, namespace)))
 
     def vms(self, namespace: str, names: Iterable[str], group: str = "") -> list[Json]:
         """Makes VMs without an address; all bear the label `group`."""
@@ -89,13 +89,13 @@ class Scene:
     def _record(self, network: Network, records: dict[int, Record]) -> None:
         shelves = {shelf_of(network, number) for number in records}
         ledger = Ledger(network, {shelf: None if shelf.is_block else network.raw for shelf in shelves})
-        carry_out(write_records(ledger, records), self._api).raise_first()
+        carry_out(write_records(ledger, records), self.api).raise_first()
 
     def _create(self, resource: Resource, bodies: Sequence[Json]) -> list[Json]:
         changes = [
             Change(Verb.CREATE, resource.ref(name_of(body), namespace_of(body)), "", body=body) for body in bodies
         ]
-        outcome = carry_out(Plan((tuple(changes),)), self._api)
+        outcome = carry_out(Plan((tuple(changes),)), self.api)
         outcome.raise_first()
         return [answer for _, answer in outcome.done if answer is not None]
 
