@@ -1,0 +1,130 @@
+"""Whether an object that was read already says what is wanted.
+
+An API server does not show an object as it was written. It may omit what is false or empty (Go's `omitempty`), add
+defaults, order lists in its own way and write IPv6 addresses in another form. A plain comparison would find a
+difference that no patch ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv6Interface, ip_interface
+from typing import Any
+
+from kubectl_yoshi.model.change import same_json
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What the fields of a kind mean, by their names at any depth.
+
+    Attributes:
+        unordered: lists in which the order carries no meaning.
+        whole: maps and lists to which nothing may be added, such as labels and selectors.
+        defaults: what a field that is missing or empty means, where that is neither false nor empty.
+    """
+
+    unordered: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING_SPECIAL = Fields()
+
+
+def matches(wanted: Any, observed: Any, fields: Fields = NOTHING_SPECIAL, name: str = "") -> bool:
+    """Return whether a value that was read says what is wanted.
+
+    A false or empty value is the same as a missing one; 0 is not, unless declared as the default. Fields that `wanted`
+    does not have may be there. IPv6 addresses and CIDRs are compared by value. true is not 1.
+
+    Args:
+        wanted: None, also inside a map, for what must not be there.
+        observed: None where it is missing.
+        fields: what is known of the fields by name.
+        name: the field that has the value.
+    """
+    return _matches(wanted, observed, fields, name, whole=name in fields.whole)
+
+
+def differing(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None, fields: Fields) -> list[str]:
+    """Return the fields of `wanted`, in its order, that do not match what was read."""
+    there = observed or {}
+    return [name for name, value in wanted.items() if not matches(value, there.get(name), fields, name)]
+
+
+def without_absent(value: Any) -> Any:
+    """Return a wanted value as it is written: without the fields of maps that must not be there (None)."""
+    if isinstance(value, Mapping):
+        return {key: without_absent(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_absent(item) for item in value]
+    return value
+
+
+def _matches(wanted: Any, observed: Any, fields: Fields, name: str, whole: bool) -> bool:
+    default = fields.defaults.get(name)
+    if _means_nothing(wanted, default) and _means_nothing(observed, default):
+        return True
+    if isinstance(wanted, Mapping) and isinstance(observed, Mapping):
+        keys = [*wanted, *observed] if whole else [*wanted]
+        return all(
+            _matches(wanted.get(key), observed.get(key), fields, key, whole or key in fields.whole) for key in keys
+        )
+    if isinstance(wanted, list) and isinstance(observed, list):
+        if len(wanted) != len(observed):
+            return False
+        if name in fields.unordered:
+            return _can_be_paired([[_matches(one, other, fields, name, whole) for other in observed] for one in wanted])
+        return all(_matches(one, other, fields, name, whole) for one, other in zip(wanted, observed, strict=True))
+    if isinstance(wanted, str) and isinstance(observed, str):
+        return wanted == observed or _same_ipv6(wanted, observed)
+    return same_json(wanted, observed)
+
+
+def _means_nothing(value: Any, default: Any) -> bool:
+    """Whether a value is false, empty, missing, or what a missing one means."""
+    if isinstance(value, Mapping):
+        return all(_means_nothing(item, None) for item in value.values())
+    if value is None or value is False or value == "" or value == []:
+        return True
+    return default is not None and same_json(value, default)
+
+
+def _can_be_paired(fits: Sequence[Sequence[bool]]) -> bool:
+    """Whether every row can have a column of its own that fits it (augmenting paths, as in Kuhn's algorithm)."""
+    row_of: dict[int, int] = {}
+
+    def find_column(row: int, tried: set[int]) -> bool:
+        for column, fit in enumerate(fits[row]):
+            if fit and column not in tried:
+                tried.add(column)
+                if column not in row_of or find_column(row_of[column], tried):
+                    row_of[column] = row
+                    return True
+        return False
+
+    return all(find_column(row, set()) for row in range(len(fits)))
+
+
+def _same_ipv6(one: str, other: str) -> bool:
+    """Whether two texts are the same IPv6 address, CIDR, or range of addresses."""
+    if ":" not in one or ":" not in other:
+        return False
+    first = _ipv6_values(one.split("-"))
+    return first is not None and first == _ipv6_values(other.split("-"))
+
+
+def _ipv6_values(texts: Iterable[str]) -> list[tuple[IPv6Interface, bool]] | None:
+    """The addresses, each with whether it has a prefix length; None where one of the texts is no IPv6 address."""
+    values = []
+    for text in texts:
+        try:
+            value = ip_interface(text.strip())
+        except ValueError:
+            return None
+        if not isinstance(value, IPv6Interface):
+            return None
+        values.append((value, "/" in text))
+    return values
