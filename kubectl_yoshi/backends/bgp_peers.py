@@ -16,6 +16,7 @@ from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.matching import Fields, differing, matches
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, Peer, parse_network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -45,7 +46,7 @@ class Peers:
         spec: a new one's spec.
         router: which router one is to; None where it does not say so.
         compared: the fields of its spec that must be as the network wants them.
-        plain: the value of such a field, the same for all that mean the same; None for the default.
+        fields: what is known of them.
     """
 
     speaker: str
@@ -54,7 +55,7 @@ class Peers:
     spec: Callable[[Network, Peer], Json]
     router: Callable[[Json], Address | None]
     compared: tuple[str, ...]
-    plain: Callable[[object], object]
+    fields: Fields
 
     def find_peer(self, network: Network, peer: Peer, facts: Facts) -> tuple[Json | None, Obstacle | None]:
         """The one that serves for a router, or will once `build` has changed it, and what stands in the way (None where
@@ -80,8 +81,8 @@ class Peers:
                 mendable = obj
                 continue
             name, key = name_of(obj), stale[0]
-            there = self._shown(dig(obj, "spec", key))
-            mine = self._shown(self.spec(network, peer).get(key))
+            there = self._shown(key, dig(obj, "spec", key))
+            mine = self._shown(key, self.spec(network, peer).get(key))
             in_the_way = Obstacle(
                 f"bgppeer/{name} speaks to {peer.address} with {key} {there}, as network {others[0]} wants it, "
                 f"and this network wants {mine}"
@@ -143,7 +144,7 @@ class Peers:
             yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}{later}" if obj else why)
 
     def _differing(self, spec: Json, wanted: Json) -> list[str]:
-        return [key for key in self.compared if self.plain(spec.get(key)) != self.plain(wanted.get(key))]
+        return differing({key: wanted.get(key) for key in self.compared}, spec, self.fields)
 
     def _stale(self, obj: Json, network: Network, peer: Peer) -> list[str]:
         """The fields in which an object is not as a network wants it."""
@@ -190,8 +191,8 @@ class Peers:
         says = f"have {self.speaker} speak BGP with {peer.address} with another {', '.join(stale)}"
         return Change(Verb.PATCH, ref, says, patch.ops, before=obj)
 
-    def _shown(self, value: object) -> str:
-        return "none" if self.plain(value) is None else str(value)
+    def _shown(self, key: str, value: object) -> str:
+        return "none" if matches(None, value, self.fields, key) else str(value)
 
 
 def leave_peers(resource: Resource, gone: Collection[str], facts: Facts) -> tuple[Change, ...]:

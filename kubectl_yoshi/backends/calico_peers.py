@@ -10,15 +10,17 @@ from ipaddress import ip_address
 from kubectl_yoshi.backends.bgp_peers import Peers
 from kubectl_yoshi.backends.calico_api import CalicoApi
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network, Peer
 from kubectl_yoshi.model.objects import Json, dig
 
 COMPARED = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
+FIELDS = Fields(defaults={"asNumber": 0, "nodeSelector": "all()"})
 
 
 def peers_of_calico(api: CalicoApi) -> Peers:
     """What is to be known of Calico's BGPPeers; they are the whole cluster's."""
-    return Peers("Calico", api.bgp_peer, None, _spec, _router, COMPARED, _plain)
+    return Peers("Calico", api.bgp_peer, None, _spec, _router, COMPARED, FIELDS)
 
 
 def _spec(network: Network, peer: Peer) -> Json:
@@ -44,7 +46,3 @@ def _router(obj: Json) -> Address | None:
         return ip_address(text)
     except ValueError:
         return None
-
-
-def _plain(value: object) -> object:
-    return None if value in ("", "all()", {}, 0) else value

@@ -18,6 +18,7 @@ from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.matching import Fields, differing, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
@@ -33,6 +34,8 @@ ENCAPSULATIONS = {
 
 _BLOCK_SIZES = {4: (20, 26, 32), 6: (116, 122, 128)}
 """IP version -> (largest, usual, smallest block) as prefix lengths, Calico's limits"""
+
+_FIELDS = Fields(unordered=frozenset({"allowedUses"}))
 
 
 def pool_name(network: Network) -> str:
@@ -118,7 +121,7 @@ def find_pool(network: Network, api: CalicoApi, facts: Facts) -> Json | None:
     if ours is not None:
         return ours
     original = pools.get(network.name)
-    return original if original is not None and dig(original, "spec", "cidr") == str(network.cidr) else None
+    return original if original is not None and _has_cidr(original, network) else None
 
 
 def actual_block_size(network: Network, api: CalicoApi, facts: Facts) -> int:
@@ -131,14 +134,18 @@ def actual_block_size(network: Network, api: CalicoApi, facts: Facts) -> int:
     """
     for name in (pool_name(network), network.name):  # ours, or the original's
         for pool in facts.ask(Read(api.pool, name=name)):
-            if dig(pool, "spec", "cidr") == str(network.cidr):
+            if _has_cidr(pool, network):
                 return int(dig(pool, "spec", "blockSize", default=_BLOCK_SIZES[network.version][1]))
     return block_size(network)
 
 
 def serves_on(pool: Json, network: Network) -> bool:
     """Whether a pool was made for the earlier self of a network, with the same CIDR: VMs run with addresses of it."""
-    return is_of_earlier(pool, network) and dig(pool, "spec", "cidr") == str(network.cidr)
+    return is_of_earlier(pool, network) and _has_cidr(pool, network)
+
+
+def _has_cidr(pool: Json, network: Network) -> bool:
+    return matches(str(network.cidr), dig(pool, "spec", "cidr"))
 
 
 def obstacles(network: Network, facts: Facts) -> tuple[Obstacle, ...]:
@@ -199,16 +206,15 @@ def build(network: Network, facts: Facts) -> Plan:
         )
     # A Calico that does not know assignmentMode dropped it.
     wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
+    changeable = {key: value for key, value in wanted.items() if key not in ("cidr", "blockSize")}
+    stale = differing(changeable, pool.get("spec"), _FIELDS)
+    if not stale and not earlier:
+        return Plan()
     patch = PatchBuilder.of_uid(uid_of(pool))
-    differs = earlier
     if earlier:
         patch.set_keys(pool, ANNOTATIONS, marks_of(network))
-    for key, value in wanted.items():
-        if key not in ("cidr", "blockSize") and dig(pool, "spec", key) != value:
-            patch.set_in(pool, ("spec", key), value)
-            differs = True
-    if not differs:
-        return Plan()
+    for key in stale:
+        patch.set_in(pool, ("spec", key), wanted[key])
     says = f"take over ippool {ref.name} of the network's earlier self" if earlier else f"mend ippool {ref.name}"
     return in_order(Change(Verb.PATCH, ref, says, patch.ops, before=pool))
 

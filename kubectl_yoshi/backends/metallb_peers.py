@@ -12,10 +12,12 @@ from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.bgp_peers import Peers
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network, Peer
 from kubectl_yoshi.model.objects import Json, dig
 
 COMPARED = ("myASN", "peerASN", "dynamicASN", "ebgpMultiHop", "passwordSecret", "password", "nodeSelectors", "vrf")
+FIELDS = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"nodeSelectors"}))
 
 
 def peers_of_metallb(facts: Facts) -> Peers:
@@ -24,7 +26,7 @@ def peers_of_metallb(facts: Facts) -> Peers:
     Raises:
         NeedMore: which namespace that is was not read yet.
     """
-    return Peers("MetalLB", metallb.PEER, metallb.home(facts), _spec, _router, COMPARED, _plain)
+    return Peers("MetalLB", metallb.PEER, metallb.home(facts), _spec, _router, COMPARED, FIELDS)
 
 
 def _spec(network: Network, peer: Peer) -> Json:
@@ -48,9 +50,3 @@ def _router(obj: Json) -> Address | None:
         return ip_address(str(dig(obj, "spec", "peerAddress")))
     except ValueError:
         return None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: item for key, item in value.items() if item} or None
-    return value or None

@@ -28,7 +28,7 @@ from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_of
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import HotPlug, LetGo, Obstacle, Recorded, Use, Wishes
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, same_json
 from kubectl_yoshi.model.errors import Refused, UsageMistake, first_few
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, Record
@@ -94,7 +94,7 @@ class Ovs(Private):
             first = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
             fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
-            if _config_of(attachment) != config:
+            if not same_json(_config_of(attachment), config):  # the plugin's own words, in a text: nobody changes them
                 fields[("spec", "config")] = json.dumps(config)
             first = mending(NAD, attachment, fields | own_again(attachment, network))
         first += bridges.build(network, layer, facts)

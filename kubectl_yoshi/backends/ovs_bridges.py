@@ -14,10 +14,13 @@ from kubectl_yoshi.backends.ovs_spec import HOST, TEMPLATE, Layer2
 from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.matching import NOTHING_SPECIAL, differing
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, short_hash, uid_of
 
 EVERY = Read(TEMPLATE)
+PARAMS = ("mtuRequest", "bondMode", "lacp")
+"""The settings of a bridge that a network may ask for."""
 
 
 def missing(layer: Layer2, served: Served) -> str:
@@ -216,19 +219,19 @@ def _mended(network: Network, layer: Layer2, template: Json) -> list[Change]:
     entries = _entries(template)
     if not is_made_here(template) or needing(template).keys() != {network.uid} or len(entries) != 1:
         return []
-    params = _params(layer)
-    if (entries[0].get("params") or {}) == params:
+    there, params = entries[0].get("params") or {}, _params(layer)
+    if not differing({**dict.fromkeys(PARAMS), **params}, there, NOTHING_SPECIAL):
         return []
     entry = {key: value for key, value in entries[0].items() if key != "params"}
-    if params:
-        entry["params"] = params
+    if kept := {**{key: value for key, value in there.items() if key not in PARAMS}, **params}:
+        entry["params"] = kept
     patch = PatchBuilder.of_uid(uid_of(template))
     patch.set_in(template, ("spec", "ovsConfig"), [entry])
     return [Change(Verb.PATCH, _ref(template), f"mend {_ref(template)}", patch.ops, before=template)]
 
 
 def _params(layer: Layer2) -> Json:
-    wanted = {"mtuRequest": layer.mtu, "bondMode": layer.bond_mode, "lacp": layer.lacp}
+    wanted = dict(zip(PARAMS, (layer.mtu, layer.bond_mode, layer.lacp), strict=True))
     return {key: value for key, value in wanted.items() if value}
 
 

@@ -300,21 +300,20 @@ def ranges(network: Network, dhcp: Dhcp, own: int) -> list[Span]:
 
 
 def server_spec(network: Network, layer: Layer2, own: int, span: Span) -> Json:
-    """The DHCPServer's spec; its address bears the prefix length, which the server's network configuration needs."""
+    """The DHCPServer's spec, with None for what must not be there; its address bears the prefix length, which the
+    server's network configuration needs."""
     assert network.cidr is not None
     assert layer.dhcp is not None
     first, last = (str(address_of(end, 4)) for end in span)
     cidr: Json = {"range": str(network.cidr), "range_start": first, "range_end": last}
-    if network.gateway is not None:
-        cidr["gateway"] = str(network.gateway)
+    cidr["gateway"] = str(network.gateway) if network.gateway is not None else None
     served: Json = {
         "networkName": network.name,
         "interfaceIp": f"{network.address(own)}/{network.cidr.prefixlen}",
         "leaseDuration": layer.dhcp.lease,
         "cidr": cidr,
+        "vlanId": str(layer.vlan) if layer.vlan else None,
     }
-    if layer.vlan:
-        served["vlanId"] = str(layer.vlan)
     return {"networks": [served], **({"nodeSelector": dict(layer.nodes)} if layer.nodes else {})}
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from kubectl_yoshi.backends.marks import is_marked_for, is_of_earlier, marks_of
 from kubectl_yoshi.model.backend import Obstacle
-from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, same_json
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.matching import Fields, matches, without_absent
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
@@ -21,6 +22,8 @@ from kubectl_yoshi.model.objects import (
     owner_reference,
     uid_of,
 )
+
+_FIELDS = Fields(whole=frozenset({"nodeSelector"}))
 
 
 def own_read(resource: Resource, network: Network) -> Read:
@@ -86,15 +89,20 @@ def creation(
             "annotations": {**marks_of(network), **(annotations or {})},
             **({"ownerReferences": [owner_reference(network.raw)]} if network.uid else {}),
         },
-        **content,
+        **without_absent(content),
     }
     return Change(Verb.CREATE, ref, f"make {ref}", body=body)
 
 
 def mending(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...], Any]) -> list[Change]:
-    """Sets fields of an object that say something else (None: that should not be there); [] where all are right."""
+    """Sets fields of an object that say something else; [] where all are right. None, also inside a map, stands for
+    what should not be there."""
     ref = resource.ref(name_of(obj), namespace_of(obj))
-    wrong = {path: value for path, value in fields.items() if not same_json(dig(obj, *path), value)}
+    wrong = {
+        path: without_absent(value)
+        for path, value in fields.items()
+        if not matches(value, dig(obj, *path), _FIELDS, path[-1])
+    }
     if not wrong:
         return []
     patch = PatchBuilder.of_uid(uid_of(obj))

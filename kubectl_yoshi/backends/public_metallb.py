@@ -17,6 +17,7 @@ from kubectl_yoshi.model.addresses import Address, word_of
 from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.matching import Fields, differing
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -32,6 +33,12 @@ from kubectl_yoshi.model.objects import (
 
 OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
+
+_SELECTORS = frozenset({"ipAddressPoolSelectors", "nodeSelectors"})
+_FIELDS = Fields(
+    unordered=_SELECTORS | {"addresses", "interfaces", "ipAddressPools", "peers"},
+    whole=_SELECTORS,
+)
 
 
 class MetalLb:
@@ -275,16 +282,13 @@ def _create(resource: Resource, name: str, namespace: str, spec: Json, network: 
 def _mended(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
     ref = resource.ref(name_of(obj), namespace_of(obj))
     patch = PatchBuilder.of_uid(uid_of(obj))
-    differs = False
-    for key, value in wanted.items():
-        if dig(obj, "spec", key) != value and (dig(obj, "spec", key) or value):
-            patch.set_in(obj, ("spec", key), value)
-            differs = True
-    for key in optional:
-        if key not in wanted and dig(obj, "spec", key):
+    stale = differing({**dict.fromkeys(optional), **wanted}, obj.get("spec"), _FIELDS)
+    for key in stale:
+        if key in wanted:
+            patch.set_in(obj, ("spec", key), wanted[key])
+        else:
             patch.unset_in(obj, ("spec", key))
-            differs = True
-    return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)] if differs else []
+    return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)] if stale else []
 
 
 def _delete(resource: Resource, obj: Json, subject: str = "") -> Change:

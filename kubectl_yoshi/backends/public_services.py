@@ -14,6 +14,7 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.matching import Fields, differing, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
@@ -35,6 +36,9 @@ from kubectl_yoshi.model.vm import VM, Vm
 
 SERVICE = Resource("", "v1", "services", "Service")
 MANAGED_BY = "app.kubernetes.io/managed-by"
+_FIELDS = Fields(
+    unordered=frozenset({"externalIPs", "ipFamilies"}), whole=frozenset({"selector"}), defaults={"type": "ClusterIP"}
+)
 _OTHER_WISHES = (WANTED_IPS, "metallb.universe.tf/loadBalancerIPs", "projectcalico.org/loadBalancerIPs")
 
 
@@ -172,7 +176,7 @@ def users_of(service: Json) -> dict[str, str]:
 def must_be_made_anew(service: Json, wanted: Json) -> bool:
     """Whether a Service differs in what Kubernetes lets nobody change."""
     keys = ("type", "loadBalancerClass", "ipFamilies")
-    return any(dig(service, "spec", key) != wanted["spec"].get(key) for key in keys)
+    return bool(differing({key: wanted["spec"].get(key) for key in keys}, service.get("spec"), _FIELDS))
 
 
 def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequence[Mapping[str, str]]) -> list[Json]:
@@ -196,7 +200,7 @@ def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequen
         fields.append(("spec", "ports"))
     differs = False
     for path in fields:
-        if dig(service, *path) != dig(wanted, *path):
+        if not matches(dig(wanted, *path), dig(service, *path), _FIELDS, path[-1]):
             patch.set_in(service, path, dig(wanted, *path))
             differs = True
     return patch.ops if differs else []

@@ -7,6 +7,7 @@ from typing import Any
 from kubectl_yoshi.model.change import Change, Verb, same_json
 from kubectl_yoshi.model.errors import Outdated
 from kubectl_yoshi.model.facts import Facts, Unknown
+from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of, uid_of
 from kubectl_yoshi.plan.books import COUNTERS
 
@@ -65,7 +66,11 @@ def _holds(op: Json, obj: Json) -> bool | None:
     if isinstance(here, list):
         return op["value"] in here if op["op"] == "add" else None
     there = here.get(last) if isinstance(here, dict) else None
-    return there is None if op["op"] == "remove" else _contains(there, op["value"])
+    if op["op"] == "remove":
+        return there is None
+    if op["path"].startswith("/spec"):  # as it may be shown; elsewhere, an empty map of records is not the same as none
+        return matches(op["value"], there, name=last)
+    return _contains(there, op["value"])
 
 
 def _contains(there: Any, value: Any) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.ledger import is_large
+from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import STATUS_DELETING
 
 READY = "Ready"
+_FIELDS = Fields(unordered=frozenset({"conditions"}))
 
 
 def status_plan(
@@ -34,7 +36,13 @@ def status_plan(
     wanted["conditions"] = [*others, condition]
     if deleting:
         wanted["deleting"] = deleting
-    differing = {key: value for key, value in wanted.items() if there.get(key) != value}
+    differing = {
+        # What is not there is written even if it is empty: of objects of this program's own kinds nothing is omitted,
+        # and an empty map of allocations is what opens a ledger.
+        key: value
+        for key, value in wanted.items()
+        if key not in there or not matches(value, there[key], _FIELDS, key)
+    }
     if not deleting and "deleting" in there:
         patch.unset_in(network.raw, STATUS_DELETING)
     elif not differing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from kubectl_yoshi.model.change import Plan, Verb, applied
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Unknown
 from kubectl_yoshi.model.kinds import APISERVICE
+from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
 from tests.unit.plan.fake import served
+from tests.unit.showing import as_shown, without_empty
 
 
 def network(cidr: str = "10.133.0.0/16", **calico: Any) -> Network:
@@ -219,8 +222,39 @@ def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json,
     there = pool(**changed, **theirs)
     plan = pools.build(network(), facts(there))
     after = applied(only(plan).body, there) if plan else there
-    assert after["spec"] == {**WITHOUT_OPTIONS, **theirs}
+    assert matches({**WITHOUT_OPTIONS, **theirs}, after["spec"])
     assert not pools.build(network(), facts(after))
+
+
+@pytest.mark.parametrize("calico", [{}, {"natOutgoing": False}, {"liveMigration": True}, {"encapsulation": "IPIP"}])
+@pytest.mark.parametrize("cidr", ["10.133.0.0/16", "fd00:133::/64"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(without_empty, id="by Calico's API server, or stored by calicoctl replace"),
+        pytest.param(lambda spec: as_shown({"spec": spec}, "ippools")["spec"], id="otherwise"),
+    ],
+)
+def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(
+    cidr: str, calico: dict[str, Any], shown: Callable[[Json], Json]
+) -> None:
+    if ":" in cidr and "encapsulation" in calico:
+        calico = {}
+    wanted = network(cidr, **calico)
+    there = {**pool(), "spec": shown(pools.pool_spec(wanted, manual=True))}
+    assert not pools.build(wanted, facts(there))
+    assert not pools.obstacles(wanted, facts(there))
+    there["spec"]["disabled"] = True
+    change = only(pools.build(wanted, facts(there)))
+    assert [op for op in change.body if op["op"] != "test"] == [{"op": "add", "path": "/spec/disabled", "value": False}]
+
+
+def test_a_pool_is_known_by_its_cidr_in_whatever_form_it_is_written() -> None:
+    six = network("fd00:133::/64")
+    original = pool("blue", "FD00:0133:0:0::/64", ours=False)
+    assert pools.find_pool(six, RAW, facts(original)) == original
+    anew = Network(**{**vars(six), "uid": "uid-after-the-restore"})
+    assert pools.serves_on(pool(cidr="FD00:0133:0:0::/64"), anew)
 
 
 def test_cidr_and_block_size_never_change() -> None:

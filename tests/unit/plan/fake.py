@@ -61,6 +61,7 @@ class FakeApi:
         writes: "verb kind/name" of every write that was done, in order.
         uid: gives the uid of the n-th object that is made.
         unknown_fields: fields of a spec that a strict creation is refused for.
+        shows: gives what clients are shown of an object, from it and its kind's plural; JSON patches go by that.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 
@@ -72,6 +73,7 @@ class FakeApi:
         self.tried: Counter[tuple[str, str]] = Counter()
         self.uid: Callable[[int], str] = "uid-{}".format
         self.unknown_fields: tuple[str, ...] = ()
+        self.shows: Callable[[Json, str], Json] = lambda obj, plural: obj
         self._objects: dict[Key, Json] = {}
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._versions = itertools.count(1)
@@ -132,7 +134,7 @@ class FakeApi:
         self._happen("get", ref)
         with self._lock:
             self._begin("get", ref)
-            return copy.deepcopy(self._there("get", ref))
+            return self._shown(ref.resource, self._there("get", ref))
 
     def list(
         self,
@@ -149,7 +151,7 @@ class FakeApi:
             wanted = [one.partition("=") for one in label_selector.split(",") if one]
             return tuple(
                 keep(obj) if keep else obj
-                for obj in self.every(resource)
+                for obj in (self._shown(resource, obj) for obj in self.every(resource))
                 if namespace in (None, namespace_of(obj))
                 and all(
                     labels_of(obj).get(key) == value if says else key in labels_of(obj) for key, says, value in wanted
@@ -187,7 +189,7 @@ class FakeApi:
             self._begin("patch", ref)
             there = self._there("patch", ref)
             try:
-                patched = apply_patch(body, there)
+                patched = apply_patch(body, self._shown(ref.resource, there))
             except DoesNotFit as error:
                 raise _error(422, "Invalid", REJECTED, "patch", ref) from error
             assert patched["metadata"]["uid"] == there["metadata"]["uid"]
@@ -250,6 +252,9 @@ class FakeApi:
         if refused := self._refused.get((verb, ref.resource.full_name)):
             raise _error(refused[0], "Forbidden" if refused[0] == 403 else "", refused[1], verb, ref, {})
 
+    def _shown(self, resource: Resource, obj: Json) -> Json:
+        return copy.deepcopy(self.shows(obj, resource.plural))
+
     def _there(self, verb: str, ref: ObjectRef) -> Json:
         there = self._objects.get(_key(ref.resource, ref.namespace or "", ref.name))
         if there is None:
@@ -261,7 +266,7 @@ class FakeApi:
     ) -> Json:
         if dry_run:
             return obj
-        stored = self._store(ref.resource, obj, there)
+        stored = self._shown(ref.resource, self._store(ref.resource, obj, there))
         suffix = f" {subresource}" if subresource else ""
         self.writes.append(f"{verb} {ref.resource.kind.lower()}/{ref.name}{suffix}")
         return stored
