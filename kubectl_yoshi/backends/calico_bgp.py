@@ -28,6 +28,7 @@ from kubectl_yoshi.model.addresses import Address, Cidr, address_of_word, word_o
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.matching import Fields, differing
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 
@@ -36,6 +37,8 @@ MOST_ASN = 2147483647
 
 LOAD_BALANCER_IPS = "serviceLoadBalancerIPs"
 EXTERNAL_IPS = "serviceExternalIPs"
+
+_FIELDS = Fields(defaults={"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"})
 
 AS_SET = f"{GROUP}/asNumber"
 """Annotation: the asNumber that this program set where there was none."""
@@ -137,8 +140,7 @@ def leave_configuration(gone: Collection[str], api: CalicoApi, facts: Facts) -> 
             if f"{LIST_MADE}{field}" in marks and spec[field] == []:
                 patch.ops.append({"op": "remove", "path": f"/spec/{field}"})
         keys += [*lists, *(key for key in (AS_SET, MADE) if key in marks)]
-        defaults = {"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"}
-        if is_made_here(there) and not any(value and defaults.get(key) != value for key, value in spec.items()):
+        if is_made_here(there) and not differing(dict.fromkeys(spec), spec, _FIELDS):
             return in_order(
                 Change(
                     Verb.DELETE, ref, f"delete {ref}", before=there, uid=uid_of(there),

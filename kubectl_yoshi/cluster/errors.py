@@ -8,6 +8,8 @@ The tree::
         ├── Unreachable     nothing answered
         │   └── Ambiguous   a write was sent and its answer never came: it may or may not have been done
         ├── TimedOut        an answer, or what was waited for, did not come in time
+        ├── NotKept         a write was answered, and the object does not say what was written
+        ├── Endless         the same command had still something to write after many rounds
         └── ApiError        the API server answered, and the answer is no
             ├── NotFound, NotServed (the kind itself is missing), AlreadyExists, Expired (410)
             ├── Conflict (409), TestFailed (a JSON Patch that no longer fits), Invalid
@@ -58,6 +60,14 @@ class Ambiguous(Unreachable):
 
 class TimedOut(ClusterError):
     """An answer, or what was waited for, did not come in time."""
+
+
+class NotKept(ClusterError):
+    """A write was answered, and what it wrote is not there."""
+
+
+class Endless(ClusterError):
+    """There was still something to write after so many rounds that there always will be."""
 
 
 class ApiError(ClusterError):

@@ -2,14 +2,15 @@
 
 A planner is a pure function of what was read; it raises NeedMore for what it wants to know, and is asked again with
 the answers. When a write is refused because somebody was faster, or its fate is unknown, everything is read anew and
-planned anew; when it fails for good, the planner is told and takes back what this run had done.
+planned anew; when it fails for good, or does not stick (see repetition), the planner is told and takes back what this
+run had done.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -21,13 +22,16 @@ from kubectl_yoshi.cluster.errors import (
     Busy,
     ClusterError,
     Conflict,
+    Endless,
     NotFound,
+    NotKept,
     ServerError,
     TestFailed,
     TimedOut,
     Unreachable,
 )
 from kubectl_yoshi.cluster.observing import Planner, observe
+from kubectl_yoshi.cluster.repetition import Round
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import Outdated, YoshiError
@@ -114,6 +118,7 @@ def run(
     notes: dict[str, None] = {}
     unread: dict[str, None] = {}
     stuck = 0
+    last = Round()
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(ROUNDS):
         try:
@@ -129,8 +134,16 @@ def run(
         unread.update(dict.fromkeys(facts.unknowns()))
         if not plan:
             break
+        if not_kept := last.not_kept(plan):
+            if any(isinstance(error, NotKept) for error in attempt.failed.values()):  # even taking back does not stick
+                not_kept[0][1].so_far = course.so_far()
+                raise not_kept[0][1]
+            attempt = replace(attempt, failed={**attempt.failed, **_by_subject(not_kept, plan)}, earlier=facts)
+            last = Round()
+            continue
         outcome = carry_out(plan, api, progress=progress, waiters=waiters)
         course.add(outcome)
+        last = last.then(plan, outcome)
         _tidy(outcome, api)
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -156,7 +169,7 @@ def run(
             earlier=facts,
         )
     else:
-        endless = TimedOut(f"This did not end in {ROUNDS} rounds.", "Run the same command again to complete it.")
+        endless = Endless(f"This did not end in {ROUNDS} rounds.", "Run the same command again to complete it.")
         endless.so_far = course.so_far()
         raise endless
     refusals = course.explained({**plan.refusals, **attempt.failed}, facts, plan.answers)
@@ -200,11 +213,17 @@ def _sorted_failures(
     for change, error in outcome.failed:
         if patient and _target(change) not in hopeless and _worth_a_new_look(change, error):
             beaten = error
-        elif change.subject:
-            fatal[change.subject] = error
         else:
-            fatal.update(dict.fromkeys(("", *plan.answers), error))
+            fatal |= _by_subject([(change, error)], plan)
     return fatal, beaten
+
+
+def _by_subject(failed: Iterable[tuple[Change, YoshiError]], plan: Plan) -> dict[str, YoshiError]:
+    """Errors by whom their changes are for; those of a change that is for all, for everybody."""
+    fatal: dict[str, YoshiError] = {}
+    for change, error in failed:
+        fatal.update(dict.fromkeys([change.subject] if change.subject else ["", *plan.answers], error))
+    return fatal
 
 
 def _worth_a_new_look(change: Change, error: YoshiError) -> bool:

@@ -2,7 +2,8 @@
 
 What is like the real one (apiserver/pkg/registry, libcalico-go's ConvertCalicoResourceToK8sResource): the uid of an
 object differs between the groups; labels and annotations are kept in an annotation of the raw object; IPAM's blocks
-and handles are not served.
+and handles are not served; objects go through Go structs, with `omitempty`, on their way in and out, and a JSON Patch
+is applied to what is served: what is false or empty is neither stored nor shown.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lab.api import wait_until
 from lab.errors import LabError
 from lab.pki import make_authority
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
+from tests.unit.showing import without_empty
 
 Json = dict[str, Any]
 
@@ -44,7 +46,8 @@ def as_served(raw: Json, kind: str) -> Json:
     metadata = {key: value for key, value in raw["metadata"].items() if key not in ("annotations", "managedFields")}
     metadata |= {key: value for key, value in kept.items() if value}
     metadata["uid"] = str(uuid.uuid5(uuid.NAMESPACE_OID, raw["metadata"]["uid"]))
-    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": raw.get("spec") or {}}
+    spec = without_empty(raw.get("spec") or {})
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def kept_metadata(obj: Json) -> dict[str, str]:
@@ -96,7 +99,7 @@ class _Calico(BaseHTTPRequestHandler):
             "apiVersion": "crd.projectcalico.org/v1",
             "kind": KINDS[plural],
             "metadata": {"name": body["metadata"]["name"], "annotations": kept_metadata(body)},
-            "spec": body["spec"],
+            "spec": without_empty(body["spec"]),
         }
         if self.dry:
             self.answer(201, {**body, "metadata": {**body["metadata"], "uid": "dry"}})
@@ -113,7 +116,7 @@ class _Calico(BaseHTTPRequestHandler):
             return
         ops = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": now["metadata"]["resourceVersion"]},
-            {"op": "add", "path": "/spec", "value": wanted["spec"]},
+            {"op": "add", "path": "/spec", "value": without_empty(wanted["spec"])},
             {"op": "add", "path": "/metadata/annotations", "value": kept_metadata(wanted)},
         ]
         raw = self.lab.api.patch(f"{RAW}/{plural}/{name}", ops, "application/json-patch+json")
@@ -126,7 +129,7 @@ class _Calico(BaseHTTPRequestHandler):
         if wanted not in (None, now["metadata"]["uid"]):
             self.fail(409, "Conflict", f"the UID in the precondition ({wanted}) is not {now['metadata']['uid']}")
             return
-        if not now["spec"].get("disabled"):
+        if plural == "ippools" and not now["spec"].get("disabled"):
             self.fail(409, "Conflict", "the pool is not disabled")
             return
         self.lab.kubectl("delete", f"{plural}.crd.projectcalico.org", name)

@@ -31,6 +31,7 @@ from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
 from tests.cluster.played_kubevirt import Kubevirt
+from tests.cluster.shown import Shown
 from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
@@ -148,6 +149,7 @@ class Proxy:
         fate: what becomes of requests; may be changed between two runs.
         known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
         kubevirt: who plays KubeVirt, where VMs run.
+        shows: how objects are shown (see shown.py); as the API server does unless it is set.
     """
 
     url: str
@@ -155,6 +157,7 @@ class Proxy:
     fate: Fate = field(default_factory=Fate)
     known: Mapping[str, str] = field(default_factory=dict)
     kubevirt: Kubevirt | None = None
+    shows: Shown | None = None
     _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     _passed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
@@ -217,7 +220,8 @@ class Proxy:
         def send() -> Any:
             response: Any = self.kubevirt.answer(path) if self.kubevirt else None
             if response is None:
-                response = self.upstream.request(method, path, headers=headers, body=body or None)
+                by_way_of = self.shows or self.upstream
+                response = by_way_of.request(method, path, headers=headers, body=body or None)
                 if self.kubevirt and method != "GET":
                     self.kubevirt.follow(path)
             with self._passed:

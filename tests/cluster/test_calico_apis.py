@@ -164,6 +164,10 @@ def test_calicos_own_api_server_is_written_through(
         raw = pools(cluster, V1)[f"{yoshi.namespace}.blue"]
         assert MARK in json.loads(raw["metadata"]["annotations"][KEPT])["annotations"]
         assert raw["spec"]["assignmentMode"] == "Manual"
+        assert "disabled" not in raw["spec"]  # false: neither stored nor shown
+        yoshi.done("sync")
+        again = pools(cluster, V1)[f"{yoshi.namespace}.blue"]
+        assert again["metadata"]["resourceVersion"] == raw["metadata"]["resourceVersion"]
         yoshi.done("network", "delete", "blue")
 
 

@@ -1,0 +1,83 @@
+"""The real API server, whose objects are shown otherwise than they were written (tests/unit/showing.py says how).
+
+A JSON Patch is applied to what is shown, and what comes of it is stored, as Calico's aggregated API server does it; so
+a patch that sets a field to false where it is not shown changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubectl_yoshi.cluster.connection import Connection
+from tests.unit.cluster.fault_server import status_body
+from tests.unit.jsonpatch import DoesNotFit, apply_patch
+from tests.unit.showing import DEFAULTS, Json, as_shown, as_stored
+
+REJECTED = "the server rejected our request due to an error in our request"
+PATH = re.compile(
+    r"/apis/(crd\.projectcalico\.org|metallb\.io|([a-z]+\.)?plumber\.k8s\.pf9\.io|k8s\.cni\.cncf\.io)/\w+/"
+    r"(namespaces/[^/]+/)?(?P<plural>[^/?]+)(/(?P<name>[^/?]+))?(\?.*)?"
+)
+TRIES = 10
+"""How often a patch is applied anew because somebody else was faster."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Like a response of urllib3 as far as a proxy looks at it."""
+
+    status: int
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+
+
+@dataclass
+class Shown:
+    """See the module.
+
+    Attributes:
+        upstream: the API server.
+    """
+
+    upstream: Connection
+
+    def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None) -> Any:
+        """One request, answered as it is shown."""
+        found = PATH.fullmatch(path)
+        plural = found["plural"] if found else ""
+        if plural not in DEFAULTS:
+            return self.upstream.request(method, path, headers=headers, body=body)
+        if method == "PATCH" and "json-patch" in headers.get("Content-Type", ""):
+            return self._patched(path, plural, headers, json.loads(body or b"[]"))
+        return _as_shown(self.upstream.request(method, path, headers=headers, body=body), plural)
+
+    def _patched(self, path: str, plural: str, headers: Mapping[str, str], ops: list[Json]) -> Any:
+        asked = {key: value for key, value in headers.items() if key != "Content-Type"}
+        for _ in range(TRIES):
+            there = self.upstream.request("GET", path.partition("?")[0], headers=asked)
+            if there.status != 200:
+                return there
+            shown = as_shown(json.loads(there.data), plural)
+            try:
+                wanted = apply_patch(ops, shown)
+            except DoesNotFit:
+                return Answer(422, json.dumps(status_body(422, "Invalid", REJECTED)).encode())
+            stored = json.dumps(as_stored(wanted)).encode()
+            replacing = {**headers, "Content-Type": "application/json"}
+            answer = self.upstream.request("PUT", path, headers=replacing, body=stored)
+            if answer.status != 409:
+                return _as_shown(answer, plural)
+        return answer
+
+
+def _as_shown(response: Any, plural: str) -> Any:
+    if response.status >= 300 or b'"spec"' not in response.data:
+        return response
+    content = json.loads(response.data)
+    if "items" in content:
+        content["items"] = [as_shown(item, plural) for item in content["items"]]
+    return Answer(response.status, json.dumps(as_shown(content, plural)).encode())

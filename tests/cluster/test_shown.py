@@ -1,0 +1,176 @@
+"""Every changing command of every back-end, where the API server does not show objects as they were written.
+
+What it shows (tests/unit/showing.py) is without what is false or empty, has defaults added, lists in another order and
+IPv6 in another form. Each command is run twice: the second run must say so and change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from kubectl_yoshi.backends import metallb
+from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.ovs_spec import DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.model.objects import Json, name_of
+from lab.testing import Cluster
+from tests.cluster import shared_bgp
+from tests.cluster.courses import CASES, commands, delete_vm, lose_ledgers
+from tests.cluster.fates import Fate
+from tests.cluster.seats import METALLB, Seat, seats, side_by_side
+from tests.cluster.shown import Shown
+from tests.cluster.verdicts import check_success, must_be, raise_first
+
+SEATS = range(50, 55)
+MADE = (
+    RAW.pool, RAW.bgp_peer, NAD, TEMPLATE, DHCPSERVER,
+    metallb.POOL, metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.PEER,
+)  # fmt: skip
+"""What is made for networks and shown otherwise, besides BGPConfiguration."""
+
+V4, V6 = "{ip}.0.0/24", "fd00:{n}::/120"
+BGP = " --my-asn 64512 --remote-asn 64514 --peer {ip}.200.1 --peer {ip}.200.2"
+BGP_6 = " --my-asn 64512 --remote-asn 64514 --peer fd00:{n}:ff::1 --node-selector rack=1"
+KINDS = {
+    "calico": f"--cidr {V4}",
+    "calico, all else false": f"--cidr {V4} --live-migration",
+    "calico IPv6": f"--cidr {V6} --no-nat-outgoing",
+    "ovs": f"--plugin ovs --cidr {V4} --bridge br{{n}} --nic eth{{n}} --vlan 20 --mtu 1400 --node-selector a=1,b=2",
+    "ovs IPv6": f"--plugin ovs --cidr {V6} --bridge br{{n}} --nic eth{{n}} --no-dhcp",
+    "metallb-l2": f"--plugin public --cidr {V4} --announce metallb-l2 --interface eth0 --interface eth1",
+    "metallb-l2 IPv6": f"--plugin public --cidr {V6} --announce metallb-l2",
+    "metallb-bgp": f"--plugin public --cidr {V4} --announce metallb-bgp{BGP} --node-selector rack=1",
+    "metallb-bgp IPv6": f"--plugin public --cidr {V6} --announce metallb-bgp{BGP_6}",
+    "calico-bgp": f"--plugin public --cidr {V4} --announce calico-bgp{BGP}",
+    "calico-bgp IPv6": f"--plugin public --cidr {V6} --announce calico-bgp{BGP_6}",
+    "calico-bgp by external IPs": f"--plugin public --cidr {V4} --announce calico-bgp --via external-ips{BGP}",
+}
+"""Kind of network -> the flags that make one."""
+
+COURSE = (
+    "network create it {flags}",
+    "vm attach web-1 web-2 --{kind} it",
+    "ips reserve it {address}7 {address}8 --note printer",
+    "ips move {address}1 --to web-3",
+    "vm detach web-2 --{kind} it",
+    "ips release it {address}7",
+    "ips import --network it -f {tmp}/ports.csv",
+    "sync",
+    "ips rebuild --yes",
+    "ips gc --grace 0s --yes",
+    "network delete it --force --yes",
+)
+"""Every command that changes a network's objects, in an order in which each has something to do."""
+BEFORE: dict[str, Callable[[Seat], None]] = {"ips rebuild": lose_ledgers, "ips gc": delete_vm}
+PUBLIC_ONLY = "ips move"
+
+
+@pytest.fixture(scope="module")
+def places(
+    request: pytest.FixtureRequest, installed: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Seat]]:
+    if request.config.getoption("cluster") not in ("lab", "kind"):
+        pytest.skip("writes the cluster's BGPConfiguration")
+    if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
+        installed.kubectl("create", "namespace", METALLB)
+    with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+        shared_bgp.make_theirs(found[0].api)
+        for seat in found:
+            seat.proxy.shows = Shown(seat.proxy.upstream)
+        yield found
+        for seat in found:
+            seat.clear()
+        shared_bgp.take_away(found[0].api)
+
+
+@dataclass
+class Course:
+    """The commands of one kind of network, each run twice."""
+
+    name: str
+    seat: Seat
+
+    def run(self) -> None:
+        """All of them; nothing is left then."""
+        self.seat.clear()
+        (self.seat.folder / "ports.csv").write_text(f"name,address\nweb-2,{self.words('{address}9')}\n")
+        for command in COURSE:
+            if not command.startswith(PUBLIC_ONLY) or self.is_public:
+                self.twice(command)
+        assert self.versions().keys() & self.made == set()
+
+    @property
+    def is_public(self) -> bool:
+        return "public" in KINDS[self.name]
+
+    def words(self, text: str) -> str:
+        """A command line of the course for this kind."""
+        named = {
+            "{flags}": KINDS[self.name],
+            "{kind}": "public-network" if self.is_public else "network",
+            "{address}": "fd00:{n}::" if V6 in KINDS[self.name] else "{ip}.0.",
+        }
+        for word, instead in named.items():
+            text = text.replace(word, instead)
+        return self.seat.words(text)
+
+    def twice(self, command: str) -> None:
+        """A command by the proxy; and once more, which changes nothing."""
+        first = next(word for word in commands() if command.startswith(word))
+        if first in BEFORE:
+            BEFORE[first](self.seat)
+        ran = self.seat.run(self.words(command), Fate())
+        assert ran.code == 0, f"{self.name}: {ran}"
+        if command.startswith("network create"):
+            self.made = self.versions().keys()
+            assert self.made, self.name
+        versions, again = self.versions(), Fate()
+        ran = self.seat.run(self.words(command), again)
+        check_success(ran)
+        assert again.writes == [], f"{self.name}: {ran}"
+        must_be(self.versions(), versions, f"{self.name}: once more has changed something: {ran}")
+
+    def versions(self) -> dict[str, str]:
+        """ "kind name" -> resourceVersion, of everything that is this seat's."""
+        found = self.seat.versions()
+        for resource in MADE:
+            for obj in self.seat.api.list(resource):
+                if self.seat.namespace in str(obj):
+                    found[f"{resource.kind} {name_of(obj)}"] = obj["metadata"]["resourceVersion"]
+        return found
+
+
+def test_of_every_command_of_every_backend_the_second_run_changes_nothing(places: list[Seat]) -> None:
+    wrong = side_by_side(places, [partial(lambda name, seat: Course(name, seat).run(), name) for name in KINDS])
+    raise_first(wrong)
+    shared_bgp.must_be_theirs(places[0].api)
+
+
+def test_no_changing_command_is_left_out() -> None:
+    changing = {case.name for case in CASES.values() if not case.looks}
+    tried = {name for name in commands() for command in COURSE if command.startswith(name)}
+    assert changing - tried == {"install"}
+
+
+def test_the_proxy_shows_objects_otherwise_and_drops_a_field_that_is_set_to_false(places: list[Seat]) -> None:
+    seat = places[0]
+    seat.clear()
+    assert seat.run(seat.words("network create it --cidr fd00:{n}::/120"), Fate()).code == 0
+    ref = RAW.pool.ref(f"{seat.namespace}.it")
+    raw = seat.api.get(ref)
+    assert raw["spec"]["disabled"] is False
+    path = RAW.pool.path(name=ref.name)
+    test, add = ({"op": op, "path": "/spec/disabled", "value": value} for op, value in (("test", None), ("add", False)))
+    ops, wrong = json.dumps([test, add]).encode(), json.dumps([{**test, "value": False}]).encode()
+    headers = {"Content-Type": "application/json-patch+json", "Accept": "application/json"}
+    assert seat.proxy.shows is not None
+    for _ in range(2):
+        shown: Json = json.loads(seat.proxy.shows.request("PATCH", path, headers=headers, body=ops).data)
+        assert "disabled" not in shown["spec"]
+        assert shown["spec"]["cidr"].startswith("FD00:0")
+        assert shown["spec"]["namespaceSelector"] == "all()"
+    assert seat.proxy.shows.request("PATCH", path, headers=headers, body=wrong).status == 422
