@@ -114,3 +114,44 @@ def test_a_list_that_was_made_for_a_network_goes_with_the_last_network(theirs: b
     assert not world.delete_network("pub").refusals
     assert spec(world).get("serviceLoadBalancerIPs") == ([{"cidr": "192.0.2.0/24"}] if theirs else None)
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
+
+
+OTHERS = ({"cidr": "192.0.2.0/24"}, {"cidr": "198.51.100.0/24"})
+
+
+def entries_of(obj: Json) -> list[Json]:
+    found: list[Json] = obj["spec"]["serviceLoadBalancerIPs"]
+    return found
+
+
+def entries(world: World) -> list[Json]:
+    return entries_of(world.api.get(CONFIGURATION))
+
+
+def test_an_entry_that_moves_in_its_list_meanwhile_is_removed_and_no_other_one() -> None:
+    """I6: its place was read before somebody else removed an entry in front of it."""
+    first, last = OTHERS
+    world = cluster(asNumber=64512, serviceLoadBalancerIPs=[first])
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    world.attach("a", network=PUB, ip=FIRST)
+    world.api.change(CONFIGURATION, lambda obj: entries_of(obj).append(last))
+    assert entries(world) == [first, {"cidr": f"{FIRST}/32"}, last]
+    right_before_the_next_write(
+        world, lambda world: world.api.change(CONFIGURATION, lambda obj: entries_of(obj).remove(first))
+    )
+    assert not world.detach("a", network=PUB).refusals
+    assert entries(world) == [last]
+
+
+def test_an_address_that_somebody_else_adds_to_a_list_meanwhile_is_not_added_twice() -> None:
+    """Nor is theirs removed with the VM's (I6)."""
+    world = cluster(asNumber=64512, serviceLoadBalancerIPs=[*OTHERS])
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    theirs = {"cidr": f"{FIRST}/32"}
+    right_before_the_next_write(
+        world, lambda world: world.api.change(CONFIGURATION, lambda obj: entries_of(obj).append(theirs))
+    )
+    assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+    assert entries(world) == [*OTHERS, theirs]
+    assert not world.detach("a", network=PUB).refusals
+    assert entries(world) == [*OTHERS, theirs]

@@ -217,6 +217,21 @@ def test_detaching_strikes_an_address_that_was_not_moved_yet(world: World, gone:
     assert not world.api.every(ADDRESSBLOCK)
 
 
+def test_an_address_that_the_original_gives_to_another_vm_meanwhile_stays_that_ones(world: World) -> None:
+    original(world, LARGE, {"10.133.9.9": "web-1"})
+    world.vm(pin="10.133.9.9")
+
+    def meanwhile(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", NETWORKWIZARD):
+            world.api.before.clear()
+            world.api.change(ref, lambda obj: obj["status"]["allocations"].update({"10.133.9.9": "web-2"}))
+
+    world.api.before.append(meanwhile)
+    world.detach()
+    assert not world.api.before
+    assert in_status(world) == {"10.133.9.9": "web-2"}
+
+
 # -- finalizers ------------------------------------------------------------------------------------------------------
 
 
