@@ -529,3 +529,19 @@ def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_n
     winner = "b" if done.answers else "c"
     assert (world.holders("pub"), services(world)) == ({FIRST: f"prod/{winner}"}, {winner: FIRST})
     assert {name: wish(world, name) for name in "abc" if wish(world, name)} == {winner: FIRST}
+
+
+def test_the_status_of_a_service_that_has_come_to_another_network_meanwhile_is_not_written() -> None:
+    """I6: there it may have the same address, by another announcer."""
+    world = public()
+
+    def comes_to_another(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", SERVICE):
+            world.api.before.clear()
+            world.api.change(ref, lambda obj: obj["metadata"]["labels"].update({metallb.NETWORK_LABEL: "uid-of-far"}))
+
+    world.api.before.append(comes_to_another)
+    with pytest.raises(Refused, match="was not made for network prod/pub"):
+        world.attach("a", network=PUB, ip=FIRST)
+    [service] = world.api.every(SERVICE)
+    assert service["status"] == {"loadBalancer": {}}
