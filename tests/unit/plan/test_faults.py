@@ -20,9 +20,8 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
 from tests.unit.plan.faulty import Fate, faulty
@@ -51,21 +50,9 @@ def state(world: World) -> dict[str, object]:
 
 
 def check_moment(world: World) -> None:
-    """What must hold whatever is under way."""
-    networks = [parse_network(obj) for obj in world.api.every(NETWORKWIZARD)]
-    for network in networks:
-        records = world.records(network.name)
-        for text in records:
-            assert not network.why_not_usable(parse_address(text)), f"I4: {text}"
-        carried: dict[str, str] = {}
-        for vm in VMS:
-            pin = world.pin(vm)
-            if not pin or parse_address(pin) not in network:
-                continue
-            assert pin not in carried, f"I1: {pin} is on {vm} and {carried[pin]}"
-            carried[pin] = vm
-            assert pin in records, f"I2: {pin} of {vm} has no record"
-            assert records[pin].uid == world.now(vm).uid, f"I2: {pin} of {vm} is recorded for {records[pin]}"
+    """What must hold whatever is under way: a VM may have a second record then, of which it carries nothing."""
+    found = [sentence for sentence in world.violations() if not sentence.startswith("I3") or "carries" in sentence]
+    assert not found, "\n".join(found)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.networks import NetworkRemoval, NetworkRequest, plan_network, plan_network_removal
 from kubectl_yoshi.plan.overlaps import NODE
 from kubectl_yoshi.plan.reservations import ReleaseRequest, ReserveRequest, plan_releases, plan_reservations
+from tests.cluster import checker
+from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 from tests.unit.plan.fake import FakeApi
 
 SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
@@ -259,32 +261,21 @@ class World:
                     found[str(base[ordinal])] = spec["attributes"][index]["handle_id"]
         return found
 
+    def violations(self) -> list[str]:
+        """What the checker of the tests on real API servers finds; none of the program's own code has a say in it."""
+        seen = self._seen()
+        return checker.violations(seen, {namespace_of(obj) for obj in (*seen.networks, *seen.vms)})
+
     def check(self) -> None:
-        """Invariants I1 to I4, and that every counter is right."""
-        networks = [parse_network(obj) for obj in self.api.every(NETWORKWIZARD)]
-        carried: dict[str, list[Vm]] = {}
-        for vm in map(Vm, self.api.every(VM)):
-            for address in pinned(vm.template_annotations):
-                carried.setdefault(str(address), []).append(vm)
-        for network in networks:
-            records = self.records(network.name, network.namespace)
-            held: dict[str, list[str]] = {}
-            for text, record in records.items():
-                assert not network.why_not_usable(parse_address(text)), f"I4: {text}"
-                if record.uid:
-                    held.setdefault(record.uid, []).append(text)
-            for uid, addresses in held.items():
-                assert len(addresses) == 1, f"I3: {uid} holds {addresses}"
-            for text, vms in carried.items():
-                if parse_address(text) not in network:
-                    continue
-                assert len(vms) == 1, f"I1: {text} is on {[vm.subject for vm in vms]}"
-                assert text in records, f"I2: {text} of {vms[0].subject} has no record"
-                found = records[text]
-                assert (found.namespace, found.name, found.uid) == (vms[0].namespace, vms[0].name, vms[0].uid), "I2"
-        for obj in [*self.api.every(NETWORKWIZARD), *self.api.every(ADDRESSBLOCK)]:
-            used = dig(obj, "status", "used")
-            assert used in (None, len(dig(obj, "status", "allocations", default={}))), name_of(obj)
+        """Invariants I1 to I5, and that every counter is right."""
+        seen = self._seen()
+        found = [*self.violations(), *checker.miscounted(seen.networks, seen.blocks)]
+        assert not found, "\n".join(found)
+
+    def _seen(self) -> Seen:
+        every = self.api.every
+        others = {SERVICES: every(SERVICE), CONFIGMAPS: every(CONFIGMAP)}
+        return Seen(every(NETWORKWIZARD), every(ADDRESSBLOCK), every(VM), every(VMI), every(POD), others=others)
 
     # -- KubeVirt ------------------------------------------------------------------------------------------------
 
