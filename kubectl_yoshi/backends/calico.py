@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
+from kubectl_yoshi.backends import calico_handles as handles
 from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends import calico_pools as pools
 from kubectl_yoshi.backends.calico_api import (
@@ -34,7 +35,7 @@ from kubectl_yoshi.backends.calico_pins import (
 from kubectl_yoshi.backends.private import Private
 from kubectl_yoshi.backends.wished_names import NETWORK_NAME, names_it, names_of, other_names, with_name, without_name
 from kubectl_yoshi.model.addresses import Address, Intervals, address_of
-from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Trouble, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read, Served, both
@@ -209,8 +210,8 @@ class Calico(Private):
         if why:
             return LetGo(Plan(notes=(f"whether Calico holds other addresses for VMs is unknown: {why}",)))
         others = [h for h in held if (h.number, h.version) != (number, network.version)]
-        if not others or not _keeps_addresses(api, facts):
-            return LetGo(ipam.mend(api, vm.namespace, vm.name, facts, vm.subject))
+        if not others or not ipam.keeps_addresses(api, facts):
+            return handles.made_consistent(api, vm, facts)
         address = address_of(others[0].number, others[0].version)
         if running := ipam.runs(vm.namespace, vm.name, facts):
             return LetGo(
@@ -298,7 +299,7 @@ class Calico(Private):
             return LetGo(obstacle=f"whether Calico still holds it is unknown: {why}")
         mine = [h for h in held if h.number == number and h.version == network.version]
         if not mine:
-            return LetGo()
+            return LetGo(ipam.repair(api, namespace, name, facts, f"{namespace}/{name}"))
         if running := ipam.runs(namespace, name, facts):
             return LetGo(obstacle=running)
         return LetGo(ipam.release(api, mine, facts, f"{namespace}/{name}"))
@@ -347,7 +348,7 @@ class Calico(Private):
         version = calico_version(api, facts)
         if version is not None and version < KEEPS_VM_ADDRESSES:
             found.append(f"Calico v{version[0]}.{version[1]} keeps no VM's address (from v3.32 on)")
-        elif not _keeps_addresses(api, facts):
+        elif not ipam.keeps_addresses(api, facts):
             found.append(f"{api.config.kind.lower()}/default has kubeVirtVMAddressPersistence: Disabled")
         return tuple(found)
 
@@ -365,10 +366,13 @@ class Calico(Private):
         stopped = [h for h in gone if not ipam.runs(h.namespace, h.name, facts)]
         return ipam.release(api, stopped, facts) if stopped else Plan()
 
+    def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
+        """See Backend."""
+        return handles.troubles(network, namespaces, facts)
 
-def _keeps_addresses(api: CalicoApi, facts: Facts) -> bool:
-    config = facts.ask(Read(api.config, name="default"))
-    return not config or dig(config[0], "spec", "kubeVirtVMAddressPersistence") != "Disabled"
+    def repairs(self, network: Network, namespace: str | None, facts: Facts) -> Plan:
+        """See Backend."""
+        return handles.repairs(network, namespace, facts)
 
 
 def _held(holding: ipam.Holding, facts: Facts) -> Use:

@@ -9,7 +9,7 @@ programs: docs/design.md, "Calico's handles".
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
@@ -161,6 +161,159 @@ def runs(namespace: str, name: str, facts: Facts) -> str:
     return f"{POD.ref(name_of(pods[0]), namespace)} is there" if pods else ""
 
 
+@dataclass(frozen=True)
+class Mismatch:
+    """A handle and a block that do not say the same.
+
+    Attributes:
+        handle: the IPAMHandle's name.
+        cidr: the block's.
+        counted: how many addresses of the block the handle counts; 0 where there is no such handle.
+        contained: how many addresses of the block have the handle's name; 0 where there is no such block.
+    """
+
+    handle: str
+    cidr: str
+    counted: int
+    contained: int
+
+    @property
+    def is_excess(self) -> bool:
+        """Whether the handle counts addresses that the block does not contain.
+
+        Calico takes that for an allocation in progress: its CNI plugin waits for it until it fails.
+        """
+        return self.counted > self.contained
+
+    def __str__(self) -> str:
+        if self.is_excess:
+            counts = f"IPAMHandle {self.handle} counts {_addresses(self.counted - self.contained)}"
+            return f"{counts} that block {self.cidr} does not contain"
+        contains = f"block {self.cidr} contains {_addresses(self.contained)} of IPAMHandle {self.handle}"
+        return f"{contains}, which counts {self.counted}"
+
+
+def _addresses(count: int) -> str:
+    return f"{count} address{'' if count == 1 else 'es'}"
+
+
+def contents(blocks: Iterable[Json]) -> dict[str, dict[str, int]]:
+    """Handle, in lower case -> CIDR of each block -> how many of the block's addresses are the handle's."""
+    found: dict[str, dict[str, int]] = {}
+    for block in blocks:
+        if dig(block, "spec", "deleted"):
+            continue
+        cidr = _canonical(str(dig(block, "spec", "cidr")))
+        attributes = dig(block, "spec", "attributes", default=[])
+        for index in dig(block, "spec", "allocations", default=[]):
+            attribute = attributes[index] if index is not None and 0 <= index < len(attributes) else {}
+            if handle := str(attribute.get("handle_id") or "").lower():
+                counts = found.setdefault(handle, {})
+                counts[cidr] = counts.get(cidr, 0) + 1
+    return found
+
+
+def counts_of(handle: Json) -> dict[str, int]:
+    """CIDR -> how many addresses of that block a handle counts."""
+    if dig(handle, "spec", "deleted"):
+        return {}
+    return {_canonical(cidr): int(count) for cidr, count in dig(handle, "spec", "block", default={}).items()}
+
+
+def _canonical(cidr: str) -> str:
+    return str(ip_network(cidr, strict=False))
+
+
+def compare(name: str, counted: Mapping[str, int], contained: Mapping[str, int]) -> list[Mismatch]:
+    """Where a handle and the blocks that were read differ.
+
+    Args:
+        name: the handle's.
+        counted: see `counts_of`; {} where there is no such handle.
+        contained: CIDR -> how many addresses of that block are the handle's; a missing block contains none.
+    """
+    cidrs = dict.fromkeys([*counted, *contained])
+    found = (Mismatch(name, cidr, counted.get(cidr, 0), contained.get(cidr, 0)) for cidr in cidrs)
+    return [one for one in found if one.counted != one.contained]
+
+
+def differences(
+    api: CalicoApi, name: str, facts: Facts, look: int = 0, cidrs: Iterable[str] = ()
+) -> tuple[Json | None, list[Mismatch]]:
+    """A handle, and where it and its blocks differ: nowhere as far as they cannot be read.
+
+    Args:
+        api: see CalicoApi.
+        name: the handle's.
+        facts: what was read.
+        look: see Read; with another one than 0 the blocks are read after the handle.
+        cidrs: of blocks that are looked at besides those that the handle counts addresses of.
+
+    Raises:
+        NeedMore: the handle or its blocks were not read yet.
+    """
+    read = Read(api.handle, name=name, look=look)
+    handle = next(iter(facts.ask(read)), None)
+    counted = counts_of(handle or {})
+    blocks = [
+        Read(api.block, name=block_name(ip_network(cidr)), look=look) for cidr in dict.fromkeys([*counted, *cidrs])
+    ]
+    contained = contents(facts.ask(*blocks)).get(name.lower(), {})
+    if facts.why_unknown(read, *blocks):
+        return handle, []
+    return handle, compare(name, counted, contained)
+
+
+def excess(api: CalicoApi, name: str, facts: Facts, look: int = 0) -> tuple[Json, list[Mismatch]] | None:
+    """A handle, and where it counts addresses that its blocks do not contain; None where it counts none such.
+
+    Args, Raises: see `differences`.
+    """
+    handle, found = differences(api, name, facts, look)
+    found = [one for one in found if one.is_excess]
+    return (handle, found) if handle is not None and found else None
+
+
+AGAIN = 1
+"""The look at a handle, its blocks and pods before it is written or reported."""
+
+
+def repair(api: CalicoApi, namespace: str, name: str, facts: Facts, subject: str = "") -> Plan:
+    """Makes a VM's handle count no more than its blocks contain, as a release leaves it that was cut off in between;
+    empty where it does not, or while a pod of the VM exists or that cannot be told.
+
+    An allocation in progress looks the same for a moment, since Calico increments the handle before it writes the
+    block. But there is no allocation without a pod. Blocks and pods are read after the handle, and the write is refused
+    unless the handle is as it was read: so an allocation that had incremented it has a pod that is seen, and one that
+    begins later changes it.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    handle = handle_name(namespace, name)
+    if not handle or excess(api, handle, facts) is None:
+        return Plan()
+    confirmed = excess(api, handle, facts, AGAIN)
+    if confirmed is None:
+        return Plan()
+    pods = Read(POD, namespace, label_selector=LAUNCHER, look=AGAIN)
+    facts.ask(pods)
+    if facts.why_unknown(pods) or pods_of(namespace, name, facts):
+        return Plan()
+    before, found = confirmed
+    counts = counts_of(before)
+    counts.update((one.cidr, one.contained) for one in found)
+    body: Json = copy.deepcopy(before)
+    body["spec"]["block"] = {cidr: count for cidr, count in counts.items() if count}
+    return Plan(((_handle_change(api, body, facts, subject, before),),))
+
+
+def keeps_addresses(api: CalicoApi, facts: Facts) -> bool:
+    """Whether Calico keeps a VM's address in a handle, as far as its configuration says."""
+    config = facts.ask(Read(api.config, name="default"))
+    return not config or dig(config[0], "spec", "kubeVirtVMAddressPersistence") != "Disabled"
+
+
 def release(api: CalicoApi, released: Sequence[Holding], facts: Facts, subject: str = "") -> Plan:
     """Makes Calico forget addresses of VMs of which nothing runs: the blocks, then the handles.
 
@@ -219,22 +372,6 @@ def _attribute_of(block: Json, number: int) -> Json | None:
     return None if index is None else attributes[index] if 0 <= index < len(attributes) else {}
 
 
-def mend(api: CalicoApi, namespace: str, name: str, facts: Facts, subject: str) -> Plan:
-    """Makes a VM's handle count no more than the blocks give it, as a release leaves it that was cut off in between."""
-    held, why = held_by_vm(api, namespace, name, facts)
-    changes = []
-    for handle in [] if why else facts.ask(*handle_reads(api, namespace, name)):
-        counts = dig(handle, "spec", "block", default={})
-        given = {
-            cidr: [h.block.name for h in held].count(block_name(ip_network(cidr, strict=False))) for cidr in counts
-        }
-        if any(given[cidr] < int(count) for cidr, count in counts.items()):
-            body: Json = copy.deepcopy(handle)
-            body["spec"]["block"] = {cidr: min(given[cidr], int(n)) for cidr, n in counts.items() if given[cidr]}
-            changes.append(_handle_change(api, body, facts, subject))
-    return Plan((tuple(changes),)) if changes and not runs(namespace, name, facts) else Plan()
-
-
 def without_address(block: Json, number: int) -> Json:
     """A block that no longer gives out an address, as Calico's own release writes it.
 
@@ -264,11 +401,16 @@ def _without_block(handle: Json, cidr: str) -> Json:
     return result
 
 
-def _handle_change(api: CalicoApi, body: Json, facts: Facts, subject: str) -> Change:
+def _fewer(body: Json, before: Json | None) -> str:
+    fewer = sum(counts_of(before or body).values()) - sum(counts_of(body).values())
+    return "one address less" if fewer == 1 else f"{fewer} addresses less"
+
+
+def _handle_change(api: CalicoApi, body: Json, facts: Facts, subject: str, before: Json | None = None) -> Change:
     ref = api.handle.ref(name_of(body))
-    before = facts.one(api.handle, ref.name)
+    before = before or facts.one(api.handle, ref.name)
     if dig(body, "spec", "block"):
-        says = f"count one address less in Calico's handle {ref.name}"
+        says = f"count {_fewer(body, before)} in Calico's handle {ref.name}"
         return Change(Verb.REPLACE, ref, says, body=body, before=before, subject=subject)
     return Change(
         Verb.DELETE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubectl_yoshi.model.backend import Use
+from kubectl_yoshi.model.backend import Trouble, Use
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
@@ -44,3 +44,11 @@ class Private:
     def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
         """See Backend."""
         return ()
+
+    def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
+        """See Backend."""
+        return ()
+
+    def repairs(self, network: Network, namespace: str | None, facts: Facts) -> Plan:
+        """See Backend."""
+        return Plan()

@@ -18,7 +18,7 @@ from kubectl_yoshi.backends.public_calico import CalicoBgp
 from kubectl_yoshi.backends.public_metallb import MetalLb
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Use, Wishes
+from kubectl_yoshi.model.backend import HotPlug, How, LetGo, Obstacle, Recorded, Trouble, Use, Wishes
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read, Served
@@ -332,6 +332,14 @@ class Public:
     def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
         """See Backend. The Service follows the VM."""
         return ()
+
+    def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
+        """See Backend."""
+        return ()
+
+    def repairs(self, network: Network, namespace: str | None, facts: Facts) -> Plan:
+        """See Backend."""
+        return Plan()
 
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the

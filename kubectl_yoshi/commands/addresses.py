@@ -67,12 +67,22 @@ def surveyed(session: Session, network: str | None, everywhere: bool, exact: boo
     return rows, facts
 
 
+def networks_meant(session: Session, name: str | None, everywhere: bool, facts: Facts) -> list[Network]:
+    """The network of that name, or those of the session's namespace, or of all; those of unknown plugins left out."""
+    return [network for network in _meant(session, name, everywhere, facts)[0] if network.plugin in BACKENDS]
+
+
 def _networks(session: Session, name: str | None, everywhere: bool, facts: Facts) -> list[Network]:
+    """As `networks_meant`; says which are broken."""
+    for text in _meant(session, name, everywhere, facts)[1]:
+        session.warn(text)
+    return networks_meant(session, name, everywhere, facts)
+
+
+def _meant(session: Session, name: str | None, everywhere: bool, facts: Facts) -> tuple[list[Network], list[str]]:
     one = parse_network_name(name, session.namespace) if name else None
     networks, broken = networks_asked(one, None if everywhere else session.namespace, facts)
-    for text in broken:
-        session.warn(text)
-    return [network for network in networks if network.plugin in BACKENDS]
+    return networks, list(broken)
 
 
 def _columns(namespaces: bool) -> list[Column[Row]]:

@@ -285,7 +285,9 @@ def _rows_by_itself(vm: Vm, unseen: set[tuple[str, str]], known: set[str], runni
 
 def _vm_row(vm: Vm, row: Row, running: str) -> _VmRow:
     missing = ""
-    if row.state is State.RESTART_NEEDED:
+    if row.troubles:
+        missing = "; ".join(trouble.says for trouble in row.troubles)
+    elif row.state is State.RESTART_NEEDED:
         missing = "restart"
     elif row.state is State.ORPHANED:
         missing = "not on its template" if row.vm is not None else "recorded for an earlier VM of this name"

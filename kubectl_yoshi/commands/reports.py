@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.commands.addresses import row_json, surveyed
+from kubectl_yoshi.commands.addresses import networks_meant, row_json, surveyed
 from kubectl_yoshi.commands.changing import carry
 from kubectl_yoshi.commands.releasing import tell_released
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.model.backend import Trouble
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -27,7 +28,7 @@ from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
 from kubectl_yoshi.plan.attempt import stamp_of
 from kubectl_yoshi.plan.forsaken import Forsaken, forsaken
 from kubectl_yoshi.plan.reports import WAY_OUT, LeakRequest, Report, agreed, parse_report, plan_leak_releases, report_of
-from kubectl_yoshi.plan.survey import Row, disagreements
+from kubectl_yoshi.plan.survey import Row, disagreements, troubles_besides
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.ips import CheckOptions, ReleaseOptions
@@ -39,14 +40,15 @@ def check_addresses(session: Session, options: CheckOptions) -> int:
     rows, facts = surveyed(session, options.network, options.all_namespaces, exact=True)
     found = disagreements(rows)
     lost = [] if options.network else _forsaken(session, options.all_namespaces, facts)
-    problems = len(found) + len(lost)
+    troubles = _troubles(session, options, rows, facts)
+    problems = len(found) + len(lost) + len(troubles)
     output = options.output
     if isinstance(output, ReportFile):
         _write(report_of(rows, found, now, uuid.uuid4().hex), Path(output.path))
     elif not output.for_people:
-        print_objects(_problems(found, lost), session.out, output)
+        print_objects(_problems(found, lost, troubles), session.out, output)
         return problems
-    for sentence in (*(sentence for _, sentence in found), *(one.says for one in lost)):
+    for sentence in (*(sentence for _, sentence in found), *(one.says for one in lost), *map(str, troubles)):
         print(sentence, file=session.out)
     if not problems:
         print(f"{len(rows)} addresses, all as recorded", file=session.out)
@@ -66,7 +68,18 @@ def _forsaken(session: Session, everywhere: bool, facts: Facts) -> list[Forsaken
     return observe_value(ask, session.api, facts, lean=True)[0]
 
 
-def _problems(found: list[tuple[Row, str]], lost: list[Forsaken]) -> Iterator[Json]:
+def _troubles(session: Session, options: CheckOptions, rows: list[Row], facts: Facts) -> list[Trouble]:
+    """What keeps VMs from starting that have no address recorded."""
+
+    def ask(facts: Facts) -> list[Trouble]:
+        networks = networks_meant(session, options.network, options.all_namespaces, facts)
+        parts = (troubles_besides(one, BACKENDS[one.plugin], rows, facts) for one in networks)
+        return list(dict.fromkeys(trouble for part in parts for trouble in part))
+
+    return observe_value(ask, session.api, facts, lean=True)[0]
+
+
+def _problems(found: list[tuple[Row, str]], lost: list[Forsaken], troubles: list[Trouble]) -> Iterator[Json]:
     for row, sentence in found:
         yield {**row_json(row), "kind": "AddressProblem", "message": sentence}
     for one in lost:
@@ -76,6 +89,14 @@ def _problems(found: list[tuple[Row, str]], lost: list[Forsaken]) -> Iterator[Js
             "metadata": {"name": one.vm.name, "namespace": one.vm.namespace},
             "spec": {"network": "/".join(one.network), "address": ", ".join(map(str, one.addresses))},
             "message": one.says,
+        }
+
+    for trouble in troubles:
+        yield {
+            "apiVersion": NETWORKWIZARD.api_version,
+            "kind": "AddressProblem",
+            "metadata": {"name": trouble.name, "namespace": trouble.namespace},
+            "message": str(trouble),
         }
 
 

@@ -145,6 +145,25 @@ class HotPlug:
     next_step: str = ""
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What the back-end's own bookkeeping keeps from a VM: its address, or its start.
+
+    Attributes:
+        namespace, name: the VM, which need not exist.
+        says: the object first, then the cause, for people.
+        way_out: the command that repairs it.
+    """
+
+    namespace: str
+    name: str
+    says: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.says} (`{self.way_out}`)"
+
+
 Recorded = Callable[[], Mapping[int, Record]]
 """The records of a network as they are now, later than all that was read before; calling it may raise NeedMore."""
 
@@ -298,3 +317,11 @@ class Backend(Protocol):
     def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
         """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,
         and how it is taken away."""
+
+    def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
+        """What keeps VMs of these namespaces (None: of all) from an address of the network or from starting, though all
+        that this program writes is as it should be; () where that may not be read."""
+
+    def repairs(self, network: Network, namespace: str | None, facts: Facts) -> Plan:
+        """What makes the back-end's own bookkeeping consistent again that an interrupted run has left, for VMs of this
+        namespace (None: of any)."""

@@ -13,6 +13,7 @@ STATES = {
     "ready": "green",
     "pending": "yellow",
     "restart needed": "yellow",
+    "conflict": "red",
     "orphaned": "red",
     "failed": "red",
     "reserved": "cyan",

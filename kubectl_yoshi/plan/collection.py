@@ -60,6 +60,8 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         part = _unused(request, network, backend, facts, attempt).beside(_old_blocks(network, facts, attempt))
         if not part:
             part = part + backend.strays(network, partial(_records_now, network, facts), facts)
+        if not part:
+            part = part + backend.repairs(network, None, facts)
         plan = plan.beside(part)
     plan = plan + lift_barriers(map(Vm, facts.all(VM)), plan)
     if request.networks is None:

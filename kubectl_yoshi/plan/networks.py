@@ -380,6 +380,7 @@ def _removal(
         return replace(plan, again=True)
     backend = backends.get(network.plugin)
     if backend is not None and not backend.missing(facts.served):
+        plan = plan + backend.repairs(network, None, facts)
         try:
             plan = plan + backend.demolish(network, facts)
         except Refused as refused:

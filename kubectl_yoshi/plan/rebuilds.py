@@ -1,7 +1,7 @@
 """Rebuilding ledgers: making them say what `reckoning` says that they should, after a restore or whatever broke them.
 
-Only records are written; no VM and nothing of a back-end's is changed, and no address is given back. A ledger that was
-not open (plan/opening.py) is open afterwards.
+Only records are written, and what an interrupted run has left inconsistent in a back-end's own bookkeeping; no VM is
+changed, and no address is given back. A ledger that was not open (plan/opening.py) is open afterwards.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], facts
     reckonings, notes = reckon_all(request, backends, facts)
     vms = vms_named(facts)
     plans = [plan_records(one, vms, attempt).beside(_opened(one, attempt)) for one in reckonings]
+    plans += [_repaired(one.network, backends, facts, attempt) for one in reckonings]
     plan = Plan(notes=notes, refusals=attempt.failed)
     for one in plans:
         plan = plan.beside(one)
@@ -110,6 +111,13 @@ def vms_named(facts: Facts, within: tuple[str, ...] | None = None) -> dict[Name,
     if why := facts.why_unknown(*reads):
         raise Refused(f"which VM has which address cannot be told: {why}", ASK_FOR_REBUILD)
     return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
+
+
+def _repaired(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+    """Makes the back-end's own bookkeeping consistent again that an interrupted run has left."""
+    if attempt.failed:
+        return Plan()
+    return backends[network.plugin].repairs(network, None, facts)
 
 
 def _opened(reckoning: Reckoning, attempt: Attempt) -> Plan:

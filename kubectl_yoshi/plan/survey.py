@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.backend import Backend, How, Trouble, Use
 from kubectl_yoshi.model.facts import Facts, Read, both
 from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Ledger, Record
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.objects import Name, Resource
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
 from kubectl_yoshi.plan.books import open_whole
@@ -26,6 +26,7 @@ class State(enum.Enum):
 
     BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
     PENDING = "pending"  # recorded a moment ago and not on the VM's template yet; or nothing announces it yet
+    CONFLICT = "conflict"  # the back-end would give the VM another address, or keeps it from starting
     RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
     ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
     RESERVED = "reserved"  # recorded by a person
@@ -47,6 +48,7 @@ class Row:
         uses: what the cluster shows.
         vm: the VM that the record names, as it is now; None where there is none (of that uid).
         running: a VMI or pod runs with the address; for one that is beside the VM, the VM runs.
+        troubles: what the back-end's own bookkeeping keeps from the VM.
     """
 
     network: Network
@@ -57,6 +59,7 @@ class Row:
     uses: tuple[Use, ...]
     vm: Vm | None
     running: bool
+    troubles: tuple[Trouble, ...] = ()
 
     @property
     def holder(self) -> str:
@@ -84,23 +87,50 @@ def survey(
         NeedMore: more must be read first.
     """
     namespaces: tuple[str, ...] | None = None if everywhere or exact else (network.namespace,)
-    ledger, found = both(
-        lambda: open_whole(network, facts, everywhere), lambda: backend.survey(network, namespaces, facts)
+    ledger, (found, troubles) = both(
+        lambda: open_whole(network, facts, everywhere),
+        lambda: both(
+            lambda: backend.survey(network, namespaces, facts), lambda: backend.troubles(network, namespaces, facts)
+        ),
     )
     if namespaces is not None:
         named = {r.namespace for r in ledger.records().values() if r.kind == VIRTUALMACHINE}
         if named - {*namespaces}:
             namespaces = tuple(sorted({network.namespace, *named}))
             found = backend.survey(network, namespaces, facts)
+            troubles = backend.troubles(network, namespaces, facts)
     records = ledger.records()
     uses: dict[int, list[Use]] = {}
     for use in found:
         uses.setdefault(use.number, []).append(use)
-    seen = _Sight(facts, now, _unseen(VM, namespaces, facts), _unseen(VMI, namespaces, facts))
+    seen = _Sight(facts, now, _unseen(VM, namespaces, facts), _unseen(VMI, namespaces, facts), _by_vm(troubles))
     return tuple(
         _row(network, backend.on_template, ledger, number, records.get(number), tuple(uses.get(number, ())), seen)
         for number in sorted({*records, *uses})
     )
+
+
+def troubles_besides(network: Network, backend: Backend, rows: Iterable[Row], facts: Facts) -> list[Trouble]:
+    """What the back-end's own bookkeeping keeps from VMs that no row of a network's survey tells of.
+
+    Args:
+        network, backend: which.
+        rows: the survey, in which all namespaces were looked at.
+        facts: what was read.
+
+    Raises:
+        NeedMore: more must be read first.
+    """
+    told = {trouble for row in rows for trouble in row.troubles}
+    return [trouble for trouble in backend.troubles(network, None, facts) if trouble not in told]
+
+
+def _by_vm(troubles: Iterable[Trouble]) -> dict[Name, tuple[Trouble, ...]]:
+    found: dict[Name, tuple[Trouble, ...]] = {}
+    for trouble in troubles:
+        vm = (trouble.namespace, trouble.name)
+        found[vm] = (*found.get(vm, ()), trouble)
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,12 +141,14 @@ class _Sight:
         facts: what was read.
         now: when.
         hidden_vms, hidden_instances: the namespaces in which they may not be read; None for all.
+        troubles: by the VM's namespace and name.
     """
 
     facts: Facts
     now: datetime
     hidden_vms: frozenset[str] | None
     hidden_instances: frozenset[str] | None
+    troubles: Mapping[Name, tuple[Trouble, ...]]
 
     def hides_vms_of(self, namespace: str) -> bool:
         """Whether the VMs of a namespace may not be read."""
@@ -151,7 +183,10 @@ def _row(
     running = any(use.how is How.RUNNING for use in uses)
     if not on_template and vm is not None:
         running = instance_of(vm, seen.facts) is not None
-    return Row(network, str(ledger.address(number)), number, state, record, uses, vm, running)
+    troubles = seen.troubles.get((record.namespace, record.name), ()) if record and vm else ()
+    if troubles and state is State.BOUND:
+        state = State.CONFLICT
+    return Row(network, str(ledger.address(number)), number, state, record, uses, vm, running, troubles)
 
 
 def _state(on_template: bool, record: Record | None, uses: tuple[Use, ...], vm: Vm | None, seen: _Sight) -> State:
@@ -202,7 +237,8 @@ def _wrong_with(row: Row) -> list[str]:
     if row.state is State.ORPHANED:
         why = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
         wrong.append(f"{says}: recorded for {row.holder}, but {why}")
-    if row.state is State.RESTART_NEEDED:
+    wrong += [f"{says}: {trouble}" for trouble in row.troubles]
+    if row.state is State.RESTART_NEEDED and not row.troubles:
         wrong.append(f"{says}: {row.holder} does not run as its template says; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
         wrong.append(f"{says}: recorded in the original's form, without the VM's uid; attach {row.holder} again")

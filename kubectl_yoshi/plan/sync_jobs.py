@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Facts, Read, together
 from kubectl_yoshi.model.objects import Name, dig
 from kubectl_yoshi.model.vm import VM, Vm, instance_reads
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import known_networks, network_read, open_whole
+from kubectl_yoshi.plan.books import known_networks, network_read, open_whole, sound_networks
 from kubectl_yoshi.plan.collection import plan_leftovers
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
@@ -66,6 +67,30 @@ class LeftoversJob:
     def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
         """See Job."""
         return plan_leftovers(self.namespace, backends, facts, attempt)
+
+
+@dataclass(frozen=True)
+class RepairJob:
+    """Makes the back-ends' own bookkeeping consistent again that interrupted runs have left.
+
+    Attributes:
+        networks: in whose blocks.
+        namespace: of VMs of this one; None for all.
+    """
+
+    networks: tuple[Name, ...]
+    namespace: str | None = None
+    vms: tuple[Name, ...] = ()
+    network: Name | None = None
+
+    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+        """See Job."""
+        if attempt.failed:
+            return Plan(refusals=attempt.failed)
+        found = sound_networks(facts.ask(*(network_read(*name) for name in self.networks)))
+        made = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
+        plans = (partial(one.repairs, network, self.namespace, facts) for network, one in made)
+        return side_by_side(together(plans))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
 from kubectl_yoshi.plan.attempt import age_in_seconds
 from kubectl_yoshi.plan.books import open_whole, sound_networks
 from kubectl_yoshi.plan.restarts import START_AGAIN, is_stopping
-from kubectl_yoshi.plan.sync_jobs import AttachJob, Job, LeftoversJob, NetworkJob, ResumeJob, TakeoverJob
+from kubectl_yoshi.plan.sync_jobs import AttachJob, Job, LeftoversJob, NetworkJob, RepairJob, ResumeJob, TakeoverJob
 from kubectl_yoshi.plan.takeovers import TakeoverRequest
 from kubectl_yoshi.plan.wishes import Wish, attach_requests, wishes_of
 
@@ -103,6 +103,7 @@ def plan_agenda(scope: Scope, backends: Mapping[str, Backend], facts: Facts, now
     names = [(namespace_of(obj), name_of(obj)) for obj in networks]
     first: list[Job] = [LeftoversJob(scope.namespace)] if scope.leftovers else []
     first += [TakeoverJob(TakeoverRequest(scope.namespace, scope.networks))] if names else []
+    first += [RepairJob(tuple(names), scope.namespace)] if names and scope.leftovers else []
     attachments = [AttachJob(request) for request in attach_requests(wishes, scope.restart)]
     stages: list[tuple[Job, ...]] = [tuple(first), tuple(map(NetworkJob, names)), (*attachments, *resumes)]
     stages = [stage for stage in stages if stage]

@@ -7,6 +7,7 @@ has lost its owner (11), a pod with two addresses that share one attribute (20, 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -308,14 +309,59 @@ def test_two_addresses_of_one_block_go_in_one_write() -> None:
     assert second.verb is Verb.DELETE
 
 
-def test_a_handle_that_counts_what_no_block_gives_is_mended_only_while_nothing_runs() -> None:
+def test_a_handle_and_blocks_are_compared() -> None:
+    gone = example()
+    gone["spec"] |= {"cidr": "10.133.0.64/26", "deleted": True}
+    contained = ipam.contents([example(), gone])
+    assert contained[WEB_2] == {"10.133.0.0/26": 1}
+    assert contained["k8s-pod-network.0123abcd"] == {"10.133.0.0/26": 2}
+    assert ipam.compare(WEB_2, ipam.counts_of(handle()), contained[WEB_2]) == []
+    (more,) = ipam.compare(WEB_2, {"10.133.0.0/26": 3}, contained[WEB_2])
+    assert (more.is_excess, str(more)) == (
+        True,
+        f"IPAMHandle {WEB_2} counts 2 addresses that block 10.133.0.0/26 does not contain",
+    )
+    (missing,) = ipam.compare(WEB_2, {}, contained[WEB_2])
+    assert (missing.is_excess, str(missing)) == (
+        False,
+        f"block 10.133.0.0/26 contains 1 address of IPAMHandle {WEB_2}, which counts 0",
+    )
+    two = ipam.counts_of(handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1}))
+    assert [one.cidr for one in ipam.compare(WEB_2, two, contained[WEB_2])] == ["10.144.0.0/26"]
+    being_deleted = handle()
+    being_deleted["spec"]["deleted"] = True
+    assert ipam.counts_of(being_deleted) == {}
+
+
+def once_more(facts: Facts) -> Facts:
+    """The same answers to a second look."""
+    again = {replace(read, look=ipam.AGAIN): answer for read, answer in facts.answers.items()}
+    return facts.with_answers(again)
+
+
+def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_only_while_there_is_no_pod() -> None:
     block = ipam.without_address(example(), BASE + 11)
-    (change,) = ipam.mend(RAW, "prod", "web-2", known(block), "prod/web-2")
+    (change,) = ipam.repair(RAW, "prod", "web-2", once_more(known(block)), "prod/web-2")
     assert (change.verb, change.resource_version) == (Verb.DELETE, "88")
-    assert not ipam.mend(RAW, "prod", "web-2", known(example()), "")
-    assert not ipam.mend(RAW, "prod", "web-2", known(block, pods=Unknown("no right")), "")
+    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(example())))
+    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(block, pods=Unknown("no right"))))
+    pod = {"metadata": {"name": "virt-launcher-x", "namespace": "prod", "labels": {"kubevirt.io": "virt-launcher"},
+                        "annotations": {"kubevirt.io/domain": "web-2"}}}  # fmt: skip
+    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(block, pods=(pod,))))
     vmi = {"metadata": {"name": "web-2", "namespace": "prod"}}
-    assert not ipam.mend(RAW, "prod", "web-2", known(block, vmi=(vmi,)), "")
+    assert ipam.repair(RAW, "prod", "web-2", once_more(known(block, vmi=(vmi,)))), "without a pod there is no CNI ADD"
+
+
+def test_before_a_repair_the_handle_is_read_anew_then_its_blocks_then_the_pods() -> None:
+    block = ipam.without_address(example(), BASE + 11)
+    facts, asked = known(block), []
+    for _ in range(3):
+        with pytest.raises(NeedMore) as more:
+            ipam.repair(RAW, "prod", "web-2", facts)
+        asked += [[read.resource.plural for read in more.value.wanted]]
+        facts = facts.with_answers({read: facts.answers[replace(read, look=0)] for read in more.value.wanted})
+    assert asked == [["ipamhandles"], ["ipamblocks"], ["pods"]]
+    assert ipam.repair(RAW, "prod", "web-2", facts)
 
 
 def test_nothing_is_released_where_there_is_nothing() -> None:
