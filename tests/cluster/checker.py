@@ -1,4 +1,4 @@
-"""Judges invariants I1 to I5 by what the API server holds, read raw; none of the program's own code has a say in it.
+"""Judges invariants I1 to I5 and I10 by what the API server holds, read raw, without any of the program's own code.
 
 `look` reads, `violations` judges (a pure function, tested on hand-made violations in test_checker.py), `check` does
 both and fails.
@@ -8,6 +8,7 @@ both and fails.
     I3  a VM, by its uid, has at most one address of a network
     I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out
     I5  what a VMI or pod runs with is recorded; once settled, what is recorded is a VM's that exists and carries it
+    I10 Calico's IPAMHandles count for each IPAMBlock as many addresses as it has with their name, or VMs cannot start
 """
 
 from __future__ import annotations
@@ -37,16 +38,20 @@ from tests.cluster.seen import (
 )
 
 
-def check(cluster: Cluster, *namespaces: str, settled: bool = False) -> Seen:
+def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_handles: bool = False) -> Seen:
     """Fails if an invariant does not hold in these namespaces.
 
     Args:
         cluster: where.
         namespaces: whose networks and VMs are judged.
         settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM carries.
+        miscounted_handles: the test has made handles that do not count what their blocks contain (I10).
     """
     seen = look(cluster)
     found = violations(seen, namespaces, settled=settled)
+    if miscounted_handles:
+        assert any(map(is_of_handles, found)), "no handle is miscounted"
+        found = [sentence for sentence in found if not is_of_handles(sentence)]
     assert not found, "\n".join(found)
     return seen
 
@@ -81,6 +86,7 @@ def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False
     found += several_of_one_vm(networks, entries, carried)
     found += [f"I4 {entry.where}: {entry.address} is held, but {why}" for entry, why in _forbidden(entries)]
     found += runs_unrecorded(networks, entries, seen, namespaces)
+    found += [f"I10 {sentence}" for sentence in miscounted_handles(seen, namespaces)]
     found += unknown_to_dhcp(networks, entries, carried, seen, settled)
     if settled:
         found += left_over(entries, vms, carried, seen)
@@ -311,6 +317,40 @@ def unknown_to_dhcp(
         held = {f"{entry.address}.conf" for entry in entries if entry.network is network}
         if settled:
             yield from (f"I8 {name} keeps {key} for nobody" for key in kept if key[0].isdigit() and key not in held)
+
+
+def is_of_handles(sentence: str) -> bool:
+    """Whether a violation is one that a run may leave which was killed or is under way: between block and handle."""
+    return sentence.startswith("I10 ")
+
+
+def miscounted_handles(seen: Seen, namespaces: Collection[str]) -> Iterator[str]:
+    """Handles that count for a block what it does not contain, and blocks with addresses of no handle.
+
+    Of those whose name has one of the namespaces: k8s-pod-network.vmi.NAMESPACE.NAME, k8s-pod-network.NAMESPACE-….
+    """
+
+    def is_ours(handle: str) -> bool:
+        return any(f".{namespace}{end}" in handle for namespace in namespaces for end in ".-")
+
+    counted: dict[tuple[str, str], int] = {}
+    for handle in seen.ipam_handles:
+        spec = handle["spec"]
+        for cidr, count in ({} if spec.get("deleted") else spec.get("block") or {}).items():
+            counted[(spec["handleID"], cidr)] = count
+        if is_ours(spec["handleID"]) and not spec.get("block"):
+            yield f"{spec['handleID']} counts nothing and is there"
+    contained: dict[tuple[str, str], int] = {}
+    for block in seen.ipam_blocks:
+        spec = block["spec"]
+        for index in [] if spec.get("deleted") else spec["allocations"]:
+            name = None if index is None else spec["attributes"][index].get("handle_id")
+            if name:
+                contained[(name, spec["cidr"])] = contained.get((name, spec["cidr"]), 0) + 1
+    for name, cidr in sorted({*counted, *contained}):
+        counts, contains = counted.get((name, cidr), 0), contained.get((name, cidr), 0)
+        if is_ours(name) and counts != contains:
+            yield f"{name} counts {counts} addresses of block {cidr}, which contains {contains} of it"
 
 
 def miscounted(networks: list[Json], blocks: list[Json]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from lab.errors import LabError
 from lab.testing import Cluster
 
 Json: TypeAlias = dict[str, Any]
@@ -25,6 +26,8 @@ INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
 PODS = "/api/v1/pods"
 SERVICES = "/api/v1/services"
 CONFIGMAPS = "/api/v1/configmaps"
+IPAM = ("/apis/crd.projectcalico.org/v1", "/apis/projectcalico.org/v3")
+"""Where Calico keeps IPAMBlocks and IPAMHandles: one or the other."""
 
 BLOCK_SIZE = 256
 IP_OF = "ip.plumber.k8s.pf9.io/"
@@ -109,6 +112,7 @@ class Seen:
         networks, blocks, vms, instances, pods: of all namespaces.
         steady: uids of the VMs that did not change while the rest was read, so that what they say belongs to it.
         others: by raw path, what carriers need.
+        ipam_blocks, ipam_handles: Calico's, of the whole cluster.
     """
 
     networks: list[Json] = field(default_factory=list)
@@ -118,6 +122,8 @@ class Seen:
     pods: list[Json] = field(default_factory=list)
     steady: Collection[str] | None = None
     others: Mapping[str, list[Json]] = field(default_factory=dict)
+    ipam_blocks: list[Json] = field(default_factory=list)
+    ipam_handles: list[Json] = field(default_factory=list)
 
 
 def look(cluster: Cluster) -> Seen:
@@ -129,14 +135,27 @@ def look(cluster: Cluster) -> Seen:
     def items(path: str) -> list[Json]:
         return list(json.loads(cluster.kubectl("get", "--raw", path))["items"])
 
+    def of_calico(plural: str) -> list[Json]:
+        """Of the first group that serves it; none where Calico is not there."""
+        for group in IPAM:
+            try:
+                return items(f"{group}/{plural}")
+            except LabError as error:
+                if "NotFound" not in str(error):
+                    raise
+        return []
+
     before = items(VMS)
     extra = sorted({path for _, paths in CARRIERS for path in paths})
     with ThreadPoolExecutor(4) as pool:
+        calico = pool.map(of_calico, ["ipamblocks", "ipamhandles"])
         networks, blocks, instances, pods, *rest = pool.map(items, [NETWORKS, BLOCKS, INSTANCES, PODS, *extra])
+        ipam_blocks, ipam_handles = calico
     after = items(VMS)
     versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
     steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
-    return Seen(networks, blocks, after, instances, pods, steady, dict(zip(extra, rest, strict=True)))
+    others = dict(zip(extra, rest, strict=True))
+    return Seen(networks, blocks, after, instances, pods, steady, others, ipam_blocks, ipam_handles)
 
 
 def running(seen: Seen, namespaces: Collection[str]) -> Iterator[tuple[str, str, Address, str]]:

@@ -58,6 +58,19 @@ def hold(obj: Json, address: str, owner: Json) -> None:
     obj["status"]["used"] = len(obj["status"]["allocations"])
 
 
+WEB, DB, POD = "k8s-pod-network.vmi.prod.web", "k8s-pod-network.vmi.prod.db", "k8s-pod-network.prod-container"
+
+
+def ipam_block(cidr: str, holders: dict[int, str]) -> Json:
+    names = list(dict.fromkeys(holders.values()))
+    allocations = [names.index(holders[number]) if number in holders else None for number in range(64)]
+    return {"spec": {"cidr": cidr, "allocations": allocations, "attributes": [{"handle_id": name} for name in names]}}
+
+
+def ipam_handle(name: str, cidr: str) -> Json:
+    return {"spec": {"handleID": name, "block": {cidr: 1}}}
+
+
 @pytest.fixture
 def sound() -> Seen:
     """A small and a large network; web carries an address of one, db of the other; one address is reserved."""
@@ -65,10 +78,12 @@ def sound() -> Seen:
     big = network("big", cidr="10.8.0.0/16")
     web, db, idle = machine("web", "10.9.0.5"), machine("db", "10.8.3.7"), machine("idle")
     shelf = block(big, "10.8.3.0")
+    calico = ipam_block("10.9.0.0/26", {5: WEB, 9: POD}), ipam_block("10.8.3.0/26", {7: DB})
+    handles = [ipam_handle(WEB, "10.9.0.0/26"), ipam_handle(POD, "10.9.0.0/26"), ipam_handle(DB, "10.8.3.0/26")]
     hold(blue, "10.9.0.5", record(web))
     hold(blue, "10.9.0.6", {"kind": "Reservation", "namespace": "prod"})
     hold(shelf, "10.8.3.7", record(db))
-    return Seen([blue, big], [shelf], [web, db, idle])
+    return Seen([blue, big], [shelf], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
 
 
 def test_nothing_is_found_where_all_is_well(sound: Seen) -> None:
@@ -178,6 +193,18 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
     "a record's VM was made anew": ("I5", lambda s: s.vms.__setitem__(0, machine("web", uid="uid-of-a-new-web"))),
     "a record's VM does not carry the address": ("I5", lambda s: hold(s.networks[0], "10.9.0.9", record(s.vms[2]))),
     "a block would outlive its network": ("I8", lambda s: s.blocks[0]["metadata"].update(ownerReferences=[])),
+    "a handle counts what its block does not contain": (
+        "I10",
+        lambda s: s.ipam_blocks[0]["spec"]["allocations"].__setitem__(5, None),
+    ),
+    "a pod's handle does": ("I10", lambda s: s.ipam_handles[1]["spec"].update(block={"10.9.0.0/26": 2})),
+    "a handle counts addresses of a block that is gone": ("I10", lambda s: (s.ipam_blocks.pop(), None)),
+    "a block contains more than its handle counts": (
+        "I10",
+        lambda s: s.ipam_blocks[1]["spec"]["allocations"].__setitem__(8, 0),
+    ),
+    "a block has an address of a handle that does not exist": ("I10", lambda s: (s.ipam_handles.pop(), None)),
+    "a handle counts nothing": ("I10", lambda s: s.ipam_handles.append({"spec": {"handleID": f"{WEB}-2"}})),
     "a counter is wrong": ("prod/blue says", lambda s: s.networks[0]["status"].update(used=7)),
 }
 
