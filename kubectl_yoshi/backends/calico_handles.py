@@ -161,7 +161,7 @@ def made_consistent(api: CalicoApi, vm: Vm, facts: Facts) -> LetGo:
     says = str(confirmed[1][0])
     pods = pods_of(vm.namespace, vm.name, facts)
     if any(_has_no_address(pod) for pod in pods):
-        return LetGo(obstacle=f"{says}: {POD.ref(name_of(pods[0]), vm.namespace)} cannot start")
+        return LetGo(obstacle=f"{says}: VM {vm.subject} cannot start")
     why = f"{POD.ref(name_of(pods[0]), vm.namespace)} is there" if pods else "whether a pod is there cannot be told"
     return LetGo(Plan(notes=(f"{says}; it is repaired when VM {vm.subject} does not run ({why})",)))
 

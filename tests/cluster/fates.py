@@ -192,7 +192,7 @@ class Proxy:
         if fault == "done-error":
             REFUSALS["error"](handler)
         else:
-            _hand_back(handler, response, UNTIL.get(fault, "end"))
+            hand_back(handler, response, UNTIL.get(fault, "end"))
         if fault == "closed":
             handler.wfile.flush()
             cuts(handler)
@@ -244,7 +244,7 @@ def _arrive(send: Callable[[], object]) -> None:
         return  # nobody hears of it
 
 
-def _hand_back(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
+def hand_back(handler: BaseHTTPRequestHandler, response: Any, until: str) -> None:
     """Hands an answer back, to its end or until the connection is cut: before it, after its headers, in its body."""
     if until == "nothing":
         cuts(handler)

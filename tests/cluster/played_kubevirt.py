@@ -88,8 +88,11 @@ class Kubevirt:
             owned: by the VM. What is owned by nothing that exists Kubernetes takes away, sooner or later.
         """
         namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
-        pins = json.loads(Vm(vm).template_annotations.get(PIN, "[]"))
-        ips = [*addresses] or pins or [ELSEWHERE]
+        ips = [*addresses] or self.assigned(vm)
+        status: Json = {
+            "phase": "Running",
+            "interfaces": [{"name": "default", "ipAddress": ip, "ipAddresses": ips} for ip in ips[:1]],
+        }
         instance: Json = {
             "apiVersion": VMI.api_version,
             "kind": VMI.kind,
@@ -100,10 +103,7 @@ class Kubevirt:
                 "annotations": dict(Vm(vm).template_annotations),
             },
             "spec": {"domain": {"devices": {}}},
-            "status": {
-                "phase": "Running",
-                "interfaces": [{"name": "default", "ipAddress": ips[0], "ipAddresses": ips}],
-            },
+            "status": status if ips else {"phase": "Scheduling"},
         }
         try:
             made = self.api.create(VMI.ref(name, namespace), instance)
@@ -126,8 +126,14 @@ class Kubevirt:
         }
         ref = POD.ref(f"virt-launcher-{name}", namespace)
         self.api.create(ref, pod)
-        status = {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
-        self.api.patch(ref, {"status": status}, subresource="status")
+        if ips:
+            status = {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+            self.api.patch(ref, {"status": status}, subresource="status")
+
+    def assigned(self, vm: Json) -> list[str]:
+        """What the pod of a VM gets; [] where it hangs without an address."""
+        pins: list[str] = json.loads(Vm(vm).template_annotations.get(PIN, "[]"))
+        return pins or [ELSEWHERE]
 
     def _end(self, namespace: str, name: str) -> bool:
         """Takes the instance and the pod away; whether there was an instance."""

@@ -51,7 +51,7 @@ def rebuild(world: World) -> Any:
 REPAIRING: dict[str, Callable[[World], Any]] = {
     "attach": lambda world: world.attach(),
     "detach": lambda world: world.detach(),
-    "release": lambda world: world.detach(),
+    "release": lambda world: (world.drop_vm(), world.release("10.133.0.9"), world.vm()),
     "gc": lambda world: world.collect(),
     "sync": sync,
     "rebuild": rebuild,
