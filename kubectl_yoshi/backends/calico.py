@@ -213,11 +213,17 @@ class Calico(Private):
         if not others or not ipam.keeps_addresses(api, facts):
             return handles.made_consistent(api, vm, facts)
         address = address_of(others[0].number, others[0].version)
+        released = ipam.release(api, others, facts, vm.subject)
         if running := ipam.runs(vm.namespace, vm.name, facts):
+            if why := ipam.why_not_allowed(released, facts):  # or the VM would be stopped in vain
+                raise Refused(
+                    f"Calico holds {address} for VM {vm.subject} and would give it that one again: {why}",
+                    "Ask an administrator to run this command, or attach the VM to that address.",
+                )
             return LetGo(
                 obstacle=f"Calico holds {address} for VM {vm.subject} and would give it that one again ({running})"
             )
-        return LetGo(ipam.release(api, others, facts, vm.subject))
+        return LetGo(released)
 
     def provide(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
         """See Backend."""
@@ -299,10 +305,16 @@ class Calico(Private):
             return LetGo(obstacle=f"whether Calico still holds it is unknown: {why}")
         mine = [h for h in held if h.number == number and h.version == network.version]
         if not mine:
-            return LetGo(ipam.repair(api, namespace, name, facts, f"{namespace}/{name}"))
+            repaired = ipam.repair(api, namespace, name, facts, f"{namespace}/{name}")
+            return LetGo() if ipam.why_not_allowed(repaired, facts) else LetGo(repaired)
+        released = ipam.release(api, mine, facts, f"{namespace}/{name}")
+        forbidden = ipam.why_not_allowed(released, facts)
         if running := ipam.runs(namespace, name, facts):
-            return LetGo(obstacle=running)
-        return LetGo(ipam.release(api, mine, facts, f"{namespace}/{name}"))
+            return LetGo(obstacle=running, forbidden=forbidden)
+        if forbidden:
+            why = f"Calico holds it until an administrator runs `kubectl yoshi ips gc`: {forbidden}"
+            return LetGo(obstacle=why, forbidden=forbidden)
+        return LetGo(released)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """See Backend."""
@@ -364,7 +376,10 @@ class Calico(Private):
         gone = [h for h, pair in reads.items() if not facts.ask(*pair) and not facts.why_unknown(*pair)]
         facts.ask(*(read for h in gone for read in ipam.handle_reads(api, h.namespace, h.name)))
         stopped = [h for h in gone if not ipam.runs(h.namespace, h.name, facts)]
-        return ipam.release(api, stopped, facts) if stopped else Plan()
+        released = ipam.release(api, stopped, facts) if stopped else Plan()
+        if why := ipam.why_not_allowed(released, facts):
+            return Plan(notes=(f"what Calico keeps for VMs that are gone stays: {why}",))
+        return released
 
     def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
         """See Backend."""

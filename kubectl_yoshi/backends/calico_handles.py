@@ -59,7 +59,8 @@ def _repaired(
 ) -> Plan:
     """What repairs a VM's handle, or what somebody has to do before that can be."""
     if plan := ipam.repair(api, *vm, facts, "/".join(vm)):
-        return plan
+        why = ipam.why_not_allowed(plan, facts)
+        return Plan(notes=(f"{wrong[0]}, and is not repaired: {why}",)) if why else plan
     trouble = _trouble(network, api, wrong, wanted, facts)
     return Plan(notes=(str(trouble),) if trouble else ())
 

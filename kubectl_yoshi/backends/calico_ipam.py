@@ -15,6 +15,7 @@ from functools import partial
 from ipaddress import ip_network
 
 from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.model.access import accesses_of
 from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import Outdated
@@ -333,6 +334,16 @@ def release(api: CalicoApi, released: Sequence[Holding], facts: Facts, subject: 
     first = [_block_change(api, name, body, released, facts, subject) for name, body in blocks.items()]
     second = [_handle_change(api, body, facts, subject) for body in handles.values()]
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+
+
+def why_not_allowed(plan: Plan, facts: Facts) -> str:
+    """Return which write of a release the user may not do, "" if all of them are allowed.
+
+    Raises:
+        NeedMore: it was not asked for yet.
+    """
+    accesses = (access for change in plan for access in accesses_of(change))
+    return facts.forbids(*dict.fromkeys(Read(access.resource, verb=access.verb) for access in accesses))
 
 
 def _block_change(

@@ -16,11 +16,15 @@ from kubectl_yoshi.cluster.connection import Connection
 from kubectl_yoshi.cluster.errors import Asked, ClusterError, Expired, Invalid, error_of, no_json
 from kubectl_yoshi.cluster.sending import Clock, Sender
 from kubectl_yoshi.cluster.streamed import ItemsAsTheyCome
+from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, resource_version_of
 
 FIELD_MANAGER = "kubectl-yoshi"
+ACCESS_REVIEW = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
 PAGE_SIZE = 500
 LONG = 1500
 """From so many objects beyond the first page on, a list is not read in pages."""
@@ -297,6 +301,26 @@ class Api:
             content["dryRun"] = ["All"]
         query = {"dryRun": "All"} if dry_run else {}
         return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
+
+    def may(self, access: Access) -> bool:
+        """Return whether the user may do that, as the API server's authorizers say (SelfSubjectAccessReview)."""
+        resource = access.resource
+        attributes = {
+            "verb": access.verb,
+            "group": resource.group,
+            "version": resource.version,
+            "resource": resource.plural,
+            "subresource": access.subresource,
+            "namespace": access.namespace or "",
+            "name": access.name,
+        }
+        body = {
+            "apiVersion": ACCESS_REVIEW.api_version,
+            "kind": ACCESS_REVIEW.kind,
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        answer = self._sender.send(Asked("create", ACCESS_REVIEW), "POST", ACCESS_REVIEW.path(), body=body)
+        return bool(dig(answer, "status", "allowed"))
 
     def watch(
         self,

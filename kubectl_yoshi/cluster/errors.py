@@ -330,10 +330,11 @@ def _forbidden(asked: Asked, detail: str, about: dict[str, Any]) -> ApiError:
         return Invalid(f"Cannot {asked}: {detail}", **about)
     user = f'User "{rbac["user"]}"' if rbac else "This user"
     missing = f"may not {asked.right}"
-    return Forbidden(f"{user} {missing}.", _who_may(asked), missing=missing, **about)
+    return Forbidden(f"{user} {missing}.", who_may(asked), missing=missing, **about)
 
 
-def _who_may(asked: Asked) -> str:
+def who_may(asked: Asked) -> str:
+    """Return what to do about a right that is missing."""
     if asked.resource is not None and asked.resource.group in _OF_ADMINISTRATORS:
         return "This is for an administrator of the cluster."
     roles = roles_with(asked.verb, asked.resource, asked.subresource) if asked.resource is not None else ()

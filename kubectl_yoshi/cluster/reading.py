@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.errors import ClusterError, Forbidden, NotAnswering, NotFound, NotServed
+from kubectl_yoshi.cluster.permissions import may, missing_right
+from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.facts import Read, Unknown
 from kubectl_yoshi.model.lean import lean_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
@@ -71,7 +73,7 @@ def _crowds(wanted: list[Read]) -> dict[tuple[Resource, str | None], list[Read]]
     """Objects wanted by name, where there are MANY of one kind and namespace."""
     by_place: dict[tuple[Resource, str | None], list[Read]] = defaultdict(list)
     for one in wanted:
-        if one.name and (one.namespace or not one.resource.namespaced):
+        if one.name and not one.verb and (one.namespace or not one.resource.namespaced):
             by_place[(one.resource, one.namespace)].append(one)
     return {place: crowd for place, crowd in by_place.items() if len(crowd) >= MANY}
 
@@ -91,6 +93,9 @@ def _side_by_side(api: Api, wanted: list[Read], lean: bool) -> dict[Read, Answer
 
 
 def _read_one(api: Api, one: Read, lean: bool) -> Answer:
+    if one.verb:
+        access = Access(one.verb, one.resource, one.namespace, one.name)
+        return () if may(api, access) else ({"forbidden": missing_right(access)},)
     try:
         if one.name:
             return (api.get(one.resource.ref(one.name, one.namespace)),)

@@ -31,6 +31,7 @@ from kubectl_yoshi.cluster.errors import (
     Unreachable,
 )
 from kubectl_yoshi.cluster.observing import Planner, observe
+from kubectl_yoshi.cluster.permissions import Permissions
 from kubectl_yoshi.cluster.repetition import Round
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.change import Change, Plan, Verb
@@ -115,6 +116,7 @@ def run(
         return _dry(planner, api, replace(attempt, preview=True), dry_run, progress)
     first: Plan | None = None
     course = Course()
+    permissions = Permissions(api)
     notes: dict[str, None] = {}
     unread: dict[str, None] = {}
     stuck = 0
@@ -140,6 +142,10 @@ def run(
                 raise not_kept[0][1]
             attempt = replace(attempt, failed={**attempt.failed, **_by_subject(not_kept, plan)}, earlier=facts)
             last = Round()
+            continue
+        later = Plan() if course.sent else _foreseen(planner, api, plan, facts, attempt)
+        if forbidden := permissions.refusals(plan, later, attempt.failed):
+            attempt = replace(attempt, failed={**attempt.failed, **forbidden}, earlier=facts)
             continue
         outcome = carry_out(plan, api, progress=progress, waiters=waiters)
         course.add(outcome)
@@ -177,6 +183,18 @@ def run(
     return Done(first or Plan(), course.done, plan.answers, refusals, tuple(notes), unseen=tuple(unread))
 
 
+def refused_for_want_of_permission(planner: Planner, api: Api) -> dict[str, YoshiError]:
+    """Return who would be refused, and why, for what the user may not do; nothing is written.
+
+    For what is carried out after something else, which must not be done alone.
+    """
+    try:
+        plan = observe(planner, api, None, Attempt(preview=True))[0]
+    except YoshiError:  # the run will say so
+        return {}
+    return Permissions(api).all_refusals(plan)
+
+
 def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple[Plan, Facts]:
     """As observe; what was begun is worth some patience with an API server that gives no answer for a moment."""
     for pause in PAUSES_OF_A_LOOK if begun else ():
@@ -185,6 +203,16 @@ def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple
         except PASSING:
             api.clock.sleep(pause * (0.5 + 0.5 * attempt.chance.random()))
     return observe(planner, api, None, attempt)
+
+
+def _foreseen(planner: Planner, api: Api, plan: Plan, facts: Facts, attempt: Attempt) -> Plan:
+    """What a run will do after its first plan, as far as a preview shows it."""
+    if not plan.again:
+        return Plan()
+    try:
+        return observe(planner, api, facts, replace(attempt, preview=True))[0]
+    except YoshiError:  # the next round will say so
+        return Plan()
 
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.cluster.running import Done, run
+from kubectl_yoshi.cluster.observing import Planner, observe_value
+from kubectl_yoshi.cluster.running import Done, refused_for_want_of_permission, run
 from kubectl_yoshi.commands.changing import called, carry, fail_if_refused, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import mac_of_flag, named_vms, wait_for_addresses
 from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.nic import Nic
@@ -30,7 +31,8 @@ from kubectl_yoshi.plan.finding import network_having
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.vm import AttachOptions, DetachOptions
 
-Part = Callable[[tuple[Name, ...]], Done | None]
+Planners = Callable[[tuple[Name, ...]], Planner]
+"""What plans a part of a command for some VMs."""
 PUBLIC = "public"
 FLAGS = {True: "--network", False: "--public-network"}
 """By Backend.on_template, whose back-ends share an annotation."""
@@ -43,11 +45,11 @@ def attach_vms(session: Session, options: AttachOptions) -> None:
     if named and len(vms) > 1:
         raise usage_mistake(f"{named[0]} is for one VM", f"{len(vms)} VMs cannot share one address.")
     requests = _requests(session, options, vms)
-    parts: list[tuple[Part, str]] = []
+    parts: list[tuple[Planners, str]] = []
     for request in requests:
         sentence = f"attached to {_shown(request.network, session)}: {{answer}}"
-        parts.append((partial(_attach, session, options, request), sentence))
-    dones = _carry_parts(session, options, vms, parts)
+        parts.append((partial(_attachment, request), sentence))
+    dones = _carry_parts(session, options, vms, parts, "attaching")
     if options.wait:
         for request, done in zip(requests, dones, strict=False):  # there are none of what was only shown
             _wait(session, options, request, done)
@@ -84,12 +86,8 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[Name, ...]) -
     return requests
 
 
-def _attach(session: Session, options: AttachOptions, request: AttachRequest, vms: tuple[Name, ...]) -> Done | None:
-    planner = partial(plan_attachments, replace(request, vms=vms), BACKENDS)
-    return carry(
-        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="attaching",
-        unchanged=_unchanged(vms),
-    )  # fmt: skip
+def _attachment(request: AttachRequest, vms: tuple[Name, ...]) -> Planner:
+    return partial(plan_attachments, replace(request, vms=vms), BACKENDS)
 
 
 def _wait(session: Session, options: AttachOptions, request: AttachRequest, done: Done) -> None:
@@ -107,20 +105,16 @@ def detach_vms(session: Session, options: DetachOptions) -> None:
     vms = named_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
     if options.network is None and options.public_network is None:
         raise usage_mistake("name the network with --network or --public-network", _networks_of(session, vms))
-    parts: list[tuple[Part, str]] = []
+    parts: list[tuple[Planners, str]] = []
     for text in (options.network, options.public_network):
         if text is not None:
             network = parse_network_name(text, session.namespace)
-            parts.append((partial(_detach, session, options, network), f"detached from {_shown(network, session)}"))
-    _carry_parts(session, options, vms, parts)
+            parts.append((partial(_detachment, options, network), f"detached from {_shown(network, session)}"))
+    _carry_parts(session, options, vms, parts, "detaching")
 
 
-def _detach(session: Session, options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Done | None:
-    planner = partial(plan_detachments, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
-    return carry(
-        session, planner, options.dry_run, options.output, total=len(vms), timeout=options.timeout, doing="detaching",
-        unchanged=_unchanged(vms),
-    )  # fmt: skip
+def _detachment(options: DetachOptions, network: Name, vms: tuple[Name, ...]) -> Planner:
+    return partial(plan_detachments, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
 
 
 def _networks_of(session: Session, vms: tuple[Name, ...]) -> str:
@@ -151,9 +145,12 @@ def _carry_parts(
     session: Session,
     options: AttachOptions | DetachOptions,
     vms: tuple[Name, ...],
-    parts: Sequence[tuple[Part, str]],
+    parts: Sequence[tuple[Planners, str]],
+    doing: str,
 ) -> list[Done]:
     """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
+
+    A VM for which the user may not do what a later part needs, no part changes.
 
     Returns:
         What was done, part by part; nothing where it was only to be shown.
@@ -163,10 +160,23 @@ def _carry_parts(
     """
     failed: click.exceptions.Exit | None = None
     dones: list[Done] = []
-    for part, sentence in parts:
-        done = part(vms)
-        if done is None:
-            continue
+    later = parts[1:] if options.dry_run == "none" and not session.diffing else ()
+    forbidden: dict[str, YoshiError] = {}
+    for planners, _ in later:
+        forbidden |= refused_for_want_of_permission(planners(vms), session.api)
+    forbidden.pop("", None)  # which is for all, and there for each of them too
+    for planners, sentence in parts:
+        going = tuple(vm for vm in vms if "/".join(vm) not in forbidden)
+        done = Done(Plan())
+        if going:
+            carried = carry(
+                session, planners(going), options.dry_run, options.output, total=len(going), timeout=options.timeout,
+                doing=doing, unchanged=_unchanged(going),
+            )  # fmt: skip
+            if carried is None:
+                continue
+            done = carried
+        done = replace(done, refusals={**forbidden, **done.refusals})
         dones.append(done)
         try:
             report(session, options.output, done, vms, sentence)

@@ -72,6 +72,8 @@ def install(session: Session, options: InstallOptions) -> None:
     if options.dry_run == "client":
         show_plan(plan, session.out, options.output, options.dry_run)
     else:
+        if options.dry_run == "none":
+            must_be_allowed(session.api, plan)
         carry_out_and_show(session, plan, options)
     if options.dry_run == "none" and options.wait:
         wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
@@ -90,6 +92,28 @@ def find(api: Api, wanted: list[Json]) -> dict[ObjectRef, Json]:
         except NotFound:
             continue
     return found
+
+
+def must_be_allowed(api: Api, plan: Plan) -> None:
+    """Find out, before anything is written, whether all of it may be.
+
+    Roles are sent as a dry run: nobody may make one that allows more than he may himself, whatever a review says.
+
+    Raises:
+        Forbidden: something may not be written.
+    """
+    from kubectl_yoshi.cluster.carrying_out import carry_out
+    from kubectl_yoshi.cluster.errors import Forbidden
+    from kubectl_yoshi.cluster.permissions import Permissions
+    from kubectl_yoshi.commands.installation import CRD
+    from kubectl_yoshi.model.change import Plan
+
+    for error in Permissions(api).all_refusals(plan).values():
+        raise error
+    roles = tuple(change for change in plan if change.ref.resource != CRD)
+    for _, tried in carry_out(Plan((roles,)), api, dry_run=True).failed:
+        if isinstance(tried, Forbidden):
+            raise tried
 
 
 def carry_out_and_show(session: Session, plan: Plan, options: InstallOptions) -> None:

@@ -51,6 +51,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     delete the networks first.
     """
     from kubectl_yoshi.cluster.carrying_out import carry_out
+    from kubectl_yoshi.cluster.permissions import Permissions
     from kubectl_yoshi.commands.installation import manifests, plan_uninstall
     from kubectl_yoshi.output.plans import outcome_lines, show_plan
 
@@ -65,6 +66,9 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     if options.dry_run == "client":
         show_plan(plan, session.out, FOR_PEOPLE, options.dry_run)
         return
+    if options.dry_run == "none":
+        for error in Permissions(session.api).all_refusals(plan).values():
+            raise error
     outcome = carry_out(plan, session.api, dry_run=options.dry_run == "server")
     for line in outcome_lines(outcome.done, options.dry_run):
         print(line, file=session.out)

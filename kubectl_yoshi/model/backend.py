@@ -126,10 +126,12 @@ class LetGo:
     Attributes:
         plan: what to change first; empty where nothing holds it.
         obstacle: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
+        forbidden: the write that the user may not do, whether anything runs or not; "" for none.
     """
 
     plan: Plan = field(default_factory=Plan)
     obstacle: str = ""
+    forbidden: str = ""
 
 
 @dataclass(frozen=True)

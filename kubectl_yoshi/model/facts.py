@@ -25,6 +25,7 @@ class Read:
         as_table: only a list's printer columns (the CRD's additionalPrinterColumns): a dictionary for each object, by
             the columns' names.
         look: reads of one thing with different numbers are different reads: to see whether it has changed meanwhile.
+        verb: "" to read; otherwise only whether the user may do that with it, see `Facts.forbids`.
     """
 
     resource: Resource
@@ -33,6 +34,7 @@ class Read:
     label_selector: str = ""
     as_table: bool = False
     look: int = 0
+    verb: str = ""
 
 
 class NeedMore(Exception):
@@ -125,6 +127,14 @@ class Facts:
         answers = (self.answers[read] for read in wanted)
         return [obj for answer in answers if not isinstance(answer, Unknown) for obj in answer]
 
+    def forbids(self, *wanted: Read) -> str:
+        """Return which of these (see Read.verb) the user may not do: "may not update ipamblocks"; "" for none of them.
+
+        Raises:
+            NeedMore: some were not asked for yet.
+        """
+        return next((str(answer["forbidden"]) for answer in self.ask(*wanted)), "")
+
     def why_unknown(self, *wanted: Read) -> str:
         """Why one of these reads could not be answered; "" if all were."""
         for read in wanted:
@@ -189,7 +199,7 @@ def both(one: Callable[[], Value], other: Callable[[], Other]) -> tuple[Value, O
 def _objects_by_name(facts: Facts) -> dict[Resource, dict[tuple[str, str], Json]]:
     found: dict[Resource, dict[tuple[str, str], Json]] = {}
     for read, answer in facts.answers.items():
-        if not read.as_table and not isinstance(answer, Unknown):
+        if not (read.as_table or read.verb or isinstance(answer, Unknown)):
             objects = found.setdefault(read.resource, {})
             for obj in answer:
                 objects[(namespace_of(obj), name_of(obj))] = obj

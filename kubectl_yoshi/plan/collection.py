@@ -47,7 +47,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
         Refused: no such network, or networks may not be listed.
     """
     plan = Plan()
-    if attempt.failed:
+    if "" in attempt.failed:
         return Plan(refusals=_named(attempt.failed))
     for network in _networks(request, facts):
         backend = backends.get(network.plugin)
@@ -66,7 +66,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
     plan = plan + lift_barriers(map(Vm, facts.all(VM)), plan)
     if request.networks is None:
         plan = plan + leftovers(request.namespace, backends, facts)
-    return replace(plan, again=True) if plan else plan
+    return replace(plan, again=bool(plan), refusals=_named(attempt.failed))
 
 
 def plan_leftovers(namespace: str | None, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
@@ -98,7 +98,11 @@ def _networks(request: CollectRequest, facts: Facts) -> list[Network]:
 
 def _unused(request: CollectRequest, network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
     ledger = open_whole(network, facts)
-    suspects = {number: record for number, record in ledger.records().items() if record.kind == VIRTUALMACHINE}
+    suspects = {
+        number: record
+        for number, record in ledger.records().items()
+        if record.kind == VIRTUALMACHINE and record.subject not in attempt.failed
+    }
     if not suspects:
         return Plan()
     namespaces = where_to_look(suspects.values(), facts)

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
 from kubectl_yoshi.plan.attachments import unmoved_of
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network, open_shelves, open_whole
+from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network, open_shelves, open_whole, remove_records
 from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
 from kubectl_yoshi.plan.releases import Release, lift_barriers, only_as_read, release_of
 from kubectl_yoshi.plan.serving import backend_of
@@ -78,7 +78,20 @@ def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], fa
     parts += [partial(_gone, *name, backend, ledger, facts, attempt, refusals) for name in gone]
     refused = [vm for vm in present if vm.subject in refusals]
     plan = side_by_side(together(parts)) + restarts.resumed(refused, facts, attempt)
-    return replace(plan + lift_barriers(there, plan), refusals=refusals)
+    return replace(plan + lift_barriers(there, plan), refusals={**plan.refusals, **refusals})
+
+
+def _stopped_in_vain(
+    vm: Vm, numbers: Iterable[int], network: Network, backend: Backend, facts: Facts
+) -> Refused | None:
+    """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
+    for number in numbers:
+        if why := backend.let_go(network, number, vm.namespace, vm.name, facts).forbidden:
+            return Refused(
+                f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {why}",
+                "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
+            )
+    return None
 
 
 def _ledger(network: Network, vms: list[Vm], uses: Uses, facts: Facts, whole: bool) -> Ledger:
@@ -115,9 +128,12 @@ def _one(
     given_up = [str(ledger.address(number)) for number in sorted(mine)]
     answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
     if running and runs and request.restart:
+        if refusal := _stopped_in_vain(vm, mine, network, backend, facts):
+            return Plan(refusals={vm.subject: refusal})
         stopped = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=True).plan
         first, last = (stopped, plan if attempt.preview else Plan()) if backend.keeps_addresses else (plan, stopped)
-        return replace(first + last, again=True, answers=answers)
+        removal = remove_records(ledger, mine, dict.fromkeys(mine, vm.subject))
+        return replace(first + last, again=True, answers=answers, foreseen=(*stopped.foreseen, *removal))
     plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
     if not backend.on_template:
         return replace(plan, notes=(*plan.notes, *release.notes), answers=answers)

@@ -19,7 +19,7 @@ class Look:
         self._found: dict[ObjectRef, Json | None] = {}
         self._listed: set[tuple[Resource, str | None]] = set()
         for read, answer in sorted(facts.answers.items(), key=lambda item: item[0].look):
-            if isinstance(answer, Unknown):
+            if isinstance(answer, Unknown) or read.verb:
                 continue
             if read.name:
                 self._found[read.resource.ref(read.name, read.namespace)] = None

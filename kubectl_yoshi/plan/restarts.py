@@ -54,7 +54,8 @@ def plan_restart(
     """
     running = instance_of(vm, facts)
     if must_stop:
-        return Restart(stop(vm, runs=running is not None))
+        again = start_again(vm, vm.annotations.get(START_AGAIN) or _to_remember(vm))
+        return Restart(replace(stop(vm, runs=running is not None), foreseen=tuple(again)))
     if running is None:
         remembered = vm.annotations.get(START_AGAIN) or _stopped_by(attempt, vm)
         return Restart(start_again(vm, remembered), resumes=True) if remembered else Restart()

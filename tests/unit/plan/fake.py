@@ -18,6 +18,7 @@ from typing import Any
 
 from kubectl_yoshi.cluster.errors import Asked, error_of
 from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.facts import Served
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, labels_of, name_of, namespace_of
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
@@ -62,6 +63,7 @@ class FakeApi:
         uid: gives the uid of the n-th object that is made.
         unknown_fields: fields of a spec that a strict creation is refused for.
         shows: gives what clients are shown of an object, from it and its kind's plural; JSON patches go by that.
+        reviews: whether the user is told before what he may not do; False as where no authorizer can say.
         tried: how often each (verb, plural) was asked for, whatever became of it.
     """
 
@@ -72,6 +74,7 @@ class FakeApi:
         self.writes: list[str] = []
         self.tried: Counter[tuple[str, str]] = Counter()
         self.uid: Callable[[int], str] = "uid-{}".format
+        self.reviews = True
         self.unknown_fields: tuple[str, ...] = ()
         self.shows: Callable[[Json, str], Json] = lambda obj, plural: obj
         self._objects: dict[Key, Json] = {}
@@ -237,6 +240,10 @@ class FakeApi:
     def called(self, ref: ObjectRef, subresource: str) -> None:
         """What a subresource does; for who brings one."""
         raise _error(404, "NotFound", "the server could not find the requested resource", "update", ref)
+
+    def may(self, access: Access) -> bool:
+        refused = self._refused.get((access.verb, access.resource.full_name))
+        return refused is None or refused[0] != 403 or not self.reviews
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -187,8 +187,12 @@ class World:
     def collect(self, grace: float = 0.0, **more: Any) -> Done:
         return self.run(plan_collection, CollectRequest(grace_seconds=grace, **more))
 
-    def may_not_write_calicos_books(self) -> None:
-        """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read."""
+    def may_not_write_calicos_books(self, reviews: bool = True) -> None:
+        """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read.
+
+        Without `reviews` no authorizer says so before the write is refused.
+        """
+        self.api.reviews = reviews
         for resource in (RAW.block, RAW.handle):
             for verb in ("update", "delete"):
                 self.api.refuse(verb, resource)
