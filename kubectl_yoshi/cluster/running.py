@@ -39,7 +39,7 @@ from kubectl_yoshi.model.errors import Outdated, YoshiError
 from kubectl_yoshi.model.facts import Facts, not_seen
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.tidying import empty_block, recount
+from kubectl_yoshi.plan.tidying import empty_block, follow_ups, recount
 
 PASSING = (Unreachable, TimedOut, Busy, ServerError)
 """What a moment later may be over."""
@@ -263,15 +263,15 @@ def _worth_a_new_look(change: Change, error: YoshiError) -> bool:
 
 
 def _tidy(outcome: Outcome, api: Api) -> None:
-    """Counts anew what other writers made stale, and closes blocks that were left empty; best effort by design:
-    whoever writes next does it again."""
+    """Counts anew what other writers made stale, closes blocks that were left empty, and sends what the changes want
+    sent after them; best effort by design: whoever writes next does it again."""
     latest: dict[ObjectRef, Json] = {}
     for change, answer in outcome.done:
         if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":
             latest[change.ref] = answer
     now = Attempt().now
-    for answer in latest.values():
-        change_or_none = empty_block(answer, now) or recount(answer)
+    tidied = [empty_block(answer, now) or recount(answer) for answer in latest.values()]
+    for change_or_none in (*tidied, *follow_ups(change for change, _ in outcome.done)):
         if change_or_none is not None:
             try:
                 send(change_or_none, api, dry_run=False, waiters={})

@@ -52,6 +52,8 @@ class Change:
         edit: for REPLACE, how `body` follows from the object: pure; returns the same object where nothing is left to
             change, raises Outdated where the change may not be made any more. So several changes of one object go in
             one request, and on a conflict they are applied to the object as it is then.
+        then: a patch to send when this one is done, on which nothing depends: it makes later runs quicker. It is no
+            part of the plan that people see, and whether it fails is ignored.
     """
 
     verb: Verb
@@ -70,6 +72,7 @@ class Change:
     strict: bool = False
     if_refused: str = ""
     edit: Callable[[Json], Json] | None = field(default=None, compare=False)
+    then: Change | None = None
 
     @property
     def only_tests(self) -> bool:

@@ -7,11 +7,9 @@ network's status; those of a large network that are still there count as held un
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd
 from typing import Any
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, parse_address, span_of, word_of
@@ -180,24 +178,35 @@ def new_block(network: Network, shelf: Shelf) -> Json:
     }
 
 
-def shelves_in_order(network: Network, seed: str) -> Iterator[Shelf]:
-    """Every shelf that has usable addresses, in an order that differs from seed to seed, so that writers spread.
+def shelves_from(network: Network, start: int = 0) -> Iterator[Shelf]:
+    """Every shelf that has usable addresses, in ascending order from the one of an address on; then those below it.
 
-    One shelf for a small network. For a large one a walk with a stride that shares no factor with the number of
-    blocks: each block comes once, a full one is never met twice, and nothing is enumerated in advance.
+    One shelf for a small network. Of a large one nothing is enumerated in advance.
     """
     if not is_large(network):
         yield shelf_of(network, 0)
         return
-    blocks = Intervals.of((first // SHELF_SIZE, last // SHELF_SIZE) for first, last in network.usable.spans)
-    count = blocks.size
-    digest = hashlib.sha256(seed.encode()).digest()
-    start = int.from_bytes(digest[:16], "big") % count
-    stride = int.from_bytes(digest[16:], "big") % count or 1
-    while gcd(stride, count) != 1:
-        stride += 1
-    for step in range(count):
-        yield shelf_of(network, blocks.nth((start + step * stride) % count) * SHELF_SIZE)
+    begin = start // SHELF_SIZE
+    blocks = Intervals.of((first // SHELF_SIZE, last // SHELF_SIZE) for first, last in network.usable.spans).spans
+    for first, last in (
+        *((max(first, begin), last) for first, last in blocks),
+        *((first, min(last, begin - 1)) for first, last in blocks),
+    ):
+        for number in range(first, last + 1):
+            yield shelf_of(network, number * SHELF_SIZE)
+
+
+@dataclass(frozen=True)
+class SearchHint:
+    """What the status of a large network is to tell whoever looks for a free address next.
+
+    Attributes:
+        begin: an address of the block in which to begin.
+        contended_at: when somebody was faster (RFC 3339); "" where nobody was.
+    """
+
+    begin: int
+    contended_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ SECONDS = {"h": 3600, "m": 60, "s": 1}
 MAX_ASN = 4294967295  # RFC 6793
 REQUIRES = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands what is recorded of a network."""
+STATUS_SEARCH_FROM = ("status", "searchFrom")
+STATUS_CONTENDED = ("status", "contendedAt")
 DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
 DEFAULT_REMOTE_ASN = 64514
 
@@ -132,6 +134,23 @@ class Network:
         The original wrote no map of allocations for a network without any.
         """
         return dig(self.raw, "status", "allocations") is not None or self.is_made
+
+    @property
+    def search_from(self) -> int:
+        """The address from which on a free one is looked for in a large network; 0 for the lowest.
+
+        Only a hint, which may be out of date: what is below may be free again, and what is above may be held.
+        """
+        try:
+            address = parse_address(str(dig(self.raw, *STATUS_SEARCH_FROM, default="")))
+        except UsageMistake:
+            return 0
+        return int(address) if address in self else 0
+
+    @property
+    def contended_at(self) -> str:
+        """When two writers of a large network last wanted one address (RFC 3339); "" where they never did. A hint."""
+        return str(dig(self.raw, *STATUS_CONTENDED, default=""))
 
     @property
     def requires(self) -> str:

@@ -78,6 +78,9 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     recorded_now = recorded_by_this_run(network, attempt)
     at_hand = asked | set(recorded_now) | {number for vm in vms for number in desk.carried(vm)}
     at_hand |= unmoved_of(network, request.vms)
+    # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
+    used = {use.number for vm in vms for use in desk.uses.of(vm.namespace, vm.name)}
+    at_hand |= {number for number in used if number in network.everything}
     if network.cidr is None:
         at_hand.add(0)  # all that it holds is on one shelf
     desk.open({shelf_of(network, number) for number in at_hand})

@@ -27,7 +27,6 @@ class Attempt:
         unanswered: those of them that were not seen to be done; they may even be done later.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
         earlier: what the round before had read: a hint where to look first, never what a change may rest on.
-        seed: where in a large network a choice for nobody in particular begins.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
 
@@ -39,7 +38,6 @@ class Attempt:
     unanswered: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
     earlier: Facts | None = None
-    seed: str = ""
     preview: bool = False
 
     @property

@@ -14,8 +14,17 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, Unseen, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, is_large, new_block, shelf_of
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, Network, bare_network, parse_network
+from kubectl_yoshi.model.ledger import Ledger, Record, SearchHint, Shelf, is_large, new_block, shelf_of, shelves_from
+from kubectl_yoshi.model.network import (
+    ADDRESSBLOCK,
+    NETWORKWIZARD,
+    REQUIRES,
+    STATUS_CONTENDED,
+    STATUS_SEARCH_FROM,
+    Network,
+    bare_network,
+    parse_network,
+)
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
@@ -258,11 +267,12 @@ def write_records(
     records: Mapping[int, Record],
     subjects: Mapping[int, str] | None = None,
     only_as_read: bool = False,
+    hint: SearchHint | None = None,
 ) -> Plan:
     """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
 
     With `only_as_read` it is also tested that nobody has written to a shelf since it was read: what was counted on it
-    is so still.
+    is so still. `hint` is for whoever chooses an address next.
 
     A network that is being deleted refuses them: a small one with the patch itself, a large one, whose records are in
     other objects, by a patch that only tests. The deletion marks the network before it looks for records, so either
@@ -307,6 +317,8 @@ def write_records(
         if len(numbers) > 3:
             says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
+    if hint is not None and patches:
+        patches[0] = replace(patches[0], then=_leave_hint(ledger.network, hint))
     moves = _forget_unmoved(ledger, records, "its address block has it now", subjects)
     stays = _stays(ledger.network, _common(subjects[n] for n in records) if subjects else "")
     return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), stays, moves) if stage))
@@ -380,8 +392,38 @@ def remove_records(
         if len(numbers) > 3:
             says = f"give back {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
         patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
+    if patches:
+        patches[0] = replace(patches[0], then=_leave_lower_hint(ledger.network, min(records)))
     moves = _forget_unmoved(ledger, records, "it is given back", subjects)
     return Plan(tuple(stage for stage in (moves, tuple(patches)) if stage))
+
+
+def _leave_hint(network: Network, hint: SearchHint) -> Change | None:
+    """Writes a hint into the status of a large network; None where that says so already.
+
+    The block to begin with is raised only from what was read, since somebody may have released a lower address
+    meanwhile.
+    """
+    if not is_large(network):
+        return None
+    patch = PatchBuilder.of_uid(network.uid)
+    begins = next(shelves_from(network, network.search_from))
+    if hint.contended_at:
+        patch.add(STATUS_CONTENDED, hint.contended_at)
+    if shelf_of(network, hint.begin) != begins and hint.begin:
+        if hint.begin > begins.span[0]:
+            patch.test(STATUS_SEARCH_FROM, dig(network.raw, *STATUS_SEARCH_FROM))
+        patch.add(STATUS_SEARCH_FROM, str(network.address(hint.begin)))
+    if not patch.writes:
+        return None
+    return Change(Verb.PATCH, network.ref, "leave a hint for the next search", patch.ops, "status", before=network.raw)
+
+
+def _leave_lower_hint(network: Network, number: int) -> Change | None:
+    """As _leave_hint, for an address that is released. Not where addresses cool down: nobody may have it yet."""
+    if not is_large(network) or network.cool_down or number >= network.search_from:
+        return None
+    return _leave_hint(network, SearchHint(shelf_of(network, number).span[0]))
 
 
 def _is_on_its_shelf(ledger: Ledger, number: int) -> bool:

@@ -1,7 +1,8 @@
-"""Choosing free addresses: the lowest one in the owner's shelf, or a random one when somebody was faster.
+"""Choosing free addresses: the lowest one, or one at random in the same shelf when somebody was faster.
 
-Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). A shelf that is full is found
-so once; where it was the owner's, one table of all blocks' counts tells which others have room.
+Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). A large network's status says
+in which block to begin (`status.searchFrom`, a hint); where that is full, one table of all blocks' counts tells which
+others have room.
 """
 
 from __future__ import annotations
@@ -10,20 +11,25 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, NeedMore, Read
-from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Shelf, block_label, is_large, shelves_in_order
+from kubectl_yoshi.model.ledger import Ledger, SearchHint, Shelf, block_label, is_large, shelves_from
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.attempt import Attempt, seconds_between
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS
 from kubectl_yoshi.plan.cooling import cooling_down, duration
 
 MOST_AT_ONCE = 64
 """Shelves that are opened at the same time, at most: each may be 60 KB."""
+NEAR = 8
+"""Shelves over which writers spread who contend: they test different addresses, and what each sends is smaller."""
+CONTENDED_SECONDS = 10.0
+"""For how long after somebody was faster others choose at random at once. Who is slower pays with a second look."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,16 @@ class Chooser:
 
     Args:
         network: whose addresses.
-        seed: who asks; it decides where in a large network the search begins.
         open_shelf: gives the ledger of one shelf; may raise NeedMore.
         taken: addresses that are used though the ledger does not say so.
-        chance: None for the lowest free address, else the source of a random choice.
-        wanted: how many will be asked for: so many shelves are opened at once.
+        attempt: in the first, the lowest free address is chosen, in a later one a random address of its shelf. While
+            writers contend for the network's addresses, a random one of the next few shelves at once.
+        wanted: how many will be asked for: as many shelves as have room for them are opened at once.
         counts: which shelves are said to be full; they are opened last.
         resting: tells which addresses of a shelf are not handed out yet, and for how many seconds.
+
+    Attributes:
+        hint: for whoever chooses next: to begin where the last address came from, unless that was a random shelf.
 
     Raises:
         NeedMore: the first shelves were not read yet.
@@ -93,24 +102,27 @@ class Chooser:
     def __init__(
         self,
         network: Network,
-        seed: str,
         open_shelf: Callable[..., Ledger],
         taken: Intervals,
-        chance: random.Random | None,
+        attempt: Attempt,
         *,
         wanted: int = 1,
         counts: Counts | None = None,
         resting: Callable[[Ledger], Mapping[int, float]] = lambda _: {},
     ) -> None:
         self._network = network
-        self._shelves = self._in_order(seed, -(-wanted // SHELF_SIZE), counts)
+        contended = is_large(network) and is_contended(network, attempt)
+        self._shelves = self._in_order(counts, attempt.chance if contended else None)
         self._open_shelf = open_shelf
         self._taken = taken
-        self._chance = chance
+        self._chance = attempt.chance if attempt.number or contended else None
         self._resting = resting
         self._rest: dict[int, float] = {}
         self._wanted = wanted
+        self._strayed_to: Shelf | None = None
         self._opened: deque[tuple[Shelf, Ledger]] = deque()
+        self._contended_at = attempt.stamp if attempt.number and not contended else ""
+        self.hint = SearchHint(network.search_from, self._contended_at)
         self._usable = Intervals()
         self._pleasant = Intervals()
         self._held = Intervals()
@@ -145,6 +157,8 @@ class Chooser:
         if not self._opened:
             self._open_more()
         shelf, ledger = self._opened.popleft()
+        if shelf != self._strayed_to:
+            self.hint = SearchHint(shelf.span[0], self._contended_at)
         self._usable = self._pleasant = self._usable_of(shelf)
         if shelf.is_block and self._network.version == 4:
             # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
@@ -185,18 +199,20 @@ class Chooser:
         if needed:
             raise NeedMore(tuple(needed))
 
-    def _in_order(self, seed: str, begin: int, counts: Counts | None) -> Iterator[tuple[Shelf, int]]:
-        """Every shelf once, with the room that it is expected to have; those last that are said to be full.
+    def _in_order(self, counts: Counts | None, chance: random.Random | None) -> Iterator[tuple[Shelf, int]]:
+        """Every shelf once, with the room that it is expected to have: the one where the search begins; when that is
+        not enough, all others from the lowest on, those last that are said to be full.
 
-        Args:
-            seed: see the class.
-            begin: before so many shelves were tried, it is not asked how full all of them are.
-            counts: see the class.
+        With `chance` the first one is a random one of those next to where the search begins.
         """
         said = counts.known() if counts else {}
         put_off: list[Shelf] = []
-        for place, shelf in enumerate(shelves_in_order(self._network, seed)):
-            if place == begin and counts:
+        first, *near = islice(shelves_from(self._network, self._network.search_from), NEAR)
+        if chance is not None and (choice := chance.choice([first, *near])) != first:
+            first = self._strayed_to = choice
+        others = (shelf for shelf in shelves_from(self._network) if shelf != first)
+        for place, shelf in enumerate(chain((first,), others)):
+            if place == 1 and counts:
                 said = {**said, **counts.asked()}
             room = self._usable_of(shelf).size - said.get(shelf.ref.name, 0)
             if room > 0:
@@ -210,25 +226,42 @@ class Chooser:
         return self._network.usable & Intervals.of([shelf.span])
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen.
+
+    Attributes:
+        numbers: free addresses.
+        hint: see Chooser.
+    """
+
+    numbers: list[int]
+    hint: SearchHint
+
+
 def choose_unused(
     network: Network,
     backend: Backend,
-    seed: str,
     count: int,
     open_shelf: Callable[..., Ledger],
     facts: Facts,
     attempt: Attempt,
-) -> list[int] | Refused:
+) -> Chosen | Refused:
     """Free addresses that nothing uses either, whatever the ledger says; why there are not so many, where that is so.
 
     Raises:
         NeedMore: more must be read first.
     """
     taken = Intervals()
-    chance = attempt.chance if attempt.number else None
     while True:
         chooser = Chooser(
-            network, seed, open_shelf, taken, chance, resting=lambda ledger: cooling_down(ledger, attempt.now)
+            network,
+            open_shelf,
+            taken,
+            attempt,
+            wanted=count,
+            counts=Counts(network, facts, attempt.earlier),
+            resting=lambda ledger: cooling_down(ledger, attempt.now),
         )
         try:
             chosen = [chooser.next() for _ in range(count)]
@@ -237,8 +270,13 @@ def choose_unused(
         uses = backend.uses(network, (), Intervals.of_numbers(chosen), facts)
         used = {use.number for use in uses} & {*chosen}
         if not used:
-            return chosen
+            return Chosen(chosen, chooser.hint)
         taken |= Intervals.of_numbers(used)
+
+
+def is_contended(network: Network, attempt: Attempt) -> bool:
+    """Whether writers have wanted one address of a large network a moment ago, by the clock of one of them."""
+    return abs(seconds_between(network.contended_at, attempt.now)) < CONTENDED_SECONDS
 
 
 def choose(usable: Intervals, held: Intervals, chance: random.Random | None) -> int | None:

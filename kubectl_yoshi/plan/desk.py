@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend, How, Use, Uses
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Entry, Ledger, Record, Shelf
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Entry, Ledger, Record, SearchHint, Shelf
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC, Nic
 from kubectl_yoshi.model.objects import Name
@@ -84,6 +84,7 @@ class Desk:
         uses: what the cluster shows of the network's addresses.
         ledger: as far as shelves were opened.
         records: what the opened shelves say.
+        hint: for whoever chooses an address next; None where none was chosen.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Desk:
         self.uses = Uses()
         self.ledger = Ledger(network, {})
         self.records: dict[int, Record] = {}
+        self.hint: SearchHint | None = None
         self._given = {given.vm: given for given in request.given}
         self._of_uid: dict[str, set[int]] = {}
         self._of_name: dict[tuple[str, str], set[int]] = {}

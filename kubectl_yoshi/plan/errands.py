@@ -66,7 +66,9 @@ def plan_errands(
             immobile[vm.subject] = errand.immobile
     plans.append(Plan(notes=cannot_be_migrated(immobile, desk.network)))
     several = is_large(desk.network)
-    plan = write_records(desk.ledger, records, subjects, counted and not several) if records else Plan()
+    plan = Plan()
+    if records:
+        plan = write_records(desk.ledger, records, subjects, counted and not several, desk.hint)
     if plan and (look_again or (counted and several)) and not desk.attempt.preview:
         return replace(plan, again=True, answers=answers, refusals=dict(refusals))
     return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))

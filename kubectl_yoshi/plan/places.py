@@ -18,7 +18,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.books import open_shelves, open_whole, remove_records, write_records
-from kubectl_yoshi.plan.choosing import choose_unused
+from kubectl_yoshi.plan.choosing import Chosen, choose_unused
 from kubectl_yoshi.plan.quotas import must_have_room, must_not_be_beyond
 from kubectl_yoshi.plan.undoing import recorded_by_this_run
 
@@ -51,12 +51,14 @@ def plan_place(
     mine = {other: record for other, record in records.items() if record.uid == target.uid and other != number}
     if not mine:
         must_have_room(network, records, target)
-        free = None if begun or network.cidr is None else _free(network, backend, target, facts, attempt)
+        free = None if begun or network.cidr is None else _free(network, backend, facts, attempt)
         if free is None:
             return Plan()
-        ledger = open_shelves(network, [shelf_of(network, free)], facts)
+        ledger = open_shelves(network, [shelf_of(network, free.numbers[0])], facts)
         place = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment, note=NOTE)
-        written = write_records(ledger, {free: place}, {free: target.subject}, only_as_read=not is_large(network))
+        written = write_records(
+            ledger, {free.numbers[0]: place}, {free.numbers[0]: target.subject}, not is_large(network), free.hint
+        )
         return replace(written, again=True)
     if not begun:
         must_not_be_beyond(network, records.values(), target)
@@ -77,11 +79,11 @@ def give_back_place(network: Network, target: Vm, number: int, facts: Facts, att
     return remove_records(whole, mine, dict.fromkeys(mine, target.subject)) if mine else Plan()
 
 
-def _free(network: Network, backend: Backend, target: Vm, facts: Facts, attempt: Attempt) -> int | None:
+def _free(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Chosen | None:
     """An address that nobody has; None where there is none."""
 
     def open_shelf(shelf: Shelf) -> Ledger:
         return open_shelves(network, [shelf], facts)
 
-    chosen = choose_unused(network, backend, target.subject, 1, open_shelf, facts, attempt)
-    return None if isinstance(chosen, Refused) else chosen[0]
+    chosen = choose_unused(network, backend, 1, open_shelf, facts, attempt)
+    return None if isinstance(chosen, Refused) else chosen

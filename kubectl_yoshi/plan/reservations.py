@@ -10,7 +10,7 @@ from kubectl_yoshi.model.backend import Backend, How
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, Shelf, shelf_of
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, SearchHint, Shelf, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attempt import Attempt
@@ -59,6 +59,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
     if network.is_going:
         return _withdrawn(ledger, mine, being_deleted(network), backend, facts)
     chosen: list[int] = []
+    hint: SearchHint | None = None
     neighbours = Neighbours(network, facts)
     for address in request.addresses:
         try:
@@ -86,13 +87,13 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
             ledger = ledger.with_objects(opened.objects)
             return opened
 
-        found = choose_unused(network, backend, attempt.seed, more, open_shelf, facts, attempt)
+        found = choose_unused(network, backend, more, open_shelf, facts, attempt)
         if isinstance(found, Refused):
             return _withdrawn(ledger, mine, found, backend, facts)
-        chosen = found
+        chosen, hint = found.numbers, found.hint
     answers = {str(a): request.note for a in request.addresses}
     answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
-    plan = write_records(ledger, dict.fromkeys(chosen, record)) if chosen else Plan()
+    plan = write_records(ledger, dict.fromkeys(chosen, record), hint=hint) if chosen else Plan()
     held_now, kept = ledger.records(), [*map(int, request.addresses), *mine, *chosen]
     plan = plan + backend.provide(network, {number: held_now.get(number, record) for number in kept}, facts)
     return replace(plan, answers=answers)

@@ -7,7 +7,7 @@ from collections.abc import Set
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Uses
 from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.ledger import RESERVATION
+from kubectl_yoshi.model.ledger import RESERVATION, SearchHint
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.choosing import Chooser, Counts
 from kubectl_yoshi.plan.cooling import cooling_down, must_have_cooled
@@ -87,25 +87,26 @@ def choose_for(desk: Desk, vms: list[Vm], chosen: dict[str, int], refusals: dict
     """Chooses an address for each VM; adds to `chosen` or `refusals`."""
     taken = Intervals.of_numbers(chosen.values())
     while True:
-        picks, full = _picked(desk, vms, taken)
+        picks, full, hint = _picked(desk, vms, taken)
         fresh = {subject: number for subject, number in picks.items() if number not in desk.records}
         numbers = Intervals.of_numbers(fresh.values())
         desk.uses = Uses(desk.backend.uses(desk.network, desk.vms, numbers, desk.facts))
         if not any(desk.strangers(fresh[vm.subject], vm) for vm in vms if vm.subject in fresh):
             chosen.update(picks)
             refusals.update(full)
+            desk.hint = hint
             return
         taken |= Intervals.of_numbers(use.number for use in desk.uses.all)
 
 
-def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int], dict[str, YoshiError]]:
-    """An address for each VM that the ledger does not give to anybody else, and why there is none for some."""
+def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int], dict[str, YoshiError], SearchHint]:
+    """An address for each VM that the ledger does not give to anybody else, why there is none for some, and the
+    hint for whoever chooses next."""
     chooser = Chooser(
         desk.network,
-        "/".join(desk.request.vms[0]),
         lambda shelf: desk.open([shelf]),
         taken,
-        desk.attempt.chance if desk.attempt.number else None,
+        desk.attempt,
         wanted=len(vms),
         counts=Counts(desk.network, desk.facts, desk.attempt.earlier),
         resting=lambda ledger: cooling_down(ledger, desk.attempt.now),
@@ -133,7 +134,7 @@ def _picked(desk: Desk, vms: list[Vm], taken: Intervals) -> tuple[dict[str, int]
             number = _resumed(desk, vm, given) or number
         picks[vm.subject] = number
         given.add(number)
-    return picks, full
+    return picks, full, chooser.hint
 
 
 def _returned(desk: Desk, vm: Vm, given: Set[int], taken: Intervals) -> int | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, pointer
 from kubectl_yoshi.model.history import KEPT_SECONDS, parse_history
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, STATUS_SEARCH_FROM
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
 
@@ -48,6 +50,23 @@ def empty_block(obj: Json, now: datetime) -> Change | None:
         uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
         tolerate_missing=True,
     )  # fmt: skip
+
+
+def follow_ups(done: Iterable[Change]) -> list[Change]:
+    """What is to be sent after these changes (see Change.then): of several hints for one network, the one that has the
+    next search begin lowest."""
+    found: dict[ObjectRef, Change] = {}
+    for change in done:
+        if change.then is not None:
+            there = found.setdefault(change.then.ref, change.then)
+            found[change.then.ref] = min(there, change.then, key=_begins)
+    return list(found.values())
+
+
+def _begins(hint: Change) -> int:
+    wherefrom = pointer(STATUS_SEARCH_FROM)
+    said = [int(parse_address(op["value"])) for op in hint.body if op["op"] == "add" and op["path"] == wherefrom]
+    return said[0] if said else 1 << 128
 
 
 def _ref_of(obj: Json) -> ObjectRef:

@@ -11,6 +11,7 @@ from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Record, shelf_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.choosing import Chooser, choose
 from tests.bench.bench import Bench
 from tests.bench.measuring import Row, Target, microseconds, paired, single
@@ -68,18 +69,17 @@ def in_a_row(cidr: Cidr, count: int) -> range:
 
 
 def planned(network: Network, runs: int) -> tuple[float, ...]:
-    """Microseconds of a choice as an attachment makes it: the order of the blocks for this VM, the records of the
-    first block parsed (half of it held), the lowest free address of it."""
-    uid = "6f0c1b5e-0000-4000-8000-000000000000"
+    """Microseconds of a choice as an attachment makes it: the order of the blocks, the records of the first block
+    parsed (half of it held), the lowest free address of it."""
     record = Record("VirtualMachine", "bench", "vm", uid="u", since="2026-01-01T00:00:00Z").to_json()
 
     def open_shelf(shelf: object) -> Ledger:
         return Ledger(network, {shelf: block})  # type: ignore[dict-item]
 
     block: Json = {}
-    probe = Chooser(network, uid, open_shelf, Intervals(), None)
+    probe = Chooser(network, open_shelf, Intervals(), Attempt())
     number = probe.next()
     shelf = shelf_of(network, number)
     held = range(shelf.span[0], shelf.span[0] + SHELF_SIZE // 2)
     block["status"] = {"allocations": {str(address_of(n, network.version)): record for n in held}}
-    return microseconds(lambda: Chooser(network, uid, open_shelf, Intervals(), None).next(), runs)
+    return microseconds(lambda: Chooser(network, open_shelf, Intervals(), Attempt()).next(), runs)

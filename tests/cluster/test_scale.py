@@ -1,7 +1,7 @@
 """Many addresses and many VMs on the real API server, the program run as real processes.
 
     one view                   blocks made when first needed, kept for their history; every list shows one network
-choosing                   writers spread over the blocks; what is full is found so once
+choosing                   the lowest free address; writers that meet spread; what is full is found so once
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
 a server that is busy      a share of API priority and fairness, however small, is kept to
@@ -28,6 +28,7 @@ import pytest
 from kubectl_yoshi.cluster.api import PAGE_SIZE
 from kubectl_yoshi.cluster.carrying_out import PARALLEL
 from kubectl_yoshi.output.progress import REDRAW_SECONDS
+from kubectl_yoshi.plan.choosing import NEAR
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
@@ -112,15 +113,48 @@ def test_blocks_come_when_first_needed_and_stay_empty_for_their_history(
 # -- choosing --------------------------------------------------------------------------------------------------------
 
 
-def test_single_writers_spread_over_the_blocks(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
-    yoshi.done("network", "create", "big", "--cidr", cidr(16))
-    names = [f"web-{number}" for number in range(12)]
+def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs
+) -> None:
+    network = cidr(16)
+    yoshi.done("network", "create", "big", "--cidr", network)
+    names = [f"web-{number:02}" for number in range(15)]
     make_vms(installed, yoshi.namespace, *names)
-    rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names))
+    for name in names[:3]:
+        yoshi.done("vm", "attach", name, "--network", "big")
+    first = network.removesuffix(".0/16")
+    assert attached(installed, yoshi.namespace) == {name: f"{first}.{at}" for at, name in enumerate(names[:3], 1)}
+    assert "searchFrom" not in get(installed, "networkwizard", "big", namespace=yoshi.namespace)["status"]
+    rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names[3:]))
     assert [ran.code for ran in rans] == [0] * 12, list(map(str, rans))
-    used = blocks(installed, yoshi.namespace)
-    assert len(used) >= 7, "12 VMs and 256 blocks: they hardly ever meet"
-    assert max(len(records(block)) for block in used.values()) <= 4
+    assert len(set(attached(installed, yoshi.namespace).values())) == 15
+    assert len(blocks(installed, yoshi.namespace)) <= NEAR
+    check(installed, yoshi.namespace, settled=True)
+
+
+def test_where_the_search_begins_is_written_by_who_finds_a_full_block_and_by_who_releases(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene
+) -> None:
+    network = cidr(16)
+    first = network.removesuffix(".0.0/16")
+    yoshi.done("network", "create", "big", "--cidr", network)
+    scene.reserve(scene.found(yoshi.namespace, "big"), 2 * BLOCK - 1)
+    make_vms(installed, yoshi.namespace, "web-0", "web-1", "web-2")
+
+    def begins() -> str:
+        status = get(installed, "networkwizard", "big", namespace=yoshi.namespace)["status"]
+        return str(status["searchFrom"])
+
+    yoshi.done("vm", "attach", "web-0", "--network", "big")
+    assert begins() == f"{first}.2.0"
+    yoshi.done("ips", "release", "big", f"{first}.0.9")
+    assert begins() == f"{first}.0.0"
+    yoshi.done("vm", "attach", "web-1", "--network", "big")
+    yoshi.done("vm", "attach", "web-2", "--network", "big")
+    assert attached(installed, yoshi.namespace) == {
+        "web-0": f"{first}.2.1", "web-1": f"{first}.0.9", "web-2": f"{first}.2.2"
+    }  # fmt: skip
+    assert begins() == f"{first}.2.0"
     check(installed, yoshi.namespace, settled=True)
 
 

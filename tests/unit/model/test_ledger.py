@@ -24,7 +24,7 @@ from kubectl_yoshi.model.ledger import (
     new_block,
     parse_record,
     shelf_of,
-    shelves_in_order,
+    shelves_from,
 )
 from kubectl_yoshi.model.network import Network, parse_network
 
@@ -109,14 +109,21 @@ def test_a_block_says_whose_it_is_and_goes_away_with_its_network() -> None:
     assert block["metadata"]["namespace"] == "prod"
 
 
-@given(cidrs((14, 32), (110, 128)), st.text(max_size=8))
-def test_every_shelf_with_usable_addresses_comes_once(cidr: str, seed: str) -> None:
+@given(cidrs((14, 32), (110, 128)), st.data())
+def test_every_shelf_with_usable_addresses_comes_once_from_where_the_search_begins(
+    cidr: str, data: st.DataObject
+) -> None:
     net = network(cidr)
-    shelves = list(shelves_in_order(net, seed))
+    start = data.draw(st.integers(*net.everything.spans[0]))
+    shelves = list(shelves_from(net, start))
     assert len(shelves) == len(set(shelves))
     if is_large(net):
         assert Intervals.of(shelf.span for shelf in shelves) & net.everything == net.everything
         assert len(shelves) == net.everything.size // SHELF_SIZE
+        assert shelves[0] == shelf_of(net, start)
+        assert [shelf.span for shelf in shelves] == sorted(
+            (shelf.span for shelf in shelves), key=lambda span: (span[1] < start, span)
+        )
     else:
         assert [shelf.ref for shelf in shelves] == [net.ref]
 
@@ -125,38 +132,27 @@ def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
     net = network(
         "10.133.0.0/16", range_start="10.133.2.250", range_end="10.133.6.1", exclude=["10.133.4.0/24", "10.133.5.7"]
     )
-    found = sorted(shelf.ref.name for shelf in shelves_in_order(net, "web-1"))
-    assert found == ["blue.10.133.2.0", "blue.10.133.3.0", "blue.10.133.5.0", "blue.10.133.6.0"]
-
-
-def test_the_order_is_the_same_for_the_same_seed_and_differs_between_seeds() -> None:
-    net = network("10.0.0.0/8")
-    orders = {seed: tuple(islice(shelves_in_order(net, seed), 5)) for seed in map(str, range(50))}
-    assert orders["7"] == tuple(islice(shelves_in_order(net, "7"), 5))
-    assert len({order[0] for order in orders.values()}) > 45
-    assert len(set(orders.values())) == 50
+    for start, expected in (("10.133.0.0", "2356"), ("10.133.4.9", "5623"), ("10.133.7.0", "2356")):
+        found = [shelf.ref.name for shelf in shelves_from(net, number(start))]
+        assert found == [f"blue.10.133.{third}.0" for third in expected]
 
 
 @pytest.mark.parametrize(
     "cidr", ["10.133.0.0/22", "10.0.0.0/8", "0.0.0.0/0", "fd00:133::/112", "fd00:133::/64", "fd00::/48"]
 )
 def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {"shelf_of": 0, "gcd": 0}
-    original_shelf_of, original_gcd = ledger_module.shelf_of, ledger_module.gcd
+    asked = 0
+    original_shelf_of = ledger_module.shelf_of
 
     def counting_shelf_of(net: Network, here: int) -> Any:
-        asked["shelf_of"] += 1
+        nonlocal asked
+        asked += 1
         return original_shelf_of(net, here)
 
-    def counting_gcd(one: int, other: int) -> int:
-        asked["gcd"] += 1
-        return original_gcd(one, other)
-
     monkeypatch.setattr(ledger_module, "shelf_of", counting_shelf_of)
-    monkeypatch.setattr(ledger_module, "gcd", counting_gcd)
-    assert len(list(islice(shelves_in_order(network(cidr), "web-1"), 3))) == 3
-    assert asked["shelf_of"] == 3
-    assert asked["gcd"] < 100
+    middle = sum(network(cidr).everything.spans[0]) // 2
+    assert len(list(islice(shelves_from(network(cidr), middle), 3))) == 3
+    assert asked == 3
 
 
 def test_the_originals_record_is_a_vms_name_in_the_networks_namespace() -> None:

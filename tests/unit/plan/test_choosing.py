@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,6 +16,7 @@ from kubectl_yoshi.model.errors import Refused, UsageMistake
 from kubectl_yoshi.model.facts import NeedMore, Read
 from kubectl_yoshi.model.ledger import Ledger, Shelf, new_block
 from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.choosing import Chooser, choose
 
 NOBODY = Intervals()
@@ -152,8 +154,9 @@ class Books:
         return Ledger(self.network, {shelf: obj})
 
 
-def chooser(books: Books, seed: str = "web-1", taken: Intervals = NOBODY, chance: Any = None) -> Chooser:
-    return Chooser(books.network, seed, books, taken, chance)
+def chooser(books: Books, taken: Intervals = NOBODY, chance: Any = None) -> Chooser:
+    attempt = Attempt() if chance is None else Attempt(1, chance=chance)
+    return Chooser(books.network, books, taken, attempt)
 
 
 SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "10.133.0.1/32", "fd00::/118"])
@@ -190,36 +193,52 @@ def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
     ]
 
 
-def test_in_a_large_network_the_addresses_that_look_like_a_network_or_broadcast_go_last() -> None:
+def test_a_large_network_is_filled_from_its_lowest_block_on_each_blocks_first_and_last_address_last() -> None:
     net = network("10.133.0.0/23")
     chosen = chooser(Books(net))
     order = [str(net.address(chosen.next())) for _ in range(510)]
-    shelf = order[0].rpartition(".")[0]
-    mine = [address for address in order if address.startswith(f"{shelf}.")]
-    assert order[: len(mine)] == mine
-    plain = [address for address in mine if not address.endswith((".0", ".255"))]
-    assert mine[: len(plain)] == plain
-    assert len(plain) == 254
+    low, high = ([f"10.133.{third}.{last}" for last in range(1, 255)] for third in (0, 1))
+    assert order == [*low, "10.133.0.255", *high, "10.133.1.0"]
 
 
 def test_only_as_many_shelves_are_opened_as_are_needed() -> None:
     books = Books(network("10.0.0.0/8"))
     chosen = chooser(books)
-    for _ in range(256):
+    for _ in range(255):  # its first address is the network's own
         chosen.next()
     assert len(books.opened) == 1
     chosen.next()
     assert len(books.opened) == 2
 
 
-def test_askers_of_one_large_network_begin_in_different_shelves() -> None:
-    net = network("fd00::/64")
-    begun = set()
-    for seed in range(30):
-        books = Books(net)
-        chooser(books, seed=f"uid-{seed}")
-        begun.add(books.opened[0])
-    assert len(begun) == 30
+def searched_from(net: Network, address: str) -> Network:
+    return replace(net, raw={**net.raw, "status": {"searchFrom": address}})
+
+
+@pytest.mark.parametrize(
+    ("hint", "first"),
+    [
+        ("fd00::4:0", "fd00::4:0"),
+        ("fd00::4:07", "fd00::4:0"),  # any address of the block
+        ("fd00:0:0:1::", "fd00::1"),  # outside the network
+        ("10.0.0.1", "fd00::1"),
+        ("nonsense", "fd00::1"),
+    ],
+)
+def test_the_search_begins_in_the_block_that_the_status_names(hint: str, first: str) -> None:
+    net = searched_from(network("fd00::/64"), hint)
+    chosen = chooser(Books(net))
+    assert str(net.address(chosen.next())) == first
+    assert chosen.hint.begin == number(first) // 256 * 256
+
+
+def test_where_that_block_is_full_the_lowest_one_with_room_is_next_and_named_for_the_search_to_come() -> None:
+    net = searched_from(network("10.0.0.0/8"), "10.0.4.0")
+    held = Intervals.of([(number("10.0.0.0"), number("10.0.1.255")), (number("10.0.4.0"), number("10.0.4.255"))])
+    books = Books(net, held)
+    chosen = chooser(books)
+    assert str(net.address(chosen.next())) == "10.0.2.1"
+    assert chosen.hint.begin == number("10.0.2.0")
 
 
 def test_a_shelf_that_was_not_read_yet_is_asked_for() -> None:
@@ -227,5 +246,5 @@ def test_a_shelf_that_was_not_read_yet_is_asked_for() -> None:
         raise NeedMore((Read(shelf.ref.resource, shelf.ref.namespace, shelf.ref.name),))
 
     with pytest.raises(NeedMore) as more:
-        Chooser(network("10.0.0.0/8"), "web-1", closed, Intervals(), None)
+        Chooser(network("10.0.0.0/8"), closed, Intervals(), Attempt())
     assert [read.resource.kind for read in more.value.wanted] == ["AddressBlock"]
