@@ -45,6 +45,7 @@ def run(args: list[str], program: str) -> int:
     from kubectl_yoshi.commands.errors import exit_code_of
     from kubectl_yoshi.commands.flags import kept_flags
     from kubectl_yoshi.commands.root import cli
+    from kubectl_yoshi.output.guard import guarded_streams
 
     roots = []
 
@@ -60,7 +61,8 @@ def run(args: list[str], program: str) -> int:
         sys.stdout.flush()
         return 0
 
-    return exit_code_of(do, verbosity=lambda: kept_flags(roots[0]).get("verbosity", 0) if roots else 0)
+    with guarded_streams():
+        return exit_code_of(do, verbosity=lambda: kept_flags(roots[0]).get("verbosity", 0) if roots else 0)
 
 
 def program_name(argv0: str, environment: Mapping[str, str]) -> str:

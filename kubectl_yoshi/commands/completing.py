@@ -20,6 +20,7 @@ from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.suggesting import Suggestions, asks_the_cluster, import_client, suggestions_for
 from kubectl_yoshi.commands.words import Line, read_line
+from kubectl_yoshi.model.printable import on_one_line
 
 LIMIT_SECONDS = 1.0
 LIMIT_VARIABLE = "KUBECTL_YOSHI_COMPLETION_SECONDS"
@@ -65,5 +66,8 @@ def session_of(line: Line, limit: float, err: TextIO) -> Session:
 def write(found: Suggestions, out: TextIO) -> None:
     """In Cobra's format."""
     for word, about in found.words.items():
+        if not word.isprintable():  # nobody would type it, and the shell would run what is after a line break
+            continue
+        about = on_one_line(about)
         out.write(f"{word}\t{about}\n" if about else f"{word}\n")
     out.write(f":{int(found.directive)}\n")

@@ -15,6 +15,7 @@ from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import Ledger, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, name_of
+from kubectl_yoshi.model.printable import on_one_line
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import print_objects
@@ -116,7 +117,7 @@ def _address(row: Row) -> tuple[str, ...]:
 def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from tabulate import tabulate
 
-    rows = [*rows]
+    rows = [tuple(map(on_one_line, row)) for row in rows]
     if not rows:
         print(f"{title} {NONE}", file=session.out)
         return

@@ -10,6 +10,7 @@ from typing import TextIO
 import click
 
 from kubectl_yoshi.model.errors import UsageMistake, YoshiError
+from kubectl_yoshi.model.printable import indented
 
 TRACEBACK_LEVEL = 9
 INTERRUPTED = 130
@@ -61,7 +62,7 @@ def _surprised(surprise: Exception, verbosity: int, err: TextIO) -> int:
     """Shows what this program should have met, and gives the exit code."""
     _traceback_if(verbosity, err)
     show(
-        f"internal error: {type(surprise).__name__}: {surprise}"
+        f"internal error: {type(surprise).__name__}: {indented(str(surprise))}"
         f"\n(run again with -v {TRACEBACK_LEVEL} for the details, and please report it)",
         err,
     )
@@ -86,6 +87,7 @@ def misuse(mistake: click.ClickException) -> str:
     if message[:2].istitle():
         message = message[0].lower() + message[1:]
     ctx = mistake.ctx if isinstance(mistake, click.UsageError) else None
+    message = indented(message)
     return f"{message}\nSee '{ctx.command_path} --help' for usage." if ctx else message
 
 

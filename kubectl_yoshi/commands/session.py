@@ -11,6 +11,7 @@ import click
 
 from kubectl_yoshi.commands.flags import kept_flags
 from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.printable import indented
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
@@ -88,7 +89,7 @@ class Session:
         """A line on stderr, each text once."""
         if text not in self._said:
             self._said.add(text)
-            print(text, file=self.err)
+            print(indented(text), file=self.err)
 
     def tell_unseen(self, whys: Iterable[str]) -> None:
         """A note on what could not be read, where there is any."""

@@ -22,6 +22,7 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Name
+from kubectl_yoshi.model.printable import indented, on_one_line
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, change_line, fates, outcome_lines, show_plan
 from kubectl_yoshi.output.progress import progress
@@ -90,7 +91,7 @@ def tell(session: Session, report: Report) -> None:
     for text in lines_of(report):
         print(f"error: {text}", file=session.err)
     if report.failed == 1 and (way_out := _errors(report)[0].way_out):
-        print(way_out, file=session.err)
+        print(indented(way_out), file=session.err)
     if report.failed:
         click.get_current_context().exit(1)
 
@@ -161,7 +162,7 @@ class Diary:
         for note in report.lines:
             if note not in self._noted:
                 self._noted.add(note)
-                print(f"{_now()} note: {note}", file=self._session.err, flush=True)
+                print(f"{_now()} note: {on_one_line(note)}", file=self._session.err, flush=True)
         errors = errors_of(report)
         for what, text in errors.items():
             if self._trouble.get(what) != text:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubectl_yoshi.model.printable import indented, on_one_line
+
 ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 """The way out where something may not be read, or changed, that a user of networks may."""
 
@@ -46,10 +48,10 @@ class YoshiError(Exception):
     @property
     def in_one_line(self) -> str:
         """What is wrong and what had been done, where there are many errors and no room for ways out."""
-        return f"{self.message.rstrip('.')}. {self.so_far}" if self.so_far else self.message
+        return on_one_line(f"{self.message.rstrip('.')}. {self.so_far}" if self.so_far else self.message)
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (self.message, self.so_far, self.way_out) if line)
+        return "\n".join(indented(text) for text in (self.message, self.so_far, self.way_out) if text)
 
 
 class UsageMistake(YoshiError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.printable import on_one_line
 
 VM_KIND = "VirtualMachine"
 MOST_PER_ADDRESS = 2
@@ -42,9 +43,9 @@ class Tenure:
     def holder(self) -> str:
         """As people read it: "prod/web-1", "a reservation (printer)", "the network itself (DHCP server)"."""
         if self.kind == VM_KIND:
-            return f"{self.namespace}/{self.name}"
+            return on_one_line(f"{self.namespace}/{self.name}")
         who = "a reservation" if self.kind == "Reservation" else "the network itself"
-        return f"{who} ({self.note})" if self.note else who
+        return f"{who} ({on_one_line(self.note)})" if self.note else who
 
     def is_of(self, namespace: str, name: str) -> bool:
         """Whether a VM of that name had it, whatever its uid was."""

@@ -17,6 +17,7 @@ from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.history import VM_KIND, Tenure, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
 from kubectl_yoshi.model.objects import LONGEST_NAME, Json, ObjectRef, dig, owner_reference, short_hash
+from kubectl_yoshi.model.printable import on_one_line
 
 SHELF_SIZE = 256
 """Addresses per object: above this a status write costs more than it should (measured: docs/design.md)."""
@@ -60,10 +61,10 @@ class Record:
     def holder(self) -> str:
         """As people read it: "prod/web-1", "reserved (for the printer)"."""
         if self.kind == RESERVATION:
-            return f"reserved ({self.note})" if self.note else "reserved"
+            return f"reserved ({on_one_line(self.note)})" if self.note else "reserved"
         if self.kind == NETWORK:
-            return f"the network itself ({self.note})"
-        name = f"{self.namespace}/{self.name}"
+            return f"the network itself ({on_one_line(self.note)})"
+        name = on_one_line(f"{self.namespace}/{self.name}")
         return name if self.is_known else f"{self.kind} {name}"
 
     @property

@@ -10,8 +10,10 @@ from typing import TextIO
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.printable import visible
 from kubectl_yoshi.output import colours
 from kubectl_yoshi.output.formats import without_managed_fields
+from kubectl_yoshi.output.guard import unguarded
 from kubectl_yoshi.output.plans import Fate
 from kubectl_yoshi.output.yamls import to_yaml
 
@@ -39,7 +41,7 @@ def write_differences(fates: Iterable[Fate], out: TextIO, environ: Mapping[str, 
     for name, old, new in different:
         lines = [f"diff -u -N LIVE/{name} MERGED/{name}\n"]
         lines += difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"LIVE/{name}", f"MERGED/{name}")
-        out.writelines(_painted(line) if colour else line for line in lines)
+        unguarded(out).writelines(_painted(visible(line)) if colour else visible(line) for line in lines)
     return True
 
 
@@ -94,7 +96,7 @@ def _run_program(program: str, different: list[tuple[str, str, str]], out: TextI
             raise YoshiError(
                 f"{PROGRAM_VARIABLE}: cannot run {program}: {error.strerror}", f"Correct or unset {PROGRAM_VARIABLE}."
             ) from error
-    out.write(result.stdout)
+    unguarded(out).write(result.stdout)  # its colours; the files that it was given are safe
     if result.returncode > 1:
         raise YoshiError(
             f"{PROGRAM_VARIABLE}: {program} ended with exit code {result.returncode}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.output.asked import FOR_PEOPLE, Output
+from kubectl_yoshi.output.guard import raw_unless_terminal
 from kubectl_yoshi.output.lists import as_list, to_json_text, write_json_list, write_yaml_list
 from kubectl_yoshi.output.tables import NONE, Column, aligned, cell_text, width, write_table
 
@@ -61,6 +62,8 @@ def print_objects(
 ) -> int:
     """Prints JSON objects in a format that is not for people, as they come; see print_rows. Gives their number."""
     items = map(without_managed_fields, objects)
+    if output.template is not None:
+        out = raw_unless_terminal(out)
     if output.kind == "name":
         return _write_names(items, out)
     if output.kind in WRITERS and not single:

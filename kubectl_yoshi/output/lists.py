@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.printable import escaped
 
 INDENT = 4
 
@@ -17,8 +18,8 @@ def as_list(items: list[Json]) -> Json:
 
 
 def to_json_text(value: Any) -> str:
-    """JSON as kubectl prints it: four spaces, keys in order."""
-    return json.dumps(value, indent=INDENT, sort_keys=True, ensure_ascii=False) + "\n"
+    """JSON as kubectl prints it: four spaces, keys in order. What a terminal would obey is escaped."""
+    return escaped(json.dumps(value, indent=INDENT, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 def write_json_list(items: Iterable[Json], out: TextIO) -> int:

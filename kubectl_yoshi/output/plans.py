@@ -8,8 +8,10 @@ from typing import TextIO
 
 from kubectl_yoshi.model.change import Change, Plan, Verb, applied
 from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.printable import on_one_line
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.formats import kind_and_name, object_text, without_managed_fields
+from kubectl_yoshi.output.guard import raw_unless_terminal
 from kubectl_yoshi.output.lists import as_list
 
 DRY_RUN_SUFFIXES = {"none": "", "client": " (dry run)", "server": " (server dry run)"}
@@ -54,7 +56,7 @@ def change_line(change: Change, dry_run: str = "none", answer: Json | None = Non
         answer: what the server said; tells created from configured and unchanged for a server-side apply.
     """
     suffix = DRY_RUN_SUFFIXES[dry_run]
-    return f"{ref_name(change.ref)} {_what_happened(change, answer)}{suffix}" + _says(change)
+    return on_one_line(f"{ref_name(change.ref)} {_what_happened(change, answer)}{suffix}" + _says(change))
 
 
 def _what_happened(change: Change, answer: Json | None) -> str:
@@ -107,6 +109,7 @@ def show_objects(objects: Iterable[Json], out: TextIO, output: Output, dry_run: 
     elif output.kind == "name":
         out.writelines(f"{kind_and_name(item)}{DRY_RUN_SUFFIXES[dry_run]}\n" for item in items)
     else:
+        out = out if output.template is None else raw_unless_terminal(out)
         out.write(object_text(items[0] if len(items) == 1 else as_list(items), output))
 
 

@@ -8,6 +8,9 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from kubectl_yoshi.model.printable import on_one_line
+from kubectl_yoshi.output.guard import unguarded
+
 BAR = 20
 """Characters of the bar."""
 REDRAW_SECONDS = 0.05
@@ -28,7 +31,7 @@ class Progress:
         self.total = total
         self.done = 0
         self.now = ""
-        self.stream = stream or sys.stderr
+        self.stream = unguarded(stream or sys.stderr)
         self.shown = self.stream.isatty()
         self._length = 0
         self._drawn = 0.0
@@ -44,7 +47,7 @@ class Progress:
     def _draw(self) -> None:
         if not self.shown:
             return
-        line = self._line()[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
+        line = on_one_line(self._line())[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
         self.stream.write("\r" + line.ljust(self._length))
         self.stream.flush()
         self._length = len(line)

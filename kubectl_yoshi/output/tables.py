@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TextIO, TypeVar
 
+from kubectl_yoshi.model.printable import visible
 from kubectl_yoshi.output import colours
+from kubectl_yoshi.output.guard import unguarded
 
 NONE = "<none>"
 PAGE = 500
@@ -76,7 +78,7 @@ class TableWriter(Generic[Row]):
         painted = [self._painted(line) for line in lines]
         if first and self.headers:
             painted[0] = lines[0]
-        self.out.write("\n".join(aligned(painted, lines, self.widths)) + "\n")
+        unguarded(self.out).write("\n".join(aligned(painted, lines, self.widths)) + "\n")
 
     def _painted(self, line: list[str]) -> list[str]:
         if not self.colour:
@@ -151,5 +153,5 @@ def _harmless(char: str) -> str:
         return char
     if char in "\n\r\t":
         return " "
-    code = ord(char)
-    return f"^{chr(code + 64)}" if code < 32 else f"\\u{code:04x}"
+    shown = visible(char)
+    return shown if shown != char else f"\\u{ord(char):04x}"

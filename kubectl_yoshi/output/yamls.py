@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TextIO
 
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.printable import OBEYED, escaped
 
 _STRING = "tag:yaml.org,2002:str"
 _GO_READS_OTHERWISE = re.compile(
@@ -17,11 +18,11 @@ _GO_READS_OTHERWISE = re.compile(
 
 
 def to_yaml(value: Any) -> str:
-    """A JSON value as a YAML document without its "---"."""
+    """A JSON value as a YAML document without its "---". What a terminal would obey is escaped."""
     import yaml
 
     text: str = yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True)
-    return text.removesuffix("...\n")
+    return escaped(text.removesuffix("...\n"))
 
 
 def write_documents(objects: Iterable[Json], out: TextIO) -> None:
@@ -42,7 +43,8 @@ def _dumper() -> Any:
 
     def text(dumper: Any, value: str) -> Any:
         ambiguous = dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STRING or _GO_READS_OTHERWISE.match(value)
-        return dumper.represent_scalar(_STRING, value, style='"' if ambiguous else "|" if "\n" in value else None)
+        quoted = ambiguous or OBEYED.search(value)
+        return dumper.represent_scalar(_STRING, value, style='"' if quoted else "|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)
     return Dumper
