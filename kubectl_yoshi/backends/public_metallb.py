@@ -1,12 +1,13 @@
 """Announcing by MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement for each network.
 
-A network without a CIDR has a pool for each address that it holds, so that no list is shared; its advertisement chooses
-them by label.
+Each address outside the network's CIDR has a pool of its own, so that no list is shared; the network's advertisement
+chooses them by label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.bgp_peers import leave_peers
@@ -18,7 +19,7 @@ from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.matching import Fields, differing
-from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -31,6 +32,7 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 
+OUTSIDE_LABEL = f"{GROUP}/outsideCIDR"
 OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
 
@@ -134,8 +136,7 @@ class MetalLb:
         spec: Json = {}
         if network.cidr is not None:
             spec["ipAddressPools"] = [pool_name]
-        else:
-            spec["ipAddressPoolSelectors"] = [{"matchLabels": {metallb.NETWORK_LABEL: network.uid}}]
+        spec["ipAddressPoolSelectors"] = [{"matchLabels": _outside_labels(network)}]
         if labels := network.options.get("nodeSelector"):
             spec["nodeSelectors"] = [{"matchLabels": dict(labels)}]
         if self._speaks_bgp:
@@ -171,12 +172,13 @@ class MetalLb:
         return Shape({metallb.WANTED_IPS: str(address)}, {"type": "LoadBalancer"})
 
     def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
-        """See Announcer. Where the network has no CIDR, a pool of just this address, unless a pool has it already."""
-        if network.cidr is not None or any(metallb.covers(pool, address) for pool in metallb.pools(facts)):
+        """See Announcer. For an address outside the CIDR, a pool of just this address, unless a pool has it already."""
+        if address in network or any(metallb.covers(pool, address) for pool in metallb.pools(facts)):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
         name = f"yoshi-{word_of(address)}-{short_hash((network.uid,))}"
-        return in_order(_create(metallb.POOL, name, metallb.home(facts), spec, network, subject))
+        change = _create(metallb.POOL, name, metallb.home(facts), spec, network, subject, _outside_labels(network))
+        return in_order(change)
 
     def announce(
         self, network: Network, address: Address, ref: ObjectRef, service: Json | None, facts: Facts, subject: str
@@ -186,7 +188,7 @@ class MetalLb:
 
     def withdraw(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
         """See Announcer."""
-        if network.cidr is not None:
+        if address in network:
             return Plan()
         mine = [p for p in metallb.pools(facts) if is_marked_for(p, network) and metallb.covers(p, address)]
         return Plan((tuple(_delete(metallb.POOL, pool, subject) for pool in mine),) if mine else ())
@@ -200,7 +202,7 @@ class MetalLb:
 
     def concerns(self, network: Network, address: Address, facts: Facts) -> tuple[str, ...]:
         """See Announcer."""
-        if network.cidr is not None:
+        if address in network:
             return ()
         for pool in metallb.pools(facts):
             if metallb.covers(pool, address) and not is_marked_for(pool, network):
@@ -217,6 +219,12 @@ class MetalLb:
 def object_name(network: Network) -> str:
     """ "<namespace>.<name>": what is made for a network is in MetalLB's namespace, networks are in any."""
     return f"{network.namespace}.{network.name}"
+
+
+def _outside_labels(network: Network) -> dict[str, str]:
+    """The labels of the pools of addresses outside the CIDR. The pool of the CIDR itself does not have all of them: one
+    that an advertisement both names and selects would be announced twice."""
+    return {metallb.NETWORK_LABEL: network.uid, **({OUTSIDE_LABEL: "true"} if network.cidr is not None else {})}
 
 
 def pool_spec(addresses: list[str]) -> Json:
@@ -263,7 +271,15 @@ def users(facts: Facts) -> dict[str, str]:
     return found
 
 
-def _create(resource: Resource, name: str, namespace: str, spec: Json, network: Network, subject: str = "") -> Change:
+def _create(
+    resource: Resource,
+    name: str,
+    namespace: str,
+    spec: Json,
+    network: Network,
+    subject: str = "",
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Change:
     ref = resource.ref(name, namespace)
     body = {
         "apiVersion": resource.api_version,
@@ -271,7 +287,7 @@ def _create(resource: Resource, name: str, namespace: str, spec: Json, network: 
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {metallb.NETWORK_LABEL: network.uid},
+            "labels": {metallb.NETWORK_LABEL: network.uid, **labels},
             "annotations": marks_of(network),
         },
         "spec": spec,

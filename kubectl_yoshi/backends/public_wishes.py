@@ -47,19 +47,18 @@ def ports_of(vm: Vm) -> tuple[Port, ...]:
 def wished_of(vm: Vm, network: Network) -> list[Address]:
     """The addresses among those that the VM's annotation names that are of a network.
 
-    For a network without a CIDR these are those that it holds for the VM, or all where the VM names no other network.
+    One outside its CIDR is, where the VM names the network and the network holds it for the VM, or neither another
+    network nor another address is named. Without a CIDR all are, where the VM names no other network.
     """
     try:
         wishes = wishes_of(vm)
     except UsageMistake:
         return []
-    if network.cidr is not None:
-        return [address for address in wishes.addresses if address in network]
-    if not any(_means(name, vm, network) for name in wishes.networks):
-        return []
-    if len(wishes.networks) == 1:
-        return list(wishes.addresses)
-    return [address for address in wishes.addresses if _holds(network, address, vm)]
+    named = any(_means(name, vm, network) for name in wishes.networks)
+    alone = len(wishes.networks) == 1 and (network.cidr is None or len(wishes.addresses) == 1)
+    outside = (a for a in wishes.addresses if named and a not in network and network.may_hold(a))
+    mine = {address for address in outside if alone or _holds(network, address, vm)}
+    return [address for address in wishes.addresses if address in network or address in mine]
 
 
 def annotations_with(

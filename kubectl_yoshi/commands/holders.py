@@ -53,12 +53,12 @@ def who_holds(session: Session, text: str, output: Output) -> None:
 
     def ask(facts: Facts) -> list[_Known]:
         networks = networks_asked(None, None, facts, session.namespace)[0]
-        networks = [n for n in networks if address in n] or [n for n in networks if n.cidr is None]
+        networks = [n for n in networks if address in n] or [n for n in networks if n.may_hold(address)]
         return [_known(network, address, facts, now) for network in networks]
 
     found, facts = observe_value(ask, session.api, lean=True)
     session.tell_unseen(facts.unknowns())
-    found = [one for one in found if one.row or one.history or one.network.cidr is not None]
+    found = [one for one in found if one.row or one.history or address in one.network]
     if not found:
         raise Refused(f"{address} is in no network that you may see", f"{SEE_NETWORKS}.")
     if not output.for_people:

@@ -17,7 +17,7 @@ from kubectl_yoshi.commands.watching import show_again
 from kubectl_yoshi.model.errors import Refused, Unseen, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.lean import lean_of
-from kubectl_yoshi.model.ledger import is_large
+from kubectl_yoshi.model.ledger import is_large, outside_records
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
@@ -52,7 +52,8 @@ class NetworkRow:
         """How many addresses are free."""
         if self.network is None or self.used is None or self.network.cidr is None:
             return "<unknown>"
-        return _large(max(self.network.usable.size - self.used, 0))
+        inside = self.used - len(outside_records(self.network))
+        return _large(max(self.network.usable.size - inside, 0))
 
 
 def _large(number: int) -> str:
@@ -135,7 +136,7 @@ def _network_rows(session: Session, options: network.ListOptions, absent: set[Ob
     for obj, one in networks:
         used = len(dig(obj, "status", "allocations", default={}))
         if one is not None and is_large(one):
-            used = blocks.get((one.namespace, one.name), 0)
+            used = blocks.get((one.namespace, one.name), 0) + len(outside_records(one))
         rows.append(NetworkRow(obj, one, used))
     return rows
 

@@ -1,6 +1,7 @@
 """The ledger: who holds which address of a network, and in which object that is written.
 
 A network of up to 256 addresses keeps its records in its own status, a larger one in AddressBlocks of 256 addresses.
+Addresses outside the CIDR are in the network's own status, however large it is, where every other network sees them.
 `shelf_of` is the one function that knows where an address's record lives. The original yoshi kept all of them in the
 network's status; those of a large network that are still there count as held until they are moved (`Ledger.unmoved`).
 """
@@ -134,10 +135,44 @@ def is_large(network: Network) -> bool:
 
 def shelf_of(network: Network, number: int) -> Shelf:
     """Where an address's record lives."""
-    if not is_large(network) or network.cidr is None:
-        return Shelf(network.ref, span_of(network.cidr) if network.cidr else (0, 1 << 128))
+    if not is_large(network) or number not in network.everything:
+        return own_shelf(network)
+    return block_shelf(network, number)
+
+
+def block_shelf(network: Network, number: int) -> Shelf:
+    """The AddressBlock of a large network in whose run an address is."""
     first = number - number % SHELF_SIZE
     return Shelf(ADDRESSBLOCK.ref(block_name(network, first), network.namespace), (first, first + SHELF_SIZE - 1))
+
+
+def own_shelf(network: Network) -> Shelf:
+    """The network's own status: of a large network, for addresses outside its CIDR only."""
+    small = network.cidr is not None and not is_large(network)
+    return Shelf(network.ref, span_of(network.cidr) if network.cidr and small else (0, 1 << 128))
+
+
+def outside_records(network: Network) -> Mapping[Address, Record]:
+    """The addresses outside a network's CIDR that it holds, as its own object says; all where it has no CIDR."""
+    if not network.takes_outside:
+        return {}
+    records = Ledger(network, {own_shelf(network): network.raw}).records()
+    outside = {number: record for number, record in records.items() if number not in network.everything}
+    return {network.address(number): record for number, record in outside.items()}
+
+
+def counters(network: Network, texts: Iterable[str]) -> dict[str, int]:
+    """What the status of a small network counts that holds these addresses: `used`, and `free` where it has a CIDR.
+
+    Addresses outside the CIDR are used, but leave as many free as before.
+    """
+    held = list(texts)
+    if network.cidr is None:
+        return {"used": len(held)}
+    outside = 0
+    if network.takes_outside:
+        outside = sum(1 for number, _ in Ledger(network, {}).numbers(held) if number not in network.everything)
+    return {"used": len(held), "free": max(network.usable.size - (len(held) - outside), 0)}
 
 
 def block_name(network: Network, first: int) -> str:
@@ -225,7 +260,7 @@ class Ledger:
     def records(self) -> Mapping[int, Record]:
         """Address -> record, of every shelf that was read, and unmoved ones, to which a shelf's are preferred.
 
-        A key that is no address of the network is left out.
+        A key that is no address that the network may hold is left out.
         """
         return self._records
 
@@ -237,23 +272,29 @@ class Ledger:
     def shelved(self) -> dict[int, Entry]:
         """What is on the shelves that were read."""
         found: dict[int, Entry] = {}
-        for obj in self.objects.values():
-            found |= self._entries(obj)
+        for shelf, obj in self.objects.items():
+            entries = self._entries(obj)
+            if is_large(self.network) and not shelf.is_block:
+                entries = {n: entry for n, entry in entries.items() if n not in self.network.everything}
+            found |= entries
         return found
 
     @cached_property
     def unmoved(self) -> dict[int, Entry]:
-        """What is in the status of a large network itself, where the original yoshi wrote it."""
-        return self._entries(self.network.raw) if is_large(self.network) else {}
+        """What is in the status of a large network itself, where the original yoshi wrote it, of its CIDR."""
+        if not is_large(self.network):
+            return {}
+        entries = self._entries(self.network.raw)
+        return {number: entry for number, entry in entries.items() if number in self.network.everything}
 
     def _entries(self, obj: Json | None) -> dict[int, Entry]:
         values = dig(obj, "status", "allocations") or {}
         where = self.network.namespace
-        return {number: Entry(key, parse_record(values[key], where)) for number, key in self._numbers(values)}
+        return {number: Entry(key, parse_record(values[key], where)) for number, key in self.numbers(values)}
 
-    def _numbers(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """The addresses of the network among these, each with its text."""
-        cidr = self.network.cidr
+    def numbers(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """The addresses that the network may hold among these, each with its text."""
+        cidr, anywhere = self.network.cidr, self.network.takes_outside
         first, last = span_of(cidr) if cidr else (0, 0)
         for text in texts:
             try:
@@ -261,7 +302,7 @@ class Ledger:
             except UsageMistake:
                 continue
             number = int(address)
-            if cidr is None or (address.version == cidr.version and first <= number <= last):
+            if cidr is None or (address.version == cidr.version and (anywhere or first <= number <= last)):
                 yield number, text
 
     def history_of(self, number: int) -> tuple[Tenure, ...]:
@@ -274,7 +315,7 @@ class Ledger:
         """Address -> who had it last, of every address of these shelves that somebody had before."""
         found: dict[int, Tenure] = {}
         for obj in self.objects.values():
-            for number, key in self._numbers(dig(obj, "status", "history") or {}):
+            for number, key in self.numbers(dig(obj, "status", "history") or {}):
                 if history := parse_history(dig(obj, "status", "history", key)):
                     found[number] = history[0]
         return found

@@ -36,6 +36,8 @@ STATUS_SEARCH_FROM = ("status", "searchFrom")
 STATUS_CONTENDED = ("status", "contendedAt")
 DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
 DEFAULT_REMOTE_ASN = 64514
+ANNOUNCED_SINGLY = "public"
+"""The plugin that announces each address by itself (/32, /128), so that it need not be in the network's CIDR."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,17 @@ class Network:
             return self.cidr.version
         return 4
 
+    @property
+    def takes_outside(self) -> bool:
+        """Whether it holds addresses outside its CIDR too, or has none: those that somebody asks for by name."""
+        return self.cidr is None or self.plugin == ANNOUNCED_SINGLY
+
+    def may_hold(self, address: Address) -> bool:
+        """Whether it may hold an address: one of its CIDR, or of the same family where it takes those outside."""
+        if self.cidr is None:
+            return True
+        return address in self or (self.takes_outside and address.version == self.version)
+
     @cached_property
     def everything(self) -> Intervals:
         """Every address of the CIDR, usable or not."""
@@ -182,11 +195,11 @@ class Network:
         return address_of(number, self.version if self.cidr is not None else 4 if number < 1 << 32 else 6)
 
     def why_not_usable(self, address: Address) -> str:
-        """Why an address is never handed out here; "" if it may be."""
+        """Why an address is never handed out here; "" if it may be, if only to who asks for it by name."""
         if self.cidr is None:
             return ""
         if address not in self:
-            return f"it is outside {self.cidr}"
+            return "" if self.may_hold(address) else f"it is outside {self.cidr}"
         number = int(address)
         if number in self.usable:
             return ""

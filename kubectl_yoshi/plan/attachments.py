@@ -15,7 +15,7 @@ from kubectl_yoshi.model.backend import Backend, Uses
 from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, both
-from kubectl_yoshi.model.ledger import Ledger, shelf_of
+from kubectl_yoshi.model.ledger import Ledger, own_shelf, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.nic import ANY_NIC
 from kubectl_yoshi.model.vm import Vm
@@ -66,8 +66,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         else:
             refusals[subject] = _no_vm(read, bool(found), facts)
     desk = Desk(request, network, backend, facts, attempt, vms)
-    asked = {number for vm in vms if (number := desk.asked(vm)) is not None}
-    asked = {number for number in asked if network.cidr is None or number in network.everything}
+    asked_for = [address for vm in vms if (address := desk.asked_address(vm)) is not None]
+    asked = {int(address) for address in asked_for if network.may_hold(address)}
     if request.address is not None:
         _check_asked(network, request.address)
     uses, _ = both(
@@ -81,9 +81,10 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
     used = {use.number for vm in vms for use in desk.uses.of(vm.namespace, vm.name)}
     at_hand |= {number for number in used if number in network.everything}
-    if network.cidr is None:
-        at_hand.add(0)  # all that it holds is on one shelf
-    desk.open({shelf_of(network, number) for number in at_hand})
+    shelves = {shelf_of(network, number) for number in at_hand}
+    if network.takes_outside:  # all that it holds outside its CIDR is on one shelf, which was read already
+        shelves.add(own_shelf(network))
+    desk.open(shelves)
     if unsure := {number for vm in vms for number in desk.unproven(vm)} - asked:
         desk.uses = Uses(backend.uses(network, vms, Intervals.of_numbers(asked | unsure), facts))
     if network.is_going:
@@ -100,11 +101,10 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
         try:
             for given in desk.given(vm):
                 _check_asked(network, given)
-            asked_for = desk.asked(vm)
-            if asked_for is not None:
-                neighbours.must_not_have(network.address(asked_for))
+            if (address := desk.asked_address(vm)) is not None:
+                neighbours.must_not_have(address)
             number = settled(desk, vm)
-            if number is not None and number != asked_for:
+            if number is not None:
                 neighbours.must_not_have(network.address(number))
         except (Refused, UsageMistake) as error:
             refusals[vm.subject] = error
@@ -118,7 +118,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     counted = keep_quota(desk, [vm for vm in going if vm.subject in chosen], refusals)
     beyond = chosen.keys() & refusals.keys()
     served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
-    look_again = network.cidr is None and not recorded_now.keys() >= {chosen[vm.subject] for vm in served}
+    outside = {chosen[vm.subject] for vm in served if chosen[vm.subject] not in network.everything}
+    look_again = not recorded_now.keys() >= outside
     plan = plan_errands(desk, served, chosen, refusals, counted, look_again)
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     refused = [vm for vm in vms if vm.subject in refusals]

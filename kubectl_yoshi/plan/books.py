@@ -6,7 +6,7 @@ to the newest object, so writers of different addresses never conflict, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi import __version__
@@ -14,7 +14,19 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, Unseen, UsageMistake
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import Ledger, Record, SearchHint, Shelf, is_large, new_block, shelf_of, shelves_from
+from kubectl_yoshi.model.ledger import (
+    Ledger,
+    Record,
+    SearchHint,
+    Shelf,
+    block_shelf,
+    counters,
+    is_large,
+    new_block,
+    own_shelf,
+    shelf_of,
+    shelves_from,
+)
 from kubectl_yoshi.model.network import (
     ADDRESSBLOCK,
     NETWORKWIZARD,
@@ -220,6 +232,8 @@ def open_whole(network: Network, facts: Facts, everywhere: bool = False, look: i
     }
     for number in Ledger(network, {}).unmoved:
         objects.setdefault(shelf_of(network, number), None)
+    if network.takes_outside:
+        objects[own_shelf(network)] = network.raw
     return Ledger(network, objects)
 
 
@@ -257,7 +271,7 @@ def _blocks_of_its_name(
             first = parse_address(str(dig(block, "spec", "first")))
             if first.version != network.version:  # of an earlier network, of the other address family
                 continue
-            shelf = shelf_of(network, int(first))
+            shelf = block_shelf(network, int(first))
             if shelf.ref.name == name_of(block):
                 yield shelf, block
 
@@ -278,12 +292,14 @@ def write_records(
     other objects, by a patch that only tests. The deletion marks the network before it looks for records, so either
     it sees these, or they are refused.
 
-    A shelf's patch is for one subject if all its addresses are, else for all. What the original yoshi wrote for these
-    addresses into the status of a large network goes after that, so that they are never without a record.
+    A shelf's patch is for one subject if all its addresses are, else for all. The status of a large network comes after
+    its blocks, since records in it open the ledger. What the original yoshi wrote there for these addresses goes after
+    that, so that they are never without a record.
     """
     must_be_understood(ledger.network)
     makes: list[Change] = []
     patches: list[Change] = []
+    own: list[Change] = []
     for shelf, numbers in _by_shelf(ledger, records).items():
         obj = ledger.objects[shelf]
         subject = _common(subjects[number] for number in numbers) if subjects else ""
@@ -311,17 +327,17 @@ def write_records(
             for key, value in values.items():
                 patch.test((*STATUS_ALLOCATIONS, key), allocations.get(key)).add((*STATUS_ALLOCATIONS, key), value)
             end_tenures(patch, ledger, obj, replaced_by(ledger, {number: records[number] for number in numbers}))
-        count = len({**(allocations or {}), **values})
-        _count(patch, shelf, ledger.network, count)
+        _count(patch, shelf, ledger.network, {**(allocations or {}), **values})
         says = "; ".join(f"record {ledger.address(n)} for {records[n].holder}" for n in numbers[:3])
         if len(numbers) > 3:
             says = f"record {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
-        patches.append(Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject))
+        change = Change(Verb.PATCH, shelf.ref, says, patch.ops, "status", before=obj, subject=subject)
+        (patches if shelf.is_block else own).append(change)
     if hint is not None and patches:
         patches[0] = replace(patches[0], then=_leave_hint(ledger.network, hint))
     moves = _forget_unmoved(ledger, records, "its address block has it now", subjects)
     stays = _stays(ledger.network, _common(subjects[n] for n in records) if subjects else "")
-    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), stays, moves) if stage))
+    return Plan(tuple(stage for stage in (tuple(makes), tuple(patches), tuple(own), stays, moves) if stage))
 
 
 def _stays(network: Network, subject: str) -> tuple[Change, ...]:
@@ -386,8 +402,7 @@ def remove_records(
             patch.test(path, records[number].as_written).remove(path)
         if until:
             end_tenures(patch, ledger, obj, {number: tenure(records[number], until) for number in numbers})
-        left = len(dig(obj, *STATUS_ALLOCATIONS, default={})) - len(keys)
-        _count(patch, shelf, ledger.network, left)
+        _count(patch, shelf, ledger.network, dig(obj, *STATUS_ALLOCATIONS, default={}).keys() - set(keys))
         says = "; ".join(f"give back {ledger.address(n)} of {records[n].holder}" for n in numbers[:3])
         if len(numbers) > 3:
             says = f"give back {len(numbers)} addresses, {ledger.address(numbers[0])} and on"
@@ -441,10 +456,13 @@ def _guard(shelf: Shelf, network: Network) -> PatchBuilder:
     return PatchBuilder.of_uid(network.uid)
 
 
-def _count(patch: PatchBuilder, shelf: Shelf, network: Network, used: int) -> None:
-    patch.add(("status", "used"), used)
-    if not shelf.is_block and network.cidr is not None:
-        patch.add(("status", "free"), max(network.usable.size - used, 0))
+def _count(patch: PatchBuilder, shelf: Shelf, network: Network, texts: Collection[str]) -> None:
+    """Counts the addresses that an object holds; a large network counts those of its blocks only, in these."""
+    if shelf.is_block:
+        patch.add(("status", "used"), len(texts))
+    elif not is_large(network):
+        for key, value in counters(network, texts).items():
+            patch.add(("status", key), value)
 
 
 def _by_shelf(ledger: Ledger, numbers: Iterable[int]) -> dict[Shelf, list[int]]:

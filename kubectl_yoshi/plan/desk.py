@@ -133,10 +133,14 @@ class Desk:
                 self._of_name.setdefault((record.namespace, record.name), set()).add(number)
 
     def asked(self, vm: Vm) -> int | None:
+        """The address asked for the VM, as a number; None for any."""
+        address = self.asked_address(vm)
+        return None if address is None else int(address)
+
+    def asked_address(self, vm: Vm) -> Address | None:
         """The address asked for the VM; None for any."""
         given = self._given.get((vm.namespace, vm.name))
-        address = given.address if given else self.request.address
-        return None if address is None else int(address)
+        return given.address if given else self.request.address
 
     def given(self, vm: Vm) -> tuple[Address, ...]:
         """The address that the VM has already, outside the ledger; () where none was told."""

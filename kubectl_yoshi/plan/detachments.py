@@ -15,7 +15,7 @@ from kubectl_yoshi.model.backend import Backend, How, Use, Uses
 from kubectl_yoshi.model.change import Plan, side_by_side
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, together
-from kubectl_yoshi.model.ledger import Ledger, Record, is_large, shelf_of
+from kubectl_yoshi.model.ledger import Ledger, Record, is_large, own_shelf, shelf_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm, instance_of
 from kubectl_yoshi.plan import restarts
@@ -101,7 +101,8 @@ def _ledger(network: Network, vms: list[Vm], uses: Uses, facts: Facts, whole: bo
     if whole or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
         return open_whole(network, facts)
     numbers |= unmoved_of(network, known)
-    return open_shelves(network, {shelf_of(network, number) for number in numbers}, facts)
+    own = [own_shelf(network)] if network.takes_outside else []
+    return open_shelves(network, {*own, *(shelf_of(network, number) for number in numbers)}, facts)
 
 
 def _one(

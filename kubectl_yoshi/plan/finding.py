@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.ledger import outside_records
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.books import SEE_NETWORKS, known_networks, open_whole
+from kubectl_yoshi.plan.books import SEE_NETWORKS, known_networks
 
 
 def network_having(address: Address, namespace: str, facts: Facts, plugin: str = "") -> Network:
-    """The network whose CIDR has an address, else the one that holds it, else the only one without a CIDR.
+    """The network that an address is of; see `candidates`.
 
     Args:
         address: which.
-        namespace: whose networks without a CIDR come before those of others.
+        namespace: whose networks come before those of others, where any may take it.
         facts: what was read.
         plugin: only networks of this one; "" for any.
 
@@ -23,15 +26,12 @@ def network_having(address: Address, namespace: str, facts: Facts, plugin: str =
         Refused: there is none, or several may have it.
     """
     networks = [n for n in known_networks(namespace, facts) if not plugin or n.plugin == plugin]
-    having = [network for network in networks if address in network]
-    open_ended = [network for network in networks if network.cidr is None]
-    having = having or [n for n in open_ended if int(address) in open_whole(n, facts).records()]
-    having = having or [n for n in open_ended if n.namespace == namespace] or open_ended
+    having = candidates(address, networks, namespace)
     kind = f"{plugin} network" if plugin else "network"
     if not having:
         raise Refused(
             f"{address} is in no {kind} that you may see",
-            "A network without a cidr takes any address: `kubectl yoshi network create NAME --plugin public`."
+            "A public network takes any address of its family: `kubectl yoshi network create NAME --plugin public`."
             if plugin
             else f"{SEE_NETWORKS}.",
         )
@@ -39,3 +39,15 @@ def network_having(address: Address, namespace: str, facts: Facts, plugin: str =
         names = ", ".join(network.full_name for network in having)
         raise Refused(f"{address} may be of several networks: {names}", "Name the network.")
     return having[0]
+
+
+def candidates(address: Address, networks: Sequence[Network], namespace: str) -> list[Network]:
+    """The networks that an address may be of: the one whose CIDR has it, else the one that holds it, else those that
+    take any address, of which those without a CIDR come first, and then those of a namespace before others."""
+    having = [network for network in networks if address in network]
+    having = having or [network for network in networks if address in outside_records(network)]
+    if having:
+        return having
+    able = [network for network in networks if network.takes_outside and network.may_hold(address)]
+    able = [network for network in able if network.cidr is None] or able
+    return [network for network in able if network.namespace == namespace] or able

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, side_by_side
 from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
 from kubectl_yoshi.model.facts import Facts, Read, both, together
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, outside_records
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, Name
 from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
@@ -154,7 +154,7 @@ def _carried(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Add
     """The addresses that the VM has or asks for and that are of no network that there is."""
     others = [other for other in known_networks(vm.namespace, facts) if other.plugin == backend.plugin]
     told = backend.told_by(vm, "/".join(network)) if backend.on_template else _asked_with(vm, network, backend, others)
-    return tuple(address for address in told if not any(address in other for other in others))
+    return tuple(a for a in told if not any(a in other or a in outside_records(other) for other in others))
 
 
 def _asked_with(vm: Vm, network: Name, backend: Backend, others: Iterable[Network]) -> tuple[Address, ...]:

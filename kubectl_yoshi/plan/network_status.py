@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
-from kubectl_yoshi.model.ledger import is_large
+from kubectl_yoshi.model.ledger import counters, is_large
 from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig
@@ -77,11 +77,10 @@ def _first_entries(network: Network) -> Json:
     entries: Json = {}
     if "allocations" not in there:
         entries["allocations"] = {}
-        if not is_large(network):
+        if not is_large(network) or network.takes_outside:
             entries["history"] = {}
     if not is_large(network) and network.cidr is not None and "used" not in there:
-        held = len(there.get("allocations") or {})
-        entries |= {"used": held, "free": max(network.usable.size - held, 0)}
+        entries |= counters(network, there.get("allocations") or {})
     return entries
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Cidr
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import outside_records
 from kubectl_yoshi.model.network import Network, comes_first
 from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
 from kubectl_yoshi.plan.books import known_networks
@@ -71,17 +72,17 @@ def overlaps(network: Network, facts: Facts, foreseen: Iterable[Network] = ()) -
 
 
 def overlaps_beside(network: Network, facts: Facts) -> list[str]:
-    """The same without other networks' CIDRs: the addresses that networks without one have given out, what the cluster
-    itself uses, and what no VM can ever have.
+    """The same without other networks' CIDRs: the addresses that others hold outside theirs, what the cluster itself
+    uses, and what no VM can ever have.
 
     Raises:
         NeedMore: something was not read yet.
     """
     found = [
-        f"{network.cidr} overlaps network {other.full_name}, which has {other.address(number)} ({record.holder})"
+        f"{network.cidr} overlaps network {other.full_name}, which has {address} ({record.holder})"
         for other in _others(network, facts)
-        for number, record in sorted(_records_without_cidr(other).items())
-        if other.address(number) in network
+        for address, record in sorted(outside_records(other).items(), key=lambda item: int(item[0]))
+        if address in network
     ]
     found += [
         f"{network.cidr} overlaps {cidr}, {why}" for cidr, why in NEVER_A_VMS.items() if _overlap(network.cidr, cidr)
@@ -92,38 +93,40 @@ def overlaps_beside(network: Network, facts: Facts) -> list[str]:
 
 
 class Neighbours:
-    """The other networks, for asking of many addresses that are named on a network without a CIDR whose they are.
+    """The other networks, for asking of many addresses outside a network's CIDR whose they are.
 
-    A record that was just written is such a name too: of two networks without a CIDR that record one address at the
-    same time, the one that has written last sees the other.
-
-    Raises:
-        NeedMore: the networks were not read yet; not of a network with a CIDR, whose addresses are its own.
+    A record that was just written is asked about too: of two networks that record one address outside their CIDRs at
+    the same time, the one that has written last sees the other.
     """
 
     def __init__(self, network: Network, facts: Facts) -> None:
         self._network = network
-        others = _others(network, facts) if network.cidr is None else []
-        self._others = [(other, _records_without_cidr(other).keys()) for other in others]
+        self._facts = facts
 
     def must_not_have(self, address: Address) -> None:
-        """Raises Refused where an address is another network's."""
-        for other, given_out in self._others:
-            if address in other or int(address) in given_out:
+        """Raises Refused where an address is another network's.
+
+        Raises:
+            NeedMore: the networks were not read yet; not for an address of the CIDR, which is the network's own.
+        """
+        if address in self._network:
+            return
+        for other, outside in self._others:
+            if address in other or address in outside:
                 raise Refused(
                     f"{address} is of network {other.full_name}, not of {self._network.full_name}",
                     f"Name network {other.full_name}, or choose another address.",
                 )
+
+    @cached_property
+    def _others(self) -> list[tuple[Network, Collection[Address]]]:
+        return [(other, outside_records(other)) for other in _others(self._network, self._facts)]
 
 
 def _others(network: Network, facts: Facts) -> list[Network]:
     """The other networks that may be read, whatever their spec says."""
     networks = known_networks(network.namespace, facts, even_broken=True)
     return [other for other in networks if (other.namespace, other.name) != (network.namespace, network.name)]
-
-
-def _records_without_cidr(network: Network) -> Mapping[int, Record]:
-    return Ledger(network, {shelf_of(network, 0): network.raw}).records() if network.cidr is None else {}
 
 
 def _service_cidrs(facts: Facts) -> Iterator[tuple[str, Cidr]]:

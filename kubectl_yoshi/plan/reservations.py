@@ -145,7 +145,7 @@ def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], fact
         return Plan(refusals={subject or network.full_name: error for subject, error in attempt.failed.items()})
     backend = backend_of(network, backends)
     for address in request.addresses:
-        if network.cidr is not None and address not in network:
+        if not network.may_hold(address):
             raise Refused(
                 f"{address} is no address of network {network.full_name} ({network.cidr})", f"{SEE_NETWORKS}."
             )

@@ -141,7 +141,7 @@ def _returned(desk: Desk, vm: Vm, given: Set[int], taken: Intervals) -> int | No
     """The address that a VM of this name had last, if it is free: it gets it again, whether it cools down or not."""
     for number in desk.had(vm):
         free = number not in desk.records and number not in given and number not in taken
-        if free and not desk.network.why_not_usable(desk.ledger.address(number)):
+        if free and number in desk.network.usable:  # one outside the CIDR is never chosen
             return number
     return None
 

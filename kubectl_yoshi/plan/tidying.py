@@ -7,8 +7,10 @@ from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb, pointer
+from kubectl_yoshi.model.errors import UsageMistake
 from kubectl_yoshi.model.history import KEPT_SECONDS, parse_history
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, STATUS_SEARCH_FROM
+from kubectl_yoshi.model.ledger import counters
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, STATUS_SEARCH_FROM, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.plan.attempt import age_in_seconds
 
@@ -16,7 +18,7 @@ IN_A_BLOCK = {"allocations", "used", "history"}
 
 
 def recount(obj: Json) -> Change | None:
-    """Puts right status.used of an object that was just written, if another writer made it stale; else None.
+    """Puts right the counters of an object that was just written, if another writer made them stale; else None.
 
     Guarded by the resourceVersion: whoever writes last counts last.
     """
@@ -25,11 +27,12 @@ def recount(obj: Json) -> Change | None:
     if used is None or used == len(allocations or {}):
         return None
     patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
-    patch.add(("status", "used"), len(allocations or {}))
-    free = dig(obj, "status", "free")
-    if isinstance(free, int):
-        patch.add(("status", "free"), free + used - len(allocations or {}))
     ref = _ref_of(obj)
+    counted = {"used": len(allocations or {})}
+    if ref.resource == NETWORKWIZARD and dig(obj, "status", "free") is not None:
+        counted = _counted(obj) or counted
+    for key, value in counted.items():
+        patch.add(("status", key), value)
     return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
 
 
@@ -67,6 +70,13 @@ def _begins(hint: Change) -> int:
     wherefrom = pointer(STATUS_SEARCH_FROM)
     said = [int(parse_address(op["value"])) for op in hint.body if op["op"] == "add" and op["path"] == wherefrom]
     return said[0] if said else 1 << 128
+
+
+def _counted(network: Json) -> dict[str, int]:
+    try:
+        return counters(parse_network(network), dig(network, "status", "allocations") or {})
+    except UsageMistake:  # of a spec that cannot be read, how much is free cannot be told
+        return {}
 
 
 def _ref_of(obj: Json) -> ObjectRef:

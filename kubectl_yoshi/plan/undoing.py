@@ -38,7 +38,7 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[J
                         address = parse_address(key)
                     except UsageMistake:
                         continue
-                    if network.cidr is None or address in network:
+                    if address in network or (change.ref == network.ref and network.may_hold(address)):
                         numbers.setdefault(int(address), []).append(value)
     return numbers
 

@@ -9,11 +9,12 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import Refused
 from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import Network, parse_network_name
+from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.objects import Name, dig
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attachments import AttachRequest
 from kubectl_yoshi.plan.books import known_networks, network_read
+from kubectl_yoshi.plan.finding import candidates
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _network_of(address: Address, networks: list[Name], backend: Backend, vm: Vm
         mine = [n for n in mine if (n.namespace, n.name) in networks]
         if not mine:
             return networks[0]  # that it cannot be found is for the planner to say
-    having = [n for n in mine if address in n] or _without_cidr(mine, vm.namespace)
+    having = candidates(address, mine, vm.namespace)
     if len(having) == 1 or (having and networks):
         return having[0].namespace, having[0].name
     if networks:
@@ -82,12 +83,6 @@ def _network_of(address: Address, networks: list[Name], backend: Backend, vm: Vm
         f"VM {vm.subject} asks for {address}: {several if having else f'no {backend.plugin} network has it'}",
         f"Name the network on the VM with the annotation {backend.wish}.",
     )
-
-
-def _without_cidr(networks: Iterable[Network], namespace: str) -> list[Network]:
-    """Networks that hold whatever address is named; those of the VM's own namespace before others."""
-    without = [network for network in networks if network.cidr is None]
-    return [network for network in without if network.namespace == namespace] or without
 
 
 def attach_requests(wishes: Iterable[Wish], restart: bool) -> list[AttachRequest]:

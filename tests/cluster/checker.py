@@ -6,7 +6,8 @@ both and fails.
     I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
     I2  an address that a VM is made to have has a record with that VM's namespace, name and uid
     I3  a VM, by its uid, has at most one address of a network
-    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out
+    I4  network, broadcast, gateway and excluded addresses, and those outside the range, are not handed out; outside the
+        CIDR a public network holds addresses of its family that nobody else's is, once settled for a VM that names it
     I5  what a VMI or pod runs with is recorded; once settled, what is recorded is a VM's that exists and carries it
     I10 Calico's IPAMHandles count for each IPAMBlock as many addresses as it has with their name, or VMs cannot start
 """
@@ -90,6 +91,8 @@ def violations(seen: Seen, namespaces: Collection[str], *, settled: bool = False
     found += unknown_to_dhcp(networks, entries, carried, seen, settled)
     if settled:
         found += left_over(entries, vms, carried, seen)
+        found += outside(entries, vms, seen.networks)
+        found += outside_not_recorded(seen.networks, carried)
         found += miscounted(networks, seen.blocks)
         found += recorded_by_two(networks, seen.networks)
     return found
@@ -105,7 +108,8 @@ def read_ledgers(networks: list[Json], blocks: list[Json]) -> tuple[list[Entry],
         for text, record in allocations(network).items():
             entries.append(Entry(network, ipaddress.ip_address(text), record, full_name(network)))
         cidr = cidr_of(network)
-        if cidr is not None and cidr.num_addresses > BLOCK_SIZE and allocations(network):
+        inside = [text for text in allocations(network) if cidr is not None and ipaddress.ip_address(text) in cidr]
+        if cidr is not None and cidr.num_addresses > BLOCK_SIZE and inside:
             wrong.append(f"I1 {full_name(network)} is large, but records are in its own status")
     for block in blocks:
         spec, where = block["spec"], f"addressblock/{full_name(block)}"
@@ -204,6 +208,36 @@ def not_recorded(networks: list[Json], entries: list[Entry], carried: list[Carri
                 yield f"{says} {full_name(network)} has it for {record}"
 
 
+def outside_not_recorded(all_networks: list[Json], carried: list[Carried]) -> Iterator[str]:
+    """Public addresses of no network's CIDR that a VM has and that no network has recorded for it."""
+    for one in carried:
+        if not one.where.startswith("service/") or any(
+            cidr is not None and one.address in cidr for cidr in map(cidr_of, all_networks)
+        ):
+            continue
+        uids = {allocations(network).get(str(one.address), {}).get("uid") for network in all_networks}
+        if uid(one.vm) not in uids:
+            yield f"I2 {full_name(one.vm)} carries {one.address} ({one.where}), but no network has it for the VM"
+
+
+def outside(entries: list[Entry], vms: list[Json], all_networks: list[Json]) -> Iterator[str]:
+    """Addresses outside their network's CIDR that are another network's too, or of which the VM does not speak."""
+    by_uid = {uid(vm): vm for vm in vms}
+    for entry in entries:
+        cidr = cidr_of(entry.network)
+        if cidr is not None and entry.address in cidr:
+            continue
+        for other in all_networks:
+            its = cidr_of(other)
+            has = (its is not None and entry.address in its) or str(entry.address) in allocations(other)
+            if uid(other) != uid(entry.network) and has:
+                yield f"I1 {entry.where} holds {entry.address}, which is {full_name(other)}'s too"
+        vm = by_uid.get(entry.record.get("uid", ""))
+        asked = ((vm or {}).get("metadata", {}).get("annotations") or {}).get("plumber.k8s.pf9.io/publicIP", "")
+        if vm is not None and str(entry.address) not in asked.split(","):
+            yield f"I4 {entry.where} holds {entry.address} for {full_name(vm)}, which does not name it"
+
+
 def several_of_one_vm(networks: list[Json], entries: list[Entry], carried: list[Carried]) -> Iterator[str]:
     """VMs with more than one address of a network."""
     held: dict[tuple[str, str], set[str]] = {}
@@ -238,7 +272,8 @@ def never_given(network: Json, address: Address) -> str:
     if cidr is None:
         return ""
     if address not in cidr:
-        return f"it is outside {cidr}"
+        by_name = spec["plugin"] == "public" and address.version == cidr.version
+        return "" if by_name else f"it is outside {cidr}"
     if cidr.num_addresses > 2 and address == cidr.network_address:
         return "it is the network address"
     if cidr.num_addresses > 2 and cidr.version == 4 and address == cidr.broadcast_address:

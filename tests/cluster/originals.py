@@ -1,9 +1,10 @@
-"""What the original yoshi left: its README's public network, unchanged, and its CRD."""
+"""What the original yoshi left: the examples of its README, unchanged, and its CRD."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import indent
 
 README_PUBLIC = """\
 apiVersion: plumber.k8s.pf9.io/v1
@@ -18,6 +19,52 @@ spec:
     remoteASN: 64512
     myASN: 64514
 """
+
+README_CALICO = """\
+apiVersion: plumber.k8s.pf9.io/v1
+kind: NetworkWizard
+metadata:
+  name: newarjunpool
+spec:
+  plugin: "calico"
+  cidr: "10.133.0.0/16"
+"""
+
+README_VM = """\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata:
+  name: vmcalicobridge2
+  annotations:
+    'plumber.k8s.pf9.io/networkName': 'newarjunpool'
+"""
+
+README_PUBLIC_IP = """\
+annotations:
+  "plumber.k8s.pf9.io/publicIP": "1.2.3.4"
+"""
+
+README_PUBLIC_NETWORK = """\
+annotations:
+  "plumber.k8s.pf9.io/publicNetwork": "yoshiPublicNetwork"
+"""
+
+REST_OF_A_VM = """\
+spec:
+  runStrategy: Halted
+  template:
+    spec:
+      domain:
+        devices: {}
+"""
+"""What KubeVirt demands of a VM and the README leaves out."""
+
+
+def vm_with(name: str, annotations: str) -> str:
+    """A VM with annotations as the README has them."""
+    head = f"apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata:\n  name: {name}\n"
+    return head + indent(annotations, "  ") + REST_OF_A_VM
+
 
 ORIGINAL_CRD = b"""\
 apiVersion: apiextensions.k8s.io/v1

@@ -26,6 +26,10 @@ def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/2
     }
 
 
+def public(name: str = "pub", **spec: Any) -> Json:
+    return network(name, **{"plugin": "public", "cidr": "203.0.113.0/29", **spec})
+
+
 def block(of: Json, first: str) -> Json:
     name, namespace = of["metadata"]["name"], of["metadata"]["namespace"]
     return {
@@ -88,6 +92,21 @@ def sound() -> Seen:
 
 def test_nothing_is_found_where_all_is_well(sound: Seen) -> None:
     assert violations(sound, {"prod"}, settled=True) == []
+
+
+@pytest.mark.parametrize("cidr", ["203.0.113.0/29", "203.0.112.0/22"])
+def test_a_public_network_may_hold_addresses_outside_its_cidr(sound: Seen, cidr: str) -> None:
+    pub, asking = public(cidr=cidr), machine("asking")
+    asking["metadata"]["annotations"] = {"plumber.k8s.pf9.io/publicIP": "1.2.3.4"}
+    hold(pub, "1.2.3.4", record(asking))
+    hold(pub, "1.2.3.5", {"kind": "Reservation"})
+    seen = replace(
+        sound,
+        networks=[*sound.networks, pub],
+        vms=[*sound.vms, asking],
+        others={SERVICES: [service(asking, public(), "1.2.3.4")]},
+    )
+    assert violations(seen, {"prod"}, settled=True) == []
 
 
 Harm = Callable[[Seen], None]
@@ -167,6 +186,30 @@ VIOLATIONS: dict[str, tuple[str, Harm]] = {
         lambda s: (s.networks[0]["spec"].update(range_end="10.9.0.9"), _also_web(s, "10.9.0.10")),
     ),
     "an address outside the cidr is held": ("I4", lambda s: _also_web(s, "10.9.0.16")),
+    "an address of the other family is held outside the cidr": (
+        "I4",
+        lambda s: (s.networks.append(public()), hold(s.networks[2], "2001:db8::7", {"kind": "Reservation"})),
+    ),
+    "an address outside a public network's cidr is held for a VM that does not name it": (
+        "I4",
+        lambda s: (s.networks.append(public()), hold(s.networks[2], "1.2.3.4", record(s.vms[2]))),
+    ),
+    "an address outside a public network's cidr is in another network's": (
+        "I1",
+        lambda s: (s.networks.append(public()), hold(s.networks[2], "10.9.0.7", {"kind": "Reservation"})),
+    ),
+    "two public networks hold an address outside their cidrs": (
+        "I1",
+        lambda s: (
+            s.networks.extend([public(), public("far", cidr="198.51.100.0/29")]),
+            hold(s.networks[2], "1.2.3.4", {"kind": "Reservation"}),
+            hold(s.networks[3], "1.2.3.4", {"kind": "Reservation"}),
+        ),
+    ),
+    "a VM has an address outside every cidr without a record": (
+        "I2",
+        lambda s: s.others.update({SERVICES: [service(s.vms[2], public(), "1.2.3.4")]}),
+    ),
     "a VMI runs with what nobody holds": (
         "I5",
         lambda s: s.instances.append(
@@ -285,6 +328,7 @@ def elastic() -> Seen:
     pub, far, wide = (network(name, plugin="public", cidr=cidr) for name, cidr in NETWORKS_OF_ELASTIC)
     web, db = machine("web"), machine("db")
     for vm, address in ((web, "1.2.3.4"), (db, "1.2.3.5")):
+        vm["metadata"]["annotations"] = {"plumber.k8s.pf9.io/publicIP": address}
         hold(pub, address, record(vm))
     hold(far, "9.9.9.9", {"kind": "Reservation", "namespace": "prod"})
     services = [service(web, pub, "1.2.3.4"), service(db, pub, "1.2.3.5")]

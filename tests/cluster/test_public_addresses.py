@@ -15,6 +15,7 @@ import pytest
 from tests.cluster.checker import check
 from tests.cluster.harness import get, make, make_vms, vm
 from tests.cluster.killing import behind_proxy
+from tests.cluster.originals import README_PUBLIC_IP, vm_with
 from tests.cluster.public_scene import BGP, World, version
 
 Json = dict[str, Any]
@@ -203,6 +204,13 @@ def metallb(world: World) -> dict[str, Json]:
     return {f"{item['kind']}/{item['metadata']['name']}": item["spec"] for item in items}
 
 
+def outside_of(world: World, network: str) -> list[Json]:
+    """What chooses the pools of addresses outside a network's CIDR."""
+    uid = get(world.cluster, "networkwizard", network, namespace=world.namespace)["metadata"]["uid"]
+    labels = {"plumber.k8s.pf9.io/networkUID": uid, "plumber.k8s.pf9.io/outsideCIDR": "true"}
+    return [{"matchLabels": labels}]
+
+
 def test_without_bgp_metallb_announces_on_the_lan(public: World) -> None:
     args = ("--plugin", "public", "--cidr", "203.0.113.0/28", "--interface", "eth1", "--node-selector", "edge=yes")
     public.yoshi.done("network", "create", "lan", *args)
@@ -211,6 +219,7 @@ def test_without_bgp_metallb_announces_on_the_lan(public: World) -> None:
         f"IPAddressPool/{name}": {"addresses": ["203.0.113.0/28"], "autoAssign": False, "avoidBuggyIPs": False},
         f"L2Advertisement/{name}": {
             "ipAddressPools": [name],
+            "ipAddressPoolSelectors": outside_of(public, "lan"),
             "interfaces": ["eth1"],
             "nodeSelectors": [{"matchLabels": {"edge": "yes"}}],
         },
@@ -234,6 +243,7 @@ def test_with_bgp_metallb_speaks_to_the_routers_it_is_told(public: World) -> Non
     v6 = "yoshi-2001-0db8-0000-0000-0000-0000-0000-0005"
     assert found[f"BGPAdvertisement/{name}"] == {
         "ipAddressPools": [name],
+        "ipAddressPoolSelectors": outside_of(public, "six"),
         "peers": ["yoshi-10.240.0.5", v6],
         "aggregationLength": 32,
         "aggregationLengthV6": 128,
@@ -333,3 +343,56 @@ def test_who_may_not_finish_leaves_nothing_behind(public: World) -> None:
     assert "bgpconfigurations" in said.err
     assert (public.services(), public.records("pub"), public.listed()) == ([], {}, [])
     assert not public.vm("web")["metadata"].get("annotations")
+
+
+@pytest.mark.parametrize(
+    ("extra", "cidr"), [(BGP, "203.0.113.0/29"), ((), "203.0.112.0/22")], ids=["calico-bgp", "metallb-l2"]
+)
+def test_an_address_outside_the_cidr_is_given_to_who_names_it(public: World, extra: tuple[str, ...], cidr: str) -> None:
+    public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", cidr, *extra)
+    public.vms("web-1", "web-2", "web-3")
+    assert "1.2.3.4" in public.yoshi.done("vm", "attach", "web-1", "--public-ip", "1.2.3.4")
+    public.yoshi.done("vm", "attach", "web-2", "--public-ip", "1.2.3.5", "--public-network", "pub")
+    public.yoshi.done("vm", "attach", "web-3", "--public-network", "pub")
+    public.yoshi.done("ips", "reserve", "pub", "1.2.3.6")
+    assert {*public.records("pub")} >= {"1.2.3.4", "1.2.3.5", "1.2.3.6"}
+    if extra:
+        assert {"1.2.3.4/32", "1.2.3.5/32"} < {*public.listed()}
+    else:
+        pools = [spec["addresses"] for key, spec in metallb(public).items() if key.startswith("IPAddressPool/")]
+        assert sorted(pools) == [["1.2.3.4/32"], ["1.2.3.5/32"], [cidr]]
+    free = 5 if cidr.endswith("/29") else 1021
+    assert public.yoshi.done("network", "list").split()[-3:-1] == ["4", str(free)]
+    assert "web-1" in public.yoshi.done("ips", "who", "1.2.3.4")
+    assert "1.2.3.7 is in no network" in public.yoshi.refused("ips", "who", "1.2.3.7")
+    assert "web-1 holds it" in public.yoshi.refused("vm", "attach", "web-3", "--public-ip", "1.2.3.4", "--replace")
+    check(public.cluster, public.namespace)
+    public.yoshi.done("vm", "detach", "web-1", "web-3", "--public-network", "pub")
+    public.yoshi.done("ips", "move", "1.2.3.5", "--to", "web-1")
+    assert public.records("pub")["1.2.3.5"]["name"] == "web-1"
+    public.yoshi.done("vm", "detach", "web-1", "--public-network", "pub")
+    public.yoshi.done("ips", "release", "pub", "1.2.3.6")
+    assert public.records("pub") == {}
+    assert public.listed() == []
+    check(public.cluster, public.namespace, settled=True)
+    public.yoshi.done("network", "delete", "pub")
+    assert metallb(public) == {}
+
+
+def test_where_several_public_networks_could_have_it_they_are_named(public: World) -> None:
+    for name, cidr in (("one", "203.0.113.0/29"), ("two", "203.0.113.8/29")):
+        public.yoshi.done("network", "create", name, "--plugin", "public", "--cidr", cidr, *BGP)
+    public.vms("web-1", "web-2")
+    several = f"{public.namespace}/one, {public.namespace}/two"
+    assert several in public.yoshi.refused("vm", "attach", "web-1", "--public-ip", "1.2.3.4")
+    public.yoshi.done("vm", "attach", "web-1", "--public-ip", "1.2.3.4", "--public-network", "two")
+    of_two = f"1.2.3.4 is of network {public.namespace}/two"
+    assert of_two in public.yoshi.refused("vm", "attach", "web-2", "--public-ip", "1.2.3.4", "--public-network", "one")
+    said = public.yoshi.refused("vm", "attach", "web-2", "--public-ip", "203.0.113.9", "--public-network", "one")
+    assert f"203.0.113.9 is of network {public.namespace}/two" in said
+    said = public.yoshi.refused("network", "create", "three", "--plugin", "public", "--cidr", "1.2.3.0/24", *BGP)
+    assert f"1.2.3.0/24 overlaps network {public.namespace}/two, which has 1.2.3.4" in said
+    asking = vm_with("web-3", README_PUBLIC_IP.replace("1.2.3.4", "1.2.3.5"))
+    public.cluster.kubectl("-n", public.namespace, "apply", "-f", "-", input=asking)
+    said = public.yoshi.run("sync").err
+    assert f"networks {several} may all have 1.2.3.5" in said

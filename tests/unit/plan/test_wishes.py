@@ -29,9 +29,10 @@ def vm(**annotations: str) -> Vm:
     return Vm({"metadata": {"namespace": "prod", "name": "web", "uid": "u", "annotations": found}})
 
 
-def network(name: str, cidr: str = "", plugin: str = "public", namespace: str = "prod") -> Json:
+def network(name: str, cidr: str = "", plugin: str = "public", namespace: str = "prod", *held: str) -> Json:
     spec = {"plugin": plugin, **({"cidr": cidr} if cidr else {})}
-    return {"metadata": {"namespace": namespace, "name": name, "uid": name}, "spec": spec}
+    status = {"allocations": dict.fromkeys(held, "other")}
+    return {"metadata": {"namespace": namespace, "name": name, "uid": name}, "spec": spec, "status": status}
 
 
 def understood(asking: Vm, *networks: Json) -> list[tuple[str, str]]:
@@ -88,9 +89,31 @@ def test_what_cannot_be_understood_says_why(asking: Vm, error: type[YoshiError],
         understood(asking, FIRST, LOOSE, network("loose-2"))
 
 
-def test_an_address_that_nobody_has_says_so() -> None:
+def test_an_address_that_no_cidr_has_and_no_network_without_one_is_of_the_only_public_network() -> None:
+    elsewhere = network("third", "198.51.100.0/24", namespace="shop")
+    assert understood(vm(ip="192.0.2.1"), FIRST, elsewhere) == [("prod/first", "192.0.2.1")]
+    assert understood(vm(ip="192.0.2.1"), elsewhere) == [("shop/third", "192.0.2.1")]
+
+
+def test_an_address_outside_is_of_the_network_that_holds_it() -> None:
+    holding = network("third", "192.88.99.0/24", "public", "shop", "192.0.2.1")
+    assert understood(vm(ip="192.0.2.1"), FIRST, LOOSE, holding) == [("shop/third", "192.0.2.1")]
+    assert understood(vm(public="first,shop/third", ip="192.0.2.1"), FIRST, holding) == [
+        ("prod/first", ""),
+        ("shop/third", "192.0.2.1"),
+    ]
+
+
+def test_an_address_that_several_networks_may_have_names_them() -> None:
+    with pytest.raises(Refused, match=r"networks prod/first, prod/second may all have 192\.0\.2\.1"):
+        understood(vm(ip="192.0.2.1"), FIRST, SECOND)
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::7"])
+def test_an_address_that_nobody_has_says_so(ip: str) -> None:
+    others = [network("blue", "192.0.2.0/24", "calico")] + ([FIRST] if ":" in ip else [])
     with pytest.raises(Refused, match="no public network has it"):
-        understood(vm(ip="192.0.2.1"), FIRST, network("blue", "192.0.2.0/24", "calico"))
+        understood(vm(ip=ip), *others)
 
 
 def test_all_that_want_any_address_of_a_network_are_one_request() -> None:

@@ -1,9 +1,10 @@
-"""Networks without a CIDR, which take any address: none that is another network's (I1), whoever comes first.
+"""Public networks take any address outside their CIDR, or have none: none that is another network's (I1), whoever
+comes first.
 
 | The address is                           | What happens                                          |
 |------------------------------------------|-------------------------------------------------------|
 | in the CIDR of another network           | attaching and reserving are refused                   |
-| held by another network without a CIDR   | attaching and reserving, and a CIDR over it, are      |
+| held by another network outside its CIDR | attaching and reserving, and a CIDR over it, are      |
 | recorded by two at the same moment       | one at most keeps it, and nothing of the other's stays |
 """
 
@@ -24,11 +25,20 @@ from tests.unit.plan.world import World, refusal
 NETWORKS = ["pub", "far"]
 
 
-@pytest.fixture(params=["calico-bgp", "metallb-l2"])
+CLUSTERS = [
+    ("calico-bgp", "", ""),
+    ("metallb-l2", "", ""),
+    ("calico-bgp", "198.18.0.0/24", "198.19.0.0/16"),
+    ("metallb-l2", "198.18.0.0/16", "198.19.0.0/24"),
+]
+
+
+@pytest.fixture(params=CLUSTERS, ids=lambda made: "-".join(filter(None, made)))
 def world(request: pytest.FixtureRequest) -> World:
-    """A cluster with networks pub and far, neither of which has a CIDR, and VMs a and b."""
-    made = public("", request.param)
-    make_public(made, "far", "", request.param)
+    """A cluster with networks pub and far, which have no CIDR, or a small and a large one, and VMs a and b."""
+    announce, cidr, other = request.param
+    made = public(cidr, announce)
+    make_public(made, "far", other, announce)
     return made
 
 

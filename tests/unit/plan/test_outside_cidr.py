@@ -1,0 +1,274 @@
+"""A public address outside its network's CIDR, which somebody asks for by name: recorded as any other, never chosen.
+
+| Who asks                             | What happens                                                         |
+|--------------------------------------|----------------------------------------------------------------------|
+| a VM, by name                        | a record in the network's own status, a Service, announced by itself |
+| a VM that wants any address          | one of the CIDR, also where it had one outside before                |
+| a VM made anew under its name        | the same address                                                     |
+| for a private network                | refused                                                              |
+| for an address of the other family   | refused                                                              |
+
+Whose an address is that several networks could have is in test_without_cidr.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import partial
+
+import pytest
+
+from kubectl_yoshi.backends import metallb
+from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, dig, labels_of, name_of
+from kubectl_yoshi.plan.finding import network_having
+from kubectl_yoshi.plan.moves import MoveRequest, plan_move
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.survey import disagreements, survey
+from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
+from tests.unit.plan.world import BACKENDS, World, refusal
+
+OUT, OUT_TOO = "1.2.3.4", "1.2.3.5"
+INSIDE = "203.0.113.1"
+CLUSTERS = [
+    ("203.0.113.0/29", "calico-bgp"),
+    ("203.0.113.0/29", "metallb-l2"),
+    ("203.0.112.0/22", "calico-bgp"),
+    ("203.0.112.0/22", "metallb-bgp"),
+]
+
+
+@pytest.fixture(params=CLUSTERS, ids="-".join)
+def world(request: pytest.FixtureRequest) -> World:
+    """A cluster with a small or a large public network, and VMs a and b."""
+    return public(*request.param)
+
+
+def network(world: World) -> Network:
+    return parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
+
+
+def status(world: World) -> Json:
+    found: Json = network(world).raw["status"]
+    return found
+
+
+def found(world: World, ip: str) -> str:
+    """The network of an address that is named alone."""
+    having = partial(network_having, parse_address(ip), "prod", plugin="public")
+    return observe_value(having, world.api)[0].full_name  # type: ignore[arg-type]
+
+
+def findings(world: World) -> list[str]:
+    """What `ips check` says of the network."""
+    now = datetime.now(timezone.utc)
+    rows, _ = observe_value(lambda facts: survey(network(world), BACKENDS["public"], facts, now, True), world.api)  # type: ignore[arg-type]
+    return [sentence for _, sentence in disagreements(rows)]
+
+
+def whole(world: World, held: dict[str, str]) -> bool:
+    """Whether this and nothing else is recorded, asked for, on Services and announced by itself."""
+    world.check()
+    pools = world.api.every(metallb.POOL)
+    on_vms = {holder.partition("/")[2]: ip for ip, holder in held.items() if holder.startswith("prod/")}
+    asked = {name: wish(world, name) for name in "ab" if wish(world, name)}
+    alone = [ip for ip in on_vms.values() if not pools or parse_address(ip) not in network(world)]
+    return world.holders("pub") == held and asked == on_vms == services(world) and announced(world) == sorted(alone)
+
+
+def test_an_address_that_is_asked_for_by_name_is_recorded_beside_the_others(world: World) -> None:
+    assert not world.attach("a", network=PUB, ip=OUT).refusals
+    world.attach("b", network=PUB, ip=INSIDE)
+    assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
+    assert OUT in status(world)["allocations"]
+    assert not findings(world)
+    again = world.attach("a", network=PUB, ip=OUT)
+    assert not again.done
+    assert not world.attach("a", network=PUB).done
+
+
+def test_a_small_network_counts_it_as_used_and_has_as_many_free_as_before() -> None:
+    world = public("203.0.113.0/29", "calico-bgp")
+    assert (status(world)["used"], status(world)["free"]) == (0, 6)
+    world.attach("a", network=PUB, ip=OUT)
+    assert (status(world)["used"], status(world)["free"]) == (1, 6)
+    world.attach("b", network=PUB)
+    assert (status(world)["used"], status(world)["free"]) == (2, 5)
+    world.reserve(OUT_TOO, network="pub")
+    assert (status(world)["used"], status(world)["free"]) == (3, 5)
+    world.detach("a", "b", network=PUB)
+    world.release(OUT_TOO, network="pub")
+    assert (status(world)["used"], status(world)["free"]) == (0, 6)
+
+
+def test_a_large_network_keeps_it_in_its_own_status_and_counts_nothing_there() -> None:
+    world = public("203.0.112.0/22", "calico-bgp")
+    world.attach("a", network=PUB, ip=OUT)
+    assert not world.api.every(ADDRESSBLOCK)
+    assert [*status(world)["allocations"]] == [OUT]
+    assert {"used", "free"}.isdisjoint(status(world))
+    world.detach("a", network=PUB)
+    assert status(world)["allocations"] == {}
+    assert [*status(world)["history"]] == [OUT]
+
+
+def test_another_address_of_the_network_takes_its_place_and_the_other_way_round(world: World) -> None:
+    world.attach("a", network=PUB, ip=INSIDE)
+    for ip in (OUT, OUT_TOO, INSIDE):
+        assert "already has" in refusal(world.attach("a", network=PUB, ip=ip), "prod/a").message
+        assert not world.attach("a", network=PUB, ip=ip, replace=True).refusals
+        assert whole(world, {ip: "prod/a"})
+
+
+def test_it_goes_with_its_vm_and_is_never_chosen(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    assert not world.detach("a", network=PUB).refusals
+    assert whole(world, {})
+    world.attach("a", "b", network=PUB)
+    assert OUT not in world.holders("pub")
+    assert len(world.holders("pub")) == 2
+
+
+def test_a_vm_made_anew_has_it_again(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    asked = dict(world.now("a").annotations)
+    world.drop_vm("a")
+    world.vm("a")
+    world.api.change(world.now("a").ref, lambda obj: obj["metadata"].update(annotations=asked))
+    assert not world.attach("a", network=PUB).refusals
+    assert world.holders("pub") == {OUT: "prod/a"}
+    assert world.records("pub")[OUT].uid == world.now("a").uid
+
+
+def test_who_wants_a_held_one_is_refused(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    assert f"{OUT} is not free: prod/a holds it" in refusal(world.attach("b", network=PUB, ip=OUT), "prod/b").message
+    with pytest.raises(Refused, match="prod/a holds it"):
+        world.reserve(OUT, network="pub")
+    assert whole(world, {OUT: "prod/a"})
+
+
+def test_a_reserved_one_is_no_vms_until_it_is_released(world: World) -> None:
+    world.reserve(OUT, network="pub", note="the printer")
+    assert "reserved (the printer)" in refusal(world.attach("a", network=PUB, ip=OUT), "prod/a").message
+    assert not world.release(OUT, network="pub").refusals
+    assert not world.attach("a", network=PUB, ip=OUT).refusals
+    assert whole(world, {OUT: "prod/a"})
+
+
+def test_it_moves_to_another_vm(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    for to in ("b", "a"):
+        assert not world.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).refusals
+        assert whole(world, {OUT: f"prod/{to}"})
+
+
+def test_what_is_left_of_a_vm_that_is_gone_is_collected(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    world.drop_vm("a")
+    assert any(f"{OUT} on {PUB}: recorded for prod/a, but the VM is gone" in text for text in findings(world))
+    for service in world.api.every(SERVICE):  # as Kubernetes does
+        world.api.drop(SERVICE.ref(name_of(service), "prod"))
+    world.collect()
+    assert (world.holders("pub"), announced(world)) == ({}, [])
+
+
+def test_a_ledger_that_was_lost_says_it_again(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    world.attach("b", network=PUB, ip=INSIDE)
+    for block in world.api.every(ADDRESSBLOCK):
+        world.api.drop(ADDRESSBLOCK.ref(block["metadata"]["name"], "prod"))
+    world.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj.pop("status"))
+    assert not world.run(plan_rebuild, RebuildRequest(("prod", "pub"))).refusals
+    assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
+
+
+def test_a_network_that_holds_one_is_not_deleted_unless_forced(world: World) -> None:
+    world.attach("a", network=PUB, ip=OUT)
+    with pytest.raises(Refused, match=f"network prod/pub is in use: {OUT} prod/a"):
+        world.delete_network("pub")
+    assert not world.delete_network("pub", force=True).refusals
+    assert world.networks() == []
+    assert (services(world), announced(world), wish(world, "a")) == ({}, [], "")
+    assert not world.api.every(metallb.POOL)
+
+
+@pytest.mark.parametrize("announce", ["metallb-l2", "metallb-bgp"])
+def test_metallb_announces_it_from_a_pool_of_its_own(announce: str) -> None:
+    world = public("203.0.113.0/29", announce)
+    world.attach("a", network=PUB, ip=OUT)
+    kind = metallb.L2_ADVERTISEMENT if announce == "metallb-l2" else metallb.BGP_ADVERTISEMENT
+    [advertisement] = world.api.every(kind)
+    [pool] = [pool for pool in world.api.every(metallb.POOL) if dig(pool, "spec", "addresses") == [f"{OUT}/32"]]
+    [chosen] = dig(advertisement, "spec", "ipAddressPoolSelectors")
+    assert chosen["matchLabels"].items() <= labels_of(pool).items()
+    assert dig(advertisement, "spec", "ipAddressPools") == ["prod.pub"]
+    if announce == "metallb-bgp":
+        assert dig(advertisement, "spec", "aggregationLength") == 32
+    assert not world.sync_network("pub").done
+
+
+def test_of_ipv6_it_is_a_128() -> None:
+    world = public("2001:db8::/64", "metallb-l2")
+    assert not world.attach("a", network=PUB, ip="2001:db8:ffff::7").refusals
+    assert world.holders("pub") == {"2001:db8:ffff::7": "prod/a"}
+    pools = [text for pool in world.api.every(metallb.POOL) for text in dig(pool, "spec", "addresses")]
+    assert pools == ["2001:db8::/64", "2001:db8:ffff::7/128"]
+
+
+@pytest.mark.parametrize(("cidr", "ip"), [("203.0.113.0/29", "2001:db8::7"), ("2001:db8::/64", OUT)])
+def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
+    world = public(cidr, "calico-bgp")
+    with pytest.raises(Refused, match=f"{ip} cannot be given out by network prod/pub: it is outside {cidr}"):
+        world.attach("a", network=PUB, ip=ip)
+    with pytest.raises(Refused, match="outside"):
+        world.reserve(ip, network="pub")
+
+
+def test_a_private_network_gives_out_none_outside() -> None:
+    world = public()
+    world.network("blue", "10.133.0.0/24")
+    with pytest.raises(Refused, match=f"{OUT} cannot be given out by network prod/blue: it is outside 10"):
+        world.attach("a", network="prod/blue", ip=OUT)
+    with pytest.raises(Refused, match="outside"):
+        world.reserve(OUT, network="blue")
+
+
+def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
+    world = public()
+    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
+    world.attach("a", network="prod/far", ip=OUT)
+    world.attach("a", network=PUB, ip=SECOND)
+    assert (world.holders("pub"), world.holders("far")) == ({SECOND: "prod/a"}, {OUT: "prod/a"})
+    assert not world.attach("a", network=PUB).done
+    assert not world.attach("a", network="prod/far").done
+    world.detach("a", network=PUB)
+    assert wish(world, "a") == OUT
+    world.attach("a", network=PUB, ip=SECOND)
+    world.detach("a", network="prod/far")
+    assert (wish(world, "a"), world.holders("far")) == (SECOND, {})
+
+
+def test_one_that_a_network_holds_is_not_taken_for_that_of_a_network_that_is_gone() -> None:
+    world = public()
+    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
+    world.attach("a", network="prod/far", ip=OUT)
+    world.attach("a", network=PUB, ip=SECOND)
+    world.api.drop(NETWORKWIZARD.ref("pub", "prod"))
+    world.detach("a", network=PUB)
+    assert wish(world, "a") == OUT
+
+
+def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one() -> None:
+    world = public()
+    assert found(world, OUT) == "prod/pub"
+    make_public(world, "far", "198.51.100.0/24", "calico-bgp")
+    with pytest.raises(Refused, match=f"{OUT} may be of several networks: prod/far, prod/pub"):
+        found(world, OUT)
+    world.attach("a", network="prod/far", ip=OUT)
+    assert found(world, OUT) == "prod/far"
+    assert found(world, SECOND) == "prod/pub"
