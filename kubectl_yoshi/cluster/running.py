@@ -39,6 +39,7 @@ from kubectl_yoshi.model.errors import Outdated, YoshiError
 from kubectl_yoshi.model.facts import Facts, not_seen
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.releases import without_outdated
 from kubectl_yoshi.plan.tidying import empty_block, follow_ups, recount
 
 PASSING = (Unreachable, TimedOut, Busy, ServerError)
@@ -180,7 +181,8 @@ def run(
         raise endless
     refusals = course.explained({**plan.refusals, **attempt.failed}, facts, plan.answers)
     refusals.pop("", None)
-    return Done(first or Plan(), course.done, plan.answers, refusals, tuple(notes), unseen=tuple(unread))
+    lasting = without_outdated(notes, (change for change, _ in course.done))
+    return Done(first or Plan(), course.done, plan.answers, refusals, lasting, unseen=tuple(unread))
 
 
 def refused_for_want_of_permission(planner: Planner, api: Api) -> dict[str, YoshiError]:

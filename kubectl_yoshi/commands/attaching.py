@@ -27,6 +27,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
 from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
 from kubectl_yoshi.plan.finding import network_having
+from kubectl_yoshi.plan.releases import is_about_staying
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.vm import AttachOptions, DetachOptions
@@ -49,7 +50,7 @@ def attach_vms(session: Session, options: AttachOptions) -> None:
     for request in requests:
         sentence = f"attached to {_shown(request.network, session)}: {{answer}}"
         parts.append((partial(_attachment, request), sentence))
-    dones = _carry_parts(session, options, vms, parts, "attaching")
+    dones = _carry_parts(session, options, vms, parts, "attaching", waits=options.wait)
     if options.wait:
         for request, done in zip(requests, dones, strict=False):  # there are none of what was only shown
             _wait(session, options, request, done)
@@ -147,6 +148,7 @@ def _carry_parts(
     vms: tuple[Name, ...],
     parts: Sequence[tuple[Planners, str]],
     doing: str,
+    waits: bool = False,
 ) -> list[Done]:
     """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
 
@@ -176,6 +178,8 @@ def _carry_parts(
             if carried is None:
                 continue
             done = carried
+        if waits:  # what old instances still use is released, or reported, after the wait
+            done = replace(done, notes=tuple(note for note in done.notes if not is_about_staying(note)))
         done = replace(done, refusals={**forbidden, **done.refusals})
         dones.append(done)
         try:

@@ -60,6 +60,17 @@ def given_back_by(changes: Iterable[Change], namespace: str) -> dict[str, Record
     return found
 
 
+def without_outdated(notes: Iterable[str], changes: Iterable[Change]) -> tuple[str, ...]:
+    """These notes without the reasons why addresses stay recorded that these changes released after all."""
+    released = given_back_by(changes, "")
+    return tuple(note for note in notes if not (is_about_staying(note) and note.split(" ", 1)[0] in released))
+
+
+def is_about_staying(note: str) -> bool:
+    """Whether a note says why an address stays recorded (see release_of)."""
+    return note.partition(" ")[2].startswith("stays recorded for ")
+
+
 def release_of(
     ledger: Ledger,
     number: int,

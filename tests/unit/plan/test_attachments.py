@@ -965,3 +965,14 @@ def test_where_nothing_is_changed_or_nobody_asks_nothing_is_said_of_live_migrati
     assert world.attach("web-1").notes == ()
     world.vm("web-2")
     assert world.attach("web-2").notes == ()
+
+
+def test_what_was_released_in_the_end_is_not_said_to_stay_recorded() -> None:
+    world = World()
+    world.network("blue", "10.133.0.0/24")
+    world.running(pin="10.133.0.5")
+    world.attach(ip="10.133.0.5")
+    assert world.runs_with() == "10.133.0.5"
+    done = world.attach(ip="10.133.0.6", replace=True, restart=True)
+    assert world.holders() == {"10.133.0.6": "prod/web-1"}
+    assert not any("stays recorded" in note for note in done.notes)

@@ -1,0 +1,29 @@
+"""`vm attach --wait`: what it says of addresses that old instances use until the wait is over."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.commands import attaching
+from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.plan.attachments import AttachRequest
+
+STAYS = "10.22.0.70 stays recorded for prod/web-1 as long as pod/virt-launcher-web-1 runs with it"
+OTHER = "bgpconfiguration/default is shared"
+
+
+@pytest.mark.parametrize(("wait", "said"), [(True, (OTHER,)), (False, (STAYS, OTHER))])
+def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
+    monkeypatch: pytest.MonkeyPatch, wait: bool, said: tuple[str, ...]
+) -> None:
+    done = Done(Plan(), (), {}, {}, (STAYS, OTHER))
+    monkeypatch.setattr(attaching, "carry", lambda *args, **more: done)
+    options: Any = SimpleNamespace(wait=wait, dry_run="none", output=None, timeout=None)
+    vms = (("prod", "web-1"),)
+    found = attaching._attach(SimpleNamespace(), options, AttachRequest(("prod", "blue"), vms), vms)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.notes == said
