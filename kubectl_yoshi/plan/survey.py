@@ -223,10 +223,16 @@ def disagreements(rows: Iterable[Row]) -> list[tuple[Row, str]]:
     return found
 
 
+def _all_use_it(uses: Iterable[Use]) -> str:
+    """That these use an address, each object once: "a uses it", "a, b and c use it"."""
+    *others, last = dict.fromkeys(str(use.ref) for use in uses)
+    return f"{', '.join(others)} and {last} use it" if others else f"{last} uses it"
+
+
 def _wrong_with(row: Row) -> list[str]:
     says = f"{row.address} on {row.network.full_name}"
     if row.state is State.UNRECORDED:
-        return [f"{says}: {use.ref} uses it, but the ledger does not say so" for use in row.uses]
+        return [f"{says}: {_all_use_it(row.uses)}, but the ledger does not say so"]
     if row.record is None or row.state is State.UNKNOWN:
         return []
     others = (use for use in row.uses if not use.is_of(row.record.namespace, row.record.name, row.record.uid))

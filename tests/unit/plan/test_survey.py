@@ -163,6 +163,17 @@ def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> N
     ]
 
 
+def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(world: World) -> None:
+    world.running("web-9", pin="10.133.0.7")
+    (wrong,) = surveyed(world)[1]
+    here = "in namespace prod"
+    used_by = (
+        f"virtualmachine/web-9 {here}, virtualmachineinstance/web-9 {here}, pod/virt-launcher-web-9 {here} and "
+        "ipamblock/10-133-0-0-26"
+    )
+    assert wrong == f"10.133.0.7 on prod/blue: {used_by} use it, but the ledger does not say so"
+
+
 def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(world: World) -> None:
     world.vm("web-9", "dev", pin="10.133.0.7")
     assert "10.133.0.7" not in surveyed(world, everywhere=False)[0]
