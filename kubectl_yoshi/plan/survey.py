@@ -237,13 +237,12 @@ def _wrong_with(row: Row) -> list[str]:
         return []
     others = (use for use in row.uses if not use.is_of(row.record.namespace, row.record.name, row.record.uid))
     shared = [f"{says}: recorded for {row.holder}, but {use.ref} uses it too" for use in others]
+    wrong = [f"{says}: {trouble}" for trouble in row.troubles]
     if row.state is State.PENDING:
-        return shared
-    wrong = []
+        return wrong + shared
     if row.state is State.ORPHANED:
         why = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
         wrong.append(f"{says}: recorded for {row.holder}, but {why}")
-    wrong += [f"{says}: {trouble}" for trouble in row.troubles]
     if row.state is State.RESTART_NEEDED and not row.troubles:
         wrong.append(f"{says}: {row.holder} does not run as its template says; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):

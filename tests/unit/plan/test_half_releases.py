@@ -67,9 +67,9 @@ def hang(world: World, name: str = "web-1") -> None:
     assert world.api.look(POD.ref(f"virt-launcher-{name}", "prod"))
 
 
-def looked_at(world: World) -> tuple[dict[str, Row], list[str]]:
+def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[str, Row], list[str]]:
     """The rows of prod/blue by address, and what `ips check` says of it."""
-    now = datetime.now(timezone.utc) + timedelta(hours=1)
+    now = datetime.now(timezone.utc) + age
 
     def ask(facts: Facts) -> tuple[dict[str, Row], list[str]]:
         network, backend = parse_network(world.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
@@ -131,6 +131,26 @@ def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(world
     rows, said = looked_at(world)
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
     assert rows["10.133.0.9"].state is State.CONFLICT
+
+
+def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its_record_is_young(world: World) -> None:
+    world.vm()
+    world.attach(ip="10.133.0.9")
+    world.hold("10.133.0.9", WEB)
+
+    def die(verb: str, ref: ObjectRef) -> None:
+        if verb == "delete" and ref.resource == RAW.handle:
+            raise KeyboardInterrupt
+
+    world.api.before.append(die)
+    with pytest.raises(KeyboardInterrupt):
+        world.detach()
+    world.api.before.clear()
+    assert (world.pin(), [*world.records()]) == ("", ["10.133.0.9"])
+    hang(world)
+    rows, said = looked_at(world, age=timedelta())
+    assert rows["10.133.0.9"].state is State.PENDING
+    assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start (`virtctl stop web-1 -n prod`)"]
 
 
 def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(world: World) -> None:
