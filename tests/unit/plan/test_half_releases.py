@@ -282,3 +282,23 @@ def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses
     rows, said = looked_at(world)
     assert rows["10.133.0.50"].state is State.BOUND
     assert not [sentence for sentence in said if "Calico would assign" in sentence]
+
+
+@pytest.mark.parametrize("otherwise", [False, True])
+def test_what_a_check_asks_for_does_not_grow_with_the_vms(otherwise: bool) -> None:
+    def requests(count: int) -> int:
+        world = World()
+        world.network()
+        for number in range(count):
+            world.vm(f"web-{number}")
+            world.attach(f"web-{number}", ip=f"10.133.0.{number + 1}")
+            world.hold(f"10.133.0.{100 + number if otherwise else number + 1}", handle_name("prod", f"web-{number}"))
+        asked: list[str] = []
+        world.api.before.append(lambda verb, ref: asked.append(verb))
+        rows, _ = looked_at(world)
+        assert [rows[f"10.133.0.{number + 1}"].state for number in range(count)] == [
+            State.CONFLICT if otherwise else State.BOUND
+        ] * count
+        return len(asked)
+
+    assert requests(2) == requests(12)
