@@ -84,7 +84,8 @@ def shares(pool: Json, network: Network) -> bool:
 
 
 def is_just(pool: Json, network: Network) -> bool:
-    """Whether a pool has the addresses of a network and no others, and gives none out unasked."""
+    """Whether a pool, whosever it is, has the addresses of a network and no others, and gives none out unasked: where
+    autoAssign is missing, it does (MetalLB's default is true)."""
     spans = spans_of(pool)
     return (
         all(version == network.version for _, version in spans)

@@ -36,6 +36,7 @@ OUTSIDE_LABEL = f"{GROUP}/outsideCIDR"
 OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
 
+# autoAssign is not declared: its default, true, is in MetalLB's CRD, so where the API server shows none, it is false.
 _SELECTORS = frozenset({"ipAddressPoolSelectors", "nodeSelectors"})
 _FIELDS = Fields(
     unordered=_SELECTORS | {"addresses", "interfaces", "ipAddressPools", "peers"},

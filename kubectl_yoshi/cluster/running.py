@@ -24,7 +24,6 @@ from kubectl_yoshi.cluster.errors import (
     Conflict,
     Endless,
     NotFound,
-    NotKept,
     ServerError,
     TestFailed,
     TimedOut,
@@ -138,10 +137,11 @@ def run(
         if not plan:
             break
         if not_kept := last.not_kept(plan):
-            if any(isinstance(error, NotKept) for error in attempt.failed.values()):  # even taking back does not stick
+            told = _by_subject(not_kept, plan)
+            if told.keys() <= attempt.failed.keys():  # the planner knows it, and has nothing else to do
                 not_kept[0][1].so_far = course.so_far()
                 raise not_kept[0][1]
-            attempt = replace(attempt, failed={**attempt.failed, **_by_subject(not_kept, plan)}, earlier=facts)
+            attempt = replace(attempt, failed={**told, **attempt.failed}, earlier=facts)
             last = Round()
             continue
         later = Plan() if course.sent else _foreseen(planner, api, plan, facts, attempt)

@@ -41,9 +41,11 @@ class Shown:
 
     Attributes:
         upstream: the API server.
+        drops: fields of a spec that are never shown.
     """
 
     upstream: Connection
+    drops: tuple[str, ...] = ()
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None) -> Any:
         """One request, answered as it is shown."""
@@ -53,7 +55,7 @@ class Shown:
             return self.upstream.request(method, path, headers=headers, body=body)
         if method == "PATCH" and "json-patch" in headers.get("Content-Type", ""):
             return self._patched(path, plural, headers, json.loads(body or b"[]"))
-        return _as_shown(self.upstream.request(method, path, headers=headers, body=body), plural)
+        return self._answer(self.upstream.request(method, path, headers=headers, body=body), plural)
 
     def _patched(self, path: str, plural: str, headers: Mapping[str, str], ops: list[Json]) -> Any:
         asked = {key: value for key, value in headers.items() if key != "Content-Type"}
@@ -61,7 +63,7 @@ class Shown:
             there = self.upstream.request("GET", path.partition("?")[0], headers=asked)
             if there.status != 200:
                 return there
-            shown = as_shown(json.loads(there.data), plural)
+            shown = self._shown(json.loads(there.data), plural)
             try:
                 wanted = apply_patch(ops, shown)
             except DoesNotFit:
@@ -70,14 +72,19 @@ class Shown:
             replacing = {**headers, "Content-Type": "application/json"}
             answer = self.upstream.request("PUT", path, headers=replacing, body=stored)
             if answer.status != 409:
-                return _as_shown(answer, plural)
+                return self._answer(answer, plural)
         return answer
 
+    def _answer(self, response: Any, plural: str) -> Any:
+        if response.status >= 300 or b'"spec"' not in response.data:
+            return response
+        content = json.loads(response.data)
+        if "items" in content:
+            content["items"] = [self._shown(item, plural) for item in content["items"]]
+        return Answer(response.status, json.dumps(self._shown(content, plural)).encode())
 
-def _as_shown(response: Any, plural: str) -> Any:
-    if response.status >= 300 or b'"spec"' not in response.data:
-        return response
-    content = json.loads(response.data)
-    if "items" in content:
-        content["items"] = [as_shown(item, plural) for item in content["items"]]
-    return Answer(response.status, json.dumps(as_shown(content, plural)).encode())
+    def _shown(self, obj: Json, plural: str) -> Json:
+        shown = as_shown(obj, plural)
+        if "spec" in shown:
+            shown["spec"] = {key: value for key, value in shown["spec"].items() if key not in self.drops}
+        return shown

@@ -16,10 +16,12 @@ import pytest
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import DHCPSERVER, NAD, TEMPLATE
-from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, Resource, name_of
+from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
-from tests.cluster.courses import CASES, commands, delete_vm, lose_ledgers
+from tests.cluster.courses import CASES, commands, lose_ledgers
 from tests.cluster.fates import Fate
 from tests.cluster.seats import METALLB, Seat, seats, side_by_side
 from tests.cluster.shown import Shown
@@ -65,8 +67,33 @@ COURSE = (
     "network delete it --force --yes",
 )
 """Every command that changes a network's objects, in an order in which each has something to do."""
-BEFORE: dict[str, Callable[[Seat], None]] = {"ips rebuild": lose_ledgers, "ips gc": delete_vm}
+
+
+def delete_what_was_made(seat: Seat) -> None:
+    """One of the network's objects is gone: `sync` makes it anew."""
+    resource, obj = next(made_for(seat))
+    seat.api.delete(resource.ref(name_of(obj), obj["metadata"].get("namespace")))
+
+
+def delete_holder(seat: Seat) -> None:
+    """A VM that has an address is gone."""
+    seat.api.delete(VM.ref("web-2", seat.namespace))
+
+
+BEFORE: dict[str, Callable[[Seat], None]] = {
+    "sync": delete_what_was_made,
+    "ips rebuild": lose_ledgers,
+    "ips gc": delete_holder,
+}
 PUBLIC_ONLY = "ips move"
+
+
+def made_for(seat: Seat) -> Iterator[tuple[Resource, Json]]:
+    """What was made for a seat's networks."""
+    for resource in MADE:
+        for obj in seat.api.list(resource):
+            if seat.namespace in str(obj):
+                yield resource, obj
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +116,17 @@ def places(
 
 @dataclass
 class Course:
-    """The commands of one kind of network, each run twice."""
+    """The commands of one kind of network, each run twice.
+
+    Attributes:
+        name: the kind.
+        seat: where they are run.
+        made: what creating the network has made, "kind name".
+    """
 
     name: str
     seat: Seat
+    made: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """All of them; nothing is left then."""
@@ -123,12 +157,14 @@ class Course:
         first = next(word for word in commands() if command.startswith(word))
         if first in BEFORE:
             BEFORE[first](self.seat)
-        ran = self.seat.run(self.words(command), Fate())
+        before, fate, again = self.versions(), Fate(), Fate()
+        ran = self.seat.run(self.words(command), fate)
         assert ran.code == 0, f"{self.name}: {ran}"
+        assert fate.writes, f"{self.name}: it has changed nothing: {ran}"
+        versions = self.versions()
         if command.startswith("network create"):
-            self.made = self.versions().keys()
-            assert self.made, self.name
-        versions, again = self.versions(), Fate()
+            self.made = frozenset(versions.keys() - before.keys())
+            assert len(self.made) > 1, self.name
         ran = self.seat.run(self.words(command), again)
         check_success(ran)
         assert again.writes == [], f"{self.name}: {ran}"
@@ -137,10 +173,8 @@ class Course:
     def versions(self) -> dict[str, str]:
         """ "kind name" -> resourceVersion, of everything that is this seat's."""
         found = self.seat.versions()
-        for resource in MADE:
-            for obj in self.seat.api.list(resource):
-                if self.seat.namespace in str(obj):
-                    found[f"{resource.kind} {name_of(obj)}"] = obj["metadata"]["resourceVersion"]
+        for resource, obj in made_for(self.seat):
+            found[f"{resource.kind} {name_of(obj)}"] = obj["metadata"]["resourceVersion"]
         return found
 
 
@@ -148,6 +182,22 @@ def test_of_every_command_of_every_backend_the_second_run_changes_nothing(places
     wrong = side_by_side(places, [partial(lambda name, seat: Course(name, seat).run(), name) for name in KINDS])
     raise_first(wrong)
     shared_bgp.must_be_theirs(places[0].api)
+
+
+def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_left(places: list[Seat]) -> None:
+    seat, fate = places[0], Fate()
+    seat.clear()
+    assert seat.proxy.shows is not None
+    seat.proxy.shows.drops = ("natOutgoing",)
+    try:
+        ran = seat.run(seat.words(f"network create it --cidr {V4}"), fate)
+    finally:
+        seat.proxy.shows.drops = ()
+    assert ran.code == 1, str(ran)
+    assert f"ippool/{seat.namespace}.it: the API server does not keep spec.natOutgoing" in ran.err
+    assert sum(fate.asked[request] for request in fate.writes) < 10, fate.asked
+    assert list(made_for(seat)) == []
+    assert list(seat.api.list(NETWORKWIZARD, seat.namespace)) == []
 
 
 def test_no_changing_command_is_left_out() -> None:

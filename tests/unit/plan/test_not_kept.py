@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +20,17 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import TEMPLATE
+from kubectl_yoshi.cluster import running
 from kubectl_yoshi.cluster.carrying_out import Outcome
-from kubectl_yoshi.cluster.errors import Conflict, NotKept
+from kubectl_yoshi.cluster.errors import Conflict, Endless, NotKept
 from kubectl_yoshi.cluster.repetition import TIMES_BESIDE_OTHERS, Round
 from kubectl_yoshi.cluster.running import run
-from kubectl_yoshi.cluster.syncing import sync
+from kubectl_yoshi.cluster.syncing import POINTLESS, sync
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.facts import Facts, Read
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attempt import Attempt
 from kubectl_yoshi.plan.syncing import Scope
@@ -148,6 +150,28 @@ def test_a_race_that_ends_is_none_of_this() -> None:
     assert dig(world.api.look(POOL), "spec", "natOutgoing") is True
 
 
+def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done() -> None:
+    world = World()
+    for name in ("a", "b", "c"):
+        world.vm(name)
+    drops(world, "odd", plural="virtualmachines", of="b")
+
+    def planner(facts: Facts, attempt: Attempt) -> Plan:
+        vms = [vm for vm in facts.ask(Read(VM, "prod")) if f"prod/{name_of(vm)}" not in attempt.failed]
+        op = {"op": "add", "path": "/spec/odd", "value": "1"}
+        changes = (
+            Change(Verb.PATCH, VM.ref(name_of(vm), "prod"), "set it", [op], before=vm, subject=f"prod/{name_of(vm)}")
+            for vm in vms
+            if "odd" not in vm["spec"]
+        )
+        return Plan((tuple(changes),), refusals=attempt.failed)
+
+    done = run(planner, world.api)  # type: ignore[arg-type]
+    assert [*done.refusals] == ["prod/b"]
+    assert isinstance(refusal(done, "prod/b"), NotKept)
+    assert all(done.changed(f"prod/{name}") for name in ("a", "c"))
+
+
 def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     world = World()
     world.vm()
@@ -162,6 +186,24 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     with pytest.raises(NotKept, match=r"does not keep spec\.odd"):
         run(planner, world.api)  # type: ignore[arg-type]
     assert world.api.tried[("patch", "virtualmachines")] == 2
+
+
+def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "ROUNDS", 5)
+    world = World()
+    ref = world.vm().ref
+    numbers = itertools.count()
+
+    def planner(facts: Facts, attempt: Attempt) -> Plan:
+        facts.ask(Read(VM, "prod", "web-1"))
+        op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
+        return in_order(Change(Verb.PATCH, ref, "count", [op]))
+
+    with pytest.raises(Endless, match="did not end in 5 rounds"):
+        run(planner, world.api)  # type: ignore[arg-type]
+    assert not issubclass(Endless, POINTLESS)  # sync goes on
 
 
 # -- the rule --------------------------------------------------------------------------------------------------------
