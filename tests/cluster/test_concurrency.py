@@ -4,7 +4,7 @@
     8 attach the same VM                    one address, one record, all report it
     24 and 8 on a /16                       the same, with AddressBlocks
     2 create overlapping networks           at most one survives, and nothing is left of the other
-    attach while the network is deleted     attached, or refused with nothing on the VM
+    attach while the network is deleted     attached, or refused with nothing on the VM; in both orders
     attach against detach of the same VM    both ends are sound
     attach -l of 40 against 8 single ones   40 addresses, one each
     gc against attach                       nobody loses an address
@@ -24,21 +24,15 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.harness import Ran, Run, Yoshi, get, make_vms
+from tests.cluster.gates import Gate
+from tests.cluster.harness import Ran, Run, Yoshi, address_told, get, make_vms
+from tests.cluster.killing import Behind
 from tests.cluster.seen import IP_OF
 
 Cidrs = Callable[[int], str]
 MadeBy = Callable[[], tuple[str, ...]]
 
 PIN = "cni.projectcalico.org/ipAddrs"
-ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
-
-
-def address_told(ran: Ran) -> str:
-    """The address that a single attach reported."""
-    found = ATTACHED.search(ran.out)
-    assert found, str(ran)
-    return found.group(1)
 
 
 def records_of(cluster: Cluster, namespace: str, network: str) -> dict[str, str]:
@@ -185,8 +179,7 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
 ) -> None:
     names = [f"web-{number}" for number in range(5)]
     make_vms(installed, yoshi.namespace, *names)
-    outcomes = set()
-    for number in range(8):
+    for number in range(6):
         network = f"net-{number}"
         yoshi.done("network", "create", network, "--cidr", cidr(length), *made_by())
         deleting, *attaching = yoshi.together(
@@ -204,13 +197,50 @@ def test_attaching_to_a_network_that_is_being_deleted_leaves_nothing_on_the_vm(
                 assert (carried != "") == (ran.code == 0), str(ran)
             else:
                 assert carried == "", f"{ran}\n{deleting}"
-        outcomes.add((there, tuple(sorted({ran.code for ran in attaching}))))
         if there:
-            ready = get(installed, "networkwizard", network, namespace=yoshi.namespace)["status"]["conditions"]
-            assert [c["status"] for c in ready if c["type"] == "Ready"] == ["True"]
+            must_be_ready(installed, yoshi.namespace, network)
             yoshi.done("network", "delete", network, "--force", "--yes")
         nothing_is_left_but(installed, yoshi.namespace, set())
-    print(outcomes)
+
+
+@pytest.mark.parametrize(("made_by", "length"), [("calico", 28), ("calico", 20), ("ovs", 28)], indirect=["made_by"])
+@pytest.mark.parametrize("force", [(), ("--force", "--yes")], ids=["", "force"])
+@pytest.mark.parametrize("recorded", [False, True], ids=["before the record", "after the record"])
+def test_a_network_is_deleted_in_the_middle_of_an_attachment(
+    yoshi: Yoshi,
+    between: Behind,
+    installed: Cluster,
+    cidr: Cidrs,
+    made_by: MadeBy,
+    length: int,
+    force: tuple[str, ...],
+    recorded: bool,
+) -> None:
+    """Both orders of the race above: the deletion comes before the attachment's first write, or before its last."""
+    yoshi.done("network", "create", "blue", "--cidr", cidr(length), *made_by())
+    make_vms(installed, yoshi.namespace, "web")
+    gate = Gate(0, "PATCH", "/virtualmachines/") if recorded else Gate(0)
+    with between.held(gate, "vm", "attach", "web", "--network", "blue") as attaching:
+        assert attaching.poll() is None, "it has not come to the gate"
+        deleting = yoshi.run("network", "delete", "blue", *force)
+        gate.open()
+        out, err = attaching.communicate(timeout=120)
+    stays = recorded and not force
+    assert deleting.code == (1 if stays else 0), str(deleting)
+    assert attaching.returncode == (0 if stays else 1), out + err
+    assert (pin_of(installed, yoshi.namespace, "web") != "") == stays
+    check(installed, yoshi.namespace, settled=True)
+    if stays:
+        must_be_ready(installed, yoshi.namespace, "blue")
+    else:
+        assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
+        nothing_is_left_but(installed, yoshi.namespace, set())
+
+
+def must_be_ready(cluster: Cluster, namespace: str, network: str) -> None:
+    """Fails if a network that was not deleted after all does not say that it is ready."""
+    ready = get(cluster, "networkwizard", network, namespace=namespace)["status"]["conditions"]
+    assert [c["status"] for c in ready if c["type"] == "Ready"] == ["True"]
 
 
 def pin_of(cluster: Cluster, namespace: str, name: str) -> str:
