@@ -148,7 +148,8 @@ def test_gc_releases_what_a_stopped_vm_left_that_was_deleted_and_never_what_is_o
     installed.kubectl("delete", "vm", "gone", "strange", "-n", yoshi.namespace, "--cascade=orphan")
     pod = calico.hold(f"{first}.60", handle=f"k8s-pod-network.{yoshi.namespace}-container", owner={"pod": "pod-1"})
 
-    assert f"{first}.1" in yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
+    told = yoshi.done("ips", "gc", "--network", "blue", "--yes", "--grace", "0s")
+    assert f" {first}.1 of {yoshi.namespace}/gone" in told
     assert calico.holders() == {
         f"{first}.2": halted,
         f"{first}.30": moved,
