@@ -193,8 +193,30 @@ def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: World) 
     assert "is of network" in said
     public.yoshi.done("vm", "attach", "web-3", "--public-ip", "203.0.113.4")
     assert list(public.records("pub")) == ["203.0.113.4"]
+    check(public.cluster, public.namespace, settled=True)
     public.yoshi.done("network", "delete", "elastic", "pub", "--force", "--yes")
     assert (public.configuration(), public.peers(), public.services()) == (None, [], [])
+
+
+def test_of_eight_processes_on_two_networks_without_a_cidr_one_at_most_gets_an_address(public: World) -> None:
+    networks = ("one", "two")
+    for name in networks:
+        public.yoshi.done("network", "create", name, "--plugin", "public", *BGP)
+    vms = [f"web-{number}" for number in range(8)]
+    public.vms(*vms)
+    runs = public.yoshi.together(
+        *(
+            ["vm", "attach", name, "--public-network", networks[place % 2], "--public-ip", "198.51.100.7"]
+            for place, name in enumerate(vms)
+        )
+    )
+    assert [ran.code for ran in runs].count(0) <= 1, "\n".join(map(str, runs))
+    assert all("is of network" in ran.err or "not free" in ran.err for ran in runs if ran.code), "\n".join(
+        map(str, runs)
+    )
+    check(public.cluster, public.namespace)
+    public.yoshi.run("ips", "gc", "--grace", "0s", "--yes")
+    check(public.cluster, public.namespace, settled=True)
 
 
 def metallb(world: World) -> dict[str, Json]:
@@ -288,6 +310,7 @@ def test_without_a_cidr_metallb_has_a_pool_for_each_address(public: World) -> No
     uid = get(public.cluster, "networkwizard", "elastic", namespace=public.namespace)["metadata"]["uid"]
     selector = metallb(public)[f"L2Advertisement/{public.namespace}.elastic"]["ipAddressPoolSelectors"]
     assert selector == [{"matchLabels": {"plumber.k8s.pf9.io/networkUID": uid}}]
+    check(public.cluster, public.namespace, settled=True)
     public.yoshi.done("vm", "detach", "web-1", "--public-network", "elastic")
     pools = [spec["addresses"] for key, spec in metallb(public).items() if key.startswith("IPAddressPool/")]
     assert pools == [["198.51.100.2/32"]]
