@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -11,6 +12,10 @@ from tests.cluster.fates import WRITE_FAULTS
 from tests.cluster.harness import Ran
 
 SHOWN = 5
+AND_MORE = re.compile(r"\band (\d+ more|on\b)")
+"""The end of a line that does not name all that was done."""
+ONE_VM = re.compile(r"error: [^ ]+/web-\d: ")
+"""The beginning of a line about one of the VMs."""
 UNSURE = ("may or may not", "Done before that", "May have been done", "could not be taken back")
 
 
@@ -49,17 +54,31 @@ def check_message(ran: Ran, code: int = 0, failed: int = 1) -> None:
 
 
 def check_told(ran: Ran, before: dict[str, str], after: dict[str, str]) -> None:
-    """A run that failed tells what it has done: for a VM that is named, on its line; else anywhere."""
+    """A run that failed tells what it has done.
+
+    A VM that it names as refused is as it was, unless the line says more. A VM that is changed, and a network that is
+    made or deleted, are named by a line that tells what was done, unless a line is unsure of more than one VM; all else
+    may be a part of what such lines mean.
+    """
     unsure = [line for line in ran.err.splitlines() if any(words in line for words in UNSURE)]
-    lines = [line for line in (ran.err + ran.out).splitlines() if line not in unsure]
+    lines = [line for line in [*ran.err.splitlines(), *ran.out.splitlines()] if line not in unsure]
     for name in ("web-1", "web-2", "web-3"):
         key = f"VirtualMachine {name}"
         if any(is_refusal(line, name) for line in lines):
             must_be(
                 {key: after.get(key, "")}, {key: before.get(key, "")}, f"of {name} it does not tell what it has done"
             )
-    if not unsure and not ran.out:
+    told = [*unsure, *ran.out.splitlines()]
+    if not told:
         must_be(after, before, "it does not tell what it has done")
+    if any(not ONE_VM.match(line) or AND_MORE.search(line) for line in unsure):
+        return
+    for key in sorted({*before, *after}):
+        kind, _, name = key.partition(" ")
+        named = any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", line) for line in told)
+        if kind == "VirtualMachine" or (kind == "NetworkWizard" and (key in before) != (key in after)):
+            one, other = ({key: state[key]} if key in state and not named else {} for state in (after, before))
+            must_be(one, other, f"of {key} it does not tell what it has done")
 
 
 def is_refusal(line: str, name: str) -> bool:
