@@ -59,6 +59,12 @@ class Attempt:
         """An object as it was when this run first wrote to it; None where it did not, or has made it."""
         return next((change.before for change in self.sent if change.ref == ref and change.before), None)
 
+    @cached_property
+    def draw(self) -> int:
+        """A random number, the same while this attempt is planned: a plan is made again and again as more is read, and
+        what it chooses must not differ."""
+        return self.chance.getrandbits(64)
+
     def done_for(self, subject: str) -> tuple[Change, ...]:
         """What this run has carried out for somebody, in order."""
         return self._done_by_subject.get(subject, ())

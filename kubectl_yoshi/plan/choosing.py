@@ -111,11 +111,12 @@ class Chooser:
         resting: Callable[[Ledger], Mapping[int, float]] = lambda _: {},
     ) -> None:
         self._network = network
+        chance = random.Random(attempt.draw)
         contended = is_large(network) and is_contended(network, attempt)
-        self._shelves = self._in_order(counts, attempt.chance if contended else None)
+        self._shelves = self._in_order(counts, chance if contended else None)
         self._open_shelf = open_shelf
         self._taken = taken
-        self._chance = attempt.chance if attempt.number or contended else None
+        self._chance = chance if attempt.number or contended else None
         self._resting = resting
         self._rest: dict[int, float] = {}
         self._wanted = wanted

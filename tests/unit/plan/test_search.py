@@ -10,6 +10,7 @@ a VM made anew                         gets its address where the back-end still
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from kubectl_yoshi.cluster.errors import Unreachable
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.attempt import stamp_of
 from kubectl_yoshi.plan.choosing import NEAR
 from tests.unit.plan.fake import FakeApi
 from tests.unit.plan.test_attachments import once_before
@@ -173,6 +175,15 @@ def test_who_was_slower_chooses_at_random_and_for_a_moment_others_spread_over_th
     world.attach("web-6")
     assert world.pin("web-6") == "10.133.0.3"
     world.check()
+
+
+def test_while_writers_contend_one_block_is_read_for_a_choice() -> None:
+    world = large()
+    world.attach("web-1")
+    world.api.change(BLUE, lambda obj: obj["status"].update(contendedAt=stamp_of(datetime.now(timezone.utc))))
+    before = world.api.tried[("get", ADDRESSBLOCK.plural)]
+    world.attach("web-2", dry_run="client")
+    assert world.api.tried[("get", ADDRESSBLOCK.plural)] == before + 1
 
 
 def test_a_preview_and_its_plan_do_not_speak_of_it() -> None:
