@@ -22,7 +22,7 @@ from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Name
-from kubectl_yoshi.model.printable import indented, on_one_line
+from kubectl_yoshi.model.printable import on_one_line
 from kubectl_yoshi.output.asked import Output
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, change_line, fates, outcome_lines, show_plan
 from kubectl_yoshi.output.progress import progress
@@ -91,7 +91,7 @@ def tell(session: Session, report: Report) -> None:
     for text in lines_of(report):
         print(f"error: {text}", file=session.err)
     if report.failed == 1 and (way_out := _errors(report)[0].way_out):
-        print(indented(way_out), file=session.err)
+        print(way_out, file=session.err)
     if report.failed:
         click.get_current_context().exit(1)
 

@@ -51,7 +51,7 @@ class YoshiError(Exception):
         return on_one_line(f"{self.message.rstrip('.')}. {self.so_far}" if self.so_far else self.message)
 
     def __str__(self) -> str:
-        return "\n".join(indented(text) for text in (self.message, self.so_far, self.way_out) if text)
+        return "\n".join(text for text in (indented(self.message), indented(self.so_far), self.way_out) if text)
 
 
 class UsageMistake(YoshiError):
