@@ -391,9 +391,11 @@ class Calico(Private):
 
 
 def _held(holding: ipam.Holding, facts: Facts) -> Use:
-    """A use by Calico's books: of the VM that they name, else of the one whose launcher pod they name."""
+    """A use by Calico's books: of the VM that they name, else of the one whose launcher pod they name, else of the pod
+    itself."""
     namespace, name = holding.namespace, holding.name
     pod = None if name else facts.one(POD, holding.pod[1], holding.pod[0])
     if pod is not None and labels_of(pod).get("kubevirt.io") == "virt-launcher":
         namespace, name = holding.pod[0], instance_name_of_pod(pod)
-    return Use(holding.number, How.HELD, holding.block, namespace, name, holding.vm_uid)
+    ref = POD.ref(holding.pod[1], holding.pod[0]) if holding.pod[1] and not name else holding.block
+    return Use(holding.number, How.HELD, ref, namespace, name, holding.vm_uid)

@@ -51,6 +51,13 @@ class Holding:
     vm_uid: str = ""
     pod: tuple[str, str] = ("", "")
 
+    @property
+    def holder(self) -> str:
+        """Who has it, for people: the VM, else the pod, else the handle."""
+        if self.name:
+            return f"{self.namespace}/{self.name}"
+        return str(POD.ref(self.pod[1], self.pod[0])) if self.pod[1] else self.handle or "?"
+
 
 def handle_name(namespace: str, name: str) -> str:
     """The name of a VM's handle; "" where it would be longer than Calico can name."""

@@ -263,7 +263,7 @@ def demolish(network: Network, facts: Facts) -> Plan:
         )
     held = ipam.holdings_in(network.everything, network.version, api, facts)
     if held:
-        who = ", ".join(sorted({f"{h.namespace}/{h.name}" if h.name else h.handle or "?" for h in held})[:5])
+        who = ", ".join(sorted({h.holder for h in held})[:5])
         raise Refused(
             f"Calico still holds {len(held)} addresses of ippool/{name_of(pool)}: {who}",
             "Stop these VMs and pods first; `kubectl yoshi ips gc` releases what stopped VMs left behind.",

@@ -323,6 +323,15 @@ def test_a_pool_with_addresses_in_use_stays() -> None:
         pools.demolish(network(), facts(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
 
 
+def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
+    held = block("10.133.5.0/26", 3)
+    held["spec"]["attributes"] = [
+        {"handle_id": "k8s-pod-network.0123", "secondary": {"namespace": "dev", "pod": "shop"}}
+    ]
+    with pytest.raises(Refused, match=r"still holds 1 addresses of ippool/prod\.blue: pod/shop in namespace dev"):
+        pools.demolish(network(), facts(pool(), blocks=(held,)))
+
+
 def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
     blocks = (block("10.133.5.0/26"), block("192.168.0.0/26", 1))
     assert pools.demolish(network(), facts(pool(), blocks=blocks))

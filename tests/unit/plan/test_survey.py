@@ -152,14 +152,17 @@ def test_a_reservation_is_reserved(world: World) -> None:
 def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> None:
     world.vm("web-9", "dev", pin="10.133.0.7")
     world.hold_by_pod("10.133.0.8")
+    world.hold_by_pod("10.133.0.9", "shop")
     rows, wrong = surveyed(world)
     assert {address: (row.state, row.holder) for address, row in rows.items()} == {
         "10.133.0.7": (State.UNRECORDED, "dev/web-9"),
         "10.133.0.8": (State.UNRECORDED, "ipamblock/10-133-0-0-26"),
+        "10.133.0.9": (State.UNRECORDED, "pod/shop in namespace dev"),
     }
     assert wrong == [
         "10.133.0.7 on prod/blue: virtualmachine/web-9 in namespace dev uses it, but the ledger does not say so",
         "10.133.0.8 on prod/blue: ipamblock/10-133-0-0-26 uses it, but the ledger does not say so",
+        "10.133.0.9 on prod/blue: pod/shop in namespace dev uses it, but the ledger does not say so",
     ]
 
 

@@ -357,8 +357,8 @@ class World:
 
     # -- Calico --------------------------------------------------------------------------------------------------
 
-    def hold(self, address: str, handle: str) -> None:
-        """Calico gives an address to a handle."""
+    def hold(self, address: str, handle: str, **attribute: Any) -> None:
+        """Calico gives an address to a handle; `attribute` is what else it notes."""
         here = ip_address(address)
         block = self._block_of(address)
         ref = RAW.block.ref(block_name(block))
@@ -372,7 +372,7 @@ class World:
         spec = obj["spec"]
         ordinal = int(here) - int(block[0])
         assert spec["allocations"][ordinal] is None, f"{address} is already assigned in block"
-        spec["attributes"].append({"handle_id": handle})
+        spec["attributes"].append({"handle_id": handle, **attribute})
         spec["allocations"][ordinal] = len(spec["attributes"]) - 1
         spec["unallocated"].remove(ordinal)
         spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
@@ -416,9 +416,10 @@ class World:
         size = sizes[0] if sizes else 26 if here.version == 4 else 122
         return ip_network((address, size), strict=False)
 
-    def hold_by_pod(self, address: str) -> None:
-        """Calico gives an address to an ordinary pod."""
-        self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}")
+    def hold_by_pod(self, address: str, pod: str = "") -> None:
+        """Calico gives an address to an ordinary pod, of namespace dev where its name is noted."""
+        noted = {"secondary": {"namespace": "dev", "pod": pod, "node": "node1"}} if pod else {}
+        self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}", **noted)
 
     def forget(self, name: str, namespace: str = "prod") -> None:
         """Calico forgets what it holds for a VM, as `calicoctl ipam release` does it."""
