@@ -393,6 +393,9 @@ class Calico(Private):
 def _held(holding: ipam.Holding, facts: Facts) -> Use:
     """A use by Calico's books: of the VM that they name, else of the one whose launcher pod they name, else of the pod
     itself."""
+    if holding.released_at:
+        why = f"it cools down in Calico, which released it at {holding.released_at}"
+        return Use(holding.number, How.HELD, holding.block, cools_down=why)
     namespace, name = holding.namespace, holding.name
     pod = None if name else facts.one(POD, holding.pod[1], holding.pod[0])
     if pod is not None and labels_of(pod).get("kubevirt.io") == "virt-launcher":

@@ -40,6 +40,8 @@ class Holding:
         namespace, name: the VM it is for; "" where it is for no VM.
         vm_uid: that VM's uid where Calico wrote it down (only while the VM runs).
         pod: namespace and name of the pod that has it; "" where it is for no pod.
+        released_at: when Calico released it, where it cools down there (`ipCooldownSeconds`): it is nobody's then, and
+            Calico frees it when that time is over; "" otherwise.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Holding:
     name: str = ""
     vm_uid: str = ""
     pod: tuple[str, str] = ("", "")
+    released_at: str = ""
 
     @property
     def holder(self) -> str:
@@ -102,7 +105,8 @@ def holdings(block: Json, ref: ObjectRef) -> Iterator[Holding]:
         if not name and owner.get("vmi-name"):
             namespace, name = owner.get("namespace", ""), owner["vmi-name"]
         pod = (owner.get("namespace", ""), owner["pod"]) if owner.get("pod") else ("", "")
-        yield Holding(first + ordinal, cidr.version, ref, handle, namespace, name, owner.get("vm-uid", ""), pod)
+        since = str(attribute.get("releasedAt") or "")
+        yield Holding(first + ordinal, cidr.version, ref, handle, namespace, name, owner.get("vm-uid", ""), pod, since)
 
 
 def holdings_in(within: Intervals, version: int, api: CalicoApi, facts: Facts) -> list[Holding]:

@@ -262,7 +262,13 @@ def demolish(network: Network, facts: Facts) -> Plan:
             "Ask an administrator for this right, or to delete the network.",
         )
     held = ipam.holdings_in(network.everything, network.version, api, facts)
+    if held and all(h.released_at for h in held):
+        raise Refused(
+            f"{len(held)} addresses of ippool/{name_of(pool)} still cool down in Calico",
+            "Wait until Calico frees them (ipCooldownSeconds in its IPAM configuration), then try again.",
+        )
     if held:
+        held = [h for h in held if not h.released_at]
         who = ", ".join(sorted({h.holder for h in held})[:5])
         raise Refused(
             f"Calico still holds {len(held)} addresses of ippool/{name_of(pool)}: {who}",

@@ -43,6 +43,7 @@ class Use:
         uid: of that VM where the object tells, or of the network; "" otherwise.
         by: for SERVED, what announces it, or why nothing does, for people.
         node: for SERVED, the nodes that announce it, with commas; "" where none does.
+        cools_down: for HELD, in words, that nobody has it and it is only not given out again yet; "" otherwise.
     """
 
     number: int
@@ -53,6 +54,12 @@ class Use:
     uid: str = ""
     by: str = ""
     node: str = ""
+    cools_down: str = ""
+
+    @property
+    def says(self) -> str:
+        """That it uses the address, or why nobody may yet, for people."""
+        return self.cools_down or f"{self.ref} uses it"
 
     def is_of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
         """Whether it is for that VM; a uid that differs tells a VM made anew from the old one."""

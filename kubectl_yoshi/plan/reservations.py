@@ -77,7 +77,7 @@ def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], 
             chosen.append(int(address))
     strangers = [u for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen]
     if strangers and request.addresses:
-        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].ref} uses it", SEE_FREE)
+        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].says}", SEE_FREE)
     more = request.count - len(mine)
     if not request.addresses and more > 0:
 

@@ -78,7 +78,7 @@ def _may_have(desk: Desk, vm: Vm, number: int, why: str = "") -> None:
         strangers = desk.strangers(number, vm)
         if strangers:
             raise Refused(
-                f"{address} is not free: {strangers[0].ref} uses it",
+                f"{address} is not free: {strangers[0].says}",
                 "Choose another address, or wait until it is gone.",
             )
 

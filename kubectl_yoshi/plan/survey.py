@@ -31,6 +31,7 @@ class State(enum.Enum):
     ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
     RESERVED = "reserved"  # recorded by a person
     LENT = "lent"  # a machine that has no address of its own has it for a time
+    COOLING = "cooling down"  # nobody has it, and the back-end does not give it out again yet
     UNRECORDED = "unrecorded"  # used, but the ledger does not say so
     UNKNOWN = "unknown"  # what would tell may not be read
 
@@ -190,6 +191,8 @@ def _row(
 
 
 def _state(on_template: bool, record: Record | None, uses: tuple[Use, ...], vm: Vm | None, seen: _Sight) -> State:
+    if record is None and all(use.cools_down for use in uses):
+        return State.COOLING
     if record is None:
         return State.LENT if all(use.how is How.LENT for use in uses) else State.UNRECORDED
     if record.kind in (RESERVATION, NETWORK):
@@ -236,7 +239,7 @@ def _wrong_with(row: Row) -> list[str]:
     if row.record is None or row.state is State.UNKNOWN:
         return []
     others = (use for use in row.uses if not use.is_of(row.record.namespace, row.record.name, row.record.uid))
-    shared = [f"{says}: recorded for {row.holder}, but {use.ref} uses it too" for use in others]
+    shared = [f"{says}: recorded for {row.holder}, but {use.cools_down or f'{use.ref} uses it too'}" for use in others]
     wrong = [f"{says}: {trouble}" for trouble in row.troubles]
     if row.state is State.PENDING:
         return wrong + shared

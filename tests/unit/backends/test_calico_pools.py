@@ -332,6 +332,18 @@ def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
         pools.demolish(network(), facts(pool(), blocks=(held,)))
 
 
+def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps() -> None:
+    held = block("10.133.5.0/26", 3, 9)
+    held["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
+    with pytest.raises(Refused, match=r"2 addresses of ippool/prod\.blue still cool down in Calico") as error:
+        pools.demolish(network(), facts(pool(), blocks=(held,)))
+    assert error.value.way_out.startswith("Wait until Calico frees them")
+    held["spec"]["allocations"][4] = 1
+    held["spec"]["attributes"].append({"handle_id": "some-pod"})
+    with pytest.raises(Refused, match=r"still holds 1 addresses of ippool/prod\.blue: some-pod"):
+        pools.demolish(network(), facts(pool(), blocks=(held,)))
+
+
 def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
     blocks = (block("10.133.5.0/26"), block("192.168.0.0/26", 1))
     assert pools.demolish(network(), facts(pool(), blocks=blocks))

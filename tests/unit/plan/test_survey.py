@@ -28,7 +28,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_netwo
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.survey import Row, State, disagreements, survey
-from tests.unit.plan.world import BACKENDS, World
+from tests.unit.plan.world import BACKENDS, World, refusal
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 SOON = timedelta(seconds=1)
@@ -164,6 +164,18 @@ def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> N
         "10.133.0.8 on prod/blue: ipamblock/10-133-0-0-26 uses it, but the ledger does not say so",
         "10.133.0.9 on prod/blue: pod/shop in namespace dev uses it, but the ledger does not say so",
     ]
+
+
+def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(world: World) -> None:
+    world.hold("10.133.0.8", "gone")
+    [block] = world.api.every(RAW.block)
+    block["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
+    world.api.put(RAW.block, block)
+    rows, wrong = surveyed(world)
+    assert (rows["10.133.0.8"].state, wrong) == (State.COOLING, [])
+    world.vm("web-9")
+    said = refusal(world.attach("web-9", ip="10.133.0.8"), "prod/web-9").message
+    assert said == "10.133.0.8 is not free: it cools down in Calico, which released it at 2026-01-01T00:00:00Z"
 
 
 def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(world: World) -> None:
