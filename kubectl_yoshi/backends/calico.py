@@ -337,6 +337,14 @@ class Calico(Private):
                 found.append(f"{vm.ref}: masquerade uses {inside} inside the guest, which overlaps {network.cidr}")
         elif network.version == 6:
             found.append(f"{vm.ref}: bridge binding gives the guest no IPv6 address")
+        version = calico_version(api, facts)
+        too_long = not ipam.handle_name(vm.namespace, vm.name)
+        if too_long and version is not None and version >= KEEPS_VM_ADDRESSES and _keeps_addresses(api, facts):
+            found.append(
+                f"{vm.ref} may not start: Calico's CNI plugin fails where the names of a VM and its namespace have "
+                f"more than {ipam.LONGEST_NAMES} characters together, and these have "
+                f"{len(vm.namespace) + len(vm.name)}"
+            )
         if any(dig(settings, "spec", "strictAffinity") for settings in facts.ask(Read(api.config, name="default"))):
             found.append(
                 f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "

@@ -27,6 +27,8 @@ CNI_NETWORK = "k8s-pod-network"
 """The name of the CNI network in Calico's default configuration; part of every handle's name."""
 
 _LONGEST_HANDLE = 128
+LONGEST_NAMES = _LONGEST_HANDLE - len(f"{CNI_NETWORK}.vmi..")
+"""Characters that a VM's namespace and name may have together, so that Calico can name its handle."""
 
 
 @dataclass(frozen=True)

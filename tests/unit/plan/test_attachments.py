@@ -976,3 +976,15 @@ def test_what_was_released_in_the_end_is_not_said_to_stay_recorded() -> None:
     done = world.attach(ip="10.133.0.6", replace=True, restart=True)
     assert world.holders() == {"10.133.0.6": "prod/web-1"}
     assert not any("stays recorded" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(("keeps", "length", "warned"), [(True, 104, True), (True, 103, False), (False, 104, False)])
+def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, length: int, warned: bool) -> None:
+    world = World(keeps)
+    world.network("blue", "10.133.0.0/24")
+    name = "w" * length  # in namespace prod
+    world.vm(name)
+    done = world.attach(name)
+    assert not done.refusals
+    says = "have more than 107 characters together, and these have 108"
+    assert any(says in note for note in done.notes) is warned
