@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.backend import Uses
 from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.ledger import RESERVATION, SearchHint
@@ -33,6 +33,8 @@ def settled(desk: Desk, vm: Vm) -> int | None:
         number = asked if asked is not None else carried[0]
         _may_have(desk, vm, number, ", which is written on the VM,")
         return number
+    if carried and desk.given(vm) and asked is not None:
+        raise _has_another(desk, vm, desk.network.address(asked), desk.network.address(carried[0]))
     if carried and not request.replace:
         raise Refused(
             f"VM {vm.subject} already has {desk.ledger.address(carried[0])} on network {network.full_name}",
@@ -58,6 +60,14 @@ def settled(desk: Desk, vm: Vm) -> int | None:
             f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
         )
     return None
+
+
+def _has_another(desk: Desk, vm: Vm, given: Address, carried: Address) -> Refused:
+    """Why a VM that has an address outside the ledger is not given it: another one is written on it."""
+    has = "runs with" if int(given) in desk.running(vm) else "is said to have"
+    network = desk.network.called_from(vm.namespace)
+    attach = f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network} --ip {given} --replace"
+    return Refused(f"VM {vm.subject} {has} {given}, but {carried} is written on it (`{attach}` changes that)")
 
 
 def _may_have(desk: Desk, vm: Vm, number: int, why: str = "") -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.calico_ipam import handle_name
+from kubectl_yoshi.backends.calico_pins import IP_ADDRS
 from kubectl_yoshi.cluster.observing import observe_value
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.model.addresses import parse_address
@@ -82,6 +83,21 @@ def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_
     world.api.writes.clear()
     assert not adopt(world).refusals
     assert world.api.writes == []
+
+
+def test_a_vm_on_which_another_address_is_written_is_told_how_to_keep_the_one_that_it_runs_with() -> None:
+    world = World()
+    world.network()
+    runs_with(world, "10.133.0.77")
+    pins = {"annotations": {IP_ADDRS: '["10.133.0.9"]'}}
+    world.api.change(world.now().ref, lambda obj: obj["spec"]["template"].update(metadata=pins))
+    command = "kubectl yoshi vm attach web-1 -n prod --network blue --ip 10.133.0.77 --replace"
+    assert said(adopt(world)) == (
+        f"VM prod/web-1 runs with 10.133.0.77, but 10.133.0.9 is written on it (`{command}` changes that)"
+    )
+    assert not world.records()
+    assert not world.attach(ip="10.133.0.77", replace=True).refusals
+    assert world.holders() == {"10.133.0.77": "prod/web-1"}
 
 
 def as_older_calico(world: World, address: str, pod: str) -> None:
@@ -160,7 +176,7 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
     assert "it is the gateway" in said(done, "d")
     assert "it is excluded" in said(done, "e")
     assert "it is outside 10.133.0.0/24" in said(done, "f")
-    assert "already has 10.133.0.60" in said(done, "g")
+    assert "but 10.133.0.60 is written on it" in said(done, "g")
     assert 'VM "missing" not found' in said(done, "missing")
     assert len(done.refusals) == 8
     assert world.pin("well") == "10.133.0.63"
