@@ -185,16 +185,14 @@ def run(
     return Done(first or Plan(), course.done, plan.answers, refusals, lasting, unseen=tuple(unread))
 
 
-def refused_for_want_of_permission(planner: Planner, api: Api) -> dict[str, YoshiError]:
-    """Return who would be refused, and why, for what the user may not do; nothing is written.
+def refusals_of(planner: Planner, api: Api) -> dict[str, YoshiError]:
+    """Return who would be refused by a run, and why, as far as that can be known before; nothing is written.
 
-    For what is carried out after something else, which must not be done alone.
+    Raises:
+        YoshiError: nothing could be planned.
     """
-    try:
-        plan = observe(planner, api, None, Attempt(preview=True))[0]
-    except YoshiError:  # the run will say so
-        return {}
-    return Permissions(api).all_refusals(plan)
+    plan = observe(planner, api, None, Attempt(preview=True))[0]
+    return {**plan.refusals, **Permissions(api).all_refusals(plan)}
 
 
 def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple[Plan, Facts]:

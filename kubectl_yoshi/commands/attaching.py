@@ -11,7 +11,7 @@ import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cluster.observing import Planner, observe_value
-from kubectl_yoshi.cluster.running import Done, refused_for_want_of_permission, run
+from kubectl_yoshi.cluster.running import Done, refusals_of, run
 from kubectl_yoshi.commands.changing import called, carry, fail_if_refused, report
 from kubectl_yoshi.commands.errors import usage_mistake
 from kubectl_yoshi.commands.session import Session
@@ -152,7 +152,7 @@ def _carry_parts(
 ) -> list[Done]:
     """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
 
-    A VM for which the user may not do what a later part needs, no part changes.
+    A VM that a later part would refuse, for want of a permission or whatever else is known before, no part changes.
 
     Returns:
         What was done, part by part; nothing where it was only to be shown.
@@ -163,12 +163,12 @@ def _carry_parts(
     failed: click.exceptions.Exit | None = None
     dones: list[Done] = []
     later = parts[1:] if options.dry_run == "none" and not session.diffing else ()
-    forbidden: dict[str, YoshiError] = {}
+    foreseen: dict[str, YoshiError] = {}
     for planners, _ in later:
-        forbidden |= refused_for_want_of_permission(planners(vms), session.api)
-    forbidden.pop("", None)  # which is for all, and there for each of them too
+        foreseen |= refusals_of(planners(vms), session.api)
+    foreseen.pop("", None)  # which is for all, and there for each of them too
     for planners, sentence in parts:
-        going = tuple(vm for vm in vms if "/".join(vm) not in forbidden)
+        going = tuple(vm for vm in vms if "/".join(vm) not in foreseen)
         done = Done(Plan())
         if going:
             carried = carry(
@@ -180,7 +180,7 @@ def _carry_parts(
             done = carried
         if waits:  # what old instances still use is released, or reported, after the wait
             done = replace(done, notes=tuple(note for note in done.notes if not is_about_staying(note)))
-        done = replace(done, refusals={**forbidden, **done.refusals})
+        done = replace(done, refusals={**foreseen, **done.refusals})
         dones.append(done)
         try:
             report(session, options.output, done, vms, sentence)
