@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.testing import Cluster
+from tests.cluster.calico_books import Calico
 from tests.cluster.checker import check
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make_vms
 
@@ -250,6 +251,41 @@ def test_a_tenant_who_may_see_calicos_books_gives_the_address_back_at_once(scene
         check(scene.cluster, scene.namespace, settled=True)
     records = get(scene.cluster, "networkwizard", "blue", namespace=scene.namespace)["status"]["allocations"]
     assert set(records) == {f"{BLUE}.10"}
+
+
+def test_what_calico_keeps_of_a_vm_a_tenant_leaves_to_an_administrator(scene: Scene) -> None:
+    tenant, calico = scene.accounts["tenant", "here"], Calico(scene.cluster, scene.namespace)
+    missing = "may not update ipamblocks.crd.projectcalico.org"
+    tenant.done("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.30")
+    handle = calico.hold(f"{BLUE}.30", vm="db")
+    try:
+        before = versions(scene, handle)
+        said = tenant.refused("vm", "attach", "db", "--network", "blue", "--ip", f"{BLUE}.31", "--replace")
+        assert missing in said
+        assert "administrator" in said
+        assert versions(scene, handle) == before
+        ran = tenant.run("vm", "detach", "db", "--network", "blue")
+        assert ran.code == 0, str(ran)
+        assert f"{BLUE}.30 stays recorded" in ran.err
+        assert missing in ran.err
+        ran = tenant.run("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
+        assert ran.code == 0, str(ran)
+        assert missing in ran.err
+        assert calico.holders() == {f"{BLUE}.30": handle}
+        check(scene.cluster, scene.namespace)
+        scene.root.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
+        assert (calico.holders(), calico.handles()) == ({}, set())
+        check(scene.cluster, scene.namespace, settled=True)
+    finally:
+        for name in calico.made:
+            scene.cluster.kubectl("delete", name, "--ignore-not-found")
+
+
+def versions(scene: Scene, handle: str) -> list[str]:
+    """The resourceVersions of what an attachment of db writes to."""
+    found = [get(scene.cluster, kind, name, namespace=scene.namespace) for kind, name in
+             (("networkwizard", "blue"), ("virtualmachine", "db"), (HANDLES, handle))]  # fmt: skip
+    return [str(obj["metadata"]["resourceVersion"]) for obj in found]
 
 
 @pytest.mark.parametrize("level", LEVELS[:3])
