@@ -150,6 +150,7 @@ class Proxy:
         known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
         kubevirt: who plays KubeVirt, where VMs run.
         shows: how objects are shown (see shown.py); as the API server does unless it is set.
+        authorizer: who answers requests that are not to be handed on, since the user lacks a permission.
     """
 
     url: str
@@ -158,6 +159,7 @@ class Proxy:
     known: Mapping[str, str] = field(default_factory=dict)
     kubevirt: Kubevirt | None = None
     shows: Shown | None = None
+    authorizer: Callable[[str, str, bytes], Any] | None = None
     _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     _passed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
@@ -167,6 +169,9 @@ class Proxy:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         if getattr(handler, "forgotten", False):
             cuts(handler)
+            return
+        if self.authorizer and (denied := self.authorizer(handler.command, handler.path, body)):
+            _hand_back(handler, denied, "end")
             return
         with self._passed:
             fault, chance = self.fate.of(self._told(handler))

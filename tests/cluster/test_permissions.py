@@ -1,0 +1,171 @@
+"""Every command that changes something, by a user who lacks one permission, whichever it is: it is done, or nothing was
+changed.
+
+First each case is run by a user who may do everything, to see which permissions it needs; then once for each of these,
+without it (tests/cluster/denials.py). A command is done, too, where an address stays recorded and a note says so.
+
+YOSHI_PERMISSIONS_ONLY    only cases whose name has this in it
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from lab.testing import Cluster
+from tests.cluster import shared_bgp
+from tests.cluster.courses import (
+    CASES,
+    WIDE,
+    Case,
+    commands,
+    delete_vm,
+    keep_in_calico,
+    start_vms,
+)
+from tests.cluster.denials import Denial, Permission
+from tests.cluster.fates import Fate
+from tests.cluster.harness import Ran
+from tests.cluster.seats import METALLB, Seat, seats, side_by_side
+from tests.cluster.verdicts import check_message, differences, must_be, raise_first
+
+SEATS = range(50, 54)
+ONLY = os.environ.get("YOSHI_PERMISSIONS_ONLY", "")
+ELSEWHERE = {"install", "uninstall"}
+"""Commands that change the whole cluster: tests/unit/commands/test_installation.py."""
+
+KEPT = (WIDE, keep_in_calico, "vm attach web-1 --network wide --ip {ip}.24.40")
+MORE = {
+    "attach to another address than Calico keeps": Case(
+        "vm attach web-1 --network wide --ip {ip}.24.5 --replace", KEPT, ("{ip}.24.5", "{ip}.24.40")
+    ),
+    "attach to another address than Calico keeps, running": Case(
+        "vm attach web-1 --network wide --ip {ip}.24.5 --replace --restart",
+        (*KEPT, start_vms), ("{ip}.24.5", "{ip}.24.40"),
+    ),
+    "detach what Calico keeps": Case("vm detach web-1 --network wide", KEPT, ("{ip}.24.40",)),
+    "detach what Calico keeps, running": Case(
+        "vm detach web-1 --network wide --restart", (*KEPT, start_vms), ("{ip}.24.40",)
+    ),
+    "release what Calico keeps": Case(
+        "ips release wide {ip}.24.40", (*KEPT, delete_vm), ("{ip}.24.40",)
+    ),
+    "gc what Calico keeps": Case("ips gc --grace 0s --yes", (*KEPT, delete_vm), ("{ip}.24.40",)),
+    "gc what only Calico keeps": Case("ips gc --grace 0s --yes", (WIDE, keep_in_calico, delete_vm)),
+}  # fmt: skip
+MATRIX = {name: case for name, case in {**CASES, **MORE}.items() if not case.looks and case.name not in ELSEWHERE}
+
+
+@pytest.fixture(scope="module")
+def places(
+    request: pytest.FixtureRequest, installed: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Seat]]:
+    if request.config.getoption("cluster") not in ("lab", "kind"):
+        pytest.skip("writes the cluster's BGPConfiguration")
+    if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
+        installed.kubectl("create", "namespace", METALLB)
+    with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
+        shared_bgp.make_theirs(found[0].api)
+        yield found
+        for seat in found:
+            seat.clear()
+        shared_bgp.take_away(found[0].api)
+
+
+def test_every_command_that_changes_something_is_in_the_matrix() -> None:
+    changing = {case.name for case in CASES.values() if not case.looks}
+    assert changing - ELSEWHERE == {case.name for case in MATRIX.values()}
+    assert commands() >= ELSEWHERE
+    assert {"ips move", "ips import", "ips rebuild", "ips gc", "sync", "network delete"} <= changing
+
+
+@pytest.mark.timeout(1800)
+def test_a_command_is_done_or_changes_nothing_whichever_permission_is_missing(places: list[Seat]) -> None:
+    cases = {name: case for name, case in MATRIX.items() if ONLY in name}
+    told: list[Cell] = []
+    wrong = side_by_side(places, [partial(run_case, name, cases[name], told) for name in cases])
+    wrong += [cell.error for cell in told if cell.error is not None]
+    count = Counter(
+        f"{'reads' if cell.permission.reads else 'writes'} {'refused' if cell.refused else 'done'}" for cell in told
+    )
+    print(f"\n{len(cases)} commands, {len(told)} denials: {dict(count)}; {len(wrong)} went wrong")
+    raise_first(wrong)
+
+
+@dataclass
+class Cell:
+    """A command by a user who lacks a permission, and what became of it."""
+
+    permission: Permission
+    refused: bool
+    error: AssertionError | None = None
+
+
+def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
+    """A command by who may do everything, then without each permission that it needed."""
+    prepare(seat, case)
+    with denying(seat, None) as everything:
+        ran = seat.run(case.command, Fate())
+    assert ran.code == case.code, str(ran)
+    done, is_fresh = seat.state(), False
+    before: dict[str, str] = {}
+    uids: dict[str, str] = {}
+    known: list[str] = []
+    for permission in sorted(everything.needed):
+        if not is_fresh:
+            prepare(seat, case)
+            before, known, uids = seat.state(), seat.violations(), uids_of(seat)
+        with denying(seat, permission):
+            ran = seat.run(case.command, Fate())
+        cell = Cell(permission, ran.code != case.code)
+        told.append(cell)
+        is_fresh = False
+        try:
+            check_message(ran, case.code)
+            seat.check(known)
+            check_done_or_nothing(seat, ran, case, before, done, uids)
+            is_fresh = cell.refused
+        except AssertionError as error:
+            cell.error = AssertionError(f"{name}, may not {permission}\n{ran}\n{error}")
+            print(f"\n{cell.error}", flush=True)
+
+
+def check_done_or_nothing(
+    seat: Seat, ran: Ran, case: Case, before: dict[str, str], done: dict[str, str], uids: dict[str, str]
+) -> None:
+    """It has done all that it says, or has changed nothing, not even a VM that it stopped and started again."""
+    after = seat.state()
+    if ran.code == case.code:
+        left = any(words in ran.err for words in ("stays recorded", "stays reserved", "not seen", " stays: "))
+        if after != done and not left:
+            raise AssertionError(f"it says that it is done, and it is not:\n{differences(done, after)}")
+    else:
+        must_be(after, before, "it was refused, and has changed something")
+        must_be(uids_of(seat), uids, "it was refused, and has made something again")
+
+
+def uids_of(seat: Seat) -> dict[str, str]:
+    return {f"{obj['kind']} {obj['metadata']['name']}": obj["metadata"].get("uid", "") for obj in seat.objects()}
+
+
+def prepare(seat: Seat, case: Case) -> None:
+    seat.fixed = [seat.words(address) for address in case.fixed]
+    seat.clear()
+    for step in case.before:
+        step(seat) if callable(step) else seat.done(step)
+
+
+@contextmanager
+def denying(seat: Seat, permission: Permission | None) -> Iterator[Denial]:
+    """A seat whose user lacks a permission."""
+    seat.proxy.authorizer = denial = Denial(permission)
+    try:
+        yield denial
+    finally:
+        seat.proxy.authorizer = None
