@@ -339,7 +339,7 @@ class Calico(Private):
             found.append(f"{vm.ref}: bridge binding gives the guest no IPv6 address")
         version = calico_version(api, facts)
         too_long = not ipam.handle_name(vm.namespace, vm.name)
-        if too_long and version is not None and version >= KEEPS_VM_ADDRESSES and _keeps_addresses(api, facts):
+        if too_long and version is not None and version >= KEEPS_VM_ADDRESSES and ipam.keeps_addresses(api, facts):
             found.append(
                 f"{vm.ref} may not start: Calico's CNI plugin fails where the names of a VM and its namespace have "
                 f"more than {ipam.LONGEST_NAMES} characters together, and these have "

@@ -153,7 +153,7 @@ class LazyGroup(click.Group):
         if not close:
             close = [name for name in self.table if len(word) > 1 and name.startswith(word)]
         if close:
-            message += f"\nDid you mean {' or '.join(close)}?"
+            message += f" (did you mean {' or '.join(close)}?)"
         return message
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -171,7 +171,7 @@ class Proxy:
             cuts(handler)
             return
         if self.authorizer and (denied := self.authorizer(handler.command, handler.path, body)):
-            _hand_back(handler, denied, "end")
+            hand_back(handler, denied, "end")
             return
         with self._passed:
             fault, chance = self.fate.of(self._told(handler))

@@ -309,8 +309,8 @@ TABLE = [
     ),
     *rows(
         "command line",
-        ("vm atach web-2", 2, 'unknown command "atach" for "kubectl yoshi vm"', "Did you mean attach or detach?"),
-        ("networ list", 2, 'unknown command "networ"', "Did you mean network?"),
+        ("vm atach web-2", 2, 'unknown command "atach" for "kubectl yoshi vm"', "did you mean attach or detach?"),
+        ("networ list", 2, 'unknown command "networ"', "did you mean network?"),
         ("bogus", 2, 'unknown command "bogus" for "kubectl yoshi"', "'kubectl yoshi --help'"),
         ("vm attach web-2 --netwrok blue", 2, "unknown flag: --netwrok", "did you mean --network"),
         ("vm attach web-2", 2, "--network", "vm attach --help"),

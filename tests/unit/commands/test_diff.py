@@ -56,7 +56,7 @@ def test_it_says_of_others_that_it_does_not_show_them(
 
 def test_a_command_that_is_not_there_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["diff", "vm", "atach"], "kubectl yoshi") == 2
-    assert "Did you mean attach" in capsys.readouterr().err
+    assert "did you mean attach" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,9 @@ def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], wo
         (["foo"], 'unknown command "foo" for "kubectl yoshi"\nSee \'kubectl yoshi --help\' for usage.'),
         (
             ["vm", "atach"],
-            'unknown command "atach" for "kubectl yoshi vm"\nDid you mean attach or detach?\nSee',
+            'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)\nSee',
         ),
-        (["vers"], 'unknown command "vers" for "kubectl yoshi"\nDid you mean version?\nSee'),
+        (["vers"], 'unknown command "vers" for "kubectl yoshi" (did you mean version?)\nSee'),
         (["version", "--clent"], "unknown flag: --clent (did you mean --client"),
         (["-n"], "option '-n' requires an argument\nSee 'kubectl yoshi --help' for usage."),
         (["version", "-o", "xml"], 'unable to match a printer suitable for the output format "xml"'),
@@ -238,7 +238,7 @@ def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["help", "vm", "atach"], 'unknown command "atach" for "kubectl yoshi vm"\nDid you mean attach or detach?'),
+        (["help", "vm", "atach"], 'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)'),
         (["help", "sync", "now"], '"kubectl yoshi sync" has no commands of its own'),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 from kubectl_yoshi.cluster.running import Done
 from kubectl_yoshi.commands import attaching
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.plan.attachments import AttachRequest
 
 STAYS = "10.22.0.70 stays recorded for prod/web-1 as long as pod/virt-launcher-web-1 runs with it"
 OTHER = "bgpconfiguration/default is shared"
@@ -22,8 +21,9 @@ def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
 ) -> None:
     done = Done(Plan(), (), {}, {}, (STAYS, OTHER))
     monkeypatch.setattr(attaching, "carry", lambda *args, **more: done)
-    options: Any = SimpleNamespace(wait=wait, dry_run="none", output=None, timeout=None)
-    vms = (("prod", "web-1"),)
-    found = attaching._attach(SimpleNamespace(), options, AttachRequest(("prod", "blue"), vms), vms)  # type: ignore[arg-type]
-    assert found is not None
+    monkeypatch.setattr(attaching, "report", lambda *args: None)
+    options: Any = SimpleNamespace(dry_run="none", output=None, timeout=None)
+    parts: Any = [(lambda vms: None, "attached")]
+    session: Any = SimpleNamespace(diffing=False)
+    (found,) = attaching._carry_parts(session, options, (("prod", "web-1"),), parts, "attaching", waits=wait)
     assert found.notes == said

@@ -136,8 +136,10 @@ def test_where_the_block_may_not_be_written_every_vm_keeps_what_it_had(world: Wo
 
 
 def test_where_the_block_may_not_be_written_a_detached_vm_keeps_what_it_had(world: World) -> None:
+    """Where no authorizer can say so before: otherwise it is detached, and only its record stays (test_permissions)."""
     pin, held, records = world.pin(), world.held_in_calico(), world.holders()
     world.may_not_write_calicos_books()
+    world.api.reviews = False
     assert "may not update ipamblocks" in refusal(world.detach()).message
     assert (world.pin(), world.held_in_calico(), world.holders()) == (pin, held, records)
     world.check()

@@ -146,11 +146,12 @@ def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its
     with pytest.raises(KeyboardInterrupt):
         world.detach()
     world.api.before.clear()
-    assert (world.pin(), [*world.records()]) == ("", ["10.133.0.9"])
+    assert (world.pin(), [*world.records()]) == ("10.133.0.9", ["10.133.0.9"])
     hang(world)
     rows, said = looked_at(world, age=timedelta())
-    assert rows["10.133.0.9"].state is State.PENDING
-    assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start (`virtctl stop web-1 -n prod`)"]
+    assert rows["10.133.0.9"].state is State.CONFLICT
+    repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
+    assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
 
 
 def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(world: World) -> None:
