@@ -206,13 +206,12 @@ def _look(planner: Planner, api: Api, attempt: Attempt, *, begun: bool) -> tuple
 
 
 def _foreseen(planner: Planner, api: Api, plan: Plan, facts: Facts, attempt: Attempt) -> Plan:
-    """What a run will do after its first plan, as far as a preview shows it."""
-    if not plan.again:
-        return Plan()
-    try:
-        return observe(planner, api, facts, replace(attempt, preview=True))[0]
-    except YoshiError:  # the next round will say so
-        return Plan()
+    """What a run will do after its first plan, as far as a preview shows it.
+
+    Raises:
+        YoshiError: it would be refused after its first write.
+    """
+    return observe(planner, api, facts, replace(attempt, preview=True))[0] if plan.again else Plan()
 
 
 def _dry(planner: Planner, api: Api, attempt: Attempt, dry_run: str, progress: Progress | None) -> Done:
