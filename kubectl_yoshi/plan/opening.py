@@ -72,4 +72,4 @@ def plan_opening(network: Network, backend: Backend, facts: Facts, attempt: Atte
     facts.ask(everywhere)
     within = (network.namespace,) if is_new and facts.why_unknown(everywhere) else None
     vms = vms_named(facts, within)
-    return plan_records(reckon(network, backend, vms, facts, within=within), vms, attempt)
+    return plan_records(reckon(network, backend, vms, facts, within=within, partial=is_new), vms, attempt)

@@ -85,6 +85,7 @@ def reckon(
     facts: Facts,
     everywhere: bool = False,
     within: tuple[str, ...] | None = None,
+    partial: bool = False,
 ) -> Reckoning:
     """What the network's ledger should say.
 
@@ -95,16 +96,17 @@ def reckon(
         facts: what was read.
         everywhere: blocks of all namespaces were or will be read by one list.
         within: look at VMs of these namespaces only, as far as they may be seen; None for all of them.
+        partial: what cannot be seen is left out.
 
     Raises:
         NeedMore: more must be read first.
-        Refused: something that may use an address cannot be seen: unknown is not absent.
+        Refused: something that may use an address cannot be seen: unknown is not absent; not where `partial`.
     """
     ledger, stale = _ledger(network, facts, everywhere)
     uses: dict[int, list[Use]] = {}
     for use in backend.survey(network, within, facts):
         uses.setdefault(use.number, []).append(use)
-    if within is None and (unseen := facts.unknowns()):
+    if not partial and within is None and (unseen := facts.unknowns()):
         raise Refused(f"who uses addresses of network {network.full_name} cannot be told: {unseen[0]}", ASK_FOR_REBUILD)
     lost = Ledger(network, stale).records()
     records = {**lost, **ledger.records()}

@@ -206,6 +206,16 @@ def test_a_network_that_this_run_has_made_is_opened_with_what_its_maker_may_see(
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("verb", ["get", "list"])
+def test_a_new_network_is_opened_whatever_of_calico_its_maker_may_not_see(verb: str) -> None:
+    world = World()
+    for resource in (RAW.information, RAW.block) if verb == "list" else (RAW.information,):
+        world.api.refuse(verb, resource)
+    assert world.network().is_open
+    assert world.api.tried["create", NETWORKWIZARD.plural] == 1
+    assert world.records() == {}
+
+
 def test_a_network_that_cannot_be_made_is_not_opened() -> None:
     world = restored("10.133.0.0/24")
     theirs = {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/20"}}
