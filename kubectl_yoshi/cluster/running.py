@@ -173,6 +173,7 @@ def run(
             unclear=course.of(Fate.FAILED, Fate.UNANSWERED, Fate.SEEN),
             unanswered=course.of(Fate.UNANSWERED),
             failed={**attempt.failed, **fatal},
+            given_up={**attempt.given_up, **plan.given_up},
             earlier=facts,
         )
     else:

@@ -91,6 +91,7 @@ class Plan:
         again: carrying out ends what can be planned now; observe and plan once more.
         answers: subject -> what it has when the plan is carried out (an attachment's address).
         refusals: subject -> why nothing is planned for it.
+        given_up: subject -> why the plan takes back what the run did for it, which is not tried again.
         foreseen: changes of later rounds, which are not sent now but need to be allowed before anything is.
     """
 
@@ -99,6 +100,7 @@ class Plan:
     again: bool = False
     answers: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, YoshiError] = field(default_factory=dict)
+    given_up: Mapping[str, YoshiError] = field(default_factory=dict)
     foreseen: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
@@ -130,6 +132,7 @@ def _joined(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Plan
         any(plan.again for plan in plans),
         {subject: answer for plan in plans for subject, answer in plan.answers.items()},
         {subject: error for plan in plans for subject, error in plan.refusals.items()},
+        {subject: error for plan in plans for subject, error in plan.given_up.items()},
         tuple(change for plan in plans for change in plan.foreseen),
     )
 

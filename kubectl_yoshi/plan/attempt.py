@@ -26,6 +26,7 @@ class Attempt:
         unclear: those whose answer never came, or was a failure of the server's: done or not.
         unanswered: those of them that were not seen to be done; they may even be done later.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+        given_up: see Plan.given_up.
         earlier: what the round before had read: a hint where to look first, never what a change may rest on.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
@@ -37,6 +38,7 @@ class Attempt:
     unclear: tuple[Change, ...] = ()
     unanswered: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
+    given_up: Mapping[str, YoshiError] = field(default_factory=dict)
     earlier: Facts | None = None
     preview: bool = False
 

@@ -118,11 +118,10 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts
     if attempt.failed:
         return _undo(found, attempt, subject, backends, facts)
     if not found:
+        if subject in attempt.given_up:  # or it would be made, and taken back, without end
+            raise attempt.given_up[subject]
         if request.wanted is None:
             open_network(request.namespace, request.name, facts)
-        for taken in attempt.sent:
-            if request.wanted is not None and taken.verb is Verb.DELETE and taken.ref.resource == NETWORKWIZARD:
-                must_be_as_made(taken.before or {}, request.wanted)
         return _first(request, backends, facts, attempt, subject)
     if request.wanted is not None and _creates(bare_network(found[0]), attempt.done):
         try:
@@ -266,7 +265,7 @@ def _take_back(
             plan = plan + backend_of(network, backends).demolish(network, facts)
         except Refused as refused:
             plan = replace(plan, notes=(refused.message,))
-    return plan + _unmake(network, subject)
+    return replace(plan + _unmake(network, subject), given_up={subject: error})
 
 
 def _why_to_stay(network: Network, facts: Facts, attempt: Attempt) -> str:

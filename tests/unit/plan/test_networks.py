@@ -438,6 +438,19 @@ def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: Worl
         assert (status(empty)["created"], "deleting" in status(empty)) == (False, False)
 
 
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_whose_addresses_may_not_be_read_is_made_and_taken_back_at_most_once(empty: World, cidr: str) -> None:
+    empty.api.refuse("list", ADDRESSBLOCK)
+    empty.api.refuse("get", ADDRESSBLOCK)
+    empty.vm(pin="10.133.0.9")
+    try:
+        made = not empty.make_network("blue", cidr).refusals
+    except Refused:
+        made = False
+    assert made == ("blue" in empty.networks()) == (cidr == "10.133.0.0/24")
+    assert empty.api.tried["create", NETWORKWIZARD.plural] <= 1
+
+
 def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: World) -> None:
     empty.api.refuse("create", RAW.pool)
     empty.api.refuse("delete", NETWORKWIZARD)
