@@ -81,8 +81,11 @@ class MetalLb:
                 has = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
                 found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({has})")
         there = self._present_advertisement(network, facts)
+        kind = self._advertisement.kind.lower()
+        if why := facts.why_unknown(Read(self._advertisement, home)):
+            ref = f"{kind}/{object_name(network)}"
+            return (Obstacle(f"whether there is a {ref} already cannot be told: {why}", unseen=True),)
         if there is not None and not is_marked_for(there, network):
-            kind = self._advertisement.kind.lower()
             found.append(f"{kind}/{name_of(there)} exists and was not made for this network")
         found += [
             f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and "

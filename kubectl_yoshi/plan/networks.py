@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.backend import Backend, Obstacle
 from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError, first_few
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, Unseen, UsageMistake, YoshiError, first_few
 from kubectl_yoshi.model.facts import Facts
 from kubectl_yoshi.model.ledger import (
     NETWORK,
@@ -323,7 +323,7 @@ def plan_network_removal(
             )
         return plan
     mark = status_plan(network, network.is_made, "it is being deleted", attempt, subject, deleting=attempt.stamp)
-    return replace(mark, again=True)
+    return replace(mark, again=True, foreseen=plan.foreseen)
 
 
 def _marks(change: Change) -> bool:
@@ -375,8 +375,13 @@ def _removal(
             )
         plan = plan + part
     plan = plan + barriers_left(attempt, facts, plan)
+    gone = Change(
+        Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
+        resource_version=resource_version_of(network.raw), subject=network.full_name,
+    )  # fmt: skip
     if plan and (not attempt.preview or plan.notes):
-        return replace(plan, again=True)
+        last = (*_demolished_later(network, backends, facts), gone)
+        return replace(plan, again=True, foreseen=(*plan.foreseen, *last))
     backend = backends.get(network.plugin)
     if backend is not None and not backend.missing(facts.served):
         plan = plan + backend.repairs(network, None, facts)
@@ -386,13 +391,31 @@ def _removal(
             if not plan:
                 raise
             return plan + Plan(notes=(f"for now: {refused.message}",))
-    gone = Change(
-        Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
-        resource_version=resource_version_of(network.raw), subject=network.full_name,
-    )  # fmt: skip
     if dig(network.raw, "metadata", "deletionTimestamp"):
         return replace(plan, notes=(*plan.notes, _waits(network)))
     return plan + in_order(gone)
+
+
+def _demolished_later(network: Network, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+    """The back-end's part of a deletion, as far as it is known while somebody still has an address.
+
+    Raises:
+        NeedMore: more must be read first.
+        Unseen: something that the deletion depends on may not be read: no VM is to be detached in vain.
+    """
+    backend = backends.get(network.plugin)
+    plan = Plan()
+    if backend is not None and not backend.missing(facts.served):
+        try:
+            plan = backend.demolish(network, facts)
+        except Refused:  # it is still in use
+            pass
+    if unseen := facts.unknowns():
+        raise Unseen(
+            f"network {network.full_name} cannot be deleted: {unseen[0]}",
+            "Ask an administrator for this right, or to delete the network.",
+        )
+    return plan
 
 
 def _waits(network: Network) -> str:
