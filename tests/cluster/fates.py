@@ -16,6 +16,7 @@ Requests go on with the administrator's credentials, as in tests/cluster/faulty.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from kubectl_yoshi.cluster.api import ACCESS_REVIEW
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
@@ -42,6 +44,9 @@ LONGEST_SECONDS = 0.1
 
 CHOSEN = re.compile(r"(?<=/addressblocks/big)\.<ip>[\d.]+|(?<=/services/yoshi-web-\d-)[0-9a-f]{8}\b")
 """What of names depends on uids: which block of a large network a command turns to, and a Service's digest."""
+
+REVIEW = f"POST {ACCESS_REVIEW.path()}"
+"""The beginning of a question what the user may do."""
 
 REJECTED = "the server rejected our request due to an error in our request"
 REFUSALS: dict[str, Behaviour] = {
@@ -119,7 +124,7 @@ class Fate:
 
 def is_read(request: str) -> bool:
     """Whether a request, as it is told, changes nothing."""
-    return request.startswith("GET ")
+    return request.startswith(("GET ", REVIEW))
 
 
 class OneFault(Fate):
@@ -174,7 +179,7 @@ class Proxy:
             hand_back(handler, denied, "end")
             return
         with self._passed:
-            fault, chance = self.fate.of(self._told(handler))
+            fault, chance = self.fate.of(self._told(handler, body))
             due = [send for left, send in self._late if left <= 0]
             self._late = [(left - 1, send) for left, send in self._late if left > 0]
         for send in due:
@@ -211,12 +216,16 @@ class Proxy:
         for _, send in left:
             _arrive(send)
 
-    def _told(self, handler: BaseHTTPRequestHandler) -> str:
+    def _told(self, handler: BaseHTTPRequestHandler, body: bytes) -> str:
         path = handler.path.partition("?")[0]
         for word, instead in self.known.items():
             path = path.replace(word, instead)
-        path = CHOSEN.sub("<any>", path)
-        return f"{handler.command} {path}"
+        request = f"{handler.command} {CHOSEN.sub('<any>', path)}"
+        if request == REVIEW:
+            asked = json.loads(body)["spec"]["resourceAttributes"]
+            words = (asked["verb"], asked["resource"], asked.get("subresource"))
+            return " ".join([request, *filter(None, words)])
+        return request
 
     def _later(self, handler: BaseHTTPRequestHandler, body: bytes) -> Callable[[], Any]:
         method, path = handler.command, handler.path
