@@ -30,6 +30,11 @@ BGP = (
     "network create bgp --plugin public --cidr {ip}.8.0/28 --announce calico-bgp"
     " --peer {ip}.200.1 --my-asn 64512 --remote-asn 64514"
 )
+ELASTIC = "network create elastic --plugin public"
+"""Without a CIDR: whoever wants an address of it names it."""
+ELASTIC_BGP = (
+    "network create elastic --plugin public --announce calico-bgp --peer {ip}.200.1 --my-asn 64512 --remote-asn 64514"
+)
 LAN = "network create lan --plugin ovs --cidr {ip}.20.0/24 --bridge br{n} --nic eth{n} --vlan 20"
 ALL = "web-1 web-2 web-3"
 
@@ -181,6 +186,7 @@ ATTACHED_BLUE = (BLUE, f"vm attach {ALL} --network blue")
 ATTACHED_BIG = (BIG, f"vm attach {ALL} --network big")
 ATTACHED_PUB = (PUB, "vm attach web-1 web-2 --public-network pub")
 ATTACHED_BGP = (BGP, "vm attach web-1 web-2 --public-network bgp")
+ATTACHED_ELASTIC = (ELASTIC, "vm attach web-1 --public-network elastic --public-ip {ip}.10.5")
 ATTACHED_LAN = (LAN, "vm attach web-1 web-2 --network lan")
 LOOKED_AT = (*ATTACHED_BLUE, BIG, "ips reserve big {ip}.17.7 --note printer", delete_vm)
 
@@ -189,11 +195,13 @@ CASES = {
     "create large": Case(BIG),
     "create public": Case(PUB),
     "create announced by Calico": Case(BGP),
+    "create without a CIDR": Case(ELASTIC),
     "create layer 2": Case(LAN),
     "delete small": Case("network delete blue", (BLUE,)),
     "delete large, in use": Case("network delete big --force --yes", ATTACHED_BIG),
     "delete public, in use": Case("network delete pub --force --yes", ATTACHED_PUB),
     "delete announced by Calico, in use": Case("network delete bgp --force --yes", ATTACHED_BGP),
+    "delete without a CIDR, in use": Case("network delete elastic --force --yes", ATTACHED_ELASTIC, ("{ip}.10.5",)),
     "delete layer 2, in use": Case("network delete lan --force --yes", ATTACHED_LAN),
     "attach one": Case("vm attach web-1 --network blue", (BLUE,)),
     "attach to an address": Case("vm attach web-1 --network blue --ip {ip}.0.5", (BLUE,), ("{ip}.0.5",)),
@@ -201,6 +209,12 @@ CASES = {
     "attach elsewhere": Case("vm attach web-1 --network big --replace", (*ATTACHED_BLUE, BIG)),
     "attach public": Case("vm attach web-1 web-2 --public-network pub", (PUB,)),
     "attach announced by Calico": Case("vm attach web-1 web-2 --public-network bgp", (BGP,)),
+    "attach without a CIDR": Case(
+        "vm attach web-1 --public-network elastic --public-ip {ip}.10.5", (ELASTIC,), ("{ip}.10.5",)
+    ),
+    "attach without a CIDR, announced by Calico": Case(
+        "vm attach web-1 --public-network elastic --public-ip {ip}.10.5", (ELASTIC_BGP,), ("{ip}.10.5",)
+    ),
     "attach both": Case("vm attach web-1 --network blue --public-network pub", (BLUE, PUB)),
     "attach layer 2": Case("vm attach web-1 web-2 --network lan", (LAN,)),
     "attach running ones": Case("vm attach web-1 web-2 --network blue --restart", (BLUE, start_vms)),
@@ -218,10 +232,13 @@ CASES = {
     "detach running ones": Case("vm detach web-1 web-2 --network blue --restart", (*ATTACHED_BLUE, start_vms)),
     "detach public": Case("vm detach web-1 --public-network pub", ATTACHED_PUB),
     "detach announced by Calico": Case("vm detach web-1 --public-network bgp", ATTACHED_BGP),
+    "detach without a CIDR": Case("vm detach web-1 --public-network elastic", ATTACHED_ELASTIC, ("{ip}.10.5",)),
     "detach layer 2": Case("vm detach web-1 --network lan", ATTACHED_LAN),
     "reserve": Case("ips reserve blue {ip}.0.7 {ip}.0.8 --note printer", (BLUE,)),
     "reserve in a large one": Case("ips reserve big {ip}.17.7 {ip}.19.8", (BIG,)),
+    "reserve without a CIDR": Case("ips reserve elastic {ip}.10.7 --note printer", (ELASTIC,)),
     "release": Case("ips release blue {ip}.0.7", (BLUE, "ips reserve blue {ip}.0.7 {ip}.0.8")),
+    "release without a CIDR": Case("ips release elastic {ip}.10.7", (ELASTIC, "ips reserve elastic {ip}.10.7")),
     "release what two reports call leaked": Case(
         "ips release --from-report {tmp}/1.json --from-report {tmp}/2.json --apart 0s",
         (*ATTACHED_BLUE, delete_vm, write_two_reports),
