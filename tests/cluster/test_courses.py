@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 from tests.cluster.courses import CASES, commands
-from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault
+from tests.cluster.fates import READ_FAULTS, REVIEW, WRITE_FAULTS, Fate, OneFault
 
 NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
 """Commands that have nothing to do with a cluster."""
@@ -49,3 +49,11 @@ def test_one_fault_meets_the_first_times_of_one_request() -> None:
     assert met == {"lost": 2, "": 3}
     assert fate.met == {"write lost": 2}
     assert set(READ_FAULTS).issubset(WRITE_FAULTS)
+
+
+def test_a_permission_review_is_a_read() -> None:
+    fate = Fate("course 7", write=1.0)
+    assert [fate.of(request)[0] for request in (f"{REVIEW} patch virtualmachines", "GET /a")] == ["", ""]
+    assert fate.of("POST /a")[0]
+    assert len(fate.reads) == 2
+    assert fate.writes == ["POST /a"]
