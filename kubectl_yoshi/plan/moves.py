@@ -117,8 +117,8 @@ def _plan(
         handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=placed)
         handed = barrier(record, facts, target.subject) + handed
         return replace(handed, answers={target.subject: str(request.address)})
-    if attempt.preview:
-        plan = plan + _foreseen(network, backend, ledger, target, request, attempt, facts)
+    later = _later(network, backend, ledger, target, request, attempt, facts)
+    plan = plan + later if attempt.preview else replace(plan, foreseen=(*plan.foreseen, *later))
     return replace(plan, answers={target.subject: str(request.address)})
 
 
@@ -277,7 +277,7 @@ def _uses_of_the_gone(network: Network, backend: Backend, record: Record, facts:
     return tuple(use for use in uses if use.is_of(record.namespace, record.name, record.uid))
 
 
-def _foreseen(
+def _later(
     network: Network,
     backend: Backend,
     ledger: Ledger,
@@ -286,7 +286,7 @@ def _foreseen(
     attempt: Attempt,
     facts: Facts,
 ) -> Plan:
-    """What comes once the VM that has the address has let go, for a plan that is only shown."""
+    """What comes once the VM that has the address has let go."""
     number = int(request.address)
     taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
     plan = write_records(ledger, {number: taken})
