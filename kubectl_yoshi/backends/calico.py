@@ -121,9 +121,9 @@ class Calico(Private):
             ("Assignment", str(spec.get("assignmentMode", "Automatic"))),
         )
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def demolish(self, network: Network, facts: Facts, later: bool = False) -> Plan:
         """See Backend."""
-        return pools.demolish(network, facts)
+        return pools.demolish(network, facts, later)
 
     def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """See Backend."""

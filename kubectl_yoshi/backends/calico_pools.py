@@ -235,8 +235,8 @@ def problem(network: Network, facts: Facts) -> str:
     return ""
 
 
-def demolish(network: Network, facts: Facts) -> Plan:
-    """Disables our pool, then deletes it, never while blocks hold addresses of it.
+def demolish(network: Network, facts: Facts, later: bool = False) -> Plan:
+    """Disables our pool, then deletes it, never while blocks hold addresses of it (`later`: once they do not).
 
     Raises:
         Refused: blocks hold addresses, or that cannot be told.
@@ -267,7 +267,7 @@ def demolish(network: Network, facts: Facts) -> Plan:
             f"{len(held)} addresses of ippool/{name_of(pool)} still cool down in Calico",
             "Wait until Calico frees them (ipCooldownSeconds in its IPAM configuration), then try again.",
         )
-    if held:
+    if held and not later:
         held = [h for h in held if not h.released_at]
         who = ", ".join(sorted({h.holder for h in held})[:5])
         raise Refused(

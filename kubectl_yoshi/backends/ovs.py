@@ -123,9 +123,9 @@ class Ovs(Private):
             *dhcp.describe(network, layer, facts),
         )
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def demolish(self, network: Network, facts: Facts, later: bool = False) -> Plan:
         """See Backend."""
-        if users := _still_on_it(network, facts):
+        if (users := _still_on_it(network, facts)) and not later:
             raise Refused(
                 f"{users[0].ref} still has an interface on network {network.full_name}",
                 f"Take it off: kubectl yoshi vm detach {users[0].name} -n {users[0].namespace} "

@@ -118,7 +118,7 @@ class Public:
         announcer = announcer_of(network, facts.served)
         return (("Announced By", announcer.name), *announcer.describe(network, facts))
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def demolish(self, network: Network, facts: Facts, later: bool = False) -> Plan:
         """See Backend."""
         read = services.network_read(network)
         left = [service for service in facts.ask(read) if not metadata(service).get("deletionTimestamp")]
@@ -127,7 +127,7 @@ class Public:
                 f"whether Services have addresses of network {network.full_name} cannot be told: {why}",
                 "Ask an administrator for this right, or to delete the network.",
             )
-        if left:
+        if left and not later:
             ref = SERVICE.ref(name_of(left[0]), namespace_of(left[0]))
             raise Refused(
                 f"{ref} still has an address of network {network.full_name}",

@@ -17,6 +17,7 @@ from kubectl_yoshi.backends.public_announcer import Shape
 from kubectl_yoshi.model.addresses import Address, word_of
 from kubectl_yoshi.model.backend import Obstacle
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
+from kubectl_yoshi.model.errors import ASK_FOR_IT, Unseen
 from kubectl_yoshi.model.facts import Facts, Read, Served
 from kubectl_yoshi.model.matching import Fields, differing
 from kubectl_yoshi.model.network import GROUP, Network
@@ -177,7 +178,12 @@ class MetalLb:
 
     def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
         """See Announcer. For an address outside the CIDR, a pool of just this address, unless a pool has it already."""
-        if address in network or any(metallb.covers(pool, address) for pool in metallb.pools(facts)):
+        if address in network:
+            return Plan()
+        pools = metallb.pools(facts)
+        if why := facts.why_unknown(Read(metallb.POOL)):
+            raise Unseen(f"whether MetalLB has these addresses already cannot be told: {why}", ASK_FOR_IT)
+        if any(metallb.covers(pool, address) for pool in pools):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
         name = f"yoshi-{word_of(address)}-{short_hash((network.uid,))}"

@@ -236,8 +236,9 @@ class Backend(Protocol):
     def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
         """Label and value pairs that `network describe` adds."""
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
-        """What takes the network's objects away. Raises Refused where something still uses them."""
+    def demolish(self, network: Network, facts: Facts, later: bool = False) -> Plan:
+        """What takes the network's objects away. Raises Refused where something still uses them; not with `later`,
+        which asks what it will be once nothing does."""
 
     def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
         """What takes away the objects of networks that are no more (deleted behind this program's back), of those that

@@ -407,9 +407,9 @@ def _demolished_later(network: Network, backends: Mapping[str, Backend], facts: 
     plan = Plan()
     if backend is not None and not backend.missing(facts.served):
         try:
-            plan = backend.demolish(network, facts)
-        except Refused:  # it is still in use
-            pass
+            plan = backend.demolish(network, facts, later=True)
+        except Refused as refused:
+            raise Unseen(f"network {network.full_name} cannot be deleted: {refused.message}", refused.way_out) from None
     if unseen := facts.unknowns():
         raise Unseen(
             f"network {network.full_name} cannot be deleted: {unseen[0]}",
