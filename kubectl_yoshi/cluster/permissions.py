@@ -44,7 +44,8 @@ class Permissions:
         changes = [*plan, *plan.foreseen, *later, *later.foreseen]
         needed = [(change, accesses_of(change)) for change in changes if change.subject not in failed]
         accesses = list(dict.fromkeys(access for _, some in needed for access in some))
-        if len({_kind(access) for access in accesses}) < 2 or _only_records_and_vms(plan, accesses):
+        may_be_taken_back = not plan.foreseen and _only_records_and_vms(plan, accesses)
+        if len({_kind(access) for access in accesses}) < 2 or may_be_taken_back:
             return {}
         return self._refusals(needed, {**plan.answers, **later.answers})
 

@@ -64,7 +64,7 @@ def import_addresses(session: Session, options: ImportOptions) -> None:
             return placed(told, where, facts)
         return sightings(Source(options.source), where, BACKENDS, facts)
 
-    found, _ = observe_value(look, session.api)
+    found, facts = observe_value(look, session.api)
     networks = dict.fromkeys(one.network for one in found if one.network)
     rows = [_Row(one, REFUSED, "no network that you may see has it") for one in found if not one.network]
     for name in networks:
@@ -82,6 +82,7 @@ def import_addresses(session: Session, options: ImportOptions) -> None:
     print_rows(rows, columns, _row_json, session.out, options.output, no_headers=options.no_headers)
     if not rows and options.output.for_people:
         session.note("No addresses found.")
+    session.tell_unseen(facts.unknowns())
     if refused := sum(row.result == REFUSED for row in rows):
         print(f"error: {refused} of {len(rows)} addresses refused", file=session.err)
         click.get_current_context().exit(1)

@@ -121,6 +121,8 @@ def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], fa
     outside = {chosen[vm.subject] for vm in served if chosen[vm.subject] not in network.everything}
     look_again = not recorded_now.keys() >= outside
     plan = plan_errands(desk, served, chosen, refusals, counted, look_again)
+    if request.given:  # the record of an address that a VM runs with stays: all of it must be allowed before
+        plan = replace(plan, foreseen=(*plan.foreseen, *plan))
     refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
     refused = [vm for vm in vms if vm.subject in refusals]
     undo = undo_records(desk, refused, recorded_now, set(chosen.values()), beyond)

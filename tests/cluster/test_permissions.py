@@ -41,6 +41,8 @@ from tests.cluster.verdicts import check_message, differences, must_be, raise_fi
 
 SEATS = range(50, 54)
 ONLY = os.environ.get("YOSHI_PERMISSIONS_ONLY", "")
+ONE_BY_ONE = {"sync", "ips rebuild"}
+"""Commands for many networks: each network, and each VM of sync, is done or refused by itself, and says so."""
 ELSEWHERE = {"install", "uninstall"}
 """Commands that change the whole cluster: tests/unit/commands/test_installation.py."""
 
@@ -133,11 +135,11 @@ def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
         try:
             check_message(ran, case.code)
             check_done_or_nothing(seat, ran, case, before, done)
-            if cell.refused:
+            if cell.refused and case.name not in ONE_BY_ONE:
                 must_be(uids_of(seat), uids, "it was refused, and has made something again")
             else:
                 seat.check(known)
-            is_fresh = cell.refused
+            is_fresh = cell.refused and case.name not in ONE_BY_ONE
         except AssertionError as error:
             cell.error = AssertionError(f"{name}, may not {permission}\n{ran}\n{error}")
             print(f"\n{cell.error}", flush=True)
@@ -151,7 +153,7 @@ def check_done_or_nothing(seat: Seat, ran: Ran, case: Case, before: dict[str, st
         left = any(words in ran.err for words in ("stays recorded", "stays reserved", "not seen", " stays: "))
         if after != done and not left:
             raise AssertionError(f"it says that it is done, and it is not:\n{differences(done, after)}")
-    else:
+    elif case.name not in ONE_BY_ONE:
         must_be(after, before, "it was refused, and has changed something")
 
 
