@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.model.errors import Refused, YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.vm import VM, VM_CALLS
 from tests.unit.plan.world import World, refusal
@@ -176,3 +177,21 @@ def test_a_network_is_not_marked_by_who_may_not_delete_its_pool(world: World) ->
     done = world.delete_network()
     assert "may not delete ippools" in refusal(done, "prod/blue").message
     assert world.api.writes == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [("delete", NETWORKWIZARD), ("delete", RAW.pool), ("list", RAW.pool), ("list", RAW.block), ("get", RAW.handle)],
+)
+def test_no_vm_is_detached_by_who_cannot_complete_a_forced_deletion(world: World, verb: str, resource: Any) -> None:
+    calico_keeps(world)
+    halt(world)
+    had = world.pin()
+    world.api.refuse(verb, resource)
+    world.api.writes.clear()
+    try:
+        refused: YoshiError = refusal(world.delete_network(force=True), "prod/blue")
+    except Refused as error:
+        refused = error
+    assert f"may not {verb} {resource.plural}" in refused.message
+    assert (world.api.writes, world.pin()) == ([], had)
