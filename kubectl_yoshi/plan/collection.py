@@ -58,7 +58,7 @@ def plan_collection(request: CollectRequest, backends: Mapping[str, Backend], fa
             plan = plan + Plan(notes=(f"{why}: it is left alone",))
             continue
         part = _unused(request, network, backend, facts, attempt).beside(_old_blocks(network, facts, attempt))
-        if not part:
+        if not part and not attempt.failed:  # what is still recorded for a VM that is gone stays in the back-end too
             part = part + backend.strays(network, partial(_records_now, network, facts), facts)
         if not part:
             part = part + backend.repairs(network, None, facts)
