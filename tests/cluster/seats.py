@@ -306,6 +306,19 @@ def _lasting(obj: Json) -> Json:
 
 
 @contextmanager
+def seats_beside_others(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
+    """Seats on a cluster with MetalLB's namespace, whose BGPConfiguration has entries of others; they end with it."""
+    if not cluster.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
+        cluster.kubectl("create", "namespace", METALLB)
+    with seats(cluster, numbers, folder) as found:
+        shared_bgp.make_theirs(found[0].api)
+        yield found
+        for seat in found:
+            seat.clear()
+        shared_bgp.take_away(found[0].api)
+
+
+@contextmanager
 def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
     """Seats side by side on one cluster.
 

@@ -32,7 +32,7 @@ from tests.cluster import shared_bgp
 from tests.cluster.courses import CASES, Case
 from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, is_read
 from tests.cluster.harness import Ran
-from tests.cluster.seats import METALLB, Seat, seats, side_by_side
+from tests.cluster.seats import Seat, seats_beside_others, side_by_side
 from tests.cluster.verdicts import (
     check_message,
     check_success,
@@ -102,14 +102,8 @@ MATRIX = list(matrix())
 
 @pytest.fixture(scope="module")
 def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
-    if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
-        installed.kubectl("create", "namespace", METALLB)
-    with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
-        shared_bgp.make_theirs(found[0].api)
+    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
         yield found
-        for seat in found:
-            seat.clear()
-        shared_bgp.take_away(found[0].api)
 
 
 def prepare(seat: Seat, case: Case) -> None:

@@ -23,7 +23,6 @@ from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import VMI
 from lab.testing import Cluster
-from tests.cluster import shared_bgp
 from tests.cluster.courses import (
     CASES,
     WIDE,
@@ -36,7 +35,7 @@ from tests.cluster.courses import (
 from tests.cluster.denials import Denial, Permission
 from tests.cluster.fates import Fate
 from tests.cluster.harness import Ran
-from tests.cluster.seats import METALLB, HastyClock, Seat, run_here, seats, side_by_side
+from tests.cluster.seats import HastyClock, Seat, run_here, seats_beside_others, side_by_side
 from tests.cluster.verdicts import check_message, differences, must_be, raise_first
 
 SEATS = range(50, 54)
@@ -69,19 +68,9 @@ MATRIX = {name: case for name, case in {**CASES, **MORE}.items() if not case.loo
 
 
 @pytest.fixture(scope="module")
-def places(
-    request: pytest.FixtureRequest, installed: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Seat]]:
-    if request.config.getoption("cluster") not in ("lab", "kind"):
-        pytest.skip("writes the cluster's BGPConfiguration")
-    if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
-        installed.kubectl("create", "namespace", METALLB)
-    with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
-        shared_bgp.make_theirs(found[0].api)
+def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
+    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
         yield found
-        for seat in found:
-            seat.clear()
-        shared_bgp.take_away(found[0].api)
 
 
 def test_every_command_that_changes_something_is_in_the_matrix() -> None:

@@ -23,7 +23,7 @@ from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.courses import CASES, commands, lose_ledgers
 from tests.cluster.fates import Fate
-from tests.cluster.seats import METALLB, Seat, seats, side_by_side
+from tests.cluster.seats import Seat, seats_beside_others, side_by_side
 from tests.cluster.shown import Shown
 from tests.cluster.verdicts import check_success, must_be, raise_first
 from tests.unit.showing import as_shown
@@ -98,21 +98,11 @@ def made_for(seat: Seat) -> Iterator[tuple[Resource, Json]]:
 
 
 @pytest.fixture(scope="module")
-def places(
-    request: pytest.FixtureRequest, installed: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Seat]]:
-    if request.config.getoption("cluster") not in ("lab", "kind"):
-        pytest.skip("writes the cluster's BGPConfiguration")
-    if not installed.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
-        installed.kubectl("create", "namespace", METALLB)
-    with seats(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
-        shared_bgp.make_theirs(found[0].api)
+def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Seat]]:
+    with seats_beside_others(installed, SEATS, tmp_path_factory.mktemp("seats")) as found:
         for seat in found:
             seat.proxy.shows = Shown(seat.proxy.upstream)
         yield found
-        for seat in found:
-            seat.clear()
-        shared_bgp.take_away(found[0].api)
 
 
 @dataclass
