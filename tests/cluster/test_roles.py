@@ -147,6 +147,7 @@ Question = tuple[str, str, str, str]  # account, verb, group, resource
 def place(cluster: Cluster) -> Iterator[str]:
     """A namespace with the service accounts in it; the roles are installed, and aggregated by now."""
     roles = resources.files("kubectl_yoshi.manifests").joinpath("roles.yaml").read_text()
+    there = cluster.kubectl("get", "clusterroles", "yoshi-user", "--ignore-not-found")
     cluster.kubectl("apply", "--server-side", "--field-manager=kubectl-yoshi", "-f", "-", input=roles)
     with cluster.namespace("yoshi-roles") as name:
         bindings = [binding for role in ("viewer", "user", "admin") for binding in of_ours(role, name)]
@@ -158,7 +159,8 @@ def place(cluster: Cluster) -> Iterator[str]:
         finally:
             for role in ("viewer", "user", "admin"):
                 cluster.kubectl("delete", "clusterrolebinding", f"{name}-{role}", "--ignore-not-found")
-            cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=roles)
+            if not there:  # otherwise they are the session's, and other tests need them
+                cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=roles)
 
 
 def of_ours(role: str, namespace: str) -> list[dict[str, Any]]:
