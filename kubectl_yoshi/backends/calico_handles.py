@@ -106,7 +106,7 @@ def _trouble(
     if not held:
         says += f": VM {namespace}/{name} cannot start"
     pods = pods_of(namespace, name, facts)
-    if pods and wanted is not None and first.is_excess:
+    if any(map(_has_no_address, pods)) and wanted is not None and first.is_excess:
         way_out = _attach_again(namespace, name, network, restart=True)
     elif pods:
         way_out = f"virtctl stop {name} -n {namespace}"

@@ -181,6 +181,7 @@ def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(world: 
     assert [note for note in done.notes if note.startswith(COUNTS)]
     assert handles(world) == [WEB]
     (said,) = looked_at(world)[1]
+    assert said.endswith("(`virtctl stop web-1 -n prod`)"), "after that, gc repairs it"
     assert "cannot start" not in said
 
 
