@@ -164,7 +164,9 @@ def run(
             notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
             break
         if beaten:
-            api.clock.sleep(attempt.chance.random() * min(0.02 * 2**stuck, 1.0))
+            # An attachment and a detachment of one VM may undo each other's first write, again and again, at one pace.
+            often = max(stuck, attempt.number // 4)
+            api.clock.sleep(attempt.chance.random() * min(0.02 * 2**often, 1.0))
         attempt = replace(
             attempt,
             number=attempt.number + (1 if beaten and not isinstance(beaten, UNCLEAR) else 0),

@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     yield single(what.format(least), "ms", samples[least])
     for held in more:
         pairs = list(zip(samples[held], samples[least], strict=True))
-        yield paired(what.format(held), "ms", f"{least:,} held", pairs).aims(Target(2, of_ratio=True))
+        yield paired(what.format(held), "ms", f"{least:,} held", pairs).aims(Target(1.2, of_ratio=True))
 
 
 def filled(bench: Bench, place: int, held: int) -> None:

@@ -18,6 +18,7 @@ from kubectl_yoshi.cluster.errors import NotFound, TestFailed
 from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
@@ -102,6 +103,26 @@ def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(world: World, 
     MEANWHILE[what](other)
     assert other.api.before == []
     world.check()
+
+
+def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(world: World) -> None:
+    """The attachment renews its record in each round, the detachment ends the attachment: at one pace for ever."""
+    world.vm()
+    world.attach(ip="10.133.0.1")
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["metadata"].pop("annotations"))
+    waited: list[float] = []
+
+    def renew(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", NETWORKWIZARD) and len(waited) < 40:
+            waited.append(world.api.clock.time)
+            now = f"2025-01-01T00:00:{len(waited):02}.000000Z"
+            world.api.change(ref, lambda obj: obj["status"]["allocations"]["10.133.0.1"].update(since=now))
+
+    world.api.before.append(renew)
+    assert not world.detach().refusals
+    assert (len(waited), world.records()) == (40, {})
+    assert waited[8] - waited[0] < 0.5
+    assert waited[-1] - waited[20] > 3
 
 
 def begin_attaching(world: World, address: str = "10.133.0.1", **more: bool) -> Change:
