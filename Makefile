@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help test lint unit cluster e2e demo bench documents pictures man dist clean
+.PHONY: help test lint unit cluster e2e demo bench documents traces pictures man dist clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -20,7 +20,7 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 unit: $(STAMP) ## Pure tests, no cluster
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit tests/golden
 cluster: $(STAMP) ## Tests against a real API server
 	$(BIN)/pytest tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
@@ -31,6 +31,8 @@ bench: $(STAMP) ## Measures, beside the peers
 	$(BIN)/python -m tests.bench
 documents: $(STAMP) ## docs/commands.md, from the program
 	$(BIN)/python -m tools.documents
+traces: $(STAMP) ## tests/golden/traces: what command lines send and print
+	$(BIN)/python -m tests.golden record
 pictures: $(STAMP) ## docs/pictures, from real runs on a lab
 	$(BIN)/python -m tools.documents.pictures
 man: $(STAMP) ## Man pages, into build/man
