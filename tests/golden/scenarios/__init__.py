@@ -8,9 +8,15 @@ from tests.golden.scenario import Scenario
 from tests.golden.scenarios import (
     addresses,
     calico,
+    layer2,
+    legacy,
+    public,
 )
 
 SUBJECTS: Mapping[str, Sequence[Scenario]] = {
     "calico": calico.SCENARIOS,
+    "public": public.SCENARIOS,
+    "layer2": layer2.SCENARIOS,
     "addresses": addresses.SCENARIOS,
+    "legacy": legacy.SCENARIOS,
 }
