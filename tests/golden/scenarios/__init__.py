@@ -8,8 +8,10 @@ from tests.golden.scenario import Scenario
 from tests.golden.scenarios import (
     addresses,
     calico,
+    failures,
     layer2,
     legacy,
+    permissions,
     public,
 )
 
@@ -19,4 +21,6 @@ SUBJECTS: Mapping[str, Sequence[Scenario]] = {
     "layer2": layer2.SCENARIOS,
     "addresses": addresses.SCENARIOS,
     "legacy": legacy.SCENARIOS,
+    "failures": failures.SCENARIOS,
+    "permissions": permissions.SCENARIOS,
 }
