@@ -9,10 +9,13 @@ from tests.golden.scenarios import (
     addresses,
     calico,
     failures,
+    installing,
     layer2,
     legacy,
     permissions,
     public,
+    usage,
+    watching,
 )
 
 SUBJECTS: Mapping[str, Sequence[Scenario]] = {
@@ -23,4 +26,7 @@ SUBJECTS: Mapping[str, Sequence[Scenario]] = {
     "legacy": legacy.SCENARIOS,
     "failures": failures.SCENARIOS,
     "permissions": permissions.SCENARIOS,
+    "installing": installing.SCENARIOS,
+    "usage": usage.SCENARIOS,
+    "watching": watching.SCENARIOS,
 }
