@@ -26,7 +26,7 @@ class Cluster:
         crds: the CRDs that the program installs, () where it is not installed.
         calico: the API group of Calico, "" for none.
         calico_version: what Calico says of itself.
-        without: kinds that are not served.
+        also, without: kinds that are served besides, and not served.
     """
 
     def __init__(
@@ -37,12 +37,13 @@ class Cluster:
         *,
         calico: str = "crd.projectcalico.org",
         calico_version: str = "v3.32.1",
+        also: Sequence[Kind] = (),
         without: Sequence[Kind] = (),
     ) -> None:
         self.clock, self.folder, self.calico = clock, folder, calico
         served = [*kinds.CORE, *kinds.KUBEVIRT, *kinds.METALLB, *kinds.LAYER2]
         served += {"": [], "projectcalico.org": kinds.CALICO_V3}.get(calico, kinds.CALICO)
-        self.server = FakeApiServer([kind for kind in served if kind not in without], clock.timestamp)
+        self.server = FakeApiServer([kind for kind in [*served, *also] if kind not in without], clock.timestamp)
         self.controllers = Controllers(self.server, calico)
         clock.time_passes = self.controllers.run
         for name in ("default", "prod", "dev", "metallb-system", "dhcp-controller-system"):

@@ -38,7 +38,8 @@ def page(server: FakeApiServer, request: Request) -> Answer:
 
 def cut(server: FakeApiServer, request: Request) -> Answer:
     """End the connection before the request is handled."""
-    raise exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
+    reset = ConnectionResetError(104, "Connection reset by peer")
+    raise exceptions.ProtocolError("Connection aborted.", reset) from reset
 
 
 def lose(server: FakeApiServer, request: Request) -> Answer:
@@ -49,7 +50,8 @@ def lose(server: FakeApiServer, request: Request) -> Answer:
 
 def time_out(server: FakeApiServer, request: Request) -> Answer:
     """Give no answer in time."""
-    raise exceptions.ReadTimeoutError(None, request.path, "Read timed out.")  # type: ignore[arg-type]
+    error = exceptions.ReadTimeoutError(None, request.path, "Read timed out.")  # type: ignore[arg-type]
+    raise error from TimeoutError("timed out")
 
 
 def refuse_connection(server: FakeApiServer, request: Request) -> Answer:

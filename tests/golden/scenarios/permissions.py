@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.golden import faults
-from tests.golden.cluster import BLOCKS, NETWORKS, Cluster, allow_all, deny, hours, vms
+from tests.golden.cluster import BLOCKS, NETWORKS, Cluster, allow_all, deny, hours, network, vms
 from tests.golden.controllers import INSTANCES, VMS
+from tests.golden.kinds import CALICO_V3
 from tests.golden.scenario import Run, Scenario, Step, fails, prepare
 from tests.golden.scenarios.calico import BIG, BLUE, RUNS
 from tests.golden.server import CRDS
@@ -123,7 +124,21 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "unavailable Calico API",
+        "unavailable API server of Calico",
+        [
+            vms("web-1"),
+            unavailable("projectcalico.org"),
+            BLUE,
+            network("blue", plugin="calico", cidr="10.20.0.0/24", status={"created": True}),
+            ATTACH,
+            "sync",
+            "ips check",
+            "network describe blue",
+        ],
+        {"also": CALICO_V3},
+    ),
+    Scenario(
+        "unavailable custom resources of Calico",
         [
             vms("web-1"),
             *prepare(BLUE),
