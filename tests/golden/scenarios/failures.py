@@ -154,7 +154,7 @@ SCENARIOS = [
             *prepare(BLUE, BIG),
             fails("vm attach -l app=many --network blue", "one is refused", ("PATCH .*many-05", faults.WEBHOOK, 9)),
             fails(
-                "vm detach -l app=many --network blue", "the user presses Ctrl-C", ("PATCH .*many-05", faults.interrupt)
+                "vm detach -l app=many --network blue", "the user presses Ctrl-C", ("PATCH .*many-06", faults.interrupt)
             ),
             fails("vm attach -l app=many --network blue", "one answer is lost", ("PATCH .*many-05", faults.lose)),
             fails(
