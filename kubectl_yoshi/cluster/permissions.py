@@ -119,15 +119,12 @@ def _only_records_and_vms(plan: Plan, accesses: Sequence[Access]) -> bool:
     """Whether a plan records addresses in one network and then writes to their VMs, and does nothing else.
 
     This is what nearly every attachment does; it needs no answer before, since a record whose VM may not be written to
-    is removed by the same right by which it was written.
+    is removed by the same right by which it was written. A network with AddressBlocks is patched after them: if that is
+    refused, the records are removed from the blocks likewise.
     """
-    records = {_shelf(access) for access in accesses if access.resource in (NETWORKWIZARD, ADDRESSBLOCK)}
+    networks = {access for access in accesses if access.resource == NETWORKWIZARD}
+    blocks = {_kind(access) for access in accesses if access.resource == ADDRESSBLOCK}
     others = {access.resource for access in accesses if access.resource not in (NETWORKWIZARD, ADDRESSBLOCK)}
     patches = {access.verb for access in accesses} == {"patch"}
     first = {change.ref.resource for stage in plan.stages[:1] for change in stage}
-    return patches and len(records) == 1 and others <= {VM} and VM not in first
-
-
-def _shelf(access: Access) -> Access:
-    """The access to what holds a record: a network by its name, any AddressBlock."""
-    return access if access.resource == NETWORKWIZARD else _kind(access)
+    return patches and len(networks) <= 1 and len(blocks) <= 1 and others <= {VM} and VM not in first

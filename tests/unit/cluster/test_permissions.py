@@ -57,6 +57,7 @@ def refusals(authorizer: Authorizer, *stages: tuple[Change, ...], failed: tuple[
         ((RECORD,),),
         ((change(Verb.PATCH, ADDRESSBLOCK, "x", sub="status"), change(Verb.PATCH, ADDRESSBLOCK, "y", sub="status")),
          (TEMPLATE,)),
+        ((change(Verb.PATCH, ADDRESSBLOCK, "x", sub="status"),), (RECORD,), (TEMPLATE,)),
     ],
 )  # fmt: skip
 def test_nothing_is_asked_where_a_refused_write_leaves_nothing_half_done(
