@@ -28,7 +28,7 @@ MOST_AT_ONCE = 64
 """Shelves that are opened at the same time, at most: each may be 60 KB."""
 NEAR = 8
 """Shelves over which writers spread who contend: they test different addresses, and what each sends is smaller."""
-CONTENDED_SECONDS = 10.0
+CONTENDED_SECONDS = 60.0
 """For how long after somebody was faster others choose at random at once. Who is slower pays with a second look."""
 
 

@@ -4,7 +4,7 @@ attached one by one, many, reserved    the lowest free addresses, block after bl
 a block is full                        one table of counts is read, and the status names the next block with room
 an address of a lower block released   it is the next one given; not while it cools down
 the status is wrong, or not writable   everything works, from another block or by one table more
-somebody was faster                    random in the block, and for ten seconds in one of the next few
+somebody was faster                    random in the block, and for a minute in one of the next few
 a VM made anew                         gets its address where the back-end still knows it, in whichever block
 """
 
