@@ -8,15 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 
 PLUGIN = "kubectl-yoshi"
-COMPLETE = "__complete"
-GARBAGE_AFTER = 100_000
+COMPLETE_COMMAND = "__complete"
+GC_THRESHOLD = 100_000
 """New objects between two searches for garbage in cycles, of which there is hardly any. Python's 700 cost a tenth of a
 short run, and a quarter of the work on a list of 10,000 addresses."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program with the words of the command line (those of the process if None), and exits."""
-    gc.set_threshold(GARBAGE_AFTER)
+    gc.set_threshold(GC_THRESHOLD)
     code = run(list(sys.argv[1:] if args is None else args), program_name(sys.argv[0], os.environ))
     gc.freeze()  # what is left goes with the process: to search it for garbage costs another tenth
     sys.exit(code)
@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def complete() -> None:
     """What kubectl runs as kubectl_complete-yoshi while somebody types `kubectl yoshi …`."""
-    main([COMPLETE, *sys.argv[1:]])
+    main([COMPLETE_COMMAND, *sys.argv[1:]])
 
 
 def run(args: list[str], program: str) -> int:
@@ -34,7 +34,7 @@ def run(args: list[str], program: str) -> int:
         args: the words after the program's name.
         program: what the program calls itself.
     """
-    if args[:1] == [COMPLETE]:
+    if args[:1] == [COMPLETE_COMMAND]:
         from kubectl_yoshi.commands.completing import complete
 
         complete(args[1:])
@@ -42,14 +42,14 @@ def run(args: list[str], program: str) -> int:
 
     from click.exceptions import Exit
 
-    from kubectl_yoshi.commands.errors import exit_code_of
-    from kubectl_yoshi.commands.flags import kept_flags
+    from kubectl_yoshi.commands.errors import run_reporting_errors
+    from kubectl_yoshi.commands.flags import get_kubectl_flags
     from kubectl_yoshi.commands.root import cli
-    from kubectl_yoshi.output.guard import guarded_streams
+    from kubectl_yoshi.output.guard import escape_std_streams
 
     roots = []
 
-    def do() -> int:
+    def invoke_cli() -> int:
         root = cli.make_context(program, list(args))
         roots.append(root)
         try:
@@ -61,8 +61,10 @@ def run(args: list[str], program: str) -> int:
         sys.stdout.flush()
         return 0
 
-    with guarded_streams():
-        return exit_code_of(do, verbosity=lambda: kept_flags(roots[0]).get("verbosity", 0) if roots else 0)
+    with escape_std_streams():
+        return run_reporting_errors(
+            invoke_cli, verbosity=lambda: get_kubectl_flags(roots[0]).get("verbosity", 0) if roots else 0
+        )
 
 
 def program_name(argv0: str, environment: Mapping[str, str]) -> str:
@@ -76,16 +78,16 @@ def program_name(argv0: str, environment: Mapping[str, str]) -> str:
         argv0: how this program was started.
         environment: its environment variables.
     """
-    name = _bare(argv0)
+    name = _program_basename(argv0)
     if name == PLUGIN:
-        alone = argv0 == os.path.basename(argv0) or _bare(environment.get("_", "")) == PLUGIN  # noqa: PTH119 - see _bare
-        return PLUGIN if alone else "kubectl yoshi"
+        is_standalone = argv0 == os.path.basename(argv0) or _program_basename(environment.get("_", "")) == PLUGIN  # noqa: PTH119 - see _bare
+        return PLUGIN if is_standalone else "kubectl yoshi"
     if name == "__main__":
         return "python -m kubectl_yoshi"
     return name
 
 
-def _bare(path: str) -> str:
+def _program_basename(path: str) -> str:
     """The name of a program, without its folder and what Windows adds."""
     name = os.path.basename(path)  # noqa: PTH119 - pathlib costs more than the whole rest of --help
     return name.rsplit(".", 1)[0] if name.lower().endswith((".exe", ".py")) else name

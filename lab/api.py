@@ -39,16 +39,16 @@ class Api:
 
     def create(self, found: Mapping[str, Any]) -> Any:
         """Create an object, in the namespace that it names."""
-        return self.post(collection_of(found), found)
+        return self.post(collection_path(found), found)
 
     def create_document(self, document: bytes) -> Any:
         """Create the cluster-wide object of a JSON or YAML document, which is sent as it is."""
         if document.startswith(b"{"):
-            return self.post(collection_of(json.loads(document)), document)
+            return self.post(collection_path(json.loads(document)), document)
         version, kind = (re.search(rb"(?m)^%s: (\S+)" % key, document) for key in (b"apiVersion", b"kind"))
         if not version or not kind:
             raise LabError(f"not a Kubernetes object: {document[:100]!r}")
-        path = collection_of({"apiVersion": version.group(1).decode(), "kind": kind.group(1).decode()})
+        path = collection_path({"apiVersion": version.group(1).decode(), "kind": kind.group(1).decode()})
         return self.post(path, document, "application/yaml")
 
     def is_ready(self) -> bool:
@@ -58,7 +58,7 @@ class Api:
         except (LabError, OSError, http.client.HTTPException):
             return False
 
-    def served(self) -> set[tuple[str, str]]:
+    def list_served_resources(self) -> set[tuple[str, str]]:
         """The (group, plural) of every resource that the server serves, the core group aside."""
         found = set()
         for group in self.get("/apis", accept=DISCOVERY)["items"]:
@@ -77,28 +77,28 @@ class Api:
         ) as connection:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
-            answer = response.read()
+            response_body = response.read()
         if response.status >= 300:
-            raise LabError(f"{method} {path}: {response.status} {_message(answer)}")
-        return json.loads(answer) if answer[:1] in b"{[" else answer.decode()
+            raise LabError(f"{method} {path}: {response.status} {_message(response_body)}")
+        return json.loads(response_body) if response_body[:1] in b"{[" else response_body.decode()
 
 
-def collection_of(found: Mapping[str, Any]) -> str:
+def collection_path(found: Mapping[str, Any]) -> str:
     """The path that objects like this one are created at; knows the plurals of the kinds that a lab needs."""
     group, kind = found["apiVersion"], found["kind"].lower()
     base = f"/apis/{group}" if "/" in group else f"/api/{group}"
     namespace = found.get("metadata", {}).get("namespace")
-    place = f"/namespaces/{namespace}" if namespace else ""
-    return f"{base}{place}/{kind}{'es' if kind.endswith('s') else 's'}"
+    namespace_path = f"/namespaces/{namespace}" if namespace else ""
+    return f"{base}{namespace_path}/{kind}{'es' if kind.endswith('s') else 's'}"
 
 
-def wait_until(what: str, happened: Callable[[], bool], seconds: float = 120, pause: float = 0.05) -> None:
-    """Ask `happened` until it is true; a LabError says that `what` did not happen in time."""
-    until = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > until:
+def wait_until(what: str, condition: Callable[[], bool], seconds: float = 120, interval: float = 0.05) -> None:
+    """Ask `condition` until it is true; a LabError says that `what` did not happen in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
             raise LabError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(pause)
+        time.sleep(interval)
 
 
 def _message(answer: bytes) -> str:

@@ -27,7 +27,7 @@ MEMORY_PER_BUILD = 3 << 30
 _builds: set[subprocess.Popen[str]] = set()
 
 
-def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
+def find_or_build(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
     """The path of each program by its name; what is nowhere to be found is built first.
 
     Programs of one Go module are built by one `go build`, which compiles what they share once; modules are built
@@ -39,34 +39,34 @@ def provide(programs: Sequence[Program], progress: Progress) -> dict[str, Path]:
         if found[program.name] is None:
             missing[program.folder].append(program)
     if missing:
-        unwanted = threading.Event()
-        with ThreadPoolExecutor(builds_at_once(len(missing))) as pool:
-            jobs = [pool.submit(_build, folder, wanted, progress, unwanted) for folder, wanted in missing.items()]
+        cancelled = threading.Event()
+        with ThreadPoolExecutor(max_parallel_builds(len(missing))) as pool:
+            jobs = [pool.submit(_build, folder, wanted, progress, cancelled) for folder, wanted in missing.items()]
             try:
                 for job in as_completed(jobs):
                     job.result()
             except BaseException:
                 # Whoever waits must not wait for builds that nobody wants any more.
-                unwanted.set()
+                cancelled.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for build in list(_builds):
-                    _end(build)
+                    _kill_build(build)
                 raise
     return {program.name: found[program.name] or program.cached for program in programs}
 
 
-def _end(build: subprocess.Popen[str]) -> None:
+def _kill_build(build: subprocess.Popen[str]) -> None:
     """Ends a build with the compilers that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(build.pid, signal.SIGKILL)
 
 
-def builds_at_once(modules: int) -> int:
+def max_parallel_builds(modules: int) -> int:
     """How many modules to build side by side: as the available memory allows, at most three."""
     text = Path("/proc/meminfo").read_text()
     available = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    fitting = int(available.group(1)) * 1024 // MEMORY_PER_BUILD if available else 1
-    return max(1, min(modules, fitting, 3))
+    builds_in_memory = int(available.group(1)) * 1024 // MEMORY_PER_BUILD if available else 1
+    return max(1, min(modules, builds_in_memory, 3))
 
 
 def is_held(lock: Path) -> bool:
@@ -82,7 +82,7 @@ def is_held(lock: Path) -> bool:
 
 
 @contextmanager
-def only_one(lock: Path) -> Iterator[None]:
+def exclusive_lock(lock: Path) -> Iterator[None]:
     """Hold a lock file, so that of two labs that need the same thing only one makes it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
@@ -90,7 +90,7 @@ def only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def go(folder: str, *args: str) -> subprocess.CompletedProcess[str]:
+def run_go(folder: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the go command in a folder of lab/tools; a LabError says what it said when it fails."""
     command = [_go_command(), *args]
     result = subprocess.run(
@@ -101,16 +101,16 @@ def go(folder: str, *args: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def _build(folder: str, wanted: Sequence[Program], progress: Progress, unwanted: threading.Event) -> None:
+def _build(folder: str, wanted: Sequence[Program], progress: Progress, cancelled: threading.Event) -> None:
     cache = program_cache()
-    with only_one(cache / f".{folder}.lock"):
+    with exclusive_lock(cache / f".{folder}.lock"):
         wanted = [program for program in wanted if find(program) is None]  # another lab may have built it meanwhile
         if not wanted:
             return
         names = ", ".join(program.name for program in wanted)
         what = f"Building {names} ({wanted[-1].version})"
         with progress.task(what), tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder}-") as scratch:
-            _go_build(folder, wanted, Path(scratch), lambda detail: progress.update(what, detail), unwanted)
+            _go_build(folder, wanted, Path(scratch), lambda detail: progress.update(what, detail), cancelled)
             for program in wanted:
                 program.cached.parent.mkdir(exist_ok=True)
                 built = Path(scratch) / (program.built_as or program.name)
@@ -118,12 +118,12 @@ def _build(folder: str, wanted: Sequence[Program], progress: Progress, unwanted:
 
 
 def _go_build(
-    folder: str, wanted: Sequence[Program], target: Path, report: Callable[[str], None], unwanted: threading.Event
+    folder: str, wanted: Sequence[Program], target: Path, report: Callable[[str], None], cancelled: threading.Event
 ) -> None:
-    flags = " ".join(["-s", "-w", *_stamps(wanted[-1])])
+    flags = " ".join(["-s", "-w", *_version_flags(wanted[-1])])
     packages = [program.package for program in wanted]
     command = [_go_command(), "build", "-v", "-o", f"{target}/", "-ldflags", flags, *packages]
-    said: list[str] = []
+    output_lines: list[str] = []
     compiled = downloaded = 0
     environment = {**_go_environment(), "GOTMPDIR": str(target)}
     with subprocess.Popen(
@@ -135,11 +135,11 @@ def _go_build(
         start_new_session=True,
     ) as process:
         _builds.add(process)
-        if unwanted.is_set():  # since before it was among those that are ended
-            _end(process)
+        if cancelled.is_set():  # since before it was among those that are ended
+            _kill_build(process)
         assert process.stderr
         for line in process.stderr:
-            said.append(line)
+            output_lines.append(line)
             if line.startswith("go: downloading"):
                 downloaded += 1
                 report(f"{downloaded} modules fetched")
@@ -148,10 +148,12 @@ def _go_build(
                 report(f"{compiled} packages compiled")
     _builds.discard(process)
     if process.returncode:
-        raise LabError(f"building {', '.join(packages)} in lab/tools/{folder} failed:\n{_last_lines(''.join(said))}")
+        raise LabError(
+            f"building {', '.join(packages)} in lab/tools/{folder} failed:\n{_last_lines(''.join(output_lines))}"
+        )
 
 
-def _stamps(program: Program) -> list[str]:
+def _version_flags(program: Program) -> list[str]:
     """Linker flags for the programs that do not know their own version: clients refuse to parse what they say else."""
     version = program.version
     major, minor = version.lstrip("v").split(".")[:2]

@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 
 import lab
-from lab.building import provide
+from lab.building import find_or_build
 from lab.errors import LabError
 from lab.manifests import CALICO_CHOICES
 from lab.programs import ALL_PROGRAMS, DEFAULT_KUBERNETES
 from lab.progress import Progress
-from lab.running import BGP_CHOICES, PROFILES, all_labs, find_lab, start
+from lab.running import BGP_CHOICES, PROFILES, find_lab, list_labs, start
 
 DEFAULT_NAME = "default"
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up(options: argparse.Namespace) -> int:
     """Bring a lab up and print its kubeconfig's path."""
     progress = Progress()
-    began = time.monotonic()
+    started_at = time.monotonic()
     running = start(
         options.profile,
         options.name,
@@ -49,18 +49,18 @@ def up(options: argparse.Namespace) -> int:
         background=not options.foreground,
         progress=progress,
     )
-    progress.say(f"Lab {running.name} is up after {time.monotonic() - began:.1f} s.")
+    progress.print_line(f"Lab {running.name} is up after {time.monotonic() - started_at:.1f} s.")
     print(running.kubeconfig, flush=True)
     if options.foreground:
         with running:
-            progress.say("Ctrl-C ends it.")
+            progress.print_line("Ctrl-C ends it.")
             threading.Event().wait()
     return 0
 
 
 def down(options: argparse.Namespace) -> int:
     """End one lab, or all."""
-    labs = all_labs() if options.all else [find_lab(options.name)]
+    labs = list_labs() if options.all else [find_lab(options.name)]
     for running in labs:
         running.down()
         print(f"Lab {running.name} is down.", file=sys.stderr)
@@ -69,16 +69,16 @@ def down(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """List each program: exit code 1 when one that should run does not."""
-    labs = [find_lab(options.name)] if options.name else all_labs()
+    labs = [find_lab(options.name)] if options.name else list_labs()
     if not labs:
         print("No lab is up.", file=sys.stderr)
     rows = [("LAB", "PROGRAM", "PID", "RUNNING", "MEMORY", "PORT")]
-    well = True
+    all_running = True
     for running in labs:
         total = 0
         for program in running.programs:
             alive = program.running
-            well = well and alive
+            all_running = all_running and alive
             total += program.memory
             port = str(program.launch.port or "-")
             rows.append(
@@ -88,7 +88,7 @@ def status(options: argparse.Namespace) -> int:
         rows.append((running.name, "(all)", "", "", _mebibytes(total), ""))
     if labs:
         _print_table(rows)
-    return 0 if well else 1
+    return 0 if all_running else 1
 
 
 def env(options: argparse.Namespace) -> int:
@@ -107,7 +107,7 @@ def program(options: argparse.Namespace) -> int:
     """Print where one of the lab's programs is, after building it if it is nowhere."""
     if options.program not in ALL_PROGRAMS:
         raise LabError(f"no program {options.program!r}: there are {', '.join(sorted(ALL_PROGRAMS))}")
-    print(provide([ALL_PROGRAMS[options.program]], Progress())[options.program])
+    print(find_or_build([ALL_PROGRAMS[options.program]], Progress())[options.program])
     return 0
 
 
@@ -127,20 +127,20 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    upper = command("up", up, "bring a lab up and print the path of its kubeconfig")
-    upper.add_argument("--profile", choices=PROFILES, default="core", help="what it runs (default: core)")
-    upper.add_argument("--name", default=DEFAULT_NAME, help=f"tells labs apart (default: {DEFAULT_NAME})")
-    upper.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, metavar="MINOR", help="e.g. 1.36 (the default)")
-    upper.add_argument(
+    up_parser = command("up", up, "bring a lab up and print the path of its kubeconfig")
+    up_parser.add_argument("--profile", choices=PROFILES, default="core", help="what it runs (default: core)")
+    up_parser.add_argument("--name", default=DEFAULT_NAME, help=f"tells labs apart (default: {DEFAULT_NAME})")
+    up_parser.add_argument("--kubernetes", default=DEFAULT_KUBERNETES, metavar="MINOR", help="e.g. 1.36 (the default)")
+    up_parser.add_argument(
         "--calico", choices=list(CALICO_CHOICES), default="v1", help="which of Calico's API groups is served"
     )
-    upper.add_argument(
+    up_parser.add_argument(
         "--bgp", choices=BGP_CHOICES, default="native", help="how MetalLB speaks BGP; frr (installed) knows IPv6"
     )
-    upper.add_argument("--foreground", action="store_true", help="stay, and end it all on Ctrl-C")
-    downer = command("down", down, "end a lab, and leave nothing of it")
-    downer.add_argument("--name", default=DEFAULT_NAME)
-    downer.add_argument("--all", action="store_true", help="every lab of this user")
+    up_parser.add_argument("--foreground", action="store_true", help="stay, and end it all on Ctrl-C")
+    down_parser = command("down", down, "end a lab, and leave nothing of it")
+    down_parser.add_argument("--name", default=DEFAULT_NAME)
+    down_parser.add_argument("--all", action="store_true", help="every lab of this user")
     command("status", status, "each program: running, memory, port").add_argument("--name", help="only this lab")
     command("env", env, "print `export KUBECONFIG=...` for a shell").add_argument("--name", default=DEFAULT_NAME)
     command("route", route, "the router's table (full profile)").add_argument("--name", default=DEFAULT_NAME)

@@ -13,10 +13,10 @@ from pathlib import Path
 from lab.api import Api, wait_until
 from lab.errors import LabError
 from lab.pki import Authority, make_authority, make_signing_key
-from lab.processes import Launch, Record, spawn
-from lab.slots import Slot
+from lab.processes import Launch, ProgramRecord, spawn
+from lab.slots import LabId
 
-CLIENT = "lab-client"
+CLIENT_USER = "lab-client"
 """A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
 SERVICE_RANGE = "10.96.0.0/16,fd00:10:96::/112"
 
@@ -26,14 +26,14 @@ class Core:
     """A running core, and what the full profile builds on."""
 
     folder: Path
-    slot: Slot
+    lab_id: LabId
     programs: Mapping[str, Path]
     authority: Authority
     api: Api
     kubeconfig: Path
 
 
-def start_core(folder: Path, slot: Slot, programs: Mapping[str, Path], host: str) -> Core:
+def start_core(folder: Path, lab_id: LabId, programs: Mapping[str, Path], host: str) -> Core:
     """Start etcd, the API server and, where there is one, the controller manager; returns when the server is ready.
 
     `host` is the address that the API server has: the loopback, or the bridge's for the full profile, whose nodes are
@@ -44,14 +44,14 @@ def start_core(folder: Path, slot: Slot, programs: Mapping[str, Path], host: str
     authority = make_authority(certificates, "lab-ca")
     token = secrets.token_urlsafe(24)
     kubeconfig = folder / "kubeconfig"
-    write_kubeconfig(kubeconfig, authority, f"{host}:{slot.port('kube-apiserver')}", token)
-    etcd = spawn(_etcd(folder, slot, programs), folder)
-    server = spawn(_api_server(certificates, authority, slot, programs, host, token), folder)
+    write_kubeconfig(kubeconfig, authority, f"{host}:{lab_id.port('kube-apiserver')}", token)
+    etcd = spawn(_etcd(folder, lab_id, programs), folder)
+    server = spawn(_api_server(certificates, authority, lab_id, programs, host, token), folder)
     api = admin_api(folder)
     wait_ready(api, [etcd, server])
     if "kube-controller-manager" in programs:
-        spawn(_controller_manager(folder, slot, programs), folder)
-    return Core(folder, slot, programs, authority, api, kubeconfig)
+        spawn(_controller_manager(folder, lab_id, programs), folder)
+    return Core(folder, lab_id, programs, authority, api, kubeconfig)
 
 
 def admin_api(folder: Path) -> Api:
@@ -62,19 +62,19 @@ def admin_api(folder: Path) -> Api:
     return Api(host, int(port), config["users"][0]["user"]["token"], Path(cluster["certificate-authority"]))
 
 
-def wait_ready(api: Api, records: Sequence[Record]) -> None:
+def wait_ready(api: Api, records: Sequence[ProgramRecord]) -> None:
     """Wait until the API server is ready; when one of its programs ends instead, a LabError shows its last words."""
 
     def ready() -> bool:
         for record in records:
             if not record.running:
-                raise LabError(f"{record.launch.name} ended at its start:\n{last_words(record.log)}")
+                raise LabError(f"{record.launch.name} ended at its start:\n{tail_log(record.log)}")
         return api.is_ready()
 
     wait_until("the API server is ready", ready, seconds=120)
 
 
-def last_words(log: Path) -> str:
+def tail_log(log: Path) -> str:
     """The end of a log, as much as one wants to read."""
     lines = log.read_text(errors="replace").strip().splitlines()
     return "\n".join(line[:300] for line in lines[-8:]) or f"({log} is empty)"
@@ -88,7 +88,7 @@ def load_crds(api: Api, documents: Sequence[bytes]) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(api.create_document, documents))
     wanted = {crd for document in documents if (crd := _group_and_plural(document))}
-    wait_until("the custom resources are served", lambda: wanted <= api.served())
+    wait_until("the custom resources are served", lambda: wanted <= api.list_served_resources())
 
 
 def write_kubeconfig(file: Path, authority: Authority, server: str, token: str) -> None:
@@ -125,8 +125,8 @@ def _group_and_plural(document: bytes) -> tuple[str, str] | None:
     return name.group(2).decode(), name.group(1).decode()
 
 
-def _etcd(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launch:
-    client, peer = (f"http://127.0.0.1:{slot.port(name)}" for name in ("etcd", "etcd-peer"))
+def _etcd(folder: Path, lab_id: LabId, programs: Mapping[str, Path]) -> Launch:
+    client, peer = (f"http://127.0.0.1:{lab_id.port(name)}" for name in ("etcd", "etcd-peer"))
     command = [
         str(programs["etcd"]),
         f"--data-dir={folder / 'etcd'}",
@@ -138,24 +138,24 @@ def _etcd(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launch:
         "--unsafe-no-fsync",  # the data is thrown away; waiting for the disk makes every write ten times slower
         "--log-level=warn",
     ]
-    return Launch("etcd", command, slot.port("etcd"))
+    return Launch("etcd", command, lab_id.port("etcd"))
 
 
 def _api_server(
-    certificates: Path, authority: Authority, slot: Slot, programs: Mapping[str, Path], host: str, token: str
+    certificates: Path, authority: Authority, lab_id: LabId, programs: Mapping[str, Path], host: str, token: str
 ) -> Launch:
-    hosts = ["127.0.0.1", "localhost", slot.gateway, "10.96.0.1", "kubernetes.default.svc"]
+    hosts = ["127.0.0.1", "localhost", lab_id.gateway, "10.96.0.1", "kubernetes.default.svc"]
     serving = authority.issue(certificates, "apiserver", "kube-apiserver", hosts)
     proxy = authority.issue(certificates, "front-proxy", "front-proxy-client")
-    authority.issue(certificates, CLIENT, CLIENT)
+    authority.issue(certificates, CLIENT_USER, CLIENT_USER)
     signing = make_signing_key(certificates, "service-accounts")
     tokens = certificates / "tokens.csv"
     tokens.touch(mode=0o600)
     tokens.write_text(f"{token},admin,1,system:masters\n")
-    port = slot.port("kube-apiserver")
+    port = lab_id.port("kube-apiserver")
     command = [
         str(programs["kube-apiserver"]),
-        f"--etcd-servers=http://127.0.0.1:{slot.port('etcd')}",
+        f"--etcd-servers=http://127.0.0.1:{lab_id.port('etcd')}",
         f"--secure-port={port}",
         f"--bind-address={host}",
         f"--advertise-address={host}",
@@ -182,16 +182,16 @@ def _api_server(
     return Launch("kube-apiserver", command, port)
 
 
-def _controller_manager(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launch:
+def _controller_manager(folder: Path, lab_id: LabId, programs: Mapping[str, Path]) -> Launch:
     name = "kube-controller-manager"
     command = [
         str(programs[name]),
-        *component_flags(folder / "kubeconfig", slot.port(name)),
+        *component_flags(folder / "kubeconfig", lab_id.port(name)),
         f"--service-account-private-key-file={folder / 'pki' / 'service-accounts.key'}",
         f"--root-ca-file={folder / 'pki' / 'ca.crt'}",
         "--use-service-account-credentials",
     ]
-    return Launch(name, command, slot.port(name))
+    return Launch(name, command, lab_id.port(name))
 
 
 def component_flags(kubeconfig: Path, port: int) -> list[str]:

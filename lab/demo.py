@@ -39,7 +39,7 @@ metadata:
         memory: {{guest: 128Mi}}
       networks: [{{name: default, pod: {{}}}}]
 """
-WISH = "  annotations:\n    'plumber.k8s.pf9.io/networkName': 'newarjunpool'\n"
+REQUESTED_NETWORK = "  annotations:\n    'plumber.k8s.pf9.io/networkName': 'newarjunpool'\n"
 
 
 ROUTER_ASN = "64513"
@@ -50,72 +50,76 @@ def main() -> int:
 
     As root, on the full lab: VMs run, and a router learns their public addresses. Otherwise on the core, without that.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     progress = Progress()
     profile = "full" if os.geteuid() == 0 else "core"
     if profile == "core":
-        progress.say("Not root, so there are no network namespaces: VMs do not run, and public networks are left out.")
+        progress.print_line(
+            "Not root, so there are no network namespaces: VMs do not run, and public networks are left out."
+        )
     with lab.start(profile, None, progress=progress) as running:
-        progress.say(f"A real control plane is up after {time.monotonic() - began:.1f} s.")
+        progress.print_line(f"A real control plane is up after {time.monotonic() - started_at:.1f} s.")
         try:
-            _tell(_Stage(running))
+            _run_core_demo(_DemoRunner(running))
         except subprocess.CalledProcessError as error:
             print(f"demo: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
             return 1
-    progress.say(f"Done after {time.monotonic() - began:.1f} s; nothing is left behind.")
+    progress.print_line(f"Done after {time.monotonic() - started_at:.1f} s; nothing is left behind.")
     return 0
 
 
-def _tell(stage: _Stage) -> None:
-    stage.says("What yoshi needs in a cluster: two CRDs and its roles.")
-    stage.yoshi("install")
-    stage.says("A network and a VM as the original yoshi's README has them, made true by `sync`.")
-    stage.kubectl("apply", "-f", "-", content=NETWORK)
-    stage.kubectl("apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=WISH, runs="Halted"))
-    stage.yoshi("sync")
-    stage.says("The same by command: a network, three VMs, with and without an address of choice.")
-    stage.yoshi("network", "create", "blue", "--cidr", "10.20.0.0/24", "--gateway", "10.20.0.1")
+def _run_core_demo(demo: _DemoRunner) -> None:
+    demo.print_comment("What yoshi needs in a cluster: two CRDs and its roles.")
+    demo.yoshi("install")
+    demo.print_comment("A network and a VM as the original yoshi's README has them, made true by `sync`.")
+    demo.kubectl("apply", "-f", "-", content=NETWORK)
+    demo.kubectl(
+        "apply", "-f", "-", content=VM.format(name="vmcalicobridge2", annotations=REQUESTED_NETWORK, runs="Halted")
+    )
+    demo.yoshi("sync")
+    demo.print_comment("The same by command: a network, three VMs, with and without an address of choice.")
+    demo.yoshi("network", "create", "blue", "--cidr", "10.20.0.0/24", "--gateway", "10.20.0.1")
     for name in ("web-1", "web-2", "db-1"):
-        stage.kubectl("apply", "-f", "-", content=VM.format(name=name, annotations="", runs="Halted"))
-    stage.yoshi("vm", "attach", "web-1", "web-2", "--network", "blue")
-    stage.yoshi("vm", "attach", "db-1", "--network", "blue", "--ip", "10.20.0.50")
-    stage.yoshi("network", "list")
-    stage.yoshi("vm", "list")
-    stage.yoshi("ips", "list")
-    stage.yoshi("ips", "who", "10.20.0.50")
-    if stage.lab.options.profile == "full":
-        _tell_of_the_world(stage)
-    stage.says("One VM is detached, another is deleted behind yoshi's back: gc gives its address back.")
-    stage.yoshi("vm", "detach", "web-2", "--network", "blue")
-    stage.kubectl("delete", "virtualmachine", "db-1")
-    stage.yoshi("ips", "check", may_fail=True)
-    stage.yoshi("ips", "gc", "--grace", "0s", "--yes")
-    stage.yoshi("ips", "list")
-    stage.says("A network in use is not deleted by accident.")
-    stage.yoshi("network", "delete", "blue", may_fail=True)
-    stage.yoshi("vm", "detach", "web-1", "--network", "blue", "--restart")
-    stage.yoshi("network", "delete", "blue")
-    stage.yoshi("network", "list")
-    stage.kubectl("get", "ippools")
+        demo.kubectl("apply", "-f", "-", content=VM.format(name=name, annotations="", runs="Halted"))
+    demo.yoshi("vm", "attach", "web-1", "web-2", "--network", "blue")
+    demo.yoshi("vm", "attach", "db-1", "--network", "blue", "--ip", "10.20.0.50")
+    demo.yoshi("network", "list")
+    demo.yoshi("vm", "list")
+    demo.yoshi("ips", "list")
+    demo.yoshi("ips", "who", "10.20.0.50")
+    if demo.lab.options.profile == "full":
+        _run_public_demo(demo)
+    demo.print_comment("One VM is detached, another is deleted behind yoshi's back: gc gives its address back.")
+    demo.yoshi("vm", "detach", "web-2", "--network", "blue")
+    demo.kubectl("delete", "virtualmachine", "db-1")
+    demo.yoshi("ips", "check", may_fail=True)
+    demo.yoshi("ips", "gc", "--grace", "0s", "--yes")
+    demo.yoshi("ips", "list")
+    demo.print_comment("A network in use is not deleted by accident.")
+    demo.yoshi("network", "delete", "blue", may_fail=True)
+    demo.yoshi("vm", "detach", "web-1", "--network", "blue", "--restart")
+    demo.yoshi("network", "delete", "blue")
+    demo.yoshi("network", "list")
+    demo.kubectl("get", "ippools")
 
 
-def _tell_of_the_world(stage: _Stage) -> None:
-    stage.says("A public network, announced by BGP to the lab's router, and a running VM on both.")
+def _run_public_demo(demo: _DemoRunner) -> None:
+    demo.print_comment("A public network, announced by BGP to the lab's router, and a running VM on both.")
     words = ("--plugin", "public", "--announce", "metallb-bgp", "--cidr", "203.0.113.0/28")
-    peer = ("--peer", stage.lab.router_address, "--my-asn", "64512", "--remote-asn", ROUTER_ASN)
-    stage.yoshi("network", "create", "internet", *words, *peer)
+    peer = ("--peer", demo.lab.router_address, "--my-asn", "64512", "--remote-asn", ROUTER_ASN)
+    demo.yoshi("network", "create", "internet", *words, *peer)
     patch = '{"spec":{"runStrategy":"Always"}}'
-    stage.kubectl("patch", "virtualmachine", "web-1", "--type=merge", "-p", patch)
-    stage.yoshi("vm", "attach", "web-1", "--network", "blue", "--public-network", "internet", "--wait")
-    stage.yoshi("vm", "list")
-    stage.yoshi("ips", "list", "-o", "wide")
-    stage.says("What the router has learned, with the VM's node as next hop.")
-    stage.route("203.0.113.1/32")
-    stage.yoshi("vm", "detach", "web-1", "--public-network", "internet")
-    stage.yoshi("network", "delete", "internet")
+    demo.kubectl("patch", "virtualmachine", "web-1", "--type=merge", "-p", patch)
+    demo.yoshi("vm", "attach", "web-1", "--network", "blue", "--public-network", "internet", "--wait")
+    demo.yoshi("vm", "list")
+    demo.yoshi("ips", "list", "-o", "wide")
+    demo.print_comment("What the router has learned, with the VM's node as next hop.")
+    demo.route("203.0.113.1/32")
+    demo.yoshi("vm", "detach", "web-1", "--public-network", "internet")
+    demo.yoshi("network", "delete", "internet")
 
 
-class _Stage:
+class _DemoRunner:
     """Where the commands run."""
 
     def __init__(self, running: lab.Lab) -> None:
@@ -123,7 +127,7 @@ class _Stage:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "KUBECONFIG": str(running.kubeconfig), "PATH": path}
 
-    def says(self, sentence: str) -> None:
+    def print_comment(self, sentence: str) -> None:
         """A sentence between commands."""
         print(f"\n# {sentence}", flush=True)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.api import Api, wait_until
-from lab.core import last_words
+from lab.core import tail_log
 from lab.errors import LabError
-from lab.fabric import batch
-from lab.ovs import Switch, attachment_of, guest
-from lab.processes import Launch, spawn, stop
+from lab.fabric import run_ip_batch
+from lab.ovs import Switch, get_attachment_config, guest
+from lab.processes import Launch, spawn, stop_programs
 from lab.running import Lab
 
 KEY = "dnsmasq.conf"
@@ -42,7 +42,7 @@ def check_installed() -> None:
         raise LabError(f"no {' or '.join(missing)}: apt-get install dnsmasq-base udhcpc ethtool")
 
 
-def generated(server: Mapping[str, Any]) -> dict[str, str]:
+def generate_config_map_data(server: Mapping[str, Any]) -> dict[str, str]:
     """The data of the ConfigMap that the controller makes for a DHCPServer; line by line as its genConfigMap."""
     lines = ["port=0"]
     for number, network in enumerate(server["spec"]["networks"], 1):
@@ -67,8 +67,8 @@ def reconcile(api: Api, namespace: str, name: str) -> bool:
     wanted = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": namespace, "ownerReferences": [_controlled_by(server)]},
-        "data": generated(server),
+        "metadata": {"name": name, "namespace": namespace, "ownerReferences": [_controller_reference(server)]},
+        "data": generate_config_map_data(server),
     }
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     found = next((found for found in api.get(path)["items"] if found["metadata"]["name"] == name), None)
@@ -81,7 +81,7 @@ def reconcile(api: Api, namespace: str, name: str) -> bool:
     return True
 
 
-def _controlled_by(server: Mapping[str, Any]) -> dict[str, Any]:
+def _controller_reference(server: Mapping[str, Any]) -> dict[str, Any]:
     known = {"apiVersion": server["apiVersion"], "kind": server["kind"], "controller": True, "blockOwnerDeletion": True}
     return {**known, "name": server["metadata"]["name"], "uid": server["metadata"]["uid"]}
 
@@ -108,7 +108,7 @@ class Leases:
 
     def report(self) -> None:
         """Write an IPAllocation for each lease, as is done whenever the file changes."""
-        known = {found["metadata"]["name"] for found in self.api.get(ALLOCATIONS)["items"]}
+        allocated = {found["metadata"]["name"] for found in self.api.get(ALLOCATIONS)["items"]}
         for lease in self.all():
             spec = {
                 "entityRef": lease.host,
@@ -116,10 +116,10 @@ class Leases:
                 "macAddr": lease.mac,
                 "vlanId": self._tag_of(lease.address) or "",
             }
-            if lease.address in known:
+            if lease.address in allocated:
                 self.api.patch(f"{ALLOCATIONS}/{lease.address}", {"spec": spec})
             else:
-                self.api.create(allocation(lease.address, spec))
+                self.api.create(build_ip_allocation(lease.address, spec))
 
     def restore(self) -> None:
         """Make the file from the IPAllocations in its own ranges, as is done before dnsmasq starts."""
@@ -144,14 +144,14 @@ class Leases:
         return None
 
 
-def allocation(address: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def build_ip_allocation(address: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """An IPAllocation as the DHCP server writes it."""
     meta = {"name": address, "namespace": "default"}
     return {"apiVersion": "dhcp.plumber.k8s.pf9.io/v1alpha1", "kind": "IPAllocation", "metadata": meta, "spec": spec}
 
 
 @contextmanager
-def serving(running: Lab, switch: Switch, namespace: str, name: str) -> Iterator[Leases]:
+def run_dhcp_server(running: Lab, switch: Switch, namespace: str, name: str) -> Iterator[Leases]:
     """The VM of a DHCPServer on a node: plugged into its networks, dnsmasq with the ConfigMap as it is at this moment.
 
     As in that VM, each of the ConfigMap's files is in the folder that dnsmasq reads, and the networks' interfaces are
@@ -161,23 +161,23 @@ def serving(running: Lab, switch: Switch, namespace: str, name: str) -> Iterator
     api = running.api
     server = api.get(f"{DHCP}/namespaces/{namespace}/dhcpservers/{name}")
     folder = running.folder / f"dhcp-{name}"
-    with guest(running.slot, f"dhcp-{name}") as inside:
+    with guest(running.lab_id, f"dhcp-{name}") as guest_namespace:
         try:
             for number, network in enumerate(server["spec"]["networks"], 1):
-                attachment = attachment_of(api, namespace, network["networkName"])
-                switch.plug(inside, f"02:00:00:00:00:{number:02x}", attachment, f"eth{number}")
-                batch([f"addr add {network['interfaceIp']} dev eth{number}"], inside)
+                attachment = get_attachment_config(api, namespace, network["networkName"])
+                switch.plug(guest_namespace, f"02:00:00:00:00:{number:02x}", attachment, f"eth{number}")
+                run_ip_batch([f"addr add {network['interfaceIp']} dev eth{number}"], guest_namespace)
             write_files(folder / "conf", api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}"))
             leases = Leases(folder, api)
             leases.restore()
-            with _dnsmasq(running.folder, name, folder, inside):
+            with _dnsmasq(running.folder, name, folder, guest_namespace):
                 yield leases
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _dnsmasq(lab_folder: Path, name: str, folder: Path, inside: str) -> Iterator[None]:
+def _dnsmasq(lab_folder: Path, name: str, folder: Path, guest_namespace: str) -> Iterator[None]:
     command = [
         "dnsmasq",
         "--no-daemon",
@@ -187,18 +187,18 @@ def _dnsmasq(lab_folder: Path, name: str, folder: Path, inside: str) -> Iterator
         "--pid-file=",
         "--user=root",  # the lab's folder is its owner's alone
     ]
-    record = spawn(Launch(f"dnsmasq-{name}", command, network_namespace=inside), lab_folder)
+    record = spawn(Launch(f"dnsmasq-{name}", command, network_namespace=guest_namespace), lab_folder)
 
     def serves() -> bool:
         if not record.running:
-            raise LabError(f"{record.launch.name} ended at its start:\n{last_words(record.log)}")
+            raise LabError(f"{record.launch.name} ended at its start:\n{tail_log(record.log)}")
         return " DHCP, " in record.log.read_text()
 
     try:
         wait_until(f"{record.launch.name} serves", serves, seconds=30)
         yield
     finally:
-        stop([record])
+        stop_programs([record])
         record.log.unlink()  # or the next of this name would seem to serve at once
 
 
@@ -211,7 +211,7 @@ def write_files(folder: Path, config_map: Mapping[str, Any]) -> None:
         (folder / key).write_bytes(base64.b64decode(encoded))
 
 
-class Answer(NamedTuple):
+class DhcpOffer(NamedTuple):
     """What a DHCP client was given: the address with its prefix length, the rest as text, empty where not told."""
 
     address: str
@@ -221,23 +221,27 @@ class Answer(NamedTuple):
     lease: str  # seconds
 
 
-def ask(running: Lab, inside: str, *, patience: int = 10, nic: str = "eth1") -> Answer | None:
+def request_address(running: Lab, guest_namespace: str, *, patience: int = 10, nic: str = "eth1") -> DhcpOffer | None:
     """Ask for an address as a guest does at its boot, and take it; None when nobody answers for `patience` seconds."""
     script = running.folder / "udhcpc.sh"
     script.write_text(CLIENT_SCRIPT)
     script.chmod(0o700)
     command = ["udhcpc", "-i", nic, "-n", "-q", "-f", "-T", "1", "-t", str(patience), "-s", str(script), "-O", "mtu"]
     result = subprocess.run(
-        ["ip", "netns", "exec", inside, *command], capture_output=True, text=True, check=False, timeout=patience + 20
+        ["ip", "netns", "exec", guest_namespace, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=patience + 20,
     )
     if result.returncode == 0:
-        return Answer(*result.stdout.splitlines())
+        return DhcpOffer(*result.stdout.splitlines())
     if "no lease" not in result.stderr:
-        raise LabError(f"udhcpc in {inside}: {result.stderr.strip()}")
+        raise LabError(f"udhcpc in {guest_namespace}: {result.stderr.strip()}")
     return None
 
 
-def reaches(inside: str, address: str) -> bool:
+def can_ping(guest_namespace: str, address: str) -> bool:
     """Whether a guest can ping an address."""
-    command = ["ip", "netns", "exec", inside, "busybox", "ping", "-c", "1", "-W", "2", address]
+    command = ["ip", "netns", "exec", guest_namespace, "busybox", "ping", "-c", "1", "-W", "2", address]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

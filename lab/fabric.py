@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.errors import LabError
-from lab.slots import Slot
+from lab.slots import LabId
 
 ROUTER = "router"
 ROUTER_HOST = 254  # its place in the lab's subnet
@@ -30,60 +30,64 @@ class Node:
     address6: str
 
 
-def nodes_of(slot: Slot) -> list[Node]:
+def nodes_of(lab_id: LabId) -> list[Node]:
     """The nodes of a full lab."""
     return [
-        Node(name, slot.namespace(name), slot.address(host), slot.address6(host))
+        Node(name, lab_id.namespace(name), lab_id.address(host), lab_id.address6(host))
         for host, name in enumerate(NODES, FIRST_NODE_HOST)
     ]
 
 
-def lay_fabric(slot: Slot) -> None:
+def create_lab_network(lab_id: LabId) -> None:
     """Make the bridge and the namespaces; a LabError when that is not allowed."""
     if os.geteuid() != 0:
         raise LabError("the full profile makes a bridge and network namespaces: run it as root")
-    hosts = [*((node.network_namespace, host) for host, node in enumerate(nodes_of(slot), FIRST_NODE_HOST))]
-    hosts.append((slot.namespace(ROUTER), ROUTER_HOST))
-    outside = [
-        f"link add {slot.bridge} type bridge",
-        f"addr add {slot.address(1)}/24 dev {slot.bridge}",
-        f"addr add {slot.address6(1)}/64 dev {slot.bridge} nodad",
-        f"link set {slot.bridge} up",
+    hosts = [*((node.network_namespace, host) for host, node in enumerate(nodes_of(lab_id), FIRST_NODE_HOST))]
+    hosts.append((lab_id.namespace(ROUTER), ROUTER_HOST))
+    host_commands = [
+        f"link add {lab_id.bridge} type bridge",
+        f"addr add {lab_id.address(1)}/24 dev {lab_id.bridge}",
+        f"addr add {lab_id.address6(1)}/64 dev {lab_id.bridge} nodad",
+        f"link set {lab_id.bridge} up",
     ]
     for namespace, host in hosts:
-        cable = f"{slot.bridge}-{host}"
-        outside += [
+        veth = f"{lab_id.bridge}-{host}"
+        host_commands += [
             f"netns add {namespace}",
-            f"link add {cable} type veth peer name eth0 netns {namespace}",
-            f"link set {cable} master {slot.bridge} up",
+            f"link add {veth} type veth peer name eth0 netns {namespace}",
+            f"link set {veth} master {lab_id.bridge} up",
         ]
-    batch(outside)
+    run_ip_batch(host_commands)
     for namespace, host in hosts:
-        inside = [
+        namespace_commands = [
             "link set lo up",
-            f"addr add {slot.address(host)}/24 dev eth0",
-            f"addr add {slot.address6(host)}/64 dev eth0 nodad",
+            f"addr add {lab_id.address(host)}/24 dev eth0",
+            f"addr add {lab_id.address6(host)}/64 dev eth0 nodad",
             "link set eth0 up",
-            f"route add default via {slot.gateway}",
+            f"route add default via {lab_id.gateway}",
         ]
-        batch(inside, namespace)
+        run_ip_batch(namespace_commands, namespace)
 
 
-def remove_fabric(slot: Slot) -> None:
+def delete_lab_network(lab_id: LabId) -> None:
     """Remove what there is of a lab's bridge and namespaces."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
-    for namespace in re.findall(rf"(?m)^({re.escape(slot.namespace(''))}\S+)", listed):
+    for namespace in re.findall(rf"(?m)^({re.escape(lab_id.namespace(''))}\S+)", listed):
         # Removing the cable's inner end first: a namespace lives on while something still refers to it.
         subprocess.run(["ip", "-n", namespace, "link", "del", "eth0"], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
-    subprocess.run(["ip", "link", "del", slot.bridge], capture_output=True, check=False)
+    subprocess.run(["ip", "link", "del", lab_id.bridge], capture_output=True, check=False)
 
 
-def batch(lines: Iterable[str], namespace: str = "") -> None:
+def run_ip_batch(lines: Iterable[str], namespace: str = "") -> None:
     """Run `ip` for each line, in a network namespace or in the machine's own; a LabError at the first that fails."""
-    place = ["-n", namespace] if namespace else []
+    namespace_flags = ["-n", namespace] if namespace else []
     result = subprocess.run(
-        ["ip", *place, "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+        ["ip", *namespace_flags, "-batch", "-"],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode:
         raise LabError(f"cannot lay the lab's network: {result.stderr.strip()}")

@@ -21,7 +21,7 @@ from lab.processes import Launch
 
 DAEMONS = Path("/usr/lib/frr")
 RELOAD = DAEMONS / "frr-reload.py"
-ASKED, PID, APPLIED = "asked.conf", "reloader.pid", "applied.conf"
+REQUESTED_CONFIG, PID, APPLIED_CONFIG = "asked.conf", "reloader.pid", "applied.conf"
 
 
 def check_installed() -> None:
@@ -32,20 +32,20 @@ def check_installed() -> None:
 
 def frr_launches(folder: Path, node: Node) -> list[Launch]:
     """zebra, bgpd and the reloader of one node, in this order."""
-    place = _place(folder, node)
-    place.mkdir()
-    (place / "vtysh.conf").touch()
-    (place / "group").write_text(_groups_with_root_in("frrvty", Path("/etc/group").read_text()))
+    node_folder = _node_folder(folder, node)
+    node_folder.mkdir()
+    (node_folder / "vtysh.conf").touch()
+    (node_folder / "group").write_text(_groups_with_root_in("frrvty", Path("/etc/group").read_text()))
 
     def daemon(name: str, *options: str) -> Launch:
-        (place / f"{name}.conf").touch()
+        (node_folder / f"{name}.conf").touch()
         command = [
-            *_with_groups(place / "group"),
+            *_with_groups(node_folder / "group"),
             str(DAEMONS / name),
-            f"--config_file={place / name}.conf",
-            f"--pid_file={place / name}.pid",
-            f"--vty_socket={place}",
-            f"--socket={place / 'zserv.api'}",
+            f"--config_file={node_folder / name}.conf",
+            f"--pid_file={node_folder / name}.pid",
+            f"--vty_socket={node_folder}",
+            f"--socket={node_folder / 'zserv.api'}",
             "--vty_port=0",
             "--user=root",  # the lab's folder is its owner's alone
             "--group=frrvty",
@@ -57,7 +57,7 @@ def frr_launches(folder: Path, node: Node) -> list[Launch]:
     code = "import sys; from lab.frr import reload_on_request; reload_on_request(sys.argv[1])"
     reloader = Launch(
         f"frr-reloader-{node.name}",
-        [sys.executable, "-c", code, str(place)],
+        [sys.executable, "-c", code, str(node_folder)],
         environment={"PYTHONPATH": str(Path(__file__).parent.parent)},
     )
     return [daemon("zebra"), daemon("bgpd", "--bgp_port=0"), reloader]
@@ -65,37 +65,37 @@ def frr_launches(folder: Path, node: Node) -> list[Launch]:
 
 def is_ready(folder: Path, node: Node) -> bool:
     """Whether a speaker of this node can be started."""
-    return all((_place(folder, node) / name).exists() for name in ("zebra.vty", "bgpd.vty", PID))
+    return all((_node_folder(folder, node) / name).exists() for name in ("zebra.vty", "bgpd.vty", PID))
 
 
 def speaker_environment(folder: Path, node: Node) -> dict[str, str]:
     """What makes MetalLB's speaker use the FRR of its node."""
-    place = _place(folder, node)
+    node_folder = _node_folder(folder, node)
     return {
         "METALLB_BGP_TYPE": "frr",
-        "FRR_CONFIG_FILE": str(place / ASKED),
-        "FRR_RELOADER_PID_FILE": str(place / PID),
+        "FRR_CONFIG_FILE": str(node_folder / REQUESTED_CONFIG),
+        "FRR_RELOADER_PID_FILE": str(node_folder / PID),
     }
 
 
-def reload_on_request(place: str) -> None:
+def reload_on_request(node_folder: str) -> None:
     """Wait for SIGHUP, apply the configuration that was asked for; again and again."""
-    folder = Path(place)
+    folder = Path(node_folder)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # a request that comes while one is applied is kept
     (folder / f"{PID}.part").write_text(str(os.getpid()))
     (folder / f"{PID}.part").replace(folder / PID)
     while True:
         signal.sigwait({signal.SIGHUP})
-        began = time.monotonic()
+        started_at = time.monotonic()
         applied = apply(folder)
-        print(f"{'applied' if applied else 'NOT applied'} in {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{'applied' if applied else 'NOT applied'} in {time.monotonic() - started_at:.1f} s", flush=True)
 
 
 def apply(folder: Path) -> bool:
     """Bring the daemons of a node to the configuration that its speaker asked for."""
-    asked = (folder / ASKED).read_text()
+    requested = (folder / REQUESTED_CONFIG).read_text()
     # Where MetalLB has its daemons log to is a path of its container.
-    (folder / APPLIED).write_text(re.sub(r"(?m)^log file .*$", "log stdout", asked))
+    (folder / APPLIED_CONFIG).write_text(re.sub(r"(?m)^log file .*$", "log stdout", requested))
     command = [
         sys.executable,
         str(RELOAD),
@@ -104,7 +104,7 @@ def apply(folder: Path) -> bool:
         f"--confdir={folder}",
         f"--rundir={folder}",
         f"--vty_socket={folder}",
-        str(folder / APPLIED),
+        str(folder / APPLIED_CONFIG),
     ]
     return subprocess.run(command, check=False).returncode == 0
 
@@ -124,5 +124,5 @@ def _groups_with_root_in(group: str, groups: str) -> str:
     return "".join(f"{added(line)}\n" for line in groups.splitlines())
 
 
-def _place(folder: Path, node: Node) -> Path:
+def _node_folder(folder: Path, node: Node) -> Path:
     return folder / f"frr-{node.name}"

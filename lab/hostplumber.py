@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.api import Api
-from lab.fabric import batch
+from lab.fabric import run_ip_batch
 from lab.ovs import Switch
 
 TEMPLATES = "/apis/plumber.k8s.pf9.io/v1/hostnetworktemplates"
 FINALIZER = "ovsFinalizer"
-SMALLEST_MTU = 576  # of a NIC; a smaller one is not set
-BRIDGE_ROOM = 1000  # how many ports of a bridge the marker tells the scheduler of
+MIN_MTU = 576  # of a NIC; a smaller one is not set
+BRIDGE_CAPACITY = 1000  # how many ports of a bridge the marker tells the scheduler of
 RESOURCE = "ovs-cni.network.kubevirt.io"
 
 
-def plumb(api: Api, switches: Sequence[Switch]) -> None:
+def reconcile_templates(api: Api, switches: Sequence[Switch]) -> None:
     """Make every HostNetworkTemplate true on the nodes that it selects, and the nodes' status tell of their bridges.
 
     A template gets a finalizer; one that is being deleted takes its bridges with it, then loses the finalizer.
@@ -33,16 +33,16 @@ def plumb(api: Api, switches: Sequence[Switch]) -> None:
             for switch in switches:
                 if _selects(template, api.get(f"/api/v1/nodes/{switch.node.name}")):
                     apply(switch, template)
-        _settle_finalizer(api, template)
+        _update_finalizer(api, template)
     for switch in switches:
-        mark(api, switch.node.name, switch.bridges())
+        mark_bridges(api, switch.node.name, switch.bridges())
 
 
 def apply(switch: Switch, template: Mapping[str, Any]) -> None:
     """Make a template true on one node: the MTUs of NICs, bridges, bonds."""
     for nic in template["spec"].get("interfaceConfig", []):
-        if nic.get("mtu", 0) >= SMALLEST_MTU:
-            batch([f"link set {nic['name']} mtu {nic['mtu']}"], switch.node.network_namespace)
+        if nic.get("mtu", 0) >= MIN_MTU:
+            run_ip_batch([f"link set {nic['name']} mtu {nic['mtu']}"], switch.node.network_namespace)
     for wanted in template["spec"].get("ovsConfig", []):
         bridge, nics = wanted["bridgeName"], wanted["nodeInterface"].split(",")
         switch.vsctl("--may-exist", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev")
@@ -53,12 +53,12 @@ def apply(switch: Switch, template: Mapping[str, Any]) -> None:
             _bond(switch, bridge, nics, wanted.get("params", {}))
 
 
-def mark(api: Api, node: str, bridges: Sequence[str]) -> None:
+def mark_bridges(api: Api, node: str, bridges: Sequence[str]) -> None:
     """Write into a node's status that there is room on each of its bridges, and on no other."""
-    known = api.get(f"/api/v1/nodes/{node}")["status"]["allocatable"]
-    room: dict[str, str | None] = {name: None for name in known if name.startswith(f"{RESOURCE}/")}
-    room.update({f"{RESOURCE}/{bridge}": str(BRIDGE_ROOM) for bridge in bridges})
-    api.patch(f"/api/v1/nodes/{node}/status", {"status": {"capacity": room, "allocatable": room}})
+    allocatable = api.get(f"/api/v1/nodes/{node}")["status"]["allocatable"]
+    capacity: dict[str, str | None] = {name: None for name in allocatable if name.startswith(f"{RESOURCE}/")}
+    capacity.update({f"{RESOURCE}/{bridge}": str(BRIDGE_CAPACITY) for bridge in bridges})
+    api.patch(f"/api/v1/nodes/{node}/status", {"status": {"capacity": capacity, "allocatable": capacity}})
 
 
 def _selects(template: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def _remove_bridges(switch: Switch, template: Mapping[str, Any]) -> None:
         switch.vsctl("--if-exists", "del-br", wanted["bridgeName"])
 
 
-def _settle_finalizer(api: Api, template: Mapping[str, Any]) -> None:
+def _update_finalizer(api: Api, template: Mapping[str, Any]) -> None:
     meta = template["metadata"]
     others = [name for name in meta.get("finalizers", []) if name != FINALIZER]
     wanted = others if "deletionTimestamp" in meta else [*others, FINALIZER]

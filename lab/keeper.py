@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-DISMISSED = b"."
+DISMISSED_MESSAGE = b"."
 
 
-class Keeper:
+class Reaper:
     """The owner's end of the pipe."""
 
     def __init__(self, folder: Path) -> None:
@@ -31,14 +31,14 @@ class Keeper:
     def dismiss(self) -> None:
         """The lab is down, or is to live on by itself."""
         try:
-            self._process.communicate(DISMISSED, timeout=10)
+            self._process.communicate(DISMISSED_MESSAGE, timeout=10)
         except BrokenPipeError:
             self._process.wait(10)
 
 
 def watch(folder: str) -> None:
     """Wait until dismissed or orphaned; orphaned, take the lab down."""
-    if os.read(sys.stdin.fileno(), 1) != DISMISSED:
-        from lab.running import take_down
+    if os.read(sys.stdin.fileno(), 1) != DISMISSED_MESSAGE:
+        from lab.running import delete_lab
 
-        take_down(Path(folder))
+        delete_lab(Path(folder))

@@ -16,7 +16,7 @@ from lab.manifests import kubevirt_documents
 from lab.pki import Authority
 from lab.processes import Launch
 from lab.programs import VIRT_API
-from lab.slots import Slot
+from lab.slots import LabId
 
 NAMESPACE = "kubevirt"
 ACCOUNTS = ("kubevirt-controller", "kubevirt-apiserver")
@@ -24,11 +24,11 @@ ACCOUNTS = ("kubevirt-controller", "kubevirt-apiserver")
 
 def objects(authority: Authority) -> list[Mapping[str, Any]]:
     """The namespace, the rights, and the authority that virt-api's clients are checked against."""
-    rights = [json.loads(document) for document in kubevirt_documents("rbac")]
+    rbac = [json.loads(document) for document in kubevirt_documents("rbac")]
     bundle = {"ca-bundle": authority.pem.decode()}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        *rights,
+        *rbac,
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -65,10 +65,10 @@ def kubevirt_status() -> dict[str, Any]:
     }
 
 
-def webhooks(authority: Authority, slot: Slot) -> list[Mapping[str, Any]]:
+def webhooks(authority: Authority, lab_id: LabId) -> list[Mapping[str, Any]]:
     """virt-api's webhooks, and the subresource API with the Service and endpoint that lead to it."""
     bundle = base64.b64encode(authority.pem).decode()
-    port = slot.port("virt-api")
+    port = lab_id.port("virt-api")
     made = [json.loads(document) for what in ("apiservices", "webhooks") for document in kubevirt_documents(what)]
     for found in made:
         if found["kind"] == "APIService":
@@ -79,7 +79,7 @@ def webhooks(authority: Authority, slot: Slot) -> list[Mapping[str, Any]]:
         else:
             for hook in found["webhooks"]:
                 path = hook["clientConfig"]["service"]["path"]
-                hook["clientConfig"] = {"url": f"https://{slot.gateway}:{port}{path}", "caBundle": bundle}
+                hook["clientConfig"] = {"url": f"https://{lab_id.gateway}:{port}{path}", "caBundle": bundle}
     endpoint = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -89,18 +89,18 @@ def webhooks(authority: Authority, slot: Slot) -> list[Mapping[str, Any]]:
             "labels": {"kubernetes.io/service-name": "virt-api"},
         },
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [slot.gateway], "conditions": {"ready": True}}],
+        "endpoints": [{"addresses": [lab_id.gateway], "conditions": {"ready": True}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     }
     return [*made, endpoint]
 
 
-def controller_launch(folder: Path, slot: Slot, programs: Mapping[str, Path], authority: Authority) -> Launch:
+def controller_launch(folder: Path, lab_id: LabId, programs: Mapping[str, Path], authority: Authority) -> Launch:
     # A folder of its own for each program's certificates: it watches the folder, and spins when something else changes.
     certificates = folder / "virt-controller"
     certificates.mkdir()
     pair = authority.issue(certificates, "tls", "virt-controller", ["virt-controller"])
-    port = slot.port("virt-controller")
+    port = lab_id.port("virt-controller")
     command = [
         str(programs["virt-controller"]),
         f"--kubeconfig={folder / 'kubevirt-controller.kubeconfig'}",
@@ -114,18 +114,18 @@ def controller_launch(folder: Path, slot: Slot, programs: Mapping[str, Path], au
     return Launch("virt-controller", command, port)
 
 
-def api_launch(folder: Path, slot: Slot, programs: Mapping[str, Path], authority: Authority) -> Launch:
+def api_launch(folder: Path, lab_id: LabId, programs: Mapping[str, Path], authority: Authority) -> Launch:
     certificates = folder / "virt-api"
     certificates.mkdir()
-    serving = authority.issue(certificates, "tls", "virt-api.kubevirt.svc", [slot.gateway])
+    serving = authority.issue(certificates, "tls", "virt-api.kubevirt.svc", [lab_id.gateway])
     handler = authority.issue(certificates, "handler", "kubevirt.io:system:client:virt-handler")
-    port = slot.port("virt-api")
+    port = lab_id.port("virt-api")
     command = [
         str(programs["virt-api"]),
         f"--kubeconfig={folder / 'kubevirt-apiserver.kubeconfig'}",
-        f"--listen={slot.gateway}",
+        f"--listen={lab_id.gateway}",
         f"--port={port}",
-        f"--console-server-port={slot.port('virt-api-console')}",
+        f"--console-server-port={lab_id.port('virt-api-console')}",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-key-file={serving.key}",
         f"--handler-cert-file={handler.certificate}",

@@ -11,7 +11,7 @@ from lab.fabric import Node
 from lab.manifests import module_folder
 from lab.processes import Launch
 from lab.programs import KWOK_MODULE, tool_cache
-from lab.slots import Slot
+from lab.slots import LabId
 
 OWN_STAGES = Path(__file__).parent / "stages.yaml"
 # kwok plays its own stages only as long as it is given none.
@@ -31,11 +31,11 @@ CALICO_ADDRESS = """{{ $calico := index (or .metadata.annotations dict) "cni.pro
       """
 
 
-def kwok_launch(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launch:
+def kwok_launch(folder: Path, lab_id: LabId, programs: Mapping[str, Path]) -> Launch:
     """Write the stages; returns how kwok is started."""
     stages = folder / "stages.yaml"
     stages.write_text(default_stages() + "\n---\n" + OWN_STAGES.read_text())
-    port = slot.port("kwok")
+    port = lab_id.port("kwok")
     command = [
         str(programs["kwok"]),
         f"--kubeconfig={folder / 'kubeconfig'}",
@@ -43,7 +43,7 @@ def kwok_launch(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launc
         "--manage-all-nodes=true",
         "--node-lease-duration-seconds=40",  # or the nodes are found dead after a minute
         "--cidr=10.244.0.0/24",
-        f"--node-ip={slot.gateway}",
+        f"--node-ip={lab_id.gateway}",
         f"--server-address=127.0.0.1:{port}",
     ]
     return Launch("kwok", command, port)
@@ -51,14 +51,14 @@ def kwok_launch(folder: Path, slot: Slot, programs: Mapping[str, Path]) -> Launc
 
 def default_stages() -> str:
     """kwok's own stages for nodes and pods, from its Go module, with Calico's address for pods that ask for one."""
-    kept = tool_cache("kwok", KWOK_MODULE) / "stages.yaml"
-    if not kept.exists():
+    cached = tool_cache("kwok", KWOK_MODULE) / "stages.yaml"
+    if not cached.exists():
         source = module_folder("kwok", KWOK_MODULE) / "kustomize" / "stage"
         text = "\n---\n".join((source / name).read_text() for name in DEFAULT_STAGES)
-        part = kept.with_suffix(".part")
+        part = cached.with_suffix(".part")
         part.write_text(with_calico_address(text))
-        part.replace(kept)
-    return kept.read_text()
+        part.replace(cached)
+    return cached.read_text()
 
 
 def with_calico_address(stages: str) -> str:
@@ -71,7 +71,7 @@ def with_calico_address(stages: str) -> str:
 
 def node_object(node: Node, number: int) -> dict[str, Any]:
     """A Node that KubeVirt schedules VMs to."""
-    room = {
+    capacity = {
         "cpu": "1k",
         "memory": "1Ti",
         "ephemeral-storage": "1Ti",
@@ -96,7 +96,7 @@ def node_object(node: Node, number: int) -> dict[str, Any]:
                 {"type": "InternalIP", "address": node.address},
                 {"type": "Hostname", "address": node.name},
             ],
-            "allocatable": room,
-            "capacity": room,
+            "allocatable": capacity,
+            "capacity": capacity,
         },
     }

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.building import go, only_one, provide
+from lab.building import exclusive_lock, find_or_build, run_go
 from lab.errors import LabError
 from lab.programs import KUBEVIRT_MODULE, KVMANIFESTS, METALLB_MODULE, tool_cache
 from lab.progress import Progress
@@ -32,15 +32,15 @@ def crd_documents(calico: str, real_metallb: bool, progress: Progress) -> list[b
     return documents
 
 
-def kubevirt_documents(what: str, progress: Progress | None = None) -> list[bytes]:
+def kubevirt_documents(kind: str, progress: Progress | None = None) -> list[bytes]:
     """KubeVirt's `crds`, `rbac`, `apiservices` or `webhooks`, as JSON documents; made once per version and kept."""
-    kept = tool_cache(KVMANIFESTS.folder, KUBEVIRT_MODULE) / f"{what}.json"
-    if not kept.exists():
-        with only_one(kept.parent / ".manifests.lock"):
-            program = provide([KVMANIFESTS], progress or Progress(quiet=True))[KVMANIFESTS.name]
-            printed = subprocess.run([program, "-what", what], capture_output=True, check=True).stdout
-            _keep(kept, _as_json(printed))
-    return kept.read_bytes().splitlines()
+    cached = tool_cache(KVMANIFESTS.folder, KUBEVIRT_MODULE) / f"{kind}.json"
+    if not cached.exists():
+        with exclusive_lock(cached.parent / ".manifests.lock"):
+            program = find_or_build([KVMANIFESTS], progress or Progress(quiet=True))[KVMANIFESTS.name]
+            printed = subprocess.run([program, "-what", kind], capture_output=True, check=True).stdout
+            _write_atomically(cached, _as_json(printed))
+    return cached.read_bytes().splitlines()
 
 
 def set_documents(name: str) -> list[bytes]:
@@ -61,30 +61,32 @@ def set_documents(name: str) -> list[bytes]:
 
 def _metallb_documents() -> list[bytes]:
     """MetalLB's own CRDs, from its Go module."""
-    kept = tool_cache("metallb", METALLB_MODULE) / "crds.json"
-    if not kept.exists():
-        with only_one(kept.parent / ".manifests.lock"):
+    cached = tool_cache("metallb", METALLB_MODULE) / "crds.json"
+    if not cached.exists():
+        with exclusive_lock(cached.parent / ".manifests.lock"):
             bases = module_folder("metallb", METALLB_MODULE) / "config" / "crd" / "bases"
             # BGPPeer's ASNs say int32 with a maximum of 4294967295; Kubernetes 1.36 then refuses every BGPPeer.
             text = "\n---\n".join(file.read_text() for file in sorted(bases.glob("*.yaml")))
             text = re.sub(r"format: int32(\n\s+maximum: 4294967295)", r"format: int64\1", text)
-            _keep(kept, _as_json(text.encode()))
-    return kept.read_bytes().splitlines()
+            _write_atomically(cached, _as_json(text.encode()))
+    return cached.read_bytes().splitlines()
 
 
 def metallb_manifest() -> list[dict[str, Any]]:
     """Every object of MetalLB's own installation manifest, the CRDs aside."""
-    kept = tool_cache("metallb", METALLB_MODULE) / "manifest.json"
-    if not kept.exists():
-        with only_one(kept.parent / ".manifests.lock"):
+    cached = tool_cache("metallb", METALLB_MODULE) / "manifest.json"
+    if not cached.exists():
+        with exclusive_lock(cached.parent / ".manifests.lock"):
             source = module_folder("metallb", METALLB_MODULE) / "config" / "manifests" / "metallb-native.yaml"
-            _keep(kept, [line for line in _as_json(source.read_bytes()) if b'"CustomResourceDefinition"' not in line])
-    return [json.loads(line) for line in kept.read_bytes().splitlines()]
+            _write_atomically(
+                cached, [line for line in _as_json(source.read_bytes()) if b'"CustomResourceDefinition"' not in line]
+            )
+    return [json.loads(line) for line in cached.read_bytes().splitlines()]
 
 
 def module_folder(folder: str, module: str) -> Path:
     """Where the Go module cache has the sources of a module that lab/tools/<folder> requires."""
-    return Path(json.loads(go(folder, "mod", "download", "-json", module).stdout)["Dir"])
+    return Path(json.loads(run_go(folder, "mod", "download", "-json", module).stdout)["Dir"])
 
 
 def _documents_of(files: Iterable[Path]) -> list[bytes]:
@@ -108,7 +110,7 @@ def _as_json(text: bytes) -> list[bytes]:
     return [json.dumps(found, default=str, separators=(",", ":")).encode() for found in objects]
 
 
-def _keep(file: Path, lines: Sequence[bytes]) -> None:
+def _write_atomically(file: Path, lines: Sequence[bytes]) -> None:
     """Write a file whole or not at all."""
     part = file.with_suffix(f".{os.getpid()}")
     part.write_bytes(b"\n".join(lines))

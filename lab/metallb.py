@@ -9,18 +9,18 @@ from typing import Any
 from lab.fabric import Node
 from lab.manifests import metallb_manifest
 from lab.processes import Launch
-from lab.slots import Slot
+from lab.slots import LabId
 
 NAMESPACE = "metallb-system"
 ACCOUNTS = ("controller", "speaker")
 SPEAKER_PORT = 7472  # in a namespace of its own, so the same on every node
 NATIVE_BGP = {"METALLB_BGP_TYPE": "native"}
-NEEDED = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap")
+NEEDED_KINDS = ("Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap")
 
 
 def objects() -> list[Mapping[str, Any]]:
     """What MetalLB's own manifest installs besides its CRDs and workloads: the namespace, the rights."""
-    return [found for found in metallb_manifest() if found["kind"] in NEEDED]
+    return [found for found in metallb_manifest() if found["kind"] in NEEDED_KINDS]
 
 
 def speaker_pod(node: Node) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def speaker_pod(node: Node) -> dict[str, Any]:
     }
 
 
-def controller_launch(slot: Slot, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
-    port = slot.port("metallb-controller")
+def controller_launch(lab_id: LabId, programs: Mapping[str, Path], kubeconfig: Path) -> Launch:
+    port = lab_id.port("metallb-controller")
     command = [
         str(programs["metallb-controller"]),
         f"--namespace={NAMESPACE}",

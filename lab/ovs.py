@@ -21,10 +21,10 @@ from typing import Any
 
 from lab.api import Api, wait_until
 from lab.errors import LabError
-from lab.fabric import Node, batch
-from lab.processes import Launch, Record, spawn, stop
+from lab.fabric import Node, run_ip_batch
+from lab.processes import Launch, ProgramRecord, spawn, stop_programs
 from lab.running import Lab
-from lab.slots import Slot
+from lab.slots import LabId
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 NICS = ("eth1", "eth2")
@@ -61,12 +61,14 @@ class Switch:
         """
         port = f"v{hashlib.sha256(f'{guest} {nic}'.encode()).hexdigest()[:12]}"
         mtu = f"mtu {network['mtu']}" if "mtu" in network else ""
-        here = self.node.network_namespace
-        batch([f"link add {nic} address {mac} {mtu} type veth peer name {port} {mtu} netns {here}"], guest)
-        batch([f"link set {nic} up", "link set lo up"], guest)
+        node_namespace = self.node.network_namespace
+        run_ip_batch(
+            [f"link add {nic} address {mac} {mtu} type veth peer name {port} {mtu} netns {node_namespace}"], guest
+        )
+        run_ip_batch([f"link set {nic} up", "link set lo up"], guest)
         # The kernel would leave the checksums to a NIC that is not there, and who looks at them drops the frame.
         _output("ip", "netns", "exec", guest, "ethtool", "-K", nic, "tx", "off")
-        batch([f"link set {port} up"], here)
+        run_ip_batch([f"link set {port} up"], node_namespace)
         access = ["vlan_mode=access", f"tag={network['vlan']}"] if "vlan" in network else []
         self.vsctl("--if-exists", "del-port", port, "--", "add-port", network["bridge"], port, *access)
 
@@ -82,43 +84,43 @@ class Switch:
 def switches(running: Lab) -> Iterator[list[Switch]]:
     """Open vSwitch on every node of a full lab, their NICs on one wire; ended and taken away again."""
     check_installed()
-    with ExitStack() as held:
-        held.enter_context(_wire(running.slot, running.nodes))
-        yield [held.enter_context(_switch(running.folder, node)) for node in running.nodes]
+    with ExitStack() as stack:
+        stack.enter_context(_wire(running.lab_id, running.nodes))
+        yield [stack.enter_context(_switch(running.folder, node)) for node in running.nodes]
 
 
 @contextmanager
-def _wire(slot: Slot, nodes: Sequence[Node]) -> Iterator[None]:
+def _wire(lab_id: LabId, nodes: Sequence[Node]) -> Iterator[None]:
     """The nodes' NICs for L2 networks, and what they all lead to, which is in a namespace of its own."""
-    wire = slot.namespace("wire")
-    batch([f"netns add {wire}"])
+    wire = lab_id.namespace("wire")
+    run_ip_batch([f"netns add {wire}"])
     try:
-        batch(["link add wire type bridge", "link set wire up"], wire)
+        run_ip_batch(["link add wire type bridge", "link set wire up"], wire)
         for node in nodes:
             for nic in NICS:
-                cable = f"{node.name}-{nic}"
-                batch([f"link add {nic} type veth peer name {cable} netns {wire}"], node.network_namespace)
-                batch([f"link set {nic} up"], node.network_namespace)
-                batch([f"link set {cable} master wire up"], wire)
+                veth = f"{node.name}-{nic}"
+                run_ip_batch([f"link add {nic} type veth peer name {veth} netns {wire}"], node.network_namespace)
+                run_ip_batch([f"link set {nic} up"], node.network_namespace)
+                run_ip_batch([f"link set {veth} master wire up"], wire)
         yield
     finally:
         for node in nodes:
-            batch([f"link del {nic}" for nic in NICS], node.network_namespace)
-        batch([f"netns del {wire}"])
+            run_ip_batch([f"link del {nic}" for nic in NICS], node.network_namespace)
+        run_ip_batch([f"netns del {wire}"])
 
 
 @contextmanager
-def guest(slot: Slot, name: str) -> Iterator[str]:
+def guest(lab_id: LabId, name: str) -> Iterator[str]:
     """A network namespace that stands for a VM's."""
-    namespace = slot.namespace(f"vm-{name}")
-    batch([f"netns add {namespace}"])
+    namespace = lab_id.namespace(f"vm-{name}")
+    run_ip_batch([f"netns add {namespace}"])
     try:
         yield namespace
     finally:
-        batch([f"netns del {namespace}"])
+        run_ip_batch([f"netns del {namespace}"])
 
 
-def attachment_of(api: Api, namespace: str, name: str) -> dict[str, Any]:
+def get_attachment_config(api: Api, namespace: str, name: str) -> dict[str, Any]:
     """The CNI configuration in a NetworkAttachmentDefinition."""
     path = f"/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions/{name}"
     return dict(json.loads(api.get(path)["spec"]["config"]))
@@ -130,25 +132,27 @@ def _switch(lab_folder: Path, node: Node) -> Iterator[Switch]:
     folder = lab_folder / f"ovs-{node.name}"
     folder.mkdir()
     switch = Switch(node, folder)
-    started: list[Record] = []
+    started: list[ProgramRecord] = []
     # Both would look for each other, and for their control sockets, where the machine's own Open vSwitch is.
-    places = {f"OVS_{what}DIR": str(folder) for what in ("RUN", "LOG", "DB")}
+    directories = {f"OVS_{what}DIR": str(folder) for what in ("RUN", "LOG", "DB")}
 
-    def begin(name: str, *args: str) -> Record:
+    def start_daemon(name: str, *args: str) -> ProgramRecord:
         command = [name, "-vsyslog:off", f"--unixctl={folder / name}.ctl", *args]
-        started.append(spawn(Launch(f"{name}-{node.name}", command, 0, places, node.network_namespace), lab_folder))
+        started.append(
+            spawn(Launch(f"{name}-{node.name}", command, 0, directories, node.network_namespace), lab_folder)
+        )
         return started[-1]
 
     try:
         _output("ovsdb-tool", "create", str(folder / "conf.db"), str(SCHEMA))
-        begin("ovsdb-server", str(folder / "conf.db"), f"--remote=punix:{switch.socket}")
+        start_daemon("ovsdb-server", str(folder / "conf.db"), f"--remote=punix:{switch.socket}")
         wait_until(f"the database of {node.name} listens", switch.socket.exists, seconds=30)
         switch.vsctl("--no-wait", "init")
-        begin("ovs-vswitchd", f"unix:{switch.socket}")
+        start_daemon("ovs-vswitchd", f"unix:{switch.socket}")
         switch.vsctl("set", "Open_vSwitch", ".", f"external_ids:hostname={node.name}")  # waits for the daemon
         yield switch
     finally:
-        stop(started)
+        stop_programs(started)
         shutil.rmtree(folder)
 
 

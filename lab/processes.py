@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-MARK = "YOSHI_LAB_FOLDER"
+FOLDER_VARIABLE = "YOSHI_LAB_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Child(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
+class ProgramRecord:
     """A program that was started, as it is written down in the lab's folder."""
 
     launch: Launch
@@ -48,7 +48,7 @@ class Record:
     def running(self) -> bool:
         if self.pid in _children:
             return _children[self.pid].process.poll() is None
-        return is_ours(self.pid, self.folder) and not _is_zombie(self.pid)
+        return is_process_of_lab(self.pid, self.folder) and not _is_zombie(self.pid)
 
     @property
     def log(self) -> Path:
@@ -65,61 +65,61 @@ class Record:
         return int(found.group(1)) * 1024 if found and self.running else 0
 
 
-def spawn(launch: Launch, folder: Path) -> Record:
+def spawn(launch: Launch, folder: Path) -> ProgramRecord:
     """Start a program in a session of its own, its output in logs/<name>.log, and write down that it was started."""
     command = list(launch.command)
     if launch.network_namespace:
         command = ["ip", "netns", "exec", launch.network_namespace, *command]
-    environment = {**_plain_environment(), **launch.environment, MARK: str(folder)}
-    for place in ("logs", "programs"):
-        (folder / place).mkdir(exist_ok=True)
+    environment = {**_plain_environment(), **launch.environment, FOLDER_VARIABLE: str(folder)}
+    for subfolder in ("logs", "programs"):
+        (folder / subfolder).mkdir(exist_ok=True)
     with (folder / "logs" / f"{launch.name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     _children[process.pid] = _Child(process, folder)
-    record = Record(launch, process.pid, folder)
+    record = ProgramRecord(launch, process.pid, folder)
     file = folder / "programs" / f"{launch.name}.json"
     file.write_text(json.dumps({"pid": process.pid, "launch": asdict(launch)}))
     return record
 
 
-def records(folder: Path) -> list[Record]:
+def records(folder: Path) -> list[ProgramRecord]:
     """The programs that were started in this lab, in the order of their start."""
     found = []
     for file in sorted((folder / "programs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns):
-        told = json.loads(file.read_text())
-        found.append(Record(Launch(**told["launch"]), told["pid"], folder))
+        stored = json.loads(file.read_text())
+        found.append(ProgramRecord(Launch(**stored["launch"]), stored["pid"], folder))
     return found
 
 
-def end(pids: Iterable[int], folder: Path, patience: float = 10.0) -> None:
+def kill_processes(pids: Iterable[int], folder: Path, timeout: float = 10.0) -> None:
     """End processes at once: what they keep is thrown away with the lab, so there is nothing to end gracefully."""
-    left = {pid for pid in pids if is_ours(pid, folder)}
-    for pid in left:
+    remaining = {pid for pid in pids if is_process_of_lab(pid, folder)}
+    for pid in remaining:
         _kill(pid)
-    until = time.monotonic() + patience
-    while left and time.monotonic() < until:
-        left = {pid for pid in left if not _is_gone(pid)}
+    deadline = time.monotonic() + timeout
+    while remaining and time.monotonic() < deadline:
+        remaining = {pid for pid in remaining if not _is_gone(pid)}
         time.sleep(0.01)
 
 
-def stop(ended: Iterable[Record]) -> None:
+def stop_programs(programs: Iterable[ProgramRecord]) -> None:
     """End programs of a lab that lives on, and strike them from its list."""
-    for record in ended:
-        end([record.pid], record.folder)
+    for record in programs:
+        kill_processes([record.pid], record.folder)
         (record.folder / "programs" / f"{record.launch.name}.json").unlink(missing_ok=True)
 
 
-def of_lab(folder: Path) -> Iterator[int]:
+def list_lab_pids(folder: Path) -> Iterator[int]:
     """The pids of every process that carries this lab's mark."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and is_ours(int(entry.name), folder):
+        if entry.name.isdigit() and is_process_of_lab(int(entry.name), folder):
             yield int(entry.name)
 
 
-def is_ours(pid: int, folder: Path) -> bool:
+def is_process_of_lab(pid: int, folder: Path) -> bool:
     """Whether `pid` is a process of the lab in `folder`, and not another that got its number later."""
     if pid in _children:  # for a moment after its start the kernel shows no environment
         return _children[pid].folder == folder
@@ -127,7 +127,7 @@ def is_ours(pid: int, folder: Path) -> bool:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
-    return f"{MARK}={folder}".encode() in environment.split(b"\0")
+    return f"{FOLDER_VARIABLE}={folder}".encode() in environment.split(b"\0")
 
 
 # What this process itself started and has not yet waited for.
@@ -165,5 +165,5 @@ def _kill(pid: int) -> None:
 
 def _plain_environment() -> dict[str, str]:
     """The environment without what would lead a program to another cluster or through a proxy to its neighbour."""
-    unwanted = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "KUBERNETES_SERVICE_HOST")
-    return {name: value for name, value in os.environ.items() if name.upper() not in unwanted}
+    excluded = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "KUBERNETES_SERVICE_HOST")
+    return {name: value for name, value in os.environ.items() if name.upper() not in excluded}

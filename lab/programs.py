@@ -150,8 +150,8 @@ def _serves(program: Program, binary: Path) -> bool:
     if program.module != KUBERNETES_MODULE or program == KUBECTL:
         return True
     try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+        output = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
     except OSError:
         return False
-    found = re.search(r"v(\d+\.\d+)\.", said)
+    found = re.search(r"v(\d+\.\d+)\.", output)
     return found is not None and program.version.startswith(f"v{found.group(1)}.")

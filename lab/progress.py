@@ -21,7 +21,7 @@ class Progress:
         self._running: dict[str, str] = {}
         self._drawn = False
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """One line that stays."""
         if self._quiet:
             return
@@ -41,9 +41,9 @@ class Progress:
     @contextmanager
     def task(self, what: str) -> Iterator[None]:
         """Say that `what` goes on, and how long it took when it is done."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         if not self._live:
-            self.say(f"{what} ...")
+            self.print_line(f"{what} ...")
         with self._lock:
             self._running[what] = ""
             self._erase()
@@ -54,7 +54,7 @@ class Progress:
             with self._lock:
                 self._erase()
                 del self._running[what]
-        self.say(f"{what}: {time.monotonic() - began:.1f} s")
+        self.print_line(f"{what}: {time.monotonic() - started_at:.1f} s")
 
     def _draw(self) -> None:
         if self._live and self._running:

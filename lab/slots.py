@@ -15,8 +15,8 @@ from pathlib import Path
 from lab.errors import LabError
 
 FIRST_PORT = 21000  # below the kernel's ephemeral ports (32768), which outgoing connections take at random
-PORTS_PER_SLOT = 40
-SLOTS = range(1, 220)
+PORTS_PER_LAB = 40
+LAB_NUMBERS = range(1, 220)
 
 # A program's place in its slot's ports. The order is for ever: a lab that is up was given its ports by it.
 PORT_ORDER = (
@@ -26,13 +26,13 @@ PORT_ORDER = (
 
 
 @dataclass(frozen=True)
-class Slot:
+class LabId:
     """A lab's number, 1 to 219, and the names that follow from it."""
 
     number: int
 
     def port(self, program: str) -> int:
-        return FIRST_PORT + PORTS_PER_SLOT * self.number + PORT_ORDER.index(program)
+        return FIRST_PORT + PORTS_PER_LAB * self.number + PORT_ORDER.index(program)
 
     @property
     def bridge(self) -> str:
@@ -73,25 +73,25 @@ def is_free_port(port: int) -> bool:
     return True
 
 
-def free_slot(taken: Iterable[int]) -> Slot:
+def find_free_lab_id(taken: Iterable[int]) -> LabId:
     """The lowest slot that no other lab has and whose ports and bridge nobody uses."""
     others = set(taken)
-    for number in SLOTS:
-        slot = Slot(number)
-        if number in others or Path(f"/sys/class/net/{slot.bridge}").exists():
+    for number in LAB_NUMBERS:
+        lab_id = LabId(number)
+        if number in others or Path(f"/sys/class/net/{lab_id.bridge}").exists():
             continue
-        if all(is_free_port(slot.port(program)) for program in PORT_ORDER):
-            return slot
+        if all(is_free_port(lab_id.port(program)) for program in PORT_ORDER):
+            return lab_id
     raise LabError(f"no free slot: {len(others)} labs are up; end some with `python -m lab down`")
 
 
-def taken_slots(labs: Path, name: str = "*") -> list[int]:
+def list_taken_lab_ids(labs: Path, name: str = "*") -> list[int]:
     """The slots of the labs in folder `labs`, or of one of them."""
-    return [slot for state in labs.glob(f"{name}/lab.json") if (slot := _slot_in(state))]
+    return [lab_id for state_file in labs.glob(f"{name}/lab.json") if (lab_id := _read_lab_id(state_file))]
 
 
-def _slot_in(state: Path) -> int:
+def _read_lab_id(state_file: Path) -> int:
     try:
-        return int(json.loads(state.read_text())["slot"])
+        return int(json.loads(state_file.read_text())["slot"])
     except (OSError, ValueError, KeyError):
         return 0  # being taken down at this moment

@@ -40,13 +40,13 @@ class Cluster:
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
-    def settle(self, seconds: float = 120) -> None:
+    def wait_for_namespace_deletion(self, seconds: float = 120) -> None:
         """Wait until the namespaces of earlier tests are gone: their networks may go later than what was made for
         them elsewhere is looked at. Raises a LabError if that takes longer."""
-        going = ("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
-        wait_until("no namespace is still being deleted", lambda: not self.kubectl(*going), seconds, 0.2)
+        list_terminating = ("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
+        wait_until("no namespace is still being deleted", lambda: not self.kubectl(*list_terminating), seconds, 0.2)
 
 
-def must_be_real() -> bool:
+def must_run_for_real() -> bool:
     """Whether a test that cannot run its real part has failed: in CI nobody reads what was skipped."""
     return os.environ.get("CI", "").lower() in {"true", "1", "yes"}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Conflict, NotFound
+from kubectl_yoshi.cluster.errors import ConflictError, NotFoundError
 from kubectl_yoshi.model.objects import ObjectRef, Resource
 
 Json = dict[str, Any]
@@ -136,7 +136,7 @@ class Writers:
                 return False
             try:
                 self.api.replace(self.block, block)
-            except Conflict:
+            except ConflictError:
                 with self._lock:
                     self.conflicts += 1
                 continue
@@ -168,7 +168,7 @@ def forget(api: Api, block: ObjectRef) -> None:
         if cidr in handle["spec"]["block"]:
             try:
                 api.delete(HANDLES.ref(handle["metadata"]["name"]))
-            except NotFound:
+            except NotFoundError:
                 continue
 
 

@@ -25,7 +25,7 @@ from lab.manifests import crd_documents
 from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
 from lab.running import Options, prepare
-from lab.testing import Cluster, must_be_real
+from lab.testing import Cluster, must_run_for_real
 
 MARKED_BY_FOLDER = ("cluster", "e2e", "bench")
 
@@ -93,7 +93,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI, what could not run has failed."""
     report = yield
-    if report.skipped and must_be_real() and not hasattr(report, "wasxfail"):
+    if report.skipped and must_run_for_real() and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and with CI=true that is a failure: {report.longrepr}"
     return report
@@ -104,7 +104,7 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    if report.skipped and must_be_real():
+    if report.skipped and must_run_for_real():
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, and with CI=true that is a failure: {report.longrepr}"
     return report

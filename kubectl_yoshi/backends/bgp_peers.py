@@ -10,13 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from kubectl_yoshi.backends.marks import first_marks, is_made_here, join, leave, needed_by, needing, set_marks
-from kubectl_yoshi.model.addresses import Address, word_of
-from kubectl_yoshi.model.backend import Obstacle
+from kubectl_yoshi.backends.marks import (
+    add_annotations,
+    add_needing_network,
+    get_needing_networks,
+    is_created_by_yoshi,
+    needed_by_annotation,
+    remove_needing_networks,
+    shared_object_annotations,
+)
+from kubectl_yoshi.model.addresses import Address, to_name_part
+from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.matching import Fields, differing, matches
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, Peer, parse_network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -32,11 +40,11 @@ from kubectl_yoshi.model.objects import (
 
 def peer_name(peer: Peer) -> str:
     """ "yoshi-10.240.0.5", "yoshi-2001-0db8-…-0005": a valid name for both families."""
-    return f"yoshi-{word_of(peer.address)}"
+    return f"yoshi-{to_name_part(peer.address)}"
 
 
 @dataclass(frozen=True)
-class Peers:
+class BgpPeers:
     """The BGPPeers of one speaker.
 
     Attributes:
@@ -44,7 +52,7 @@ class Peers:
         resource: its BGPPeers.
         namespace: where they are; None for those of the whole cluster.
         spec: a new one's spec.
-        router: which router one is to; None where it does not say so.
+        get_peer_address: which router one is to; None where it does not say so.
         compared: the fields of its spec that must be as the network wants them.
         fields: what is known of them.
     """
@@ -53,155 +61,169 @@ class Peers:
     resource: Resource
     namespace: str | None
     spec: Callable[[Network, Peer], Json]
-    router: Callable[[Json], Address | None]
+    get_peer_address: Callable[[Json], Address | None]
     compared: tuple[str, ...]
     fields: Fields
 
-    def find_peer(self, network: Network, peer: Peer, facts: Facts) -> tuple[Json | None, Obstacle | None]:
-        """The one that serves for a router, or will once `build` has changed it, and what stands in the way (None where
-        nothing does)."""
-        read = Read(self.resource, self.namespace)
-        found = facts.ask(read)
-        if why := facts.why_unknown(read):
-            return None, Obstacle(
-                f"whether {self.speaker} speaks to {peer.address} already cannot be told: {why}", unseen=True
+    def find_peer(self, network: Network, peer: Peer, snapshot: Snapshot) -> tuple[Json | None, NetworkConflict | None]:
+        """The one that serves for a router, or will once `ensure` has changed it, and what stands in the way (None
+        where nothing does)."""
+        query = Query(self.resource, self.namespace)
+        found = snapshot.lookup(query)
+        if reason := snapshot.unreadable_reason(query):
+            return None, NetworkConflict(
+                f"whether {self.speaker} speaks to {peer.address} already cannot be told: {reason}", is_unreadable=True
             )
-        mendable = in_the_way = None
+        fixable = conflict = None
         for obj in found:
-            if self.router(obj) != peer.address:
+            if self.get_peer_address(obj) != peer.address:
                 if name_of(obj) == peer_name(peer):
-                    in_the_way = Obstacle(f"bgppeer/{name_of(obj)} exists and is another router's")
+                    conflict = NetworkConflict(f"bgppeer/{name_of(obj)} exists and is another router's")
                 continue
-            stale = self._stale(obj, network, peer)
+            stale = self._stale_fields(obj, network, peer)
             if not stale:
                 return obj, None
-            ours = is_made_here(obj)
-            others = self._others_that_want_it(obj, network, peer, facts) if ours else []
-            if ours and not others:
-                mendable = obj
+            is_own = is_created_by_yoshi(obj)
+            others = self._other_networks_needing(obj, network, peer, snapshot) if is_own else []
+            if is_own and not others:
+                fixable = obj
                 continue
             name, key = name_of(obj), stale[0]
-            there = self._shown(key, dig(obj, "spec", key))
-            mine = self._shown(key, self.spec(network, peer).get(key))
-            in_the_way = Obstacle(
-                f"bgppeer/{name} speaks to {peer.address} with {key} {there}, as network {others[0]} wants it, "
-                f"and this network wants {mine}"
+            current_value = self._format_value(key, dig(obj, "spec", key))
+            wanted_value = self._format_value(key, self.spec(network, peer).get(key))
+            conflict = NetworkConflict(
+                f"bgppeer/{name} speaks to {peer.address} with {key} {current_value}, as network {others[0]} wants it, "
+                f"and this network wants {wanted_value}"
                 if others
-                else f"bgppeer/{name} speaks to {peer.address} with {key} {there}, and this network wants {mine}"
+                else f"bgppeer/{name} speaks to {peer.address} with {key} {current_value}, and this network wants "
+                f"{wanted_value}"
             )
-        return (None, in_the_way) if in_the_way else (mendable, None)
+        return (None, conflict) if conflict else (fixable, None)
 
-    def build(self, network: Network, facts: Facts) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    def ensure(self, network: Network, snapshot: Snapshot) -> tuple[tuple[Change, ...], tuple[str, ...]]:
         """What makes them for a network, and the names of all that serve it."""
         changes: list[Change] = []
         names: list[str] = []
-        for peer in _peers_of(network):
-            obj, _ = self.find_peer(network, peer, facts)
+        for peer in _get_peers(network):
+            obj, _ = self.find_peer(network, peer, snapshot)
             name = name_of(obj) if obj else peer_name(peer)
             names.append(name)
             ref = self.resource.ref(name, self.namespace)
             if obj is not None:
-                change = self._mended(ref, obj, network, peer) or join(ref, obj, network)
+                change = self._fix_spec(ref, obj, network, peer) or add_needing_network(ref, obj, network)
                 changes += [change] if change else []
                 continue
-            where = {"namespace": self.namespace} if self.namespace else {}
+            metadata = {"namespace": self.namespace} if self.namespace else {}
             body = {
                 "apiVersion": self.resource.api_version,
                 "kind": self.resource.kind,
-                "metadata": {"name": name, **where, "annotations": first_marks(network)},
+                "metadata": {"name": name, **metadata, "annotations": shared_object_annotations(network)},
                 "spec": self.spec(network, peer),
             }
             changes.append(Change(Verb.CREATE, ref, f"have {self.speaker} speak BGP with {peer.address}", body=body))
         return tuple(changes), tuple(names)
 
-    def left_by(self, network: Network, facts: Facts) -> tuple[Change, ...]:
+    def remove_former(self, network: Network, snapshot: Snapshot) -> tuple[Change, ...]:
         """What takes back those that a network needed before somebody changed its peers."""
         if not network.is_edited:
             return ()
-        wanted = {peer.address for peer in _peers_of(network)}
-        former = [obj for obj in facts.ask(Read(self.resource, self.namespace)) if self.router(obj) not in wanted]
-        left = [leave(self.resource.ref(name_of(obj), self.namespace), obj, {network.uid}) for obj in former]
-        return tuple(change for change in left if change is not None)
+        wanted = {peer.address for peer in _get_peers(network)}
+        former = [
+            obj
+            for obj in snapshot.lookup(Query(self.resource, self.namespace))
+            if self.get_peer_address(obj) not in wanted
+        ]
+        removals = [
+            remove_needing_networks(self.resource.ref(name_of(obj), self.namespace), obj, {network.uid})
+            for obj in former
+        ]
+        return tuple(change for change in removals if change is not None)
 
-    def obstacles(self, network: Network, facts: Facts) -> Iterator[Obstacle]:
+    def conflicts(self, network: Network, snapshot: Snapshot) -> Iterator[NetworkConflict]:
         """One for each of the network's routers for which something stands in the way."""
-        found = (self.find_peer(network, peer, facts)[1] for peer in _peers_of(network))
-        return (in_the_way for in_the_way in found if in_the_way is not None)
+        found = (self.find_peer(network, peer, snapshot)[1] for peer in _get_peers(network))
+        return (conflict for conflict in found if conflict is not None)
 
-    def missing(self, network: Network, facts: Facts) -> str:
+    def missing_apis(self, network: Network, snapshot: Snapshot) -> str:
         """The name of one that the network lacks; "" where it has all."""
-        lacked = [peer_name(peer) for peer in _peers_of(network) if self.find_peer(network, peer, facts)[0] is None]
-        return lacked[0] if lacked else ""
+        missing_names = [
+            peer_name(peer) for peer in _get_peers(network) if self.find_peer(network, peer, snapshot)[0] is None
+        ]
+        return missing_names[0] if missing_names else ""
 
-    def describe(self, network: Network, facts: Facts) -> Iterator[tuple[str, str]]:
+    def describe(self, network: Network, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         """A row for each of the network's routers."""
-        for peer in _peers_of(network):
-            obj, in_the_way = self.find_peer(network, peer, facts)
-            unread = facts.why_unknown(Read(self.resource, self.namespace)) and "may not be read"
-            why = unread or (in_the_way.says if in_the_way else "missing")
+        for peer in _get_peers(network):
+            obj, conflict = self.find_peer(network, peer, snapshot)
+            unreadable = snapshot.unreadable_reason(Query(self.resource, self.namespace)) and "may not be read"
+            reason = unreadable or (conflict.summary if conflict else "missing")
             asn = network.bgp.remote_asn if network.bgp else ""
-            later = ", to be changed by `kubectl yoshi sync`" if obj and self._stale(obj, network, peer) else ""
-            yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}{later}" if obj else why)
+            suffix = ", to be changed by `kubectl yoshi sync`" if obj and self._stale_fields(obj, network, peer) else ""
+            yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}{suffix}" if obj else reason)
 
-    def _differing(self, spec: Json, wanted: Json) -> list[str]:
-        return differing({key: wanted.get(key) for key in self.compared}, spec, self.fields)
+    def _changed_fields(self, spec: Json, wanted: Json) -> list[str]:
+        return differing_fields({key: wanted.get(key) for key in self.compared}, spec, self.fields)
 
-    def _stale(self, obj: Json, network: Network, peer: Peer) -> list[str]:
+    def _stale_fields(self, obj: Json, network: Network, peer: Peer) -> list[str]:
         """The fields in which an object is not as a network wants it."""
-        return self._differing(dig(obj, "spec", default={}), self.spec(network, peer))
+        return self._changed_fields(dig(obj, "spec", default={}), self.spec(network, peer))
 
-    def _others_that_want_it(self, obj: Json, network: Network, peer: Peer, facts: Facts) -> list[str]:
+    def _other_networks_needing(self, obj: Json, network: Network, peer: Peer, snapshot: Snapshot) -> list[str]:
         """The other networks ("prod/far") that need an object of this program's as it is: not those that are gone, have
         that router no more, or want what this one wants."""
-        names = {name for name in needing(obj).values() if name != network.full_name}
-        everywhere = Read(NETWORKWIZARD)
-        others = facts.ask(everywhere) if names else ()
-        if names and facts.why_unknown(everywhere):
+        names = {name for name in get_needing_networks(obj).values() if name != network.full_name}
+        all_networks = Query(NETWORKWIZARD)
+        others = snapshot.lookup(all_networks) if names else ()
+        if names and snapshot.unreadable_reason(all_networks):
             return sorted(names)
         return sorted(
             name
             for other in others
-            if (name := f"{namespace_of(other)}/{name_of(other)}") in names and self._disagrees(other, network, peer)
+            if (name := f"{namespace_of(other)}/{name_of(other)}") in names
+            and self._needs_other_spec(other, network, peer)
         )
 
-    def _disagrees(self, other: Json, network: Network, peer: Peer) -> bool:
+    def _needs_other_spec(self, other: Json, network: Network, peer: Peer) -> bool:
         """Whether another network wants a router's peering not as this one does, or that cannot be told yet."""
         try:
             parsed = parse_network(other)
-        except UsageMistake:
+        except UsageError:
             return True
         wanted = self.spec(network, peer)
-        theirs = [self.spec(parsed, one) for one in _peers_of(parsed) if one.address == peer.address]
-        return any(self._differing(spec, wanted) for spec in theirs)
+        other_specs = [
+            self.spec(parsed, other_peer) for other_peer in _get_peers(parsed) if other_peer.address == peer.address
+        ]
+        return any(self._changed_fields(spec, wanted) for spec in other_specs)
 
-    def _mended(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
+    def _fix_spec(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
         """Makes what `find_peer` has found say what a network wants; None where it does."""
-        stale = self._stale(obj, network, peer)
+        stale = self._stale_fields(obj, network, peer)
         if not stale:
             return None
         wanted = self.spec(network, peer)
-        patch = PatchBuilder.of_uid(uid_of(obj))
+        patch = PatchBuilder.for_uid(uid_of(obj))
         patch.test(("metadata", "resourceVersion"), resource_version_of(obj))  # or another network may need it by now
         for key in stale:
             if key in wanted:
                 patch.set_in(obj, ("spec", key), wanted[key])
             else:
                 patch.unset_in(obj, ("spec", key))
-        set_marks(patch, obj, needed_by(network))
-        says = f"have {self.speaker} speak BGP with {peer.address} with another {', '.join(stale)}"
-        return Change(Verb.PATCH, ref, says, patch.ops, before=obj)
+        add_annotations(patch, obj, needed_by_annotation(network))
+        summary = f"have {self.speaker} speak BGP with {peer.address} with another {', '.join(stale)}"
+        return Change(Verb.PATCH, ref, summary, patch.ops, before=obj)
 
-    def _shown(self, key: str, value: object) -> str:
+    def _format_value(self, key: str, value: object) -> str:
         return "none" if matches(None, value, self.fields, key) else str(value)
 
 
-def leave_peers(resource: Resource, gone: Collection[str], facts: Facts) -> tuple[Change, ...]:
+def remove_peers(resource: Resource, deleted_uids: Collection[str], snapshot: Snapshot) -> tuple[Change, ...]:
     """Takes away the BGPPeers that only these networks (by uid) needed."""
-    left = [
-        leave(resource.ref(name_of(obj), namespace_of(obj) or None), obj, gone) for obj in facts.ask(Read(resource))
+    removals = [
+        remove_needing_networks(resource.ref(name_of(obj), namespace_of(obj) or None), obj, deleted_uids)
+        for obj in snapshot.lookup(Query(resource))
     ]
-    return tuple(change for change in left if change is not None)
+    return tuple(change for change in removals if change is not None)
 
 
-def _peers_of(network: Network) -> tuple[Peer, ...]:
+def _get_peers(network: Network) -> tuple[Peer, ...]:
     return tuple(network.bgp.peers) if network.bgp else ()

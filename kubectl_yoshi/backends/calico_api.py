@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.objects import Json, Resource, dig
 
@@ -19,7 +19,7 @@ V3 = "projectcalico.org"
 MIGRATION = Resource("migration.projectcalico.org", "v1beta1", "datastoremigrations", "DatastoreMigration", False)
 
 COMPLETE = "Complete"
-_SERVICE = Read(APISERVICE, name=f"v3.{V3}")
+_APISERVICE_QUERY = Query(APISERVICE, name=f"v3.{V3}")
 
 
 def _v1(plural: str, kind: str) -> Resource:
@@ -43,15 +43,17 @@ class CalicoApi:
     bgp_peer: Resource
 
 
-def _api(of: str, ipam: str) -> CalicoApi:
-    spec = _v3 if of == V3 else _v1
-    books = _v3 if ipam == V3 else _v1
+def _api(group: str, ipam: str) -> CalicoApi:
+    spec = _v3 if group == V3 else _v1
+    ipam_resource = _v3 if ipam == V3 else _v1
     return CalicoApi(
         pool=spec("ippools", "IPPool"),
         information=spec("clusterinformations", "ClusterInformation"),
-        block=books("ipamblocks", "IPAMBlock"),
-        handle=books("ipamhandles", "IPAMHandle"),
-        config=books("ipamconfigurations", "IPAMConfiguration") if ipam == V3 else books("ipamconfigs", "IPAMConfig"),
+        block=ipam_resource("ipamblocks", "IPAMBlock"),
+        handle=ipam_resource("ipamhandles", "IPAMHandle"),
+        config=ipam_resource("ipamconfigurations", "IPAMConfiguration")
+        if ipam == V3
+        else ipam_resource("ipamconfigs", "IPAMConfig"),
         bgp_configuration=spec("bgpconfigurations", "BGPConfiguration"),
         bgp_peer=spec("bgppeers", "BGPPeer"),
     )
@@ -62,38 +64,39 @@ AGGREGATED = _api(V3, V1)
 NATIVE = _api(V3, V3)
 
 
-def is_installed(served: Served) -> bool:
+def is_installed(served: ServedApis) -> bool:
     """Whether Calico's pools are served in either group."""
-    return f"ippools.{V1}" in served.resources or f"ippools.{V3}" in served.resources or V3 in served.broken
+    return f"ippools.{V1}" in served.resources or f"ippools.{V3}" in served.resources or V3 in served.unavailable
 
 
-def api_for_reading(facts: Facts) -> CalicoApi:
+def get_read_api(snapshot: Snapshot) -> CalicoApi:
     """The resources that hold Calico's bookkeeping. What is not served reads as empty.
 
     Raises:
-        NeedMore: whether Calico has moved its data to projectcalico.org/v3 was not read yet.
+        MissingQueriesError: whether Calico has moved its data to projectcalico.org/v3 was not read yet.
     """
-    served = facts.served
+    served = snapshot.served
     raw = f"ippools.{V1}" in served.resources or f"ipamblocks.{V1}" in served.resources
     v3 = f"ippools.{V3}" in served.resources
-    if raw and v3 and MIGRATION.full_name in served.resources and not _is_aggregated(facts):
-        phases = {_phase(migration) for migration in facts.ask(Read(MIGRATION))}
+    if raw and v3 and MIGRATION.full_name in served.resources and not _is_aggregated(snapshot):
+        phases = {_phase(migration) for migration in snapshot.lookup(Query(MIGRATION))}
         return NATIVE if phases == {COMPLETE} else RAW
     return RAW if raw or not v3 else NATIVE
 
 
-def api_for_writing(facts: Facts) -> CalicoApi:
+def get_write_api(snapshot: Snapshot) -> CalicoApi:
     """The resources through which Calico itself is to be configured.
 
     Raises:
-        NeedMore: whether projectcalico.org/v3 is Calico's API server or plain custom resources was not read yet.
-        Refused: Calico is between two stores, locked, or its API server is down.
+        MissingQueriesError: whether projectcalico.org/v3 is Calico's API server or plain custom resources was not read
+            yet.
+        PreconditionFailed: Calico is between two stores, locked, or its API server is down.
     """
-    served = facts.served
+    served = snapshot.served
     raw, v3 = f"ippools.{V1}" in served.resources, f"ippools.{V3}" in served.resources
-    if V3 in served.broken:
-        raise Refused(
-            f"Calico's API server does not answer: {served.broken[V3]}",
+    if V3 in served.unavailable:
+        raise PreconditionFailed(
+            f"Calico's API server does not answer: {served.unavailable[V3]}",
             "Repair APIService v3.projectcalico.org first; writing past it could break Calico.",
         )
     if v3 and not raw:
@@ -101,25 +104,25 @@ def api_for_writing(facts: Facts) -> CalicoApi:
     elif raw and not v3:
         api = RAW
     else:
-        api = _of_both(facts)
-    _must_be_ready(api, facts)
+        api = _choose_served_api(snapshot)
+    _check_ready(api, snapshot)
     return api
 
 
-def _of_both(facts: Facts) -> CalicoApi:
-    aggregated = _is_aggregated(facts)
-    if why := facts.why_unknown(_SERVICE):
-        raise Refused(
-            f"whether Calico's API server serves {V3}/v3 cannot be told: {why}",
+def _choose_served_api(snapshot: Snapshot) -> CalicoApi:
+    aggregated = _is_aggregated(snapshot)
+    if reason := snapshot.unreadable_reason(_APISERVICE_QUERY):
+        raise PreconditionFailed(
+            f"whether Calico's API server serves {V3}/v3 cannot be told: {reason}",
             "Ask an administrator for the right to get apiservices, or let them run this command.",
         )
     if aggregated:
         return AGGREGATED
-    if MIGRATION.full_name in facts.served.resources:
-        migrations = facts.ask(Read(MIGRATION))
+    if MIGRATION.full_name in snapshot.served.resources:
+        migrations = snapshot.lookup(Query(MIGRATION))
         for migration in migrations:
             if _phase(migration) != COMPLETE:
-                raise Refused(
+                raise PreconditionFailed(
                     f"Calico is moving its data from {V1} to {V3} (datastoremigration is {_phase(migration)})",
                     "Wait until the migration is complete, then run this again.",
                 )
@@ -128,28 +131,28 @@ def _of_both(facts: Facts) -> CalicoApi:
     return RAW
 
 
-def _is_aggregated(facts: Facts) -> bool:
+def _is_aggregated(snapshot: Snapshot) -> bool:
     """Whether projectcalico.org/v3 is served by Calico's own API server, and not as plain custom resources."""
-    return any(dig(service, "spec", "service") for service in facts.ask(_SERVICE))
+    return any(dig(service, "spec", "service") for service in snapshot.lookup(_APISERVICE_QUERY))
 
 
 def _phase(migration: Json) -> str:
     return str(dig(migration, "status", "phase", default="not started"))
 
 
-def _must_be_ready(api: CalicoApi, facts: Facts) -> None:
-    for information in facts.ask(Read(api.information, name="default")):
+def _check_ready(api: CalicoApi, snapshot: Snapshot) -> None:
+    for information in snapshot.lookup(Query(api.information, name="default")):
         if dig(information, "spec", "datastoreReady") is False:
-            raise Refused(
+            raise PreconditionFailed(
                 "Calico's datastore is locked (clusterinformation/default says datastoreReady: false)",
                 "Wait until whoever locked it (calicoctl datastore migrate) unlocks it.",
             )
 
 
-def calico_version(api: CalicoApi, facts: Facts) -> tuple[int, int] | None:
+def calico_version(api: CalicoApi, snapshot: Snapshot) -> tuple[int, int] | None:
     """Calico's version as (major, minor) from ClusterInformation; None where it does not tell or may not be read."""
-    for information in facts.ask(Read(api.information, name="default")):
-        words = str(dig(information, "spec", "calicoVersion", default="")).lstrip("v").split(".")
-        if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
-            return int(words[0]), int(words[1])
+    for information in snapshot.lookup(Query(api.information, name="default")):
+        parts = str(dig(information, "spec", "calicoVersion", default="")).lstrip("v").split(".")
+        if len(parts) >= 2 and parts[0].isdecimal() and parts[1].isdecimal():
+            return int(parts[0]), int(parts[1])
     return None

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from kubectl_yoshi.backends.bgp_peers import Peers
+from kubectl_yoshi.backends.bgp_peers import BgpPeers
 from kubectl_yoshi.backends.calico_api import CalicoApi
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network, Peer
 from kubectl_yoshi.model.objects import Json, dig
 
-COMPARED = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
-FIELDS = Fields(defaults={"asNumber": 0, "nodeSelector": "all()"})
+COMPARED_FIELDS = ("asNumber", "reachableBy", "password", "node", "nodeSelector")
+FIELD_RULES = Fields(defaults={"asNumber": 0, "nodeSelector": "all()"})
 
 
-def peers_of_calico(api: CalicoApi) -> Peers:
+def calico_bgp_peers(api: CalicoApi) -> BgpPeers:
     """What is to be known of Calico's BGPPeers; they are the whole cluster's."""
-    return Peers("Calico", api.bgp_peer, None, _spec, _router, COMPARED, FIELDS)
+    return BgpPeers("Calico", api.bgp_peer, None, _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES)
 
 
 def _spec(network: Network, peer: Peer) -> Json:
@@ -35,7 +35,7 @@ def _spec(network: Network, peer: Peer) -> Json:
     return spec
 
 
-def _router(obj: Json) -> Address | None:
+def _get_peer_address(obj: Json) -> Address | None:
     """peerIP may have a port: 10.240.0.5:179, [2001:db8::5]:179."""
     text = str(dig(obj, "spec", "peerIP", default=""))
     if text.startswith("["):

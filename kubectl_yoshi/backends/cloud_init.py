@@ -14,17 +14,17 @@ from ipaddress import ip_network
 from typing import Any
 
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json
 
-LONGEST = 2048
+MAX_NETWORK_DATA_BYTES = 2048
 """Bytes of network data that KubeVirt takes on a VM itself."""
-FIRST = "enp1s0"
+FIRST_INTERFACE = "enp1s0"
 """What the guest calls its first interface, on the machine type q35."""
 
 
 @dataclass(frozen=True)
-class Address4Guest:
+class GuestAddress:
     """What a guest is to set on an interface.
 
     Attributes:
@@ -45,85 +45,97 @@ class Address4Guest:
     mtu: int | None = None
 
 
-def with_address(text: str, wanted: Address4Guest, drive: bool, first_by_dhcp: bool, shared: bool = False) -> str:
+def set_address(
+    text: str, wanted: GuestAddress, is_config_drive: bool, dhcp_on_first: bool, shared: bool = False
+) -> str:
     """Network data in which an interface has its address; the text itself where it says so already.
 
     Args:
         text: as it is; "" for none.
         wanted: see Address4Guest.
-        drive: it is a ConfigDrive's.
-        first_by_dhcp: where there is no network data yet, the guest's first interface gets its address by DHCP, as it
+        is_config_drive: it is a ConfigDrive's.
+        dhcp_on_first: where there is no network data yet, the guest's first interface gets its address by DHCP, as it
             does without any.
         shared: other VMs may read it too: an entry for another MAC address is theirs.
 
     Raises:
-        Refused: the text is not what cloud-init reads.
+        PreconditionFailed: the text is not what cloud-init reads.
     """
-    data = _read(text, drive)
+    data = _parse(text, is_config_drive)
     before = json.dumps(data, default=str)
-    if drive:
-        _set_in_drive(data, wanted, shared)
+    if is_config_drive:
+        _set_in_config_drive(data, wanted, shared)
     elif data.get("version") == 1:
-        data["config"] = _with(data.get("config") or [], _version_1(wanted), lambda one: _mac_of(one, "mac_address"))
+        data["config"] = _replace_entry(
+            data.get("config") or [], _version_1(wanted), lambda item: _mac_of(item, "mac_address")
+        )
     else:
         if not data:
-            data |= {"version": 2, "ethernets": {FIRST: {"dhcp4": True}} if first_by_dhcp else {}}
-        inner = _inner(data)
-        entries = inner.get("ethernets") or {}
-        mine = _id(wanted, {key: _mac_of(_match(value), "macaddress") for key, value in entries.items()}, shared)
-        others = {key: value for key, value in entries.items() if key == mine or not _is_of(value, wanted.mac)}
-        inner["ethernets"] = {**others, mine: _version_2(wanted)}
-    return text if json.dumps(data, default=str) == before else _written(data, drive)
+            data |= {"version": 2, "ethernets": {FIRST_INTERFACE: {"dhcp4": True}} if dhcp_on_first else {}}
+        ethernets_parent = _ethernets_parent(data)
+        entries = ethernets_parent.get("ethernets") or {}
+        entry_id = _choose_entry_id(
+            wanted, {key: _mac_of(_get_match(value), "macaddress") for key, value in entries.items()}, shared
+        )
+        others = {key: value for key, value in entries.items() if key == entry_id or not _has_mac(value, wanted.mac)}
+        ethernets_parent["ethernets"] = {**others, entry_id: _version_2(wanted)}
+    return text if json.dumps(data, default=str) == before else _serialize(data, is_config_drive)
 
 
-def without_address(text: str, mac: str, drive: bool) -> str:
+def remove_address(text: str, mac: str, is_config_drive: bool) -> str:
     """Network data without the entry for an interface; the text itself where there is none, or it cannot be read."""
     try:
-        data = _read(text, drive)
-    except Refused:
+        data = _parse(text, is_config_drive)
+    except PreconditionFailed:
         return text
     before = json.dumps(data, default=str)
-    if drive:
-        gone = {link.get("id") for link in data.get("links") or [] if _mac_of(link, "ethernet_mac_address") == mac}
+    if is_config_drive:
+        removed_ids = {
+            link.get("id") for link in data.get("links") or [] if _mac_of(link, "ethernet_mac_address") == mac
+        }
         for key, field in (("links", "id"), ("networks", "link")):
             if data.get(key):
-                data[key] = [one for one in data[key] if one.get(field) not in gone]
+                data[key] = [item for item in data[key] if item.get(field) not in removed_ids]
     elif data.get("version") == 1:
-        data["config"] = [one for one in data.get("config") or [] if _mac_of(one, "mac_address") != mac]
-    elif _inner(data).get("ethernets"):
-        inner = _inner(data)
-        inner["ethernets"] = {key: value for key, value in inner["ethernets"].items() if not _is_of(value, mac)}
-    return text if json.dumps(data, default=str) == before else _written(data, drive)
+        data["config"] = [item for item in data.get("config") or [] if _mac_of(item, "mac_address") != mac]
+    elif _ethernets_parent(data).get("ethernets"):
+        ethernets_parent = _ethernets_parent(data)
+        ethernets_parent["ethernets"] = {
+            key: value for key, value in ethernets_parent["ethernets"].items() if not _has_mac(value, mac)
+        }
+    return text if json.dumps(data, default=str) == before else _serialize(data, is_config_drive)
 
 
-def _read(text: str, drive: bool) -> Json:
+def _parse(text: str, is_config_drive: bool) -> Json:
     import yaml  # reads text only; late, since few commands need it
 
     if not text.strip():
         return {}
     try:
-        data = json.loads(text) if drive else yaml.safe_load(text)
+        data = json.loads(text) if is_config_drive else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         data = None
     if not isinstance(data, dict):
-        kind = "OpenStack's network_data.json" if drive else "cloud-init's network configuration"
-        raise Refused(f"the VM's cloud-init network data is not {kind}", "Mend it, or leave --cloud-init out.")
+        kind = "OpenStack's network_data.json" if is_config_drive else "cloud-init's network configuration"
+        raise PreconditionFailed(
+            f"the VM's cloud-init network data is not {kind}", "Mend it, or leave --cloud-init out."
+        )
     return data
 
 
-def _written(data: Json, drive: bool) -> str:
+def _serialize(data: Json, is_config_drive: bool) -> str:
     import yaml
 
-    return json.dumps(data, indent=1) if drive else str(yaml.safe_dump(data, sort_keys=False))
+    return json.dumps(data, indent=1) if is_config_drive else str(yaml.safe_dump(data, sort_keys=False))
 
 
-def _inner(data: Json) -> Json:
+def _ethernets_parent(data: Json) -> Json:
     """Where version 2 has its interfaces: at the top, or under "network"."""
-    inner = data.get("network")
-    return inner if isinstance(inner, dict) else data
+    ethernets_parent = data.get("network")
+    return ethernets_parent if isinstance(ethernets_parent, dict) else data
 
 
-def _id(wanted: Address4Guest, macs: Mapping[str, str], shared: bool) -> str:
+def _choose_entry_id(wanted: GuestAddress, macs: Mapping[str, str], shared: bool) -> str:
     """What the interface's entry is called.
 
     Args:
@@ -131,33 +143,33 @@ def _id(wanted: Address4Guest, macs: Mapping[str, str], shared: bool) -> str:
         macs: the entries that there are, and whose each is.
         shared: see with_address.
     """
-    usual = f"yoshi-{wanted.nic}"
-    longer = f"{usual}-{wanted.mac.replace(':', '')}"
-    is_anothers = shared and macs.get(usual, wanted.mac) != wanted.mac
-    return longer if is_anothers or longer in macs else usual
+    default_id = f"yoshi-{wanted.nic}"
+    id_with_mac = f"{default_id}-{wanted.mac.replace(':', '')}"
+    is_other_vms = shared and macs.get(default_id, wanted.mac) != wanted.mac
+    return id_with_mac if is_other_vms or id_with_mac in macs else default_id
 
 
-def _with(entries: list[Any], wanted: Json, key: Callable[[Any], str]) -> list[Any]:
+def _replace_entry(entries: list[Any], wanted: Json, key: Callable[[Any], str]) -> list[Any]:
     """The entries with one more, or in the place of the one that has the same key."""
-    there = [key(one) == key(wanted) for one in entries]
-    place = there.index(True) if True in there else len(entries)
-    kept = [one for one, same in zip(entries, there, strict=True) if not same]
-    return [*kept[:place], wanted, *kept[place:]]
+    is_same_entry = [key(item) == key(wanted) for item in entries]
+    position = is_same_entry.index(True) if True in is_same_entry else len(entries)
+    other_entries = [item for item, same in zip(entries, is_same_entry, strict=True) if not same]
+    return [*other_entries[:position], wanted, *other_entries[position:]]
 
 
 def _mac_of(entry: Any, field: str) -> str:
     return str(entry.get(field) or "").lower() if isinstance(entry, dict) else ""
 
 
-def _is_of(entry: Any, mac: str) -> bool:
-    return _mac_of(_match(entry), "macaddress") == mac
+def _has_mac(entry: Any, mac: str) -> bool:
+    return _mac_of(_get_match(entry), "macaddress") == mac
 
 
-def _match(entry: Any) -> Any:
+def _get_match(entry: Any) -> Any:
     return entry.get("match") if isinstance(entry, dict) else None
 
 
-def _version_2(wanted: Address4Guest) -> Json:
+def _version_2(wanted: GuestAddress) -> Json:
     entry: Json = {
         "match": {"macaddress": wanted.mac},
         "addresses": [f"{wanted.address}/{wanted.prefix_length}"],
@@ -165,13 +177,13 @@ def _version_2(wanted: Address4Guest) -> Json:
     if wanted.gateway is not None:
         entry["routes"] = [{"to": "0.0.0.0/0" if wanted.gateway.version == 4 else "::/0", "via": str(wanted.gateway)}]
     if wanted.dns:
-        entry["nameservers"] = {"addresses": [str(one) for one in wanted.dns]}
+        entry["nameservers"] = {"addresses": [str(item) for item in wanted.dns]}
     if wanted.mtu:
         entry["mtu"] = wanted.mtu
     return entry
 
 
-def _version_1(wanted: Address4Guest) -> Json:
+def _version_1(wanted: GuestAddress) -> Json:
     subnet: Json = {
         "type": "static" if wanted.address.version == 4 else "static6",
         "address": f"{wanted.address}/{wanted.prefix_length}",
@@ -179,30 +191,30 @@ def _version_1(wanted: Address4Guest) -> Json:
     if wanted.gateway is not None:
         subnet["gateway"] = str(wanted.gateway)
     if wanted.dns:
-        subnet["dns_nameservers"] = [str(one) for one in wanted.dns]
+        subnet["dns_nameservers"] = [str(item) for item in wanted.dns]
     entry: Json = {"type": "physical", "name": wanted.nic, "mac_address": wanted.mac, "subnets": [subnet]}
     return {**entry, "mtu": wanted.mtu} if wanted.mtu else entry
 
 
-def _set_in_drive(data: Json, wanted: Address4Guest, shared: bool) -> None:
+def _set_in_config_drive(data: Json, wanted: GuestAddress, shared: bool) -> None:
     links, networks = data.get("links") or [], data.get("networks") or []
     macs = {str(link.get("id")): _mac_of(link, "ethernet_mac_address") for link in links}
-    mine = _id(wanted, macs, shared)
-    link: Json = {"id": mine, "type": "phy", "ethernet_mac_address": wanted.mac}
-    every = "0.0.0.0" if wanted.address.version == 4 else "::"
-    network: Json = {"id": mine, "link": mine, "type": f"ipv{wanted.address.version}"}
+    entry_id = _choose_entry_id(wanted, macs, shared)
+    link: Json = {"id": entry_id, "type": "phy", "ethernet_mac_address": wanted.mac}
+    any_address = "0.0.0.0" if wanted.address.version == 4 else "::"
+    network: Json = {"id": entry_id, "link": entry_id, "type": f"ipv{wanted.address.version}"}
     network |= {"ip_address": str(wanted.address), "netmask": _netmask(wanted)}
     if wanted.mtu:
         link["mtu"] = wanted.mtu
     if wanted.gateway is not None:
-        network["routes"] = [{"network": every, "netmask": every, "gateway": str(wanted.gateway)}]
-    data["links"] = _with(links, link, lambda one: str(one.get("id")))
-    data["networks"] = _with(networks, network, lambda one: str(one.get("id")))
-    told = list(data.get("services") or [])
-    new = [{"type": "dns", "address": str(one)} for one in wanted.dns]
-    if told or new:
-        data["services"] = [*told, *(one for one in new if one not in told)]
+        network["routes"] = [{"network": any_address, "netmask": any_address, "gateway": str(wanted.gateway)}]
+    data["links"] = _replace_entry(links, link, lambda item: str(item.get("id")))
+    data["networks"] = _replace_entry(networks, network, lambda item: str(item.get("id")))
+    existing_services = list(data.get("services") or [])
+    new_services = [{"type": "dns", "address": str(item)} for item in wanted.dns]
+    if existing_services or new_services:
+        data["services"] = [*existing_services, *(item for item in new_services if item not in existing_services)]
 
 
-def _netmask(wanted: Address4Guest) -> str:
+def _netmask(wanted: GuestAddress) -> str:
     return str(ip_network(f"{wanted.address}/{wanted.prefix_length}", strict=False).netmask)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
-from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, Resource, dig, name_of, namespace_of, uid_of
@@ -25,36 +25,39 @@ L2_STATUS = Resource(METALLB, "v1beta1", "servicel2statuses", "ServiceL2Status")
 BGP_STATUS = Resource(METALLB, "v1beta1", "servicebgpstatuses", "ServiceBGPStatus")
 DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
 
-WANTED_IPS = f"{METALLB}/loadBalancerIPs"
+LOAD_BALANCER_IPS_ANNOTATION = f"{METALLB}/loadBalancerIPs"
 NETWORK_LABEL = f"{GROUP}/networkUID"
-USUAL_NAMESPACE = "metallb-system"
-_CONTROLLERS = ("app.kubernetes.io/name=metallb", "app=metallb,component=controller")  # the chart's, the manifests'
+DEFAULT_NAMESPACE = "metallb-system"
+_CONTROLLER_SELECTORS = (
+    "app.kubernetes.io/name=metallb",
+    "app=metallb,component=controller",
+)  # the chart's, the manifests'
 
 
-def is_installed(served: Served) -> bool:
+def is_installed(served: ServedApis) -> bool:
     """Whether MetalLB's pools are served."""
     return POOL.full_name in served.resources
 
 
-def home(facts: Facts) -> str:
+def own_namespace(snapshot: Snapshot) -> str:
     """MetalLB's namespace: that of its objects, else of its controller, else the usual one."""
-    namespaces = Counter(namespace_of(pool) for pool in facts.ask(Read(POOL)))
+    namespaces = Counter(namespace_of(pool) for pool in snapshot.lookup(Query(POOL)))
     if len(namespaces) == 1:
         return next(iter(namespaces))
-    deployments = facts.ask(*(Read(DEPLOYMENT, label_selector=labels) for labels in _CONTROLLERS))
+    deployments = snapshot.lookup(*(Query(DEPLOYMENT, label_selector=labels) for labels in _CONTROLLER_SELECTORS))
     for deployment in deployments:
         return namespace_of(deployment)
     if namespaces:
         return namespaces.most_common(1)[0][0]
-    return USUAL_NAMESPACE
+    return DEFAULT_NAMESPACE
 
 
-def pools(facts: Facts) -> list[Json]:
+def pools(snapshot: Snapshot) -> list[Json]:
     """Every IPAddressPool that may be seen."""
-    return facts.ask(Read(POOL))
+    return snapshot.lookup(Query(POOL))
 
 
-def spans_of(pool: Json) -> list[tuple[Span, int]]:
+def parse_spans(pool: Json) -> list[tuple[Span, int]]:
     """What a pool gives out: first and last address, and IP version, of each entry; what MetalLB would not read is left
     out."""
     found: list[tuple[Span, int]] = []
@@ -74,71 +77,73 @@ def spans_of(pool: Json) -> list[tuple[Span, int]]:
 
 def covers(pool: Json, address: Address) -> bool:
     """Whether a pool has an address."""
-    return any(first <= int(address) <= last for (first, last), version in spans_of(pool) if version == address.version)
+    return any(
+        first <= int(address) <= last for (first, last), version in parse_spans(pool) if version == address.version
+    )
 
 
 def shares(pool: Json, network: Network) -> bool:
     """Whether a pool has an address of a network."""
-    mine = Intervals.of(span for span, version in spans_of(pool) if version == network.version)
-    return bool(mine & network.everything)
+    pool_addresses = Intervals.from_spans(span for span, version in parse_spans(pool) if version == network.version)
+    return bool(pool_addresses & network.cidr_addresses)
 
 
-def is_just(pool: Json, network: Network) -> bool:
+def has_exactly(pool: Json, network: Network) -> bool:
     """Whether a pool, whosever it is, has the addresses of a network and no others, and gives none out unasked: where
     autoAssign is missing, it does (MetalLB's default is true)."""
-    spans = spans_of(pool)
+    spans = parse_spans(pool)
     return (
         all(version == network.version for _, version in spans)
-        and Intervals.of(span for span, _ in spans) == network.everything
+        and Intervals.from_spans(span for span, _ in spans) == network.cidr_addresses
         and dig(pool, "spec", "autoAssign") is False
     )
 
 
-def configuration_error(facts: Facts) -> str:
+def configuration_error(snapshot: Snapshot) -> str:
     """Why MetalLB does not take its configuration; "" where it does, or that may not be read."""
-    for state in facts.ask(Read(CONFIGURATION_STATE)):
+    for state in snapshot.lookup(Query(CONFIGURATION_STATE)):
         if dig(state, "status", "result") == "Invalid":
-            why = dig(state, "status", "errorSummary", default="it does not say why")
-            return f"MetalLB refuses its configuration: {why}"
+            reason = dig(state, "status", "errorSummary", default="it does not say why")
+            return f"MetalLB refuses its configuration: {reason}"
     return ""
 
 
 def is_served(service: Json, address: Address) -> bool:
     """Whether a Service's status has an address."""
     return any(
-        _same(entry.get("ip"), address) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])
+        _equals(entry.get("ip"), address) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])
     )
 
 
-def _same(text: object, address: Address) -> bool:
+def _equals(text: object, address: Address) -> bool:
     try:
         return ip_address(str(text)) == address
     except ValueError:
         return False
 
 
-def nodes_announcing(service: Json, resource: Resource, facts: Facts) -> str:
+def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> str:
     """The nodes whose speakers say that they announce a Service, with commas."""
     nodes = {
         str(dig(status, "status", "node", default=""))
-        for status in facts.ask(Read(resource))
+        for status in snapshot.lookup(Query(resource))
         if (dig(status, "status", "serviceNamespace"), dig(status, "status", "serviceName"))
         == (namespace_of(service), name_of(service))
     }
     return ",".join(sorted(node for node in nodes if node))
 
 
-def failure(service_uid: str, events: Iterable[Json]) -> str:
+def allocation_failure(service_uid: str, events: Iterable[Json]) -> str:
     """What MetalLB said last of a Service that it gave no address; "" where it said nothing."""
-    said = [
+    failures = [
         event
         for event in events
         if event.get("reason") == "AllocationFailed" and dig(event, "involvedObject", "uid") == service_uid
     ]
-    said.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    return str(said[-1].get("message") or "") if said else ""
+    failures.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return str(failures[-1].get("message") or "") if failures else ""
 
 
-def why_not_served(service: Json, facts: Facts) -> str:
+def pending_reason(service: Json, snapshot: Snapshot) -> str:
     """What MetalLB's events say of a Service without an address."""
-    return failure(uid_of(service), facts.ask(Read(EVENT, namespace_of(service))))
+    return allocation_failure(uid_of(service), snapshot.lookup(Query(EVENT, namespace_of(service))))

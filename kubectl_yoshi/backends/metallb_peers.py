@@ -9,24 +9,35 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.bgp_peers import Peers
+from kubectl_yoshi.backends.bgp_peers import BgpPeers
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network, Peer
 from kubectl_yoshi.model.objects import Json, dig
 
-COMPARED = ("myASN", "peerASN", "dynamicASN", "ebgpMultiHop", "passwordSecret", "password", "nodeSelectors", "vrf")
-FIELDS = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"nodeSelectors"}))
+COMPARED_FIELDS = (
+    "myASN",
+    "peerASN",
+    "dynamicASN",
+    "ebgpMultiHop",
+    "passwordSecret",
+    "password",
+    "nodeSelectors",
+    "vrf",
+)
+FIELD_RULES = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"nodeSelectors"}))
 
 
-def peers_of_metallb(facts: Facts) -> Peers:
+def metallb_bgp_peers(snapshot: Snapshot) -> BgpPeers:
     """What is to be known of MetalLB's BGPPeers; they are in its own namespace.
 
     Raises:
-        NeedMore: which namespace that is was not read yet.
+        MissingQueriesError: which namespace that is was not read yet.
     """
-    return Peers("MetalLB", metallb.PEER, metallb.home(facts), _spec, _router, COMPARED, FIELDS)
+    return BgpPeers(
+        "MetalLB", metallb.PEER, metallb.own_namespace(snapshot), _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES
+    )
 
 
 def _spec(network: Network, peer: Peer) -> Json:
@@ -45,7 +56,7 @@ def _spec(network: Network, peer: Peer) -> Json:
     return spec
 
 
-def _router(obj: Json) -> Address | None:
+def _get_peer_address(obj: Json) -> Address | None:
     try:
         return ip_address(str(dig(obj, "spec", "peerAddress")))
     except ValueError:

@@ -16,30 +16,30 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
-from kubectl_yoshi.backends.marks import marks_of
+from kubectl_yoshi.backends.marks import ownership_annotations
 from kubectl_yoshi.backends.ovs_objects import (
+    adoption_fields,
     creation,
     deletion,
-    in_the_way,
-    is_own,
+    find_name_conflicts,
+    find_object,
+    is_created_for_network,
     is_owned_by,
-    mending,
-    own_again,
-    own_object,
-    own_read,
+    object_query,
+    patch_fields,
 )
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Dhcp, Layer2
 from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_address
-from kubectl_yoshi.model.backend import How, LetGo, Obstacle, Recorded, Use
+from kubectl_yoshi.model.backend import AddressUse, AllocationsLoader, HoldRelease, NetworkConflict, UsageKind
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.ledger import NETWORK, Record
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.ledger import NETWORK, Allocation
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, VMI
 
-OPTIONS = "yoshi-options.conf"
+OPTIONS_FILE = "yoshi-options.conf"
 """The file with what machines are told, and further ranges."""
 SERVER_INTERFACE = "eth1"
 """The server's interface on the network, as luigi's controller names it; eth0 is on the pod network."""
@@ -48,7 +48,7 @@ ROUTER, DNS_SERVERS, MTU = 3, 6, 26
 """DHCP options (RFC 2132)."""
 
 
-def missing(layer: Layer2, served: Served) -> str:
+def missing_apis(layer: Layer2, served: ServedApis) -> str:
     """What the cluster lacks to serve addresses, and what still works; "" where it lacks nothing."""
     if layer.dhcp is None or DHCPSERVER in served:
         return ""
@@ -58,186 +58,207 @@ def missing(layer: Layer2, served: Served) -> str:
     )
 
 
-def obstacles(network: Network, layer: Layer2, facts: Facts) -> list[Obstacle]:
+def conflicts(network: Network, layer: Layer2, snapshot: Snapshot) -> list[NetworkConflict]:
     """Objects of the names that are needed which somebody else has made."""
     if layer.dhcp is None:
         return []
-    found = in_the_way(DHCPSERVER, network, facts)
-    return found if _server_made_it(network, facts) else found + in_the_way(CONFIGMAP, network, facts)
+    found = find_name_conflicts(DHCPSERVER, network, snapshot)
+    return (
+        found
+        if _is_created_by_controller(network, snapshot)
+        else found + find_name_conflicts(CONFIGMAP, network, snapshot)
+    )
 
 
-def build(network: Network, layer: Layer2, records: Mapping[int, Record], facts: Facts) -> Plan:
+def ensure(network: Network, layer: Layer2, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
     """Makes or mends the ConfigMap, then the DHCPServer; takes both away where there is to be none.
 
     Raises:
-        Refused: no address is left for strangers.
+        PreconditionFailed: no address is left for strangers.
     """
-    if DHCPSERVER not in facts.served:
+    if DHCPSERVER not in snapshot.served:
         return Plan()
     if layer.dhcp is None:
-        return demolish(network, facts)
-    own = [number for number, record in records.items() if record.kind == NETWORK]
-    if not own:
+        return teardown(network, snapshot)
+    server_numbers = [number for number, record in records.items() if record.kind == NETWORK]
+    if not server_numbers:
         return Plan()
-    runs = ranges(network, layer.dhcp, own[0])
-    config = own_object(CONFIGMAP, network, facts)
-    server = own_object(DHCPSERVER, network, facts)
-    data = {"dnsmasq.conf": generated(network, layer, runs[0])}
-    ours = {OPTIONS: options_file(network, layer, runs[1:])}
-    ours |= {key_of(network, number): host_line(network, number, record) for number, record in records.items()}
-    files = {key: encoded(text) for key, text in ours.items() if text}
-    spec = server_spec(network, layer, own[0], runs[0])
+    dynamic_spans = dynamic_ranges(network, layer.dhcp, server_numbers[0])
+    config = find_object(CONFIGMAP, network, snapshot)
+    server = find_object(DHCPSERVER, network, snapshot)
+    data = {"dnsmasq.conf": generate_dnsmasq_config(network, layer, dynamic_spans[0])}
+    own_files = {OPTIONS_FILE: format_options_file(network, layer, dynamic_spans[1:])}
+    own_files |= {
+        host_file_name(network, number): format_host_line(network, number, record) for number, record in records.items()
+    }
+    files = {key: encode_file(text) for key, text in own_files.items() if text}
+    spec = server_spec(network, layer, server_numbers[0], dynamic_spans[0])
     if config is None:
-        first = [creation(CONFIGMAP, network, {"data": data, "binaryData": files})]
+        config_changes = [creation(CONFIGMAP, network, {"data": data, "binaryData": files})]
     else:
-        first = mending(CONFIGMAP, config, _config_fields(network, data, files) | own_again(config, network))
+        config_changes = patch_fields(
+            CONFIGMAP, config, _config_fields(network, data, files) | adoption_fields(config, network)
+        )
     if server is None:
-        second = [creation(DHCPSERVER, network, {"spec": spec})]
+        server_changes = [creation(DHCPSERVER, network, {"spec": spec})]
     else:
         fields: dict[tuple[str, ...], object] = {("spec", key): spec.get(key) for key in ("networks", "nodeSelector")}
-        second = mending(DHCPSERVER, server, fields | own_again(server, network))
-    return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+        server_changes = patch_fields(DHCPSERVER, server, fields | adoption_fields(server, network))
+    return Plan(tuple(tuple(stage) for stage in (config_changes, server_changes) if stage))
 
 
-def demolish(network: Network, facts: Facts) -> Plan:
+def teardown(network: Network, snapshot: Snapshot) -> Plan:
     """Takes the server away, then its configuration, if they are the network's."""
-    if DHCPSERVER not in facts.served:
+    if DHCPSERVER not in snapshot.served:
         return Plan()
-    server = own_object(DHCPSERVER, network, facts)
-    config = own_object(CONFIGMAP, network, facts)
+    server = find_object(DHCPSERVER, network, snapshot)
+    config = find_object(CONFIGMAP, network, snapshot)
     stages = []
-    if server is not None and is_own(server, network):
+    if server is not None and is_created_for_network(server, network):
         stages.append((deletion(DHCPSERVER, server),))
-    if config is not None and (is_own(config, network) or _server_made_it(network, facts)):
+    if config is not None and (is_created_for_network(config, network) or _is_created_by_controller(network, snapshot)):
         stages.append((deletion(CONFIGMAP, config),))
     return Plan(tuple(stages))
 
 
-def problem(network: Network, layer: Layer2, facts: Facts) -> str:
+def health(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
     """Why no addresses are served; "" where they are, or need not be."""
     if layer.dhcp is None:
         return ""
     for resource in (DHCPSERVER, CONFIGMAP):
-        if own_object(resource, network, facts) is None:
+        if find_object(resource, network, snapshot) is None:
             return f"{resource.ref(network.name, network.namespace)} is missing"
     return ""
 
 
-def describe(network: Network, layer: Layer2, facts: Facts) -> list[tuple[str, str]]:
+def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
     """The server, and what it hands out."""
-    if layer.dhcp is None or DHCPSERVER not in facts.served:
+    if layer.dhcp is None or DHCPSERVER not in snapshot.served:
         return [("DHCP", "none")] if layer.dhcp is None else []
-    server = own_object(DHCPSERVER, network, facts)
+    server = find_object(DHCPSERVER, network, snapshot)
     address = dig(
-        server, "spec", "networks", 0, "interfaceIp", default=f"({facts.absence(own_read(DHCPSERVER, network))})"
+        server,
+        "spec",
+        "networks",
+        0,
+        "interfaceIp",
+        default=f"({snapshot.describe_absence(object_query(DHCPSERVER, network))})",
     )
     rows = [("DHCP", f"{address.partition('/')[0]}, leases of {layer.dhcp.lease}")]
     return [*rows, ("DNS", ", ".join(map(str, layer.dns)))] if layer.dns else rows
 
 
-def server_reads(network: Network, facts: Facts) -> tuple[Read, ...]:
+def server_queries(network: Network, snapshot: Snapshot) -> tuple[Query, ...]:
     """What to read to know the address of the network's DHCP server."""
-    return (own_read(DHCPSERVER, network),) if DHCPSERVER in facts.served else ()
+    return (object_query(DHCPSERVER, network),) if DHCPSERVER in snapshot.served else ()
 
 
-def server_use(network: Network, facts: Facts) -> list[Use]:
+def list_server_uses(network: Network, snapshot: Snapshot) -> list[AddressUse]:
     """The address that the network's DHCP server has, whatever the ledger says: the network's own."""
-    found = facts.ask(*server_reads(network, facts))
+    found = snapshot.lookup(*server_queries(network, snapshot))
     server = found[0] if found else None
     try:
         address = parse_address(str(dig(server, "spec", "networks", 0, "interfaceIp", default="")).partition("/")[0])
-    except UsageMistake:
+    except UsageError:
         return []
     if server is None or address not in network:
         return []
     ref = DHCPSERVER.ref(network.name, network.namespace)
-    return [Use(int(address), How.HELD, ref, network.namespace, network.name, network.uid)]
+    return [AddressUse(int(address), UsageKind.HELD_BY_BACKEND, ref, network.namespace, network.name, network.uid)]
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
 
 
-def provide(network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
     """Keeps addresses for their holders. The patches of one plan go as one: each writes its own file only.
 
     Raises:
-        Refused: there is no configuration, or it may not be read.
+        PreconditionFailed: there is no configuration, or it may not be read.
     """
-    read = own_read(CONFIGMAP, network)
-    config = own_object(CONFIGMAP, network, facts)
+    query = object_query(CONFIGMAP, network)
+    config = find_object(CONFIGMAP, network, snapshot)
     ref = CONFIGMAP.ref(network.name, network.namespace)
-    if why := facts.why_unknown(read):
-        raise Refused(f"the DHCP server's {ref} cannot be read: {why}", "Ask an administrator for this right.")
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"the DHCP server's {ref} cannot be read: {reason}", "Ask an administrator for this right."
+        )
     if config is None:
-        raise Refused(
+        raise PreconditionFailed(
             f"the DHCP server's {ref} is missing", f"Make it with `kubectl yoshi sync -n {network.namespace}`."
         )
     changes = []
     for number, record in records.items():
-        key, line = key_of(network, number), encoded(host_line(network, number, record))
+        key, line = host_file_name(network, number), encode_file(format_host_line(network, number, record))
         if dig(config, "binaryData", key) == line:
             continue
-        says = f"keep {network.address(number)} for {record.holder} in {ref}"
-        changes.append(_shared(config, key, line, says, record.subject))
-    return Plan().beside(Plan((tuple(changes),))) if changes else Plan()
+        summary = f"keep {network.address(number)} for {record.holder} in {ref}"
+        changes.append(_file_patch(config, key, line, summary, record.owner))
+    return Plan().parallel(Plan((tuple(changes),))) if changes else Plan()
 
 
-def retract(network: Network, numbers: Iterable[int], facts: Facts, subject: str = "") -> LetGo:
-    """How addresses are kept for nobody any more; `subject` is whom the changes are for."""
-    read = own_read(CONFIGMAP, network)
-    config = own_object(CONFIGMAP, network, facts)
-    if why := facts.why_unknown(read):
-        return LetGo(obstacle=f"whether the DHCP server keeps it is unknown: {why}")
+def unreserve(network: Network, numbers: Iterable[int], snapshot: Snapshot, owner: str = "") -> HoldRelease:
+    """How addresses are kept for nobody any more; `owner` is whom the changes are for."""
+    query = object_query(CONFIGMAP, network)
+    config = find_object(CONFIGMAP, network, snapshot)
+    if reason := snapshot.unreadable_reason(query):
+        return HoldRelease(blocker=f"whether the DHCP server keeps it is unknown: {reason}")
     changes = []
     for number in numbers:
-        key = key_of(network, number)
-        kept = dig(config, "binaryData", key)
-        if kept is not None:
+        key = host_file_name(network, number)
+        kept_file = dig(config, "binaryData", key)
+        if kept_file is not None:
             assert config is not None
-            says = f"no longer keep {network.address(number)} for {subject or _client(kept)} in {_ref(config)}"
-            changes.append(_shared(config, key, None, says, subject))
-    return LetGo(Plan().beside(Plan((tuple(changes),)))) if changes else LetGo()
+            summary = (
+                f"no longer keep {network.address(number)} for {owner or _describe_client(kept_file)} in {_ref(config)}"
+            )
+            changes.append(_file_patch(config, key, None, summary, owner))
+    return HoldRelease(Plan().parallel(Plan((tuple(changes),)))) if changes else HoldRelease()
 
 
-def kept_for_others(network: Network, records: Mapping[int, Record], facts: Facts) -> set[int]:
+def find_kept_for_others(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> set[int]:
     """Those of these addresses whose files bear the time of another record."""
-    config = own_object(CONFIGMAP, network, facts)
+    config = find_object(CONFIGMAP, network, snapshot)
     found = set()
     for number, record in records.items():
-        file = _text(dig(config, "binaryData", key_of(network, number), default=""))
+        file = _decode_file(dig(config, "binaryData", host_file_name(network, number), default=""))
         since = re.match(r"# (\S+)$", file, re.MULTILINE)
         if since is not None and since[1] != record.since:
             found.add(number)
     return found
 
 
-def concerns(network: Network, number: int, facts: Facts) -> tuple[str, ...]:
+def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ...]:
     """That a server which runs does not know of the address yet: its disk is made of the ConfigMap when it starts."""
-    config = own_object(CONFIGMAP, network, facts)
-    if dig(config, "binaryData", key_of(network, number)) is not None:
+    config = find_object(CONFIGMAP, network, snapshot)
+    if dig(config, "binaryData", host_file_name(network, number)) is not None:
         return ()
-    server = Read(VM, network.namespace, f"{network.name}-0")  # of the VirtualMachinePool that luigi's controller makes
-    instance = Read(VMI, network.namespace, server.name)
-    if not facts.ask(server, instance) or not facts.ask(instance):
+    server = Query(
+        VM, network.namespace, f"{network.name}-0"
+    )  # of the VirtualMachinePool that luigi's controller makes
+    instance = Query(VMI, network.namespace, server.name)
+    if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
         return ()
     restart = f"virtctl restart {server.name} -n {network.namespace}"
     return (f"the DHCP server of network {network.full_name} learns of its addresses when it starts: {restart}",)
 
 
-def strays(network: Network, recorded: Recorded, facts: Facts) -> Plan:
+def orphaned_allocations(network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
     """Takes away files that keep addresses for which there is no record."""
-    config = own_object(CONFIGMAP, network, facts)
-    kept = [number for key in dig(config, "binaryData", default={}) if (number := _number_of(network, key)) is not None]
-    if not kept:
+    config = find_object(CONFIGMAP, network, snapshot)
+    kept_numbers = [
+        number for key in dig(config, "binaryData", default={}) if (number := _parse_number(network, key)) is not None
+    ]
+    if not kept_numbers:
         return Plan()
     records = recorded()
-    return retract(network, [number for number in kept if number not in records], facts).plan
+    return unreserve(network, [number for number in kept_numbers if number not in records], snapshot).plan
 
 
-def _number_of(network: Network, key: str) -> int | None:
+def _parse_number(network: Network, key: str) -> int | None:
     try:
         address = parse_address(key.removesuffix(".conf"))
-    except UsageMistake:
+    except UsageError:
         return None
     return int(address) if address in network else None
 
@@ -246,15 +267,15 @@ def _ref(config: Json) -> ObjectRef:
     return CONFIGMAP.ref(name_of(config), namespace_of(config))
 
 
-def _client(file: str) -> str:
+def _describe_client(file: str) -> str:
     """Whom an address's file keeps it for, as far as the file tells: "02:aa:bb:cc:dd:ee", "a reservation"."""
-    said = re.search(r"^dhcp-host=([^,\s]+)", _text(file), re.MULTILINE)
-    if said is None:
+    match = re.search(r"^dhcp-host=([^,\s]+)", _decode_file(file), re.MULTILINE)
+    if match is None:
         return "somebody unknown"
-    return "a reservation" if said[1].startswith("id:reserved-") else said[1]
+    return "a reservation" if match[1].startswith("id:reserved-") else match[1]
 
 
-def _text(file: str) -> str:
+def _decode_file(file: str) -> str:
     """A file's text; "" where it is none."""
     try:
         return b64decode(file).decode()
@@ -262,36 +283,36 @@ def _text(file: str) -> str:
         return ""
 
 
-def _shared(config: Json, key: str, value: str | None, says: str, subject: str) -> Change:
+def _file_patch(config: Json, key: str, value: str | None, summary: str, owner: str) -> Change:
     """Writes one file (None: removes it), so that patches of several hands can be joined."""
-    patch = PatchBuilder.of_uid(uid_of(config))
+    patch = PatchBuilder.for_uid(uid_of(config))
     patch.set_keys(config, ("binaryData",), {key: value})
-    return Change(Verb.PATCH, _ref(config), says, patch.ops, before=config, subject=subject, shared=True)
+    return Change(Verb.PATCH, _ref(config), summary, patch.ops, before=config, owner=owner, shared=True)
 
 
 # -- what the files say ----------------------------------------------------------------------------------------------
 
 
-def for_strangers(network: Network, dhcp: Dhcp, own: int) -> Intervals:
+def dynamic_addresses(network: Network, dhcp: Dhcp, server_number: int) -> Intervals:
     """The addresses of the ranges: those that the network hands out, inside the DHCP range, without the server's own.
 
     Addresses that are held are taken out by their dhcp-host lines.
     """
-    found = network.usable - Intervals.of_numbers([own])
+    found = network.usable - Intervals.from_numbers([server_number])
     if dhcp.first is not None and dhcp.last is not None:
-        found &= Intervals.of([(int(dhcp.first), int(dhcp.last))])
+        found &= Intervals.from_spans([(int(dhcp.first), int(dhcp.last))])
     return found
 
 
-def ranges(network: Network, dhcp: Dhcp, own: int) -> list[Span]:
+def dynamic_ranges(network: Network, dhcp: Dhcp, server_number: int) -> list[Span]:
     """The runs of addresses that strangers may get: the largest first, which is the DHCPServer's, the rest in order.
 
     Raises:
-        Refused: there is none.
+        PreconditionFailed: there is none.
     """
-    spans = for_strangers(network, dhcp, own).spans
+    spans = dynamic_addresses(network, dhcp, server_number).spans
     if not spans:
-        raise Refused(
+        raise PreconditionFailed(
             f"network {network.full_name} has no address left that DHCP may hand out",
             "Widen its range or its DHCP range, or do without a DHCP server (--no-dhcp).",
         )
@@ -299,7 +320,7 @@ def ranges(network: Network, dhcp: Dhcp, own: int) -> list[Span]:
     return [largest, *(span for span in spans if span != largest)]
 
 
-def server_spec(network: Network, layer: Layer2, own: int, span: Span) -> Json:
+def server_spec(network: Network, layer: Layer2, server_number: int, span: Span) -> Json:
     """The DHCPServer's spec, with None for what must not be there; its address bears the prefix length, which the
     server's network configuration needs."""
     assert network.cidr is not None
@@ -309,7 +330,7 @@ def server_spec(network: Network, layer: Layer2, own: int, span: Span) -> Json:
     cidr["gateway"] = str(network.gateway) if network.gateway is not None else None
     served: Json = {
         "networkName": network.name,
-        "interfaceIp": f"{network.address(own)}/{network.cidr.prefixlen}",
+        "interfaceIp": f"{network.address(server_number)}/{network.cidr.prefixlen}",
         "leaseDuration": layer.dhcp.lease,
         "cidr": cidr,
         "vlanId": str(layer.vlan) if layer.vlan else None,
@@ -317,7 +338,7 @@ def server_spec(network: Network, layer: Layer2, own: int, span: Span) -> Json:
     return {"networks": [served], **({"nodeSelector": dict(layer.nodes)} if layer.nodes else {})}
 
 
-def generated(network: Network, layer: Layer2, span: Span) -> str:
+def generate_dnsmasq_config(network: Network, layer: Layer2, span: Span) -> str:
     """The file that luigi's controller makes of the DHCPServer, to the byte (its genConfigMap).
 
     With a VLAN its line for the router has "set:" where dnsmasq wants "tag:", so that it tells nobody; the options'
@@ -325,10 +346,10 @@ def generated(network: Network, layer: Layer2, span: Span) -> str:
     """
     tag = f"set:{layer.vlan}," if layer.vlan else ""
     router = f"dhcp-option={tag}{ROUTER},{network.gateway}\n" if network.gateway is not None else ""
-    return f"port=0\n{range_line(network, layer, span)}{router}interface={SERVER_INTERFACE}\n"
+    return f"port=0\n{format_range_line(network, layer, span)}{router}interface={SERVER_INTERFACE}\n"
 
 
-def range_line(network: Network, layer: Layer2, span: Span) -> str:
+def format_range_line(network: Network, layer: Layer2, span: Span) -> str:
     """A run of addresses as dnsmasq reads it."""
     assert isinstance(network.cidr, IPv4Network)
     assert layer.dhcp is not None
@@ -337,7 +358,7 @@ def range_line(network: Network, layer: Layer2, span: Span) -> str:
     return f"dhcp-range={tag}{first},{last},{network.cidr.netmask},{layer.dhcp.lease}\n"
 
 
-def options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
+def format_options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
     """What machines are told, and the further ranges.
 
     A network without a gateway names no router, or dnsmasq would name itself.
@@ -349,15 +370,15 @@ def options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
         text += f"dhcp-option={DNS_SERVERS},{','.join(map(str, layer.dns))}\n"
     if layer.mtu:
         text += f"dhcp-option={MTU},{layer.mtu}\n"
-    return text + "".join(range_line(network, layer, span) for span in further)
+    return text + "".join(format_range_line(network, layer, span) for span in further)
 
 
-def key_of(network: Network, number: int) -> str:
+def host_file_name(network: Network, number: int) -> str:
     """The name of the file that keeps an address for who holds it."""
     return f"{network.address(number)}.conf"
 
 
-def host_line(network: Network, number: int, record: Record) -> str:
+def format_host_line(network: Network, number: int, record: Allocation) -> str:
     """The file's content: the address for its holder's MAC, or, of a reservation, for an id that nobody has.
 
     The record's time is in it, so that whoever takes a file away (testing what is in it) never takes that of a record
@@ -370,7 +391,7 @@ def host_line(network: Network, number: int, record: Record) -> str:
     return f"{since}dhcp-host={record.mac or f'id:reserved-{address}'},{address}\n"
 
 
-def encoded(text: str) -> str:
+def encode_file(text: str) -> str:
     """A file as binaryData has it."""
     return b64encode(text.encode()).decode()
 
@@ -380,11 +401,16 @@ def _config_fields(
 ) -> dict[tuple[str, ...], object]:
     fields: dict[tuple[str, ...], object] = {("data", key): text for key, text in data.items()}
     fields |= {("binaryData", key): text for key, text in files.items()}
-    return fields | {(*ANNOTATIONS, key): text for key, text in marks_of(network).items()}
+    return fields | {(*ANNOTATIONS, key): text for key, text in ownership_annotations(network).items()}
 
 
-def _server_made_it(network: Network, facts: Facts) -> bool:
+def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
     """Whether luigi's controller has made the ConfigMap, or made it anew, for the network's own DHCPServer."""
-    config = own_object(CONFIGMAP, network, facts)
-    server = own_object(DHCPSERVER, network, facts)
-    return config is not None and server is not None and is_own(server, network) and is_owned_by(config, server)
+    config = find_object(CONFIGMAP, network, snapshot)
+    server = find_object(DHCPSERVER, network, snapshot)
+    return (
+        config is not None
+        and server is not None
+        and is_created_for_network(server, network)
+        and is_owned_by(config, server)
+    )

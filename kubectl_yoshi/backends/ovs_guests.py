@@ -7,27 +7,27 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 
 from kubectl_yoshi.backends import cloud_init
-from kubectl_yoshi.backends.cloud_init import Address4Guest
+from kubectl_yoshi.backends.cloud_init import GuestAddress
 from kubectl_yoshi.backends.ovs_spec import Layer2
 from kubectl_yoshi.backends.ovs_vm import TEMPLATE
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, uid_of
 from kubectl_yoshi.model.vm import Vm
 
 SECRET = Resource("", "v1", "secrets", "Secret")
 VOLUMES = (*TEMPLATE, "spec", "volumes")
-DRIVE = "cloudInitConfigDrive"
-KINDS = ("cloudInitNoCloud", DRIVE)
+CONFIG_DRIVE = "cloudInitConfigDrive"
+KINDS = ("cloudInitNoCloud", CONFIG_DRIVE)
 INLINE, ENCODED, REFERENCE = "networkData", "networkDataBase64", "networkDataSecretRef"
 SECRET_KEYS = ("networkdata", "networkData")
 """Keys of a Secret in which KubeVirt looks for network data."""
 
 
 @dataclass(frozen=True)
-class _Place:
+class _NetworkDataLocation:
     """Where network data is.
 
     Attributes:
@@ -45,109 +45,111 @@ class _Place:
     secret: Json | None = None
 
     @property
-    def drive(self) -> bool:
-        return self.kind == DRIVE
+    def is_config_drive(self) -> bool:
+        return self.kind == CONFIG_DRIVE
 
 
-def write(
-    patch: PatchBuilder, vm: Vm, network: Network, layer: Layer2, number: int, nic: str, mac: str, facts: Facts
+def write_address(
+    patch: PatchBuilder, vm: Vm, network: Network, layer: Layer2, number: int, nic: str, mac: str, snapshot: Snapshot
 ) -> tuple[Change, ...]:
     """Adds the address to the VM's network data: to the patch of the VM, or as a change of the Secret that has it.
 
     Raises:
-        Refused: the VM has no cloud-init volume, or its network data may not be read, or cannot hold it.
+        PreconditionFailed: the VM has no cloud-init volume, or its network data may not be read, or cannot hold it.
     """
-    place = _place(vm, facts)
-    if place is None:
-        raise Refused(
-            f"VM {vm.subject} has no cloud-init volume to write its address into",
+    location = _find_location(vm, snapshot)
+    if location is None:
+        raise PreconditionFailed(
+            f"VM {vm.full_name} has no cloud-init volume to write its address into",
             f"Give it one (cloudInitNoCloud), or leave --cloud-init out and set {network.address(number)} in it.",
         )
     assert network.cidr is not None
-    wanted = Address4Guest(
+    wanted = GuestAddress(
         nic, mac, network.address(number), network.cidr.prefixlen, network.gateway,
         layer.dns, layer.mtu,
     )  # fmt: skip
-    shared = place.secret is not None
-    text = cloud_init.with_address(place.text, wanted, place.drive, vm.pod_interface is not None, shared)
-    return _changed(patch, vm, place, text)
+    shared = location.secret is not None
+    text = cloud_init.set_address(location.text, wanted, location.is_config_drive, vm.pod_interface is not None, shared)
+    return _apply_text(patch, vm, location, text)
 
 
-def tells(vm: Vm, number: int, network: Network, facts: Facts) -> bool:
+def has_address(vm: Vm, number: int, network: Network, snapshot: Snapshot) -> bool:
     """Whether the VM's network data has the address, as far as it may be read."""
     try:
-        place = _place(vm, facts)
-    except Refused:
+        location = _find_location(vm, snapshot)
+    except PreconditionFailed:
         return False
-    return place is not None and f"{network.address(number)}" in re.split(r"""[\s"'/,\[\]]+""", place.text)
+    return location is not None and f"{network.address(number)}" in re.split(r"""[\s"'/,\[\]]+""", location.text)
 
 
-def erase(patch: PatchBuilder, vm: Vm, mac: str, facts: Facts) -> tuple[Change, ...]:
+def remove_address(patch: PatchBuilder, vm: Vm, mac: str, snapshot: Snapshot) -> tuple[Change, ...]:
     """Takes the address of an interface out of the VM's network data, if it is there and may be seen."""
     try:
-        place = _place(vm, facts)
-    except Refused:
+        location = _find_location(vm, snapshot)
+    except PreconditionFailed:
         return ()
-    if place is None or not mac:
+    if location is None or not mac:
         return ()
-    return _changed(patch, vm, place, cloud_init.without_address(place.text, mac, place.drive))
+    return _apply_text(patch, vm, location, cloud_init.remove_address(location.text, mac, location.is_config_drive))
 
 
-def _place(vm: Vm, facts: Facts) -> _Place | None:
-    for at, volume in enumerate(dig(vm.raw, *VOLUMES, default=[])):
+def _find_location(vm: Vm, snapshot: Snapshot) -> _NetworkDataLocation | None:
+    for index, volume in enumerate(dig(vm.raw, *VOLUMES, default=[])):
         for kind in KINDS:
             source = volume.get(kind)
             if source is None:
                 continue
             if name := dig(source, REFERENCE, "name"):
-                return _in_secret(vm, at, kind, str(name), facts)
+                return _find_in_secret(vm, index, kind, str(name), snapshot)
             if source.get(ENCODED):
-                return _Place(at, kind, ENCODED, b64decode(source[ENCODED]).decode())
-            return _Place(at, kind, INLINE, str(source.get(INLINE) or ""))
+                return _NetworkDataLocation(index, kind, ENCODED, b64decode(source[ENCODED]).decode())
+            return _NetworkDataLocation(index, kind, INLINE, str(source.get(INLINE) or ""))
     return None
 
 
-def _in_secret(vm: Vm, at: int, kind: str, name: str, facts: Facts) -> _Place:
-    read = Read(SECRET, vm.namespace, name)
-    found = facts.ask(read)
+def _find_in_secret(vm: Vm, index: int, kind: str, name: str, snapshot: Snapshot) -> _NetworkDataLocation:
+    query = Query(SECRET, vm.namespace, name)
+    found = snapshot.lookup(query)
     ref = SECRET.ref(name, vm.namespace)
     if not found:
-        why = facts.why_unknown(read) or "it does not exist"
-        raise Refused(
-            f"the network data of VM {vm.subject} is in {ref}, which cannot be read: {why}",
+        reason = snapshot.unreadable_reason(query) or "it does not exist"
+        raise PreconditionFailed(
+            f"the network data of VM {vm.full_name} is in {ref}, which cannot be read: {reason}",
             "Let somebody attach it who may read it, or leave --cloud-init out and set the address in the guest.",
         )
     data = found[0].get("data") or {}
     key = next((key for key in SECRET_KEYS if key in data), SECRET_KEYS[0])
-    shown = {key: data[key]} if key in data else {}  # what else is in it is nobody's business in a `diff`
-    return _Place(at, kind, key, b64decode(data.get(key) or "").decode(), {**found[0], "data": shown})
+    visible_data = {key: data[key]} if key in data else {}  # what else is in it is nobody's business in a `diff`
+    return _NetworkDataLocation(
+        index, kind, key, b64decode(data.get(key) or "").decode(), {**found[0], "data": visible_data}
+    )
 
 
-def _changed(patch: PatchBuilder, vm: Vm, place: _Place, text: str) -> tuple[Change, ...]:
-    if text == place.text:
+def _apply_text(patch: PatchBuilder, vm: Vm, location: _NetworkDataLocation, text: str) -> tuple[Change, ...]:
+    if text == location.text:
         return ()
-    if place.secret is not None:
-        return (_secret_change(vm, place, text),)
-    if place.key == INLINE and len(text.encode()) > cloud_init.LONGEST:
-        raise Refused(
-            f"the network data of VM {vm.subject} would be longer than {cloud_init.LONGEST} bytes",
+    if location.secret is not None:
+        return (_secret_change(vm, location, text),)
+    if location.key == INLINE and len(text.encode()) > cloud_init.MAX_NETWORK_DATA_BYTES:
+        raise PreconditionFailed(
+            f"the network data of VM {vm.full_name} would be longer than {cloud_init.MAX_NETWORK_DATA_BYTES} bytes",
             "Put it in a Secret (networkDataSecretRef), or leave --cloud-init out.",
         )
-    value = text if place.key == INLINE else b64encode(text.encode()).decode()
-    volume = dig(vm.raw, *VOLUMES, place.volume)
-    path = (*VOLUMES, str(place.volume), place.kind, place.key)
-    patch.test((*VOLUMES, str(place.volume)), volume).add(path, value)
+    value = text if location.key == INLINE else b64encode(text.encode()).decode()
+    volume = dig(vm.raw, *VOLUMES, location.volume)
+    path = (*VOLUMES, str(location.volume), location.kind, location.key)
+    patch.test((*VOLUMES, str(location.volume)), volume).add(path, value)
     return ()
 
 
-def _secret_change(vm: Vm, place: _Place, text: str) -> Change:
-    assert place.secret is not None
-    ref = _ref(place.secret)
-    there = dig(place.secret, "data", place.key)
-    path, value = ("data", place.key), b64encode(text.encode()).decode()
-    patch = PatchBuilder.of_uid(uid_of(place.secret)).test(path, there).add(path, value)
-    says = f"{'set' if there else 'write'} the network data of {vm.ref} in {ref}"
-    return Change(Verb.PATCH, ref, says, patch.ops, before=place.secret, subject=vm.subject)
+def _secret_change(vm: Vm, location: _NetworkDataLocation, text: str) -> Change:
+    assert location.secret is not None
+    ref = _ref(location.secret)
+    existing = dig(location.secret, "data", location.key)
+    path, value = ("data", location.key), b64encode(text.encode()).decode()
+    patch = PatchBuilder.for_uid(uid_of(location.secret)).test(path, existing).add(path, value)
+    summary = f"{'set' if existing else 'write'} the network data of {vm.ref} in {ref}"
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=location.secret, owner=vm.full_name)
 
 
 def _ref(secret: Json) -> ObjectRef:

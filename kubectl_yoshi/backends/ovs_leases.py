@@ -9,39 +9,43 @@ from collections.abc import Iterable, Mapping
 
 from kubectl_yoshi.backends.ovs_spec import LEASE
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import dig, name_of, namespace_of
 from kubectl_yoshi.model.vm import Vm
 
 NAMESPACE = "default"
-MANY = 20
+LIST_THRESHOLD = 20
 """From this many addresses on, leases are listed at once instead of asked for one by one."""
 
 
-def reads(network: Network, numbers: Intervals, facts: Facts) -> tuple[Read, ...]:
+def lease_queries(network: Network, numbers: Intervals, snapshot: Snapshot) -> tuple[Query, ...]:
     """What to read to know who has been lent these addresses."""
-    if LEASE not in facts.served or not numbers:
+    if LEASE not in snapshot.served or not numbers:
         return ()
-    all_of_them = Read(LEASE, NAMESPACE)
-    if numbers.size > MANY or all_of_them in facts.answers:
-        return (all_of_them,)
-    return tuple(Read(LEASE, NAMESPACE, str(network.address(number))) for number in numbers)
+    all_leases = Query(LEASE, NAMESPACE)
+    if numbers.size > LIST_THRESHOLD or all_leases in snapshot.results:
+        return (all_leases,)
+    return tuple(Query(LEASE, NAMESPACE, str(network.address(number))) for number in numbers)
 
 
-def lent(network: Network, wanted: Iterable[Read], by_mac: Mapping[str, Vm], facts: Facts) -> list[Use]:
+def list_lease_uses(
+    network: Network, queries: Iterable[Query], by_mac: Mapping[str, Vm], snapshot: Snapshot
+) -> list[AddressUse]:
     """The network's addresses that are lent, each to the VM that has the MAC address, if one of these has."""
     found = []
-    for lease in facts.ask(*wanted):
+    for lease in snapshot.lookup(*queries):
         try:
             address = parse_address(name_of(lease))
-        except UsageMistake:
+        except UsageError:
             continue
         if address not in network:
             continue
         vm = by_mac.get(str(dig(lease, "spec", "macAddr", default="")).lower())
-        whose = (vm.namespace, vm.name, vm.uid) if vm else ("", "", "")
-        found.append(Use(int(address), How.LENT, LEASE.ref(name_of(lease), namespace_of(lease)), *whose))
+        vm_fields = (vm.namespace, vm.name, vm.uid) if vm else ("", "", "")
+        found.append(
+            AddressUse(int(address), UsageKind.LEASED, LEASE.ref(name_of(lease), namespace_of(lease)), *vm_fields)
+        )
     return found

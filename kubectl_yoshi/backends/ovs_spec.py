@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.addresses import Address, parse_address
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, Resource
 
@@ -24,7 +24,7 @@ CONFIGMAP = Resource("", "v1", "configmaps", "ConfigMap")
 
 PLUGIN = "ovs"
 DEFAULT_LEASE = "1h"
-MOST_NICS = 2
+MAX_NICS = 2
 """One is plugged into the bridge, two are bonded; Hostplumber takes no more."""
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -72,93 +72,95 @@ class Layer2:
     dhcp: Dhcp | None = None
 
 
-def layer2_of(network: Network) -> Layer2:
+def parse_layer2_spec(network: Network) -> Layer2:
     """What a network's spec.ovs asks for.
 
     Raises:
-        UsageMistake: something that cannot be; the message names the network and the field.
+        UsageError: something that cannot be; the message names the network and the field.
     """
     try:
-        return _parsed(network)
-    except UsageMistake as mistake:
-        raise UsageMistake(f"network {network.full_name}: {mistake.message}", mistake.way_out) from None
+        return _parse_spec(network)
+    except UsageError as error:
+        raise UsageError(f"network {network.full_name}: {error.message}", error.hint) from None
 
 
-def _parsed(network: Network) -> Layer2:
+def _parse_spec(network: Network) -> Layer2:
     spec = network.options
     if network.cidr is None:
-        raise UsageMistake("a layer 2 network needs a cidr", "Give it one, such as 10.20.0.0/24.")
-    name_it = "Name it with --bridge (spec.ovs.bridge), such as br-ext."
+        raise UsageError("a layer 2 network needs a cidr", "Give it one, such as 10.20.0.0/24.")
+    bridge_hint = "Name it with --bridge (spec.ovs.bridge), such as br-ext."
     if not spec.get("bridge"):
-        raise UsageMistake("a layer 2 network needs a bridge", name_it)
-    bridge = _device(spec["bridge"], "bridge", name_it)
+        raise UsageError("a layer 2 network needs a bridge", bridge_hint)
+    bridge = _parse_device(spec["bridge"], "bridge", bridge_hint)
     makes_bridges = spec.get("hostConfig") is not False
     nics = tuple(str(spec.get("nic") or "").split(",")) if spec.get("nic") else ()
     for nic in nics:
-        _device(nic, "nic", "Name one interface of the nodes, such as eth1, or two with a comma, which are bonded.")
+        _parse_device(
+            nic, "nic", "Name one interface of the nodes, such as eth1, or two with a comma, which are bonded."
+        )
     if makes_bridges and not nics:
-        raise UsageMistake(
+        raise UsageError(
             f"which interface of the nodes {bridge} is plugged into is not said",
             "Name it with --nic (spec.ovs.nic); for a bridge that exists on the nodes, --no-host-config "
             "(spec.ovs.hostConfig: false).",
         )
-    if len(nics) > MOST_NICS or len(set(nics)) < len(nics):
-        raise UsageMistake(f'nic "{spec.get("nic")}" is neither one interface nor two', "Hostplumber bonds two.")
-    bond = _object(spec, "bond")
-    if bond and len(nics) < MOST_NICS:
-        raise UsageMistake("bond is for two interfaces", "Name both in nic, with a comma.")
+    if len(nics) > MAX_NICS or len(set(nics)) < len(nics):
+        raise UsageError(f'nic "{spec.get("nic")}" is neither one interface nor two', "Hostplumber bonds two.")
+    bond = _get_object(spec, "bond")
+    if bond and len(nics) < MAX_NICS:
+        raise UsageError("bond is for two interfaces", "Name both in nic, with a comma.")
     return Layer2(
         bridge=bridge,
         nics=nics,
-        vlan=_number(spec, "vlan", 0, 4094) or 0,
-        mtu=_number(spec, "mtu", 576, 65535),
+        vlan=_parse_number(spec, "vlan", 0, 4094) or 0,
+        mtu=_parse_number(spec, "mtu", 576, 65535),
         bond_mode=str(bond.get("mode") or ""),
         lacp=str(bond.get("lacp") or ""),
-        nodes={str(key): str(value) for key, value in _object(spec, "nodeSelector").items()},
+        nodes={str(key): str(value) for key, value in _get_object(spec, "nodeSelector").items()},
         makes_bridges=makes_bridges,
-        dns=tuple(parse_address(str(text), "dhcp.dns") for text in _object(spec, "dhcp").get("dns") or ()),
-        dhcp=_dhcp(network, _object(spec, "dhcp")),
+        dns=tuple(parse_address(str(text), "dhcp.dns") for text in _get_object(spec, "dhcp").get("dns") or ()),
+        dhcp=_parse_dhcp(network, _get_object(spec, "dhcp")),
     )
 
 
-def _dhcp(network: Network, spec: Json) -> Dhcp | None:
+def _parse_dhcp(network: Network, spec: Json) -> Dhcp | None:
     if spec.get("enabled") is False:
         return None
     if network.version == 6:
-        raise UsageMistake(
+        raise UsageError(
             "the DHCP server speaks IPv4 only", "Pass --no-dhcp (spec.ovs.dhcp.enabled: false) for an IPv6 network."
         )
-    first, last = (_address(spec, key, network) for key in ("rangeStart", "rangeEnd"))
+    first, last = (_parse_dhcp_address(spec, key, network) for key in ("rangeStart", "rangeEnd"))
     if (first is None) != (last is None) or (first and last and int(first) > int(last)):
-        raise UsageMistake("dhcp.rangeStart and rangeEnd go together, the lower one first", "Write it as A-B.")
+        raise UsageError("dhcp.rangeStart and rangeEnd go together, the lower one first", "Write it as A-B.")
     return Dhcp(str(spec.get("lease") or DEFAULT_LEASE), first, last)
 
 
-def _address(spec: Json, key: str, network: Network) -> Address | None:
+def _parse_dhcp_address(spec: Json, key: str, network: Network) -> Address | None:
     address = parse_address(str(spec[key]), f"dhcp.{key}") if spec.get(key) else None
     if address is not None and address not in network:
-        raise UsageMistake(f"dhcp.{key} {address} is outside {network.cidr}", "Choose an address of the network.")
+        raise UsageError(f"dhcp.{key} {address} is outside {network.cidr}", "Choose an address of the network.")
     return address
 
 
-def _device(value: object, what: str, way_out: str) -> str:
+def _parse_device(value: object, field_name: str, hint: str) -> str:
     """A name that Linux takes for a network device (IFNAMSIZ is 16, with the end)."""
     if not value or not _DEVICE.fullmatch(str(value)):
-        raise UsageMistake(f'{what} "{value or ""}" is no name of a network device', way_out)
+        raise UsageError(f'{field_name} "{value or ""}" is no name of a network device', hint)
     return str(value)
 
 
-def _number(spec: Mapping[str, object], key: str, least: int, most: int) -> int | None:
+def _parse_number(spec: Mapping[str, object], key: str, minimum: int, maximum: int) -> int | None:
     value = spec.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageMistake(f"{key} {value} is not possible", f"Give a number from {least} to {most}.")
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise UsageError(f"{key} {value} is not possible", f"Give a number from {minimum} to {maximum}.")
     return value
 
 
-def _object(spec: Mapping[str, object], key: str) -> Json:
+def _get_object(spec: Mapping[str, object], key: str) -> Json:
     value = spec.get(key) or {}
     if not isinstance(value, dict):
-        raise UsageMistake(f"ovs.{key} is not an object", "Write its fields under it, one a line.")
+        raise UsageError(f"ovs.{key} is not an object", "Write its fields under it, one a line.")
     return value

@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.backend import Obstacle
+from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.change import Change, Plan
-from kubectl_yoshi.model.facts import Facts, Served
+from kubectl_yoshi.model.facts import ServedApis, Snapshot
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
 @dataclass(frozen=True)
-class Shape:
+class ServiceTemplate:
     """How the Service of an address looks so that it is announced.
 
     Attributes:
         annotations: what the announcer reads.
         spec: fields of the Service's spec.
-        if_refused: see Change.if_refused.
+        rejection_hint: see Change.if_refused.
     """
 
     annotations: dict[str, str] = field(default_factory=dict)
     spec: Json = field(default_factory=dict)
-    if_refused: str = ""
+    rejection_hint: str = ""
 
 
 class Announcer(Protocol):
@@ -35,43 +35,43 @@ class Announcer(Protocol):
     def name(self) -> str:
         """spec.public.announce"""
 
-    def missing(self, served: Served) -> str:
+    def missing_apis(self, served: ServedApis) -> str:
         """What would have to be served and is not; "" where it is there."""
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
         """See Backend.obstacles."""
 
-    def build(self, network: Network, facts: Facts) -> Plan:
+    def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Backend.build."""
 
-    def problem(self, network: Network, facts: Facts) -> str:
+    def health(self, network: Network, snapshot: Snapshot) -> str:
         """See Backend.problem."""
 
-    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Backend.describe."""
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Backend.demolish; nothing has an address of the network any more."""
 
-    def shape(self, network: Network, address: Address) -> Shape:
+    def service_template(self, network: Network, address: Address) -> ServiceTemplate:
         """How the Service of an address looks."""
 
-    def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """What must be there before the Service."""
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, facts: Facts, subject: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
     ) -> Plan:
         """What must come after the Service, which is not made yet where it is None."""
 
-    def withdraw(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """What takes away all that was made for the address besides its Service."""
 
-    def awaited(self, address: Address, ref: ObjectRef, service: Json | None, subject: str) -> tuple[Change, ...]:
+    def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         """What is to be waited for until the address is announced."""
 
-    def concerns(self, network: Network, address: Address, facts: Facts) -> tuple[str, ...]:
+    def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
         """See Backend.concerns."""
 
-    def announced(self, service: Json, vmi: Json | None, facts: Facts) -> tuple[str, str]:
+    def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         """What announces the Service's address, or why nothing does, and from which nodes."""

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from kubectl_yoshi.backends import calico_bgp as bgp
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.bgp_peers import leave_peers
-from kubectl_yoshi.backends.calico_api import V1, V3, CalicoApi, api_for_writing
-from kubectl_yoshi.backends.calico_peers import peers_of_calico
-from kubectl_yoshi.backends.marks import is_marked_for
-from kubectl_yoshi.backends.public_announcer import Shape
+from kubectl_yoshi.backends.bgp_peers import remove_peers
+from kubectl_yoshi.backends.calico_api import V1, V3, CalicoApi, get_write_api
+from kubectl_yoshi.backends.calico_peers import calico_bgp_peers
+from kubectl_yoshi.backends.marks import is_created_for
+from kubectl_yoshi.backends.public_announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
-from kubectl_yoshi.model.backend import Obstacle
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
-from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of
 
-CLASS = f"{GROUP}/yoshi"
+LOAD_BALANCER_CLASS = f"{GROUP}/yoshi"
 """spec.loadBalancerClass: no controller owns it, so that none gives the Service another address."""
 
-WITHOUT_EXTERNAL_IPS = (
+EXTERNAL_IPS_HINT = (
     "If this cluster allows no externalIPs (DenyServiceExternalIPs, a policy), make the network without --via "
     "external-ips: its Services are of type LoadBalancer then."
 )
@@ -35,160 +35,168 @@ class CalicoBgp:
 
     name = "calico-bgp"
 
-    def missing(self, served: Served) -> str:
+    def missing_apis(self, served: ServedApis) -> str:
         """See Announcer."""
-        there = any(f"bgpconfigurations.{group}" in served.resources for group in (V1, V3)) or V3 in served.broken
-        return "" if there else f"Calico's BGP configuration (bgpconfigurations.{V3} or bgpconfigurations.{V1})"
+        is_served = (
+            any(f"bgpconfigurations.{group}" in served.resources for group in (V1, V3)) or V3 in served.unavailable
+        )
+        return "" if is_served else f"Calico's BGP configuration (bgpconfigurations.{V3} or bgpconfigurations.{V1})"
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
         """See Announcer."""
-        api = api_for_writing(facts)
+        api = get_write_api(snapshot)
         found = [
-            *map(Obstacle, bgp.asn_obstacles(network, api, facts)),
-            *peers_of_calico(api).obstacles(network, facts),
+            *map(NetworkConflict, bgp.asn_conflicts(network, api, snapshot)),
+            *calico_bgp_peers(api).conflicts(network, snapshot),
         ]
-        if metallb.is_installed(facts.served) and network.cidr is not None:
+        if metallb.is_installed(snapshot.served) and network.cidr is not None:
             found += [
-                Obstacle(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out")
-                for pool in metallb.pools(facts)
-                if metallb.shares(pool, network) and not is_marked_for(pool, network)
+                NetworkConflict(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out")
+                for pool in metallb.pools(snapshot)
+                if metallb.shares(pool, network) and not is_created_for(pool, network)
             ]
         return tuple(found)
 
-    def build(self, network: Network, facts: Facts) -> Plan:
+    def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Announcer."""
-        api = api_for_writing(facts)
-        peers, _ = peers_of_calico(api).build(network, facts)
-        changes = (*bgp.build_configuration(network, api, facts), *peers)
+        api = get_write_api(snapshot)
+        peers, _ = calico_bgp_peers(api).ensure(network, snapshot)
+        changes = (*bgp.ensure_configuration(network, api, snapshot), *peers)
         if changes:
-            return Plan((changes,), self._exported(api, facts))
-        former = peers_of_calico(api).left_by(network, facts)
-        return Plan((former,) if former else ())
+            return Plan((changes,), self._export_notes(api, snapshot))
+        former_peers = calico_bgp_peers(api).remove_former(network, snapshot)
+        return Plan((former_peers,) if former_peers else ())
 
-    def _exported(self, api: CalicoApi, facts: Facts) -> tuple[str, ...]:
+    def _export_notes(self, api: CalicoApi, snapshot: Snapshot) -> tuple[str, ...]:
         """A line on the pools whose blocks Calico announces to every peer besides."""
-        names = [name_of(pool) for pool in facts.ask(Read(api.pool)) if not dig(pool, "spec", "disableBGPExport")]
+        names = [
+            name_of(pool) for pool in snapshot.lookup(Query(api.pool)) if not dig(pool, "spec", "disableBGPExport")
+        ]
         return (f"Calico announces the blocks of ippool/{', '.join(names)} to these peers too",) if names else ()
 
-    def problem(self, network: Network, facts: Facts) -> str:
+    def health(self, network: Network, snapshot: Snapshot) -> str:
         """See Announcer."""
-        api = api_for_writing(facts)
-        there = bgp.configuration(api, facts)
+        api = get_write_api(snapshot)
+        config = bgp.get_configuration(api, snapshot)
         wanted = network.bgp.my_asn if network.bgp else None
-        if wanted is not None and dig(there, "spec", "asNumber") != wanted:
-            return f"bgpconfiguration/default has asNumber {dig(there, 'spec', 'asNumber')} instead of {wanted}"
-        lacks = peers_of_calico(api).missing(network, facts)
-        return f"bgppeer/{lacks} is missing" if lacks else ""
+        if wanted is not None and dig(config, "spec", "asNumber") != wanted:
+            return f"bgpconfiguration/default has asNumber {dig(config, 'spec', 'asNumber')} instead of {wanted}"
+        missing_peer = calico_bgp_peers(api).missing_apis(network, snapshot)
+        return f"bgppeer/{missing_peer} is missing" if missing_peer else ""
 
-    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
-        api = api_for_writing(facts)
-        read = Read(api.bgp_configuration, name="default")
-        found = facts.ask(read)
+        api = get_write_api(snapshot)
+        query = Query(api.bgp_configuration, name="default")
+        found = snapshot.lookup(query)
         as_number = str(dig(found[0], "spec", "asNumber", default="none")) if found else "none"
-        if facts.why_unknown(read):
+        if snapshot.unreadable_reason(query):
             as_number = "(may not be read)"
-        return (("AS Number", as_number), *peers_of_calico(api).describe(network, facts))
+        return (("AS Number", as_number), *calico_bgp_peers(api).describe(network, snapshot))
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Announcer."""
-        return take_away({network.uid}, facts)
+        return remove_for_networks({network.uid}, snapshot)
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
-    def shape(self, network: Network, address: Address) -> Shape:
+    def service_template(self, network: Network, address: Address) -> ServiceTemplate:
         """See Announcer."""
-        if _by_external_ips(network):
+        if _uses_external_ips(network):
             spec = {"type": "ClusterIP", "externalIPs": [str(address)]}
-            return Shape(spec=spec, if_refused=WITHOUT_EXTERNAL_IPS)
-        return Shape(spec={"type": "LoadBalancer", "loadBalancerClass": CLASS})
+            return ServiceTemplate(spec=spec, rejection_hint=EXTERNAL_IPS_HINT)
+        return ServiceTemplate(spec={"type": "LoadBalancer", "loadBalancerClass": LOAD_BALANCER_CLASS})
 
-    def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """See Announcer."""
         return Plan()
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, facts: Facts, subject: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
     ) -> Plan:
         """See Announcer. A Service that is not made yet is known by its annotations when its status is written."""
         changes = []
-        entry = bgp.add_entry(network, address, _field(network), api_for_writing(facts), facts, subject)
+        entry = bgp.add_entry(network, address, _list_field(network), get_write_api(snapshot), snapshot, owner)
         if entry is not None:
             changes.append(entry)
-        if not _by_external_ips(network) and not (service and _has_just(service, address)):
+        if not _uses_external_ips(network) and not (service and _has_only(service, address)):
             patch = PatchBuilder()
             patch.test(("metadata", "labels", metallb.NETWORK_LABEL), network.uid)
             patch.test((*ANNOTATIONS, f"{GROUP}/publicIP"), str(address))
             patch.add(("status", "loadBalancer"), {"ingress": [{"ip": str(address)}]})
-            says = f"write {address} into the status of {ref}"
-            changes.append(Change(Verb.PATCH, ref, says, patch.ops, "status", before=service, subject=subject))
+            summary = f"write {address} into the status of {ref}"
+            changes.append(Change(Verb.PATCH, ref, summary, patch.ops, "status", before=service, owner=owner))
         return Plan((tuple(changes),) if changes else ())
 
-    def withdraw(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """See Announcer."""
-        change = bgp.remove_entry(network, address, api_for_writing(facts), facts, subject)
-        return in_order(change) if change else Plan()
+        change = bgp.remove_entry(network, address, get_write_api(snapshot), snapshot, owner)
+        return sequential(change) if change else Plan()
 
-    def awaited(self, address: Address, ref: ObjectRef, service: Json | None, subject: str) -> tuple[Change, ...]:
+    def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         """See Announcer. Nothing: what `announce` writes is all."""
         return ()
 
-    def concerns(self, network: Network, address: Address, facts: Facts) -> tuple[str, ...]:
+    def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
         """See Announcer."""
-        covering = bgp.covering(address, _field(network), api_for_writing(facts), facts)
-        if not covering:
+        covering_cidr = bgp.covering_cidr(address, _list_field(network), get_write_api(snapshot), snapshot)
+        if not covering_cidr:
             return ()
-        line = f"every node announces {covering}, which bgpconfiguration/default lists and which has {address}"
-        if _by_external_ips(network):
+        line = f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which has {address}"
+        if _uses_external_ips(network):
             return (line,)
         return (f"{line}; with `serviceLoadBalancerAggregation: Disabled` there only the VM's node announces it",)
 
-    def announced(self, service: Json, vmi: Json | None, facts: Facts) -> tuple[str, str]:
+    def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         """See Announcer. Calico says nowhere what it announces: it is the node of the VM that runs."""
         address = dig(service, *ANNOTATIONS, f"{GROUP}/publicIP", default="")
         node = str(dig(vmi, "status", "nodeName", default="")) if dig(vmi, "status", "phase") == "Running" else ""
         return (self.name, node) if address else ("", "")
 
 
-def take_away(gone: set[str], facts: Facts) -> Plan:
+def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
     """Takes back everything that was written into Calico's BGP objects for these networks (by uid)."""
-    api = api_for_writing(facts)
-    peers = leave_peers(api.bgp_peer, gone, facts)
-    return Plan((peers,) if peers else ()) + bgp.leave_configuration(gone, api, facts)
+    api = get_write_api(snapshot)
+    peers = remove_peers(api.bgp_peer, deleted_uids, snapshot)
+    return Plan((peers,) if peers else ()) + bgp.remove_from_configuration(deleted_uids, api, snapshot)
 
 
 def announces(service: Json) -> bool:
     """Whether a Service of this program's is made to be announced by Calico."""
-    return dig(service, "spec", "loadBalancerClass") == CLASS or bool(dig(service, "spec", "externalIPs"))
+    return dig(service, "spec", "loadBalancerClass") == LOAD_BALANCER_CLASS or bool(dig(service, "spec", "externalIPs"))
 
 
-def users(facts: Facts) -> dict[str, str]:
+def owner_networks(snapshot: Snapshot) -> dict[str, str]:
     """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
-    return bgp.users(api_for_writing(facts), facts)
+    return bgp.owner_networks(get_write_api(snapshot), snapshot)
 
 
-def overlapping_pools(network: Network, facts: Facts) -> list[str]:
+def overlapping_pools(network: Network, snapshot: Snapshot) -> list[str]:
     """Calico's pools that share addresses with a network: a sentence each."""
     if network.cidr is None:
         return []
     found = []
-    for pool in facts.ask(Read(api_for_writing(facts).pool)):
-        cidr = bgp.network_of(dig(pool, "spec", "cidr"))
-        if cidr is not None and cidr.version == network.version and Intervals.of([span_of(cidr)]) & network.everything:
+    for pool in snapshot.lookup(Query(get_write_api(snapshot).pool)):
+        cidr = bgp.parse_cidr_or_none(dig(pool, "spec", "cidr"))
+        if (
+            cidr is not None
+            and cidr.version == network.version
+            and Intervals.from_spans([span_of(cidr)]) & network.cidr_addresses
+        ):
             found.append(f"{network.cidr} overlaps ippool/{name_of(pool)} ({cidr})")
     return found
 
 
-def _by_external_ips(network: Network) -> bool:
+def _uses_external_ips(network: Network) -> bool:
     return network.options.get("via") == "external-ips"
 
 
-def _field(network: Network) -> str:
-    return bgp.EXTERNAL_IPS if _by_external_ips(network) else bgp.LOAD_BALANCER_IPS
+def _list_field(network: Network) -> str:
+    return bgp.EXTERNAL_IPS if _uses_external_ips(network) else bgp.LOAD_BALANCER_IPS
 
 
-def _has_just(service: Json, address: Address) -> bool:
+def _has_only(service: Json, address: Address) -> bool:
     ingress = dig(service, "status", "loadBalancer", "ingress", default=[])
     return len(ingress) == 1 and metallb.is_served(service, address)

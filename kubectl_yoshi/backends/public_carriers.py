@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.kubevirt import pod_labels
-from kubectl_yoshi.backends.public_services import SERVICE, addresses_of_any, is_ours
-from kubectl_yoshi.backends.public_wishes import wished_of
+from kubectl_yoshi.backends.public_services import SERVICE, is_created_by_yoshi, list_service_addresses
+from kubectl_yoshi.backends.public_wishes import list_requested_addresses
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
 from kubectl_yoshi.model.vm import VM, Vm
 
-BY = "a Service that others made"
+FOREIGN_SERVICE_LABEL = "a Service that others made"
 
 
 def selects(service: Json, vm: Vm) -> bool:
@@ -33,7 +33,7 @@ def selects(service: Json, vm: Vm) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
 
 
-def uses_of(service: Json, network: Network, vms: Iterable[Vm]) -> list[Use]:
+def list_service_uses(service: Json, network: Network, vms: Iterable[Vm]) -> list[AddressUse]:
     """What a Service of other people's making shows of its addresses: that it holds each, for the VMs that it selects,
     and that the world can reach it, where such a VM asks for it.
 
@@ -43,40 +43,49 @@ def uses_of(service: Json, network: Network, vms: Iterable[Vm]) -> list[Use]:
         vms: those that it may select.
     """
     ref = SERVICE.ref(name_of(service), namespace_of(service))
-    addresses = addresses_of_any(service)
+    addresses = list_service_addresses(service)
     selected = [vm for vm in vms if selects(service, vm)] if addresses else []
-    found: list[Use] = []
+    found: list[AddressUse] = []
     for address in sorted(addresses, key=str):
         if network.cidr is not None and address.version != network.version:
             continue
         if not selected:
-            found.append(Use(int(address), How.HELD, ref))
+            found.append(AddressUse(int(address), UsageKind.HELD_BY_BACKEND, ref))
         for vm in selected:
-            whose = vm.namespace, vm.name, vm.uid
-            found.append(Use(int(address), How.HELD, ref, *whose))
-            if has(service, address) and address in wished_of(vm, network):
-                found.append(Use(int(address), How.SERVED, ref, *whose, BY))
+            vm_fields = vm.namespace, vm.name, vm.uid
+            found.append(AddressUse(int(address), UsageKind.HELD_BY_BACKEND, ref, *vm_fields))
+            if has_address(service, address) and address in list_requested_addresses(vm, network):
+                found.append(AddressUse(int(address), UsageKind.ANNOUNCED, ref, *vm_fields, FOREIGN_SERVICE_LABEL))
     return found
 
 
-def carried(network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+def service_addresses(
+    network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+) -> tuple[AddressUse, ...]:
     """See Backend. A network without a CIDR could have any address."""
-    where: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
-    reads, vm_reads = [Read(SERVICE, namespace) for namespace in where], [Read(VM, namespace) for namespace in where]
-    facts.ask(*reads, *vm_reads)
-    if why := facts.why_unknown(*reads):
-        raise Refused(f"which Services have addresses of network {network.full_name} cannot be told: {why}", ASK_FOR_IT)
-    near = by_namespace(facts.ask(*vm_reads))
+    search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
+    service_queries, vm_queries = (
+        [Query(SERVICE, namespace) for namespace in search_namespaces],
+        [Query(VM, namespace) for namespace in search_namespaces],
+    )
+    snapshot.lookup(*service_queries, *vm_queries)
+    if reason := snapshot.unreadable_reason(*service_queries):
+        raise PreconditionFailed(
+            f"which Services have addresses of network {network.full_name} cannot be told: {reason}", ASK_ADMIN_HINT
+        )
+    nearby_vms = group_by_namespace(snapshot.lookup(*vm_queries))
     return tuple(
         use
-        for service in facts.ask(*reads)
-        if not is_ours(service)
-        for use in uses_of(service, network, near.get(namespace_of(service), ()))
-        if use.how is How.HELD and use.name and (network.cidr is None or use.number in network.everything)
+        for service in snapshot.lookup(*service_queries)
+        if not is_created_by_yoshi(service)
+        for use in list_service_uses(service, network, nearby_vms.get(namespace_of(service), ()))
+        if use.kind is UsageKind.HELD_BY_BACKEND
+        and use.name
+        and (network.cidr is None or use.number in network.cidr_addresses)
     )
 
 
-def by_namespace(objects: Iterable[Json]) -> dict[str, list[Vm]]:
+def group_by_namespace(objects: Iterable[Json]) -> dict[str, list[Vm]]:
     """VMs by their namespaces."""
     found: dict[str, list[Vm]] = {}
     for vm in map(Vm, objects):
@@ -84,35 +93,37 @@ def by_namespace(objects: Iterable[Json]) -> dict[str, list[Vm]]:
     return found
 
 
-def has(service: Json, address: Address) -> bool:
+def has_address(service: Json, address: Address) -> bool:
     """Whether a Service has an address already, and does not only ask for it."""
     return metallb.is_served(service, address) or str(address) in dig(service, "spec", "externalIPs", default=[])
 
 
-def vms_near(services: Iterable[Json], vms: Sequence[Vm], facts: Facts) -> list[Vm]:
+def list_vms_in_namespaces_of(services: Iterable[Json], vms: Sequence[Vm], snapshot: Snapshot) -> list[Vm]:
     """The VMs beside which these Services are, as far as they may be seen, where one of `vms` is among them.
 
     Raises:
-        NeedMore: they were not read yet.
+        MissingQueriesError: they were not read yet.
     """
     namespaces = {vm.namespace for vm in vms} & {namespace_of(service) for service in services}
-    return [Vm(obj) for obj in facts.ask(*(Read(VM, namespace) for namespace in sorted(namespaces)))]
+    return [Vm(obj) for obj in snapshot.lookup(*(Query(VM, namespace) for namespace in sorted(namespaces)))]
 
 
-def find_carrier(vm: Vm, address: Address, facts: Facts) -> Json | None:
+def find_foreign_service(vm: Vm, address: Address, snapshot: Snapshot) -> Json | None:
     """The Service of other people's making that has an address and selects a VM; None where there is none.
 
     Raises:
-        NeedMore: Services were not read yet.
-        Refused: they may not be read.
+        MissingQueriesError: Services were not read yet.
+        PreconditionFailed: they may not be read.
     """
-    everywhere = Read(SERVICE)
-    seen = everywhere in facts.answers and not facts.why_unknown(everywhere)
-    read = everywhere if seen else Read(SERVICE, vm.namespace)
-    found = facts.ask(read)
-    if why := facts.why_unknown(read):
-        raise Refused(f"whether a Service has {address} for VM {vm.subject} already cannot be told: {why}", ASK_FOR_IT)
+    all_services = Query(SERVICE)
+    is_listed = all_services in snapshot.results and not snapshot.unreadable_reason(all_services)
+    query = all_services if is_listed else Query(SERVICE, vm.namespace)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"whether a Service has {address} for VM {vm.full_name} already cannot be told: {reason}", ASK_ADMIN_HINT
+        )
     for service in found:
-        if not is_ours(service) and selects(service, vm) and address in addresses_of_any(service):
+        if not is_created_by_yoshi(service) and selects(service, vm) and address in list_service_addresses(service):
             return service
     return None

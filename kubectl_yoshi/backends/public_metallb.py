@@ -10,16 +10,23 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.bgp_peers import leave_peers
-from kubectl_yoshi.backends.marks import MARK_UID, is_marked_for, marked, marks_of, needing, users_of
-from kubectl_yoshi.backends.metallb_peers import peers_of_metallb
-from kubectl_yoshi.backends.public_announcer import Shape
-from kubectl_yoshi.model.addresses import Address, word_of
-from kubectl_yoshi.model.backend import Obstacle
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Unseen
-from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.matching import Fields, differing
+from kubectl_yoshi.backends.bgp_peers import remove_peers
+from kubectl_yoshi.backends.marks import (
+    NETWORK_UID_ANNOTATION,
+    get_annotations,
+    get_needing_networks,
+    get_owner_networks,
+    is_created_for,
+    ownership_annotations,
+)
+from kubectl_yoshi.backends.metallb_peers import metallb_bgp_peers
+from kubectl_yoshi.backends.public_announcer import ServiceTemplate
+from kubectl_yoshi.model.addresses import Address, to_name_part
+from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -33,8 +40,8 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 
-OUTSIDE_LABEL = f"{GROUP}/outsideCIDR"
-OPTIONAL = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
+OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"
+OPTIONAL_FIELDS = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
 """Fields of an advertisement that are taken away again when the network does not want them any more."""
 
 # autoAssign is not declared: its default, true, is in MetalLB's CRD, so where the API server shows none, it is false.
@@ -60,82 +67,86 @@ class MetalLb:
         self._status = status
         self._speaks_bgp = advertisement == metallb.BGP_ADVERTISEMENT
 
-    def missing(self, served: Served) -> str:
+    def missing_apis(self, served: ServedApis) -> str:
         """See Announcer."""
         return "" if metallb.is_installed(served) else f"MetalLB's pools ({metallb.POOL.full_name})"
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
         """See Announcer."""
         found = []
-        pools = metallb.pools(facts)
-        if why := facts.why_unknown(Read(metallb.POOL)):
-            return (Obstacle(f"whether MetalLB has these addresses already cannot be told: {why}", unseen=True),)
-        home = metallb.home(facts)
+        pools = metallb.pools(snapshot)
+        if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
+            return (
+                NetworkConflict(
+                    f"whether MetalLB has these addresses already cannot be told: {reason}", is_unreadable=True
+                ),
+            )
+        own_namespace = metallb.own_namespace(snapshot)
         for pool in pools:
-            if is_marked_for(pool, network) or not network.cidr:
+            if is_created_for(pool, network) or not network.cidr:
                 continue
-            if name_of(pool) == object_name(network) and namespace_of(pool) == home:
+            if name_of(pool) == object_name(network) and namespace_of(pool) == own_namespace:
                 found.append(f"ipaddresspool/{name_of(pool)} exists and was not made for this network")
-            elif metallb.shares(pool, network) and not metallb.is_just(pool, network):
-                has = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
-                found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({has})")
-        there = self._present_advertisement(network, facts)
+            elif metallb.shares(pool, network) and not metallb.has_exactly(pool, network):
+                addresses = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
+                found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({addresses})")
+        existing = self._find_advertisement(network, snapshot)
         kind = self._advertisement.kind.lower()
-        if why := facts.why_unknown(Read(self._advertisement, home)):
+        if reason := snapshot.unreadable_reason(Query(self._advertisement, own_namespace)):
             ref = f"{kind}/{object_name(network)}"
-            return (Obstacle(f"whether there is a {ref} already cannot be told: {why}", unseen=True),)
-        if there is not None and not is_marked_for(there, network):
-            found.append(f"{kind}/{name_of(there)} exists and was not made for this network")
+            return (NetworkConflict(f"whether there is a {ref} already cannot be told: {reason}", is_unreadable=True),)
+        if existing is not None and not is_created_for(existing, network):
+            found.append(f"{kind}/{name_of(existing)} exists and was not made for this network")
         found += [
             f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and "
             "say multihop if the router is not on the nodes' own network"
             for peer in (network.bgp.peers if network.bgp else ())
             if peer.reachable_by is not None
         ]
-        return (*map(Obstacle, found), *peers_of_metallb(facts).obstacles(network, facts))
+        return (*map(NetworkConflict, found), *metallb_bgp_peers(snapshot).conflicts(network, snapshot))
 
-    def build(self, network: Network, facts: Facts) -> Plan:
+    def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Announcer."""
-        home = metallb.home(facts)
-        peer_changes, peers = peers_of_metallb(facts).build(network, facts) if self._speaks_bgp else ((), ())
+        own_namespace = metallb.own_namespace(snapshot)
+        peer_changes, peers = metallb_bgp_peers(snapshot).ensure(network, snapshot) if self._speaks_bgp else ((), ())
         first: list[Change] = list(peer_changes)
-        pool = find_pool(network, facts)
+        pool = find_pool(network, snapshot)
         pool_name = object_name(network)
         if network.cidr is not None and pool is None:
-            first.append(_create(metallb.POOL, pool_name, home, pool_spec([str(network.cidr)]), network))
+            first.append(_create(metallb.POOL, pool_name, own_namespace, pool_spec([str(network.cidr)]), network))
         elif pool is not None:
             pool_name = name_of(pool)
-            if is_marked_for(pool, network):
-                first += _mended(metallb.POOL, pool, pool_spec([str(network.cidr)]), ())
+            if is_created_for(pool, network):
+                first += _fix_fields(metallb.POOL, pool, pool_spec([str(network.cidr)]), ())
         spec = self._advertisement_spec(network, pool_name, peers)
-        there = self._present_advertisement(network, facts)
-        if there is None:
-            second: list[Change] = [_create(self._advertisement, object_name(network), home, spec, network)]
+        existing = self._find_advertisement(network, snapshot)
+        if existing is None:
+            second: list[Change] = [_create(self._advertisement, object_name(network), own_namespace, spec, network)]
         else:
-            second = _mended(self._advertisement, there, spec, OPTIONAL)
-        return Plan(tuple(tuple(stage) for stage in (first, second, self._former(network, facts)) if stage))
+            second = _fix_fields(self._advertisement, existing, spec, OPTIONAL_FIELDS)
+        return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
 
-    def _former(self, network: Network, facts: Facts) -> list[Change]:
+    def _remove_former(self, network: Network, snapshot: Snapshot) -> list[Change]:
         """What takes back the advertisement of the other kind and the peers that the network had before it was
         changed."""
         if not network.is_edited:
             return []
-        home = metallb.home(facts)
+        own_namespace = metallb.own_namespace(snapshot)
         former = [
             _delete(resource, obj)
             for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
             if resource != self._advertisement
-            for obj in facts.ask(Read(resource, home))
-            if is_marked_for(obj, network)
+            for obj in snapshot.lookup(Query(resource, own_namespace))
+            if is_created_for(obj, network)
         ]
-        return [*former, *peers_of_metallb(facts).left_by(network, facts)]
+        return [*former, *metallb_bgp_peers(snapshot).remove_former(network, snapshot)]
 
-    def _present_advertisement(self, network: Network, facts: Facts) -> Json | None:
-        home = metallb.home(facts)
-        facts.ask(Read(self._advertisement, home))
-        return facts.one(self._advertisement, object_name(network), home)
+    def _find_advertisement(self, network: Network, snapshot: Snapshot) -> Json | None:
+        own_namespace = metallb.own_namespace(snapshot)
+        snapshot.lookup(Query(self._advertisement, own_namespace))
+        return snapshot.get_object(self._advertisement, object_name(network), own_namespace)
 
     def _advertisement_spec(self, network: Network, pool_name: str, peers: Sequence[str]) -> Json:
         spec: Json = {}
@@ -152,78 +163,82 @@ class MetalLb:
             spec["interfaces"] = list(interfaces)
         return spec
 
-    def problem(self, network: Network, facts: Facts) -> str:
+    def health(self, network: Network, snapshot: Snapshot) -> str:
         """See Announcer."""
-        if network.cidr is not None and find_pool(network, facts) is None:
+        if network.cidr is not None and find_pool(network, snapshot) is None:
             return f"ipaddresspool/{object_name(network)} is missing"
-        return metallb.configuration_error(facts)
+        return metallb.configuration_error(snapshot)
 
-    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
-        pool = find_pool(network, facts)
-        absence = f"{object_name(network)} ({facts.absence(Read(metallb.POOL))})"
-        shown = name_of(pool) if pool else absence if network.cidr else "one per address"
-        pool_row = ("Pool", f"{shown} in namespace {metallb.home(facts)}")
-        return (pool_row, *peers_of_metallb(facts).describe(network, facts))
+        pool = find_pool(network, snapshot)
+        describe_absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"
+        shown = name_of(pool) if pool else describe_absence if network.cidr else "one per address"
+        pool_row = ("Pool", f"{shown} in namespace {metallb.own_namespace(snapshot)}")
+        return (pool_row, *metallb_bgp_peers(snapshot).describe(network, snapshot))
 
-    def demolish(self, network: Network, facts: Facts) -> Plan:
+    def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
         """See Announcer."""
-        return take_away({network.uid}, facts)
+        return remove_for_networks({network.uid}, snapshot)
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
-    def shape(self, network: Network, address: Address) -> Shape:
+    def service_template(self, network: Network, address: Address) -> ServiceTemplate:
         """See Announcer."""
-        return Shape({metallb.WANTED_IPS: str(address)}, {"type": "LoadBalancer"})
+        return ServiceTemplate({metallb.LOAD_BALANCER_IPS_ANNOTATION: str(address)}, {"type": "LoadBalancer"})
 
-    def permit(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """See Announcer. For an address outside the CIDR, a pool of just this address, unless a pool has it already."""
         if address in network:
             return Plan()
-        pools = metallb.pools(facts)
-        if why := facts.why_unknown(Read(metallb.POOL)):
-            raise Unseen(f"whether MetalLB has these addresses already cannot be told: {why}", ASK_FOR_IT)
+        pools = metallb.pools(snapshot)
+        if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
+            raise UnreadableError(
+                f"whether MetalLB has these addresses already cannot be told: {reason}", ASK_ADMIN_HINT
+            )
         if any(metallb.covers(pool, address) for pool in pools):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
-        name = f"yoshi-{word_of(address)}-{short_hash((network.uid,))}"
-        change = _create(metallb.POOL, name, metallb.home(facts), spec, network, subject, _outside_labels(network))
-        return in_order(change)
+        name = f"yoshi-{to_name_part(address)}-{short_hash((network.uid,))}"
+        change = _create(
+            metallb.POOL, name, metallb.own_namespace(snapshot), spec, network, owner, _outside_labels(network)
+        )
+        return sequential(change)
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, facts: Facts, subject: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
     ) -> Plan:
         """See Announcer. MetalLB does the rest."""
         return Plan()
 
-    def withdraw(self, network: Network, address: Address, facts: Facts, subject: str) -> Plan:
+    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """See Announcer."""
         if address in network:
             return Plan()
-        mine = [p for p in metallb.pools(facts) if is_marked_for(p, network) and metallb.covers(p, address)]
-        return Plan((tuple(_delete(metallb.POOL, pool, subject) for pool in mine),) if mine else ())
+        own_pools = [p for p in metallb.pools(snapshot) if is_created_for(p, network) and metallb.covers(p, address)]
+        return Plan((tuple(_delete(metallb.POOL, pool, owner) for pool in own_pools),) if own_pools else ())
 
-    def awaited(self, address: Address, ref: ObjectRef, service: Json | None, subject: str) -> tuple[Change, ...]:
+    def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         """See Announcer."""
         if service is not None and metallb.is_served(service, address):
             return ()
-        says = f"wait until MetalLB has given {address} to {ref}"
-        return (Change(Verb.WAIT, ref, says, body=str(address), subject=subject, wait_for="served"),)
+        summary = f"wait until MetalLB has given {address} to {ref}"
+        return (Change(Verb.WAIT, ref, summary, body=str(address), owner=owner, wait_for="served"),)
 
-    def concerns(self, network: Network, address: Address, facts: Facts) -> tuple[str, ...]:
+    def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
         """See Announcer."""
         if address in network:
             return ()
-        for pool in metallb.pools(facts):
-            if metallb.covers(pool, address) and not is_marked_for(pool, network):
+        for pool in metallb.pools(snapshot):
+            if metallb.covers(pool, address) and not is_created_for(pool, network):
                 return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced as that pool is",)
         return ()
 
-    def announced(self, service: Json, vmi: Json | None, facts: Facts) -> tuple[str, str]:
+    def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         """See Announcer."""
         if not dig(service, "status", "loadBalancer", "ingress"):
-            return metallb.why_not_served(service, facts) or "MetalLB has not given it yet", ""
-        return self.name, metallb.nodes_announcing(service, self._status, facts)
+            return metallb.pending_reason(service, snapshot) or "MetalLB has not given it yet", ""
+        return self.name, metallb.nodes_announcing(service, self._status, snapshot)
 
 
 def object_name(network: Network) -> str:
@@ -234,7 +249,7 @@ def object_name(network: Network) -> str:
 def _outside_labels(network: Network) -> dict[str, str]:
     """The labels of the pools of addresses outside the CIDR. The pool of the CIDR itself does not have all of them: one
     that an advertisement both names and selects would be announced twice."""
-    return {metallb.NETWORK_LABEL: network.uid, **({OUTSIDE_LABEL: "true"} if network.cidr is not None else {})}
+    return {metallb.NETWORK_LABEL: network.uid, **({OUTSIDE_CIDR_LABEL: "true"} if network.cidr is not None else {})}
 
 
 def pool_spec(addresses: list[str]) -> Json:
@@ -242,42 +257,48 @@ def pool_spec(addresses: list[str]) -> Json:
     return {"addresses": addresses, "autoAssign": False, "avoidBuggyIPs": False}
 
 
-def find_pool(network: Network, facts: Facts) -> Json | None:
+def find_pool(network: Network, snapshot: Snapshot) -> Json | None:
     """The network's pool: ours, or another's that has just its addresses; None where there is none or no CIDR."""
     if network.cidr is None:
         return None
-    pools = metallb.pools(facts)
-    ours = [pool for pool in pools if is_marked_for(pool, network) and name_of(pool) == object_name(network)]
-    return next(iter(ours + [pool for pool in pools if metallb.is_just(pool, network)]), None)
+    pools = metallb.pools(snapshot)
+    own_pools = [pool for pool in pools if is_created_for(pool, network) and name_of(pool) == object_name(network)]
+    return next(iter(own_pools + [pool for pool in pools if metallb.has_exactly(pool, network)]), None)
 
 
-def take_away(gone: set[str], facts: Facts) -> Plan:
+def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
     """Takes away everything that was made for these networks (by uid), the advertisements first."""
-    facts.ask(*(Read(r) for r in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL, metallb.PEER)))
+    snapshot.lookup(
+        *(Query(r) for r in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL, metallb.PEER))
+    )
     first = [
         _delete(resource, obj)
         for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
-        for obj in facts.ask(Read(resource))
-        if marked(obj).get(MARK_UID) in gone
+        for obj in snapshot.lookup(Query(resource))
+        if get_annotations(obj).get(NETWORK_UID_ANNOTATION) in deleted_uids
     ]
-    second = [_delete(metallb.POOL, pool) for pool in metallb.pools(facts) if marked(pool).get(MARK_UID) in gone]
-    second += leave_peers(metallb.PEER, gone, facts)
+    second = [
+        _delete(metallb.POOL, pool)
+        for pool in metallb.pools(snapshot)
+        if get_annotations(pool).get(NETWORK_UID_ANNOTATION) in deleted_uids
+    ]
+    second += remove_peers(metallb.PEER, deleted_uids, snapshot)
     return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
 
 
 def announces(service: Json) -> bool:
     """Whether a Service of this program's is made to be announced by MetalLB."""
-    return metallb.WANTED_IPS in annotations_of(service)
+    return metallb.LOAD_BALANCER_IPS_ANNOTATION in annotations_of(service)
 
 
-def users(facts: Facts) -> dict[str, str]:
+def owner_networks(snapshot: Snapshot) -> dict[str, str]:
     """All networks for which something of MetalLB's was made: uid -> "namespace/name"."""
     resources = (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL)
     found: dict[str, str] = {}
-    for obj in facts.ask(*(Read(resource) for resource in resources)):
-        found |= users_of(obj)
-    for peer in facts.ask(Read(metallb.PEER)):
-        found |= needing(peer)
+    for obj in snapshot.lookup(*(Query(resource) for resource in resources)):
+        found |= get_owner_networks(obj)
+    for peer in snapshot.lookup(Query(metallb.PEER)):
+        found |= get_needing_networks(peer)
     return found
 
 
@@ -287,7 +308,7 @@ def _create(
     namespace: str,
     spec: Json,
     network: Network,
-    subject: str = "",
+    owner: str = "",
     labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Change:
     ref = resource.ref(name, namespace)
@@ -298,17 +319,17 @@ def _create(
             "name": name,
             "namespace": namespace,
             "labels": {metallb.NETWORK_LABEL: network.uid, **labels},
-            "annotations": marks_of(network),
+            "annotations": ownership_annotations(network),
         },
         "spec": spec,
     }
-    return Change(Verb.CREATE, ref, f"make {resource.kind.lower()} {name}", body=body, subject=subject)
+    return Change(Verb.CREATE, ref, f"make {resource.kind.lower()} {name}", body=body, owner=owner)
 
 
-def _mended(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
+def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
     ref = resource.ref(name_of(obj), namespace_of(obj))
-    patch = PatchBuilder.of_uid(uid_of(obj))
-    stale = differing({**dict.fromkeys(optional), **wanted}, obj.get("spec"), _FIELDS)
+    patch = PatchBuilder.for_uid(uid_of(obj))
+    stale = differing_fields({**dict.fromkeys(optional), **wanted}, obj.get("spec"), _FIELDS)
     for key in stale:
         if key in wanted:
             patch.set_in(obj, ("spec", key), wanted[key])
@@ -317,8 +338,6 @@ def _mended(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]
     return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)] if stale else []
 
 
-def _delete(resource: Resource, obj: Json, subject: str = "") -> Change:
+def _delete(resource: Resource, obj: Json, owner: str = "") -> Change:
     ref = resource.ref(name_of(obj), namespace_of(obj))
-    return Change(
-        Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj), subject=subject, tolerate_missing=True
-    )
+    return Change(Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj), owner=owner, ignore_not_found=True)

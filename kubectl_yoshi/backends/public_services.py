@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
-from kubectl_yoshi.backends.marks import MARK_NETWORK
-from kubectl_yoshi.backends.metallb import NETWORK_LABEL, WANTED_IPS
-from kubectl_yoshi.backends.public_announcer import Shape
+from kubectl_yoshi.backends.marks import NETWORK_ANNOTATION
+from kubectl_yoshi.backends.metallb import LOAD_BALANCER_IPS_ANNOTATION, NETWORK_LABEL
+from kubectl_yoshi.backends.public_announcer import ServiceTemplate
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.matching import Fields, differing, matches
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
@@ -39,7 +39,11 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 _FIELDS = Fields(
     unordered=frozenset({"externalIPs", "ipFamilies"}), whole=frozenset({"selector"}), defaults={"type": "ClusterIP"}
 )
-_OTHER_WISHES = (WANTED_IPS, "metallb.universe.tf/loadBalancerIPs", "projectcalico.org/loadBalancerIPs")
+_OTHER_IP_ANNOTATIONS = (
+    LOAD_BALANCER_IPS_ANNOTATION,
+    "metallb.universe.tf/loadBalancerIPs",
+    "projectcalico.org/loadBalancerIPs",
+)
 
 
 def service_ref(vm: Vm, network: Network) -> ObjectRef:
@@ -48,26 +52,26 @@ def service_ref(vm: Vm, network: Network) -> ObjectRef:
     return SERVICE.ref(name, vm.namespace)
 
 
-def service_read(vm: Vm, network: Network) -> Read:
+def service_query(vm: Vm, network: Network) -> Query:
     """The read that brings it."""
     ref = service_ref(vm, network)
-    return Read(SERVICE, ref.namespace, ref.name)
+    return Query(SERVICE, ref.namespace, ref.name)
 
 
-def find_service(vm: Vm, network: Network, facts: Facts) -> Json | None:
+def find_service(vm: Vm, network: Network, snapshot: Snapshot) -> Json | None:
     """The Service of a VM and a network; None where there is none.
 
     Raises:
-        NeedMore: it was not read yet.
-        Refused: an object of that name is somebody else's, or may not be read.
+        MissingQueriesError: it was not read yet.
+        PreconditionFailed: an object of that name is somebody else's, or may not be read.
     """
-    read = service_read(vm, network)
-    found = facts.ask(read)
-    if why := facts.why_unknown(read):
-        raise Refused(f"the Services of VM {vm.subject} cannot be read: {why}", ASK_FOR_IT)
+    query = service_query(vm, network)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(f"the Services of VM {vm.full_name} cannot be read: {reason}", ASK_ADMIN_HINT)
     for service in found:
-        if not is_of(service, network):
-            raise Refused(
+        if not is_for_network(service, network):
+            raise PreconditionFailed(
                 f"{service_ref(vm, network)} exists and was not made for network {network.full_name}",
                 "Rename or delete it.",
             )
@@ -75,22 +79,22 @@ def find_service(vm: Vm, network: Network, facts: Facts) -> Json | None:
     return None
 
 
-def is_of(service: Json, network: Network) -> bool:
+def is_for_network(service: Json, network: Network) -> bool:
     """Whether a Service was made for an address of a network."""
     return labels_of(service).get(NETWORK_LABEL) == network.uid
 
 
-def is_ours(service: Json) -> bool:
+def is_created_by_yoshi(service: Json) -> bool:
     """Whether this program has made a Service, for an address of whatever network."""
     return NETWORK_LABEL in labels_of(service)
 
 
-def network_read(network: Network) -> Read:
+def network_services_query(network: Network) -> Query:
     """The read that brings all Services of a network, of all namespaces."""
-    return Read(SERVICE, label_selector=f"{NETWORK_LABEL}={network.uid}")
+    return Query(SERVICE, label_selector=f"{NETWORK_LABEL}={network.uid}")
 
 
-def address_of_service(service: Json) -> Address | None:
+def get_service_address(service: Json) -> Address | None:
     """The address that one of our Services is made for."""
     try:
         return ip_address(annotations_of(service).get(PUBLIC_IP, ""))
@@ -98,11 +102,11 @@ def address_of_service(service: Json) -> Address | None:
         return None
 
 
-def addresses_of_any(service: Json) -> set[Address]:
+def list_service_addresses(service: Json) -> set[Address]:
     """Every address that a Service, whosever it is, has or asks for."""
     texts = [str(entry.get("ip", "")) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])]
     texts += [*dig(service, "spec", "externalIPs", default=[]), dig(service, "spec", "loadBalancerIP", default="")]
-    for key in (PUBLIC_IP, *_OTHER_WISHES):
+    for key in (PUBLIC_IP, *_OTHER_IP_ANNOTATIONS):
         text = annotations_of(service).get(key, "")
         try:
             texts += json.loads(text) if text.startswith("[") else text.split(",")
@@ -117,7 +121,7 @@ def addresses_of_any(service: Json) -> set[Address]:
     return found
 
 
-def owner_of(service: Json) -> tuple[str, str, str]:
+def get_owner_vm(service: Json) -> tuple[str, str, str]:
     """Namespace, name and uid of the VM that owns a Service; "" where none does."""
     for reference in metadata(service).get("ownerReferences") or []:
         if reference.get("kind") == VM.kind:
@@ -125,7 +129,7 @@ def owner_of(service: Json) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def ports_as_written(ports: Sequence[Port]) -> list[Json]:
+def to_service_ports(ports: Sequence[Port]) -> list[Json]:
     """Ports as a Service has them."""
     return [
         {"name": f"{p.protocol.lower()}-{p.number}", "port": p.number, "targetPort": p.number, "protocol": p.protocol}
@@ -133,18 +137,23 @@ def ports_as_written(ports: Sequence[Port]) -> list[Json]:
     ]
 
 
-def ports_of_service(service: Json) -> tuple[Port, ...]:
+def get_service_ports(service: Json) -> tuple[Port, ...]:
     """The ports of a Service."""
     ports = dig(service, "spec", "ports", default=[])
     return tuple(Port(int(port["port"]), str(port.get("protocol", "TCP"))) for port in ports)
 
 
 def new_service(
-    vm: Vm, network: Network, address: Address, shape: Shape, selector: Mapping[str, str], ports: Sequence[Port]
+    vm: Vm,
+    network: Network,
+    address: Address,
+    service_template: ServiceTemplate,
+    selector: Mapping[str, str],
+    ports: Sequence[Port],
 ) -> Json:
     """The Service to create; Kubernetes deletes it with the VM."""
     ref = service_ref(vm, network)
-    balanced = shape.spec["type"] == "LoadBalancer"
+    is_load_balancer = service_template.spec["type"] == "LoadBalancer"
     return {
         "apiVersion": SERVICE.api_version,
         "kind": SERVICE.kind,
@@ -152,34 +161,40 @@ def new_service(
             "name": ref.name,
             "namespace": ref.namespace,
             "labels": {MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
-            "annotations": {MARK_NETWORK: network.full_name, PUBLIC_IP: str(address), **shape.annotations},
+            "annotations": {
+                NETWORK_ANNOTATION: network.full_name,
+                PUBLIC_IP: str(address),
+                **service_template.annotations,
+            },
             "ownerReferences": [owner_reference(vm.raw)],
         },
         "spec": {
-            **shape.spec,
+            **service_template.spec,
             "externalTrafficPolicy": "Local",
-            **({"allocateLoadBalancerNodePorts": False} if balanced else {}),
+            **({"allocateLoadBalancerNodePorts": False} if is_load_balancer else {}),
             "ipFamilyPolicy": "SingleStack",
             "ipFamilies": [f"IPv{address.version}"],
             "selector": dict(selector),
-            "ports": ports_as_written(ports or DEFAULT_PORTS),
+            "ports": to_service_ports(ports or DEFAULT_PORTS),
         },
     }
 
 
-def users_of(service: Json) -> dict[str, str]:
+def get_owner_networks(service: Json) -> dict[str, str]:
     """The network for which this program made a Service: uid -> "namespace/name"; {} for one of others."""
     uid = labels_of(service).get(NETWORK_LABEL, "")
-    return {uid: annotations_of(service).get(MARK_NETWORK, "")} if uid else {}
+    return {uid: annotations_of(service).get(NETWORK_ANNOTATION, "")} if uid else {}
 
 
-def must_be_made_anew(service: Json, wanted: Json) -> bool:
+def needs_recreation(service: Json, wanted: Json) -> bool:
     """Whether a Service differs in what Kubernetes lets nobody change."""
     keys = ("type", "loadBalancerClass", "ipFamilies")
-    return bool(differing({key: wanted["spec"].get(key) for key in keys}, service.get("spec"), _FIELDS))
+    return bool(differing_fields({key: wanted["spec"].get(key) for key in keys}, service.get("spec"), _FIELDS))
 
 
-def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequence[Mapping[str, str]]) -> list[Json]:
+def build_service_patch(
+    service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequence[Mapping[str, str]]
+) -> list[Json]:
     """The JSON patch that makes a Service what is wanted; [] where it is.
 
     Args:
@@ -188,27 +203,27 @@ def mended(service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequen
         ports: those asked for; () leaves the Service's own.
         selectors: those that find the VM's pods; any of them is left.
     """
-    patch = PatchBuilder.of_uid(uid_of(service))
+    patch = PatchBuilder.for_uid(uid_of(service))
     fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
     fields += [(*ANNOTATIONS, key) for key in wanted["metadata"]["annotations"]]
     fields += [("spec", key) for key in ("externalTrafficPolicy", "externalIPs") if key in wanted["spec"]]
     if dig(service, "spec", "selector") not in selectors:
         fields.append(("spec", "selector"))
-    if not owner_of(service)[2]:
+    if not get_owner_vm(service)[2]:
         fields.append(("metadata", "ownerReferences"))
-    if ports and set(ports_of_service(service)) != set(ports):
+    if ports and set(get_service_ports(service)) != set(ports):
         fields.append(("spec", "ports"))
-    differs = False
+    has_changes = False
     for path in fields:
         if not matches(dig(wanted, *path), dig(service, *path), _FIELDS, path[-1]):
             patch.set_in(service, path, dig(wanted, *path))
-            differs = True
-    return patch.ops if differs else []
+            has_changes = True
+    return patch.ops if has_changes else []
 
 
-def deletion(service: Json, subject: str) -> Change:
+def deletion(service: Json, owner: str) -> Change:
     """Takes a Service away."""
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     return Change(
-        Verb.DELETE, ref, f"delete {ref}", before=service, uid=uid_of(service), subject=subject, tolerate_missing=True
+        Verb.DELETE, ref, f"delete {ref}", before=service, uid=uid_of(service), owner=owner, ignore_not_found=True
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubectl_yoshi.model.addresses import Address, parse_address
-from kubectl_yoshi.model.backend import Wishes
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, parse_record
+from kubectl_yoshi.model.backend import RequestedNetworks
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, parse_allocation
 from kubectl_yoshi.model.network import GROUP, Network, parse_network_name
 from kubectl_yoshi.model.objects import dig
-from kubectl_yoshi.model.ports import Port, parse_ports, written_ports
+from kubectl_yoshi.model.ports import Port, format_ports, parse_ports
 from kubectl_yoshi.model.vm import Vm
 
 PUBLIC_NETWORK = f"{GROUP}/publicNetwork"
@@ -22,107 +22,109 @@ PUBLIC_IP = f"{GROUP}/publicIP"
 PUBLIC_PORTS = f"{GROUP}/publicPorts"
 
 
-def wishes_of(vm: Vm) -> Wishes:
+def parse_requested_networks(vm: Vm) -> RequestedNetworks:
     """What the VM's annotations ask for.
 
     Raises:
-        UsageMistake: an address or a name is none.
+        UsageError: an address or a name is none.
     """
-    networks = tuple(name.lower() for name in _words(vm, PUBLIC_NETWORK))
+    networks = tuple(name.lower() for name in _split_annotation(vm, PUBLIC_NETWORK))
     for name in networks:
         parse_network_name(name, vm.namespace)
-    return Wishes(networks, tuple(parse_address(word, f"{vm.ref}: {PUBLIC_IP}") for word in _words(vm, PUBLIC_IP)))
+    return RequestedNetworks(
+        networks, tuple(parse_address(word, f"{vm.ref}: {PUBLIC_IP}") for word in _split_annotation(vm, PUBLIC_IP))
+    )
 
 
-def ports_of(vm: Vm) -> tuple[Port, ...]:
+def parse_ports_annotation(vm: Vm) -> tuple[Port, ...]:
     """The ports that the VM's annotation names; () where there is none.
 
     Raises:
-        UsageMistake: one is no port.
+        UsageError: one is no port.
     """
     text = vm.annotations.get(PUBLIC_PORTS, "")
     return parse_ports([text], f"{vm.ref}: {PUBLIC_PORTS}") if text.strip() else ()
 
 
-def wished_of(vm: Vm, network: Network) -> list[Address]:
+def list_requested_addresses(vm: Vm, network: Network) -> list[Address]:
     """The addresses among those that the VM's annotation names that are of a network.
 
     One outside its CIDR is, where the VM names the network and the network holds it for the VM, or neither another
     network nor another address is named. Without a CIDR all are, where the VM names no other network.
     """
     try:
-        wishes = wishes_of(vm)
-    except UsageMistake:
+        requested = parse_requested_networks(vm)
+    except UsageError:
         return []
-    named = any(_means(name, vm, network) for name in wishes.networks)
-    alone = len(wishes.networks) == 1 and (network.cidr is None or len(wishes.addresses) == 1)
-    outside = (a for a in wishes.addresses if named and a not in network and network.may_hold(a))
-    mine = {address for address in outside if alone or _holds(network, address, vm)}
-    return [address for address in wishes.addresses if address in network or address in mine]
+    names_network = any(_matches_network(name, vm, network) for name in requested.networks)
+    is_unambiguous = len(requested.networks) == 1 and (network.cidr is None or len(requested.addresses) == 1)
+    outside_cidr = (a for a in requested.addresses if names_network and a not in network and network.can_hold(a))
+    own_addresses = {address for address in outside_cidr if is_unambiguous or _has_allocation_for(network, address, vm)}
+    return [address for address in requested.addresses if address in network or address in own_addresses]
 
 
-def annotations_with(
-    vm: Vm, network: Network, address: Address, former: Address | None, ports: Sequence[Port]
+def build_attach_annotations(
+    vm: Vm, network: Network, address: Address, previous_address: Address | None, ports: Sequence[Port]
 ) -> dict[str, str]:
     """The annotations that must differ from the VM's so that it wishes for an address of a network.
 
     Args:
         vm, network, address: whose, which.
-        former: the address of the network that it has now, which the new one replaces.
+        previous_address: the address of the network that it has now, which the new one replaces.
         ports: what it is to be open on; () leaves that as it is.
     """
     wanted: dict[str, str] = {}
-    names, texts = _words(vm, PUBLIC_NETWORK), _words(vm, PUBLIC_IP)
-    if not any(_means(name, vm, network) for name in names):
-        wanted[PUBLIC_NETWORK] = ",".join([*names, network.called_from(vm.namespace)])
-    mine = {*wished_of(vm, network), *([former] if former else [])}
-    kept = [text for text in texts if _address(text) not in mine - {address}]
-    if address not in map(_address, kept):
-        kept.append(str(address))
-    if kept != texts:
-        wanted[PUBLIC_IP] = ",".join(kept)
-    if ports and tuple(sorted(ports)) != tuple(sorted(ports_of(vm))):
-        wanted[PUBLIC_PORTS] = written_ports(ports)
+    names, texts = _split_annotation(vm, PUBLIC_NETWORK), _split_annotation(vm, PUBLIC_IP)
+    if not any(_matches_network(name, vm, network) for name in names):
+        wanted[PUBLIC_NETWORK] = ",".join([*names, network.relative_name(vm.namespace)])
+    own_addresses = {*list_requested_addresses(vm, network), *([previous_address] if previous_address else [])}
+    remaining = [text for text in texts if _parse_address_or_none(text) not in own_addresses - {address}]
+    if address not in map(_parse_address_or_none, remaining):
+        remaining.append(str(address))
+    if remaining != texts:
+        wanted[PUBLIC_IP] = ",".join(remaining)
+    if ports and tuple(sorted(ports)) != tuple(sorted(parse_ports_annotation(vm))):
+        wanted[PUBLIC_PORTS] = format_ports(ports)
     return wanted
 
 
-def annotations_without(vm: Vm, network: Network, former: Address | None) -> dict[str, str | None]:
+def build_detach_annotations(vm: Vm, network: Network, previous_address: Address | None) -> dict[str, str | None]:
     """The annotations that must differ so that the VM wishes for no address of a network; None for one to remove."""
-    names, texts = _words(vm, PUBLIC_NETWORK), _words(vm, PUBLIC_IP)
-    mine = {*wished_of(vm, network), *([former] if former else [])}
-    kept_names = [name for name in names if not _means(name, vm, network)]
-    kept_texts = [text for text in texts if _address(text) not in mine]
+    names, texts = _split_annotation(vm, PUBLIC_NETWORK), _split_annotation(vm, PUBLIC_IP)
+    own_addresses = {*list_requested_addresses(vm, network), *([previous_address] if previous_address else [])}
+    remaining_names = [name for name in names if not _matches_network(name, vm, network)]
+    remaining_texts = [text for text in texts if _parse_address_or_none(text) not in own_addresses]
     changed: dict[str, str | None] = {}
-    if kept_names != names:
-        changed[PUBLIC_NETWORK] = ",".join(kept_names) or None
-    if kept_texts != texts:
-        changed[PUBLIC_IP] = ",".join(kept_texts) or None
-    if changed and not kept_names and not kept_texts and PUBLIC_PORTS in vm.annotations:
+    if remaining_names != names:
+        changed[PUBLIC_NETWORK] = ",".join(remaining_names) or None
+    if remaining_texts != texts:
+        changed[PUBLIC_IP] = ",".join(remaining_texts) or None
+    if changed and not remaining_names and not remaining_texts and PUBLIC_PORTS in vm.annotations:
         changed[PUBLIC_PORTS] = None
     return changed
 
 
-def _words(vm: Vm, annotation: str) -> list[str]:
+def _split_annotation(vm: Vm, annotation: str) -> list[str]:
     return [word.strip() for word in vm.annotations.get(annotation, "").split(",") if word.strip()]
 
 
-def _address(text: str) -> Address | None:
+def _parse_address_or_none(text: str) -> Address | None:
     try:
         return parse_address(text)
-    except UsageMistake:
+    except UsageError:
         return None
 
 
-def _means(name: str, vm: Vm, network: Network) -> bool:
+def _matches_network(name: str, vm: Vm, network: Network) -> bool:
     try:
         return parse_network_name(name.lower(), vm.namespace) == (network.namespace, network.name)
-    except UsageMistake:
+    except UsageError:
         return False
 
 
-def _holds(network: Network, address: Address, vm: Vm) -> bool:
+def _has_allocation_for(network: Network, address: Address, vm: Vm) -> bool:
     value = dig(network.raw, "status", "allocations", str(address))
     if value is None:
         return False
-    record = parse_record(value, network.namespace)
+    record = parse_allocation(value, network.namespace)
     return record.kind == VIRTUALMACHINE and record.uid == vm.uid

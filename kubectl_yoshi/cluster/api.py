@@ -13,12 +13,19 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from kubectl_yoshi.cluster.connection import Connection
-from kubectl_yoshi.cluster.errors import Asked, ClusterError, Expired, Invalid, error_of, no_json
+from kubectl_yoshi.cluster.errors import (
+    ClusterError,
+    ExpiredError,
+    InvalidError,
+    RequestInfo,
+    error_from_response,
+    invalid_json_error,
+)
 from kubectl_yoshi.cluster.sending import Clock, Sender
-from kubectl_yoshi.cluster.streamed import ItemsAsTheyCome
+from kubectl_yoshi.cluster.streamed import ListItemParser
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, resource_version_of
 
 FIELD_MANAGER = "kubectl-yoshi"
@@ -26,7 +33,7 @@ ACCESS_REVIEW = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
 PAGE_SIZE = 500
-LONG = 1500
+MIN_REMAINING_FOR_CACHE = 1500
 """From so many objects beyond the first page on, a list is not read in pages."""
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 WATCH_GRACE_SECONDS = 30.0
@@ -69,19 +76,19 @@ class Api:
         return self._sender.clock
 
     @cached_property
-    def served(self) -> Served:
+    def served(self) -> ServedApis:
         """What the server serves, asked once."""
         from kubectl_yoshi.cluster.discovery import discover
 
         return discover(self)
 
-    def rediscover(self) -> None:
+    def invalidate_discovery(self) -> None:
         """Forgets what the server serves; it is asked anew when that is wanted."""
         self.__dict__.pop("served", None)
 
     def raw(self, path: str, accept: str = "application/json") -> Json:
         """What a path answers, such as /version."""
-        return self._sender.send(Asked("get", path=path.partition("?")[0]), "GET", path, accept=accept)
+        return self._sender.send(RequestInfo("get", path=path.partition("?")[0]), "GET", path, accept=accept)
 
     def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
         """One object."""
@@ -94,11 +101,11 @@ class Api:
         *,
         label_selector: str = "",
         field_selector: str = "",
-        keep: Callable[[Json], Json] | None = None,
+        transform: Callable[[Json], Json] | None = None,
     ) -> tuple[Json, ...]:
-        """All objects of a kind, of a namespace or (None) of all; of each only what `keep` makes of it."""
+        """All objects of a kind, of a namespace or (None) of all; of each only what `transform` makes of it."""
         listing = self.listing(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector, keep=keep
+            resource, namespace, label_selector=label_selector, field_selector=field_selector, transform=transform
         )
         return listing.items
 
@@ -109,41 +116,41 @@ class Api:
         *,
         label_selector: str = "",
         field_selector: str = "",
-        keep: Callable[[Json], Json] | None = None,
+        transform: Callable[[Json], Json] | None = None,
     ) -> Listing:
         """As `list`, with the resourceVersion that a watch starts at.
 
         Read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, whole. One
-        that turns out to be long is read from the server's cache instead (`_from_cache`).
+        that turns out to be long is read from the server's cache instead (`_list_from_cache`).
         """
         items: list[Json] = []
         kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
 
-        def kept(item: Json) -> Json:
-            whole = {**kinds, **item}
-            return keep(whole) if keep else whole
+        def to_item(item: Json) -> Json:
+            full_item = {**kinds, **item}
+            return transform(full_item) if transform else full_item
 
         for page in self._pages(resource, namespace, query):
             if page is None:
                 items = []
                 continue
             version = resource_version_of(page)
-            if not items and (page["metadata"].get("remainingItemCount") or 0) >= LONG:
+            if not items and (page["metadata"].get("remainingItemCount") or 0) >= MIN_REMAINING_FOR_CACHE:
                 try:
-                    return self._from_cache(resource, namespace, query, version, kept)
+                    return self._list_from_cache(resource, namespace, query, version, to_item)
                 except ClusterError:  # whatever stands in the way of it: pages go on
                     pass
-            items += map(kept, page.get("items") or ())
+            items += map(to_item, page.get("items") or ())
         return Listing(tuple(items), version)
 
-    def _from_cache(
+    def _list_from_cache(
         self,
         resource: Resource,
         namespace: str | None,
         query: dict[str, str],
         version: str,
-        kept: Callable[[Json], Json],
+        to_item: Callable[[Json], Json],
     ) -> Listing:
         """A list in one answer, as it was at that resourceVersion or later, parsed while it arrives.
 
@@ -151,21 +158,23 @@ class Api:
         them from etcd (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions; figures are in
         docs/scale.md).
         """
-        asked = Asked("list", resource, namespace=namespace)
-        newer = {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
-        coming = ItemsAsTheyCome()
+        request_info = RequestInfo("list", resource, namespace=namespace)
+        version_query = {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
+        parser = ListItemParser()
         items: list[Json] = []
         try:
-            for piece in self._sender.pieces(asked, _with_query(_path(resource, namespace), {**query, **newer})):
-                items += map(kept, coming.feed(piece))
-            return Listing(tuple(items), resource_version_of(coming.rest()))
+            for chunk in self._sender.stream_chunks(
+                request_info, _with_query(_path(resource, namespace), {**query, **version_query})
+            ):
+                items += map(to_item, parser.feed(chunk))
+            return Listing(tuple(items), resource_version_of(parser.list_without_items()))
         except ValueError as error:
-            raise no_json(asked, b"", self.connection.server) from error
+            raise invalid_json_error(request_info, b"", self.connection.server) from error
 
     def count(self, resource: Resource, namespace: str | None = None) -> int:
         """How many objects of a kind there are, without reading them."""
-        asked = Asked("list", resource, namespace=namespace)
-        answer = self._sender.send(asked, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
+        request_info = RequestInfo("list", resource, namespace=namespace)
+        answer = self._sender.send(request_info, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
         return len(answer.get("items") or ()) + int(dig(answer, "metadata", "remainingItemCount", default=0))
 
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
@@ -184,31 +193,31 @@ class Api:
         self, resource: Resource, namespace: str | None, query: dict[str, str], accept: str = "application/json"
     ) -> Iterator[Json | None]:
         """The answers that make one consistent list; None where it begins anew, as its snapshot has expired."""
-        asked = Asked("list", resource, namespace=namespace)
+        request_info = RequestInfo("list", resource, namespace=namespace)
         path = _path(resource, namespace)
         page: dict[str, str] = {"limit": str(PAGE_SIZE)}
         while True:
             try:
-                answer = self._sender.send(asked, "GET", _with_query(path, {**query, **page}), accept=accept)
-            except Invalid as error:
+                answer = self._sender.send(request_info, "GET", _with_query(path, {**query, **page}), accept=accept)
+            except InvalidError as error:
                 if query["labelSelector"] and error.status == 400:
                     hint = "Write it as kubectl takes it: -l key1=value1,key2!=value2"
                     text = query["labelSelector"]
-                    raise UsageMistake(f'"{text}" is no label selector: {error.detail}', hint) from error
+                    raise UsageError(f'"{text}" is no label selector: {error.detail}', hint) from error
                 raise
-            except Expired:
+            except ExpiredError:
                 if not page:
                     raise
                 page = {}
                 yield None
                 continue
             if not isinstance(answer.get("items") or answer.get("rows"), list) and not _is_list(answer):
-                raise no_json(asked, json.dumps(answer).encode(), self.connection.server)
+                raise invalid_json_error(request_info, json.dumps(answer).encode(), self.connection.server)
             yield answer
-            more = (answer.get("metadata") or {}).get("continue")
-            if not more:
+            continue_token = (answer.get("metadata") or {}).get("continue")
+            if not continue_token:
                 return
-            page = {"limit": str(PAGE_SIZE), "continue": more}
+            page = {"limit": str(PAGE_SIZE), "continue": continue_token}
 
     def create(
         self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False
@@ -220,14 +229,14 @@ class Api:
                 (https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation).
 
         Raises:
-            Invalid: the body is not what the API server takes.
+            InvalidError: the body is not what the API server takes.
         """
         query = {**_write_query(dry_run), **({"fieldValidation": "Strict"} if strict else {})}
         if subresource:
             return self._send("create", "POST", ref, subresource=subresource, query=query, body=body)
-        asked = Asked("create", ref.resource, ref.name, ref.namespace)
+        request_info = RequestInfo("create", ref.resource, ref.name, ref.namespace)
         path = _with_query(_path(ref.resource, ref.namespace), query)
-        return self._sender.send(asked, "POST", path, body=body)
+        return self._sender.send(request_info, "POST", path, body=body)
 
     def patch(
         self, ref: ObjectRef, body: Json | Sequence[Json], *, subresource: str = "", dry_run: bool = False
@@ -235,7 +244,7 @@ class Api:
         """Patches an object: a list is a JSON Patch (RFC 6902), a dict a merge patch (RFC 7386).
 
         Raises:
-            TestFailed: a JSON Patch does not fit the object as it is now.
+            PatchTestFailedError: a JSON Patch does not fit the object as it is now.
         """
         kind = "application/merge-patch+json" if isinstance(body, dict) else "application/json-patch+json"
         query = _write_query(dry_run)
@@ -245,7 +254,7 @@ class Api:
         """Replaces an object; the body's resourceVersion must be the newest.
 
         Raises:
-            Conflict: it is not.
+            ConflictError: it is not.
         """
         return self._send("update", "PUT", ref, subresource=subresource, query=_write_query(dry_run), body=body)
 
@@ -258,7 +267,7 @@ class Api:
             force: take over fields that another manager owns.
 
         Raises:
-            Conflict: another manager owns a field and `force` is not set.
+            ConflictError: another manager owns a field and `force` is not set.
         """
         query = {**_write_query(dry_run), "force": "true" if force else ""}
         kind = "application/apply-patch+yaml"
@@ -280,12 +289,12 @@ class Api:
             resource_version: the resourceVersion that it must still have.
 
         Raises:
-            Conflict: it has another uid or resourceVersion.
+            ConflictError: it has another uid or resourceVersion.
         """
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        must = {"uid": uid, "resourceVersion": resource_version}
-        if any(must.values()):
-            body["preconditions"] = {key: value for key, value in must.items() if value}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if any(preconditions.values()):
+            body["preconditions"] = {key: value for key, value in preconditions.items() if value}
         if dry_run:
             body["dryRun"] = ["All"]  # beside a body the API server ignores the query: it would really delete
         return self._send("delete", "DELETE", ref, body=body)
@@ -302,7 +311,7 @@ class Api:
         query = {"dryRun": "All"} if dry_run else {}
         return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
 
-    def may(self, access: Access) -> bool:
+    def is_allowed(self, access: Access) -> bool:
         """Return whether the user may do that, as the API server's authorizers say (SelfSubjectAccessReview)."""
         resource = access.resource
         attributes = {
@@ -319,7 +328,7 @@ class Api:
             "kind": ACCESS_REVIEW.kind,
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
-        answer = self._sender.send(Asked("create", ACCESS_REVIEW), "POST", ACCESS_REVIEW.path(), body=body)
+        answer = self._sender.send(RequestInfo("create", ACCESS_REVIEW), "POST", ACCESS_REVIEW.path(), body=body)
         return bool(dig(answer, "status", "allowed"))
 
     def watch(
@@ -335,9 +344,9 @@ class Api:
         """Changes as they happen: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object). Ends after its time.
 
         Raises:
-            Expired: the resourceVersion is too old: list again.
+            ExpiredError: the resourceVersion is too old: list again.
         """
-        asked = Asked("watch", resource, namespace=namespace)
+        request_info = RequestInfo("watch", resource, namespace=namespace)
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -347,16 +356,18 @@ class Api:
             "fieldSelector": field_selector,
         }
         path = _with_query(_path(resource, namespace), query)
-        for line in self._sender.lines(asked, path, timeout_seconds + WATCH_GRACE_SECONDS):
+        for line in self._sender.stream_lines(request_info, path, timeout_seconds + WATCH_GRACE_SECONDS):
             if not line.strip():
                 continue
             try:
                 event = json.loads(line)
                 kind, obj = str(event["type"]), event["object"]
             except (ValueError, TypeError, KeyError) as error:
-                raise no_json(asked, line, self.connection.server) from error
+                raise invalid_json_error(request_info, line, self.connection.server) from error
             if kind == "ERROR":
-                raise error_of(int(obj.get("code") or 500), json.dumps(obj).encode(), asked, self.connection.server)
+                raise error_from_response(
+                    int(obj.get("code") or 500), json.dumps(obj).encode(), request_info, self.connection.server
+                )
             yield kind, obj
 
     def _send(
@@ -371,11 +382,11 @@ class Api:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Json:
-        asked = Asked(verb, ref.resource, ref.name, ref.namespace, subresource)
+        request_info = RequestInfo(verb, ref.resource, ref.name, ref.namespace, subresource)
         if not ref.name:
-            raise UsageMistake(f"To {verb} a {ref.resource.kind} its name is needed.")
+            raise UsageError(f"To {verb} a {ref.resource.kind} its name is needed.")
         path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
-        return self._sender.send(asked, method, path, body=body, content_type=content_type, accept=accept)
+        return self._sender.send(request_info, method, path, body=body, content_type=content_type, accept=accept)
 
 
 def _is_list(answer: Json) -> bool:
@@ -394,10 +405,10 @@ def _path(resource: Resource, namespace: str | None, name: str = "", subresource
     """
     for word in (namespace or "", name):
         if word in (".", "..") or "/" in word or "%" in word:
-            raise UsageMistake(f'"{word}" cannot be the name of an object.', 'A name holds no "/" and no "%".')
+            raise UsageError(f'"{word}" cannot be the name of an object.', 'A name holds no "/" and no "%".')
     return quote(resource.path(namespace, name, subresource), safe="/:")
 
 
 def _with_query(path: str, query: dict[str, str]) -> str:
-    given = {key: value for key, value in query.items() if value}
-    return f"{path}?{urlencode(given)}" if given else path
+    non_empty = {key: value for key, value in query.items() if value}
+    return f"{path}?{urlencode(non_empty)}" if non_empty else path

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import TimedOut
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.cluster.running import PASSING
-from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS, LONGEST_PAUSE, SHORTEST_PAUSE
+from kubectl_yoshi.cluster.errors import TimedOutError
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.cluster.running import TRANSIENT_ERRORS
+from kubectl_yoshi.cluster.waiting import DEFAULT_WAIT_SECONDS, MAX_PAUSE, MIN_PAUSE
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 
 
 def wait_until_running(
     api: Api,
-    still_to_come: Callable[[Facts], Sequence[str]],
-    answers: Mapping[str, str],
+    find_pending_vms: Callable[[Snapshot], Sequence[str]],
+    results: Mapping[str, str],
     timeout: float | None,
     step: Callable[[int, str], None],
 ) -> None:
@@ -24,31 +24,34 @@ def wait_until_running(
 
     Args:
         api: the cluster.
-        still_to_come: see plan/arrivals.py, which says what may be raised besides.
-        answers: "namespace/name" of each VM -> its address.
+        find_pending_vms: see plan/arrivals.py, which says what may be raised besides.
+        results: "namespace/name" of each VM -> its address.
         timeout: seconds; None for the usual limit.
         step: told how many more have come, and of one that has not; "" after the last.
 
     Raises:
-        TimedOut: some have not; the message names the first and its address.
+        TimedOutError: some have not; the message names the first and its address.
     """
-    end = api.clock.now() + (LIMIT_SECONDS if timeout is None else timeout)
-    pause = SHORTEST_PAUSE
-    left: Sequence[str] = tuple(answers)
+    deadline = api.clock.now() + (DEFAULT_WAIT_SECONDS if timeout is None else timeout)
+    pause = MIN_PAUSE
+    pending: Sequence[str] = tuple(results)
     while True:
-        problem: YoshiError | None = None
+        last_error: YoshiError | None = None
         try:
-            before, (left, _) = len(left), observe_value(still_to_come, api)
-        except PASSING as error:  # a moment without an answer ends no long wait
-            problem = error
+            previous_count, (pending, _) = len(pending), read_and_compute(find_pending_vms, api)
+        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
+            last_error = error
         else:
-            step(before - len(left), f"{left[0]} does not run with {answers[left[0]]} yet" if left else "")
-            if not left:
+            step(
+                previous_count - len(pending),
+                f"{pending[0]} does not run with {results[pending[0]]} yet" if pending else "",
+            )
+            if not pending:
                 return
-        if api.clock.now() + pause > end:
-            raise problem or TimedOut(
-                f"VM {left[0]} does not run with {answers[left[0]]} yet ({len(left)} in all)",
+        if api.clock.now() + pause > deadline:
+            raise last_error or TimedOutError(
+                f"VM {pending[0]} does not run with {results[pending[0]]} yet ({len(pending)} in all)",
                 "See `kubectl yoshi vm list`; --restart restarts VMs that run without their address.",
             )
         api.clock.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_PAUSE)

@@ -6,212 +6,215 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.cluster.following import Happened, Listed
-from kubectl_yoshi.cluster.syncing import Report
+from kubectl_yoshi.cluster.following import ObjectChanged, ObjectsListed
+from kubectl_yoshi.cluster.syncing import SyncReport
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.model.network import parse_network_name
-from kubectl_yoshi.model.objects import Json, Name, dig, metadata, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import Json, NamespacedName, dig, metadata, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.restarts import START_AGAIN
-from kubectl_yoshi.plan.syncing import Scope
+from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
+from kubectl_yoshi.plan.syncing import SyncScope
 
-QUIET_SECONDS = 0.1
+DEBOUNCE_SECONDS = 0.1
 """What changes together is looked at together: until nothing more comes for so long …"""
-LONGEST_DELAY = 0.5
+MAX_DELAY = 0.5
 """… but no longer than this."""
-EVERYTHING_SECONDS = 600.0
-LATER_SECONDS = 2.0
-FIRST_RETRY, LAST_RETRY = 10.0, 300.0
+FULL_SYNC_SECONDS = 600.0
+DEFERRED_SECONDS = 2.0
+MIN_RETRY_DELAY, MAX_RETRY_DELAY = 10.0, 300.0
 
 
 @dataclass
-class _Trial:
+class _Retry:
     """Something that failed: when it is tried again, and how long after the last time that is."""
 
-    due: float
+    due_at: float
     delay: float
 
 
 @dataclass
-class Attention:
+class WorkQueue:
     """What is to be looked at. Times are seconds that only go forward.
 
     Args:
-        whole: everything that is watched over.
+        full_scope: everything that is watched over.
         backends: by plugin.
         now: the time.
     """
 
-    whole: Scope
+    full_scope: SyncScope
     backends: Mapping[str, Backend]
     now: float
-    networks: set[Name] = field(default_factory=set)
-    vms: set[Name] = field(default_factory=set)
-    leftovers: bool = False
-    _seen: dict[tuple[str, Name], Any] = field(default_factory=dict)
-    _asked_by: dict[Name, frozenset[Name]] = field(default_factory=dict)
-    _networks_failed: dict[Name, _Trial] = field(default_factory=dict)
-    _vms_failed: dict[Name, _Trial] = field(default_factory=dict)
-    _first_news: float = 0.0
-    _last_news: float = 0.0
-    _held_until: float = 0.0
+    networks: set[NamespacedName] = field(default_factory=set)
+    vms: set[NamespacedName] = field(default_factory=set)
+    include_orphans: bool = False
+    _fingerprints: dict[tuple[str, NamespacedName], Any] = field(default_factory=dict)
+    _requested_networks: dict[NamespacedName, frozenset[NamespacedName]] = field(default_factory=dict)
+    _networks_failed: dict[NamespacedName, _Retry] = field(default_factory=dict)
+    _vms_failed: dict[NamespacedName, _Retry] = field(default_factory=dict)
+    _first_event_at: float = 0.0
+    _last_event_at: float = 0.0
+    _paused_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self._everything_due = self.now + EVERYTHING_SECONDS
+        self._full_sync_due = self.now + FULL_SYNC_SECONDS
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
-    def know(self, objects: Iterable[Json], resource_kind: str) -> None:
+    def mark_known(self, objects: Iterable[Json], resource_kind: str) -> None:
         """These are there, and were or will be looked at anyway."""
         for obj in objects:
-            self._remember(resource_kind, obj)
+            self._update_fingerprint(resource_kind, obj)
 
-    def hear(self, news: Happened | Listed, now: float) -> None:
+    def add_event(self, event: ObjectChanged | ObjectsListed, now: float) -> None:
         """Something happened: what of it matters is looked at soon."""
-        kind = news.resource.kind
+        kind = event.resource.kind
         before = self._size()
-        if isinstance(news, Happened):
-            self._gone(kind, _name(news.obj)) if news.deleted else self._there(kind, news.obj)
+        if isinstance(event, ObjectChanged):
+            self._handle_deleted(kind, _name(event.obj)) if event.deleted else self._handle_present(kind, event.obj)
         else:
-            present = {_name(obj) for obj in news.objects}
-            for obj in news.objects:
-                self._there(kind, obj)
-            for name in [name for known, name in self._seen if known == kind and name not in present]:
-                self._gone(kind, name)
+            present = {_name(obj) for obj in event.objects}
+            for obj in event.objects:
+                self._handle_present(kind, obj)
+            for name in [name for known, name in self._fingerprints if known == kind and name not in present]:
+                self._handle_deleted(kind, name)
         if self._size() != before:
-            self._first_news = now if not before else self._first_news
-            self._last_news = now
+            self._first_event_at = now if not before else self._first_event_at
+            self._last_event_at = now
 
     def _size(self) -> int:
-        return len(self.networks) + len(self.vms) + self.leftovers
+        return len(self.networks) + len(self.vms) + self.include_orphans
 
-    def _there(self, kind: str, obj: Json) -> None:
+    def _handle_present(self, kind: str, obj: Json) -> None:
         name = _name(obj)
-        before = self._seen.get((kind, name))
-        after = self._remember(kind, obj)
+        before = self._fingerprints.get((kind, name))
+        after = self._update_fingerprint(kind, obj)
         if before == after:
             return
         if kind == VM.kind:
-            if self._asked_by.get(name) or START_AGAIN in Vm(obj).annotations:
+            if self._requested_networks.get(name) or START_AGAIN_ANNOTATION in Vm(obj).annotations:
                 self.vms.add(name)
             else:
                 self._vms_failed.pop(name, None)
             return
         if before is None or before[:-1] != after[:-1]:
             self.networks.add(name)
-            self._try_again(name)
+            self._requeue_failed_vms(name)
         elif before[-1].keys() - after[-1].keys():
-            self._try_again(name)  # addresses were given back
+            self._requeue_failed_vms(name)  # addresses were given back
 
-    def _try_again(self, network: Name) -> None:
+    def _requeue_failed_vms(self, network: NamespacedName) -> None:
         """Whoever could not be attached to a network may be now."""
-        self.vms |= {vm for vm in self._vms_failed if network in self._asked_by.get(vm, ())}
+        self.vms |= {vm for vm in self._vms_failed if network in self._requested_networks.get(vm, ())}
 
-    def _gone(self, kind: str, name: Name) -> None:
-        self._seen.pop((kind, name), None)
+    def _handle_deleted(self, kind: str, name: NamespacedName) -> None:
+        self._fingerprints.pop((kind, name), None)
         if kind == VM.kind:
-            self._asked_by.pop(name, None)
+            self._requested_networks.pop(name, None)
             self._vms_failed.pop(name, None)
             self.vms.discard(name)
             return
         self.networks.discard(name)
         self._networks_failed.pop(name, None)
-        self.leftovers = True
+        self.include_orphans = True
         self.networks |= self._networks_failed.keys()  # it may have been in their way
-        self.vms |= {vm for vm, asked in self._asked_by.items() if name in asked}
+        self.vms |= {vm for vm, requested in self._requested_networks.items() if name in requested}
 
-    def _remember(self, kind: str, obj: Json) -> Any:
+    def _update_fingerprint(self, kind: str, obj: Json) -> Any:
         """What of an object matters here, so that a change of the rest is none."""
         name = _name(obj)
         meta = metadata(obj)
-        mark: tuple[Any, ...] = (uid_of(obj), meta.get("generation"), meta.get("deletionTimestamp"))
+        fingerprint: tuple[Any, ...] = (uid_of(obj), meta.get("generation"), meta.get("deletionTimestamp"))
         if kind == VM.kind:
             vm = Vm(obj)
-            self._asked_by[name] = _asked_by(vm, self.backends)
-            state = dig(obj, "status", "printableStatus") if START_AGAIN in vm.annotations else None
-            mark = (*mark, dict(vm.annotations), state)
+            self._requested_networks[name] = _requested_networks(vm, self.backends)
+            state = dig(obj, "status", "printableStatus") if START_AGAIN_ANNOTATION in vm.annotations else None
+            fingerprint = (*fingerprint, dict(vm.annotations), state)
         else:
-            mark = (*mark, dig(obj, "status", "allocations", default={}))
-        self._seen[(kind, name)] = mark
-        return mark
+            fingerprint = (*fingerprint, dig(obj, "status", "allocations", default={}))
+        self._fingerprints[(kind, name)] = fingerprint
+        return fingerprint
 
     # -- what to do ------------------------------------------------------------------------------------------------
 
-    def due(self, now: float) -> Scope | None:
+    def pop_due(self, now: float) -> SyncScope | None:
         """What is to be looked at now; None for nothing yet. It counts as looked at from here on."""
-        if self.seconds_left(now) > 0:
+        if self.seconds_until_due(now) > 0:
             return None
-        if now >= self._everything_due:
-            self._everything_due = now + EVERYTHING_SECONDS
-            self._forget()
-            return self.whole
-        networks = self.networks | {name for name, trial in self._networks_failed.items() if trial.due <= now}
-        vms = self.vms | {name for name, trial in self._vms_failed.items() if trial.due <= now}
-        leftovers = self.leftovers
-        self._forget()
-        whole = self.whole
-        return Scope(whole.namespace, frozenset(networks), frozenset(vms), leftovers, whole.restart)
+        if now >= self._full_sync_due:
+            self._full_sync_due = now + FULL_SYNC_SECONDS
+            self._clear()
+            return self.full_scope
+        networks = self.networks | {name for name, retry in self._networks_failed.items() if retry.due_at <= now}
+        vms = self.vms | {name for name, retry in self._vms_failed.items() if retry.due_at <= now}
+        include_orphans = self.include_orphans
+        self._clear()
+        full_scope = self.full_scope
+        return SyncScope(full_scope.namespace, frozenset(networks), frozenset(vms), include_orphans, full_scope.restart)
 
-    def seconds_left(self, now: float) -> float:
+    def seconds_until_due(self, now: float) -> float:
         """How long there is nothing to do, if nothing happens."""
-        times = [self._everything_due, *(t.due for t in self._networks_failed.values())]
-        times += [trial.due for trial in self._vms_failed.values()]
+        times = [self._full_sync_due, *(t.due_at for t in self._networks_failed.values())]
+        times += [retry.due_at for retry in self._vms_failed.values()]
         if self._size():
-            times.append(min(self._last_news + QUIET_SECONDS, self._first_news + LONGEST_DELAY))
-        return max(min(times), self._held_until) - now
+            times.append(min(self._last_event_at + DEBOUNCE_SECONDS, self._first_event_at + MAX_DELAY))
+        return max(min(times), self._paused_until) - now
 
-    def _forget(self) -> None:
-        self.networks, self.vms, self.leftovers = set(), set(), False
+    def _clear(self) -> None:
+        self.networks, self.vms, self.include_orphans = set(), set(), False
 
-    def settle(self, scope: Scope, report: Report, now: float) -> None:
+    def finish(self, scope: SyncScope, report: SyncReport, now: float) -> None:
         """A pass is over: what it could not do is tried again, later each time."""
-        mended = _settle(self._networks_failed, report.networks, scope.networks, now)
-        _settle(self._vms_failed, report.vms, scope.vms, now)
-        for network in mended:
-            self._try_again(network)
-        for name in report.agenda.later:
-            self._vms_failed[name] = _Trial(now + LATER_SECONDS, FIRST_RETRY / 2)
+        recovered = _update_retries(self._networks_failed, report.network_errors, scope.networks, now)
+        _update_retries(self._vms_failed, report.vm_errors, scope.vms, now)
+        for network in recovered:
+            self._requeue_failed_vms(network)
+        for name in report.sync_plan.deferred:
+            self._vms_failed[name] = _Retry(now + DEFERRED_SECONDS, MIN_RETRY_DELAY / 2)
 
-    def put_back(self, scope: Scope, now: float, seconds: float) -> None:
+    def requeue(self, scope: SyncScope, now: float, seconds: float) -> None:
         """A pass could not be done at all: nothing is done for so long, then all of it."""
-        self._held_until = now + seconds
-        self._last_news = self._first_news = now
+        self._paused_until = now + seconds
+        self._last_event_at = self._first_event_at = now
         if scope.networks is None or scope.vms is None:
-            self._everything_due = now
+            self._full_sync_due = now
             return
         self.networks |= scope.networks
         self.vms |= scope.vms
-        self.leftovers = self.leftovers or scope.leftovers
+        self.include_orphans = self.include_orphans or scope.include_orphans
 
 
-def _name(obj: Json) -> Name:
+def _name(obj: Json) -> NamespacedName:
     return namespace_of(obj), name_of(obj)
 
 
-def _asked_by(vm: Vm, backends: Mapping[str, Backend]) -> frozenset[Name]:
+def _requested_networks(vm: Vm, backends: Mapping[str, Backend]) -> frozenset[NamespacedName]:
     """The networks that a VM's annotations name; itself where they cannot be told, so that it counts as asking."""
-    names: set[Name] = set()
+    names: set[NamespacedName] = set()
     for backend in backends.values():
         try:
-            wishes = backend.wishes(vm)
-            names |= {parse_network_name(text, vm.namespace) for text in wishes.networks}
-        except UsageMistake:
+            requested_networks = backend.requested_networks(vm)
+            names |= {parse_network_name(text, vm.namespace) for text in requested_networks.networks}
+        except UsageError:
             names.add((vm.namespace, ""))
             continue
-        if wishes.addresses:
+        if requested_networks.addresses:
             names.add((vm.namespace, ""))
     return frozenset(names)
 
 
-def _settle(
-    trials: dict[Name, _Trial], failed: Mapping[Name, YoshiError], looked_at: frozenset[Name] | None, now: float
-) -> list[Name]:
+def _update_retries(
+    retries: dict[NamespacedName, _Retry],
+    failed: Mapping[NamespacedName, YoshiError],
+    synced: frozenset[NamespacedName] | None,
+    now: float,
+) -> list[NamespacedName]:
     """Notes down when what failed is tried again; gives what had failed before and is well now."""
-    mended = [name for name in trials if name not in failed and (looked_at is None or name in looked_at)]
-    for name in mended:
-        del trials[name]
+    recovered = [name for name in retries if name not in failed and (synced is None or name in synced)]
+    for name in recovered:
+        del retries[name]
     for name in failed:
-        delay = min(trials[name].delay * 2, LAST_RETRY) if name in trials else FIRST_RETRY
-        trials[name] = _Trial(now + delay, delay)
-    return mended
+        delay = min(retries[name].delay * 2, MAX_RETRY_DELAY) if name in retries else MIN_RETRY_DELAY
+        retries[name] = _Retry(now + delay, delay)
+    return recovered

@@ -16,16 +16,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kubectl_yoshi.cluster.errors import (
-    Ambiguous,
-    BadKubeconfig,
-    TimedOut,
-    Unreachable,
+    AmbiguousWriteError,
+    KubeconfigError,
+    TimedOutError,
+    UnreachableError,
     one_line,
 )
-from kubectl_yoshi.cluster.kubeconfig import CHECK_IT, ConnectionOptions, Loaded, load
-from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+from kubectl_yoshi.cluster.kubeconfig import CHECK_CONFIG_HINT, ConnectionOptions, LoadedConfig, load
+from kubectl_yoshi.cluster.lean_import import import_client_modules
 from kubectl_yoshi.model.durations import parse_duration
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 CONNECT_SECONDS = 5.0
 """How long resolving the server's name, and connecting to all its addresses together, may take each at most."""
@@ -37,13 +37,13 @@ IDLE_SECONDS = 60.0
 """After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
 without a word, and a write that goes the way of such a connection may or may not have been done."""
 
-__all__ = ["Connection", "ConnectionOptions", "NotSent", "seconds_of"]
+__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError", "parse_timeout"]
 
 
-class NotSent(Unreachable):
-    """The request cannot have reached the server. `passing`: a moment later it may."""
+class RequestNotSentError(UnreachableError):
+    """The request cannot have reached the server. `is_transient`: a moment later it may."""
 
-    passing = False
+    is_transient = False
 
 
 class Connection:
@@ -56,39 +56,39 @@ class Connection:
         read_seconds: how long the server may be silent; None for no limit.
     """
 
-    def __init__(self, loaded: Loaded, *, read_seconds: float | None = READ_SECONDS, again: Any = None) -> None:
-        self._again: Callable[[], Loaded] | None = again
+    def __init__(self, loaded: LoadedConfig, *, read_seconds: float | None = READ_SECONDS, reload: Any = None) -> None:
+        self._reload: Callable[[], LoadedConfig] | None = reload
         self._lock = threading.Lock()
-        self._resolved: float | None = None
-        self._asked_at = time.monotonic()
+        self._connect_timeout: float | None = None
+        self._last_request_at = time.monotonic()
         self.read_seconds = read_seconds
         self.namespace = loaded.namespace
         self.user = loaded.user
         self.server = str(loaded.configuration.host).rstrip("/")
-        self._use(loaded)
+        self._apply_config(loaded)
 
     @classmethod
     def open(cls, options: ConnectionOptions | None = None) -> Connection:
         """The connection that kubectl would make with these flags. Nothing is sent yet.
 
         Raises:
-            BadKubeconfig: the configuration cannot be used.
-            UsageMistake: --request-timeout is no duration.
+            KubeconfigError: the configuration cannot be used.
+            UsageError: --request-timeout is no duration.
         """
         options = options or ConnectionOptions()
-        seconds = seconds_of(options.request_timeout) if options.request_timeout else READ_SECONDS
-        return cls(load(options), read_seconds=seconds or None, again=lambda: load(options))
+        seconds = parse_timeout(options.request_timeout) if options.request_timeout else READ_SECONDS
+        return cls(load(options), read_seconds=seconds or None, reload=lambda: load(options))
 
-    def _use(self, loaded: Loaded) -> None:
+    def _apply_config(self, loaded: LoadedConfig) -> None:
         configuration = loaded.configuration
         configuration.connection_pool_maxsize = POOL_SIZE
         configuration.retries = False
         logging.getLogger("urllib3").addHandler(logging.NullHandler())
         try:
-            self._pool = kubernetes_parts().rest.RESTClientObject(configuration).pool_manager
+            self._pool = import_client_modules().rest.RESTClientObject(configuration).pool_manager
         except (OSError, ValueError, ImportError) as error:  # a SOCKS proxy needs a package that may not be installed
-            raise BadKubeconfig(
-                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", CHECK_IT
+            raise KubeconfigError(
+                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", CHECK_CONFIG_HINT
             ) from error
         self._loaded = loaded
         if configuration.verify_ssl is False:
@@ -101,21 +101,21 @@ class Connection:
 
     @property
     def credentials(self) -> object:
-        """What requests are sent with now; to be given to `renew`."""
+        """What requests are sent with now; to be given to `renew_credentials`."""
         return self._loaded
 
-    def renew(self, refused: object) -> bool:
+    def renew_credentials(self, rejected: object) -> bool:
         """Loads the credentials anew after a 401; False where that cannot give others.
 
         Args:
-            refused: the credentials that the request was sent with; if another thread has renewed them meanwhile,
+            rejected: the credentials that the request was sent with; if another thread has renewed them meanwhile,
                 nothing is to be done.
         """
-        if self._again is None or not self._loaded.renewable:
+        if self._reload is None or not self._loaded.renewable:
             return False
         with self._lock:
-            if self._loaded is refused:
-                self._use(self._again())
+            if self._loaded is rejected:
+                self._apply_config(self._reload())
         return True
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class Connection:
 
     def _drop_idle(self) -> None:
         with self._lock:
-            idle, self._asked_at = time.monotonic() - self._asked_at, time.monotonic()
+            idle, self._last_request_at = time.monotonic() - self._last_request_at, time.monotonic()
         if idle > IDLE_SECONDS:
             self._pool.clear()
 
@@ -134,9 +134,9 @@ class Connection:
         result = HTTPHeaderDict(headers)
         token = self._loaded.configuration.auth_settings().get("BearerToken")
         if token and token["value"]:
-            result["Authorization"] = _on_the_wire(str(token["value"]).strip())
+            result["Authorization"] = _encode_header_value(str(token["value"]).strip())
         for name, value in self._loaded.headers:
-            result.add(name, _on_the_wire(value))
+            result.add(name, _encode_header_value(value))
         return result
 
     def request(
@@ -160,17 +160,17 @@ class Connection:
             urllib3's response, whatever its status. Redirects are not followed.
 
         Raises:
-            NotSent: the server cannot have got it.
-            Ambiguous: a write whose answer never came.
-            Unreachable: a read whose answer never came.
-            TimedOut: a read that was not answered in time.
+            RequestNotSentError: the server cannot have got it.
+            AmbiguousWriteError: a write whose answer never came.
+            UnreachableError: a read whose answer never came.
+            TimedOutError: a read that was not answered in time.
         """
         import urllib3
 
         self._drop_idle()
-        connect = self._time_to_connect()
+        connect = self._per_address_timeout()
         timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
-        with self.translated(writing=method != "GET"):
+        with self.translate_errors(is_write=method != "GET"):
             return self._pool.request(
                 method,
                 self.server + path,
@@ -183,101 +183,110 @@ class Connection:
             )
 
     @contextmanager
-    def translated(self, *, writing: bool) -> Iterator[None]:
+    def translate_errors(self, *, is_write: bool) -> Iterator[None]:
         """Turns urllib3's errors into ours; also for reading a streamed body."""
         from urllib3 import exceptions
 
         try:
             yield
         except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.LocationParseError) as error:
-            refused = NotSent(f"Cannot reach the API server {self.server}: {_why(error)}.", self._way_out)
-            refused.passing = isinstance(error.__cause__ or error.__context__, ConnectionError)
-            raise refused from error
+            not_sent = RequestNotSentError(
+                f"Cannot reach the API server {self.server}: {_innermost_reason(error)}.", self._connection_hint
+            )
+            not_sent.is_transient = isinstance(error.__cause__ or error.__context__, ConnectionError)
+            raise not_sent from error
         except exceptions.ProxyError as error:
             hint = "Check the proxy: proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY."
-            raise NotSent(f"Cannot reach the API server {self.server} by its proxy: {_why(error)}.", hint) from error
+            raise RequestNotSentError(
+                f"Cannot reach the API server {self.server} by its proxy: {_innermost_reason(error)}.", hint
+            ) from error
         except exceptions.SSLError as error:
-            raise self._tls(error, writing) from error
+            raise self._tls_error(error, is_write) from error
         except exceptions.TimeoutError as error:
-            if writing:
-                raise self._ambiguous("did not answer in time") from error
-            raise TimedOut(
+            if is_write:
+                raise self._ambiguous_error("did not answer in time") from error
+            raise TimedOutError(
                 f"The API server {self.server} did not answer in time.",
                 f"Check that {self.server} can be reached from here, and try again; --request-timeout=2m waits longer.",
             ) from error
         except (exceptions.HTTPError, OSError) as error:
-            if writing:
-                raise self._ambiguous("ended the connection before it had answered") from error
-            raise Unreachable(
-                f"The API server {self.server} ended the connection before it had answered: {_why(error)}.",
-                self._way_out,
+            if is_write:
+                raise self._ambiguous_error("ended the connection before it had answered") from error
+            raise UnreachableError(
+                f"The API server {self.server} ended the connection before it had answered: "
+                f"{_innermost_reason(error)}.",
+                self._connection_hint,
             ) from error
 
-    def _ambiguous(self, what: str) -> Ambiguous:
-        return Ambiguous(
+    def _ambiguous_error(self, what: str) -> AmbiguousWriteError:
+        return AmbiguousWriteError(
             f"The API server {self.server} {what}: the change may or may not have been done.",
             "Run the same command again: it finishes what is half done and repeats nothing.",
         )
 
-    def _tls(self, error: Exception, writing: bool) -> Unreachable:
-        text = _why(error)
+    def _tls_error(self, error: Exception, is_write: bool) -> UnreachableError:
+        text = _innermost_reason(error)
         if "certificate" in text.lower() or "doesn't match" in text:
             hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
-            return NotSent(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
+            return RequestNotSentError(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
         if "PEM lib" in text:
             hint = "Check client-certificate and client-key in the kubeconfig."
-            return NotSent(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
-        if writing and "wrong version number" not in text:  # TLS can also break after the request was sent
-            return self._ambiguous("ended the connection before it had answered")
-        return Unreachable(f"Cannot speak TLS with the API server {self.server}: {text}.", self._way_out)
+            return RequestNotSentError(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
+        if is_write and "wrong version number" not in text:  # TLS can also break after the request was sent
+            return self._ambiguous_error("ended the connection before it had answered")
+        return UnreachableError(f"Cannot speak TLS with the API server {self.server}: {text}.", self._connection_hint)
 
     @property
-    def _way_out(self) -> str:
+    def _connection_hint(self) -> str:
         return (
             f"Check that {self.server} is right (kubeconfig, --context) and can be reached from here (VPN, firewall)."
         )
 
-    def _time_to_connect(self) -> float:
+    def _per_address_timeout(self) -> float:
         """Seconds for each address of the server, so that all of them together stay within CONNECT_SECONDS.
 
         The name is looked up here first and in a thread of its own: a resolver that is silent cannot be hurried.
         """
         with self._lock:
-            if self._resolved is None:
+            if self._connect_timeout is None:
                 proxied = getattr(self._pool, "proxy", None)
-                count = 1 if proxied else self._addresses(urlsplit(self.server))
+                count = 1 if proxied else self._count_addresses(urlsplit(self.server))
                 limit = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
-                self._resolved = limit / max(count, 1)
-            return self._resolved
+                self._connect_timeout = limit / max(count, 1)
+            return self._connect_timeout
 
-    def _addresses(self, url: Any) -> int:
+    def _count_addresses(self, url: Any) -> int:
         import socket
 
-        found: list[Any] = []
+        results: list[Any] = []
 
         def look_up() -> None:
             try:
-                found.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
+                results.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
             except (OSError, UnicodeError) as error:
-                found.append(error)
+                results.append(error)
 
         thread = threading.Thread(target=look_up, daemon=True)
         thread.start()
         thread.join(CONNECT_SECONDS)
-        if not found or isinstance(found[0], Exception):
-            why = "name resolution takes too long" if not found else _why(found[0])
-            raise NotSent(f"Cannot reach the API server {self.server}: {url.hostname}: {why}.", self._way_out)
-        return len(found[0])
+        if not results or isinstance(results[0], Exception):
+            reason = "name resolution takes too long" if not results else _innermost_reason(results[0])
+            raise RequestNotSentError(
+                f"Cannot reach the API server {self.server}: {url.hostname}: {reason}.", self._connection_hint
+            )
+        return len(results[0])
 
 
-def _on_the_wire(value: str) -> str:
+def _encode_header_value(value: str) -> str:
     """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
     if not value.isprintable():
-        raise BadKubeconfig("A token or the name of a user or group holds a line break or control character.", CHECK_IT)
+        raise KubeconfigError(
+            "A token or the name of a user or group holds a line break or control character.", CHECK_CONFIG_HINT
+        )
     return value.encode().decode("latin-1")
 
 
-def _why(error: BaseException) -> str:
+def _innermost_reason(error: BaseException) -> str:
     """The innermost reason in words, without urllib3's object representations."""
     reason: Any = error
     while True:
@@ -293,13 +302,13 @@ def _why(error: BaseException) -> str:
     return one_line(text).rstrip(".") or type(reason).__name__
 
 
-def seconds_of(text: str) -> float:
+def parse_timeout(text: str) -> float:
     """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
 
     Raises:
-        UsageMistake: it is no duration.
+        UsageError: it is no duration.
     """
     seconds = parse_duration(text)
     if seconds is None:
-        raise UsageMistake(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
+        raise UsageError(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
     return seconds

@@ -12,143 +12,160 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.cluster.carrying_out import Outcome
-from kubectl_yoshi.cluster.errors import Ambiguous, ServerError
+from kubectl_yoshi.cluster.carrying_out import ApplyResult
+from kubectl_yoshi.cluster.errors import AmbiguousWriteError, ServerError
 from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.effects import Look
+from kubectl_yoshi.plan.effects import ObservedObjects
 
-UNCLEAR = Ambiguous | ServerError
+AMBIGUOUS_ERRORS = AmbiguousWriteError | ServerError
 """A time-out or failure of the API server leaves open whether the write was done."""
 NAMED = 3
 """How many changes an error names."""
 
 
-class Fate(enum.Enum):
+class WriteOutcome(enum.Enum):
     """What is known of a change that was sent."""
 
     DONE = "done"
-    NOTHING = "nothing"  # there was nothing to send, or it was so already
+    NO_OP = "nothing"  # there was nothing to send, or it was so already
     FAILED = "failed"  # the server has answered, but only that it failed
     UNANSWERED = "unanswered"  # it may even be done later
-    SEEN = "seen"  # it was one of the last two, and its object was seen to be so
+    OBSERVED = "seen"  # it was one of the last two, and its object was seen to be so
 
 
-OPEN = (Fate.FAILED, Fate.UNANSWERED)
+UNRESOLVED = (WriteOutcome.FAILED, WriteOutcome.UNANSWERED)
 
 
 @dataclass
-class Sent:
+class JournalEntry:
     """A change, what the server answered, and what is known of its fate."""
 
     change: Change
     answer: Json | None
-    fate: Fate
+    outcome: WriteOutcome
 
 
 @dataclass
-class Course:
+class WriteJournal:
     """The changes of a run.
 
     Attributes:
         sent: those that were done or may have been, in order.
-        turned: subject -> how many these were when it was refused; what came later takes them back.
+        rollback_start: subject -> how many these were when it was refused; what came later takes them back.
     """
 
-    sent: list[Sent] = field(default_factory=list)
-    turned: dict[str, int] = field(default_factory=dict)
+    entries: list[JournalEntry] = field(default_factory=list)
+    rollback_start: dict[str, int] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, result: ApplyResult) -> None:
         """What became of a plan."""
-        for change, answer in outcome.done:
-            self.sent.append(Sent(change, answer, Fate.NOTHING if answer is None else Fate.DONE))
-        for change, error in outcome.failed:
-            if isinstance(error, UNCLEAR):
-                fate = Fate.FAILED if isinstance(error, ServerError) else Fate.UNANSWERED
-                self.sent.append(Sent(change, None, fate))
+        for change, answer in result.executed:
+            self.entries.append(
+                JournalEntry(change, answer, WriteOutcome.NO_OP if answer is None else WriteOutcome.DONE)
+            )
+        for change, error in result.failed:
+            if isinstance(error, AMBIGUOUS_ERRORS):
+                outcome = WriteOutcome.FAILED if isinstance(error, ServerError) else WriteOutcome.UNANSWERED
+                self.entries.append(JournalEntry(change, None, outcome))
 
-    def look(self, plan: Plan, facts: Facts, failed: Iterable[str]) -> tuple[Change, ...]:
+    def resolve(self, plan: Plan, snapshot: Snapshot, failed: Iterable[str]) -> tuple[Change, ...]:
         """Sees by newer facts what was done, which is given, and whose changes are taken back from here on."""
-        unclear = [sent for sent in self.sent if sent.fate in OPEN]
-        look = Look(facts) if unclear else None
-        seen = [sent for sent in unclear if look and look.in_effect(sent.change)]
+        ambiguous = [sent for sent in self.entries if sent.outcome in UNRESOLVED]
+        look = ObservedObjects(snapshot) if ambiguous else None
+        seen = [sent for sent in ambiguous if look and look.is_in_effect(sent.change)]
         for sent in seen:
-            sent.fate = Fate.SEEN
-        refused = {*plan.refusals, *failed}
-        self.turned = {subject: self.turned.get(subject, len(self.sent)) for subject in refused}
+            sent.outcome = WriteOutcome.OBSERVED
+        failed_owners = {*plan.errors, *failed}
+        self.rollback_start = {owner: self.rollback_start.get(owner, len(self.entries)) for owner in failed_owners}
         return tuple(sent.change for sent in seen)
 
-    def of(self, *fates: Fate) -> tuple[Change, ...]:
+    def changes_with(self, *outcomes: WriteOutcome) -> tuple[Change, ...]:
         """The changes with such a fate."""
-        return tuple(sent.change for sent in self.sent if sent.fate in fates)
+        return tuple(sent.change for sent in self.entries if sent.outcome in outcomes)
 
     @property
     def done(self) -> tuple[tuple[Change, Json | None], ...]:
         """Everything that is so now, with what the server answered; what was seen only, once."""
-        answered = [sent for sent in self.sent if sent.fate in (Fate.DONE, Fate.NOTHING)]
-        known = {sent.change.says for sent in answered}
-        seen = {change.says: change for change in self.of(Fate.SEEN) if change.says not in known}
+        answered = [sent for sent in self.entries if sent.outcome in (WriteOutcome.DONE, WriteOutcome.NO_OP)]
+        known = {sent.change.summary for sent in answered}
+        seen = {
+            change.summary: change for change in self.changes_with(WriteOutcome.OBSERVED) if change.summary not in known
+        }
         return (*((sent.change, sent.answer) for sent in answered), *((change, None) for change in seen.values()))
 
-    def so_far(self) -> str:
+    def changes_so_far(self) -> str:
         """One line on what was changed, for an error that ends the run; "" where nothing was."""
-        made = {change.ref for change in self.of(Fate.DONE, Fate.SEEN) if change.verb is Verb.CREATE}
-        gone = {change.ref for change in self.of(Fate.DONE, Fate.SEEN) if change.verb is Verb.DELETE}
-        stands = [change for change in self.of(Fate.DONE, Fate.SEEN) if change.ref not in made & gone]
-        return _sentences(stands, self.of(*OPEN))
+        created = {
+            change.ref
+            for change in self.changes_with(WriteOutcome.DONE, WriteOutcome.OBSERVED)
+            if change.verb is Verb.CREATE
+        }
+        deleted = {
+            change.ref
+            for change in self.changes_with(WriteOutcome.DONE, WriteOutcome.OBSERVED)
+            if change.verb is Verb.DELETE
+        }
+        effective = [
+            change
+            for change in self.changes_with(WriteOutcome.DONE, WriteOutcome.OBSERVED)
+            if change.ref not in created & deleted
+        ]
+        return _format_changes(effective, self.changes_with(*UNRESOLVED))
 
-    def explained(
-        self, refusals: Mapping[str, YoshiError], facts: Facts, told: Collection[str] = ()
+    def explain_errors(
+        self, errors: Mapping[str, YoshiError], snapshot: Snapshot, reported: Collection[str] = ()
     ) -> dict[str, YoshiError]:
         """The refusals, each telling what was changed for its subject all the same and still stands.
 
         Args:
-            refusals: by subject.
-            facts: what was read last.
-            told: subjects of which it is told otherwise what became of them. What was changed for others, every refusal
+            errors: by subject.
+            snapshot: what was read last.
+            reported: subjects of which it is told otherwise what became of them. What was changed for others, every
+                refusal
                 tells: a network that could not be deleted, what was taken from its VMs.
         """
-        if not refusals or not self.sent:
-            return dict(refusals)
-        seen = Look(facts)
-        by_subject: dict[str, list[tuple[int, Sent]]] = defaultdict(list)
-        for place, sent in enumerate(self.sent):
-            by_subject[sent.change.subject].append((place, sent))
+        if not errors or not self.entries:
+            return dict(errors)
+        seen = ObservedObjects(snapshot)
+        by_owner: dict[str, list[tuple[int, JournalEntry]]] = defaultdict(list)
+        for index, sent in enumerate(self.entries):
+            by_owner[sent.change.owner].append((index, sent))
         explained = {}
-        for_all = {"", *by_subject} - {*refusals, *told} | {""}
-        for subject, error in refusals.items():
-            theirs = sorted((one for key in {subject, *for_all} for one in by_subject[key]), key=lambda one: one[0])
-            until = self.turned.get(subject, len(self.sent))
-            explained[subject] = _explained(error, [sent for place, sent in theirs if place < until], seen)
+        shared = {"", *by_owner} - {*errors, *reported} | {""}
+        for owner, error in errors.items():
+            entries = sorted((entry for key in {owner, *shared} for entry in by_owner[key]), key=lambda entry: entry[0])
+            limit = self.rollback_start.get(owner, len(self.entries))
+            explained[owner] = _explain_error(error, [sent for index, sent in entries if index < limit], seen)
         return explained
 
 
-def _explained(error: YoshiError, course: Iterable[Sent], seen: Look) -> YoshiError:
-    stands, perhaps = [], []
-    for sent in course:
-        effect = seen.in_effect(sent.change)
-        if sent.fate in (Fate.DONE, Fate.SEEN) and effect is not False:
-            stands.append(sent.change)
-        elif sent.fate is Fate.UNANSWERED or (sent.fate is Fate.FAILED and effect is None):
-            perhaps.append(sent.change)
+def _explain_error(error: YoshiError, entries: Iterable[JournalEntry], seen: ObservedObjects) -> YoshiError:
+    effective, uncertain = [], []
+    for sent in entries:
+        effect = seen.is_in_effect(sent.change)
+        if sent.outcome in (WriteOutcome.DONE, WriteOutcome.OBSERVED) and effect is not False:
+            effective.append(sent.change)
+        elif sent.outcome is WriteOutcome.UNANSWERED or (sent.outcome is WriteOutcome.FAILED and effect is None):
+            uncertain.append(sent.change)
     explained = copy.copy(error)
-    explained.so_far = _sentences(stands, perhaps)
+    explained.changes_so_far = _format_changes(effective, uncertain)
     return explained
 
 
-def _sentences(done: Collection[Change], unclear: Collection[Change]) -> str:
-    foremost = sorted(done, key=lambda change: change.verb is not Verb.CALL)  # what was stopped is never "1 more"
-    made = dict.fromkeys(_words(change) for change in foremost if not change.only_tests)
-    perhaps = dict.fromkeys(words for change in unclear if (words := _words(change)) not in made)
-    told = [
-        f"{what}: {'; '.join([*words][:NAMED])}{f'; and {len(words) - NAMED} more' if len(words) > NAMED else ''}."
-        for what, words in (("Done before that", made), ("May have been done, or may be yet", perhaps))
+def _format_changes(done: Collection[Change], ambiguous: Collection[Change]) -> str:
+    ordered = sorted(done, key=lambda change: change.verb is not Verb.CALL)  # what was stopped is never "1 more"
+    made = dict.fromkeys(_describe_change(change) for change in ordered if not change.is_test_only)
+    uncertain = dict.fromkeys(words for change in ambiguous if (words := _describe_change(change)) not in made)
+    sentences = [
+        f"{label}: {'; '.join([*words][:NAMED])}{f'; and {len(words) - NAMED} more' if len(words) > NAMED else ''}."
+        for label, words in (("Done before that", made), ("May have been done, or may be yet", uncertain))
         if words
     ]
-    return " ".join(told)
+    return " ".join(sentences)
 
 
-def _words(change: Change) -> str:
-    return change.says or f"{change.verb.value} {change.ref}"
+def _describe_change(change: Change) -> str:
+    return change.summary or f"{change.verb.value} {change.ref}"

@@ -11,42 +11,42 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-ENOUGH = 32.0
+NO_LIMIT = 32.0
 """From here on there is no bound but the number of threads."""
 
 
-class Crowd:
-    """`with crowd: send()`; then `crowd.refused()` after a 429, `crowd.answered()` after anything else.
+class ConcurrencyLimiter:
+    """`with crowd: send()`; then `crowd.decrease()` after a 429, `crowd.increase()` after anything else.
 
     May be used by several threads.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._under_way = 0
-        self.limit = ENOUGH
+        self._condition = threading.Condition()
+        self._in_flight = 0
+        self.limit = NO_LIMIT
 
     def __enter__(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way < max(int(self.limit), 1) or self.limit >= ENOUGH)
-            self._under_way += 1
+        with self._condition:
+            self._condition.wait_for(lambda: self._in_flight < max(int(self.limit), 1) or self.limit >= NO_LIMIT)
+            self._in_flight += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._changed:
-            self._under_way -= 1
-            self._changed.notify()
+        with self._condition:
+            self._in_flight -= 1
+            self._condition.notify()
 
-    def refused(self) -> None:
+    def decrease(self) -> None:
         """The server takes no more at once."""
-        with self._changed:
-            self.limit = max(min(self.limit, self._under_way + 1) / 2, 1.0)
+        with self._condition:
+            self.limit = max(min(self.limit, self._in_flight + 1) / 2, 1.0)
 
-    def answered(self) -> None:
+    def increase(self) -> None:
         """The server took it."""
-        if self.limit >= ENOUGH:
+        if self.limit >= NO_LIMIT:
             return
-        with self._changed:
+        with self._condition:
             self.limit += 1 / self.limit
-            self._changed.notify()
+            self._condition.notify()

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ApiError, Asked, no_json, one_line
-from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.cluster.errors import ApiError, RequestInfo, invalid_json_error, one_line
+from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.objects import Json, Resource, dig
 
@@ -26,32 +26,34 @@ _ACCEPT = ",".join(
 )
 
 
-def discover(api: Api) -> Served:
+def discover(api: Api) -> ServedApis:
     """Everything that is served."""
     with ThreadPoolExecutor(2) as pool:
         core = pool.submit(api.raw, "/api", _ACCEPT)
         groups = pool.submit(api.raw, "/apis", _ACCEPT)
-        answers = [core.result(), groups.result()]
-    return _served(api, answers)
+        results = [core.result(), groups.result()]
+    return _parse_discovery(api, results)
 
 
-def _served(api: Api, answers: Iterable[Json]) -> Served:
+def _parse_discovery(api: Api, results: Iterable[Json]) -> ServedApis:
     resources: dict[str, Resource] = {}
     versions: dict[str, tuple[str, ...]] = {}
-    broken: dict[str, str] = {}
-    for answer in answers:
+    unavailable: dict[str, str] = {}
+    for answer in results:
         if answer.get("kind") not in ("APIGroupDiscoveryList", "APIGroupList", "APIVersions"):
-            raise no_json(Asked("get", path="/apis"), json.dumps(answer).encode(), api.connection.server)
+            raise invalid_json_error(
+                RequestInfo("get", path="/apis"), json.dumps(answer).encode(), api.connection.server
+            )
         if answer.get("kind") == "APIGroupDiscoveryList":
-            listed = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
+            groups = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
         else:
-            listed = _group_by_group(api, answer)
-        for group, item in listed:
+            groups = _discover_each_group(api, answer)
+        for group, item in groups:
             _add_group(group, item, resources, versions)
             stale = [str(v["version"]) for v in item.get("versions") or [] if v.get("freshness") == "Stale"]
             if stale:
-                broken[group] = _why_broken(api, group, stale[0])
-    return Served(resources, versions, broken)
+                unavailable[group] = _unavailable_reason(api, group, stale[0])
+    return ServedApis(resources, versions, unavailable)
 
 
 def _add_group(group: str, item: Json, resources: dict[str, Resource], versions: dict[str, tuple[str, ...]]) -> None:
@@ -68,46 +70,47 @@ def _add_group(group: str, item: Json, resources: dict[str, Resource], versions:
             resources.setdefault(resource.full_name, resource)
 
 
-def _why_broken(api: Api, group: str, version: str) -> str:
+def _unavailable_reason(api: Api, group: str, version: str) -> str:
     name = f"{version}.{group}"
-    why = f"what serves {group}/{version} does not answer"
+    reason = f"what serves {group}/{version} does not answer"
     try:
         conditions = dig(api.get(APISERVICE.ref(name)), "status", "conditions", default=[])
     except ApiError:  # most people may not read APIServices
-        return f"{why} (APIService {name})"
-    told = [
+        return f"{reason} (APIService {name})"
+    messages = [
         str(c.get("message") or "") for c in conditions if c.get("type") == "Available" and c.get("status") != "True"
     ]
-    return f"{why} (APIService {name}{': ' + one_line(told[0]) if told and told[0] else ''})"
+    return f"{reason} (APIService {name}{': ' + one_line(messages[0]) if messages and messages[0] else ''})"
 
 
-def _group_by_group(api: Api, answer: Json) -> list[tuple[str, Json]]:
+def _discover_each_group(api: Api, answer: Json) -> list[tuple[str, Json]]:
     """The same from a server without aggregated discovery: a request per group and version."""
     if answer.get("kind") == "APIVersions":
-        wanted = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}
+        paths_by_group = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}
     else:
-        wanted = {}
+        paths_by_group = {}
         for item in answer.get("groups") or []:
             preferred = dig(item, "preferredVersion", "version")
             names = [str(version["version"]) for version in item.get("versions") or []]
             names.sort(key=lambda name: name != preferred)  # stable: the rest stay in order
-            wanted[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
+            paths_by_group[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
 
-    def ask(path: str) -> Json | None:
+    def get_or_none(path: str) -> Json | None:
         try:
             return api.raw(path)
         except ApiError:
             return None
 
     with ThreadPoolExecutor(8) as pool:
-        paths = [path for pairs in wanted.values() for _, path in pairs]
-        told = dict(zip(paths, pool.map(ask, paths), strict=True))
+        paths = [path for pairs in paths_by_group.values() for _, path in pairs]
+        answers_by_path = dict(zip(paths, pool.map(get_or_none, paths), strict=True))
     return [
-        (group, {"versions": [_version(name, told[path]) for name, path in pairs]}) for group, pairs in wanted.items()
+        (group, {"versions": [_to_aggregated_version(name, answers_by_path[path]) for name, path in pairs]})
+        for group, pairs in paths_by_group.items()
     ]
 
 
-def _version(name: str, answer: Json | None) -> Json:
+def _to_aggregated_version(name: str, answer: Json | None) -> Json:
     """An APIResourceList in the shape of aggregated discovery; None is a group that did not answer."""
     if answer is None:
         return {"version": name, "freshness": "Stale"}

@@ -4,20 +4,20 @@ The tree::
 
     YoshiError
     └── ClusterError        anything that went wrong between this program and the cluster
-        ├── BadKubeconfig   there is no usable configuration: nothing was sent
+        ├── KubeconfigError   there is no usable configuration: nothing was sent
         ├── Unreachable     nothing answered
         │   └── Ambiguous   a write was sent and its answer never came: it may or may not have been done
-        ├── TimedOut        an answer, or what was waited for, did not come in time
-        ├── NotKept         a write was answered, and the object does not say what was written
+        ├── TimedOutError        an answer, or what was waited for, did not come in time
+        ├── WriteLostError         a write was answered, and the object does not say what was written
         ├── Endless         the same command had still something to write after many rounds
         └── ApiError        the API server answered, and the answer is no
-            ├── NotFound, NotServed (the kind itself is missing), AlreadyExists, Expired (410)
-            ├── Conflict (409), TestFailed (a JSON Patch that no longer fits), Invalid
+            ├── NotFound, NotServedError (the kind itself is missing), AlreadyExists, Expired (410)
+            ├── Conflict (409), PatchTestFailedError (a JSON Patch that no longer fits), Invalid
             ├── Unauthorized, Forbidden
             └── Busy (429), ServerError (5xx, and answers that are none)
-                └── NotAnswering (503 from an aggregated API)
+                └── ApiServiceUnavailableError (503 from an aggregated API)
 
-HTTP answers are turned into errors in one place, `error_of`.
+HTTP answers are turned into errors in one place, `error_from_response`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from kubectl_yoshi.cluster.roles import roles_with
+from kubectl_yoshi.cluster.roles import find_roles
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 
-LONGEST = 300
+MAX_TEXT_LENGTH = 300
 """Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
 
-_OF_ADMINISTRATORS = ("apiextensions.k8s.io", "rbac.authorization.k8s.io")
+_ADMIN_GROUPS = ("apiextensions.k8s.io", "rbac.authorization.k8s.io")
 _GENERIC_REJECTION = "the server rejected our request due to an error in our request"
 _CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
@@ -46,27 +46,27 @@ class ClusterError(YoshiError):
     """Anything that went wrong between this program and the cluster."""
 
 
-class BadKubeconfig(ClusterError):
+class KubeconfigError(ClusterError):
     """The kubeconfig, or a flag that overrides it, cannot be used. Nothing was sent."""
 
 
-class Unreachable(ClusterError):
+class UnreachableError(ClusterError):
     """Nothing answered at the API server's address."""
 
 
-class Ambiguous(Unreachable):
+class AmbiguousWriteError(UnreachableError):
     """A write was sent and the connection ended before its answer came."""
 
 
-class TimedOut(ClusterError):
+class TimedOutError(ClusterError):
     """An answer, or what was waited for, did not come in time."""
 
 
-class NotKept(ClusterError):
+class WriteLostError(ClusterError):
     """A write was answered, and what it wrote is not there."""
 
 
-class Endless(ClusterError):
+class NotConvergedError(ClusterError):
     """There was still something to write after so many rounds that there always will be."""
 
 
@@ -83,41 +83,41 @@ class ApiError(ClusterError):
     def __init__(
         self,
         message: str,
-        way_out: str = "",
+        hint: str = "",
         *,
         status: int = 0,
         reason: str = "",
         detail: str = "",
         ref: ObjectRef | None = None,
     ) -> None:
-        super().__init__(message, way_out)
+        super().__init__(message, hint)
         self.status = status
         self.reason = reason
         self.detail = detail
         self.ref = ref
 
 
-class NotFound(ApiError):
+class NotFoundError(ApiError):
     """The object (or its namespace) does not exist."""
 
 
-class NotServed(ApiError):
+class NotServedError(ApiError):
     """The API server does not know this kind of object: its CRD or aggregated API is not installed."""
 
 
-class AlreadyExists(ApiError):
+class AlreadyExistsError(ApiError):
     """An object of that name is there already."""
 
 
-class Expired(ApiError):
+class ExpiredError(ApiError):
     """410: the resourceVersion or continue token is too old; list again."""
 
 
-class Conflict(ApiError):
+class ConflictError(ApiError):
     """409: the object is not as the request said it must be (resourceVersion, uid, field ownership, state)."""
 
 
-class TestFailed(ApiError):
+class PatchTestFailedError(ApiError):
     """A JSON Patch does not fit the object as it is now: a `test` did not hold, or a path is missing.
 
     The API server (1.31 to 1.37) answers 422 Invalid with a generic text and empty details, whatever operation it was
@@ -127,23 +127,24 @@ class TestFailed(ApiError):
     __test__ = False  # its name must not make pytest collect it
 
 
-class Invalid(ApiError):
+class InvalidError(ApiError):
     """The API server, a CEL rule or an admission webhook refuses what was sent."""
 
 
-class Unauthorized(ApiError):
+class UnauthorizedError(ApiError):
     """401: the API server does not know who is asking."""
 
 
-class Forbidden(ApiError):
-    """403: who is asking lacks the right. `missing` is one line: "may not list ippools.crd.projectcalico.org"."""
+class ForbiddenError(ApiError):
+    """403: who is asking lacks the right. `missing_permission` is one line: "may not list
+    ippools.crd.projectcalico.org"."""
 
-    def __init__(self, message: str, way_out: str = "", *, missing: str = "", **rest: Any) -> None:
-        super().__init__(message, way_out, **rest)
-        self.missing = missing or message
+    def __init__(self, message: str, hint: str = "", *, missing_permission: str = "", **rest: Any) -> None:
+        super().__init__(message, hint, **rest)
+        self.missing_permission = missing_permission or message
 
 
-class Busy(ApiError):
+class TooManyRequestsError(ApiError):
     """429, still after waiting as long as the server asked and trying again."""
 
 
@@ -151,12 +152,12 @@ class ServerError(ApiError):
     """5xx, or an answer that is not Kubernetes' (a proxy's HTML, a redirect, broken JSON)."""
 
 
-class NotAnswering(ServerError):
+class ApiServiceUnavailableError(ServerError):
     """503: the API server cannot reach the aggregated API that serves this kind of object."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestInfo:
     """What a request wanted, for messages.
 
     Attributes:
@@ -178,128 +179,142 @@ class Asked:
         return self.resource.ref(self.name, self.namespace) if self.resource and self.name else None
 
     @property
-    def object(self) -> str:
+    def object_name(self) -> str:
         """The object as a message names it."""
         if self.resource is None:
             return self.path
         if self.ref is not None:
             return str(self.ref)
-        return self.resource.full_name + self._where
+        return self.resource.full_name + self._namespace_suffix
 
     @property
-    def right(self) -> str:
+    def permission(self) -> str:
         """The right that is needed: "list ippools.crd.projectcalico.org in namespace prod"."""
         if self.resource is None:
             return f"{self.verb} {self.path}"
         sub = f"/{self.subresource}" if self.subresource else ""
         plural, dot, group = self.resource.full_name.partition(".")
-        return f"{self.verb} {plural}{sub}{dot}{group}{self._where}"
+        return f"{self.verb} {plural}{sub}{dot}{group}{self._namespace_suffix}"
 
     @property
-    def _where(self) -> str:
+    def _namespace_suffix(self) -> str:
         if self.resource is None or not self.resource.namespaced:
             return ""
         return f" in namespace {self.namespace}" if self.namespace else " in all namespaces"
 
     def __str__(self) -> str:
         sub = f" ({self.subresource})" if self.subresource else ""
-        return f"{self.verb} {self.object}{sub}"
+        return f"{self.verb} {self.object_name}{sub}"
 
 
-def error_of(status: int, body: bytes, asked: Asked, server: str = "") -> ApiError:
+def error_from_response(status: int, body: bytes, request_info: RequestInfo, server: str = "") -> ApiError:
     """The error for an HTTP answer that is not 2xx.
 
     Args:
         status: HTTP status code.
         body: the answer's body: a metav1.Status, or anything at all.
-        asked: what was wanted.
+        request_info: what was wanted.
         server: the API server's URL, for messages.
     """
-    answer = status_object(body)
+    answer = parse_status(body)
     reason = str(answer.get("reason") or "")
     details: Json = answer.get("details") or {}
-    detail = one_line(str(answer.get("message") or "") or (plain_text(body) if not answer else ""))
-    about: dict[str, Any] = {"status": status, "reason": reason, "detail": detail, "ref": asked.ref}
-    at = f" (at {server})" if server else ""
+    detail = one_line(str(answer.get("message") or "") or (extract_text(body) if not answer else ""))
+    attributes: dict[str, Any] = {"status": status, "reason": reason, "detail": detail, "ref": request_info.ref}
+    location = f" (at {server})" if server else ""
 
     if not answer and _HTML.search(body[:20_000]):
-        return _no_api_server(asked, status, detail, server, about)
+        return _unexpected_response_error(request_info, status, detail, server, attributes)
     if status == 401:
-        return Unauthorized(
-            f"Cannot {asked}: the API server does not accept these credentials{at}.",
+        return UnauthorizedError(
+            f"Cannot {request_info}: the API server does not accept these credentials{location}.",
             "Log in again, or check the user of this kubeconfig context (kubectl config view --minify).",
-            **about,
+            **attributes,
         )
     if "admission webhook" in detail and status < 500:
-        return Invalid(f"Cannot {asked}: {detail}", **about)
+        return InvalidError(f"Cannot {request_info}: {detail}", **attributes)
     if status == 403:
-        return _forbidden(asked, detail, about)
+        return _forbidden_error(request_info, detail, attributes)
     if status == 404:
-        return _not_found(asked, answer, details, about)
+        return _not_found_error(request_info, answer, details, attributes)
     if status == 410:
-        return Expired(f"Cannot {asked}: {detail or 'the list is too old'}", "Run the same command again.", **about)
+        return ExpiredError(
+            f"Cannot {request_info}: {detail or 'the list is too old'}", "Run the same command again.", **attributes
+        )
     if status == 409 and reason == "AlreadyExists":
-        return AlreadyExists(f"Cannot {asked}: {detail or 'it already exists'}.", **about)
+        return AlreadyExistsError(f"Cannot {request_info}: {detail or 'it already exists'}.", **attributes)
     if status == 409:
-        return Conflict(
-            f"Cannot {asked}: {detail or 'it has changed meanwhile'}", "Run the same command again.", **about
+        return ConflictError(
+            f"Cannot {request_info}: {detail or 'it has changed meanwhile'}",
+            "Run the same command again.",
+            **attributes,
         )
     if status == 422 and not details.get("kind") and detail.startswith(_GENERIC_REJECTION):
-        return TestFailed(
-            f"Cannot {asked}: it has changed since it was read, and the patch no longer fits.",
+        return PatchTestFailedError(
+            f"Cannot {request_info}: it has changed since it was read, and the patch no longer fits.",
             "Run the same command again.",
-            **about,
+            **attributes,
         )
     if status in (400, 405, 406, 413, 415, 422) and "HTTP request to an HTTPS server" not in detail:
-        return Invalid(f"Cannot {asked}: {detail or f'HTTP {status}'}", _known_fields(asked, detail), **about)
-    if status == 429:
-        return Busy(
-            f"Cannot {asked}: the API server has too much to do{at} and kept asking to wait.",
-            "Run the same command again later.",
-            **about,
+        return InvalidError(
+            f"Cannot {request_info}: {detail or f'HTTP {status}'}",
+            _unknown_field_hint(request_info, detail),
+            **attributes,
         )
-    if status == 503 and asked.resource is not None and "." in asked.resource.group:
-        group_version = f"{asked.resource.version}.{asked.resource.group}"
-        return NotAnswering(
-            f"Cannot {asked}: what serves {asked.resource.api_version} does not answer ({detail or 'HTTP 503'}).",
+    if status == 429:
+        return TooManyRequestsError(
+            f"Cannot {request_info}: the API server has too much to do{location} and kept asking to wait.",
+            "Run the same command again later.",
+            **attributes,
+        )
+    if status == 503 and request_info.resource is not None and "." in request_info.resource.group:
+        group_version = f"{request_info.resource.version}.{request_info.resource.group}"
+        return ApiServiceUnavailableError(
+            f"Cannot {request_info}: what serves {request_info.resource.api_version} does not answer "
+            f"({detail or 'HTTP 503'}).",
             f"Look at it with: kubectl get apiservice {group_version}",
-            **about,
+            **attributes,
         )
     if status == 504 or reason == "Timeout":
         hint = "The API server did not finish in time; run the same command again."
-        return ServerError(f"Cannot {asked}: {detail or 'HTTP 504'}", hint, **about)
+        return ServerError(f"Cannot {request_info}: {detail or 'HTTP 504'}", hint, **attributes)
     if status < 500 or not answer:
-        return _no_api_server(asked, status, detail, server, about)
+        return _unexpected_response_error(request_info, status, detail, server, attributes)
     return ServerError(
-        f"Cannot {asked}: the API server answered HTTP {status}: {detail or 'no reason given'}",
+        f"Cannot {request_info}: the API server answered HTTP {status}: {detail or 'no reason given'}",
         "Run the same command again later; the API server's log tells more.",
-        **about,
+        **attributes,
     )
 
 
-def _known_fields(asked: Asked, detail: str) -> str:
+def _unknown_field_hint(request_info: RequestInfo, detail: str) -> str:
     """The way out where a field is unknown (fieldValidation=Strict); "" where it is something else."""
-    if asked.resource is None or "strict decoding error" not in detail:
+    if request_info.resource is None or "strict decoding error" not in detail:
         return ""
-    return f"Correct the field's name; `kubectl explain {asked.resource.plural}.spec --recursive` lists them."
+    return f"Correct the field's name; `kubectl explain {request_info.resource.plural}.spec --recursive` lists them."
 
 
-def no_json(asked: Asked, body: bytes, server: str = "") -> ServerError:
+def invalid_json_error(request_info: RequestInfo, body: bytes, server: str = "") -> ServerError:
     """The error for a 2xx answer whose body is not a JSON object."""
-    detail = one_line(plain_text(body))
-    return _no_api_server(asked, 200, detail, server, {"status": 200, "detail": detail, "ref": asked.ref})
+    detail = one_line(extract_text(body))
+    return _unexpected_response_error(
+        request_info, 200, detail, server, {"status": 200, "detail": detail, "ref": request_info.ref}
+    )
 
 
-def _no_api_server(asked: Asked, status: int, detail: str, server: str, about: dict[str, Any]) -> ServerError:
+def _unexpected_response_error(
+    request_info: RequestInfo, status: int, detail: str, server: str, attributes: dict[str, Any]
+) -> ServerError:
     return ServerError(
-        f"Cannot {asked}: {server or 'the server'} answered HTTP {status}, but not as a Kubernetes API server does"
+        f"Cannot {request_info}: {server or 'the server'} answered HTTP {status}, but not as a Kubernetes API server "
+        "does"
         f"{': ' + detail if detail else '.'}",
         _CHECK_URL,
-        **about,
+        **attributes,
     )
 
 
-def status_object(body: bytes) -> Json:
+def parse_status(body: bytes) -> Json:
     """The metav1.Status in an answer's body, {} where there is none."""
     try:
         answer = json.loads(body)
@@ -308,7 +323,7 @@ def status_object(body: bytes) -> Json:
     return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
 
 
-def plain_text(body: bytes) -> str:
+def extract_text(body: bytes) -> str:
     """What a body that is no metav1.Status says: an HTML page's title, or its text; never markup or binary."""
     text = body[:20_000].decode("utf-8", "replace")
     if _HTML.search(body[:20_000]):
@@ -320,45 +335,56 @@ def plain_text(body: bytes) -> str:
 def one_line(text: str) -> str:
     """The text on one line, not longer than LONGEST characters."""
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"
 
 
-def _forbidden(asked: Asked, detail: str, about: dict[str, Any]) -> ApiError:
+def _forbidden_error(request_info: RequestInfo, detail: str, attributes: dict[str, Any]) -> ApiError:
     rbac = _RBAC.search(detail)
-    if not rbac and asked.resource is not None and "forbidden" in detail and "cannot" not in detail:
+    if not rbac and request_info.resource is not None and "forbidden" in detail and "cannot" not in detail:
         # An admission plugin (quota, pod security, a namespace that is ending) refuses the object, not the person.
-        return Invalid(f"Cannot {asked}: {detail}", **about)
+        return InvalidError(f"Cannot {request_info}: {detail}", **attributes)
     user = f'User "{rbac["user"]}"' if rbac else "This user"
-    missing = f"may not {asked.right}"
-    return Forbidden(f"{user} {missing}.", who_may(asked), missing=missing, **about)
+    missing_permission = f"may not {request_info.permission}"
+    return ForbiddenError(
+        f"{user} {missing_permission}.",
+        permission_hint(request_info),
+        missing_permission=missing_permission,
+        **attributes,
+    )
 
 
-def who_may(asked: Asked) -> str:
+def permission_hint(request_info: RequestInfo) -> str:
     """Return what to do about a right that is missing."""
-    if asked.resource is not None and asked.resource.group in _OF_ADMINISTRATORS:
+    if request_info.resource is not None and request_info.resource.group in _ADMIN_GROUPS:
         return "This is for an administrator of the cluster."
-    roles = roles_with(asked.verb, asked.resource, asked.subresource) if asked.resource is not None else ()
-    hint = f"Ask an administrator for the right to {asked.right}"
+    roles = (
+        find_roles(request_info.verb, request_info.resource, request_info.subresource)
+        if request_info.resource is not None
+        else ()
+    )
+    hint = f"Ask an administrator for the right to {request_info.permission}"
     if not roles:
         return f"{hint}."
     return f"{hint}; the ClusterRole {roles[0]}{f' (or {roles[1]})' if roles[1:] else ''} holds it."
 
 
-def _not_found(asked: Asked, answer: Json, details: Json, about: dict[str, Any]) -> ApiError:
-    if asked.resource is None:
-        return NotServed(f"The API server does not serve {asked.path}.", _CHECK_URL, **about)
-    if details.get("name") and details.get("kind") == "namespaces" and asked.resource.plural != "namespaces":
+def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, attributes: dict[str, Any]) -> ApiError:
+    if request_info.resource is None:
+        return NotServedError(f"The API server does not serve {request_info.path}.", _CHECK_URL, **attributes)
+    if details.get("name") and details.get("kind") == "namespaces" and request_info.resource.plural != "namespaces":
         namespace = details["name"]
-        return NotFound(
-            f"Cannot {asked}: there is no namespace {namespace}.", "Check -n, or create the namespace.", **about
+        return NotFoundError(
+            f"Cannot {request_info}: there is no namespace {namespace}.",
+            "Check -n, or create the namespace.",
+            **attributes,
         )
     if details.get("name") or "not found" in str(answer.get("message") or ""):
-        where = f" -n {asked.namespace}" if asked.namespace else ""
-        hint = f"See what there is: kubectl get {asked.resource.full_name}{where}"
-        return NotFound(f"There is no {asked.object}.", hint, **about)
-    kind = f"{asked.resource.full_name} ({asked.resource.version})"
-    if asked.resource.group == GROUP:
+        where = f" -n {request_info.namespace}" if request_info.namespace else ""
+        hint = f"See what there is: kubectl get {request_info.resource.full_name}{where}"
+        return NotFoundError(f"There is no {request_info.object_name}.", hint, **attributes)
+    kind = f"{request_info.resource.full_name} ({request_info.resource.version})"
+    if request_info.resource.group == GROUP:
         hint = "Install the custom resources first: kubectl yoshi install"
     else:
-        hint = f"Install what provides {asked.resource.api_version}, or check kubectl api-resources."
-    return NotServed(f"Cannot {asked}: this cluster does not know {kind}.", hint, **about)
+        hint = f"Install what provides {request_info.resource.api_version}, or check kubectl api-resources."
+    return NotServedError(f"Cannot {request_info}: this cluster does not know {kind}.", hint, **attributes)

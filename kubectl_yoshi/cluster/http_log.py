@@ -17,12 +17,12 @@ HEADERS = logging.DEBUG
 BODIES = logging.DEBUG - 2
 WHOLE_BODIES = logging.DEBUG - 4
 
-_SHORT = 1024
+_BODY_PREVIEW_CHARS = 1024
 _HIDDEN_HEADERS = {"authorization", "proxy-authorization", "cookie", "set-cookie"}
 _HIDDEN_PATHS = ("/secrets", "/token")
 
 
-def show_requests(verbosity: int, stream: TextIO | None = None) -> None:
+def enable_request_log(verbosity: int, stream: TextIO | None = None) -> None:
     """Sends the log of requests to a stream (stderr) from `-v 6` on.
 
     Args:
@@ -46,7 +46,7 @@ def log_request(method: str, url: str, headers: Iterable[tuple[str, str]], body:
     _log_body("Request", url, body)
 
 
-def log_answer(
+def log_response(
     method: str, url: str, status: int, milliseconds: float, headers: Iterable[tuple[str, str]], body: bytes | None
 ) -> None:
     """The line of a request that was answered; headers and body where wanted."""
@@ -61,20 +61,20 @@ def log_failure(method: str, url: str, milliseconds: float, error: Exception) ->
     logger.log(LINES, "%s %s failed in %.0f ms: %s", method, url, milliseconds, str(error).partition("\n")[0])
 
 
-def _log_headers(whose: str, headers: Iterable[tuple[str, str]]) -> None:
-    logger.log(HEADERS, "%s headers:", whose)
+def _log_headers(direction: str, headers: Iterable[tuple[str, str]]) -> None:
+    logger.log(HEADERS, "%s headers:", direction)
     for name, value in headers:
         logger.log(HEADERS, "    %s: %s", name, "<masked>" if name.lower() in _HIDDEN_HEADERS else value)
 
 
-def _log_body(whose: str, url: str, body: bytes | None) -> None:
+def _log_body(direction: str, url: str, body: bytes | None) -> None:
     if not body or not logger.isEnabledFor(BODIES):
         return
     path = url.partition("?")[0]
     if any(f"{hidden}/" in f"{path}/" for hidden in _HIDDEN_PATHS):
-        logger.log(BODIES, "%s body: <%d bytes masked>", whose, len(body))
+        logger.log(BODIES, "%s body: <%d bytes masked>", direction, len(body))
         return
     text = body.decode("utf-8", "replace")
-    if not logger.isEnabledFor(WHOLE_BODIES) and len(text) > _SHORT:
-        text = f"{text[:_SHORT]} [{len(text) - _SHORT} characters more]"
-    logger.log(BODIES, "%s body: %s", whose, text)
+    if not logger.isEnabledFor(WHOLE_BODIES) and len(text) > _BODY_PREVIEW_CHARS:
+        text = f"{text[:_BODY_PREVIEW_CHARS]} [{len(text) - _BODY_PREVIEW_CHARS} characters more]"
+    logger.log(BODIES, "%s body: %s", direction, text)

@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
-from kubectl_yoshi.cluster.errors import BadKubeconfig, one_line
-from kubectl_yoshi.cluster.lean_import import Parts, kubernetes_parts
+from kubectl_yoshi.cluster.errors import KubeconfigError, one_line
+from kubectl_yoshi.cluster.lean_import import ClientModules, import_client_modules
 from kubectl_yoshi.model.objects import Json
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_OURS = "kubectl-yoshi"
+_ENTRY_NAME = "kubectl-yoshi"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ConnectionOptions:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedConfig:
     """A configuration that can be connected with.
 
     Attributes:
@@ -69,129 +69,133 @@ class Loaded:
     renewable: bool
 
 
-def load(options: ConnectionOptions) -> Loaded:
+def load(options: ConnectionOptions) -> LoadedConfig:
     """Reads the files, runs the credential plugin if there is one.
 
     Raises:
-        BadKubeconfig: a file, context, cluster, user or credential is missing or broken.
+        KubeconfigError: a file, context, cluster, user or credential is missing or broken.
     """
-    parts = kubernetes_parts()
+    modules = import_client_modules()
     try:
-        return _load(options, parts)
-    except BadKubeconfig:
+        return _load(options, modules)
+    except KubeconfigError:
         raise
-    except parts.kube_config.ConfigException as error:
-        raise BadKubeconfig(f"The kubeconfig cannot be used: {one_line(str(error))}.", CHECK_IT) from error
+    except modules.kube_config.ConfigException as error:
+        raise KubeconfigError(f"The kubeconfig cannot be used: {one_line(str(error))}.", CHECK_CONFIG_HINT) from error
     except OSError as error:
-        raise BadKubeconfig(
-            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", CHECK_IT
+        raise KubeconfigError(
+            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", CHECK_CONFIG_HINT
         ) from error
     except Exception as error:
         if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # which names the file
-            raise BadKubeconfig(f"The kubeconfig cannot be read: {one_line(str(error))}.", CHECK_IT) from error
+            raise KubeconfigError(
+                f"The kubeconfig cannot be read: {one_line(str(error))}.", CHECK_CONFIG_HINT
+            ) from error
         # Whatever the client makes of a file with a wrong shape.
-        raise BadKubeconfig(f"{_looked_at(options)} does not have the shape of a kubeconfig.", CHECK_IT) from error
+        raise KubeconfigError(
+            f"{_kubeconfig_source(options)} does not have the shape of a kubeconfig.", CHECK_CONFIG_HINT
+        ) from error
 
 
-CHECK_IT = "Check it with: kubectl config view"
+CHECK_CONFIG_HINT = "Check it with: kubectl config view"
 
 
-def _looked_at(options: ConnectionOptions) -> str:
+def _kubeconfig_source(options: ConnectionOptions) -> str:
     return options.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
-def _load(options: ConnectionOptions, parts: Parts) -> Loaded:
-    merger = _read_files(options, parts)
+def _load(options: ConnectionOptions, modules: ClientModules) -> LoadedConfig:
+    merger = _read_files(options, modules)
     if merger is None and not options.server:
-        return _in_cluster(options, parts)
-    node = merger.config if merger else parts.kube_config.ConfigNode("flags", {})
+        return _load_in_cluster(options, modules)
+    node = merger.config if merger else modules.kube_config.ConfigNode("flags", {})
     value: Json = node.value
     for key in ("clusters", "contexts", "users"):
         value.setdefault(key, [])
 
-    context_name, context = _context(options, value, merger)
+    context_name, context = _select_context(options, value, merger)
     cluster_name = options.cluster or str(context.get("cluster") or "")
     user_name = options.user or str(context.get("user") or "")
-    cluster, cluster_file = _entry(value["clusters"], "cluster", cluster_name, required=not options.server)
-    user, user_file = _entry(value["users"], "user", user_name, required=bool(options.user))
+    cluster, cluster_file = _find_entry(value["clusters"], "cluster", cluster_name, required=not options.server)
+    user, user_file = _find_entry(value["users"], "user", user_name, required=bool(options.user))
     _override_cluster(cluster, options)
     _override_user(user, options)
     if not cluster.get("server"):
-        raise BadKubeconfig(f'Cluster "{cluster_name}" of the kubeconfig has no server.', CHECK_IT)
-    as_headers = _impersonation(options, user)
+        raise KubeconfigError(f'Cluster "{cluster_name}" of the kubeconfig has no server.', CHECK_CONFIG_HINT)
+    as_headers = _impersonation_headers(options, user)
     renewable = bool({"exec", "auth-provider", "tokenFile"} & user.keys())
 
-    def named(key: str, content: Json, file: str | None) -> Any:
-        return parts.kube_config.ConfigNode(_OURS, {"name": _OURS, key: content}, file)
+    def config_node(key: str, content: Json, file: str | None) -> Any:
+        return modules.kube_config.ConfigNode(_ENTRY_NAME, {"name": _ENTRY_NAME, key: content}, file)
 
     if "exec" in user and not ({"token", "tokenFile"} & user.keys()):
-        _run_plugin(user, named("user", user, user_file), named("cluster", cluster, cluster_file), parts)
-    value["clusters"].append(named("cluster", cluster, cluster_file))
-    value["users"].append(named("user", user, user_file))
-    value["contexts"].append(named("context", {"cluster": _OURS, "user": _OURS}, cluster_file))
+        _run_plugin(user, config_node("user", user, user_file), config_node("cluster", cluster, cluster_file), modules)
+    value["clusters"].append(config_node("cluster", cluster, cluster_file))
+    value["users"].append(config_node("user", user, user_file))
+    value["contexts"].append(config_node("context", {"cluster": _ENTRY_NAME, "user": _ENTRY_NAME}, cluster_file))
 
-    configuration = parts.configuration.Configuration()
-    loader = parts.kube_config.KubeConfigLoader(
+    configuration = modules.configuration.Configuration()
+    loader = modules.kube_config.KubeConfigLoader(
         config_dict=node,
-        active_context=_OURS,
+        active_context=_ENTRY_NAME,
         config_base_path=None,
-        config_persister=_persister(merger),
+        config_persister=_config_persister(merger),
     )
     loader.load_and_set(configuration)
     configuration.proxy = cluster.get("proxy-url") or configuration.proxy  # older clients do not read it
-    _use_environments_proxy(configuration)
+    _apply_proxy_environment(configuration)
     if not options.namespace and not context and not context_name:
         namespace = _pod_namespace() or "default"
     else:
         namespace = options.namespace or str(context.get("namespace") or "default")
-    return Loaded(configuration, namespace, user_name, as_headers, renewable)
+    return LoadedConfig(configuration, namespace, user_name, as_headers, renewable)
 
 
-def files_of(kubeconfig: str = "") -> list[str]:
+def list_kubeconfig_files(kubeconfig: str = "") -> list[str]:
     """The kubeconfig files that are there and not empty, the first of which that sets a value wins.
 
     Args:
         kubeconfig: what --kubeconfig says; "" where it was not given.
 
     Raises:
-        BadKubeconfig: --kubeconfig names a file that is not there.
+        KubeconfigError: --kubeconfig names a file that is not there.
     """
     if kubeconfig:
         path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise BadKubeconfig(f"There is no kubeconfig file {kubeconfig}.", "Check --kubeconfig.")
+            raise KubeconfigError(f"There is no kubeconfig file {kubeconfig}.", "Check --kubeconfig.")
         paths = [str(path)]
     else:
-        named = os.environ.get("KUBECONFIG", "")
-        paths = [p for p in named.split(os.pathsep) if p] if named else ["~/.kube/config"]
+        variable = os.environ.get("KUBECONFIG", "")
+        paths = [p for p in variable.split(os.pathsep) if p] if variable else ["~/.kube/config"]
         paths = [str(Path(p).expanduser()) for p in paths]
     return [p for p in dict.fromkeys(paths) if Path(p).exists() and Path(p).read_text(encoding="utf-8").strip()]
 
 
-def _read_files(options: ConnectionOptions, parts: Parts) -> Any:
+def _read_files(options: ConnectionOptions, modules: ClientModules) -> Any:
     """A KubeConfigMerger of the files that exist, None where there is none."""
-    paths = files_of(options.kubeconfig)
+    paths = list_kubeconfig_files(options.kubeconfig)
     if not paths:
         return None
-    merger = parts.kube_config.KubeConfigMerger(os.pathsep.join(paths))
+    merger = modules.kube_config.KubeConfigMerger(os.pathsep.join(paths))
     return merger if merger.config is not None else None
 
 
-def _context(options: ConnectionOptions, value: Json, merger: Any) -> tuple[str, Json]:
+def _select_context(options: ConnectionOptions, value: Json, merger: Any) -> tuple[str, Json]:
     files = list(merger.config_files.values()) if merger else []
     current = next((str(f["current-context"]) for f in files if f.get("current-context")), "")
     name = options.context or current
     if not name:
         if options.server or options.cluster:
             return "", {}
-        raise BadKubeconfig(
+        raise KubeconfigError(
             "The kubeconfig has no current context.", "Choose one: kubectl config use-context NAME, or --context NAME."
         )
-    context, _ = _entry(value["contexts"], "context", name, required=True)
+    context, _ = _find_entry(value["contexts"], "context", name, required=True)
     return name, context
 
 
-def _entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple[Json, str | None]:
+def _find_entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple[Json, str | None]:
     """A copy of the named cluster, context or user without its empty fields, and the file that it came from."""
     names = []
     for node in entries:
@@ -204,8 +208,8 @@ def _entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple
         import difflib
 
         close = difflib.get_close_matches(name, names, 1)
-        known = f'Did you mean "{close[0]}"?' if close else f"It has: {', '.join(names[:10]) or 'none'}."
-        raise BadKubeconfig(f'The kubeconfig has no {kind} "{name}".', known)
+        suggestion = f'Did you mean "{close[0]}"?' if close else f"It has: {', '.join(names[:10]) or 'none'}."
+        raise KubeconfigError(f'The kubeconfig has no {kind} "{name}".', suggestion)
     return {}, None
 
 
@@ -236,7 +240,7 @@ def _check_url(url: str) -> None:
     except ValueError:  # a port that is none, a bracket that is not closed
         usable = False
     if not usable:
-        raise BadKubeconfig(f'"{one_line(url)}" is no URL of an API server.', "It looks like https://10.0.0.1:6443.")
+        raise KubeconfigError(f'"{one_line(url)}" is no URL of an API server.', "It looks like https://10.0.0.1:6443.")
 
 
 def _override_user(user: Json, options: ConnectionOptions) -> None:
@@ -254,7 +258,7 @@ def _override_user(user: Json, options: ConnectionOptions) -> None:
         user.pop("token", None)  # client-go: the file wins
 
 
-def _run_plugin(user: Json, user_node: Any, cluster_node: Any, parts: Parts) -> None:
+def _run_plugin(user: Json, user_node: Any, cluster_node: Any, modules: ClientModules) -> None:
     """Runs the credential plugin and puts what it gave into the user.
 
     The client's loader would run it as well, but only logs its failures and goes on as anonymous.
@@ -262,36 +266,36 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, parts: Parts) -> 
     command = str(user["exec"].get("command", ""))
     folder = str(Path(user_node.path).absolute().parent) if user_node.path else ""
     try:
-        status = _provider(parts, user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
+        status = _create_exec_provider(modules, user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
     except FileNotFoundError as error:
         hint = one_line(str(user["exec"].get("installHint") or "")) or f"Install {command}, or check PATH."
-        raise BadKubeconfig(f'The kubeconfig\'s credential plugin "{command}" is not installed.', hint) from error
-    except (OSError, parts.kube_config.ConfigException) as error:
-        raise BadKubeconfig(
+        raise KubeconfigError(f'The kubeconfig\'s credential plugin "{command}" is not installed.', hint) from error
+    except (OSError, modules.kube_config.ConfigException) as error:
+        raise KubeconfigError(
             f'The kubeconfig\'s credential plugin "{command}" failed: {one_line(str(error))}', f"Run {command} by hand."
         ) from error
     del user["exec"]
     if status.get("token"):
         user["token"] = status["token"]
     if status.get("clientCertificateData") and status.get("clientKeyData"):
-        for ours, theirs in (("client-certificate", "clientCertificateData"), ("client-key", "clientKeyData")):
-            user.pop(ours, None)
-            user[f"{ours}-data"] = base64.b64encode(status[theirs].encode()).decode()
+        for user_key, status_key in (("client-certificate", "clientCertificateData"), ("client-key", "clientKeyData")):
+            user.pop(user_key, None)
+            user[f"{user_key}-data"] = base64.b64encode(status[status_key].encode()).decode()
     elif not status.get("token"):
-        raise BadKubeconfig(
+        raise KubeconfigError(
             f'The kubeconfig\'s credential plugin "{command}" gave neither a token nor a certificate.',
             f"Run {command} by hand.",
         )
 
 
-def _provider(parts: Parts, wanted: Any, folder: str, cluster: Any) -> Any:
+def _create_exec_provider(modules: ClientModules, exec_config: Any, folder: str, cluster: Any) -> Any:
     try:
-        return parts.exec_provider.ExecProvider(wanted, folder, cluster)
+        return modules.exec_provider.ExecProvider(exec_config, folder, cluster)
     except TypeError:  # older clients cannot tell the plugin of the cluster
-        return parts.exec_provider.ExecProvider(wanted, folder)
+        return modules.exec_provider.ExecProvider(exec_config, folder)
 
 
-def _persister(merger: Any) -> Any:
+def _config_persister(merger: Any) -> Any:
     """Keeps renewed OIDC tokens, where the file may be written; not being able to is no reason to fail."""
 
     def persist() -> None:
@@ -301,20 +305,20 @@ def _persister(merger: Any) -> Any:
     return persist if merger else None
 
 
-def _in_cluster(options: ConnectionOptions, parts: Parts) -> Loaded:
-    configuration = parts.configuration.Configuration()
+def _load_in_cluster(options: ConnectionOptions, modules: ClientModules) -> LoadedConfig:
+    configuration = modules.configuration.Configuration()
     if not os.environ.get("KUBERNETES_SERVICE_HOST"):
-        raise BadKubeconfig(
-            f"There is no kubeconfig: {_looked_at(options)} does not exist or is empty, and this is not a pod.",
+        raise KubeconfigError(
+            f"There is no kubeconfig: {_kubeconfig_source(options)} does not exist or is empty, and this is not a pod.",
             "Set KUBECONFIG, or give --kubeconfig FILE.",
         )
-    parts.incluster_config.load_incluster_config(client_configuration=configuration)
-    _use_environments_proxy(configuration)
+    modules.incluster_config.load_incluster_config(client_configuration=configuration)
+    _apply_proxy_environment(configuration)
     namespace = options.namespace or _pod_namespace() or "default"
-    return Loaded(configuration, namespace, "", _impersonation(options, {}), renewable=True)
+    return LoadedConfig(configuration, namespace, "", _impersonation_headers(options, {}), renewable=True)
 
 
-def _use_environments_proxy(configuration: Any) -> None:
+def _apply_proxy_environment(configuration: Any) -> None:
     """HTTPS_PROXY and NO_PROXY, which older clients do not look up."""
     if not configuration.proxy:
         proxies = getproxies()
@@ -328,7 +332,7 @@ def _pod_namespace() -> str:
     return ""
 
 
-def _impersonation(options: ConnectionOptions, user: Json) -> tuple[tuple[str, str], ...]:
+def _impersonation_headers(options: ConnectionOptions, user: Json) -> tuple[tuple[str, str], ...]:
     """Impersonate-* headers (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/)."""
     name = options.as_user or str(user.get("as") or "")
     uid = options.as_uid or str(user.get("as-uid") or "")
@@ -336,7 +340,7 @@ def _impersonation(options: ConnectionOptions, user: Json) -> tuple[tuple[str, s
     extra: Json = user.get("as-user-extra") or {}
     if not name:
         if uid or groups or extra:
-            raise BadKubeconfig("--as-group and --as-uid need --as.", "Say whom to impersonate: --as USER.")
+            raise KubeconfigError("--as-group and --as-uid need --as.", "Say whom to impersonate: --as USER.")
         return ()
     headers = [("Impersonate-User", name)]
     headers += [("Impersonate-Group", str(group)) for group in groups]

@@ -41,11 +41,11 @@ _DEFERRED = {
 """Module -> the callables that the client takes from it by `from … import …`."""
 
 _lock = threading.Lock()
-_parts: Parts | None = None
+_modules: ClientModules | None = None
 
 
 @dataclass(frozen=True)
-class Parts:
+class ClientModules:
     """Modules of the official client.
 
     Attributes:
@@ -54,7 +54,7 @@ class Parts:
         incluster_config: kubernetes.config.incluster_config
         configuration: kubernetes.client.configuration
         rest: kubernetes.client.rest
-        lean: whether the rest of the client was left out.
+        slim: whether the rest of the client was left out.
     """
 
     kube_config: Any
@@ -62,81 +62,81 @@ class Parts:
     incluster_config: Any
     configuration: Any
     rest: Any
-    lean: bool
+    slim: bool
 
 
-def kubernetes_parts() -> Parts:
+def import_client_modules() -> ClientModules:
     """The client's parts, imported once per process, as leanly as its layout allows.
 
     Raises:
         ImportError: the `kubernetes` package is not installed.
     """
-    global _parts
+    global _modules
     with _lock:
-        if _parts is None:
-            _parts = _whole() if "kubernetes" in sys.modules else _lean_or_whole()
-        return _parts
+        if _modules is None:
+            _modules = _import_full() if "kubernetes" in sys.modules else _import_slim_or_full()
+        return _modules
 
 
-def _lean_or_whole() -> Parts:
+def _import_slim_or_full() -> ClientModules:
     before = set(sys.modules)
     try:
-        return _lean()
+        return _import_slim()
     except Exception:  # whatever a client of another layout does; the plain import tells what is really wrong
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == "kubernetes":
                 del sys.modules[name]
-        return _whole()
+        return _import_full()
 
 
-def _whole() -> Parts:
-    return _import(lean=False)
+def _import_full() -> ClientModules:
+    return _import(slim=False)
 
 
-def _lean() -> Parts:
+def _import_slim() -> ClientModules:
     spec = importlib.util.find_spec("kubernetes")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("kubernetes is not a package")
     folder = Path(next(iter(spec.submodule_search_locations)))
 
-    seeds: dict[str, ModuleType] = {"kubernetes": _bare("kubernetes", folder)}
+    placeholders: dict[str, ModuleType] = {"kubernetes": _empty_package("kubernetes", folder)}
     for name in ("client", "utils"):
-        seeds[f"kubernetes.{name}"] = _bare(f"kubernetes.{name}", folder / name)
-    seeds["kubernetes.client"] = _Client("kubernetes.client", seeds["kubernetes.client"])
-    seeds |= _stand_ins()
+        placeholders[f"kubernetes.{name}"] = _empty_package(f"kubernetes.{name}", folder / name)
+    placeholders["kubernetes.client"] = _ClientPackage("kubernetes.client", placeholders["kubernetes.client"])
+    placeholders |= _lazy_modules()
 
     before = dict(sys.modules)
-    sys.modules.update(seeds)
+    sys.modules.update(placeholders)
     try:
-        return _import(lean=True)
+        return _import(slim=True)
     finally:
         for name in list(sys.modules):
-            if name in seeds or name.partition(".")[0] == "kubernetes":
+            if name in placeholders or name.partition(".")[0] == "kubernetes":
                 del sys.modules[name]
                 if name in before:
                     sys.modules[name] = before[name]
 
 
-def _import(*, lean: bool) -> Parts:
+def _import(*, slim: bool) -> ClientModules:
     load = importlib.import_module
-    return Parts(
+    return ClientModules(
         configuration=load("kubernetes.client.configuration"),
         rest=load("kubernetes.client.rest"),
         kube_config=load("kubernetes.config.kube_config"),
         exec_provider=load("kubernetes.config.exec_provider"),
         incluster_config=load("kubernetes.config.incluster_config"),
-        lean=lean,
+        slim=slim,
     )
 
 
-def _bare(name: str, folder: Path) -> ModuleType:
+def _empty_package(name: str, folder: Path) -> ModuleType:
     """A package whose modules can be imported and whose own __init__ is not run."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
     return package
 
 
-class _Client(ModuleType):
+class _ClientPackage(ModuleType):
     """kubernetes.client with the two names that the kubeconfig loader takes from it."""
 
     def __init__(self, name: str, package: ModuleType) -> None:
@@ -154,7 +154,7 @@ class _ApiClient:
     """What the renewal of an OIDC token needs of kubernetes.client.ApiClient, whose module imports all typed models."""
 
     def __init__(self, configuration: Any) -> None:
-        self._rest = kubernetes_parts().rest.RESTClientObject(configuration)
+        self._rest = import_client_modules().rest.RESTClientObject(configuration)
 
     def call_api(self, method: str, url: str, **more: Any) -> Any:
         """Sends a request; gives the client's RESTResponse."""
@@ -163,7 +163,7 @@ class _ApiClient:
     request = call_api  # the name that older clients use
 
 
-class _StandIn(ModuleType):
+class _LazyModule(ModuleType):
     """A module that is imported when an attribute of it is first used."""
 
     def __getattr__(self, name: str) -> Any:
@@ -173,28 +173,28 @@ class _StandIn(ModuleType):
         return getattr(module, name, None) or importlib.import_module(f"{self.__name__}.{name}")
 
 
-def _stand_ins() -> dict[str, ModuleType]:
+def _lazy_modules() -> dict[str, ModuleType]:
     """A stand-in per deferred module that is installed and not imported yet."""
-    made: dict[str, ModuleType] = {}
+    lazy_modules: dict[str, ModuleType] = {}
     for name, calls in _DEFERRED.items():
         top = "google.auth" if name.startswith("google") else name.partition(".")[0]
-        if top in sys.modules or not _installed(top):
+        if top in sys.modules or not _is_installed(top):
             continue
-        made[name] = module = _StandIn(name)
+        lazy_modules[name] = module = _LazyModule(name)
         module.__path__ = []
         for call in calls:
-            setattr(module, call, _deferred_call(name, call))
-    return made
+            setattr(module, call, _lazy_callable(name, call))
+    return lazy_modules
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except ImportError:
         return False
 
 
-def _deferred_call(module: str, name: str) -> Any:
+def _lazy_callable(module: str, name: str) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(module), name)(*args, **kwargs)
 

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from kubectl_yoshi.cluster.api import AS_TABLE, Api
-from kubectl_yoshi.cluster.kubeconfig import files_of
-from kubectl_yoshi.cluster.reading import read
-from kubectl_yoshi.model.facts import Facts, NeedMore
+from kubectl_yoshi.cluster.kubeconfig import list_kubeconfig_files
+from kubectl_yoshi.cluster.reading import run_queries
+from kubectl_yoshi.model.facts import MissingQueriesError, Snapshot
 from kubectl_yoshi.model.objects import Resource, dig
 
 Value = TypeVar("Value")
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
-def names_of(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
+def list_names(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
     """The name of every object of a kind -> what these columns of its table say of it, those it does not have left out.
 
     Raises:
@@ -31,14 +31,14 @@ def names_of(api: Api, resource: Resource, namespace: str | None, columns: Seque
     path = quote(resource.path(namespace), safe="/")
     table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=AS_TABLE)
     titles = [str(column.get("name")) for column in table.get("columnDefinitions") or []]
-    found = {}
+    descriptions = {}
     for row in table.get("rows") or []:
         cells = dict(zip(titles, row["cells"], strict=False))
-        found[str(cells["Name"])] = " ".join(str(cells[title]) for title in columns if cells.get(title))
-    return found
+        descriptions[str(cells["Name"])] = " ".join(str(cells[title]) for title in columns if cells.get(title))
+    return descriptions
 
 
-def names_in_kubeconfig(kubeconfig: str, section: str) -> list[str]:
+def list_kubeconfig_names(kubeconfig: str, section: str) -> list[str]:
     """The names in a section ("contexts", "clusters", "users") of the kubeconfig files, each once.
 
     Args:
@@ -46,32 +46,32 @@ def names_in_kubeconfig(kubeconfig: str, section: str) -> list[str]:
         section: which.
 
     Raises:
-        BadKubeconfig: the file that --kubeconfig names is not there.
+        KubeconfigError: the file that --kubeconfig names is not there.
         OSError, ValueError, yaml.YAMLError: a file cannot be read.
     """
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    files = (yaml.load(Path(file).read_text(encoding="utf-8"), loader) for file in files_of(kubeconfig))
-    return list(dict.fromkeys(_names(files, section)))
+    files = (yaml.load(Path(file).read_text(encoding="utf-8"), loader) for file in list_kubeconfig_files(kubeconfig))
+    return list(dict.fromkeys(_iter_names(files, section)))
 
 
-def _names(files: Iterator[Any], section: str) -> Iterator[str]:
+def _iter_names(files: Iterator[Any], section: str) -> Iterator[str]:
     for file in files:
         for entry in dig(file, section, default=[]):
             if isinstance(entry, dict) and entry.get("name"):
                 yield str(entry["name"])
 
 
-def observed(ask: Callable[[Facts], Value], api: Api) -> Value:
+def compute_without_discovery(compute: Callable[[Snapshot], Value], api: Api) -> Value:
     """The answer of a question that says what it must know, without asking what is served first.
 
     Raises:
         ClusterError: something cannot be read.
     """
-    facts = Facts()
+    snapshot = Snapshot()
     while True:
         try:
-            return ask(facts)
-        except NeedMore as more:
-            facts = facts.with_answers(read(api, more.wanted))
+            return compute(snapshot)
+        except MissingQueriesError as more:
+            snapshot = snapshot.with_results(run_queries(api, more.queries))

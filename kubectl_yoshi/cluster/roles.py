@@ -7,11 +7,11 @@ from functools import cache
 
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 
-TO_BIND = ("yoshi-user", "yoshi-admin")
+BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
 """The roles that an administrator binds for somebody who lacks a right, the lesser one first."""
 
 
-def roles_with(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:
+def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:
     """The roles of TO_BIND that hold a right; () where none does.
 
     Args:
@@ -21,16 +21,16 @@ def roles_with(verb: str, resource: Resource, subresource: str = "") -> tuple[st
     kind = f"{resource.plural}/{subresource}" if subresource else resource.plural
     return tuple(
         role
-        for role in TO_BIND
+        for role in BINDABLE_ROLES
         if any(
             verb in rule["verbs"] and kind in rule["resources"] and resource.group in rule["apiGroups"]
-            for rule in _rules()[role]
+            for rule in _load_rules()[role]
         )
     )
 
 
 @cache
-def _rules() -> Mapping[str, list[Json]]:
+def _load_rules() -> Mapping[str, list[Json]]:
     """The rules of each role, by its name."""
     from importlib.resources import files
 

@@ -22,12 +22,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kubectl_yoshi.cluster import http_log
-from kubectl_yoshi.cluster.connection import Connection, NotSent
-from kubectl_yoshi.cluster.crowding import Crowd
-from kubectl_yoshi.cluster.errors import Ambiguous, Asked, ClusterError, Unreachable, error_of, no_json
+from kubectl_yoshi.cluster.connection import Connection, RequestNotSentError
+from kubectl_yoshi.cluster.crowding import ConcurrencyLimiter
+from kubectl_yoshi.cluster.errors import (
+    AmbiguousWriteError,
+    ClusterError,
+    RequestInfo,
+    UnreachableError,
+    error_from_response,
+    invalid_json_error,
+)
 from kubectl_yoshi.model.objects import Json
 
-PIECE_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18
 MAX_TRIES = 5
 """Of one request, those aside that were refused with 429."""
 MAX_WAITING_SECONDS = 20.0
@@ -36,7 +43,7 @@ MAX_WAITING_SECONDS = 20.0
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
-class Stopped(ClusterError):
+class WaitCancelledError(ClusterError):
     """Waiting was given up because the user wants to end."""
 
 
@@ -58,10 +65,10 @@ class Clock:
         """Waits.
 
         Raises:
-            Stopped: `stop` was called.
+            WaitCancelledError: `stop` was called.
         """
         if self._stopping.wait(seconds):
-            raise Stopped("Ended before it was done.")
+            raise WaitCancelledError("Ended before it was done.")
 
     def stop(self, stopping: bool = True) -> None:
         """Ends every wait, those under way and those to come, until called with False."""
@@ -86,13 +93,13 @@ class Sender:
         self.connection = connection
         self.clock = clock or Clock()
         self._on_warning = on_warning
-        self._crowd = Crowd()
+        self._limiter = ConcurrencyLimiter()
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     def send(
         self,
-        asked: Asked,
+        request_info: RequestInfo,
         method: str,
         path: str,
         *,
@@ -103,7 +110,7 @@ class Sender:
         """One request's answer.
 
         Args:
-            asked: what is wanted, for messages.
+            request_info: what is wanted, for messages.
             path: URL path and query.
             body: what json.dumps takes; None for no body.
 
@@ -113,37 +120,47 @@ class Sender:
         Raises:
             ClusterError: see cluster.errors.
         """
-        response = self._answered(asked, method, path, _headers(body, content_type, accept), _encoded(body))
-        return _object(asked, response.data, self.connection.server)
+        response = self._send_with_retries(
+            request_info, method, path, _build_headers(body, content_type, accept), _encode_body(body)
+        )
+        return _parse_object(request_info, response.data, self.connection.server)
 
-    def lines(self, asked: Asked, path: str, read_seconds: float) -> Iterator[bytes]:
+    def stream_lines(self, request_info: RequestInfo, path: str, read_seconds: float) -> Iterator[bytes]:
         """The lines of an answer that goes on, as a watch's does, until the server ends it."""
-        response = self._answered(
-            asked, "GET", path, _headers(None, "", "application/json"), None, stream=True, read_seconds=read_seconds
+        response = self._send_with_retries(
+            request_info,
+            "GET",
+            path,
+            _build_headers(None, "", "application/json"),
+            None,
+            stream=True,
+            read_seconds=read_seconds,
         )
         try:
             rest = b""
-            with self.connection.translated(writing=False):
-                for chunk in _chunks(response):
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    yield from whole
+            with self.connection.translate_errors(is_write=False):
+                for chunk in _iter_chunks(response):
+                    *complete_lines, rest = (rest + chunk).split(b"\n")
+                    yield from complete_lines
             if rest.strip():
                 yield rest
         finally:
             response.close()
 
-    def pieces(self, asked: Asked, path: str) -> Iterator[bytes]:
+    def stream_chunks(self, request_info: RequestInfo, path: str) -> Iterator[bytes]:
         """The parts of a long answer as they arrive."""
-        response = self._answered(asked, "GET", path, _headers(None, "", "application/json"), None, stream=True)
+        response = self._send_with_retries(
+            request_info, "GET", path, _build_headers(None, "", "application/json"), None, stream=True
+        )
         try:
-            with self.connection.translated(writing=False):
-                yield from response.stream(PIECE_BYTES, decode_content=True)
+            with self.connection.translate_errors(is_write=False):
+                yield from response.stream(CHUNK_BYTES, decode_content=True)
         finally:
             response.release_conn()
 
-    def _answered(
+    def _send_with_retries(
         self,
-        asked: Asked,
+        request_info: RequestInfo,
         method: str,
         path: str,
         headers: Mapping[str, str],
@@ -152,44 +169,44 @@ class Sender:
         stream: bool = False,
         read_seconds: float | None = None,
     ) -> Any:
-        reading = method == "GET"
+        is_read = method == "GET"
         waited = 0.0
-        tries_left, busy = MAX_TRIES, 0
-        renewed = cut = False
+        tries_left, throttled_count = MAX_TRIES, 0
+        renewed = connection_retried = False
         while True:
             tries_left -= 1
             credentials = self.connection.credentials
             try:
-                with self._crowd:
-                    response = self._once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
-            except Unreachable as error:
-                passing = error.passing if isinstance(error, NotSent) else reading
-                if cut or not passing or not tries_left or isinstance(error, Ambiguous):
+                with self._limiter:
+                    response = self._send_once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
+            except UnreachableError as error:
+                is_transient = error.is_transient if isinstance(error, RequestNotSentError) else is_read
+                if connection_retried or not is_transient or not tries_left or isinstance(error, AmbiguousWriteError):
                     raise
-                cut = True
+                connection_retried = True
                 self.clock.sleep(0.2 + 0.2 * self.clock.jitter())
                 continue
-            self._warn(response)
+            self._report_warnings(response)
             if 200 <= response.status < 300:
-                self._crowd.answered()
+                self._limiter.increase()
                 return response
             if stream:
-                with self.connection.translated(writing=not reading):
+                with self.connection.translate_errors(is_write=not is_read):
                     _ = response.data
-            if response.status == 401 and not renewed and tries_left and self.connection.renew(credentials):
+            if response.status == 401 and not renewed and tries_left and self.connection.renew_credentials(credentials):
                 renewed = True
                 continue
             if response.status == 429:
-                self._crowd.refused()
-                busy, tries_left = busy + 1, tries_left + 1
-            wait = _retry_after(response, reading, busy)
+                self._limiter.decrease()
+                throttled_count, tries_left = throttled_count + 1, tries_left + 1
+            wait = _retry_after(response, is_read, throttled_count)
             if wait is not None and tries_left and waited + wait <= MAX_WAITING_SECONDS:
                 waited += wait
                 self.clock.sleep(wait + min(wait, 1.0) * 0.25 * self.clock.jitter())
                 continue
-            raise error_of(response.status, response.data, asked, self.connection.server)
+            raise error_from_response(response.status, response.data, request_info, self.connection.server)
 
-    def _once(
+    def _send_once(
         self,
         method: str,
         path: str,
@@ -209,12 +226,12 @@ class Sender:
         except ClusterError as error:
             http_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
             raise
-        spent = (self.clock.now() - start) * 1000
+        elapsed_ms = (self.clock.now() - start) * 1000
         answer = None if stream else response.data
-        http_log.log_answer(method, url, response.status, spent, response.headers.items(), answer)
+        http_log.log_response(method, url, response.status, elapsed_ms, response.headers.items(), answer)
         return response
 
-    def _warn(self, response: Any) -> None:
+    def _report_warnings(self, response: Any) -> None:
         """Hands on Warning headers (RFC 7234, https://kubernetes.io/blog/2020/09/03/warnings/)."""
         if self._on_warning is None:
             return
@@ -228,18 +245,18 @@ class Sender:
                     self._on_warning(text)
 
 
-def _retry_after(response: Any, reading: bool, busy: int) -> float | None:
+def _retry_after(response: Any, is_read: bool, throttled_count: int) -> float | None:
     """Seconds to wait before the next try, the server having been busy so often; None where there must be none."""
     header = response.headers.get("Retry-After", "")
     seconds = float(header) if re.fullmatch(r"\d+", header) else None
     if response.status == 429:
-        return 0.5 * 2**busy if seconds is None else max(seconds, 0.1)
-    if reading and response.status in (500, 503, 504):
+        return 0.5 * 2**throttled_count if seconds is None else max(seconds, 0.1)
+    if is_read and response.status in (500, 503, 504):
         return seconds
     return None
 
 
-def _headers(body: Any, content_type: str, accept: str) -> dict[str, str]:
+def _build_headers(body: Any, content_type: str, accept: str) -> dict[str, str]:
     from kubectl_yoshi import __version__
 
     headers = {"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": f"kubectl-yoshi/{__version__}"}
@@ -248,11 +265,11 @@ def _headers(body: Any, content_type: str, accept: str) -> dict[str, str]:
     return headers
 
 
-def _encoded(body: Any) -> bytes | None:
+def _encode_body(body: Any) -> bytes | None:
     return None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
 
-def _object(asked: Asked, data: bytes, server: str) -> Json:
+def _parse_object(request_info: RequestInfo, data: bytes, server: str) -> Json:
     if not data.strip():
         return {}
     try:
@@ -260,11 +277,11 @@ def _object(asked: Asked, data: bytes, server: str) -> Json:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise no_json(asked, data, server)
+        raise invalid_json_error(request_info, data, server)
     return answer
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
+def _iter_chunks(response: Any) -> Iterator[bytes]:
     """Parts of a streamed body as soon as they arrive."""
     if response.chunked or not hasattr(response, "read1"):
         yield from response.stream(decode_content=True)

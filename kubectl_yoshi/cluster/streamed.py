@@ -8,53 +8,54 @@ from collections.abc import Iterator
 
 from kubectl_yoshi.model.objects import Json
 
-_BEGIN = '"items":['
-_BETWEEN = ", \t\r\n"
+_ITEMS_START = '"items":['
+_SEPARATORS = ", \t\r\n"
 
 
-class ItemsAsTheyCome:
-    """Takes the bytes of a list's JSON, in pieces, and gives its items; `rest` is the list without them at the end."""
+class ListItemParser:
+    """Takes the bytes of a list's JSON, in pieces, and gives its items; `list_without_items` is the list without them
+    at the end."""
 
     def __init__(self) -> None:
         self._decoder = json.JSONDecoder()
-        self._text = codecs.getincrementaldecoder("utf-8")()
-        self._waiting = ""
-        self._head = ""
-        self._ended = False
+        self._utf8_decoder = codecs.getincrementaldecoder("utf-8")()
+        self._buffer = ""
+        self._prefix = ""
+        self._items_complete = False
 
-    def feed(self, piece: bytes) -> Iterator[Json]:
+    def feed(self, chunk: bytes) -> Iterator[Json]:
         """The items that are complete now.
 
         Raises:
             ValueError: this is no text.
         """
-        self._waiting += self._text.decode(piece)
-        if not self._head:
-            head, begin, after = self._waiting.partition(_BEGIN)
-            if not begin:
+        self._buffer += self._utf8_decoder.decode(chunk)
+        if not self._prefix:
+            before_items, items_start, after = self._buffer.partition(_ITEMS_START)
+            if not items_start:
                 return
-            self._head, self._waiting = head + begin, after
-        at = 0
-        while not self._ended:
-            while at < len(self._waiting) and self._waiting[at] in _BETWEEN:
-                at += 1
-            if at == len(self._waiting):
+            self._prefix, self._buffer = before_items + items_start, after
+        position = 0
+        while not self._items_complete:
+            while position < len(self._buffer) and self._buffer[position] in _SEPARATORS:
+                position += 1
+            if position == len(self._buffer):
                 break
-            if self._waiting[at] == "]":
-                self._ended = True
+            if self._buffer[position] == "]":
+                self._items_complete = True
                 break
             try:
-                item, at = self._decoder.raw_decode(self._waiting, at)
+                item, position = self._decoder.raw_decode(self._buffer, position)
             except ValueError:  # the rest of it is still to come
                 break
             yield item
-        self._waiting = self._waiting[at:]
+        self._buffer = self._buffer[position:]
 
-    def rest(self) -> Json:
+    def list_without_items(self) -> Json:
         """The list itself, its items left out; to be asked for when all has arrived.
 
         Raises:
             ValueError: it is no JSON, or not all of it.
         """
-        whole: Json = json.loads(self._head + self._waiting)
-        return whole
+        list_object: Json = json.loads(self._prefix + self._buffer)
+        return list_object

@@ -8,93 +8,93 @@ from datetime import datetime, timezone
 from functools import partial
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import Progress
-from kubectl_yoshi.cluster.errors import BadKubeconfig, TimedOut, Unauthorized, Unreachable
-from kubectl_yoshi.cluster.observing import observe, observe_value
-from kubectl_yoshi.cluster.running import Done, run
-from kubectl_yoshi.cluster.sending import Stopped
+from kubectl_yoshi.cluster.carrying_out import ProgressCallback
+from kubectl_yoshi.cluster.errors import KubeconfigError, TimedOutError, UnauthorizedError, UnreachableError
+from kubectl_yoshi.cluster.observing import observe, read_and_compute
+from kubectl_yoshi.cluster.running import RunResult, run
+from kubectl_yoshi.cluster.sending import WaitCancelledError
 from kubectl_yoshi.cluster.waiting import Waiter
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts, not_seen
-from kubectl_yoshi.model.objects import Json, Name
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.notices import plan_notices
-from kubectl_yoshi.plan.sync_jobs import Job
-from kubectl_yoshi.plan.syncing import Agenda, Scope, by_name, plan_agenda
+from kubectl_yoshi.model.facts import Snapshot, unreadable_note
+from kubectl_yoshi.model.objects import Json, NamespacedName
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.notices import plan_events
+from kubectl_yoshi.plan.sync_jobs import SyncTask
+from kubectl_yoshi.plan.syncing import SyncPlan, SyncScope, plan_sync, with_single_objects
 
-POINTLESS = (Unreachable, TimedOut, Unauthorized, BadKubeconfig, Stopped)
+FATAL_ERRORS = (UnreachableError, TimedOutError, UnauthorizedError, KubeconfigError, WaitCancelledError)
 """What ends a pass: the next job would meet it as well."""
 
 
 @dataclass
-class Report:
+class SyncReport:
     """What a pass came to.
 
     Attributes:
         scope: what was looked at.
-        agenda: what there was to do.
+        sync_plan: what there was to do.
         done: every change carried out, with what the server answered.
         plan: under a dry run, everything that would be done.
         skipped: under --dry-run=server, changes that need an earlier one to be kept.
         vms, networks: those that are not as they should be, and why.
         others: what else could not be done.
         notes: for people, each once.
-        unseen: what could not be read, each reason once.
+        unreadable: what could not be read, each reason once.
     """
 
-    scope: Scope
-    agenda: Agenda = field(default_factory=Agenda)
-    done: list[tuple[Change, Json | None]] = field(default_factory=list)
+    scope: SyncScope
+    sync_plan: SyncPlan = field(default_factory=SyncPlan)
+    executed: list[tuple[Change, Json | None]] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
     skipped: list[Change] = field(default_factory=list)
-    vms: dict[Name, YoshiError] = field(default_factory=dict)
-    networks: dict[Name, YoshiError] = field(default_factory=dict)
-    others: list[YoshiError] = field(default_factory=list)
+    vm_errors: dict[NamespacedName, YoshiError] = field(default_factory=dict)
+    network_errors: dict[NamespacedName, YoshiError] = field(default_factory=dict)
+    other_errors: list[YoshiError] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
-    unseen: dict[str, None] = field(default_factory=dict)
+    unreadable: dict[str, None] = field(default_factory=dict)
 
     @property
-    def failed(self) -> int:
+    def failure_count(self) -> int:
         """How many things are not as they should be."""
-        return len(self.vms) + len(self.networks) + len(self.others)
+        return len(self.vm_errors) + len(self.network_errors) + len(self.other_errors)
 
-    def note(self, texts: tuple[str, ...]) -> None:
+    def add_notes(self, texts: tuple[str, ...]) -> None:
         """Adds lines for people."""
         self.notes.update(dict.fromkeys(texts))
 
     @property
     def lines(self) -> list[str]:
         """The notes, and what could not be read as one of them."""
-        return [*self.notes, *not_seen(self.unseen)]
+        return [*self.notes, *unreadable_note(self.unreadable)]
 
-    def refuse(self, job: Job, refusals: Mapping[str, YoshiError]) -> None:
+    def add_errors(self, task: SyncTask, errors: Mapping[str, YoshiError]) -> None:
         """Notes down why a job is not done for some; what a network is called, its job knows."""
-        names = {"/".join(name): name for name in job.vms}
-        for subject, error in refusals.items():
-            if subject in names:
-                self.vms.setdefault(names[subject], error)
-            elif job.network is not None:
-                self.networks[job.network] = error
+        names = {"/".join(name): name for name in task.vms}
+        for owner, error in errors.items():
+            if owner in names:
+                self.vm_errors.setdefault(names[owner], error)
+            elif task.network is not None:
+                self.network_errors[task.network] = error
             else:
-                self.others.append(error)
+                self.other_errors.append(error)
 
-    def fail(self, job: Job, error: YoshiError) -> None:
+    def add_failure(self, task: SyncTask, error: YoshiError) -> None:
         """Notes down that a job could not be done at all."""
-        self.refuse(job, dict.fromkeys(("/".join(name) for name in job.vms), error) or {"": error})
+        self.add_errors(task, dict.fromkeys(("/".join(name) for name in task.vms), error) or {"": error})
 
 
 def sync(
-    scope: Scope,
+    scope: SyncScope,
     backends: Mapping[str, Backend],
     api: Api,
     *,
     dry_run: str = "none",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     waiters: Mapping[str, Waiter] | None = None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> Report:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SyncReport:
     """Makes true what networks and VM annotations ask for.
 
     Args:
@@ -104,70 +104,70 @@ def sync(
         dry_run: "client" plans only, "server" sends each plan with dryRun=All.
         progress: told of every change.
         waiters: see carry_out.
-        stopping: asked before each job; when true, the rest is left.
+        should_stop: asked before each job; when true, the rest is left.
 
     Raises:
         YoshiError: nothing can be read, or the API server is gone; what was done is complete or will be by the next
             pass.
     """
-    report = Report(scope)
+    report = SyncReport(scope)
     now = datetime.now(timezone.utc)
-    report.agenda, facts = observe_value(lambda known: plan_agenda(scope, backends, known, now), api)
-    report.vms |= report.agenda.refusals
-    report.note(report.agenda.notes)
-    report.unseen.update(dict.fromkeys(facts.unknowns()))
-    facts = by_name(facts)
-    for job in (job for stage in report.agenda.stages for job in stage):
-        if stopping():
+    report.sync_plan, snapshot = read_and_compute(lambda known: plan_sync(scope, backends, known, now), api)
+    report.vm_errors |= report.sync_plan.errors
+    report.add_notes(report.sync_plan.notes)
+    report.unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
+    snapshot = with_single_objects(snapshot)
+    for task in (task for stage in report.sync_plan.stages for task in stage):
+        if should_stop():
             return report
-        planner = partial(job.plan, backends, report.networks)
+        planner = partial(task.plan, backends, report.network_errors)
         try:
-            plan, facts = observe(planner, api, facts, Attempt(preview=dry_run != "none"))
+            plan, snapshot = observe(planner, api, snapshot, RunContext(preview=dry_run != "none"))
             if not plan:
-                _looked_at(report, job, plan)
+                _record_plan(report, task, plan)
                 continue
             if dry_run == "client":
-                report.plan = report.plan + replace(plan, refusals={})
-                _looked_at(report, job, plan)
+                report.plan = report.plan + replace(plan, errors={})
+                _record_plan(report, task, plan)
                 continue
             done = run(planner, api, dry_run=dry_run, progress=progress, waiters=waiters)
-        except POINTLESS:
+        except FATAL_ERRORS:
             raise
         except YoshiError as error:
-            report.fail(job, error)
+            report.add_failure(task, error)
             continue
-        _carried_out(report, job, done)
+        _record_result(report, task, done)
         if dry_run == "none":
-            facts = Facts(api.served)  # this run, or a faster one, has changed what the next job looks at
+            snapshot = Snapshot(api.served)  # this run, or a faster one, has changed what the next job looks at
     if dry_run == "none":
-        _tell_owners(report, api)
+        _emit_events(report, api)
     return report
 
 
-def _looked_at(report: Report, job: Job, plan: Plan) -> None:
-    report.note(plan.notes)
-    report.refuse(job, plan.refusals)
+def _record_plan(report: SyncReport, task: SyncTask, plan: Plan) -> None:
+    report.add_notes(plan.notes)
+    report.add_errors(task, plan.errors)
 
 
-def _carried_out(report: Report, job: Job, done: Done) -> None:
-    report.done += done.done
-    report.skipped += done.skipped
-    report.note(done.notes)
-    report.unseen.update(dict.fromkeys(done.unseen))
-    report.refuse(job, done.refusals)
+def _record_result(report: SyncReport, task: SyncTask, result: RunResult) -> None:
+    report.executed += result.executed
+    report.skipped += result.skipped
+    report.add_notes(result.notes)
+    report.unreadable.update(dict.fromkeys(result.unreadable))
+    report.add_errors(task, result.errors)
 
 
-def _tell_owners(report: Report, api: Api) -> None:
+def _emit_events(report: SyncReport, api: Api) -> None:
     """Writes what could not be done for a VM as an Event on it."""
-    if not report.vms:
+    if not report.vm_errors:
         return
     try:
-        told = run(partial(plan_notices, report.vms), api)
-    except POINTLESS:
+        result = run(partial(plan_events, report.vm_errors), api)
+    except FATAL_ERRORS:
         raise
     except YoshiError as error:
-        report.note((f"VMs' owners were not told: {error.message}",))
+        report.add_notes((f"VMs' owners were not told: {error.message}",))
         return
-    if told.refusals:
-        first = next(iter(told.refusals.values()))
-        report.note((f"VMs' owners were not told: {first.message}",))
+    if result.errors:
+        first = next(iter(result.errors.values()))
+        report.add_notes((f"VMs' owners were not told: {first.message}",))

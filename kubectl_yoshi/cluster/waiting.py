@@ -7,26 +7,34 @@ from ipaddress import ip_address
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Busy, ClusterError, NotFound, NotServed, ServerError, TimedOut, Unreachable
+from kubectl_yoshi.cluster.errors import (
+    ClusterError,
+    NotFoundError,
+    NotServedError,
+    ServerError,
+    TimedOutError,
+    TooManyRequestsError,
+    UnreachableError,
+)
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.objects import ObjectRef, labels_of, name_of, uid_of
-from kubectl_yoshi.model.vm import LAUNCHER, POD, VMI, instance_name_of_pod, is_over
+from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VMI, get_instance_name, has_ended
 
-LIMIT_SECONDS = 300.0
+DEFAULT_WAIT_SECONDS = 300.0
 """KubeVirt gives a guest up to 180 s to shut down by default; the pod takes some more."""
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+MIN_PAUSE, MAX_PAUSE = 0.2, 2.0
 
-REFUSED_SECONDS = 3.0
+METALLB_FAILURE_SECONDS = 3.0
 """MetalLB says for a moment that it cannot, while it takes up a new pool or another Service lets go of the address."""
-_LOOK_AT_METALLB = "See `kubectl describe` of that Service, and MetalLB's pools; then run the same command again."
+_METALLB_HINT = "See `kubectl describe` of that Service, and MetalLB's pools; then run the same command again."
 
 Waiter = Callable[[Api, Change], None]
 """Returns when what the change waits for holds; raises a ClusterError if it does not come."""
 
 
 def waiters(
-    *, limit_seconds: float = LIMIT_SECONDS, progress: Callable[[Change, str], None] | None = None
+    *, limit_seconds: float = DEFAULT_WAIT_SECONDS, progress: Callable[[Change, str], None] | None = None
 ) -> Mapping[str, Waiter]:
     """What a plan may wait for, by the word in Change.wait_for.
 
@@ -39,99 +47,104 @@ def waiters(
         progress: told, in the waiting thread, what is still there, whenever that changes.
     """
 
-    def waiter(still_there: Callable[[Api, Change, set[str]], list[str]]) -> Waiter:
+    def waiter(list_remaining: Callable[[Api, Change, set[str]], list[str]]) -> Waiter:
         def wait(api: Api, change: Change) -> None:
-            _until_gone(api, change, still_there, limit_seconds, progress)
+            _wait_until_gone(api, change, list_remaining, limit_seconds, progress)
 
         return wait
 
     def served(api: Api, change: Change) -> None:
-        _until_served(api, change, limit_seconds, progress)
+        _wait_until_announced(api, change, limit_seconds, progress)
 
-    return {"deleted": waiter(_object_there), "served": served, "stopped": waiter(_machine_there)}
+    return {"deleted": waiter(_list_if_exists), "served": served, "stopped": waiter(_list_running_objects)}
 
 
-def _until_gone(
+def _wait_until_gone(
     api: Api,
     change: Change,
-    still_there: Callable[[Api, Change, set[str]], list[str]],
+    list_remaining: Callable[[Api, Change, set[str]], list[str]],
     limit_seconds: float,
     progress: Callable[[Change, str], None] | None,
 ) -> None:
     clock = api.clock
-    end = clock.now() + limit_seconds
+    deadline = clock.now() + limit_seconds
     uids: set[str] = set()
-    pause = SHORTEST_PAUSE
-    told = ""
+    pause = MIN_PAUSE
+    reported = ""
     while True:
-        problem: ClusterError | None = None
+        last_error: ClusterError | None = None
         try:
-            there = " and ".join(still_there(api, change, uids))
-            if not there:
+            remaining = " and ".join(list_remaining(api, change, uids))
+            if not remaining:
                 return
-        except (Unreachable, ServerError, TimedOut, Busy) as error:  # a moment without an answer ends no long wait
-            problem, there = error, told
-        if progress and there != told:
-            progress(change, there)
-        told = there
-        if clock.now() + pause > end:
-            raise problem or TimedOut(
-                f"Could not {change.says}: after {limit_seconds:.0f} s there is still {there}.",
+        except (
+            UnreachableError,
+            ServerError,
+            TimedOutError,
+            TooManyRequestsError,
+        ) as error:  # a moment without an answer ends no long wait
+            last_error, remaining = error, reported
+        if progress and remaining != reported:
+            progress(change, remaining)
+        reported = remaining
+        if clock.now() + pause > deadline:
+            raise last_error or TimedOutError(
+                f"Could not {change.summary}: after {limit_seconds:.0f} s there is still {remaining}.",
                 "Look at it with kubectl describe, then run the same command again.",
             )
         clock.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_PAUSE)
 
 
-def _until_served(
+def _wait_until_announced(
     api: Api, change: Change, limit_seconds: float, progress: Callable[[Change, str], None] | None
 ) -> None:
     """Waits for a Service's address; ends early where MetalLB says that it cannot give it, and keeps to that."""
     clock, address = api.clock, ip_address(change.body)
-    end, pause, told = clock.now() + limit_seconds, SHORTEST_PAUSE, ""
+    deadline, pause, reported = clock.now() + limit_seconds, MIN_PAUSE, ""
     refused_since: float | None = None
     while True:
         service = api.get(change.ref)
         if metallb.is_served(service, address):
             return
         events = api.list(EVENT, change.ref.namespace, field_selector=f"involvedObject.uid={uid_of(service)}")
-        said = metallb.failure(uid_of(service), events)
-        refused_since = (refused_since or clock.now()) if str(address) in said else None
-        if progress and (there := said or f"{change.ref} has no address yet") != told:
-            progress(change, there)
-            told = there
-        if refused_since is not None and clock.now() - refused_since > REFUSED_SECONDS:
-            raise ClusterError(f"MetalLB does not give {address} to {change.ref}: {said}", _LOOK_AT_METALLB)
-        if clock.now() + pause > end:
-            why = f"; it said: {said}" if said else ""
-            message = f"MetalLB has not given {address} to {change.ref} after {limit_seconds:.0f} s{why}"
-            raise TimedOut(message, _LOOK_AT_METALLB)
+        failure_message = metallb.allocation_failure(uid_of(service), events)
+        refused_since = (refused_since or clock.now()) if str(address) in failure_message else None
+        if progress and (remaining := failure_message or f"{change.ref} has no address yet") != reported:
+            progress(change, remaining)
+            reported = remaining
+        if refused_since is not None and clock.now() - refused_since > METALLB_FAILURE_SECONDS:
+            raise ClusterError(f"MetalLB does not give {address} to {change.ref}: {failure_message}", _METALLB_HINT)
+        if clock.now() + pause > deadline:
+            suffix = f"; it said: {failure_message}" if failure_message else ""
+            message = f"MetalLB has not given {address} to {change.ref} after {limit_seconds:.0f} s{suffix}"
+            raise TimedOutError(message, _METALLB_HINT)
         clock.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_PAUSE)
 
 
-def _object_there(api: Api, change: Change, uids: set[str]) -> list[str]:
+def _list_if_exists(api: Api, change: Change, uids: set[str]) -> list[str]:
     """The object, unless it is gone or another one now has its name."""
     try:
         uid = uid_of(api.get(change.ref))
-    except (NotFound, NotServed):
+    except (NotFoundError, NotServedError):
         return []
     if not uids:
         uids.add(change.uid or uid_of(change.before or {}) or uid)
     return [str(change.ref)] if uid in uids else []
 
 
-def _machine_there(api: Api, change: Change, uids: set[str]) -> list[str]:
+def _list_running_objects(api: Api, change: Change, uids: set[str]) -> list[str]:
     """The machine's instance, and its launcher pods that have not ended (during a migration there are two)."""
     vm = change.ref
-    there: list[ObjectRef] = []
+    remaining: list[ObjectRef] = []
     try:
         uids.add(uid_of(api.get(VMI.ref(vm.name, vm.namespace))))
-        there.append(VMI.ref(vm.name, vm.namespace))
-    except (NotFound, NotServed):
+        remaining.append(VMI.ref(vm.name, vm.namespace))
+    except (NotFoundError, NotServedError):
         pass
-    for pod in api.list(POD, vm.namespace, label_selector=LAUNCHER):
-        is_ours = instance_name_of_pod(pod) == vm.name or labels_of(pod).get("kubevirt.io/created-by") in uids
-        if is_ours and not is_over(pod):
-            there.append(POD.ref(name_of(pod), vm.namespace))
-    return [str(ref) for ref in there]
+    for pod in api.list(POD, vm.namespace, label_selector=LAUNCHER_SELECTOR):
+        belongs_to_vm = get_instance_name(pod) == vm.name or labels_of(pod).get("kubevirt.io/created-by") in uids
+        if belongs_to_vm and not has_ended(pod):
+            remaining.append(POD.ref(name_of(pod), vm.namespace))
+    return [str(ref) for ref in remaining]

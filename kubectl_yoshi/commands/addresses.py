@@ -6,20 +6,20 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.addresses import Intervals, written
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.addresses import Intervals, format_span
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.books import networks_asked, open_whole
+from kubectl_yoshi.plan.books import list_requested_networks, load_allocations
 from kubectl_yoshi.plan.cooling import cooling_down
-from kubectl_yoshi.plan.serving import backend_of
-from kubectl_yoshi.plan.survey import Row, survey
+from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.survey import InventoryRow, build_inventory
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.ips import ListOptions
@@ -34,59 +34,70 @@ def list_addresses(session: Session, options: ListOptions) -> None:
         return
 
     def show() -> None:
-        rows, _ = surveyed(session, options.network, options.all_namespaces)
+        rows, _ = load_inventory(session, options.network, options.all_namespaces)
         count = print_rows(
-            rows, _columns(options.all_namespaces), row_json, session.out, options.output, no_headers=options.no_headers
+            rows,
+            _columns(options.all_namespaces),
+            row_to_json,
+            session.out,
+            options.output,
+            no_headers=options.no_headers,
         )
-        if not count and options.output.for_people:
-            session.note("No addresses found." if options.all_namespaces else _none(session))
+        if not count and options.output.is_human_readable:
+            session.note("No addresses found." if options.all_namespaces else _none_found_message(session))
 
     show()
     if options.watch:
-        from kubectl_yoshi.commands.watching import show_again
+        from kubectl_yoshi.commands.watching import show_on_changes
 
-        show_again(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
+        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
 
 
-def _none(session: Session) -> str:
+def _none_found_message(session: Session) -> str:
     return f"No addresses found in {session.namespace} namespace."
 
 
-def surveyed(session: Session, network: str | None, everywhere: bool, exact: bool = False) -> tuple[list[Row], Facts]:
+def load_inventory(
+    session: Session, network: str | None, all_namespaces: bool, exact: bool = False
+) -> tuple[list[InventoryRow], Snapshot]:
     """Every row of the networks that are meant, and the facts behind them; says what could not be read."""
     now = datetime.now(timezone.utc)
 
-    def ask(facts: Facts) -> list[Row]:
-        rows: list[Row] = []
-        for one in _networks(session, network, everywhere, facts):
-            rows += survey(one, backend_of(one, BACKENDS), facts, now, everywhere, exact)
+    def compute(snapshot: Snapshot) -> list[InventoryRow]:
+        rows: list[InventoryRow] = []
+        for one in _select_and_warn(session, network, all_namespaces, snapshot):
+            rows += build_inventory(one, get_backend(one, BACKENDS), snapshot, now, all_namespaces, exact)
         return rows
 
-    rows, facts = observe_value(ask, session.api, lean=True)
-    session.tell_unseen(facts.unknowns())
-    return rows, facts
+    rows, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    return rows, snapshot
 
 
-def networks_meant(session: Session, name: str | None, everywhere: bool, facts: Facts) -> list[Network]:
+def select_networks(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:
     """The network of that name, or those of the session's namespace, or of all; those of unknown plugins left out."""
-    return [network for network in _meant(session, name, everywhere, facts)[0] if network.plugin in BACKENDS]
+    return [
+        network for network in _parse_selected(session, name, all_namespaces, snapshot)[0] if network.plugin in BACKENDS
+    ]
 
 
-def _networks(session: Session, name: str | None, everywhere: bool, facts: Facts) -> list[Network]:
-    """As `networks_meant`; says which are broken."""
-    for text in _meant(session, name, everywhere, facts)[1]:
+def _select_and_warn(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:
+    """As `select_networks`; says which are broken."""
+    for text in _parse_selected(session, name, all_namespaces, snapshot)[1]:
         session.warn(text)
-    return networks_meant(session, name, everywhere, facts)
+    return select_networks(session, name, all_namespaces, snapshot)
 
 
-def _meant(session: Session, name: str | None, everywhere: bool, facts: Facts) -> tuple[list[Network], list[str]]:
-    one = parse_network_name(name, session.namespace) if name else None
-    networks, broken = networks_asked(one, None if everywhere else session.namespace, facts)
+def _parse_selected(
+    session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot
+) -> tuple[list[Network], list[str]]:
+    network_name = parse_network_name(name, session.namespace) if name else None
+    networks, broken = list_requested_networks(network_name, None if all_namespaces else session.namespace, snapshot)
     return networks, list(broken)
 
 
-def _columns(namespaces: bool) -> list[Column[Row]]:
-    columns: list[Column[Row]] = [
+def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
+    columns: list[Column[InventoryRow]] = [
         Column("ADDRESS", lambda row: row.address),
         Column("NETWORK", lambda row: row.network.name),
         Column("STATE", lambda row: row.state.value, state=True),
@@ -94,8 +105,8 @@ def _columns(namespaces: bool) -> list[Column[Row]]:
         Column("RUNNING", lambda row: "yes" if row.running else "no"),
         Column("MAC", lambda row: row.record.mac if row.record else "", wide=True),
         Column("UID", lambda row: row.record.uid if row.record else "", wide=True),
-        Column("ANNOUNCED BY", lambda row: ", ".join(u.by for u in row.uses if u.by), wide=True),
-        Column("NODE", lambda row: ",".join(u.node for u in row.uses if u.node), wide=True),
+        Column("ANNOUNCED BY", lambda row: ", ".join(u.announcer for u in row.address_uses if u.announcer), wide=True),
+        Column("NODE", lambda row: ",".join(u.node for u in row.address_uses if u.node), wide=True),
         Column("NOTE", lambda row: row.record.note if row.record else "", wide=True),
         Column("AGE", lambda row: age(row.record.since) if row.record and row.record.since else "<unknown>"),
     ]
@@ -104,7 +115,7 @@ def _columns(namespaces: bool) -> list[Column[Row]]:
     return columns
 
 
-def row_json(row: Row) -> Json:
+def row_to_json(row: InventoryRow) -> Json:
     """A row for -o json: not an object of the API server, but shaped like one."""
     record = row.record
     return {
@@ -118,14 +129,14 @@ def row_json(row: Row) -> Json:
             **({"record": record.to_json()} if record else {}),
             "uses": [
                 {
-                    "how": u.how.value,
+                    "how": u.kind.value,
                     "object": str(u.ref),
                     "namespace": u.namespace,
                     "vm": u.name,
-                    **({"announcedBy": u.by} if u.by else {}),
+                    **({"announcedBy": u.announcer} if u.announcer else {}),
                     **({"node": u.node} if u.node else {}),
                 }
-                for u in row.uses
+                for u in row.address_uses
             ],
         },
     }
@@ -134,15 +145,18 @@ def row_json(row: Row) -> Json:
 def _list_free(session: Session, options: ListOptions) -> None:
     now = datetime.now(timezone.utc)
 
-    def ask(facts: Facts) -> list[FreeRow]:
+    def compute(snapshot: Snapshot) -> list[FreeRow]:
         rows: list[FreeRow] = []
-        for network in _networks(session, options.network, options.all_namespaces, facts):
-            ledger = open_whole(network, facts, options.all_namespaces)
-            held = Intervals.of_numbers({*ledger.records(), *cooling_down(ledger, now)})
-            rows += [(network, written(s, network.version), s[1] - s[0] + 1) for s in (network.usable - held).spans]
+        for network in _select_and_warn(session, options.network, options.all_namespaces, snapshot):
+            allocations = load_allocations(network, snapshot, options.all_namespaces)
+            unavailable = Intervals.from_numbers({*allocations.records(), *cooling_down(allocations, now)})
+            rows += [
+                (network, format_span(s, network.version), s[1] - s[0] + 1)
+                for s in (network.usable - unavailable).spans
+            ]
         return rows
 
-    rows, _ = observe_value(ask, session.api, lean=True)
+    rows, _ = read_and_compute(compute, session.api, trim_objects=True)
     columns: list[Column[FreeRow]] = [
         Column("NAMESPACE", lambda row: row[0].namespace),
         Column("NETWORK", lambda row: row[0].name),
@@ -151,10 +165,10 @@ def _list_free(session: Session, options: ListOptions) -> None:
     ]
     if not options.all_namespaces:
         del columns[0]
-    print_rows(rows, columns, _free_json, session.out, options.output, no_headers=options.no_headers)
+    print_rows(rows, columns, _free_row_to_json, session.out, options.output, no_headers=options.no_headers)
 
 
-def _free_json(row: FreeRow) -> Json:
+def _free_row_to_json(row: FreeRow) -> Json:
     return {
         "apiVersion": "plumber.k8s.pf9.io/v1",
         "kind": "FreeAddresses",

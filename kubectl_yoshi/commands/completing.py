@@ -18,12 +18,12 @@ from typing import TextIO
 
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.commands.suggesting import Suggestions, asks_the_cluster, import_client, suggestions_for
-from kubectl_yoshi.commands.words import Line, read_line
-from kubectl_yoshi.model.printable import on_one_line
+from kubectl_yoshi.commands.suggesting import Suggestions, import_client, needs_cluster, suggestions_for
+from kubectl_yoshi.commands.words import CommandLine, parse_command_line
+from kubectl_yoshi.model.printable import to_single_line
 
 LIMIT_SECONDS = 1.0
-LIMIT_VARIABLE = "KUBECTL_YOSHI_COMPLETION_SECONDS"
+TIME_LIMIT_VARIABLE = "KUBECTL_YOSHI_COMPLETION_SECONDS"
 """How long the cluster may take, for who has a slow one and patience."""
 
 
@@ -31,14 +31,14 @@ def complete(words: Sequence[str]) -> None:
     """Prints what may stand in the place of the last word; ends the process where the cluster takes too long."""
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - also for credential plugins, until the process ends
     found: list[Suggestions] = []
-    line = read_line(cli, words)
-    limit = limit_seconds(os.environ)
-    if asks_the_cluster(line):
+    line = parse_command_line(cli, words)
+    limit = get_time_limit(os.environ)
+    if needs_cluster(line):
         import_client()  # which is not the cluster's time
 
     def find() -> None:
         with suppress(Exception):
-            found.append(suggestions_for(line, session_of(line, limit, sys.stderr)))
+            found.append(suggestions_for(line, create_session(line, limit, sys.stderr)))
 
     thread = threading.Thread(target=find, daemon=True)
     thread.start()
@@ -49,15 +49,15 @@ def complete(words: Sequence[str]) -> None:
         os._exit(0)  # its connections would be waited for
 
 
-def limit_seconds(environment: Mapping[str, str]) -> float:
+def get_time_limit(environment: Mapping[str, str]) -> float:
     """How long the cluster may take."""
     try:
-        return max(float(environment.get(LIMIT_VARIABLE) or LIMIT_SECONDS), 0.0)
+        return max(float(environment.get(TIME_LIMIT_VARIABLE) or LIMIT_SECONDS), 0.0)
     except ValueError:
         return LIMIT_SECONDS
 
 
-def session_of(line: Line, limit: float, err: TextIO) -> Session:
+def create_session(line: CommandLine, limit: float, err: TextIO) -> Session:
     """A session with the line's own flags."""
     flags = {name: value for name, value in line.flags.items() if name != "verbosity"}
     return Session({**flags, "request_timeout": f"{limit}s"}, err=err)
@@ -65,9 +65,9 @@ def session_of(line: Line, limit: float, err: TextIO) -> Session:
 
 def write(found: Suggestions, out: TextIO) -> None:
     """In Cobra's format."""
-    for word, about in found.words.items():
+    for word, description in found.words.items():
         if not word.isprintable():  # nobody would type it, and the shell would run what is after a line break
             continue
-        about = on_one_line(about)
-        out.write(f"{word}\t{about}\n" if about else f"{word}\n")
+        description = to_single_line(description)
+        out.write(f"{word}\t{description}\n" if description else f"{word}\n")
     out.write(f":{int(found.directive)}\n")

@@ -22,21 +22,21 @@ class PrintOptions:
 @as_options(PrintOptions)
 def bash(session: Session, _options: PrintOptions) -> None:
     """Print bash's completion of kubectl-yoshi."""
-    session.out.write(script_of("bash"))
+    session.out.write(get_completion_script("bash"))
 
 
 @command("zsh", examples="source <(kubectl yoshi completion zsh)")
 @as_options(PrintOptions)
 def zsh(session: Session, _options: PrintOptions) -> None:
     """Print zsh's completion of kubectl-yoshi."""
-    session.out.write(script_of("zsh"))
+    session.out.write(get_completion_script("zsh"))
 
 
 @command("fish", examples="kubectl yoshi completion fish | source")
 @as_options(PrintOptions)
 def fish(session: Session, _options: PrintOptions) -> None:
     """Print fish's completion of kubectl-yoshi."""
-    session.out.write(script_of("fish"))
+    session.out.write(get_completion_script("fish"))
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl
 COMPLETER = "kubectl_complete-yoshi"
 
 
-def script_of(shell: str) -> str:
+def get_completion_script(shell: str) -> str:
     """The code that makes a shell complete kubectl-yoshi."""
-    return file_text(FILES[shell])
+    return read_completion_file(FILES[shell])
 
 
-def file_text(name: str) -> str:
+def read_completion_file(name: str) -> str:
     """A file of kubectl_yoshi/completions."""
     return (Path(__file__).parent.parent / "completions" / name).read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from kubectl_yoshi.commands.completion import COMPLETER, SHELLS, file_text, script_of
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.completion import COMPLETER, SHELLS, get_completion_script, read_completion_file
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 
 PLUGIN = "kubectl-yoshi"
 
@@ -18,20 +18,20 @@ def install_files(session: Session, shell: str | None) -> None:
     """`completion install`: says of each file whether it was written.
 
     Raises:
-        UsageMistake: it cannot be told which shell is used.
-        Refused: a file cannot be written.
+        UsageError: it cannot be told which shell is used.
+        PreconditionFailed: a file cannot be written.
     """
-    shell = shell or _used_shell()
-    _write(session, _script_file(shell), script_of(shell), mode=0o644)
+    shell = shell or _detect_shell()
+    _write(session, _script_file(shell), get_completion_script(shell), mode=0o644)
     found = shutil.which(COMPLETER)
     if found:  # pip and packages bring one
         print(f"{found} unchanged", file=session.out)
     else:
-        _write(session, _folder_for_completer() / COMPLETER, file_text(COMPLETER), mode=0o755)
-    session.note(_AFTERWARDS[shell].format(folder=_script_file(shell).parent))
+        _write(session, _find_completer_folder() / COMPLETER, read_completion_file(COMPLETER), mode=0o755)
+    session.note(_NEXT_STEPS[shell].format(folder=_script_file(shell).parent))
 
 
-_AFTERWARDS = {
+_NEXT_STEPS = {
     "bash": "New shells have it, if bash-completion is installed; for `kubectl yoshi`, kubectl's own is needed too:\n"
     "echo 'source <(kubectl completion bash)' >> ~/.bashrc",
     "zsh": "Put this into ~/.zshrc, if it is not there yet:\n"
@@ -41,10 +41,10 @@ _AFTERWARDS = {
 }
 
 
-def _used_shell() -> str:
+def _detect_shell() -> str:
     name = os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name, not a file
     if name not in SHELLS:
-        raise usage_mistake("it cannot be told which shell you use", "Give --shell bash, zsh or fish.")
+        raise usage_error("it cannot be told which shell you use", "Give --shell bash, zsh or fish.")
     return name
 
 
@@ -59,11 +59,13 @@ def _script_file(shell: str) -> Path:
     }[shell]
 
 
-def _folder_for_completer() -> Path:
+def _find_completer_folder() -> Path:
     """The folder of PATH that kubectl-yoshi is in; kubectl looks for its completer on PATH too."""
     plugin = shutil.which(PLUGIN)
     if plugin is None:
-        raise Refused(f"there is no {PLUGIN} on PATH", "Add its folder to PATH; kubectl finds plugins nowhere else.")
+        raise PreconditionFailed(
+            f"there is no {PLUGIN} on PATH", "Add its folder to PATH; kubectl finds plugins nowhere else."
+        )
     return Path(plugin).parent
 
 
@@ -78,5 +80,7 @@ def _write(session: Session, file: Path, text: str, *, mode: int) -> None:
         file.write_text(text, encoding="utf-8")
         file.chmod(mode)
     except OSError as error:
-        raise Refused(f"{file} cannot be written: {error.strerror}", "Make its folder writable for you.") from error
+        raise PreconditionFailed(
+            f"{file} cannot be written: {error.strerror}", "Make its folder writable for you."
+        ) from error
     print(f"{file} {word}", file=session.out)

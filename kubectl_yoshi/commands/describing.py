@@ -6,98 +6,98 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.listing import NetworkRow
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.budget import LARGEST, size_of
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import Ledger, is_large
+from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, json_size
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import Allocations, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, name_of
-from kubectl_yoshi.model.printable import on_one_line
+from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import NONE, write_fields
-from kubectl_yoshi.plan.books import open_network, open_whole
-from kubectl_yoshi.plan.serving import backend_of
-from kubectl_yoshi.plan.survey import Row, survey
+from kubectl_yoshi.plan.books import load_allocations, load_network
+from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.survey import InventoryRow, build_inventory
 
-MOST_ADDRESSES = 50
-MOST_OBJECTS = 10
+MAX_ADDRESSES = 50
+MAX_OBJECTS = 10
 """How many are shown; the rest is counted."""
 
 
-def describe_network(session: Session, text: str, output: Output) -> None:
+def describe_network(session: Session, text: str, output: OutputFormat) -> None:
     """`network describe`"""
     namespace, name = parse_network_name(text, session.namespace)
-    if not output.for_people:
+    if not output.is_human_readable:
         print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, output, single=True)
         return
     now = datetime.now(timezone.utc)
 
-    def ask(facts: Facts) -> tuple[Network, tuple[tuple[str, str], ...], tuple[Row, ...]]:
-        one = open_network(namespace, name, facts)
-        backend = backend_of(one, BACKENDS)
+    def compute(snapshot: Snapshot) -> tuple[Network, tuple[tuple[str, str], ...], tuple[InventoryRow, ...]]:
+        network = load_network(namespace, name, snapshot)
+        backend = get_backend(network, BACKENDS)
         try:
-            details = backend.describe(one, facts)
-        except Refused as refused:
-            details = (("Back-end", refused.message),)
-        return one, details, survey(one, backend, facts, now, everywhere=False)
+            details = backend.describe(network, snapshot)
+        except PreconditionFailed as error:
+            details = (("Back-end", error.message),)
+        return network, details, build_inventory(network, backend, snapshot, now, all_namespaces=False)
 
-    (one, details, rows), facts = observe_value(ask, session.api, lean=True)
-    session.tell_unseen(facts.unknowns())
-    ledger = open_whole(one, facts)
-    fields = [*_fields(one, ledger), *details]
+    (network, details, rows), snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    allocations = load_allocations(network, snapshot)
+    fields = [*_network_fields(network, allocations), *details]
     write_fields([(label, value) for label, value in fields if value], session.out)
-    _write(session, "Objects:", ("OBJECT", "ADDRESSES", "SIZE", "OF 1 MiB"), _objects(one, ledger))
-    _write(session, "Addresses:", ("ADDRESS", "STATE", "HOLDER", "AGE"), map(_address, rows[:MOST_ADDRESSES]))
-    if len(rows) > MOST_ADDRESSES:
-        rest = len(rows) - MOST_ADDRESSES
-        print(f"  … and {rest} more: kubectl yoshi ips list --network {one.full_name}", file=session.out)
+    _write(session, "Objects:", ("OBJECT", "ADDRESSES", "SIZE", "OF 1 MiB"), _object_rows(network, allocations))
+    _write(session, "Addresses:", ("ADDRESS", "STATE", "HOLDER", "AGE"), map(_address_row, rows[:MAX_ADDRESSES]))
+    if len(rows) > MAX_ADDRESSES:
+        rest = len(rows) - MAX_ADDRESSES
+        print(f"  … and {rest} more: kubectl yoshi ips list --network {network.full_name}", file=session.out)
 
 
-def _fields(one: Network, ledger: Ledger) -> list[tuple[str, object]]:
-    held = len(ledger.records())
-    row = NetworkRow(one.raw, one, held)
-    blocks = sum(1 for shelf, obj in ledger.objects.items() if shelf.is_block and obj)
+def _network_fields(network: Network, allocations: Allocations) -> list[tuple[str, object]]:
+    held = len(allocations.records())
+    row = NetworkRow(network.raw, network, held)
+    blocks = sum(1 for shard, obj in allocations.objects.items() if shard.is_block and obj)
     return [
-        ("Name", one.name),
-        ("Namespace", one.namespace),
-        ("Plugin", one.plugin),
-        ("CIDR", str(one.cidr or "")),
-        ("Range", _range(one)),
-        ("Excluded", dig(one.raw, "spec", "exclude", default=[])),
-        ("Gateway", str(one.gateway or "")),
+        ("Name", network.name),
+        ("Namespace", network.namespace),
+        ("Plugin", network.plugin),
+        ("CIDR", str(network.cidr or "")),
+        ("Range", _format_range(network)),
+        ("Excluded", dig(network.raw, "spec", "exclude", default=[])),
+        ("Gateway", str(network.gateway or "")),
         ("Ready", row.ready),
-        ("Reason", dig(one.raw, "status", "reason", default="")),
+        ("Reason", dig(network.raw, "status", "reason", default="")),
         ("Used", str(held)),
         ("Free", row.free),
-        ("Cool Down", dig(one.raw, "spec", "coolDown", default="")),
-        ("Most per Namespace", one.most_per_namespace),
-        ("Kept In", f"{blocks} address blocks" if is_large(one) else "its own status"),
+        ("Cool Down", dig(network.raw, "spec", "coolDown", default="")),
+        ("Most per Namespace", network.max_per_namespace),
+        ("Kept In", f"{blocks} address blocks" if is_large(network) else "its own status"),
     ]
 
 
-def _range(one: Network) -> str:
+def _format_range(network: Network) -> str:
     """As --range has it, with words for an end that is the network's own."""
-    first, last = (dig(one.raw, "spec", key, default="") for key in ("range_start", "range_end"))
+    first, last = (dig(network.raw, "spec", key, default="") for key in ("range_start", "range_end"))
     return f"{first or 'start'}-{last or 'end'}" if first or last else ""
 
 
-def _objects(one: Network, ledger: Ledger) -> Iterator[tuple[str, ...]]:
+def _object_rows(network: Network, allocations: Allocations) -> Iterator[tuple[str, ...]]:
     """How full the objects are that hold the network and its records, the largest first."""
-    objects = [one.raw, *(obj for shelf, obj in ledger.objects.items() if shelf.is_block and obj)]
-    sized = sorted(((size_of(obj), obj) for obj in objects), key=lambda pair: -pair[0])
-    for size, obj in sized[:MOST_OBJECTS]:
-        yield _named(obj), str(len(dig(obj, "status", "allocations", default={}))), _kib(size), _share(size)
-    if rest := sized[MOST_OBJECTS:]:
+    objects = [network.raw, *(obj for shard, obj in allocations.objects.items() if shard.is_block and obj)]
+    sized = sorted(((json_size(obj), obj) for obj in objects), key=lambda pair: -pair[0])
+    for size, obj in sized[:MAX_OBJECTS]:
+        yield _object_name(obj), str(len(dig(obj, "status", "allocations", default={}))), _kib(size), _share(size)
+    if rest := sized[MAX_OBJECTS:]:
         total = sum(len(dig(obj, "status", "allocations", default={})) for _, obj in rest)
         yield f"… and {len(rest)} more", str(total), f"≤ {_kib(rest[0][0])}", f"≤ {_share(rest[0][0])}"
 
 
-def _named(obj: Json) -> str:
+def _object_name(obj: Json) -> str:
     return f"{str(obj['kind']).lower()}/{name_of(obj)}"
 
 
@@ -106,10 +106,10 @@ def _kib(size: int) -> str:
 
 
 def _share(size: int) -> str:
-    return f"{100 * size / LARGEST:.0f} %"
+    return f"{100 * size / MAX_OBJECT_BYTES:.0f} %"
 
 
-def _address(row: Row) -> tuple[str, ...]:
+def _address_row(row: InventoryRow) -> tuple[str, ...]:
     since = age(row.record.since) if row.record and row.record.since else "<unknown>"
     return row.address, row.state.value, row.holder, since
 
@@ -117,7 +117,7 @@ def _address(row: Row) -> tuple[str, ...]:
 def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from tabulate import tabulate
 
-    rows = [tuple(map(on_one_line, row)) for row in rows]
+    rows = [tuple(map(to_single_line, row)) for row in rows]
     if not rows:
         print(f"{title} {NONE}", file=session.out)
         return

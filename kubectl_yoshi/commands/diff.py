@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from kubectl_yoshi.commands.errors import usage_mistake
-from kubectl_yoshi.commands.names import Name, Names
+from kubectl_yoshi.commands.errors import usage_error
+from kubectl_yoshi.commands.names import NameKind, NameType
 from kubectl_yoshi.commands.options import command
-from kubectl_yoshi.commands.session import DIFFING, KEY
-from kubectl_yoshi.commands.words import read_line
+from kubectl_yoshi.commands.session import DIFF_KEY, SESSION_KEY
+from kubectl_yoshi.commands.words import parse_command_line
 from kubectl_yoshi.model.errors import YoshiError
 
-FAILED = 2
-SHOWN = {
+EXIT_FAILED = 2
+SUPPORTED_COMMANDS = {
     ("network", "create"),
     ("network", "delete"),
     ("vm", "attach"),
@@ -33,7 +33,7 @@ SHOWN = {
     examples="kubectl yoshi diff vm attach web-1 --network blue",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.argument("words", nargs=-1, type=Name(Names.COMMAND), required=True, metavar="COMMAND…")
+@click.argument("words", nargs=-1, type=NameType(NameKind.COMMAND), required=True, metavar="COMMAND…")
 @click.pass_context
 def diff(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show what a command would change; exit 1 if anything.
@@ -42,22 +42,22 @@ def diff(ctx: click.Context, words: tuple[str, ...]) -> None:
     """
     root = ctx.find_root().command
     assert isinstance(root, click.Group)
-    line = read_line(root, [*words, ""])
-    if line.command is not None and line.path not in SHOWN:
-        known = ", ".join(" ".join(path) for path in sorted(SHOWN))
-        raise usage_mistake(
+    line = parse_command_line(root, [*words, ""])
+    if line.command is not None and line.path not in SUPPORTED_COMMANDS:
+        known = ", ".join(" ".join(path) for path in sorted(SUPPORTED_COMMANDS))
+        raise usage_error(
             f'diff does not show "{" ".join(line.path)}"',
             f"It shows {known}. What install and uninstall would do is told by their --dry-run.",
         )
-    ctx.meta[DIFFING] = True
+    ctx.meta[DIFF_KEY] = True
     try:
         with root.make_context(ctx.find_root().info_name, list(words), parent=ctx) as inner:
             root.invoke(inner)
-    except click.exceptions.Exit as leaving:
-        if leaving.exit_code:
-            raise click.exceptions.Exit(FAILED) from leaving
+    except click.exceptions.Exit as exit_exception:
+        if exit_exception.exit_code:
+            raise click.exceptions.Exit(EXIT_FAILED) from exit_exception
     except YoshiError as error:
-        error.exit_code = FAILED
+        error.exit_code = EXIT_FAILED
         raise
-    session = ctx.meta.get(KEY)
-    ctx.exit(1 if session is not None and session.differs else 0)
+    session = ctx.meta.get(SESSION_KEY)
+    ctx.exit(1 if session is not None and session.has_differences else 0)

@@ -9,17 +9,17 @@ from typing import TextIO
 
 import click
 
-from kubectl_yoshi.model.errors import UsageMistake, YoshiError
-from kubectl_yoshi.model.printable import indented
+from kubectl_yoshi.model.errors import UsageError, YoshiError
+from kubectl_yoshi.model.printable import indent_continuation
 
 TRACEBACK_LEVEL = 9
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a write of the output may end with, besides a reader that has gone; files that a command writes have a name."""
 
 
-def exit_code_of(run: Callable[[], int], *, err: TextIO | None = None, verbosity: Callable[[], int]) -> int:
+def run_reporting_errors(run: Callable[[], int], *, err: TextIO | None = None, verbosity: Callable[[], int]) -> int:
     """Runs the program and shows whatever it raises.
 
     Args:
@@ -33,79 +33,79 @@ def exit_code_of(run: Callable[[], int], *, err: TextIO | None = None, verbosity
     err = err or sys.stderr
     try:
         return run()
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as mistake:
-        show(misuse(mistake), err)
-        return mistake.exit_code if isinstance(mistake, click.UsageError) else 1
+    except click.exceptions.Exit as exit_exception:
+        return exit_exception.exit_code
+    except click.ClickException as error:
+        print_error(format_click_error(error), err)
+        return error.exit_code if isinstance(error, click.UsageError) else 1
     except YoshiError as error:
-        _traceback_if(verbosity(), err)
-        show(str(error), err)
+        _print_traceback_if_verbose(verbosity(), err)
+        print_error(str(error), err)
         return error.exit_code
     except (KeyboardInterrupt, EOFError, click.Abort):
-        show("interrupted; run the same command again to complete what was begun", err)
+        print_error("interrupted; run the same command again to complete what was begun", err)
         return INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in OF_STDOUT or error.filename is not None:
-            return _surprised(error, verbosity(), err)
-        _forget_stdout()
-        show(f"the output cannot be written: {error.strerror}", err)
+        if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
+            return _report_unexpected(error, verbosity(), err)
+        _discard_stdout()
+        print_error(f"the output cannot be written: {error.strerror}", err)
         return 1
-    except Exception as surprise:
-        return _surprised(surprise, verbosity(), err)
+    except Exception as error:
+        return _report_unexpected(error, verbosity(), err)
 
 
-def _surprised(surprise: Exception, verbosity: int, err: TextIO) -> int:
+def _report_unexpected(error: Exception, verbosity: int, err: TextIO) -> int:
     """Shows what this program should have met, and gives the exit code."""
-    _traceback_if(verbosity, err)
-    show(
-        f"internal error: {type(surprise).__name__}: {indented(str(surprise))}"
+    _print_traceback_if_verbose(verbosity, err)
+    print_error(
+        f"internal error: {type(error).__name__}: {indent_continuation(str(error))}"
         f"\n(run again with -v {TRACEBACK_LEVEL} for the details, and please report it)",
         err,
     )
     return 1
 
 
-def show(message: str, err: TextIO) -> None:
+def print_error(message: str, err: TextIO) -> None:
     """One error."""
     print(f"error: {message}", file=err)
 
 
-def misuse(mistake: click.ClickException) -> str:
+def format_click_error(error: click.ClickException) -> str:
     """click's words in kubectl's manner: what is wrong, and where to read about the usage."""
-    message = mistake.format_message()
-    if isinstance(mistake, click.MissingParameter):  # click lists the choices on lines of their own
+    message = error.format_message()
+    if isinstance(error, click.MissingParameter):  # click lists the choices on lines of their own
         message = " ".join(message.split())
-    if isinstance(mistake, click.NoSuchOption):
-        message = f"unknown flag: {mistake.option_name}"
-        if mistake.possibilities:
-            message += f" (did you mean {' or '.join(sorted(mistake.possibilities))}?)"
+    if isinstance(error, click.NoSuchOption):
+        message = f"unknown flag: {error.option_name}"
+        if error.possibilities:
+            message += f" (did you mean {' or '.join(sorted(error.possibilities))}?)"
     message = message.rstrip(".")
     if message[:2].istitle():
         message = message[0].lower() + message[1:]
-    ctx = mistake.ctx if isinstance(mistake, click.UsageError) else None
-    message = indented(message)
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    message = indent_continuation(message)
     return f"{message}\nSee '{ctx.command_path} --help' for usage." if ctx else message
 
 
-def usage_mistake(message: str, way_out: str = "") -> UsageMistake:
+def usage_error(message: str, hint: str = "") -> UsageError:
     """A misuse that click cannot see, such as two flags that exclude each other."""
     ctx = click.get_current_context(silent=True)
-    hint = f"See '{ctx.command_path} --help' for usage." if ctx else ""
-    return UsageMistake(message, way_out or hint)
+    usage_hint = f"See '{ctx.command_path} --help' for usage." if ctx else ""
+    return UsageError(message, hint or usage_hint)
 
 
-def _traceback_if(verbosity: int, err: TextIO) -> None:
+def _print_traceback_if_verbose(verbosity: int, err: TextIO) -> None:
     if verbosity >= TRACEBACK_LEVEL:
         import traceback
 
         traceback.print_exc(file=err)
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     """Nobody reads stdout any more: let the interpreter's last flush go nowhere."""
     import os
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import Json
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -20,9 +20,9 @@ def read_objects(filenames: Iterable[str]) -> list[Json]:
         filenames: files, folders (their *.yaml, *.yml and *.json, not deeper), "-" for stdin.
 
     Raises:
-        UsageMistake: a file cannot be read, is no YAML (says the line), or holds what is no Kubernetes object.
+        UsageError: a file cannot be read, is no YAML (says the line), or holds what is no Kubernetes object.
     """
-    return [obj for name in filenames for source, text in _texts(name) for obj in parse_objects(text, source)]
+    return [obj for name in filenames for source, text in _read_texts(name) for obj in parse_objects(text, source)]
 
 
 def parse_objects(text: str, source: str) -> list[Json]:
@@ -31,81 +31,81 @@ def parse_objects(text: str, source: str) -> list[Json]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = list(yaml.load_all(text, Loader=_json_like(loader)))
+        documents = list(yaml.load_all(text, Loader=_json_compatible_loader(loader)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise UsageMistake(
+        raise UsageError(
             f"{source}{line}: this is no valid YAML: {error.problem or error.context}",
             "Correct the file; nothing was changed.",
         ) from error
     except yaml.YAMLError as error:
-        raise UsageMistake(
+        raise UsageError(
             f"{source}: this is no valid YAML: {str(error).splitlines()[0]}", "Correct the file; nothing was changed."
         ) from error
     objects = [obj for number, document in enumerate(documents, 1) for obj in _objects(document, source, number)]
     if not objects:
-        raise UsageMistake(f"{source}: no objects in it", "Give a file with at least one Kubernetes object.")
+        raise UsageError(f"{source}: no objects in it", "Give a file with at least one Kubernetes object.")
     return objects
 
 
-def _texts(name: str) -> Iterator[tuple[str, str]]:
+def _read_texts(name: str) -> Iterator[tuple[str, str]]:
     if name == "-":
         yield "stdin", sys.stdin.read()
         return
     if name.startswith(("http://", "https://")):
-        raise UsageMistake(f"{name}: URLs are not read", f"Fetch it yourself: curl -L {name} | … -f -")
+        raise UsageError(f"{name}: URLs are not read", f"Fetch it yourself: curl -L {name} | … -f -")
     path = Path(name)
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
-            raise UsageMistake(f"{name}: no {', '.join(SUFFIXES)} files in this folder", "Check the path after -f.")
+            raise UsageError(f"{name}: no {', '.join(SUFFIXES)} files in this folder", "Check the path after -f.")
     for file in files:
-        yield str(file), _text(file)
+        yield str(file), _read_file(file)
 
 
 def read_text(name: str) -> tuple[str, str]:
     """The name for messages, and the text, of one file ("-" for stdin).
 
     Raises:
-        UsageMistake: it cannot be read, or is no text.
+        UsageError: it cannot be read, or is no text.
     """
-    return ("stdin", sys.stdin.read()) if name == "-" else (name, _text(Path(name)))
+    return ("stdin", sys.stdin.read()) if name == "-" else (name, _read_file(Path(name)))
 
 
-def _text(file: Path) -> str:
+def _read_file(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageMistake(f"cannot read {file}: {error.strerror}", "Check the path after -f.") from error
+        raise UsageError(f"cannot read {file}: {error.strerror}", "Check the path after -f.") from error
     except UnicodeDecodeError as error:
-        raise UsageMistake(f"{file}: this is no UTF-8 text", "Save it as UTF-8.") from error
+        raise UsageError(f"{file}: this is no UTF-8 text", "Save it as UTF-8.") from error
 
 
 def _objects(document: Any, source: str, number: int) -> Iterator[Json]:
     if document is None:
         return
-    where = f"{source}, document {number}" if number > 1 else source
-    way_out = "Every document needs apiVersion, kind and metadata.name."
+    location = f"{source}, document {number}" if number > 1 else source
+    hint = "Every document needs apiVersion, kind and metadata.name."
     if not isinstance(document, dict):
-        raise UsageMistake(f"{where}: this is no Kubernetes object", way_out)
+        raise UsageError(f"{location}: this is no Kubernetes object", hint)
     for field in ("apiVersion", "kind"):
         if not isinstance(document.get(field), str) or not document[field]:
-            raise UsageMistake(f"{where}: the object has no {field}", way_out)
+            raise UsageError(f"{location}: the object has no {field}", hint)
     if document["kind"].endswith("List") and isinstance(document.get("items"), list):
         for item in document["items"]:
             yield from _objects(item, source, number)
         return
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
-        raise UsageMistake(f"{where}: the {document['kind']} has no metadata.name", way_out)
+        raise UsageError(f"{location}: the {document['kind']} has no metadata.name", hint)
     if not isinstance(metadata["name"], str):
-        raise UsageMistake(f'{where}: metadata.name must be a string: write "{metadata["name"]}" in quotes', way_out)
+        raise UsageError(f'{location}: metadata.name must be a string: write "{metadata["name"]}" in quotes', hint)
     yield document
 
 
-def _json_like(base: Any) -> Any:
+def _json_compatible_loader(base: Any) -> Any:
     """A loader that makes what JSON can hold: times stay strings, as they do in kubectl. No key may be there twice."""
     from yaml.constructor import ConstructorError
 

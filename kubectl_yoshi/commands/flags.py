@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-from kubectl_yoshi.commands.names import Name, Names
+from kubectl_yoshi.commands.names import NameKind, NameType
 from kubectl_yoshi.model.durations import parse_duration
 
-META = "kubectl_yoshi.kubectl_flags"
+META_KEY = "kubectl_yoshi.kubectl_flags"
 HELP_NAMES = ["-h", "--help"]
 
-TRUE = {"true", "t", "1"}
-FALSE = {"false", "f", "0"}
+TRUE_VALUES = {"true", "t", "1"}
+FALSE_VALUES = {"false", "f", "0"}
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -40,28 +40,30 @@ class KubectlFlag(click.Option):
 
     Args:
         names: its spellings on the command line.
-        field: its name in `kept_flags`. click knows it by another, so that a command's own option may have this one.
+        field: its name in `get_kubectl_flags`. click knows it by another, so that a command's own option may have this
+            one.
     """
 
     def __init__(self, *names: str, field: str = "", **settings: Any) -> None:
         self.field = field or names[-1].lstrip("-").replace("-", "_")
         names = (*names, f"kubectl_{self.field}")
-        super().__init__(list(names), expose_value=False, hidden=True, callback=self.keep, **settings)
+        super().__init__(list(names), expose_value=False, hidden=True, callback=self.store, **settings)
 
-    def keep(self, ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+    def store(self, ctx: click.Context, _param: click.Parameter, value: Any) -> None:
         """Remember what was said at this level of the command line."""
         if value is None or value == ():
             return
-        kept = ctx.meta.setdefault(META, {})
-        kept[self.field] = kept.get(self.field, ()) + value if self.multiple else value
+        stored = ctx.meta.setdefault(META_KEY, {})
+        stored[self.field] = stored.get(self.field, ()) + value if self.multiple else value
 
 
 class OptionalValue(click.Option):
-    """An option that may stand without a value, which then is `bare`; a value follows only after "=", as in kubectl."""
+    """An option that may stand without a value, which then is `bare_value`; a value follows only after "=", as in
+    kubectl."""
 
-    def __init__(self, *args: Any, bare: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, bare_value: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.bare = bare
+        self.bare_value = bare_value
 
 
 KUBECTL_FLAGS: list[click.Parameter] = [
@@ -70,25 +72,29 @@ KUBECTL_FLAGS: list[click.Parameter] = [
         "--as-group", field="as_groups", metavar="GROUP", multiple=True, help="Group to impersonate, repeatable."
     ),
     KubectlFlag("--as-uid", metavar="UID", help="UID to impersonate for the operation."),
-    KubectlFlag("--cache-dir", type=Name(Names.FOLDER), metavar="DIR", help="Accepted and ignored: nothing is cached."),
+    KubectlFlag(
+        "--cache-dir", type=NameType(NameKind.FOLDER), metavar="DIR", help="Accepted and ignored: nothing is cached."
+    ),
     KubectlFlag(
         "--certificate-authority",
-        type=Name(Names.FILE),
+        type=NameType(NameKind.FILE),
         metavar="FILE",
         help="Path to a cert file for the certificate authority.",
     ),
     KubectlFlag(
         "--client-certificate",
-        type=Name(Names.FILE),
+        type=NameType(NameKind.FILE),
         metavar="FILE",
         help="Path to a client certificate file for TLS.",
     ),
-    KubectlFlag("--client-key", type=Name(Names.FILE), metavar="FILE", help="Path to a client key file for TLS."),
     KubectlFlag(
-        "--cluster", type=Name(Names.CLUSTER), metavar="NAME", help="The name of the kubeconfig cluster to use."
+        "--client-key", type=NameType(NameKind.FILE), metavar="FILE", help="Path to a client key file for TLS."
     ),
     KubectlFlag(
-        "--context", type=Name(Names.CONTEXT), metavar="NAME", help="The name of the kubeconfig context to use."
+        "--cluster", type=NameType(NameKind.CLUSTER), metavar="NAME", help="The name of the kubeconfig cluster to use."
+    ),
+    KubectlFlag(
+        "--context", type=NameType(NameKind.CONTEXT), metavar="NAME", help="The name of the kubeconfig context to use."
     ),
     KubectlFlag(
         "--insecure-skip-tls-verify",
@@ -96,11 +102,13 @@ KUBECTL_FLAGS: list[click.Parameter] = [
         default=None,
         help="If true, the server's certificate is not checked. This makes your HTTPS connections insecure.",
     ),
-    KubectlFlag("--kubeconfig", type=Name(Names.FILE), metavar="FILE", help="Path to the kubeconfig file to use."),
+    KubectlFlag(
+        "--kubeconfig", type=NameType(NameKind.FILE), metavar="FILE", help="Path to the kubeconfig file to use."
+    ),
     KubectlFlag(
         "-n",
         "--namespace",
-        type=Name(Names.NAMESPACE),
+        type=NameType(NameKind.NAMESPACE),
         metavar="NAME",
         help="If present, the namespace scope for this request.",
     ),
@@ -112,7 +120,7 @@ KUBECTL_FLAGS: list[click.Parameter] = [
     KubectlFlag("-s", "--server", metavar="URL", help="The address and port of the Kubernetes API server."),
     KubectlFlag("--tls-server-name", metavar="NAME", help="Server name to use for server certificate validation."),
     KubectlFlag("--token", metavar="TOKEN", help="Bearer token for authentication to the API server."),
-    KubectlFlag("--user", type=Name(Names.USER), metavar="NAME", help="The name of the kubeconfig user to use."),
+    KubectlFlag("--user", type=NameType(NameKind.USER), metavar="NAME", help="The name of the kubeconfig user to use."),
     KubectlFlag(
         "-v",
         "--v",
@@ -124,36 +132,36 @@ KUBECTL_FLAGS: list[click.Parameter] = [
 ]
 
 
-def kept_flags(ctx: click.Context) -> dict[str, Any]:
+def get_kubectl_flags(ctx: click.Context) -> dict[str, Any]:
     """What the user said of kubectl's common flags, by name; what was not said is absent."""
-    return dict(ctx.meta.get(META, {}))
+    return dict(ctx.meta.get(META_KEY, {}))
 
 
-def as_click_takes_them(
-    args: Sequence[str], params: Sequence[click.Parameter], until_first_word: bool = False
+def normalize_args(
+    args: Sequence[str], params: Sequence[click.Parameter], stop_at_first_word: bool = False
 ) -> list[str]:
     """Rewrites pflag's spellings into click's.
 
     Args:
         args: the command line of one command.
         params: the command's parameters.
-        until_first_word: for a group: what follows the subcommand's name is the subcommand's.
+        stop_at_first_word: for a group: what follows the subcommand's name is the subcommand's.
     """
     options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
     result: list[str] = []
     rest = list(args)
     while rest:
         arg = rest.pop(0)
-        if arg == "--" or (until_first_word and not arg.startswith("-")):
+        if arg == "--" or (stop_at_first_word and not arg.startswith("-")):
             return [*result, arg, *rest]
         name, equals, value = arg.partition("=")
         option = options.get(name)
         if option is None:
             result.append(arg)
         elif option.is_flag:
-            result += _flag(arg, name, value if equals else "true", option.secondary_opts)
+            result += _normalize_flag(arg, name, value if equals else "true", option.secondary_opts)
         elif isinstance(option, OptionalValue):
-            result.append(arg if equals else f"{name}={option.bare}")
+            result.append(arg if equals else f"{name}={option.bare_value}")
         elif equals:
             result += [arg] if name.startswith("--") else [name, value]
         else:
@@ -162,10 +170,10 @@ def as_click_takes_them(
     return result
 
 
-def _flag(arg: str, name: str, value: str, opposite: list[str]) -> list[str]:
+def _normalize_flag(arg: str, name: str, value: str, negative_names: list[str]) -> list[str]:
     """A boolean flag: `--wait`, `--wait=true`; `--wait=false` is its opposite, or as if it were not there."""
-    if value.lower() in TRUE:
+    if value.lower() in TRUE_VALUES:
         return [name]
-    if value.lower() in FALSE:
-        return opposite[:1]
+    if value.lower() in FALSE_VALUES:
+        return negative_names[:1]
     return [arg]

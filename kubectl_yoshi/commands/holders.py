@@ -6,90 +6,90 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.commands.addresses import row_json
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.commands.addresses import row_to_json
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import Address, parse_address
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.history import Tenure
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.history import PastAllocation
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.books import SEE_NETWORKS, networks_asked, open_whole
-from kubectl_yoshi.plan.cooling import cooling_down, duration
-from kubectl_yoshi.plan.serving import backend_of
-from kubectl_yoshi.plan.survey import Row, survey
+from kubectl_yoshi.plan.books import LIST_NETWORKS_HINT, list_requested_networks, load_allocations
+from kubectl_yoshi.plan.cooling import cooling_down, format_duration
+from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.survey import InventoryRow, build_inventory
 
 
 @dataclass(frozen=True)
-class _Known:
+class _AddressInfo:
     """What is known of an address on one network.
 
     Attributes:
         network: which.
         row: who holds it; None where nobody does.
         history: who had it before, the latest first.
-        cools_down: for how many seconds yet nobody gets it but who had it last.
+        cooldown_seconds: for how many seconds yet nobody gets it but who had it last.
     """
 
     network: Network
-    row: Row | None
-    history: tuple[Tenure, ...]
-    cools_down: float = 0.0
+    row: InventoryRow | None
+    history: tuple[PastAllocation, ...]
+    cooldown_seconds: float = 0.0
 
 
-def who_holds(session: Session, text: str, output: Output) -> None:
+def show_holder(session: Session, text: str, output: OutputFormat) -> None:
     """`ips who`: everything that is known of one address.
 
     Raises:
-        Refused: no network that may be seen has it.
+        PreconditionFailed: no network that may be seen has it.
     """
     address = parse_address(text)
     now = datetime.now(timezone.utc)
 
-    def ask(facts: Facts) -> list[_Known]:
-        networks = networks_asked(None, None, facts, session.namespace)[0]
-        networks = [n for n in networks if address in n] or [n for n in networks if n.may_hold(address)]
-        return [_known(network, address, facts, now) for network in networks]
+    def compute(snapshot: Snapshot) -> list[_AddressInfo]:
+        networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
+        networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
+        return [_load_address_info(network, address, snapshot, now) for network in networks]
 
-    found, facts = observe_value(ask, session.api, lean=True)
-    session.tell_unseen(facts.unknowns())
-    found = [one for one in found if one.row or one.history or address in one.network]
+    found, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    found = [info for info in found if info.row or info.history or address in info.network]
     if not found:
-        raise Refused(f"{address} is in no network that you may see", f"{SEE_NETWORKS}.")
-    if not output.for_people:
-        print_objects([_json(one, address) for one in found], session.out, output, single=True)
+        raise PreconditionFailed(f"{address} is in no network that you may see", f"{LIST_NETWORKS_HINT}.")
+    if not output.is_human_readable:
+        print_objects([_to_json(info, address) for info in found], session.out, output, single=True)
         return
-    for one in found:
-        fields = _fields(one, now, wide=output.kind == "wide")
-        if one.row is None:
-            why = one.network.why_not_usable(address)
-            state = f"never given out: {why}" if why else "free"
-            if not why and one.cools_down:
-                state = f"free, and cools down for another {duration(one.cools_down)}"
-            print(f"{address} is {state} (network {one.network.full_name})", file=session.out)
+    for info in found:
+        fields = _fields(info, now, wide=output.kind == "wide")
+        if info.row is None:
+            reason = info.network.unusable_reason(address)
+            state = f"never given out: {reason}" if reason else "free"
+            if not reason and info.cooldown_seconds:
+                state = f"free, and cools down for another {format_duration(info.cooldown_seconds)}"
+            print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
         write_fields([(name, value) for name, value in fields if value], session.out)
 
 
-def _known(network: Network, address: Address, facts: Facts, now: datetime) -> _Known:
-    rows: tuple[Row, ...] = ()
+def _load_address_info(network: Network, address: Address, snapshot: Snapshot, now: datetime) -> _AddressInfo:
+    rows: tuple[InventoryRow, ...] = ()
     if network.plugin in BACKENDS:
-        rows = survey(network, backend_of(network, BACKENDS), facts, now, everywhere=False)
+        rows = build_inventory(network, get_backend(network, BACKENDS), snapshot, now, all_namespaces=False)
     row = next((row for row in rows if row.number == int(address)), None)
-    ledger = open_whole(network, facts)
-    cools_down = cooling_down(ledger, now).get(int(address), 0.0)
-    return _Known(network, row, ledger.history_of(int(address)), cools_down)
+    allocations = load_allocations(network, snapshot)
+    cooldown_seconds = cooling_down(allocations, now).get(int(address), 0.0)
+    return _AddressInfo(network, row, allocations.history_of(int(address)), cooldown_seconds)
 
 
-def _fields(one: _Known, now: datetime, wide: bool) -> list[tuple[str, object]]:
-    before = [_sentence(tenure, now, wide) for tenure in one.history]
-    if one.row is None:
-        return [("Before", before)]
-    row, record = one.row, one.row.record
+def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, object]]:
+    previous = [_format_past_allocation(past, now, wide) for past in info.history]
+    if info.row is None:
+        return [("Before", previous)]
+    row, record = info.row, info.row.record
     fields: list[tuple[str, object]] = [
         ("Address", row.address),
         ("Network", row.network.full_name),
@@ -98,29 +98,29 @@ def _fields(one: _Known, now: datetime, wide: bool) -> list[tuple[str, object]]:
     ]
     if record is not None:
         fields += [("UID", record.uid), ("MAC", record.mac), ("Since", record.since), ("Note", record.note)]
-    return [*fields, ("Seen", [f"{use.how.value}: {use.ref}" for use in row.uses]), ("Before", before)]
+    return [*fields, ("Seen", [f"{use.kind.value}: {use.ref}" for use in row.address_uses]), ("Before", previous)]
 
 
-def _sentence(tenure: Tenure, now: datetime, wide: bool) -> str:
-    uid = f" (uid {tenure.uid})" if wide and tenure.uid else ""
-    since = f" from {tenure.since}" if tenure.since else ""
-    return f"{tenure.holder}{uid}{since} until {tenure.until} ({age(tenure.until, now)} ago)"
+def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> str:
+    uid = f" (uid {past.uid})" if wide and past.uid else ""
+    since = f" from {past.since}" if past.since else ""
+    return f"{past.holder}{uid}{since} until {past.until} ({age(past.until, now)} ago)"
 
 
-def _json(one: _Known, address: Address) -> Json:
+def _to_json(info: _AddressInfo, address: Address) -> Json:
     """As `ips list` shows it; "free" or "never given out" where nobody holds it."""
-    if one.row is not None:
-        obj = row_json(one.row)
+    if info.row is not None:
+        obj = row_to_json(info.row)
     else:
-        state = "never given out" if one.network.why_not_usable(address) else "free"
+        state = "never given out" if info.network.unusable_reason(address) else "free"
         obj = {
             "apiVersion": "plumber.k8s.pf9.io/v1",
             "kind": "Address",
-            "metadata": {"name": str(address), "namespace": one.network.namespace},
-            "spec": {"network": one.network.name, "address": str(address)},
+            "metadata": {"name": str(address), "namespace": info.network.namespace},
+            "spec": {"network": info.network.name, "address": str(address)},
             "status": {"state": state, "running": False, "uses": []},
         }
-    if one.cools_down:
-        obj["status"]["coolsDownSeconds"] = round(one.cools_down)
-    obj["status"]["history"] = [{"kind": tenure.kind, **tenure.to_json()} for tenure in one.history]
+    if info.cooldown_seconds:
+        obj["status"]["coolsDownSeconds"] = round(info.cooldown_seconds)
+    obj["status"]["history"] = [{"kind": past.kind, **past.to_json()} for past in info.history]
     return obj

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.names import FILE, NETWORK
 from kubectl_yoshi.commands.options import (
     all_namespaces_option,
@@ -17,7 +17,7 @@ from kubectl_yoshi.commands.options import (
     output_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 
 CSV = "csv"
 SOURCES = ("vms", "services", "calico", CSV)
@@ -32,18 +32,16 @@ class ImportOptions:
     network: str | None
     all_namespaces: bool
     no_headers: bool
-    output: Output
+    output: OutputFormat
     dry_run: str
 
     def __post_init__(self) -> None:
         if self.filenames and self.source not in (None, CSV):
-            raise usage_mistake(f"-f is a CSV file: it does not go with --from {self.source}", "Leave one of them out.")
+            raise usage_error(f"-f is a CSV file: it does not go with --from {self.source}", "Leave one of them out.")
         if self.source == CSV and not self.filenames:
-            raise usage_mistake("--from csv needs a file", 'Name it with -f, or "-" for stdin.')
+            raise usage_error("--from csv needs a file", 'Name it with -f, or "-" for stdin.')
         if self.source is None and not self.filenames:
-            raise usage_mistake(
-                "say where addresses are taken from", "Give -f FILE, or --from vms, services or calico."
-            )
+            raise usage_error("say where addresses are taken from", "Give -f FILE, or --from vms, services or calico.")
 
 
 @command(

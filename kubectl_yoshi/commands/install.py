@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.commands.options import (
-    OBJECTS,
+    OBJECT_FORMATS,
     as_options,
     command,
     dry_run_option,
@@ -16,8 +16,8 @@ from kubectl_yoshi.commands.options import (
     timeout_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.output.asked import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
@@ -32,7 +32,7 @@ class InstallOptions:
     """What `install` was asked for."""
 
     dry_run: str
-    output: Output
+    output: OutputFormat
     wait: bool
     timeout: float | None
 
@@ -48,7 +48,7 @@ class InstallOptions:
     """,
 )
 @dry_run_option
-@output_option(*OBJECTS)
+@output_option(*OBJECT_FORMATS)
 @click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs; that is the default.")
 @timeout_option("1m")
 @as_options(InstallOptions)
@@ -59,75 +59,75 @@ def install(session: Session, options: InstallOptions) -> None:
     allocations. The roles are yoshi-viewer, yoshi-user and yoshi-admin, and two parts of these,
     yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
-    from kubectl_yoshi.commands.installation import manifests, plan_install
+    from kubectl_yoshi.commands.installation import load_manifests, plan_install
     from kubectl_yoshi.output.plans import show_objects, show_plan
 
-    wanted = manifests()
-    if options.dry_run == "client" and not options.output.for_people:
-        show_objects(wanted, session.out, options.output, options.dry_run)
+    desired = load_manifests()
+    if options.dry_run == "client" and not options.output.is_human_readable:
+        show_objects(desired, session.out, options.output, options.dry_run)
         return
-    from kubectl_yoshi.commands.takeover import take_over
+    from kubectl_yoshi.commands.takeover import convert_legacy_objects
 
-    plan = plan_install(wanted, find(session.api, wanted))
+    plan = plan_install(desired, find_installed(session.api, desired))
     if options.dry_run == "client":
         show_plan(plan, session.out, options.output, options.dry_run)
     else:
         if options.dry_run == "none":
-            must_be_allowed(session.api, plan)
-        carry_out_and_show(session, plan, options)
+            check_permissions(session.api, plan)
+        apply_and_print(session, plan, options)
     if options.dry_run == "none" and options.wait:
         wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
-    take_over(session, options.dry_run)
+    convert_legacy_objects(session, options.dry_run)
 
 
-def find(api: Api, wanted: list[Json]) -> dict[ObjectRef, Json]:
+def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
     """Those of the manifests' objects that exist."""
-    from kubectl_yoshi.cluster.errors import NotFound
-    from kubectl_yoshi.commands.installation import ref_of
+    from kubectl_yoshi.cluster.errors import NotFoundError
+    from kubectl_yoshi.commands.installation import manifest_ref
 
     found = {}
-    for ref in map(ref_of, wanted):
+    for ref in map(manifest_ref, desired):
         try:
             found[ref] = api.get(ref)
-        except NotFound:
+        except NotFoundError:
             continue
     return found
 
 
-def must_be_allowed(api: Api, plan: Plan) -> None:
+def check_permissions(api: Api, plan: Plan) -> None:
     """Find out, before anything is written, whether all of it may be.
 
     Roles are sent as a dry run: nobody may make one that allows more than he may himself, whatever a review says.
 
     Raises:
-        Forbidden: something may not be written.
+        ForbiddenError: something may not be written.
     """
-    from kubectl_yoshi.cluster.carrying_out import carry_out
-    from kubectl_yoshi.cluster.errors import Forbidden
+    from kubectl_yoshi.cluster.carrying_out import apply_plan
+    from kubectl_yoshi.cluster.errors import ForbiddenError
     from kubectl_yoshi.cluster.permissions import Permissions
     from kubectl_yoshi.commands.installation import CRD
     from kubectl_yoshi.model.change import Plan
 
-    for error in Permissions(api).all_refusals(plan).values():
+    for error in Permissions(api).all_errors(plan).values():
         raise error
     roles = tuple(change for change in plan if change.ref.resource != CRD)
-    for _, tried in carry_out(Plan((roles,)), api, dry_run=True).failed:
-        if isinstance(tried, Forbidden):
-            raise tried
+    for _, dry_run_error in apply_plan(Plan((roles,)), api, dry_run=True).failed:
+        if isinstance(dry_run_error, ForbiddenError):
+            raise dry_run_error
 
 
-def carry_out_and_show(session: Session, plan: Plan, options: InstallOptions) -> None:
+def apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Applies, and says of each object what became of it, also where another one failed."""
-    from kubectl_yoshi.cluster.carrying_out import carry_out
-    from kubectl_yoshi.output.plans import outcome_lines, show_objects
+    from kubectl_yoshi.cluster.carrying_out import apply_plan
+    from kubectl_yoshi.output.plans import format_outcomes, show_objects
 
-    outcome = carry_out(plan, session.api, dry_run=options.dry_run == "server")
-    if options.output.for_people:
-        for line in outcome_lines(outcome.done, options.dry_run):
+    outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
+    if options.output.is_human_readable:
+        for line in format_outcomes(outcome.executed, options.dry_run):
             print(line, file=session.out)
     else:
-        answers = (answer for _, answer in outcome.done if answer is not None)
-        show_objects(answers, session.out, options.output, options.dry_run)
+        results = (answer for _, answer in outcome.executed if answer is not None)
+        show_objects(results, session.out, options.output, options.dry_run)
     if outcome.interrupted:
         raise KeyboardInterrupt
     outcome.raise_first()
@@ -137,21 +137,23 @@ def wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
     """Waits until the API server serves every CRD of a plan.
 
     Raises:
-        Refused: it never will, because another CRD has the names.
-        TimedOut: it does not within the limit.
+        PreconditionFailed: it never will, because another CRD has the names.
+        TimedOutError: it does not within the limit.
     """
-    from kubectl_yoshi.cluster.errors import TimedOut
-    from kubectl_yoshi.commands.installation import CRD, is_established, names_not_accepted
+    from kubectl_yoshi.cluster.errors import TimedOutError
+    from kubectl_yoshi.commands.installation import CRD, is_established, names_conflict_reason
 
-    end = api.clock.now() + limit_seconds
+    deadline = api.clock.now() + limit_seconds
     for change in plan:
         if change.ref.resource != CRD:
             continue
         while not is_established(crd := api.get(change.ref)):
-            if why := names_not_accepted(crd):
-                raise Refused(f"{change.ref} is not served: {why}", "Remove the CRD that has these names.")
-            if api.clock.now() > end:
-                raise TimedOut(
+            if reason := names_conflict_reason(crd):
+                raise PreconditionFailed(
+                    f"{change.ref} is not served: {reason}", "Remove the CRD that has these names."
+                )
+            if api.clock.now() > deadline:
+                raise TimedOutError(
                     f"{change.ref} is not served after {limit_seconds:.0f} s.",
                     f"Look at it with: kubectl describe crd {change.ref.name}",
                 )

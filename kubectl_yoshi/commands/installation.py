@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.files import parse_objects
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, first_few
+from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import (
     Json,
@@ -28,14 +28,14 @@ CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "Custo
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
 
-OURS = ("app.kubernetes.io/part-of", "kubectl-yoshi")
+PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
 """The label of everything that `install` makes."""
 
-VERSION = f"{GROUP}/version"
+VERSION_ANNOTATION = f"{GROUP}/version"
 """Annotation: the version of this program that has installed an object."""
 
 
-def manifests() -> list[Json]:
+def load_manifests() -> list[Json]:
     """The objects that are installed, CRDs first, each with this version."""
     from importlib.resources import files
 
@@ -43,48 +43,48 @@ def manifests() -> list[Json]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     objects = [obj for name in names for obj in parse_objects(folder.joinpath(name).read_text(encoding="utf-8"), name)]
     for obj in objects:
-        obj["metadata"].setdefault("annotations", {})[VERSION] = __version__
+        obj["metadata"].setdefault("annotations", {})[VERSION_ANNOTATION] = __version__
     return sorted(objects, key=lambda obj: obj["kind"] != CRD.kind)
 
 
-def ref_of(obj: Json) -> ObjectRef:
+def manifest_ref(obj: Json) -> ObjectRef:
     """The object that a manifest is for."""
     return RESOURCES[obj["kind"]].ref(name_of(obj))
 
 
-def is_ours(obj: Json) -> bool:
+def is_managed(obj: Json) -> bool:
     """Made by `install`, or a CRD of our group, which the original yoshi's installation made."""
-    return labels_of(obj).get(OURS[0]) == OURS[1] or (
-        ref_of(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
+    return labels_of(obj).get(PART_OF_LABEL[0]) == PART_OF_LABEL[1] or (
+        manifest_ref(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
     )
 
 
-def plan_install(wanted: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
+def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
     """Server-side applies every manifest.
 
     Args:
-        wanted: the manifests.
+        desired: the manifests.
         found: those that exist already.
 
     Raises:
-        Refused: one of the names is taken by what is not ours, or a newer version has installed it: the API server
-            would forget all fields that only the newer CRDs have.
+        PreconditionFailed: one of the names is taken by what is not ours, or a newer version has installed it: the API
+            server would forget all fields that only the newer CRDs have.
     """
     changes = []
-    for obj in wanted:
-        ref = ref_of(obj)
+    for obj in desired:
+        ref = manifest_ref(obj)
         before = found.get(ref)
-        if before is not None and not is_ours(before):
-            raise Refused(
+        if before is not None and not is_managed(before):
+            raise PreconditionFailed(
                 f"{ref} exists and was not made by kubectl yoshi; it stays as it is.",
-                f"Rename or delete it, or label it {OURS[0]}={OURS[1]} to hand it over.",
+                f"Rename or delete it, or label it {PART_OF_LABEL[0]}={PART_OF_LABEL[1]} to hand it over.",
             )
-        theirs = annotations_of(before or {}).get(VERSION, "")
-        if is_newer(theirs):
-            raise Refused(
-                f"{ref} was installed by kubectl yoshi {theirs}, and this is {__version__}: "
+        installed_version = annotations_of(before or {}).get(VERSION_ANNOTATION, "")
+        if is_newer(installed_version):
+            raise PreconditionFailed(
+                f"{ref} was installed by kubectl yoshi {installed_version}, and this is {__version__}: "
                 "what only the newer one knows would be lost.",
-                f"Use kubectl yoshi {theirs} or a later one.",
+                f"Use kubectl yoshi {installed_version} or a later one.",
             )
         changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
     crds = tuple(change for change in changes if change.ref.resource == CRD)
@@ -100,20 +100,20 @@ def plan_uninstall(found: Iterable[Json]) -> Plan:
     """
     notes, deletions, waits = [], [], []
     for obj in found:
-        ref = ref_of(obj)
-        if not is_ours(obj):
+        ref = manifest_ref(obj)
+        if not is_managed(obj):
             notes.append(f"{ref} was not made by kubectl yoshi; it stays.")
             continue
-        deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), tolerate_missing=True))
+        deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True))
         if ref.resource == CRD:
             waits.append(
-                Change(Verb.WAIT, ref, "", before=obj, uid=uid_of(obj), tolerate_missing=True, wait_for="deleted")
+                Change(Verb.WAIT, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True, wait_for="deleted")
             )
     return Plan((tuple(deletions), tuple(waits)), tuple(notes))
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostNetwork:
     """A network that would be lost.
 
     Attributes:
@@ -128,14 +128,14 @@ class Loss:
         return f"{self.network} ({self.allocations} {'address' if self.allocations == 1 else 'addresses'} held)"
 
 
-def losses(networks: Iterable[Json], blocks: Iterable[Json]) -> list[Loss]:
+def find_lost_networks(networks: Iterable[Json], blocks: Iterable[Json]) -> list[LostNetwork]:
     """What goes away with the CRDs: each network with the number of its allocations, in its AddressBlocks as well."""
     in_blocks: Counter[tuple[str, str]] = Counter()
     for block in blocks:
         network = str(dig(block, "spec", "network", default=""))
         in_blocks[(namespace_of(block), network)] += len(dig(block, "status", "allocations", default={}))
     return [
-        Loss(
+        LostNetwork(
             f"{namespace_of(obj)}/{name_of(obj)}",
             len(dig(obj, "status", "allocations", default={})) + in_blocks[(namespace_of(obj), name_of(obj))],
         )
@@ -143,9 +143,9 @@ def losses(networks: Iterable[Json], blocks: Iterable[Json]) -> list[Loss]:
     ]
 
 
-def lost_text(lost: list[Loss], at_most: int = 10) -> str:
+def format_lost_networks(lost: list[LostNetwork], limit: int = 10) -> str:
     """The losses in one line."""
-    return first_few([*map(str, lost)], at_most, " and")
+    return first_few([*map(str, lost)], limit, " and")
 
 
 def is_established(crd: Json) -> bool:
@@ -156,7 +156,7 @@ def is_established(crd: Json) -> bool:
     )
 
 
-def names_not_accepted(crd: Json) -> str:
+def names_conflict_reason(crd: Json) -> str:
     """Why the API server will never serve the CRD: its names are another CRD's; "" where that is not so."""
     for condition in dig(crd, "status", "conditions", default=[]):
         if condition.get("type") == "NamesAccepted" and condition.get("status") == "False":

@@ -7,12 +7,12 @@ from functools import partial
 
 import click
 
-from kubectl_yoshi.commands.changing import carry, fail_if_refused
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.changing import execute, raise_errors
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.flags import Seconds
 from kubectl_yoshi.commands.names import FILE, FREE_ADDRESS, HELD_ADDRESS, NETWORK, VM
 from kubectl_yoshi.commands.options import (
-    LISTS,
+    LIST_FORMATS,
     FormatOrReport,
     all_namespaces_option,
     as_options,
@@ -26,11 +26,11 @@ from kubectl_yoshi.commands.options import (
     yes_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output, ReportFile
+from kubectl_yoshi.output.asked import OutputFormat, ReportFile
 
-APART = "5m"
+MIN_REPORT_INTERVAL = "5m"
 """How long the second look at leaks comes after the first, at least; as long as `ips gc` leaves a record alone."""
-OLDEST = "24h"
+MAX_REPORT_AGE = "24h"
 """A report older than this says nothing about today."""
 
 
@@ -44,11 +44,11 @@ class ListOptions:
     free: bool
     watch: bool
     no_headers: bool
-    output: Output
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if self.named and self.network:
-            raise usage_mistake("name the network once, as NETWORK or with --network")
+            raise usage_error("name the network once, as NETWORK or with --network")
 
 
 @command("list", examples="kubectl yoshi ips list blue --free")
@@ -58,7 +58,7 @@ class ListOptions:
 @click.option("--free", is_flag=True, help="Show the free addresses instead, as ranges.")
 @watch_option
 @no_headers_option
-@output_option(*LISTS)
+@output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_ips(session: Session, options: ListOptions) -> None:
     """Show addresses, who holds them, and whether that is true."""
@@ -72,7 +72,7 @@ class WhoOptions:
     """What `ips who` was asked for."""
 
     address: str
-    output: Output
+    output: OutputFormat
 
 
 @command("who", examples="kubectl yoshi ips who 10.133.0.10")
@@ -81,9 +81,9 @@ class WhoOptions:
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
     """Tell who holds an address, and who had it before."""
-    from kubectl_yoshi.commands.holders import who_holds
+    from kubectl_yoshi.commands.holders import show_holder
 
-    who_holds(session, options.address, options.output)
+    show_holder(session, options.address, options.output)
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class ReserveOptions:
 
     def __post_init__(self) -> None:
         if self.addresses and self.count is not None:
-            raise usage_mistake("give addresses or --count, not both")
+            raise usage_error("give addresses or --count, not both")
         if self.count is not None and not 1 <= self.count <= 256:
-            raise usage_mistake("--count must be from 1 to 256")
+            raise usage_error("--count must be from 1 to 256")
 
 
 @command(
@@ -124,16 +124,16 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.reservations import ReserveRequest, plan_reservations
+    from kubectl_yoshi.plan.reservations import ReserveRequest, plan_reserve
 
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReserveRequest(network, addresses, options.count or 1, options.note)
-    done = carry(session, partial(plan_reservations, request, BACKENDS), options.dry_run, Output())
+    done = execute(session, partial(plan_reserve, request, BACKENDS), options.dry_run, OutputFormat())
     if done is not None:
-        fail_if_refused(session, done)
-        suffix = "" if done.changed() else " (unchanged)"
-        for address in done.answers:
+        raise_errors(session, done)
+        suffix = "" if done.has_changed() else " (unchanged)"
+        for address in done.results:
             print(f"{address} reserved on {network[1]}{suffix}", file=session.out)
 
 
@@ -150,11 +150,11 @@ class ReleaseOptions:
 
     def __post_init__(self) -> None:
         if self.from_report and self.network:
-            raise usage_mistake("--from-report says which addresses: leave NETWORK and IP out")
+            raise usage_error("--from-report says which addresses: leave NETWORK and IP out")
         if self.from_report and len(self.from_report) != 2:
-            raise usage_mistake("--from-report takes two reports, taken apart in time: give it twice")
+            raise usage_error("--from-report takes two reports, taken apart in time: give it twice")
         if not self.from_report and not self.addresses:
-            raise usage_mistake("give a NETWORK and addresses of it, or --from-report twice")
+            raise usage_error("give a NETWORK and addresses of it, or --from-report twice")
 
 
 @command(
@@ -173,16 +173,16 @@ class ReleaseOptions:
 @click.option(
     "--apart",
     type=Seconds(),
-    default=APART,
+    default=MIN_REPORT_INTERVAL,
     metavar="DURATION",
-    help=f"How long the reports must be apart, at least; {APART} unless given.",
+    help=f"How long the reports must be apart, at least; {MIN_REPORT_INTERVAL} unless given.",
 )
 @click.option(
     "--max-age",
     type=Seconds(),
-    default=OLDEST,
+    default=MAX_REPORT_AGE,
     metavar="DURATION",
-    help=f"How old the reports may be; {OLDEST} unless given.",
+    help=f"How old the reports may be; {MAX_REPORT_AGE} unless given.",
 )
 @dry_run_option
 @as_options(ReleaseOptions)
@@ -194,17 +194,19 @@ def release(session: Session, options: ReleaseOptions) -> None:
         release_leaked(session, options)
         return
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.releasing import tell_released
+    from kubectl_yoshi.commands.releasing import print_released
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_releases
+    from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_release
 
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network or "", session.namespace)
     request = ReleaseRequest(network, addresses)
-    done = carry(session, partial(plan_releases, request, BACKENDS), options.dry_run, Output(), lenient=True)
+    done = execute(
+        session, partial(plan_release, request, BACKENDS), options.dry_run, OutputFormat(), tolerate_errors=True
+    )
     if done is not None:
-        tell_released(session, done, [str(address) for address in addresses], options.dry_run)
+        print_released(session, done, [str(address) for address in addresses], options.dry_run)
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class MoveOptions:
 def move(session: Session, options: MoveOptions) -> None:
     """Give a VM's public address to another VM."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.vms import named_vms
+    from kubectl_yoshi.commands.vms import resolve_vms
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.model.ports import parse_ports
@@ -241,12 +243,14 @@ def move(session: Session, options: MoveOptions) -> None:
     address = parse_address(options.address)
     ports = parse_ports(options.port) if options.port else ()
     network = parse_network_name(options.network, session.namespace) if options.network else None
-    (target,) = named_vms(session, (options.to,), "", (), False)
+    (target,) = resolve_vms(session, (options.to,), "", (), False)
     request = MoveRequest(address, target, network, ports, options.wait)
-    done = carry(session, partial(plan_move, request, BACKENDS), options.dry_run, Output(), timeout=options.timeout)
+    done = execute(
+        session, partial(plan_move, request, BACKENDS), options.dry_run, OutputFormat(), timeout=options.timeout
+    )
     if done is not None:
-        fail_if_refused(session, done)
-        suffix = "" if done.changed() else " (unchanged)"
+        raise_errors(session, done)
+        suffix = "" if done.has_changed() else " (unchanged)"
         print(f"{address} moved to virtualmachine.kubevirt.io/{options.to}{suffix}", file=session.out)
 
 
@@ -256,7 +260,7 @@ class CheckOptions:
 
     network: str | None
     all_namespaces: bool
-    output: Output | ReportFile
+    output: OutputFormat | ReportFile
 
 
 @command(
@@ -274,7 +278,7 @@ class CheckOptions:
     "-o",
     "--output",
     type=FormatOrReport(("json", "yaml")),
-    default=Output(),
+    default=OutputFormat(),
     metavar="FORMAT|FILE.json",
     help="Output format: json|yaml; or the file that a report is written to.",
     show_default=False,
@@ -318,21 +322,23 @@ def gc(session: Session, options: GcOptions) -> None:
     from kubectl_yoshi.cluster.running import run
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.plans import show_plan
-    from kubectl_yoshi.plan.collection import CollectRequest, plan_collection
+    from kubectl_yoshi.plan.collection import GcRequest, plan_gc
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None
     namespace = None if options.all_namespaces else session.namespace
-    planner = partial(plan_collection, CollectRequest(networks, namespace, options.grace), BACKENDS)
-    if options.dry_run == "none" and not session.diffing and not options.yes:
+    planner = partial(plan_gc, GcRequest(networks, namespace, options.grace), BACKENDS)
+    if options.dry_run == "none" and not session.is_diff and not options.yes:
         preview = run(planner, session.api, dry_run="client")
         if any(preview.plan):
-            show_plan(preview.plan, session.err, Output(), "client")
+            show_plan(preview.plan, session.err, OutputFormat(), "client")
             session.confirm("Do this?", options.yes)
-    nothing = "nothing to collect"
-    done = carry(session, planner, options.dry_run, Output(), doing="collecting", unchanged={"": nothing})
+    empty_message = "nothing to collect"
+    done = execute(
+        session, planner, options.dry_run, OutputFormat(), activity="collecting", unchanged={"": empty_message}
+    )
     if done is not None:
-        for change, _ in done.done:
-            print(change.says, file=session.out)
-        fail_if_refused(session, done)
-        if not done.done:
-            print(nothing, file=session.out)
+        for change, _ in done.executed:
+            print(change.summary, file=session.out)
+        raise_errors(session, done)
+        if not done.executed:
+            print(empty_message, file=session.out)

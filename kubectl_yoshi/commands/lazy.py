@@ -15,21 +15,21 @@ from typing import Any, cast
 import click
 
 from kubectl_yoshi.commands.errors import INTERRUPTED
-from kubectl_yoshi.commands.flags import HELP_NAMES, KUBECTL_FLAGS, as_click_takes_them
-from kubectl_yoshi.commands.names import Name
+from kubectl_yoshi.commands.flags import HELP_NAMES, KUBECTL_FLAGS, normalize_args
+from kubectl_yoshi.commands.names import NameType
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """A row of a group's table.
 
     Attributes:
-        where: "module:attribute" of the click command, below kubectl_yoshi.commands.
+        import_path: "module:attribute" of the click command, below kubectl_yoshi.commands.
         summary: its one line of help.
         hidden: not listed.
     """
 
-    where: str
+    import_path: str
     summary: str
     hidden: bool = False
 
@@ -48,8 +48,8 @@ class YoshiCommand(click.Command):
         self.params = [*self.params, *KUBECTL_FLAGS]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with telling_where(ctx):
-            return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx)))
+        with set_error_context(ctx):
+            return super().parse_args(ctx, normalize_args(args, self.get_params(ctx)))
 
     def make_parser(self, ctx: click.Context) -> Any:
         """click's parser, which refuses a flag that names one thing where it is given twice.
@@ -61,8 +61,8 @@ class YoshiCommand(click.Command):
 
         def parse_each_once(args: list[str]) -> Any:
             parsed = parse(args)
-            for param, times in Counter(parsed[2]).items():
-                if times > 1 and isinstance(param.type, Name) and not param.multiple and param not in KUBECTL_FLAGS:
+            for param, count in Counter(parsed[2]).items():
+                if count > 1 and isinstance(param.type, NameType) and not param.multiple and param not in KUBECTL_FLAGS:
                     flag = max(param.opts, key=len)
                     raise click.UsageError(f"{flag} is given twice, and one is taken: run the command for each", ctx)
             return parsed
@@ -84,7 +84,7 @@ class YoshiCommand(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
-        point_to_common_flags(ctx, formatter)
+        write_common_flags_hint(ctx, formatter)
 
 
 class LazyGroup(click.Group):
@@ -99,14 +99,14 @@ class LazyGroup(click.Group):
         self,
         name: str,
         help: str,
-        table: Mapping[str, Entry | LazyGroup],
+        table: Mapping[str, CommandEntry | LazyGroup],
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             name,
             help=help,
             invoke_without_command=True,
-            callback=self.show_help_when_alone,
+            callback=self.show_help_without_command,
             subcommand_metavar="COMMAND",
             context_settings={"help_option_names": HELP_NAMES},
         )
@@ -116,14 +116,14 @@ class LazyGroup(click.Group):
 
     @staticmethod
     @click.pass_context
-    def show_help_when_alone(ctx: click.Context) -> None:
+    def show_help_without_command(ctx: click.Context) -> None:
         """As kubectl: a group without a command shows its help, which is no mistake."""
         if ctx.invoked_subcommand is None:
             click.echo(ctx.get_help())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with telling_where(ctx):
-            return super().parse_args(ctx, as_click_takes_them(args, self.get_params(ctx), until_first_word=True))
+        with set_error_context(ctx):
+            return super().parse_args(ctx, normalize_args(args, self.get_params(ctx), stop_at_first_word=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
@@ -132,7 +132,7 @@ class LazyGroup(click.Group):
         entry = self.table.get(self.aliases.get(cmd_name, cmd_name))
         if entry is None or isinstance(entry, LazyGroup):
             return entry
-        module, _, attribute = entry.where.partition(":")
+        module, _, attribute = entry.import_path.partition(":")
         return cast(click.Command, getattr(importlib.import_module(f"kubectl_yoshi.commands.{module}"), attribute))
 
     def resolve_command(
@@ -140,10 +140,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None:
-            raise click.UsageError(self.no_such_command(ctx, args[0]), ctx)
+            raise click.UsageError(self.unknown_command_message(ctx, args[0]), ctx)
         return self.aliases.get(args[0], args[0]), command, args[1:]
 
-    def no_such_command(self, ctx: click.Context, word: str) -> str:
+    def unknown_command_message(self, ctx: click.Context, word: str) -> str:
         """kubectl's words for a mistyped command."""
         from difflib import get_close_matches
 
@@ -157,30 +157,30 @@ class LazyGroup(click.Group):
         return message
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, summary_of(entry)) for name, entry in self.table.items() if not entry.hidden]
+        rows = [(name, get_summary(entry)) for name, entry in self.table.items() if not entry.hidden]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        point_to_common_flags(ctx, formatter)
+        write_common_flags_hint(ctx, formatter)
 
 
 @contextmanager
-def telling_where(ctx: click.Context) -> Iterator[None]:
+def set_error_context(ctx: click.Context) -> Iterator[None]:
     """click's parser does not always say which command's line it was that it could not read."""
     try:
         yield
-    except click.UsageError as mistake:
-        mistake.ctx = mistake.ctx or ctx
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
         raise
 
 
-def summary_of(entry: Entry | LazyGroup) -> str:
+def get_summary(entry: CommandEntry | LazyGroup) -> str:
     """The one line of help of a row."""
-    return entry.summary if isinstance(entry, Entry) else entry.get_short_help_str(limit=100).rstrip(".")
+    return entry.summary if isinstance(entry, CommandEntry) else entry.get_short_help_str(limit=100).rstrip(".")
 
 
-def point_to_common_flags(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+def write_common_flags_hint(ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """One line in place of kubectl's twenty common flags."""
     program = ctx.find_root().command_path
     formatter.write_paragraph()

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.errors import NotFound
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.commands.addresses import surveyed
+from kubectl_yoshi.cluster.errors import NotFoundError
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.commands.addresses import load_inventory
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.commands.watching import show_again
-from kubectl_yoshi.model.errors import Refused, Unseen, UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.lean import lean_of
-from kubectl_yoshi.model.ledger import is_large, outside_records
+from kubectl_yoshi.commands.watching import show_on_changes
+from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.lean import get_trimmer
+from kubectl_yoshi.model.ledger import allocations_outside_cidr, is_large
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of
-from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.survey import Row, State
+from kubectl_yoshi.plan.survey import AddressState, InventoryRow
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands import network, vm
@@ -52,21 +52,21 @@ class NetworkRow:
         """How many addresses are free."""
         if self.network is None or self.used is None or self.network.cidr is None:
             return "<unknown>"
-        inside = self.used - len(outside_records(self.network))
-        return _large(max(self.network.usable.size - inside, 0))
+        inside = self.used - len(allocations_outside_cidr(self.network))
+        return _format_count(max(self.network.usable.size - inside, 0))
 
 
-def _large(number: int) -> str:
+def _format_count(number: int) -> str:
     return str(number) if number < 1 << 32 else f"{number:.3g}"
 
 
 def list_networks(session: Session, options: network.ListOptions) -> None:
     """`network list`"""
 
-    absent: set[ObjectRef] = set()
+    not_found: set[ObjectRef] = set()
 
     def show() -> None:
-        rows = _network_rows(session, options, absent)
+        rows = _network_rows(session, options, not_found)
         columns: list[Column[NetworkRow]] = [
             Column("NAMESPACE", lambda row: namespace_of(row.raw)),
             Column("NAME", lambda row: name_of(row.raw)),
@@ -83,73 +83,75 @@ def list_networks(session: Session, options: network.ListOptions) -> None:
         count = print_rows(
             rows, shown, lambda row: row.raw, session.out, options.output, no_headers=options.no_headers, single=single
         )
-        if not count and not absent and options.output.for_people:
+        if not count and not not_found and options.output.is_human_readable:
             where = "" if options.all_namespaces else f" in {session.namespace} namespace"
             session.note(f"No networks found{where}.")
 
     show()
     if options.watch:
-        counted = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
-        show_again(session, options.all_namespaces, [NETWORKWIZARD, *counted], show)
-    _fail_if_any(absent)
+        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
+        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, *watched], show)
+    _exit_if_missing(not_found)
 
 
-def _each(session: Session, refs: Sequence[ObjectRef], absent: set[ObjectRef]) -> list[Json]:
-    """Objects by their names; of several, those that are there: each other one is told, and added to `absent`.
+def _get_named(session: Session, refs: Sequence[ObjectRef], not_found: set[ObjectRef]) -> list[Json]:
+    """Objects by their names; of several, those that are there: each other one is told, and added to `not_found`.
 
     Raises:
-        NotFound: the only one is not there.
+        NotFoundError: the only one is not there.
     """
     found = []
     for ref in refs:
         try:
             found.append(session.api.get(ref))
-        except NotFound as error:
+        except NotFoundError as error:
             if len(refs) == 1:
                 raise
-            absent.add(ref)
+            not_found.add(ref)
             session.note(f"error: {error.in_one_line}")
     return found
 
 
-def _fail_if_any(absent: set[ObjectRef]) -> None:
+def _exit_if_missing(not_found: set[ObjectRef]) -> None:
     """Ends with exit code 1 where something that was named is not there."""
-    if absent:
+    if not_found:
         click.get_current_context().exit(1)
 
 
-def _network_rows(session: Session, options: network.ListOptions, absent: set[ObjectRef]) -> list[NetworkRow]:
+def _network_rows(session: Session, options: network.ListOptions, not_found: set[ObjectRef]) -> list[NetworkRow]:
     namespace = None if options.all_namespaces else session.namespace
     if options.names:
-        refs = [NETWORKWIZARD.ref(*reversed(_named(session, name))) for name in dict.fromkeys(options.names)]
-        found = _each(session, refs, absent)
+        refs = [NETWORKWIZARD.ref(*reversed(_parse_name(session, name))) for name in dict.fromkeys(options.names)]
+        found = _get_named(session, refs, not_found)
     else:
         found = list(session.api.list(NETWORKWIZARD, namespace, label_selector=options.selector))
-    networks = [(obj, _parsed(session, obj)) for obj in found]
+    networks = [(obj, _parse_or_warn(session, obj)) for obj in found]
     blocks: dict[tuple[str, str], int] = {}
-    large = sorted({one.namespace for _, one in networks if one is not None and is_large(one)})
-    for within in [None] if large and namespace is None else large:  # a network named as ns/name has its blocks there
-        for block in session.api.list(ADDRESSBLOCK, within):
+    block_namespaces = sorted({parsed.namespace for _, parsed in networks if parsed is not None and is_large(parsed)})
+    for block_namespace in (
+        [None] if block_namespaces and namespace is None else block_namespaces
+    ):  # a network named as ns/name has its blocks there
+        for block in session.api.list(ADDRESSBLOCK, block_namespace):
             key = (namespace_of(block), str(dig(block, "spec", "network")))
             blocks[key] = blocks.get(key, 0) + len(dig(block, "status", "allocations", default={}))
     rows = []
-    for obj, one in networks:
+    for obj, parsed in networks:
         used = len(dig(obj, "status", "allocations", default={}))
-        if one is not None and is_large(one):
-            used = blocks.get((one.namespace, one.name), 0) + len(outside_records(one))
-        rows.append(NetworkRow(obj, one, used))
+        if parsed is not None and is_large(parsed):
+            used = blocks.get((parsed.namespace, parsed.name), 0) + len(allocations_outside_cidr(parsed))
+        rows.append(NetworkRow(obj, parsed, used))
     return rows
 
 
-def _named(session: Session, text: str) -> tuple[str, str]:
+def _parse_name(session: Session, text: str) -> tuple[str, str]:
     return parse_network_name(text, session.namespace)
 
 
-def _parsed(session: Session, obj: Json) -> Network | None:
+def _parse_or_warn(session: Session, obj: Json) -> Network | None:
     try:
         return parse_network(obj)
-    except UsageMistake as mistake:
-        session.warn(mistake.message)
+    except UsageError as error:
+        session.warn(error.message)
         return None
 
 
@@ -175,7 +177,7 @@ class _VmRow:
     missing: str = ""
 
     @property
-    def called(self) -> str:
+    def network_label(self) -> str:
         """The shortest name of the network in the VM's namespace."""
         if self.network is None:
             return ""
@@ -186,14 +188,14 @@ class _VmRow:
 def list_vms(session: Session, options: vm.ListOptions) -> None:
     """`vm list`"""
 
-    absent: set[ObjectRef] = set()
+    not_found: set[ObjectRef] = set()
 
     def show() -> None:
-        rows = _vm_rows(session, options, absent)
+        rows = _vm_rows(session, options, not_found)
         columns: list[Column[_VmRow]] = [
             Column("NAMESPACE", lambda row: row.vm.namespace),
             Column("VM", lambda row: row.vm.name),
-            Column("NETWORK", lambda row: row.called),
+            Column("NETWORK", lambda row: row.network_label),
             Column("ADDRESS", lambda row: row.address),
             Column("RUNNING WITH", lambda row: row.running),
             Column("STATE", lambda row: row.state, state=True),
@@ -206,102 +208,114 @@ def list_vms(session: Session, options: vm.ListOptions) -> None:
             rows, shown, _vm_json, session.out, options.output,
             no_headers=options.no_headers, single=len(options.names) == 1,
         )  # fmt: skip
-        if not count and not absent and options.output.for_people:
+        if not count and not not_found and options.output.is_human_readable:
             where = "" if options.all_namespaces else f" in {session.namespace} namespace"
             session.note(f"No VMs found{where}.")
 
     show()
     if options.watch:
-        show_again(session, options.all_namespaces, [NETWORKWIZARD, VM, VMI], show)
-    _fail_if_any(absent)
+        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, VM, VMI], show)
+    _exit_if_missing(not_found)
 
 
-def _vm_rows(session: Session, options: vm.ListOptions, absent: set[ObjectRef]) -> list[_VmRow]:
+def _vm_rows(session: Session, options: vm.ListOptions, not_found: set[ObjectRef]) -> list[_VmRow]:
     namespace = None if options.all_namespaces else session.namespace
     if options.names:
         refs = [VM.ref(name, session.namespace) for name in dict.fromkeys(options.names)]
-        found = _each(session, refs, absent)
+        found = _get_named(session, refs, not_found)
     else:
-        found = list(session.api.list(VM, namespace, label_selector=options.selector, keep=lean_of(VM)))
-    rows, facts = surveyed(session, options.network, options.all_namespaces)
-    unseen: set[tuple[str, str]] = set()
+        found = list(session.api.list(VM, namespace, label_selector=options.selector, transform=get_trimmer(VM)))
+    rows, snapshot = load_inventory(session, options.network, options.all_namespaces)
+    unreadable: set[tuple[str, str]] = set()
     if not options.all_namespaces and options.network is None:
-        rows += _shared_rows(session, found, rows, unseen)
-    instances = Read(VMI, namespace)
-    facts = observe_value(lambda known: known.ask(instances), session.api, facts, lean=True)[1]
-    by_vm: dict[tuple[str, str], list[Row]] = {}
+        rows += _other_namespace_rows(session, found, rows, unreadable)
+    instances = Query(VMI, namespace)
+    snapshot = read_and_compute(lambda known: known.lookup(instances), session.api, snapshot, trim_objects=True)[1]
+    by_vm: dict[tuple[str, str], list[InventoryRow]] = {}
     for row in rows:
         if row.record is not None and row.record.kind == VM.kind:
             by_vm.setdefault((row.record.namespace, row.record.name), []).append(row)
     result = []
     for obj in found:
         vm = Vm(obj)
-        mine = by_vm.get((vm.namespace, vm.name), [])
-        running = "<unknown>" if facts.why_unknown(instances) else _runs_with(vm, facts)
-        rows_of_vm = [_vm_row(vm, row, running) for row in mine]
-        rows_of_vm += _rows_by_itself(vm, unseen, {row.address for row in mine}, running)
+        own_rows = by_vm.get((vm.namespace, vm.name), [])
+        running = "<unknown>" if snapshot.unreadable_reason(instances) else _runs_with(vm, snapshot)
+        rows_of_vm = [_vm_row(vm, row, running) for row in own_rows]
+        rows_of_vm += _rows_from_vm(vm, unreadable, {row.address for row in own_rows}, running)
         if not rows_of_vm and options.network is None:
             rows_of_vm.append(_VmRow(vm, None, running))
         result += rows_of_vm
     return result
 
 
-def _shared_rows(session: Session, vms: list[Json], rows: list[Row], unseen: set[tuple[str, str]]) -> list[Row]:
-    """Rows of networks of other namespaces that these VMs' wishes name; what may not be read is added to `unseen`."""
+def _other_namespace_rows(
+    session: Session, vms: list[Json], rows: list[InventoryRow], unreadable: set[tuple[str, str]]
+) -> list[InventoryRow]:
+    """Rows of networks of other namespaces that these VMs' wishes name; what may not be read is added to
+    `unreadable`."""
     seen = {row.network.full_name for row in rows}
-    wishes = {
-        wish
+    network_names = {
+        network_name
         for obj in vms
         for backend in BACKENDS.values()
-        for wish in Vm(obj).annotations.get(backend.wish, "").split(",")
-        if "/" in wish and wish not in seen
+        for network_name in Vm(obj).annotations.get(backend.annotation_key, "").split(",")
+        if "/" in network_name and network_name not in seen
     }
-    more: list[Row] = []
-    for wish in sorted(wishes):
+    result: list[InventoryRow] = []
+    for network_name in sorted(network_names):
         try:
-            more += surveyed(session, wish, False)[0]
-        except Unseen as why:
-            session.warn(why.message)
-            unseen.add(_named(session, wish))
-        except Refused as refused:
-            session.warn(refused.message)
-    return more
+            result += load_inventory(session, network_name, False)[0]
+        except UnreadableError as error:
+            session.warn(error.message)
+            unreadable.add(_parse_name(session, network_name))
+        except PreconditionFailed as error:
+            session.warn(error.message)
+    return result
 
 
-def _rows_by_itself(vm: Vm, unseen: set[tuple[str, str]], known: set[str], running: str) -> list[_VmRow]:
+def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], running: str) -> list[_VmRow]:
     """What a VM itself says of its networks that may not be read, without the addresses that are known otherwise."""
     found: dict[tuple[str, str], list[str]] = {}
-    for backend in sorted(BACKENDS.values(), key=lambda one: not one.has_interface):  # those that know the network
+    for backend in sorted(
+        BACKENDS.values(), key=lambda backend: not backend.has_interface
+    ):  # those that know the network
         try:
-            wished = [parse_network_name(name, vm.namespace) for name in backend.wishes(vm).networks]
-        except UsageMistake:
+            requested = [parse_network_name(name, vm.namespace) for name in backend.requested_networks(vm).networks]
+        except UsageError:
             continue
-        for network in (network for network in wished if network in unseen):
-            told = found.setdefault(network, [])
-            taken = known.union(*found.values())
-            if not told:
-                told += [text for text in map(str, backend.told_by(vm, "/".join(network))) if text not in taken]
-    return [_VmRow(vm, network, running, ",".join(told), state=State.UNKNOWN.value) for network, told in found.items()]
+        for network in (network for network in requested if network in unreadable):
+            addresses = found.setdefault(network, [])
+            known_addresses = known.union(*found.values())
+            if not addresses:
+                addresses += [
+                    text
+                    for text in map(str, backend.addresses_on_vm(vm, "/".join(network)))
+                    if text not in known_addresses
+                ]
+    return [
+        _VmRow(vm, network, running, ",".join(addresses), state=AddressState.UNKNOWN.value)
+        for network, addresses in found.items()
+    ]
 
 
-def _vm_row(vm: Vm, row: Row, running: str) -> _VmRow:
+def _vm_row(vm: Vm, row: InventoryRow, running: str) -> _VmRow:
     missing = ""
-    if row.troubles:
-        missing = "; ".join(trouble.says for trouble in row.troubles)
-    elif row.state is State.RESTART_NEEDED:
+    if row.vm_problems:
+        missing = "; ".join(trouble.summary for trouble in row.vm_problems)
+    elif row.state is AddressState.RESTART_NEEDED:
         missing = "restart"
-    elif row.state is State.ORPHANED:
+    elif row.state is AddressState.ORPHANED:
         missing = "not on its template" if row.vm is not None else "recorded for an earlier VM of this name"
-    elif row.state is State.PENDING:
-        on_template = BACKENDS[row.network.plugin].on_template
-        missing = "not on its template yet" if on_template else "nothing announces it yet"
+    elif row.state is AddressState.PENDING:
+        pins_vm_template = BACKENDS[row.network.plugin].pins_vm_template
+        missing = "not on its template yet" if pins_vm_template else "nothing announces it yet"
     network = (row.network.namespace, row.network.name)
     mac = row.record.mac if row.record else ""
     return _VmRow(vm, network, running, row.address, mac, row.state.value, missing)
 
 
-def _runs_with(vm: Vm, facts: Facts) -> str:
-    instance = instance_of(vm, facts)
+def _runs_with(vm: Vm, snapshot: Snapshot) -> str:
+    instance = find_instance(vm, snapshot)
     addresses = [
         str(i.get("ipAddress")) for i in dig(instance, "status", "interfaces", default=[]) if i.get("ipAddress")
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class Names(enum.Enum):
+class NameKind(enum.Enum):
     """What a word may be the name of."""
 
     NETWORK = "network"
@@ -24,28 +24,28 @@ class Names(enum.Enum):
     COMMAND = "command"  # this word and all that follow are a command line of their own
 
 
-class Name(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """Any text; `of` tells what it names, which matters to completion alone."""
+class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Any text; `kind` tells what it names, which matters to completion alone."""
 
     name = "text"
 
-    def __init__(self, of: Names) -> None:
-        self.of = of
+    def __init__(self, kind: NameKind) -> None:
+        self.kind = kind
 
 
-class NetworkName(Name):
+class NetworkNameType(NameType):
     """NAME or NAMESPACE/NAME; the kind may come before it, as `-o name` and kubectl write it."""
 
-    kinds = ("networkwizard", "networkwizards", "nw")
+    kind_prefixes = ("networkwizard", "networkwizards", "nw")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The text without the kind."""
-        kind, _, name = str(value).partition("/")
-        return name if name and kind.lower().partition(".plumber.k8s.pf9.io")[0] in self.kinds else value
+        prefix, _, name = str(value).partition("/")
+        return name if name and prefix.lower().partition(".plumber.k8s.pf9.io")[0] in self.kind_prefixes else value
 
 
-NETWORK = NetworkName(Names.NETWORK)
-VM = Name(Names.VM)
-FREE_ADDRESS = Name(Names.FREE_ADDRESS)
-HELD_ADDRESS = Name(Names.HELD_ADDRESS)
-FILE = Name(Names.FILE)
+NETWORK = NetworkNameType(NameKind.NETWORK)
+VM = NameType(NameKind.VM)
+FREE_ADDRESS = NameType(NameKind.FREE_ADDRESS)
+HELD_ADDRESS = NameType(NameKind.HELD_ADDRESS)
+FILE = NameType(NameKind.FILE)

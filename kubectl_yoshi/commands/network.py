@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import click
 
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import (
-    LISTS,
-    OBJECTS,
+    LIST_FORMATS,
+    OBJECT_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -23,12 +23,12 @@ from kubectl_yoshi.commands.options import (
     yes_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 
-PEER = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
+PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
 """How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""
 
-HOW_ANNOUNCED = (
+ANNOUNCE_HELP = (
     "Public: metallb-l2, metallb-bgp or calico-bgp. Unless given: metallb-l2 without --peer, else calico-bgp where "
     "Calico is installed, else metallb-bgp."
 )
@@ -70,13 +70,13 @@ class CreateOptions:
     max_addresses_per_namespace: int | None
     cool_down: str | None
     dry_run: str
-    output: Output
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if bool(self.name) == bool(self.filenames):
-            raise usage_mistake("give either the NAME of a network with --cidr, or -f FILE")
+            raise usage_error("give either the NAME of a network with --cidr, or -f FILE")
         if self.filenames and any(value not in (None, (), False) for value in self._of_one_network()):
-            raise usage_mistake("-f takes the whole network from the file; leave out the other flags")
+            raise usage_error("-f takes the whole network from the file; leave out the other flags")
 
     def _of_one_network(self) -> tuple[object, ...]:
         return (
@@ -133,8 +133,8 @@ class CreateOptions:
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")
 @click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
 @click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
-@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a router, {PEER}.")
-@click.option("--announce", metavar="HOW", help=HOW_ANNOUNCED)
+@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a router, {PEER_SYNTAX}.")
+@click.option("--announce", metavar="HOW", help=ANNOUNCE_HELP)
 @click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
 @click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")
 @click.option(
@@ -163,7 +163,7 @@ class CreateOptions:
 )
 @click.option("--dns", multiple=True, metavar="IP", help="OVS: a DNS server that machines are told.")
 @dry_run_option
-@output_option(*OBJECTS)
+@output_option(*OBJECT_FORMATS)
 @as_options(CreateOptions)
 def create(session: Session, options: CreateOptions) -> None:
     """Make a network from a CIDR, or from files."""
@@ -181,7 +181,7 @@ class ListOptions:
     selector: str
     watch: bool
     no_headers: bool
-    output: Output
+    output: OutputFormat
 
 
 @command("list", examples="kubectl yoshi network list -A")
@@ -190,7 +190,7 @@ class ListOptions:
 @selector_option
 @watch_option
 @no_headers_option
-@output_option(*LISTS)
+@output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_networks(session: Session, options: ListOptions) -> None:
     """Show the networks of a namespace, or of all."""
@@ -204,7 +204,7 @@ class DescribeOptions:
     """What `network describe` was asked for."""
 
     name: str
-    output: Output
+    output: OutputFormat
 
 
 @command("describe", examples="kubectl yoshi network describe blue")

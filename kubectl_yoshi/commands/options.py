@@ -29,15 +29,15 @@ from kubectl_yoshi.commands.flags import OptionalValue, Seconds
 from kubectl_yoshi.commands.lazy import YoshiCommand
 from kubectl_yoshi.commands.names import FILE
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.output.asked import LISTS, OBJECTS, Output, ReportFile, parse_output
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.output.asked import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, ReportFile, parse_output
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
-    "LISTS",
-    "OBJECTS",
+    "LIST_FORMATS",
+    "OBJECT_FORMATS",
     "all_namespaces_option",
     "as_options",
     "command",
@@ -73,13 +73,13 @@ def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Call
 def as_options(options: type[OptionsClass]) -> Callable[[Callable[[Session, OptionsClass], Any]], Callable[..., Any]]:
     """The innermost decorator: the flags become a frozen dataclass, given with the session.
 
-    Lists become tuples. A UsageMistake in the dataclass's __post_init__ is a misuse like any other.
+    Lists become tuples. A UsageError in the dataclass's __post_init__ is a misuse like any other.
     """
 
     def decorate(run: Callable[[Session, OptionsClass], Any]) -> Callable[..., Any]:
         @functools.wraps(run)
         def with_flags(**flags: Any) -> Any:
-            session = Session.of(click.get_current_context())
+            session = Session.from_context(click.get_current_context())
             return run(session, options(**flags))
 
         return with_flags
@@ -95,18 +95,18 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self.allowed = allowed
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Output:
-        if isinstance(value, Output):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OutputFormat:
+        if isinstance(value, OutputFormat):
             return value
         try:
             return parse_output(value, self.allowed)
-        except UsageMistake as mistake:
-            raise click.UsageError(str(mistake), ctx) from mistake
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(format_word(word)) for word in self.allowed]
+        return [CompletionItem(display_format(word)) for word in self.allowed]
 
 
 class FormatOrReport(OutputType):
@@ -119,19 +119,19 @@ class FormatOrReport(OutputType):
         return value if isinstance(value, ReportFile) else super().convert(value, param, ctx)
 
 
-def format_word(word: str) -> str:
+def display_format(word: str) -> str:
     """A format as it is written: after some comes "=" and a template, columns, or the file that has them."""
     return f"{word}=" if word in ("jsonpath", "custom-columns") or word.endswith("-file") else word
 
 
 def output_option(*allowed: str) -> Decorator:
     """-o/--output, one of `allowed` (LISTS for every list, OBJECTS for what changes something). Gives `output`."""
-    words = "|".join(map(format_word, allowed))
+    words = "|".join(map(display_format, allowed))
     return click.option(
         "-o",
         "--output",
         type=OutputType(tuple(allowed)),
-        default=Output(),
+        default=OutputFormat(),
         metavar="FORMAT",
         help=f"Output format: {words}.",
         show_default=False,
@@ -172,21 +172,21 @@ def wait_option(until: str) -> Callable[[Function], Function]:
     return click.option("--wait", is_flag=True, help=f"Wait until {until}.")
 
 
-def timeout_option(unless_given: str = "5m") -> Decorator:
+def timeout_option(default_text: str = "5m") -> Decorator:
     """--timeout, seconds; None unless given, for which the help says what that comes to."""
     return click.option(
         "--timeout",
         type=Seconds(),
         default=None,
         metavar="DURATION",
-        help=f"How long to wait at most, such as 30s or 2m; {unless_given} unless given.",
+        help=f"How long to wait at most, such as 30s or 2m; {default_text} unless given.",
     )
 
 
 dry_run_option = click.option(
     "--dry-run",
     cls=OptionalValue,
-    bare="client",
+    bare_value="client",
     type=click.Choice(DRY_RUNS),
     default="none",
     metavar="none|client|server",

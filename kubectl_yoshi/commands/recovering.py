@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.commands.changing import fail_if_refused
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.commands.changing import raise_errors
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import Allocation
 from kubectl_yoshi.output.tables import Column, write_table
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, reckon_all
-from kubectl_yoshi.plan.reckoning import Reckoning, Verdict
+from kubectl_yoshi.plan.rebuilds import RebuildRequest, audit_networks
+from kubectl_yoshi.plan.reckoning import AllocationAudit, ExpectedAllocation
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import Done
+    from kubectl_yoshi.cluster.running import RunResult
 
 
 @dataclass(frozen=True)
@@ -24,54 +24,54 @@ class _Row:
     """An address whose record is to be written."""
 
     network: str
-    verdict: Verdict
+    entry: ExpectedAllocation
 
 
 UNCHANGED = "unchanged: every address is recorded as it should be"
-CONTRADICTED = "unchanged: no record is to be written, but see the contradictions"
+ONLY_CONTRADICTIONS = "unchanged: no record is to be written, but see the contradictions"
 
 
-def show_reckonings(session: Session, request: RebuildRequest) -> tuple[int, str]:
+def show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
     """Shows on stderr what the ledgers say, what they should say, and why.
 
     Returns:
         How many addresses differ; and what to say where none does.
     """
 
-    def ask(facts: Facts) -> tuple[list[Reckoning], tuple[str, ...]]:
-        return reckon_all(request, BACKENDS, facts)
+    def compute(snapshot: Snapshot) -> tuple[list[AllocationAudit], tuple[str, ...]]:
+        return audit_networks(request, BACKENDS, snapshot)
 
-    (reckonings, _), _ = observe_value(ask, session.api)
-    rows = [_Row(one.network.full_name, verdict) for one in reckonings for verdict in one.different]
+    (audits, _), _ = read_and_compute(compute, session.api)
+    rows = [_Row(audit.network.full_name, entry) for audit in audits for entry in audit.updates]
     columns: list[Column[_Row]] = [
         Column("NETWORK", lambda row: row.network),
-        Column("ADDRESS", lambda row: row.verdict.address),
-        Column("RECORDED FOR", lambda row: _told(row.verdict.record)),
-        Column("SHOULD BE", lambda row: _told(row.verdict.should)),
-        Column("SINCE", lambda row: row.verdict.why),
+        Column("ADDRESS", lambda row: row.entry.address),
+        Column("RECORDED FOR", lambda row: _describe_allocation(row.entry.record)),
+        Column("SHOULD BE", lambda row: _describe_allocation(row.entry.expected)),
+        Column("SINCE", lambda row: row.entry.reason),
     ]
-    contradicted = any(one.contradictions_besides(()) for one in reckonings)
-    return write_table(rows, columns, session.err), CONTRADICTED if contradicted else UNCHANGED
+    contradicted = any(audit.contradictions_except(()) for audit in audits)
+    return write_table(rows, columns, session.err), ONLY_CONTRADICTIONS if contradicted else UNCHANGED
 
 
-def _told(record: Record | None) -> str:
+def _describe_allocation(record: Allocation | None) -> str:
     """Whose a record is; with its uid, since after a restore that may be all that differs."""
     if record is None:
         return ""
     return f"{record.holder} ({record.uid[:8]})" if record.uid else record.holder
 
 
-def tell_outcome(session: Session, done: Done, unchanged: str) -> None:
+def print_rebuild_result(session: Session, result: RunResult, unchanged: str) -> None:
     """A line for each network, those first that were written; `unchanged` where none was.
 
     Raises:
         YoshiError: a network could not be rebuilt; the others were.
     """
-    written = {**done.plan.answers, **done.answers}
-    for name, count in written.items():
-        if name not in done.refusals:
-            what = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
-            print(f"network {name}: {what.get(count, f'{count} addresses recorded')}", file=session.out)
-    if not written:
+    counts = {**result.plan.results, **result.results}
+    for name, count in counts.items():
+        if name not in result.errors:
+            count_texts = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
+            print(f"network {name}: {count_texts.get(count, f'{count} addresses recorded')}", file=session.out)
+    if not counts:
         print(unchanged, file=session.out)
-    fail_if_refused(session, done)
+    raise_errors(session, result)

@@ -7,11 +7,11 @@ from functools import partial
 
 import click
 
-from kubectl_yoshi.commands.changing import carry
+from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     What runs now beats what is only written. Reservations stay, no VM is changed, and no address is given back.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.commands.recovering import show_reckonings, tell_outcome
+    from kubectl_yoshi.commands.recovering import print_rebuild_result, show_audits
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 
     network = parse_network_name(options.network, session.namespace) if options.network else None
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)
     unchanged = ""
-    if not session.diffing:
-        different, unchanged = show_reckonings(session, request)
-        if different and options.dry_run == "none":
+    if not session.is_diff:
+        update_count, unchanged = show_audits(session, request)
+        if update_count and options.dry_run == "none":
             session.confirm("Write this?", options.yes)
     planner = partial(plan_rebuild, request, BACKENDS)
-    done = carry(session, planner, options.dry_run, Output(), doing="rebuilding", unchanged={"": unchanged})
+    done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
     if done is not None:
-        tell_outcome(session, done, unchanged)
+        print_rebuild_result(session, done, unchanged)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from kubectl_yoshi.commands.lazy import Entry, LazyGroup
+from kubectl_yoshi.commands.lazy import CommandEntry, LazyGroup
 
 network = LazyGroup(
     "network",
     "Make, show and delete networks.",
     {
-        "create": Entry("network:create", "Make a network from a CIDR, or from files"),
-        "list": Entry("network:list_networks", "Show the networks of a namespace, or of all"),
-        "describe": Entry("network:describe", "Show everything about one network"),
-        "delete": Entry("network:delete", "Delete networks that nobody holds an address of"),
+        "create": CommandEntry("network:create", "Make a network from a CIDR, or from files"),
+        "list": CommandEntry("network:list_networks", "Show the networks of a namespace, or of all"),
+        "describe": CommandEntry("network:describe", "Show everything about one network"),
+        "delete": CommandEntry("network:delete", "Delete networks that nobody holds an address of"),
     },
 )
 
@@ -21,9 +21,9 @@ vm = LazyGroup(
     "vm",
     "Give VMs networks and addresses, or take them away.",
     {
-        "attach": Entry("vm:attach", "Give VMs an address of a network that stays theirs"),
-        "detach": Entry("vm:detach", "Take a network and its address away from VMs"),
-        "list": Entry("vm:list_vms", "Show VMs with their networks, addresses and what is missing"),
+        "attach": CommandEntry("vm:attach", "Give VMs an address of a network that stays theirs"),
+        "detach": CommandEntry("vm:detach", "Take a network and its address away from VMs"),
+        "list": CommandEntry("vm:list_vms", "Show VMs with their networks, addresses and what is missing"),
     },
 )
 
@@ -31,15 +31,17 @@ ips = LazyGroup(
     "ips",
     "Show, reserve, check and clean up addresses.",
     {
-        "list": Entry("ips:list_ips", "Show addresses, who holds them, and whether that is true"),
-        "who": Entry("ips:who", "Tell who holds an address, and who had it before"),
-        "reserve": Entry("ips:reserve", "Keep addresses of a network out of everybody's reach"),
-        "release": Entry("ips:release", "Give reserved addresses back, and addresses whose VM does not use them"),
-        "move": Entry("ips:move", "Give a VM's public address to another VM"),
-        "check": Entry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
-        "gc": Entry("ips:gc", "Give back addresses that nothing uses any more"),
-        "import": Entry("importing:import_ips", "Adopt addresses that VMs have already"),
-        "rebuild": Entry("recovery:rebuild", "Write the ledger anew from what VMs, Services and Calico have"),
+        "list": CommandEntry("ips:list_ips", "Show addresses, who holds them, and whether that is true"),
+        "who": CommandEntry("ips:who", "Tell who holds an address, and who had it before"),
+        "reserve": CommandEntry("ips:reserve", "Keep addresses of a network out of everybody's reach"),
+        "release": CommandEntry(
+            "ips:release", "Give reserved addresses back, and addresses whose VM does not use them"
+        ),
+        "move": CommandEntry("ips:move", "Give a VM's public address to another VM"),
+        "check": CommandEntry("ips:check", "Compare what is recorded with what is true; exit 1 if they differ"),
+        "gc": CommandEntry("ips:gc", "Give back addresses that nothing uses any more"),
+        "import": CommandEntry("importing:import_ips", "Adopt addresses that VMs have already"),
+        "rebuild": CommandEntry("recovery:rebuild", "Write the ledger anew from what VMs, Services and Calico have"),
     },
 )
 
@@ -47,10 +49,10 @@ completion = LazyGroup(
     "completion",
     "Complete commands and names by TAB in bash, zsh or fish.",
     {
-        "install": Entry("completion:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"),
-        "bash": Entry("completion:bash", "Print bash's completion of kubectl-yoshi"),
-        "zsh": Entry("completion:zsh", "Print zsh's completion of kubectl-yoshi"),
-        "fish": Entry("completion:fish", "Print fish's completion of kubectl-yoshi"),
+        "install": CommandEntry("completion:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"),
+        "bash": CommandEntry("completion:bash", "Print bash's completion of kubectl-yoshi"),
+        "zsh": CommandEntry("completion:zsh", "Print zsh's completion of kubectl-yoshi"),
+        "fish": CommandEntry("completion:fish", "Print fish's completion of kubectl-yoshi"),
     },
 )
 
@@ -58,17 +60,17 @@ cli = LazyGroup(
     "kubectl yoshi",
     "Give KubeVirt VMs networks, and addresses that stay theirs.",
     {
-        "install": Entry("install:install", "Make or update the CRDs and roles that yoshi needs"),
-        "uninstall": Entry("uninstall:uninstall", "Remove the CRDs and roles again"),
+        "install": CommandEntry("install:install", "Make or update the CRDs and roles that yoshi needs"),
+        "uninstall": CommandEntry("uninstall:uninstall", "Remove the CRDs and roles again"),
         "network": network,
         "vm": vm,
         "ips": ips,
-        "sync": Entry("sync:sync", "Make true what networks and VM annotations ask for"),
-        "diff": Entry("diff:diff", "Show what a command would change; exit 1 if anything"),
+        "sync": CommandEntry("sync:sync", "Make true what networks and VM annotations ask for"),
+        "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if anything"),
         "completion": completion,
-        "help": Entry("helping:show_help", "Show the help of a command"),
-        "options": Entry("options_help:options", "Show the flags of kubectl that every command takes"),
-        "version": Entry("version:version", "Show the version of this program, and of the server if asked"),
+        "help": CommandEntry("helping:show_help", "Show the help of a command"),
+        "options": CommandEntry("options_help:options", "Show the flags of kubectl that every command takes"),
+        "version": CommandEntry("version:version", "Show the version of this program, and of the server if asked"),
     },
     aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},
 )

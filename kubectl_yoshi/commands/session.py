@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from kubectl_yoshi.commands.flags import kept_flags
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.printable import indented
+from kubectl_yoshi.commands.flags import get_kubectl_flags
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.printable import indent_continuation
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
 
-KEY = "kubectl_yoshi.session"
-DIFFING = "kubectl_yoshi.diffing"
-NOT_OF_THE_CONNECTION = ("verbosity", "cache_dir")
+SESSION_KEY = "kubectl_yoshi.session"
+DIFF_KEY = "kubectl_yoshi.diffing"
+NON_CONNECTION_FLAGS = ("verbosity", "cache_dir")
 
 
 class Session:
@@ -32,8 +32,8 @@ class Session:
         api: the cluster, if it is there already (tests).
 
     Attributes:
-        diffing: `kubectl yoshi diff` runs the command: show what it would change, change nothing.
-        differs: under `diff`, there was something to change.
+        is_diff: `kubectl yoshi diff` runs the command: show what it would change, change nothing.
+        has_differences: under `diff`, there was something to change.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class Session:
         self.program = program
         self.out = out or sys.stdout
         self.err = err or sys.stderr
-        self.diffing = False
-        self.differs = False
-        self._said: set[str] = set()
+        self.is_diff = False
+        self.has_differences = False
+        self._printed: set[str] = set()
         if api is not None:
             self.__dict__["api"] = api
 
     @classmethod
-    def of(cls, ctx: click.Context) -> Session:
+    def from_context(cls, ctx: click.Context) -> Session:
         """The session of this run, one for all contexts."""
-        session = ctx.meta.get(KEY)
+        session = ctx.meta.get(SESSION_KEY)
         if session is None:
-            session = ctx.meta[KEY] = cls(kept_flags(ctx), program=ctx.find_root().command_path)
-            session.diffing = ctx.meta.get(DIFFING, False)
+            session = ctx.meta[SESSION_KEY] = cls(get_kubectl_flags(ctx), program=ctx.find_root().command_path)
+            session.is_diff = ctx.meta.get(DIFF_KEY, False)
         return session
 
     @property
@@ -74,10 +74,10 @@ class Session:
         """The connection to the cluster; the client library is imported here and not before."""
         from kubectl_yoshi.cluster.api import Api
         from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-        from kubectl_yoshi.cluster.http_log import show_requests
+        from kubectl_yoshi.cluster.http_log import enable_request_log
 
-        show_requests(self.verbosity, self.err)
-        flags = {name: value for name, value in self.flags.items() if name not in NOT_OF_THE_CONNECTION}
+        enable_request_log(self.verbosity, self.err)
+        flags = {name: value for name, value in self.flags.items() if name not in NON_CONNECTION_FLAGS}
         return Api(Connection.open(ConnectionOptions(**flags)), on_warning=self.warn)
 
     @property
@@ -87,15 +87,15 @@ class Session:
 
     def note(self, text: str) -> None:
         """A line on stderr, each text once."""
-        if text not in self._said:
-            self._said.add(text)
-            print(indented(text), file=self.err)
+        if text not in self._printed:
+            self._printed.add(text)
+            print(indent_continuation(text), file=self.err)
 
-    def tell_unseen(self, whys: Iterable[str]) -> None:
+    def note_unreadable(self, reasons: Iterable[str]) -> None:
         """A note on what could not be read, where there is any."""
-        from kubectl_yoshi.model.facts import not_seen
+        from kubectl_yoshi.model.facts import unreadable_note
 
-        for line in not_seen(whys):
+        for line in unreadable_note(reasons):
             self.note(f"note: {line}")
 
     def warn(self, text: str) -> None:
@@ -106,19 +106,19 @@ class Session:
         """Asks before something is destroyed, while nothing is begun yet.
 
         Raises:
-            UsageMistake: nobody can be asked: there is no terminal, and no --yes.
-            Refused: the answer was not yes.
+            UsageError: nobody can be asked: there is no terminal, and no --yes.
+            PreconditionFailed: the answer was not yes.
         """
-        from kubectl_yoshi.commands.errors import usage_mistake
+        from kubectl_yoshi.commands.errors import usage_error
 
         if yes:
             return
         if not sys.stdin.isatty():
-            raise usage_mistake("this needs a confirmation and stdin is no terminal", "Add --yes to go ahead.")
+            raise usage_error("this needs a confirmation and stdin is no terminal", "Add --yes to go ahead.")
         try:
-            wanted = click.confirm(question, err=True)
+            confirmed = click.confirm(question, err=True)
         except click.Abort:  # Ctrl-C, or Ctrl-D
             print(file=self.err)
-            wanted = False
-        if not wanted:
-            raise Refused("not confirmed", "Nothing was changed.")
+            confirmed = False
+        if not confirmed:
+            raise PreconditionFailed("not confirmed", "Nothing was changed.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.options import (
     all_namespaces_option,
     as_options,
@@ -29,7 +29,7 @@ class SyncOptions:
 
     def __post_init__(self) -> None:
         if self.watch and self.dry_run != "none":
-            raise usage_mistake("--watch and --dry-run exclude each other")
+            raise usage_error("--watch and --dry-run exclude each other")
 
 
 @command(
@@ -63,11 +63,11 @@ def sync(session: Session, options: SyncOptions) -> None:
     """
     from kubectl_yoshi.commands import syncing
 
-    if options.watch and session.diffing:
-        raise usage_mistake("--watch has no differences to show")
+    if options.watch and session.is_diff:
+        raise usage_error("--watch has no differences to show")
     if options.watch:
-        syncing.keep_on(session, options)
-    elif session.diffing:
-        syncing.show_differences(session, options)
+        syncing.run_controller(session, options)
+    elif session.is_diff:
+        syncing.show_diff(session, options)
     else:
         syncing.sync_once(session, options)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.commands.install import find
+from kubectl_yoshi.commands.install import find_installed
 from kubectl_yoshi.commands.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.output.asked import FOR_PEOPLE
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.output.asked import HUMAN_READABLE
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cluster.api import Api
-    from kubectl_yoshi.commands.installation import Loss
+    from kubectl_yoshi.commands.installation import LostNetwork
     from kubectl_yoshi.model.objects import Json, Resource
 
 
@@ -50,70 +50,70 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
     delete the networks first.
     """
-    from kubectl_yoshi.cluster.carrying_out import carry_out
+    from kubectl_yoshi.cluster.carrying_out import apply_plan
     from kubectl_yoshi.cluster.permissions import Permissions
-    from kubectl_yoshi.commands.installation import manifests, plan_uninstall
-    from kubectl_yoshi.output.plans import outcome_lines, show_plan
+    from kubectl_yoshi.commands.installation import load_manifests, plan_uninstall
+    from kubectl_yoshi.output.plans import format_outcomes, show_plan
 
-    found = find(session.api, manifests())
+    found = find_installed(session.api, load_manifests())
     plan = plan_uninstall(found.values())
     for note in plan.notes:
         session.note(note)
     if not plan:
         session.note("Nothing to uninstall.")
         return
-    refuse_or_warn(session, options, what_would_be_lost(session.api))
+    refuse_or_warn(session, options, list_lost_networks(session.api))
     if options.dry_run == "client":
-        show_plan(plan, session.out, FOR_PEOPLE, options.dry_run)
+        show_plan(plan, session.out, HUMAN_READABLE, options.dry_run)
         return
     if options.dry_run == "none":
-        for error in Permissions(session.api).all_refusals(plan).values():
+        for error in Permissions(session.api).all_errors(plan).values():
             raise error
-    outcome = carry_out(plan, session.api, dry_run=options.dry_run == "server")
-    for line in outcome_lines(outcome.done, options.dry_run):
+    outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
+    for line in format_outcomes(outcome.executed, options.dry_run):
         print(line, file=session.out)
     if outcome.interrupted:
         raise KeyboardInterrupt
     outcome.raise_first()
 
 
-def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[Loss]) -> None:
+def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostNetwork]) -> None:
     """Says what would be lost; goes on only if that is wanted.
 
     Raises:
-        Refused: there are networks and no --force, or the answer was no.
+        PreconditionFailed: there are networks and no --force, or the answer was no.
     """
-    from kubectl_yoshi.commands.installation import lost_text
+    from kubectl_yoshi.commands.installation import format_lost_networks
 
     if not lost:
         return
     count = f"{len(lost)} network{'s' if len(lost) > 1 else ''}"
     if not options.force:
-        raise Refused(
-            f"{count} would be lost: {lost_text(lost)}",
+        raise PreconditionFailed(
+            f"{count} would be lost: {format_lost_networks(lost)}",
             f"Delete them with {session.program} network delete; or add --force to lose them and who holds which"
             " address. Nothing was changed.",
         )
-    session.warn(f"{count} will be lost: {lost_text(lost)}")
+    session.warn(f"{count} will be lost: {format_lost_networks(lost)}")
     session.warn("what they made in other places, such as IP pools, stays; network delete would have removed it")
     if options.dry_run == "none":
         session.confirm("Remove all of this?", options.yes)
 
 
-def what_would_be_lost(api: Api) -> list[Loss]:
+def list_lost_networks(api: Api) -> list[LostNetwork]:
     """Every network, in all namespaces."""
-    from kubectl_yoshi.commands.installation import losses
+    from kubectl_yoshi.commands.installation import find_lost_networks
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 
-    networks = all_of(api, NETWORKWIZARD)
-    return losses(networks, all_of(api, ADDRESSBLOCK) if networks else ())
+    networks = list_or_empty(api, NETWORKWIZARD)
+    return find_lost_networks(networks, list_or_empty(api, ADDRESSBLOCK) if networks else ())
 
 
-def all_of(api: Api, resource: Resource) -> tuple[Json, ...]:
+def list_or_empty(api: Api, resource: Resource) -> tuple[Json, ...]:
     """All objects of a kind; none where the kind is not served (any more)."""
-    from kubectl_yoshi.cluster.errors import NotFound, NotServed
+    from kubectl_yoshi.cluster.errors import NotFoundError, NotServedError
 
     try:
         return api.list(resource)
-    except (NotServed, NotFound):
+    except (NotServedError, NotFoundError):
         return ()

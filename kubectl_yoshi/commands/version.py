@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi import __version__
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.options import as_options, command, output_option
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json
@@ -26,11 +26,11 @@ class VersionOptions:
 
     client: bool
     server: bool
-    output: Output
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if self.client and self.server:
-            raise usage_mistake("--client and --server-version exclude each other")
+            raise usage_error("--client and --server-version exclude each other")
 
 
 @command(
@@ -49,7 +49,7 @@ class VersionOptions:
 @as_options(VersionOptions)
 def version(session: Session, options: VersionOptions) -> None:
     """Show the version of this program, and of the server if asked."""
-    if options.output.for_people:
+    if options.output.is_human_readable:
         print(client_version(), file=session.out)
         if options.server:
             session.out.flush()

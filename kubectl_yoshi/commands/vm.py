@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import click
 
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.names import FREE_ADDRESS, NETWORK, VM
 from kubectl_yoshi.commands.options import (
-    LISTS,
-    OBJECTS,
+    LIST_FORMATS,
+    OBJECT_FORMATS,
     all_namespaces_option,
     as_options,
     command,
@@ -24,7 +24,7 @@ from kubectl_yoshi.commands.options import (
     watch_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import Output
+from kubectl_yoshi.output.asked import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class AttachOptions:
     wait: bool
     timeout: float | None
     dry_run: str
-    output: Output
+    output: OutputFormat
 
     def __post_init__(self) -> None:
         if self.network is None and not self.is_public:
-            raise usage_mistake("name the network with --network, --public-network or --public-ip")
+            raise usage_error("name the network with --network, --public-network or --public-ip")
         if self.network is None and (self.nic_name or self.model or self.cloud_init or self.live):
-            raise usage_mistake("--nic-name, --model, … are for a layer 2 network: name it with --network")
+            raise usage_error("--nic-name, --model, … are for a layer 2 network: name it with --network")
         if self.live and self.restart:
-            raise usage_mistake("--live and --restart are two ways for a running VM to have its address", "Choose one.")
+            raise usage_error("--live and --restart are two ways for a running VM to have its address", "Choose one.")
         if self.ip and self.public_ip and self.network is None:
-            raise usage_mistake("--ip and --public-ip both name the public address", "Give one of them.")
+            raise usage_error("--ip and --public-ip both name the public address", "Give one of them.")
 
     @property
     def is_public(self) -> bool:
@@ -115,7 +115,7 @@ class AttachOptions:
 @wait_option("VMs that run, or are started, run with their addresses, and public ones can be reached")
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECTS)
+@output_option(*OBJECT_FORMATS)
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
     """Give VMs an address of a network that stays theirs."""
@@ -138,7 +138,7 @@ class DetachOptions:
     live: bool
     timeout: float | None
     dry_run: str
-    output: Output
+    output: OutputFormat
 
 
 @command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
@@ -154,7 +154,7 @@ class DetachOptions:
 @click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
 @timeout_option()
 @dry_run_option
-@output_option(*OBJECTS)
+@output_option(*OBJECT_FORMATS)
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
     """Take a network and its address away from VMs."""
@@ -173,7 +173,7 @@ class ListOptions:
     selector: str
     watch: bool
     no_headers: bool
-    output: Output
+    output: OutputFormat
 
 
 @command("list", examples="kubectl yoshi vm list -A")
@@ -183,7 +183,7 @@ class ListOptions:
 @selector_option
 @watch_option
 @no_headers_option
-@output_option(*LISTS)
+@output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_vms(session: Session, options: ListOptions) -> None:
     """Show VMs with their networks, addresses and what is missing."""

@@ -7,61 +7,61 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.files import read_objects
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import name_of, namespace_of
 from kubectl_yoshi.model.vm import VM
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import Done
+    from kubectl_yoshi.cluster.running import RunResult
 
 
-def named_vms(
-    session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], everywhere: bool
+def resolve_vms(
+    session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], all_namespaces: bool
 ) -> tuple[tuple[str, str], ...]:
     """Namespace and name of each VM, each once: from names (also NAMESPACE/NAME and vm/NAME), -l, or -f.
 
     Raises:
-        UsageMistake: none was named, or in two ways at once.
-        Refused: the selector finds none.
+        UsageError: none was named, or in two ways at once.
+        PreconditionFailed: the selector finds none.
     """
     names = tuple(names)
     if sum((bool(names), bool(selector), bool(filenames))) != 1:
-        raise usage_mistake("name the VMs, or give -l SELECTOR, or -f FILE", "One of the three.")
+        raise usage_error("name the VMs, or give -l SELECTOR, or -f FILE", "One of the three.")
     if names:
-        return tuple(dict.fromkeys(_of_name(name, session) for name in names))
+        return tuple(dict.fromkeys(_parse_vm_name(name, session) for name in names))
     if selector:
-        found = session.api.list(VM, None if everywhere else session.namespace, label_selector=selector)
+        found = session.api.list(VM, None if all_namespaces else session.namespace, label_selector=selector)
         if not found:
-            where = "any namespace" if everywhere else f'namespace "{session.namespace}"'
-            raise Refused(
+            where = "any namespace" if all_namespaces else f'namespace "{session.namespace}"'
+            raise PreconditionFailed(
                 f'no VM in {where} has labels "{selector}"', "See `kubectl get virtualmachines --show-labels`."
             )
         return tuple((namespace_of(obj), name_of(obj)) for obj in found)
     objects = read_objects(filenames)
     for obj in objects:
         if obj.get("kind") != VM.kind:
-            raise usage_mistake(
+            raise usage_error(
                 f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine",
                 f"-f takes kind {VM.kind} of {VM.api_version} only.",
             )
     return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
 
 
-def _of_name(text: str, session: Session) -> tuple[str, str]:
+def _parse_vm_name(text: str, session: Session) -> tuple[str, str]:
     kind, slash, rest = text.partition("/")
     if slash and kind.lower() in ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io"):
         text = rest
     namespace, slash, name = text.partition("/")
     pair = (namespace, name) if slash else (session.namespace, text)
     if not all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", part) for part in pair):
-        raise usage_mistake(f'"{text}" is not the name of a VM', "Write NAME, or NAMESPACE/NAME.")
+        raise usage_error(f'"{text}" is not the name of a VM', "Write NAME, or NAMESPACE/NAME.")
     return pair
 
 
-def mac_of_flag(text: str, what: str = "--mac") -> str | None:
+def parse_mac(text: str, what: str = "--mac") -> str | None:
     """A MAC address as people write it: None for auto, "" for none, else a unicast one with colons.
 
     Args:
@@ -69,7 +69,7 @@ def mac_of_flag(text: str, what: str = "--mac") -> str | None:
         what: its name in messages.
 
     Raises:
-        UsageMistake: it is none of these.
+        UsageError: it is none of these.
     """
     if text == "auto":
         return None
@@ -80,27 +80,27 @@ def mac_of_flag(text: str, what: str = "--mac") -> str | None:
     try:
         mac = netaddr.EUI(text, version=48, dialect=netaddr.mac_unix_expanded)
     except (netaddr.AddrFormatError, ValueError) as error:
-        raise usage_mistake(f'{what} "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
+        raise usage_error(f'{what} "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
     if not int(mac):
-        raise usage_mistake(f'{what} "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
+        raise usage_error(f'{what} "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
     if mac.words[0] & 1:
-        raise usage_mistake(f'{what} "{text}" is a multicast address', "The first octet must be even.")
+        raise usage_error(f'{what} "{text}" is a multicast address', "The first octet must be even.")
     return str(mac)
 
 
-def wait_for_addresses(session: Session, network: tuple[str, str], done: Done, timeout: float | None) -> None:
+def wait_for_addresses(session: Session, network: tuple[str, str], result: RunResult, timeout: float | None) -> None:
     """Waits until every VM that is to run does so with its address.
 
     Raises:
-        TimedOut: one does not, in time.
+        TimedOutError: one does not, in time.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cluster.arrivals import wait_until_running
     from kubectl_yoshi.output.progress import progress
-    from kubectl_yoshi.plan.arrivals import still_to_come
-    from kubectl_yoshi.plan.restarts import brings_up
+    from kubectl_yoshi.plan.arrivals import find_pending_vms
+    from kubectl_yoshi.plan.restarts import starts_vm
 
-    begun = {change.subject for change, _ in done.done if brings_up(change)}
-    ask = partial(still_to_come, network, done.answers, begun, BACKENDS)
-    with progress("waiting", len(done.answers), session.err) as line:
-        wait_until_running(session.api, ask, done.answers, timeout, line.step)
+    started = {change.owner for change, _ in result.executed if starts_vm(change)}
+    compute = partial(find_pending_vms, network, result.results, started, BACKENDS)
+    with progress("waiting", len(result.results), session.err) as line:
+        wait_until_running(session.api, compute, result.results, timeout, line.step)

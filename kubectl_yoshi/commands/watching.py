@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Expired
+from kubectl_yoshi.cluster.errors import ExpiredError
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Resource
@@ -16,22 +16,24 @@ SETTLE_SECONDS = 0.3
 """What changes together is shown together."""
 
 
-def show_again(session: Session, everywhere: bool, resources: Sequence[Resource], show: Callable[[], None]) -> None:
+def show_on_changes(
+    session: Session, all_namespaces: bool, resources: Sequence[Resource], show: Callable[[], None]
+) -> None:
     """Shows a list, which was shown once, anew after each change of these resources, until Ctrl-C.
 
     Raises:
         YoshiError: one of them can no longer be watched.
     """
     session.out.flush()
-    namespace = None if everywhere else session.namespace
-    news: Queue[YoshiError | None] = Queue()
+    namespace = None if all_namespaces else session.namespace
+    events: Queue[YoshiError | None] = Queue()
     for resource in resources:
-        threading.Thread(target=_follow, args=(session.api, resource, namespace, news), daemon=True).start()
+        threading.Thread(target=_watch_resource, args=(session.api, resource, namespace, events), daemon=True).start()
     while True:
-        error = news.get()
+        error = events.get()
         try:
             while error is None:
-                error = news.get(timeout=SETTLE_SECONDS)
+                error = events.get(timeout=SETTLE_SECONDS)
         except Empty:
             print(file=session.out)
             show()
@@ -40,7 +42,7 @@ def show_again(session: Session, everywhere: bool, resources: Sequence[Resource]
         raise error
 
 
-def _follow(api: Api, resource: Resource, namespace: str | None, news: Queue[YoshiError | None]) -> None:
+def _watch_resource(api: Api, resource: Resource, namespace: str | None, events: Queue[YoshiError | None]) -> None:
     """Reports each change of a resource; an expired watch begins anew, another error is reported and ends it."""
     version = ""
     try:
@@ -51,9 +53,9 @@ def _follow(api: Api, resource: Resource, namespace: str | None, news: Queue[Yos
                 for kind, obj in api.watch(resource, namespace, resource_version=version):
                     version = str(obj.get("metadata", {}).get("resourceVersion", version))
                     if kind != "BOOKMARK":
-                        news.put(None)
-            except Expired:
+                        events.put(None)
+            except ExpiredError:
                 version = ""
-                news.put(None)
+                events.put(None)
     except YoshiError as error:
-        news.put(error)
+        events.put(error)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.commands.errors import usage_mistake
+from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.files import read_objects
-from kubectl_yoshi.commands.layer2 import layer2_of_flags
-from kubectl_yoshi.commands.network import PEER
+from kubectl_yoshi.commands.layer2 import build_layer2_spec
+from kubectl_yoshi.commands.network import PEER_SYNTAX
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import parse_cidr, parse_range
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_cool_down, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
 from kubectl_yoshi.plan.networks import default_plugin
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from kubectl_yoshi.commands.network import CreateOptions
 
 
-LONGEST_NAME = 180
+MAX_NAME_LENGTH = 180
 """An IPPool is named <namespace>.<name>, a namespace has 63 characters at most, a name in the API 253."""
 
 
-def network_of_flags(session: Session, options: CreateOptions) -> Json:
+def build_network(session: Session, options: CreateOptions) -> Json:
     """The NetworkWizard that `network create NAME` describes."""
     _check_name(str(options.name))
     if options.plugin is not None:
         _check_plugin(options.plugin, "--plugin")
-    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Facts(session.api.served))}
+    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Snapshot(session.api.served))}
     if options.cidr is not None:
         parse_cidr(options.cidr, "--cidr")
         spec["cidr"] = options.cidr
@@ -56,12 +56,12 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
     calico = {key: value for key, value in calico.items() if value is not None}
     if calico:
         if spec["plugin"] != "calico":
-            raise usage_mistake(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
+            raise usage_error(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
         spec["calico"] = calico
     nodes = _node_selector(options)
-    layer2 = layer2_of_flags(options)
+    layer2 = build_layer2_spec(options)
     if layer2 and spec["plugin"] != "ovs":
-        raise usage_mistake(
+        raise usage_error(
             f"--bridge, --vlan, --dhcp, … are for layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
         )
     if spec["plugin"] == "ovs":
@@ -70,7 +70,7 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
     public = _public(options, nodes)
     bgp = _bgp(options)
     if (public or bgp) and spec["plugin"] != "public":
-        raise usage_mistake(
+        raise usage_error(
             f"--peer, --announce, … are for public networks, not for {spec['plugin']}", "Add --plugin public."
         )
     if public:
@@ -87,16 +87,16 @@ def network_of_flags(session: Session, options: CreateOptions) -> Json:
     return obj
 
 
-def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
+def read_networks(session: Session, filenames: Iterable[str]) -> list[Json]:
     """The NetworkWizards of files, each in the session's namespace unless it names one; a status is left out.
 
     Raises:
-        UsageMistake: something in them is no NetworkWizard, or one that cannot be.
+        UsageError: something in them is no NetworkWizard, or one that cannot be.
     """
     found = []
     for obj in read_objects(filenames):
         if obj.get("apiVersion") != NETWORKWIZARD.api_version or obj.get("kind") != NETWORKWIZARD.kind:
-            raise usage_mistake(
+            raise usage_error(
                 f"{obj.get('kind')} {name_of(obj)!r} is no NetworkWizard",
                 f"network create takes kind NetworkWizard of {NETWORKWIZARD.api_version}; kubectl apply takes others.",
             )
@@ -104,28 +104,28 @@ def networks_of_files(session: Session, filenames: Iterable[str]) -> list[Json]:
         metadata = {**obj["metadata"], "namespace": namespace_of(obj) or session.namespace}
         wanted = {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
         if not dig(wanted, "spec", "plugin"):
-            plugin = default_plugin(BACKENDS, Facts(session.api.served))
+            plugin = default_plugin(BACKENDS, Snapshot(session.api.served))
             wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}
         parse_network(wanted)
         _check_plugin(wanted["spec"]["plugin"], f'network "{name_of(obj)}": plugin')
         found.append(wanted)
     if not found:
-        raise usage_mistake("no NetworkWizard found in the files")
+        raise usage_error("no NetworkWizard found in the files")
     return found
 
 
 def _check_plugin(plugin: str, what: str) -> None:
     if plugin not in BACKENDS:
-        raise usage_mistake(f'{what} "{plugin}" is unknown', f"Choose one of {', '.join(sorted(BACKENDS))}.")
+        raise usage_error(f'{what} "{plugin}" is unknown', f"Choose one of {', '.join(sorted(BACKENDS))}.")
 
 
 def _check_name(name: str) -> None:
-    if len(name) > LONGEST_NAME:
-        raise usage_mistake(
-            f'"{name[:20]}…" is too long for the name of a network', f"Use {LONGEST_NAME} characters at most."
+    if len(name) > MAX_NAME_LENGTH:
+        raise usage_error(
+            f'"{name[:20]}…" is too long for the name of a network', f"Use {MAX_NAME_LENGTH} characters at most."
         )
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name):
-        raise usage_mistake(
+        raise usage_error(
             f'"{name}" is not a name for a network',
             "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",
         )
@@ -136,7 +136,7 @@ def _node_selector(options: CreateOptions) -> dict[str, str]:
     for word in filter(None, ",".join(options.node_selector).split(",")):
         key, equals, value = word.partition("=")
         if not key or not equals:
-            raise usage_mistake(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
+            raise usage_error(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
         selector[key] = value
     return selector
 
@@ -150,7 +150,7 @@ def _public(options: CreateOptions, nodes: Mapping[str, str]) -> Json:
     }
     for key, known in (("announce", ("metallb-l2", "metallb-bgp", "calico-bgp")), ("via", ("service", "external-ips"))):
         if wanted[key] is not None and wanted[key] not in known:
-            raise usage_mistake(f'--{key} "{wanted[key]}" is unknown', f"Choose one of {', '.join(known)}.")
+            raise usage_error(f'--{key} "{wanted[key]}" is unknown', f"Choose one of {', '.join(known)}.")
     return {key: value for key, value in wanted.items() if value}
 
 
@@ -163,7 +163,7 @@ def _bgp(options: CreateOptions) -> Json:
     if options.peer:
         bgp["peers"] = [_peer(text) for text in options.peer]
     elif bgp:
-        raise usage_mistake("--my-asn and --remote-asn need a --peer")
+        raise usage_error("--my-asn and --remote-asn need a --peer")
     return bgp
 
 
@@ -180,5 +180,5 @@ def _peer(text: str) -> Json:
         elif key in ("passwordSecret", "password-secret") and value:
             peer["passwordSecret"] = value
         else:
-            raise usage_mistake(f'--peer "{text}": "{setting}" is unknown', f"Write {PEER}.")
+            raise usage_error(f'--peer "{text}": "{setting}" is unknown', f"Write {PEER_SYNTAX}.")
     return peer

@@ -37,7 +37,7 @@ class Access:
     subresource: str = ""
 
 
-def accesses_of(change: Change) -> tuple[Access, ...]:
+def required_accesses(change: Change) -> tuple[Access, ...]:
     """Return what one must be allowed to do for a change: to write, or to see what is waited for (cluster.waiting).
 
     A server-side apply of an object that does not exist is authorized as patch and as create.
@@ -46,8 +46,8 @@ def accesses_of(change: Change) -> tuple[Access, ...]:
     if change.verb is Verb.WAIT:
         if change.wait_for == "stopped":
             return Access("get", VMI, ref.namespace, ref.name), Access("list", POD, ref.namespace)
-        seen = Access("get", ref.resource, ref.namespace, ref.name)
-        return (seen, Access("list", EVENT, ref.namespace)) if change.wait_for == "served" else (seen,)
+        get_access = Access("get", ref.resource, ref.namespace, ref.name)
+        return (get_access, Access("list", EVENT, ref.namespace)) if change.wait_for == "served" else (get_access,)
     verbs = _VERBS[change.verb]
     if change.verb is Verb.APPLY and change.before is None:
         verbs = ("patch", "create")

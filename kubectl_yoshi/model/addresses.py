@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Cidr: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -21,12 +21,12 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Intervals:
-    """A set of integers as sorted, disjoint spans that do not touch. Make one by `of` or the operators."""
+    """A set of integers as sorted, disjoint spans that do not touch. Make one by `from_spans` or the operators."""
 
     spans: tuple[Span, ...] = ()
 
     @classmethod
-    def of(cls, spans: Iterable[Span]) -> Intervals:
+    def from_spans(cls, spans: Iterable[Span]) -> Intervals:
         """The union of spans in any order, overlapping or not; a span with first > last is empty."""
         merged: list[Span] = []
         for first, last in sorted(spans):
@@ -40,9 +40,9 @@ class Intervals:
         return cls(tuple(merged))
 
     @classmethod
-    def of_numbers(cls, numbers: Iterable[int]) -> Intervals:
+    def from_numbers(cls, numbers: Iterable[int]) -> Intervals:
         """The set of these numbers."""
-        return cls.of((number, number) for number in numbers)
+        return cls.from_spans((number, number) for number in numbers)
 
     def __bool__(self) -> bool:
         return bool(self.spans)
@@ -56,39 +56,39 @@ class Intervals:
         return sum(last - first + 1 for first, last in self.spans)
 
     def __contains__(self, number: int) -> bool:
-        at = bisect_right(self.spans, (number, _BEYOND)) - 1
-        return at >= 0 and number <= self.spans[at][1]
+        index = bisect_right(self.spans, (number, _BEYOND)) - 1
+        return index >= 0 and number <= self.spans[index][1]
 
     def __or__(self, other: Intervals) -> Intervals:
-        return Intervals.of(self.spans + other.spans)
+        return Intervals.from_spans(self.spans + other.spans)
 
     def __and__(self, other: Intervals) -> Intervals:
-        common = []
-        mine, theirs = 0, 0
-        while mine < len(self.spans) and theirs < len(other.spans):
-            a, b = self.spans[mine], other.spans[theirs]
+        intersection = []
+        i, j = 0, 0
+        while i < len(self.spans) and j < len(other.spans):
+            a, b = self.spans[i], other.spans[j]
             first, last = max(a[0], b[0]), min(a[1], b[1])
             if first <= last:
-                common.append((first, last))
+                intersection.append((first, last))
             if a[1] < b[1]:
-                mine += 1
+                i += 1
             else:
-                theirs += 1
-        return Intervals(tuple(common))
+                j += 1
+        return Intervals(tuple(intersection))
 
     def __sub__(self, other: Intervals) -> Intervals:
-        left: list[Span] = []
+        remaining: list[Span] = []
         for first, last in self.spans:
-            at = max(bisect_right(other.spans, (first, _BEYOND)) - 1, 0)
-            while at < len(other.spans) and other.spans[at][0] <= last:
-                hole_first, hole_last = other.spans[at]
+            index = max(bisect_right(other.spans, (first, _BEYOND)) - 1, 0)
+            while index < len(other.spans) and other.spans[index][0] <= last:
+                hole_first, hole_last = other.spans[index]
                 if hole_first > first:
-                    left.append((first, hole_first - 1))
+                    remaining.append((first, hole_first - 1))
                 first = max(first, hole_last + 1)
-                at += 1
+                index += 1
             if first <= last:
-                left.append((first, last))
-        return Intervals(tuple(left))
+                remaining.append((first, last))
+        return Intervals(tuple(remaining))
 
     def nth(self, index: int) -> int:
         """The address at a place in ascending order, from 0.
@@ -102,18 +102,18 @@ class Intervals:
             index -= last - first + 1
         raise IndexError(index)
 
-    def first_without(self, held: Intervals, start: int | None = None) -> int | None:
-        """The lowest member at or above `start` that is not in `held`; None where there is none.
+    def first_not_in(self, excluded: Intervals, start: int | None = None) -> int | None:
+        """The lowest member at or above `start` that is not in `excluded`; None where there is none.
 
-        Costs the number of own spans passed and a binary search in `held` for each, whatever the sets hold.
+        Costs the number of own spans passed and a binary search in `excluded` for each, whatever the sets hold.
         """
         for first, last in self.spans:
-            here = first if start is None else max(first, start)
-            while here <= last:
-                at = bisect_right(held.spans, (here, _BEYOND)) - 1
-                if at < 0 or held.spans[at][1] < here:
-                    return here
-                here = held.spans[at][1] + 1
+            candidate = first if start is None else max(first, start)
+            while candidate <= last:
+                index = bisect_right(excluded.spans, (candidate, _BEYOND)) - 1
+                if index < 0 or excluded.spans[index][1] < candidate:
+                    return candidate
+                candidate = excluded.spans[index][1] + 1
         return None
 
     def __iter__(self) -> Iterator[int]:
@@ -125,72 +125,72 @@ class Intervals:
 _BEYOND = 1 << 129
 
 
-def parse_address(text: str, what: str = "address") -> Address:
+def parse_address(text: str, field_name: str = "address") -> Address:
     """One IPv4 or IPv6 address.
 
     Raises:
-        UsageMistake: it is none; `what` names the field.
+        UsageError: it is none; `field_name` names the field.
     """
-    bare = text.strip()
+    stripped = text.strip()
     address: Address | None
     try:  # ip_address() tries IPv4 first and raises in between, and ledgers have thousands of addresses
-        address = ipaddress.IPv6Address(bare) if ":" in bare else ipaddress.IPv4Address(bare)
+        address = ipaddress.IPv6Address(stripped) if ":" in stripped else ipaddress.IPv4Address(stripped)
     except ValueError:
         address = None
     if address is None or "%" in text:  # a zone (RFC 4007) means something on one machine only
-        raise UsageMistake(f'{what} "{text}" is not an IP address', "Write one like 10.133.0.10 or fd00::10.")
+        raise UsageError(f'{field_name} "{text}" is not an IP address', "Write one like 10.133.0.10 or fd00::10.")
     return address
 
 
-def parse_cidr(text: str, what: str = "cidr") -> tuple[Cidr, bool]:
+def parse_cidr(text: str, field_name: str = "cidr") -> tuple[Cidr, bool]:
     """A network in CIDR notation (RFC 4632), and whether host bits were set (they are dropped).
 
     Raises:
-        UsageMistake: it is none; `what` names the field.
+        UsageError: it is none; `field_name` names the field.
     """
-    written = None
+    interface = None
     _, slash, prefix = text.rpartition("/")
     if slash and prefix.strip().isdecimal() and "%" not in text:  # no masks, no zones
         try:
-            written = ipaddress.ip_interface(text.strip())
+            interface = ipaddress.ip_interface(text.strip())
         except ValueError:
             pass
-    if written is None:
-        raise UsageMistake(
-            f'{what} "{text}" is not a network in CIDR notation', "Write one like 10.133.0.0/16 or fd00:133::/64."
+    if interface is None:
+        raise UsageError(
+            f'{field_name} "{text}" is not a network in CIDR notation', "Write one like 10.133.0.0/16 or fd00:133::/64."
         )
-    return written.network, written.ip != written.network.network_address
+    return interface.network, interface.ip != interface.network.network_address
 
 
-def parse_span(text: str, what: str = "range") -> tuple[Span, int]:
+def parse_span(text: str, field_name: str = "range") -> tuple[Span, int]:
     """A run of addresses, written as "A-B", one address or a CIDR: its first and last, and its IP version (4 or 6).
 
     Raises:
-        UsageMistake: it is none of these, or A is above B.
+        UsageError: it is none of these, or A is above B.
     """
     if "/" in text:
-        cidr, _ = parse_cidr(text, what)
+        cidr, _ = parse_cidr(text, field_name)
         return span_of(cidr), cidr.version
     first_text, dash, last_text = text.partition("-")
-    first = parse_address(first_text, what)
-    last = parse_address(last_text, what) if dash else first
+    first = parse_address(first_text, field_name)
+    last = parse_address(last_text, field_name) if dash else first
     if first.version != last.version:
-        raise UsageMistake(f'{what} "{text}" mixes IPv4 and IPv6', "Give both ends in one address family.")
+        raise UsageError(f'{field_name} "{text}" mixes IPv4 and IPv6', "Give both ends in one address family.")
     if int(first) > int(last):
-        raise UsageMistake(f'{what} "{text}" ends before it starts', f"Write it as {last}-{first}.")
+        raise UsageError(f'{field_name} "{text}" ends before it starts', f"Write it as {last}-{first}.")
     return (int(first), int(last)), first.version
 
 
-def parse_range(text: str, what: str = "range") -> tuple[Address, Address]:
+def parse_range(text: str, field_name: str = "range") -> tuple[Address, Address]:
     """The first and last address of a run, written as "A-B" or as a CIDR; one address alone is a slip mostly.
 
     Raises:
-        UsageMistake: it is neither, or A is above B.
+        UsageError: it is neither, or A is above B.
     """
-    (first, last), version = parse_span(text, what)
+    (first, last), version = parse_span(text, field_name)
     if "-" not in text and "/" not in text:
-        raise UsageMistake(
-            f'{what} "{text}" has no end', f"Write FIRST-LAST; {text}-{text} where a single address is meant."
+        raise UsageError(
+            f'{field_name} "{text}" has no end', f"Write FIRST-LAST; {text}-{text} where a single address is meant."
         )
     return address_of(first, version), address_of(last, version)
 
@@ -205,13 +205,13 @@ def address_of(number: int, version: int) -> Address:
     return ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)
 
 
-def word_of(address: Address) -> str:
+def to_name_part(address: Address) -> str:
     """An address as a part of a Kubernetes name, which has no colons: "10.0.0.1", "2001-0db8-0000-…-0005"."""
     return str(address) if address.version == 4 else address.exploded.replace(":", "-")
 
 
-def address_of_word(word: str) -> Address:
-    """What `word_of` was given.
+def parse_name_part(word: str) -> Address:
+    """What `to_name_part` was given.
 
     Raises:
         ValueError: it is no such word.
@@ -230,10 +230,10 @@ def usable_hosts(cidr: Cidr) -> Intervals:
         first += 1
         if cidr.version == 4:
             last -= 1
-    return Intervals.of([(first, last)])
+    return Intervals.from_spans([(first, last)])
 
 
-def written(span: Span, version: int) -> str:
+def format_span(span: Span, version: int) -> str:
     """A span for people: "10.0.0.1" or "10.0.0.1-10.0.0.9"."""
     first, last = address_of(span[0], version), address_of(span[1], version)
     return str(first) if first == last else f"{first}-{last}"

@@ -12,93 +12,93 @@ from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.change import Change, Plan
-from kubectl_yoshi.model.facts import Facts, Read, Served
-from kubectl_yoshi.model.ledger import Record
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.ledger import Allocation
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import ANY_NIC, Nic
+from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import Vm
 
 
-class How(enum.Enum):
+class UsageKind(enum.Enum):
     """How an address is used."""
 
-    WANTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
+    REQUESTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
     RUNNING = "running"  # a VMI or pod runs with it
-    HELD = "held"  # the back-end's own bookkeeping gives it to somebody
-    LENT = "lent"  # somebody who has none of his own has it for a time, by DHCP; ends by itself
-    SERVED = "served"  # the world can reach it; ends with what wants it
+    HELD_BY_BACKEND = "held"  # the back-end's own bookkeeping gives it to somebody
+    LEASED = "lent"  # somebody who has none of his own has it for a time, by DHCP; ends by itself
+    ANNOUNCED = "served"  # the world can reach it; ends with what wants it
 
 
 @dataclass(frozen=True)
-class Use:
+class AddressUse:
     """Something in the cluster, other than the ledger, that uses an address.
 
     Attributes:
         number: the address.
-        how: see How.
+        kind: see How.
         ref: the object that shows it.
         namespace, name: of the VM that it is used for, or of the network itself; "" where it is for neither.
         uid: of that VM where the object tells, or of the network; "" otherwise.
-        by: for SERVED, what announces it, or why nothing does, for people.
+        announcer: for SERVED, what announces it, or why nothing does, for people.
         node: for SERVED, the nodes that announce it, with commas; "" where none does.
-        cools_down: for HELD, in words, that nobody has it and it is only not given out again yet; "" otherwise.
+        cooldown_reason: for HELD, in words, that nobody has it and it is only not given out again yet; "" otherwise.
     """
 
     number: int
-    how: How
+    kind: UsageKind
     ref: ObjectRef
     namespace: str = ""
     name: str = ""
     uid: str = ""
-    by: str = ""
+    announcer: str = ""
     node: str = ""
-    cools_down: str = ""
+    cooldown_reason: str = ""
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """That it uses the address, or why nobody may yet, for people."""
-        return self.cools_down or f"{self.ref} uses it"
+        return self.cooldown_reason or f"{self.ref} uses it"
 
-    def is_of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
+    def is_for_vm(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
         """Whether it is for that VM; a uid that differs tells a VM made anew from the old one."""
         if (self.namespace, self.name) != (vm_namespace, vm_name):
             return False
         return not (self.uid and vm_uid) or self.uid == vm_uid
 
-    def is_own_of(self, network: Network) -> bool:
+    def is_infra_use_of(self, network: Network) -> bool:
         """Whether the network itself has the address, for what it needs (see Backend.own_use)."""
         return bool(network.uid) and self.uid == network.uid
 
 
-class Uses:
+class AddressUses:
     """Uses of a network's addresses, found by address and by VM without a search.
 
     Args:
-        found: as a back-end tells them.
+        uses: as a back-end tells them.
     """
 
-    def __init__(self, found: Iterable[Use] = ()) -> None:
-        self.all = tuple(found)
-        self._at: dict[int, list[Use]] = {}
-        self._of: dict[tuple[str, str], list[Use]] = {}
+    def __init__(self, uses: Iterable[AddressUse] = ()) -> None:
+        self.all = tuple(uses)
+        self._by_number: dict[int, list[AddressUse]] = {}
+        self._by_vm: dict[tuple[str, str], list[AddressUse]] = {}
         for use in self.all:
-            self._at.setdefault(use.number, []).append(use)
-            self._of.setdefault((use.namespace, use.name), []).append(use)
+            self._by_number.setdefault(use.number, []).append(use)
+            self._by_vm.setdefault((use.namespace, use.name), []).append(use)
 
-    def at(self, number: int) -> Sequence[Use]:
+    def by_number(self, number: int) -> Sequence[AddressUse]:
         """Everybody's uses of an address."""
-        return self._at.get(number, ())
+        return self._by_number.get(number, ())
 
-    def of(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> list[Use]:
-        """A VM's uses; see Use.is_of."""
-        mine = self._of.get((vm_namespace, vm_name), ())
-        return [use for use in mine if use.is_of(vm_namespace, vm_name, vm_uid)]
+    def by_vm(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> list[AddressUse]:
+        """A VM's uses; see AddressUse.is_of."""
+        vm_uses = self._by_vm.get((vm_namespace, vm_name), ())
+        return [use for use in vm_uses if use.is_for_vm(vm_namespace, vm_name, vm_uid)]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestedNetworks:
     """What a VM's own annotations ask of a back-end.
 
     Attributes:
@@ -114,30 +114,30 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class NetworkConflict:
     """Why a network cannot be made.
 
     Attributes:
-        says: a sentence that names the object in the way.
-        unseen: whether there is such an object could not be seen, for want of a right.
+        summary: a sentence that names the object in the way.
+        is_unreadable: whether there is such an object could not be seen, for want of a right.
     """
 
-    says: str
-    unseen: bool = False
+    summary: str
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True)
-class LetGo:
+class HoldRelease:
     """How a back-end can be made to forget an address.
 
     Attributes:
         plan: what to change first; empty where nothing holds it.
-        obstacle: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
+        blocker: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
         forbidden: the write that the user may not do, whether anything runs or not; "" for none.
     """
 
     plan: Plan = field(default_factory=Plan)
-    obstacle: str = ""
+    blocker: str = ""
     forbidden: str = ""
 
 
@@ -146,34 +146,34 @@ class HotPlug:
     """Whether a running VM can be changed without a restart.
 
     Attributes:
-        obstacle: why not; "" if it can.
+        blocker: why not; "" if it can.
         next_step: what brings it about, for people.
     """
 
-    obstacle: str = ""
+    blocker: str = ""
     next_step: str = ""
 
 
 @dataclass(frozen=True)
-class Trouble:
+class VmProblem:
     """What the back-end's own bookkeeping keeps from a VM: its address, or its start.
 
     Attributes:
         namespace, name: the VM, which need not exist.
-        says: the object first, then the cause, for people.
-        way_out: the command that repairs it.
+        summary: the object first, then the cause, for people.
+        hint: the command that repairs it.
     """
 
     namespace: str
     name: str
-    says: str
-    way_out: str
+    summary: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.says} (`{self.way_out}`)"
+        return f"{self.summary} (`{self.hint}`)"
 
 
-Recorded = Callable[[], Mapping[int, Record]]
+AllocationsLoader = Callable[[], Mapping[int, Allocation]]
 """The records of a network as they are now, later than all that was read before; calling it may raise NeedMore."""
 
 
@@ -185,11 +185,11 @@ class Backend(Protocol):
         """spec.plugin: "calico"."""
 
     @property
-    def wish(self) -> str:
+    def annotation_key(self) -> str:
         """The annotation on the VM itself that says which network was wanted."""
 
     @property
-    def on_template(self) -> bool:
+    def pins_vm_template(self) -> bool:
         """Whether an address is written on the VM's template, with a MAC address, and reaches a running VM by a restart
         only. Otherwise it is on an object beside the VM, and is the VM's at once."""
 
@@ -203,135 +203,147 @@ class Backend(Protocol):
         released before the template changes: where it cannot be, nothing has changed."""
 
     @property
-    def by_default(self) -> bool:
+    def allowed_as_default(self) -> bool:
         """Whether a network for which no plugin was named may be made with it."""
 
-    def wishes(self, vm: Vm) -> Wishes:
-        """What the VM's own annotations ask for. Raises UsageMistake where they cannot be read."""
+    def requested_networks(self, vm: Vm) -> RequestedNetworks:
+        """What the VM's own annotations ask for. Raises UsageError where they cannot be read."""
 
-    def missing(self, served: Served) -> str:
+    def missing_apis(self, served: ServedApis) -> str:
         """What the API server would have to serve and does not, for people; "" where the back-end is there."""
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def obstacles(self, network: Network, facts: Facts) -> tuple[Obstacle, ...]:
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
         """Why the network cannot be made."""
 
-    def taken_unasked(self, network: Network, facts: Facts) -> tuple[str, ...]:
+    def implicit_choices(self, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
         """What was chosen for the network because its spec does not say it, and others would notice, a phrase each."""
 
-    def own_use(self, network: Network) -> str | None:
+    def infra_address_purpose(self, network: Network) -> str | None:
         """What the network itself needs one of its addresses for ("DHCP server"); "" where it needs none now, None
         where no network of this kind ever does."""
 
-    def build(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+    def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
         """What makes the network's objects true; empty where they are.
 
-        `records` is the network's ledger, with the address that the network itself has; {} where `own_use` is None.
+        `records` is the network's ledger, with the address that the network itself has; {} where
+        `infra_address_purpose` is None.
         """
 
-    def problem(self, network: Network, facts: Facts) -> str:
+    def health(self, network: Network, snapshot: Snapshot) -> str:
         """Why the network does not work though its objects were made; "" where it does."""
 
-    def describe(self, network: Network, facts: Facts) -> tuple[tuple[str, str], ...]:
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Label and value pairs that `network describe` adds."""
 
-    def demolish(self, network: Network, facts: Facts, later: bool = False) -> Plan:
-        """What takes the network's objects away. Raises Refused where something still uses them; not with `later`,
-        which asks what it will be once nothing does."""
+    def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
+        """What takes the network's objects away. Raises PreconditionFailed where something still uses them; not with
+        `ignore_usage`, which asks what it will be once nothing does."""
 
-    def leftovers(self, live: Sequence[Network], namespace: str | None, facts: Facts) -> Plan:
+    def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
         """What takes away the objects of networks that are no more (deleted behind this program's back), of those that
         were in this namespace (None: in any)."""
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 
-    def uses(self, network: Network, vms: Sequence[Vm], numbers: Intervals, facts: Facts) -> tuple[Use, ...]:
+    def address_uses(
+        self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
+    ) -> tuple[AddressUse, ...]:
         """The uses of the network's addresses by these VMs, and by anybody of the addresses about to be given."""
 
-    def settings(self, facts: Facts) -> tuple[Read, ...]:
+    def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
         """What attaching asks about the cluster, not about a VM: it is read early, beside the VMs' uses."""
 
-    def survey(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+    def all_address_uses(
+        self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+    ) -> tuple[AddressUse, ...]:
         """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""
 
-    def told_by(self, vm: Vm, network: str) -> tuple[Address, ...]:
+    def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
         """What a VM alone tells of its addresses of a network that may not be seen, by its full name "prod/blue"."""
 
-    def carried(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Use, ...]:
+    def service_addresses(
+        self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+    ) -> tuple[AddressUse, ...]:
         """The addresses that VMs have by objects beside them which others have made, and which could be recorded in the
-        network: HELD, one for each VM that an object is for. Raises Refused where that may not be read."""
+        network: HELD, one for each VM that an object is for. Raises PreconditionFailed where that may not be read."""
 
-    def elsewhere(self, vm: Vm, network: Network, facts: Facts) -> str:
+    def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
         """The address outside the network that this back-end gives the VM already, where it can give only one."""
 
-    def prepare(self, vm: Vm, network: Network, number: int, facts: Facts) -> LetGo:
+    def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
         """What must go before the VM can have the address: another one that the back-end holds for it."""
 
-    def provide(self, network: Network, records: Mapping[int, Record], facts: Facts) -> Plan:
+    def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
         """What must be there before anybody is given these addresses, which are or are being recorded so: that nobody
-        else is given them meanwhile; empty where it is. Raises Refused where it cannot be."""
+        else is given them meanwhile; empty where it is. Raises PreconditionFailed where it cannot be."""
 
-    def retract(self, network: Network, records: Mapping[int, Record], facts: Facts) -> LetGo:
-        """How what `provide` made for these records is taken away again, but for what other records rest on now."""
+    def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
+        """How what `reserve` made for these records is taken away again, but for what other records rest on now."""
 
-    def fasten(
+    def attach_patch(
         self,
         vm: Vm,
         network: Network,
         number: int,
         mac: str,
-        facts: Facts,
+        snapshot: Snapshot,
         ports: Sequence[Port] = (),
-        nic: Nic = ANY_NIC,
+        nic: Nic = DEFAULT_NIC,
     ) -> tuple[Change, ...]:
         """What makes the VM want the address, with that MAC address ("" for none), open on these ports (none: as it
         is), plugged in like that; empty where it does."""
 
-    def establish(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], facts: Facts) -> Plan:
+    def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
         """What makes the objects beside the VM true that its address needs, open on these ports (none: as it is).
 
-        It comes after `fasten`, and is empty where nothing is needed. Raises Refused where something is in the way.
+        It comes after `attach_patch`, and is empty where nothing is needed. Raises PreconditionFailed where something
+        is in the way.
         """
 
-    def open_on(self, vm: Vm, network: Network, facts: Facts) -> tuple[Port, ...]:
+    def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         """The ports that somebody has chosen for the VM's address; () where nobody has."""
 
-    def awaited(self, vm: Vm, network: Network, number: int, facts: Facts) -> tuple[Change, ...]:
+    def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
         """What `--wait` waits for, as changes that wait, besides that the VM runs; empty where it has come."""
 
-    def loosen(self, vm: Vm, network: Network, facts: Facts, live: bool = False) -> tuple[Change, ...]:
+    def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
         """What makes the VM want no address of the network; empty where it wants none.
 
         With `live` its interface is taken out of the running VM, where `hot_plug` says that this can be done.
         """
 
-    def hot_plug(self, vm: Vm, facts: Facts) -> HotPlug:
+    def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
         """Whether the VM's interface can be plugged in and out while it runs; only where it has one of its own."""
 
-    def let_go(self, network: Network, number: int, namespace: str, name: str, facts: Facts) -> LetGo:
+    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
         """How the back-end is made to forget that the VM of that name holds the address."""
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """The MAC address that the VM's interface has by its owner's choice, and the one written with the address."""
 
-    def concerns(self, vm: Vm, network: Network, number: int, facts: Facts, nic: Nic = ANY_NIC) -> tuple[str, ...]:
+    def warnings(
+        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
+    ) -> tuple[str, ...]:
         """What will not work, or is for somebody to do, a line each, naming the object."""
 
-    def immobile(self, vm: Vm, network: Network, facts: Facts) -> tuple[str, ...]:
+    def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
         """Why a VM that is to be live-migrated cannot be, with an address of the network; () where it can, or need not.
 
         One is to be where its own spec or the network's asks for it.
         """
 
-    def strays(self, network: Network, recorded: Recorded, facts: Facts) -> Plan:
+    def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
         """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,
         and how it is taken away."""
 
-    def troubles(self, network: Network, namespaces: tuple[str, ...] | None, facts: Facts) -> tuple[Trouble, ...]:
+    def vm_problems(
+        self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+    ) -> tuple[VmProblem, ...]:
         """What keeps VMs of these namespaces (None: of all) from an address of the network or from starting, though all
         that this program writes is as it should be; () where that may not be read."""
 
-    def repairs(self, network: Network, namespace: str | None, facts: Facts) -> Plan:
+    def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
         """What makes the back-end's own bookkeeping consistent again that an interrupted run has left, for VMs of this
         namespace (None: of any)."""

@@ -10,43 +10,48 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kubectl_yoshi.model.change import Change, Verb, applied
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.change import Change, Verb, apply_json_patch
+from kubectl_yoshi.model.errors import PreconditionFailed
 
-LARGEST = 1 << 20
+MAX_OBJECT_BYTES = 1 << 20
 """Bytes of an object as JSON, which is how etcd holds custom resources."""
 
 
-def size_of(value: Any) -> int:
+def json_size(value: Any) -> int:
     """Bytes of a value as compact JSON in UTF-8."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def size_after(change: Change) -> int:
+def size_after_change(change: Change) -> int:
     """Bytes of an object after a change, as far as it is known what it was before; 0 where nothing is added."""
     if change.verb in (Verb.CREATE, Verb.REPLACE):
-        return size_of(change.body)
+        return json_size(change.body)
     if change.verb is Verb.APPLY:
-        return size_of(change.before or {}) + size_of(change.body)
+        return json_size(change.before or {}) + json_size(change.body)
     if change.verb is not Verb.PATCH:
         return 0
-    added = sum(len(op["path"]) + size_of(op["value"]) for op in change.body if op["op"] in ("add", "replace"))
+    added = sum(len(op["path"]) + json_size(op["value"]) for op in change.body if op["op"] in ("add", "replace"))
     if not added:
         return 0
-    most = size_of(change.before or {}) + added
-    return most if most <= LARGEST or change.before is None else size_of(applied(change.body, change.before))
+    upper_bound = json_size(change.before or {}) + added
+    return (
+        upper_bound
+        if upper_bound <= MAX_OBJECT_BYTES or change.before is None
+        else json_size(apply_json_patch(change.body, change.before))
+    )
 
 
-def must_fit(change: Change) -> None:
+def check_size(change: Change) -> None:
     """Refuses a change after which its object would be too large, unless it becomes smaller by it.
 
     Raises:
-        Refused: it would.
+        PreconditionFailed: it would.
     """
-    size = size_after(change)
-    if size <= LARGEST or (change.before is not None and size <= size_of(change.before)):
+    size = size_after_change(change)
+    if size <= MAX_OBJECT_BYTES or (change.before is not None and size <= json_size(change.before)):
         return
-    raise Refused(
-        f"{change.ref} would become {size / LARGEST:.2f} MiB, and more than 1 MiB is never written to one object",
+    raise PreconditionFailed(
+        f"{change.ref} would become {size / MAX_OBJECT_BYTES:.2f} MiB, and more than 1 MiB is never written to one "
+        "object",
         "Use another network for more, or shorter notes; `kubectl yoshi network describe` shows how full each is.",
     )

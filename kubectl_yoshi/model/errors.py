@@ -3,7 +3,7 @@
 The tree::
 
     YoshiError              what was wanted, what stands in the way, what to do about it
-    ├── UsageMistake        the command line or a file asks for something that cannot be (exit 2)
+    ├── UsageError        the command line or a file asks for something that cannot be (exit 2)
     ├── Refused             the plan says no: something in the cluster stands in the way (exit 1)
     │   ├── Outdated        what the plan was made from has changed since it was read
     │   └── Unseen          it rests on what may not be read, and so is unknown
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubectl_yoshi.model.printable import indented, on_one_line
+from kubectl_yoshi.model.printable import indent_continuation, to_single_line
 
-ASK_FOR_IT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
+ASK_ADMIN_HINT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 """The way out where something may not be read, or changed, that a user of networks may."""
 
 
-def first_few(words: Sequence[str], most: int, joint: str = ", and") -> str:
-    """Words with commas between them; of more than `most` those that come first, and how many more there are."""
-    rest = len(words) - most
-    return ", ".join(words[:most]) + (f"{joint} {rest} more" if rest > 0 else "")
+def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str:
+    """Words with commas between them; of more than `limit` those that come first, and how many more there are."""
+    remaining = len(items) - limit
+    return ", ".join(items[:limit]) + (f"{separator} {remaining} more" if remaining > 0 else "")
 
 
 class YoshiError(Exception):
@@ -31,42 +31,48 @@ class YoshiError(Exception):
 
     Args:
         message: what was wanted and what stands in the way, naming the object.
-        way_out: what the user can do about it; may be empty.
+        hint: what the user can do about it; may be empty.
 
     Attributes:
-        so_far: what had been done when it came, one sentence; "" where nothing had.
+        changes_so_far: what had been done when it came, one sentence; "" where nothing had.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, way_out: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.way_out = way_out
-        self.so_far = ""
+        self.hint = hint
+        self.changes_so_far = ""
 
     @property
     def in_one_line(self) -> str:
         """What is wrong and what had been done, where there are many errors and no room for ways out."""
-        return on_one_line(f"{self.message.rstrip('.')}. {self.so_far}" if self.so_far else self.message)
+        return to_single_line(
+            f"{self.message.rstrip('.')}. {self.changes_so_far}" if self.changes_so_far else self.message
+        )
 
     def __str__(self) -> str:
-        return "\n".join(text for text in (indented(self.message), indented(self.so_far), self.way_out) if text)
+        return "\n".join(
+            text
+            for text in (indent_continuation(self.message), indent_continuation(self.changes_so_far), self.hint)
+            if text
+        )
 
 
-class UsageMistake(YoshiError):
+class UsageError(YoshiError):
     """What was asked for can never be, whatever the cluster holds (a CIDR that is none, a range outside it)."""
 
     exit_code = 2
 
 
-class Refused(YoshiError):
-    """Something in the cluster stands in the way; nothing was changed, but for what `so_far` says."""
+class PreconditionFailed(YoshiError):
+    """Something in the cluster stands in the way; nothing was changed, but for what `changes_so_far` says."""
 
 
-class Outdated(Refused):
+class OutdatedError(PreconditionFailed):
     """What a plan was made from has changed since it was read: read and plan again."""
 
 
-class Unseen(Refused):
+class UnreadableError(PreconditionFailed):
     """What is asked for rests on something that may not be read: whether it is there is unknown."""

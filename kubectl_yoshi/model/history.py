@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.printable import on_one_line
+from kubectl_yoshi.model.printable import to_single_line
 
 VM_KIND = "VirtualMachine"
-MOST_PER_ADDRESS = 2
-LONGEST_NOTE = 60
+MAX_PER_ADDRESS = 2
+MAX_NOTE_LENGTH = 60
 """Characters of a reservation's words that are kept."""
-KEPT_SECONDS = 30 * 24 * 3600.0
+RETENTION_SECONDS = 30 * 24 * 3600.0
 """For how long a block of a large network that holds nothing any more is kept for its history."""
 
 
 @dataclass(frozen=True)
-class Tenure:
+class PastAllocation:
     """A time for which somebody had an address.
 
     Attributes:
@@ -43,11 +43,11 @@ class Tenure:
     def holder(self) -> str:
         """As people read it: "prod/web-1", "a reservation (printer)", "the network itself (DHCP server)"."""
         if self.kind == VM_KIND:
-            return on_one_line(f"{self.namespace}/{self.name}")
-        who = "a reservation" if self.kind == "Reservation" else "the network itself"
-        return f"{who} ({on_one_line(self.note)})" if self.note else who
+            return to_single_line(f"{self.namespace}/{self.name}")
+        label = "a reservation" if self.kind == "Reservation" else "the network itself"
+        return f"{label} ({to_single_line(self.note)})" if self.note else label
 
-    def is_of(self, namespace: str, name: str) -> bool:
+    def was_held_by(self, namespace: str, name: str) -> bool:
         """Whether a VM of that name had it, whatever its uid was."""
         return self.kind == VM_KIND and (self.namespace, self.name) == (namespace, name)
 
@@ -56,28 +56,28 @@ class Tenure:
         short = replace(
             self,
             kind="" if self.kind == VM_KIND else self.kind,
-            note=self.note[:LONGEST_NOTE],
+            note=self.note[:MAX_NOTE_LENGTH],
             since=_whole_seconds(self.since),
             until=_whole_seconds(self.until),
         )
         return {key: value for key, value in vars(short).items() if value}
 
 
-def parse_history(value: Any) -> tuple[Tenure, ...]:
+def parse_history(value: Any) -> tuple[PastAllocation, ...]:
     """An address's value in status.history, the latest tenure first; what is none is left out."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
     fields = ("namespace", "name", "uid", "note", "since", "until")
     return tuple(
-        Tenure(str(item.get("kind") or VM_KIND), **{key: str(item.get(key) or "") for key in fields})
+        PastAllocation(str(item.get("kind") or VM_KIND), **{key: str(item.get(key) or "") for key in fields})
         for item in value
         if isinstance(item, Mapping) and item.get("until")
     )
 
 
-def with_tenure(history: Sequence[Tenure], tenure: Tenure) -> list[Json]:
+def prepend_past_allocation(history: Sequence[PastAllocation], past: PastAllocation) -> list[Json]:
     """An address's history after one more tenure, as it is written."""
-    return [one.to_json() for one in (tenure, *history)][:MOST_PER_ADDRESS]
+    return [past_allocation.to_json() for past_allocation in (past, *history)][:MAX_PER_ADDRESS]
 
 
 def _whole_seconds(time: str) -> str:

@@ -26,10 +26,10 @@ _METADATA = (
 _DOMAIN = {"devices": {"interfaces": True, "autoattachPodInterface": True}}
 _INSTANCE = {"networks": True, "hostname": True, "domain": _DOMAIN}
 
-Kept = Mapping[str, Any]
+FieldMask = Mapping[str, Any]
 """Key -> True for all of its value, or what of it is kept."""
 
-KEPT: Mapping[Resource, Kept] = {
+FIELD_MASKS: Mapping[Resource, FieldMask] = {
     VM: {
         "spec": {
             "runStrategy": True,
@@ -49,16 +49,20 @@ KEPT: Mapping[Resource, Kept] = {
 }
 
 
-def lean_of(resource: Resource) -> Callable[[Json], Json] | None:
+def get_trimmer(resource: Resource) -> Callable[[Json], Json] | None:
     """What cuts an object of a kind down; None where objects of that kind are kept whole."""
-    kept = KEPT.get(resource)
-    if kept is None:
+    mask = FIELD_MASKS.get(resource)
+    if mask is None:
         return None
-    whole: Kept = {"apiVersion": True, "kind": True, "metadata": dict.fromkeys(_METADATA, True), **kept}
-    return lambda obj: _cut(obj, whole)
+    full_mask: FieldMask = {"apiVersion": True, "kind": True, "metadata": dict.fromkeys(_METADATA, True), **mask}
+    return lambda obj: _apply_mask(obj, full_mask)
 
 
-def _cut(obj: Any, kept: Kept) -> Any:
+def _apply_mask(obj: Any, mask: FieldMask) -> Any:
     if not isinstance(obj, dict):
         return obj
-    return {key: obj[key] if what is True else _cut(obj[key], what) for key, what in kept.items() if key in obj}
+    return {
+        key: obj[key] if submask is True else _apply_mask(obj[key], submask)
+        for key, submask in mask.items()
+        if key in obj
+    }

@@ -30,10 +30,10 @@ class Fields:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-NOTHING_SPECIAL = Fields()
+DEFAULT_FIELDS = Fields()
 
 
-def matches(wanted: Any, observed: Any, fields: Fields = NOTHING_SPECIAL, name: str = "") -> bool:
+def matches(wanted: Any, observed: Any, fields: Fields = DEFAULT_FIELDS, name: str = "") -> bool:
     """Return whether a value that was read says what is wanted.
 
     A false or empty value is the same as a missing one; 0 is not, unless declared as the default. Fields that `wanted`
@@ -48,10 +48,10 @@ def matches(wanted: Any, observed: Any, fields: Fields = NOTHING_SPECIAL, name: 
     return _matches(wanted, observed, fields, name, whole=name in fields.whole)
 
 
-def differing(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None, fields: Fields) -> list[str]:
+def differing_fields(wanted: Mapping[str, Any], observed: Mapping[str, Any] | None, fields: Fields) -> list[str]:
     """Return the fields of `wanted`, in its order, that do not match what was read."""
-    there = observed or {}
-    return [name for name, value in wanted.items() if not matches(value, there.get(name), fields, name)]
+    current = observed or {}
+    return [name for name, value in wanted.items() if not matches(value, current.get(name), fields, name)]
 
 
 def without_absent(value: Any) -> Any:
@@ -65,7 +65,7 @@ def without_absent(value: Any) -> Any:
 
 def _matches(wanted: Any, observed: Any, fields: Fields, name: str, whole: bool) -> bool:
     default = fields.defaults.get(name)
-    if _means_nothing(wanted, default) and _means_nothing(observed, default):
+    if _is_empty(wanted, default) and _is_empty(observed, default):
         return True
     if isinstance(wanted, Mapping) and isinstance(observed, Mapping):
         keys = [*wanted, *observed] if whole else [*wanted]
@@ -83,10 +83,10 @@ def _matches(wanted: Any, observed: Any, fields: Fields, name: str, whole: bool)
     return same_json(wanted, observed)
 
 
-def _means_nothing(value: Any, default: Any) -> bool:
+def _is_empty(value: Any, default: Any) -> bool:
     """Whether a value is false, empty, missing, or what a missing one means."""
     if isinstance(value, Mapping):
-        return all(_means_nothing(item, None) for item in value.values())
+        return all(_is_empty(item, None) for item in value.values())
     if value is None or value is False or value == "" or value == []:
         return True
     return default is not None and same_json(value, default)

@@ -19,8 +19,8 @@ from kubectl_yoshi.model.addresses import (
     span_of,
     usable_hosts,
 )
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.history import KEPT_SECONDS
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.history import RETENTION_SECONDS
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.versions import is_newer
 
@@ -30,13 +30,13 @@ ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
 SECONDS = {"h": 3600, "m": 60, "s": 1}
 MAX_ASN = 4294967295  # RFC 6793
-REQUIRES = f"{GROUP}/requires"
+REQUIRES_ANNOTATION = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands what is recorded of a network."""
 STATUS_SEARCH_FROM = ("status", "searchFrom")
 STATUS_CONTENDED = ("status", "contendedAt")
 DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
 DEFAULT_REMOTE_ASN = 64514
-ANNOUNCED_SINGLY = "public"
+HOST_ROUTE_PLUGIN = "public"
 """The plugin that announces each address by itself (/32, /128), so that it need not be in the network's CIDR."""
 
 
@@ -81,7 +81,7 @@ class Network:
         bgp: spec.bgpConfig.
         options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
         cool_down: for how many seconds an address that was given back is not handed out to others.
-        most_per_namespace: how many addresses the VMs of one namespace may hold; None for as many as there are.
+        max_per_namespace: how many addresses the VMs of one namespace may hold; None for as many as there are.
         raw: the object as read.
     """
 
@@ -96,7 +96,7 @@ class Network:
     bgp: Bgp | None
     options: Mapping[str, Any]
     cool_down: float
-    most_per_namespace: int | None
+    max_per_namespace: int | None
     raw: Json = field(compare=False, repr=False)
 
     @property
@@ -115,12 +115,12 @@ class Network:
         return str(dig(self.raw, "status", "deleting", default=""))
 
     @property
-    def is_going(self) -> bool:
+    def is_deleting(self) -> bool:
         """Whether it is being deleted, by this program or by kubectl."""
         return bool(self.deleting_since or dig(self.raw, "metadata", "deletionTimestamp"))
 
     @property
-    def is_made(self) -> bool:
+    def is_created(self) -> bool:
         """Whether its back-end's objects were made, and nothing has been found in their way since."""
         return bool(dig(self.raw, "status", "created"))
 
@@ -130,12 +130,12 @@ class Network:
         return int(dig(self.raw, "metadata", "generation", default=1)) > 1
 
     @property
-    def is_open(self) -> bool:
+    def is_initialized(self) -> bool:
         """Whether its ledger says who has its addresses: not while it was not made yet, nor when its status was lost.
 
         The original wrote no map of allocations for a network without any.
         """
-        return dig(self.raw, "status", "allocations") is not None or self.is_made
+        return dig(self.raw, "status", "allocations") is not None or self.is_created
 
     @property
     def search_from(self) -> int:
@@ -145,7 +145,7 @@ class Network:
         """
         try:
             address = parse_address(str(dig(self.raw, *STATUS_SEARCH_FROM, default="")))
-        except UsageMistake:
+        except UsageError:
             return 0
         return int(address) if address in self else 0
 
@@ -157,10 +157,10 @@ class Network:
     @property
     def requires(self) -> str:
         """The version that what is recorded here requires, where that is a later one than this; else ""."""
-        version = annotations_of(self.raw).get(REQUIRES, "")
+        version = annotations_of(self.raw).get(REQUIRES_ANNOTATION, "")
         return version if is_newer(version) else ""
 
-    def called_from(self, namespace: str) -> str:
+    def relative_name(self, namespace: str) -> str:
         """The shortest name that means this network in a namespace."""
         return self.name if namespace == self.namespace else self.full_name
 
@@ -172,20 +172,20 @@ class Network:
         return 4
 
     @property
-    def takes_outside(self) -> bool:
+    def accepts_outside_cidr(self) -> bool:
         """Whether it holds addresses outside its CIDR too, or has none: those that somebody asks for by name."""
-        return self.cidr is None or self.plugin == ANNOUNCED_SINGLY
+        return self.cidr is None or self.plugin == HOST_ROUTE_PLUGIN
 
-    def may_hold(self, address: Address) -> bool:
+    def can_hold(self, address: Address) -> bool:
         """Whether it may hold an address: one of its CIDR, or of the same family where it takes those outside."""
         if self.cidr is None:
             return True
-        return address in self or (self.takes_outside and address.version == self.version)
+        return address in self or (self.accepts_outside_cidr and address.version == self.version)
 
     @cached_property
-    def everything(self) -> Intervals:
+    def cidr_addresses(self) -> Intervals:
         """Every address of the CIDR, usable or not."""
-        return Intervals.of([span_of(self.cidr)]) if self.cidr else Intervals()
+        return Intervals.from_spans([span_of(self.cidr)]) if self.cidr else Intervals()
 
     def __contains__(self, address: Address) -> bool:
         return self.cidr is not None and address.version == self.cidr.version and address in self.cidr
@@ -194,12 +194,12 @@ class Network:
         """The address object of an integer of this network (one without a CIDR may hold both families)."""
         return address_of(number, self.version if self.cidr is not None else 4 if number < 1 << 32 else 6)
 
-    def why_not_usable(self, address: Address) -> str:
+    def unusable_reason(self, address: Address) -> str:
         """Why an address is never handed out here; "" if it may be, if only to who asks for it by name."""
         if self.cidr is None:
             return ""
         if address not in self:
-            return "" if self.may_hold(address) else f"it is outside {self.cidr}"
+            return "" if self.can_hold(address) else f"it is outside {self.cidr}"
         number = int(address)
         if number in self.usable:
             return ""
@@ -217,7 +217,7 @@ def parse_network(obj: Json) -> Network:
     """A NetworkWizard object as a Network.
 
     Raises:
-        UsageMistake: the spec says something that cannot be; the message names the network and the field.
+        UsageError: the spec says something that cannot be; the message names the network and the field.
     """
     name = name_of(obj)
     try:
@@ -237,22 +237,22 @@ def parse_network(obj: Json) -> Network:
             bgp=parse_bgp(_object(spec, "bgpConfig")) if spec.get("bgpConfig") else None,
             options=_object(spec, plugin),
             cool_down=parse_cool_down(spec.get("coolDown")),
-            most_per_namespace=_quota(spec.get("maxAddressesPerNamespace")),
+            max_per_namespace=_quota(spec.get("maxAddressesPerNamespace")),
             raw=obj,
         )
-    except UsageMistake as mistake:
-        mend = f" Correct it with: kubectl edit networkwizard {name} -n {namespace_of(obj)}" if uid_of(obj) else ""
-        raise UsageMistake(f'network "{name}": {mistake.message}', mistake.way_out + mend) from None
+    except UsageError as error:
+        fix_hint = f" Correct it with: kubectl edit networkwizard {name} -n {namespace_of(obj)}" if uid_of(obj) else ""
+        raise UsageError(f'network "{name}": {error.message}', error.hint + fix_hint) from None
 
 
-def bare_network(obj: Json) -> Network:
+def parse_minimal_network(obj: Json) -> Network:
     """What of a NetworkWizard can be told whatever else its spec says: its name, plugin and CIDR, by which its records
     are found.
     """
     spec = {key: dig(obj, "spec", key) for key in ("plugin", "cidr")}
     try:
         return replace(parse_network({**obj, "spec": spec}), raw=obj)
-    except UsageMistake:
+    except UsageError:
         return replace(parse_network({**obj, "spec": {"plugin": spec["plugin"]}}), raw=obj)
 
 
@@ -260,7 +260,7 @@ def _object(obj: Json, key: str) -> Json:
     """A field that holds an object, {} where it is missing. A file may hold anything: no API server has checked it."""
     value = obj.get(key) or {}
     if not isinstance(value, dict):
-        raise UsageMistake(f"{key} is not an object", "Write its fields under it, one a line.")
+        raise UsageError(f"{key} is not an object", "Write its fields under it, one a line.")
     return value
 
 
@@ -268,19 +268,19 @@ def _address_in(spec: Json, key: str) -> Address | None:
     return parse_address(str(spec[key]), key) if spec.get(key) else None
 
 
-def parse_cool_down(value: Any, what: str = "coolDown") -> float:
+def parse_cool_down(value: Any, field_name: str = "coolDown") -> float:
     """Seconds of a time such as "10m" or "1h30m"; 0 where there is none.
 
     Raises:
-        UsageMistake: it is no time, or longer than histories are kept.
+        UsageError: it is no time, or longer than histories are kept.
     """
     if value is None:
         return 0.0
     if not isinstance(value, str) or not re.fullmatch(r"([0-9]+[hms])+", value):
-        raise UsageMistake(f'{what} "{value}" is not a time', "Write it as 10m or 1h30m.")
+        raise UsageError(f'{field_name} "{value}" is not a time', "Write it as 10m or 1h30m.")
     seconds = sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([hms])", value))
-    if seconds > KEPT_SECONDS:
-        raise UsageMistake(f'{what} "{value}" is longer than 30 days', "Write 720h or less.")
+    if seconds > RETENTION_SECONDS:
+        raise UsageError(f'{field_name} "{value}" is longer than 30 days', "Write 720h or less.")
     return float(seconds)
 
 
@@ -288,7 +288,7 @@ def _quota(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageMistake(
+        raise UsageError(
             f'maxAddressesPerNamespace "{value}" is no number of addresses', "Give a number from 1 on, or leave it out."
         )
     return value
@@ -298,44 +298,44 @@ def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals
     if cidr is None:
         for key in ("range_start", "range_end", "exclude", "gateway"):
             if spec.get(key):
-                raise UsageMistake(f"{key} needs a cidr", "Give the network a cidr, or leave the field out.")
+                raise UsageError(f"{key} needs a cidr", "Give the network a cidr, or leave the field out.")
         return Intervals()
     usable = usable_hosts(cidr)
     first, last = span_of(cidr)
     start, end = _address_in(spec, "range_start"), _address_in(spec, "range_end")
     for what, end_of_range in (("range_start", start), ("range_end", end), ("gateway", gateway)):
         if end_of_range is not None and (end_of_range.version != cidr.version or end_of_range not in cidr):
-            raise UsageMistake(f"{what} {end_of_range} is outside {cidr}", "Choose an address of the network.")
+            raise UsageError(f"{what} {end_of_range} is outside {cidr}", "Choose an address of the network.")
     lowest, highest = int(start) if start else first, int(end) if end else last
     if lowest > highest:
-        raise UsageMistake(f"range_start {start} is above range_end {end}", f"Write the range as {end}-{start}.")
-    usable &= Intervals.of([(lowest, highest)])
-    holes = []
+        raise UsageError(f"range_start {start} is above range_end {end}", f"Write the range as {end}-{start}.")
+    usable &= Intervals.from_spans([(lowest, highest)])
+    excluded_spans = []
     excluded = spec.get("exclude") or []
     if not isinstance(excluded, list):
-        raise UsageMistake("exclude is not a list", "Write it as [10.133.1.0/28, 10.133.2.10-10.133.2.20].")
+        raise UsageError("exclude is not a list", "Write it as [10.133.1.0/28, 10.133.2.10-10.133.2.20].")
     for item in excluded:
         span, version = parse_span(str(item), "exclude")
         if version != cidr.version or span[1] < first or span[0] > last:
-            raise UsageMistake(f'exclude "{item}" is outside {cidr}', "Exclude addresses of the network only.")
-        holes.append(span)
+            raise UsageError(f'exclude "{item}" is outside {cidr}', "Exclude addresses of the network only.")
+        excluded_spans.append(span)
     if gateway is not None:
-        holes.append((int(gateway), int(gateway)))
-    usable -= Intervals.of(holes)
+        excluded_spans.append((int(gateway), int(gateway)))
+    usable -= Intervals.from_spans(excluded_spans)
     if not usable:
-        raise UsageMistake(f"no address of {cidr} is left to hand out", "Widen the range, or exclude fewer addresses.")
+        raise UsageError(f"no address of {cidr} is left to hand out", "Widen the range, or exclude fewer addresses.")
     return usable
 
 
-def parse_asn(value: Any, what: str) -> int:
+def parse_asn(value: Any, field_name: str) -> int:
     """An autonomous system number, 1..4294967295 (RFC 6793); "64512" and 64512 both.
 
     Raises:
-        UsageMistake: it is none.
+        UsageError: it is none.
     """
     text = str(value).strip()
     if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MAX_ASN:
-        raise UsageMistake(f'{what} "{value}" is not an ASN', f"Give a number from 1 to {MAX_ASN}.")
+        raise UsageError(f'{field_name} "{value}" is not an ASN', f"Give a number from 1 to {MAX_ASN}.")
     return int(text)
 
 
@@ -343,18 +343,18 @@ def parse_bgp(config: Json) -> Bgp:
     """spec.bgpConfig; peers as a list of objects or as the README's "10.240.0.5, 10.240.0.4".
 
     Raises:
-        UsageMistake: a peer is no address, or an ASN is none.
+        UsageError: a peer is no address, or an ASN is none.
     """
     peers_as_written = config.get("peers") or []
     if isinstance(peers_as_written, str):
         peers_as_written = [{"peerIP": part} for part in peers_as_written.split(",") if part.strip()]
     if not isinstance(peers_as_written, list):
-        raise UsageMistake("bgpConfig.peers is neither a list nor a text", "Write it as 10.240.0.5, 10.240.0.4.")
+        raise UsageError("bgpConfig.peers is neither a list nor a text", "Write it as 10.240.0.5, 10.240.0.4.")
     peers = []
     for item in peers_as_written:
         peer = {"peerIP": item} if isinstance(item, str) else item
         if not isinstance(peer, dict) or not peer.get("peerIP"):
-            raise UsageMistake("a peer of bgpConfig has no peerIP", "Give each peer its address as peerIP.")
+            raise UsageError("a peer of bgpConfig has no peerIP", "Give each peer its address as peerIP.")
         gateway = peer.get("reachableBy")
         peers.append(
             Peer(
@@ -365,11 +365,11 @@ def parse_bgp(config: Json) -> Bgp:
             )
         )
     if len({peer.address for peer in peers}) != len(peers):
-        raise UsageMistake("bgpConfig.peers names one peer twice", "Name each peer once.")
-    mine, theirs = config.get("myASN"), config.get("remoteASN")
+        raise UsageError("bgpConfig.peers names one peer twice", "Name each peer once.")
+    my_asn, remote_asn = config.get("myASN"), config.get("remoteASN")
     return Bgp(
-        parse_asn(DEFAULT_MY_ASN if mine is None else mine, "bgpConfig.myASN"),
-        parse_asn(DEFAULT_REMOTE_ASN if theirs is None else theirs, "bgpConfig.remoteASN"),
+        parse_asn(DEFAULT_MY_ASN if my_asn is None else my_asn, "bgpConfig.myASN"),
+        parse_asn(DEFAULT_REMOTE_ASN if remote_asn is None else remote_asn, "bgpConfig.remoteASN"),
         tuple(peers),
     )
 
@@ -378,20 +378,20 @@ def parse_network_name(text: str, namespace: str) -> tuple[str, str]:
     """Namespace and name of a network as users write it: "name" or "namespace/name".
 
     Raises:
-        UsageMistake: it is neither.
+        UsageError: it is neither.
     """
     first, slash, second = text.strip().partition("/")
     where, name = (first, second) if slash else (namespace, first)
     if not where or not name or "/" in name:
-        raise UsageMistake(f'"{text}" is not the name of a network', "Write NAME or NAMESPACE/NAME.")
+        raise UsageError(f'"{text}" is not the name of a network', "Write NAME or NAMESPACE/NAME.")
     return where, name
 
 
-def comes_first(one: Network, other: Network) -> bool:
+def has_precedence(one: Network, other: Network) -> bool:
     """Of two networks that cannot both be, whether the one is to stay: it is made and the other is not; or, where that
     does not tell, it is the older one (by its creation time, then by its uid, so that everybody agrees on it)."""
-    return one.is_made if one.is_made != other.is_made else _birth(one) < _birth(other)
+    return one.is_created if one.is_created != other.is_created else _creation_key(one) < _creation_key(other)
 
 
-def _birth(network: Network) -> tuple[str, str]:
+def _creation_key(network: Network) -> tuple[str, str]:
     return str(dig(network.raw, "metadata", "creationTimestamp", default="9999")), network.uid

@@ -22,5 +22,5 @@ class Nic:
     live: bool = False
 
 
-ANY_NIC = Nic()
+DEFAULT_NIC = Nic()
 """Nothing in particular is asked for."""

@@ -13,10 +13,10 @@ from typing import Any
 Json = dict[str, Any]
 """A JSON object as `json.loads` gives it. Never changed in place once read."""
 
-Name = tuple[str, str]
+NamespacedName = tuple[str, str]
 """The namespace and the name of an object."""
 
-LONGEST_NAME = 253
+MAX_NAME_LENGTH = 253
 """Characters of an object's name (RFC 1123 subdomain)."""
 
 ANNOTATIONS = ("metadata", "annotations")

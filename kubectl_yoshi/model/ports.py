@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
-MOST = 1000
+MAX_PORTS = 1000
 """Ports of one address; each is an entry in the Service and in its endpoints."""
 
 
@@ -28,15 +28,15 @@ DEFAULT_PORTS = (Port(22), Port(80), Port(443))
 """What the original yoshi opened for every VM."""
 
 
-def parse_ports(texts: Iterable[str], what: str = "--port") -> tuple[Port, ...]:
+def parse_ports(texts: Iterable[str], source: str = "--port") -> tuple[Port, ...]:
     """Ports from texts with commas in them, each once, in the order in which they are written.
 
     Args:
         texts: NUMBER, NUMBER/PROTOCOL or FIRST-LAST/PROTOCOL; tcp where none is named.
-        what: where they are from, for messages.
+        source: where they are from, for messages.
 
     Raises:
-        UsageMistake: one is no port, or they are too many.
+        UsageError: one is no port, or they are too many.
     """
     found: dict[Port, None] = {}
     for word in (word.strip() for text in texts for word in text.split(",")):
@@ -44,16 +44,16 @@ def parse_ports(texts: Iterable[str], what: str = "--port") -> tuple[Port, ...]:
         protocol = (match[3] or "tcp").upper() if match else ""
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if protocol not in PROTOCOLS or not 1 <= first <= last <= 65535:
-            raise UsageMistake(f'{what} "{word}" is no port', "Write 22/tcp, 443 or 5000-5010/udp.")
-        if last - first >= MOST:
-            raise UsageMistake(f'{what} "{word}" is more than {MOST} ports', "Open fewer ports.")
+            raise UsageError(f'{source} "{word}" is no port', "Write 22/tcp, 443 or 5000-5010/udp.")
+        if last - first >= MAX_PORTS:
+            raise UsageError(f'{source} "{word}" is more than {MAX_PORTS} ports', "Open fewer ports.")
         found.update(dict.fromkeys(Port(number, protocol) for number in range(first, last + 1)))
-    if len(found) > MOST:
-        raise UsageMistake(f"{what}: {len(found)} ports are more than {MOST}", "Open fewer ports.")
+    if len(found) > MAX_PORTS:
+        raise UsageError(f"{source}: {len(found)} ports are more than {MAX_PORTS}", "Open fewer ports.")
     return tuple(found)
 
 
-def written_ports(ports: Iterable[Port]) -> str:
+def format_ports(ports: Iterable[Port]) -> str:
     """The shortest text that means these ports: "22/tcp,5000-5010/udp"."""
     runs: list[list[Port]] = []
     for port in sorted(ports, key=lambda port: (port.protocol, port.number)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -24,11 +24,11 @@ from kubectl_yoshi.model.objects import (
 
 VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 VMI = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
-VM_CALLS = Resource("subresources.kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+VM_SUBRESOURCES = Resource("subresources.kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 POD = Resource("", "v1", "pods", "Pod")
 
-LAUNCHER = "kubevirt.io=virt-launcher"
-MANY = 20
+LAUNCHER_SELECTOR = "kubevirt.io=virt-launcher"
+LIST_THRESHOLD = 20
 """From this many VMs of a namespace on, its instances and pods are listed at once instead of asked for one by one."""
 
 
@@ -54,7 +54,7 @@ class Vm:
         return uid_of(self.raw)
 
     @property
-    def subject(self) -> str:
+    def full_name(self) -> str:
         """ "namespace/name", as outcomes are told apart."""
         return f"{self.namespace}/{self.name}"
 
@@ -64,7 +64,7 @@ class Vm:
         return VM.ref(self.name, self.namespace)
 
     @property
-    def is_going(self) -> bool:
+    def is_deleting(self) -> bool:
         """Whether it is being deleted."""
         return bool(metadata(self.raw).get("deletionTimestamp"))
 
@@ -96,8 +96,8 @@ class Vm:
         """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first
         dot, cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).
         """
-        given = dig(self.raw, "spec", "template", "spec", "hostname") or self.name.partition(".")[0]
-        return str(given)[:63].rstrip("-")
+        name = dig(self.raw, "spec", "template", "spec", "hostname") or self.name.partition(".")[0]
+        return str(name)[:63].rstrip("-")
 
     @property
     def pod_interface(self) -> Json | None:
@@ -123,48 +123,50 @@ class Vm:
         return {}
 
 
-def vms_read(reads: Iterable[Read], facts: Facts) -> list[Vm]:
+def find_vms(queries: Iterable[Query], snapshot: Snapshot) -> list[Vm]:
     """The VMs that lists have brought, each as it was read last: who gives its address back tests that it is so still.
 
     Raises:
-        NeedMore: they were not read yet.
+        MissingQueriesError: they were not read yet.
     """
-    return [Vm(facts.one(VM, name_of(obj), namespace_of(obj)) or obj) for obj in facts.ask(*reads)]
+    return [Vm(snapshot.get_object(VM, name_of(obj), namespace_of(obj)) or obj) for obj in snapshot.lookup(*queries)]
 
 
-def instance_reads(vms: Iterable[Vm]) -> tuple[Read, ...]:
+def instance_queries(vms: Iterable[Vm]) -> tuple[Query, ...]:
     """What to read to know what runs of these VMs: VMIs and launcher pods, lists where they are many."""
     by_namespace: dict[str, list[Vm]] = {}
     for vm in vms:
         by_namespace.setdefault(vm.namespace, []).append(vm)
-    wanted: list[Read] = []
-    for namespace, some in by_namespace.items():
-        if len(some) >= MANY:
-            wanted += [Read(VMI, namespace), Read(POD, namespace, label_selector=LAUNCHER)]
+    queries: list[Query] = []
+    for namespace, group in by_namespace.items():
+        if len(group) >= LIST_THRESHOLD:
+            queries += [Query(VMI, namespace), Query(POD, namespace, label_selector=LAUNCHER_SELECTOR)]
             continue
-        for vm in some:
-            wanted.append(Read(VMI, namespace, vm.name))
-            wanted.append(Read(POD, namespace, label_selector=f"{LAUNCHER},vm.kubevirt.io/name={vm.hostname}"))
-    return tuple(wanted)
+        for vm in group:
+            queries.append(Query(VMI, namespace, vm.name))
+            queries.append(
+                Query(POD, namespace, label_selector=f"{LAUNCHER_SELECTOR},vm.kubevirt.io/name={vm.hostname}")
+            )
+    return tuple(queries)
 
 
-def instance_of(vm: Vm, facts: Facts) -> Json | None:
+def find_instance(vm: Vm, snapshot: Snapshot) -> Json | None:
     """The VM's VMI that still runs (or starts, or stops), None where there is none.
 
     A VMI left by an earlier VM of that name is no one of this VM's.
     """
-    vmi = facts.one(VMI, vm.name, vm.namespace)
-    if vmi is None or is_over(vmi):
+    vmi = snapshot.get_object(VMI, vm.name, vm.namespace)
+    if vmi is None or has_ended(vmi):
         return None
     owner = owner_uid(vmi)
     return vmi if not owner or owner == vm.uid else None
 
 
-def why_unseen(namespace: str, facts: Facts) -> str:
+def instances_unreadable_reason(namespace: str, snapshot: Snapshot) -> str:
     """Why it cannot be told what runs in a namespace, as far as that was asked; "" if it can."""
-    for read, why in facts.unanswered().items():
-        if read.resource in (VMI, POD) and read.namespace in (None, namespace):
-            return why
+    for query, reason in snapshot.unreadable_queries().items():
+        if query.resource in (VMI, POD) and query.namespace in (None, namespace):
+            return reason
     return ""
 
 
@@ -176,7 +178,7 @@ def owner_uid(vmi: Json) -> str:
     return ""
 
 
-def instance_name_of_pod(pod: Json) -> str:
+def get_instance_name(pod: Json) -> str:
     """The name of the VMI that a virt-launcher pod runs (annotation kubevirt.io/domain, else its controller)."""
     domain = annotations_of(pod).get("kubevirt.io/domain")
     if domain:
@@ -187,16 +189,16 @@ def instance_name_of_pod(pod: Json) -> str:
     return ""
 
 
-def is_over(instance: Json) -> bool:
+def has_ended(instance: Json) -> bool:
     """Whether a VMI or a pod has ended, so that it uses no address any more."""
     return dig(instance, "status", "phase") in ("Succeeded", "Failed")
 
 
-def pods_of(namespace: str, name: str, facts: Facts) -> list[Json]:
+def list_launcher_pods(namespace: str, name: str, snapshot: Snapshot) -> list[Json]:
     """The launcher pods of a VM (of that name) that have not ended: during a migration there are two."""
-    pods = facts.grouped(POD, _instance_of_pod).get((namespace, name), ())
-    return [pod for pod in pods if labels_of(pod).get("kubevirt.io") == "virt-launcher" and not is_over(pod)]
+    pods = snapshot.group_by(POD, _instance_key).get((namespace, name), ())
+    return [pod for pod in pods if labels_of(pod).get("kubevirt.io") == "virt-launcher" and not has_ended(pod)]
 
 
-def _instance_of_pod(pod: Json) -> tuple[str, str]:
-    return namespace_of(pod), instance_name_of_pod(pod)
+def _instance_key(pod: Json) -> tuple[str, str]:
+    return namespace_of(pod), get_instance_name(pod)

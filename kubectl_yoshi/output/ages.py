@@ -12,12 +12,12 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
     if not timestamp:
         return UNKNOWN
     try:
-        made = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+        created = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
     except ValueError:
         return UNKNOWN
-    if made.tzinfo is None:
-        made = made.replace(tzinfo=timezone.utc)
-    return human_duration(((now or datetime.now(timezone.utc)) - made).total_seconds())
+    if created.tzinfo is None:
+        created = created.replace(tzinfo=timezone.utc)
+    return human_duration(((now or datetime.now(timezone.utc)) - created).total_seconds())
 
 
 def human_duration(seconds: float) -> str:

@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output.jsonpath import Template
 
-LISTS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
+LIST_FORMATS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
 """What every list takes."""
-OBJECTS = ("json", "yaml", "name", "jsonpath", "jsonpath-file")
+OBJECT_FORMATS = ("json", "yaml", "name", "jsonpath", "jsonpath-file")
 """What commands take that show what they made."""
-WITH_VALUE = ("jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
+FORMATS_WITH_VALUE = ("jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
 _GO_TEMPLATES = ("go-template", "go-template-file", "template", "templatefile")
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputFormat:
     """A format that was asked for.
 
     Attributes:
@@ -37,12 +37,12 @@ class Output:
     columns: tuple[tuple[str, Template], ...] = ()
 
     @property
-    def for_people(self) -> bool:
+    def is_human_readable(self) -> bool:
         """Whether a table, or sentences, are wanted."""
         return self.kind in ("", "wide")
 
 
-FOR_PEOPLE = Output()
+HUMAN_READABLE = OutputFormat()
 
 
 @dataclass(frozen=True)
@@ -52,67 +52,69 @@ class ReportFile:
     path: str
 
 
-def parse_output(text: str, allowed: Sequence[str] = LISTS) -> Output:
+def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputFormat:
     """Reads the value of -o; templates and their files are read now, so that a mistake shows before any request.
 
     Raises:
-        UsageMistake: no such format, or its template is wrong.
+        UsageError: no such format, or its template is wrong.
     """
     kind, equals, value = text.partition("=")
     if kind in _GO_TEMPLATES:
-        raise UsageMistake(
+        raise UsageError(
             f"-o {kind} is not supported: it needs Go", "Use -o jsonpath=…, -o custom-columns=… or -o json."
         )
     if kind not in allowed:
-        raise UsageMistake(f'unable to match a printer suitable for the output format "{kind}"', _choices(allowed))
-    if kind not in WITH_VALUE:
+        raise UsageError(
+            f'unable to match a printer suitable for the output format "{kind}"', _allowed_formats_hint(allowed)
+        )
+    if kind not in FORMATS_WITH_VALUE:
         if equals:
-            raise UsageMistake(f'the output format "{kind}" takes no value', _choices(allowed))
-        return Output(kind)
+            raise UsageError(f'the output format "{kind}" takes no value', _allowed_formats_hint(allowed))
+        return OutputFormat(kind)
     if not value:
-        raise UsageMistake(f"{kind} format specified but no value given", f"Write it as -o {kind}=….")
+        raise UsageError(f"{kind} format specified but no value given", f"Write it as -o {kind}=….")
     if kind.endswith("-file"):
-        kind, value = kind[: -len("-file")], _content(value)
+        kind, value = kind[: -len("-file")], _read_file(value)
         if kind == "custom-columns":
-            value = _columns_of_file(value)
+            value = _parse_columns_file(value)
     if kind == "jsonpath":
         from kubectl_yoshi.output.jsonpath import parse_template
 
-        return Output(kind, template=parse_template(value))
-    return Output(kind, columns=tuple(_custom_column(column) for column in value.split(",")))
+        return OutputFormat(kind, template=parse_template(value))
+    return OutputFormat(kind, columns=tuple(_parse_custom_column(column) for column in value.split(",")))
 
 
-def _choices(allowed: Sequence[str]) -> str:
-    return f"Allowed are {', '.join(word + ('=…' if word in WITH_VALUE else '') for word in allowed)}."
+def _allowed_formats_hint(allowed: Sequence[str]) -> str:
+    return f"Allowed are {', '.join(word + ('=…' if word in FORMATS_WITH_VALUE else '') for word in allowed)}."
 
 
-def _content(path: str) -> str:
+def _read_file(path: str) -> str:
     from pathlib import Path
 
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise UsageMistake(f"cannot read {path}: {reason}", "Name a file of UTF-8 text.") from error
+        raise UsageError(f"cannot read {path}: {reason}", "Name a file of UTF-8 text.") from error
 
 
-def _columns_of_file(text: str) -> str:
+def _parse_columns_file(text: str) -> str:
     """kubectl's file: a line of headers above a line of paths."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) != 2 or len(lines[0]) != len(lines[1]):
-        raise UsageMistake(
+        raise UsageError(
             "the custom-columns file does not fit",
             "It needs a line of headers and, below it, a line of as many paths.",
         )
     return ",".join(f"{header}:{path}" for header, path in zip(*lines, strict=True))
 
 
-def _custom_column(text: str) -> tuple[str, Template]:
+def _parse_custom_column(text: str) -> tuple[str, Template]:
     from kubectl_yoshi.output.jsonpath import parse_expression
 
     header, colon, path = text.partition(":")
     if not colon or not header or not path:
-        raise UsageMistake(
+        raise UsageError(
             f"unexpected custom-columns spec: {text}, expected <header>:<json-path-expr>",
             "For instance -o custom-columns=NAME:.metadata.name,CIDR:.spec.cidr",
         )

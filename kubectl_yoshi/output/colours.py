@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import TextIO
 
-CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
 
-STATES = {
+STATE_COLOURS = {
     "bound": "green",
     "ready": "green",
     "pending": "yellow",
@@ -21,7 +21,7 @@ STATES = {
 """State words and their colours; a word is matched as it stands, whatever its case."""
 
 
-def wanted(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+def is_enabled(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
     """Whether to colour what is written to a stream."""
     environ = os.environ if environ is None else environ
     if environ.get("NO_COLOR"):
@@ -33,10 +33,10 @@ def wanted(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
 
 def paint(text: str, colour: str) -> str:
     """The text in a colour of CODES."""
-    return f"\x1b[{CODES[colour]}m{text}\x1b[0m"
+    return f"\x1b[{COLOUR_CODES[colour]}m{text}\x1b[0m"
 
 
 def paint_state(text: str) -> str:
     """A state word in its colour, any other text as it is."""
-    colour = STATES.get(text.lower())
+    colour = STATE_COLOURS.get(text.lower())
     return paint(text, colour) if colour else text

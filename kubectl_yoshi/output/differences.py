@@ -10,18 +10,18 @@ from typing import TextIO
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.printable import visible
+from kubectl_yoshi.model.printable import escape_controls
 from kubectl_yoshi.output import colours
 from kubectl_yoshi.output.formats import without_managed_fields
-from kubectl_yoshi.output.guard import unguarded
-from kubectl_yoshi.output.plans import Fate
+from kubectl_yoshi.output.guard import unwrap_stream
+from kubectl_yoshi.output.plans import ObjectChange
 from kubectl_yoshi.output.yamls import to_yaml
 
 PROGRAM_VARIABLE = "KUBECTL_EXTERNAL_DIFF"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def write_differences(fates: Iterable[Fate], out: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+def write_diff(object_changes: Iterable[ObjectChange], out: TextIO, environ: Mapping[str, str] | None = None) -> bool:
     """Writes a unified diff of every object that changes. Gives whether there was any.
 
     KUBECTL_EXTERNAL_DIFF names another program for it, as for kubectl; it is given two folders.
@@ -29,32 +29,34 @@ def write_differences(fates: Iterable[Fate], out: TextIO, environ: Mapping[str, 
     Raises:
         YoshiError: that program cannot be run, or failed.
     """
-    texts = [(file_name(fate.ref), *_texts(fate)) for fate in fates]
-    different = [(name, old, new) for name, old, new in texts if old != new]
-    if not different:
+    texts = [(diff_file_name(object_change.ref), *_yaml_sides(object_change)) for object_change in object_changes]
+    changed = [(name, old, new) for name, old, new in texts if old != new]
+    if not changed:
         return False
     program = (os.environ if environ is None else environ).get(PROGRAM_VARIABLE)
     if program:
-        _run_program(program, different, out)
+        _run_program(program, changed, out)
         return True
-    colour = colours.wanted(out, environ)
-    for name, old, new in different:
+    colour = colours.is_enabled(out, environ)
+    for name, old, new in changed:
         lines = [f"diff -u -N LIVE/{name} MERGED/{name}\n"]
         lines += difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"LIVE/{name}", f"MERGED/{name}")
-        unguarded(out).writelines(_painted(visible(line)) if colour else visible(line) for line in lines)
+        unwrap_stream(out).writelines(
+            _colour_line(escape_controls(line)) if colour else escape_controls(line) for line in lines
+        )
     return True
 
 
-def file_name(ref: ObjectRef) -> str:
+def diff_file_name(ref: ObjectRef) -> str:
     """kubectl diff's name of an object: group.version.Kind.namespace.name."""
     resource = ref.resource
     parts = [resource.group, resource.version, resource.kind, ref.namespace or "", ref.name]
     return ".".join(part for index, part in enumerate(parts) if part or index == 3)
 
 
-def _texts(fate: Fate) -> tuple[str, str]:
+def _yaml_sides(object_change: ObjectChange) -> tuple[str, str]:
     """YAML of both sides, without what is noise: managedFields, and a status that stays as it is."""
-    before, after = fate.before, fate.after
+    before, after = object_change.before, object_change.after
     if before and after and before.get("status") == after.get("status"):
         before, after = _without_status(before), _without_status(after)
     return _yaml(before), _yaml(after)
@@ -68,12 +70,12 @@ def _yaml(obj: Json | None) -> str:
     return to_yaml(without_managed_fields(obj)) if obj else ""
 
 
-def _painted(line: str) -> str:
+def _colour_line(line: str) -> str:
     colour = _COLOURS.get(line[:1])
     return colours.paint(line.rstrip("\n"), colour) + "\n" if colour else line
 
 
-def _run_program(program: str, different: list[tuple[str, str, str]], out: TextIO) -> None:
+def _run_program(program: str, changed: list[tuple[str, str, str]], out: TextIO) -> None:
     """Runs the user's diff on two folders; like kubectl it takes exit code 1 for "they differ"."""
     import shlex
     import subprocess
@@ -83,7 +85,7 @@ def _run_program(program: str, different: list[tuple[str, str, str]], out: TextI
         live, merged = Path(folder, "LIVE"), Path(folder, "MERGED")
         for side in (live, merged):
             side.mkdir()
-        for name, old, new in different:
+        for name, old, new in changed:
             if old:
                 (live / name).write_text(old, encoding="utf-8")
             if new:
@@ -96,7 +98,7 @@ def _run_program(program: str, different: list[tuple[str, str, str]], out: TextI
             raise YoshiError(
                 f"{PROGRAM_VARIABLE}: cannot run {program}: {error.strerror}", f"Correct or unset {PROGRAM_VARIABLE}."
             ) from error
-    unguarded(out).write(result.stdout)  # its colours; the files that it was given are safe
+    unwrap_stream(out).write(result.stdout)  # its colours; the files that it was given are safe
     if result.returncode > 1:
         raise YoshiError(
             f"{PROGRAM_VARIABLE}: {program} ended with exit code {result.returncode}",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
-from kubectl_yoshi.output.asked import FOR_PEOPLE, Output
+from kubectl_yoshi.output.asked import HUMAN_READABLE, OutputFormat
 from kubectl_yoshi.output.guard import raw_unless_terminal
-from kubectl_yoshi.output.lists import as_list, to_json_text, write_json_list, write_yaml_list
-from kubectl_yoshi.output.tables import NONE, Column, aligned, cell_text, width, write_table
+from kubectl_yoshi.output.lists import to_json_text, to_list_object, write_json_list, write_yaml_list
+from kubectl_yoshi.output.tables import NONE, Column, align_columns, cell_text, width, write_table
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output import jsonpath
@@ -28,7 +28,7 @@ def print_rows(
     columns: Sequence[Column[Row]],
     to_json: Callable[[Row], Json],
     out: TextIO,
-    output: Output = FOR_PEOPLE,
+    output: OutputFormat = HUMAN_READABLE,
     *,
     no_headers: bool = False,
     single: bool = False,
@@ -47,7 +47,7 @@ def print_rows(
     Returns:
         The number of rows, so that the caller can say on stderr that there were none.
     """
-    if output.for_people:
+    if output.is_human_readable:
         return write_table(rows, columns, out, wide=output.kind == "wide", headers=not no_headers)
     return print_objects((to_json(row) for row in rows), out, output, no_headers=no_headers, single=single)
 
@@ -55,7 +55,7 @@ def print_rows(
 def print_objects(
     objects: Iterable[Json],
     out: TextIO,
-    output: Output,
+    output: OutputFormat,
     *,
     no_headers: bool = False,
     single: bool = False,
@@ -68,18 +68,18 @@ def print_objects(
         return _write_names(items, out)
     if output.kind in WRITERS and not single:
         return WRITERS[output.kind](items, out)
-    whole = list(items)
+    all_items = list(items)
     if output.kind == "custom-columns":
-        _print_custom_columns(whole, out, output, no_headers)
+        _print_custom_columns(all_items, out, output, no_headers)
     else:
-        out.write(object_text(whole[0] if single and len(whole) == 1 else as_list(whole), output))
-    return len(whole)
+        out.write(object_text(all_items[0] if single and len(all_items) == 1 else to_list_object(all_items), output))
+    return len(all_items)
 
 
-def object_text(value: Any, output: Output) -> str:
+def object_text(value: Any, output: OutputFormat) -> str:
     """One JSON value as JSON, YAML or what a jsonpath template makes of it."""
     if output.template is not None:
-        return _rendered(output.template, value)
+        return _render(output.template, value)
     if output.kind == "yaml":
         from kubectl_yoshi.output.yamls import to_yaml
 
@@ -102,12 +102,12 @@ def without_managed_fields(obj: Json) -> Json:
     return {**obj, "metadata": {key: value for key, value in meta.items() if key != "managedFields"}}
 
 
-def _rendered(template: jsonpath.Template, value: Any) -> str:
+def _render(template: jsonpath.Template, value: Any) -> str:
     from kubectl_yoshi.output import jsonpath
 
     try:
         return template.render(value)
-    except jsonpath.NoMatch as error:
+    except jsonpath.NoMatchError as error:
         raise YoshiError(
             f"error executing jsonpath {template.source!r}: {error}", "Look at the object with -o json first."
         ) from error
@@ -121,13 +121,13 @@ def _write_names(items: Iterable[Json], out: TextIO) -> int:
     return count
 
 
-def _print_custom_columns(items: list[Json], out: TextIO, output: Output, no_headers: bool) -> None:
+def _print_custom_columns(items: list[Json], out: TextIO, output: OutputFormat, no_headers: bool) -> None:
     lines = [[_custom_cell(path, item) for _, path in output.columns] for item in items]
     if not no_headers:
         lines.insert(0, [header for header, _ in output.columns])
     if lines:
         widths = [max(map(width, cells)) for cells in zip(*lines, strict=True)]
-        out.write("\n".join(aligned(lines, lines, widths)) + "\n")
+        out.write("\n".join(align_columns(lines, lines, widths)) + "\n")
 
 
 def _custom_cell(path: jsonpath.Template, item: Json) -> str:
@@ -135,7 +135,7 @@ def _custom_cell(path: jsonpath.Template, item: Json) -> str:
 
     try:
         values = path.find(item)
-    except jsonpath.NoMatch as error:
+    except jsonpath.NoMatchError as error:
         raise YoshiError(
             f"error executing custom column {path.source!r}: {error}", "Look at the object with -o json first."
         ) from error

@@ -15,25 +15,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.output.jsonpath_steps import (
     OPERATORS,
     Action,
-    NoMatch,
+    NoMatchError,
     Step,
     Values,
     chain,
-    comparing,
-    constant,
     field,
-    having,
+    filter_compare,
+    filter_exists,
+    literal_step,
     recursive,
-    sliced,
+    slice_step,
     union,
     wildcard,
 )
 
-__all__ = ["NoMatch", "Template", "go_text", "parse_expression", "parse_template", "text_of"]
+__all__ = ["NoMatchError", "Template", "go_text", "parse_expression", "parse_template", "text_of"]
 
 FIELD_END = set(" \t\r\n.,[]$@{}")
 _INDEX = re.compile(r"(-?\d*)(:-?\d*)?(:-?\d*)?")
@@ -72,7 +72,7 @@ class Template:
         """What kubectl prints for this value.
 
         Raises:
-            NoMatch: the template does not fit the value.
+            NoMatchError: the template does not fit the value.
         """
         return "".join(_render(self.nodes, value))
 
@@ -85,7 +85,7 @@ def parse_template(source: str) -> Template:
     """Reads a template.
 
     Raises:
-        UsageMistake: it is none.
+        UsageError: it is none.
     """
     text = source
     if "{" not in text and "}" not in text:
@@ -97,11 +97,11 @@ def parse_expression(source: str) -> Template:
     """Reads one expression, as custom-columns and --sort-by have it: "{.a.b}", ".a.b" and "a.b" are the same.
 
     Raises:
-        UsageMistake: it is none.
+        UsageError: it is none.
     """
     inner = source[1:-1] if source.startswith("{") and source.endswith("}") else source
     if not inner.strip() or "{" in inner or "}" in inner:
-        raise UsageMistake(f'"{source}" is no path', "Write it as .metadata.name or {.metadata.name}.")
+        raise UsageError(f'"{source}" is no path', "Write it as .metadata.name or {.metadata.name}.")
     if inner[0] not in ".[$@":
         inner = "." + inner
     return Template(source, _Parser("{" + inner + "}").template())
@@ -153,143 +153,143 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.position = 0
 
     def template(self) -> tuple[Node, ...]:
         nodes = self.nodes(in_range=False)
         return tuple(nodes)
 
-    def mistake(self, what: str) -> UsageMistake:
-        return UsageMistake(
+    def error(self, what: str) -> UsageError:
+        return UsageError(
             f'JSONPath template "{self.text}": {what}', "See https://kubernetes.io/docs/reference/kubectl/jsonpath/."
         )
 
     def nodes(self, in_range: bool) -> list[Node]:
         """Text and actions up to the end, or up to {end}."""
         result: list[Node] = []
-        while self.at < len(self.text):
-            brace = self.text.find("{", self.at)
+        while self.position < len(self.text):
+            brace = self.text.find("{", self.position)
             end = brace if brace >= 0 else len(self.text)
-            if end > self.at:
-                result.append(Text(self.text[self.at : end]))
-            self.at = end + 1
+            if end > self.position:
+                result.append(Text(self.text[self.position : end]))
+            self.position = end + 1
             if brace < 0:
                 break
-            word = re.match(r"\s*(range|end)\b", self.text[self.at :])
+            word = re.match(r"\s*(range|end)\b", self.text[self.position :])
             if word and word[1] == "end":
-                self.at += word.end()
+                self.position += word.end()
                 self.skip_blanks()
                 if self.peek() != "}":
-                    raise self.mistake("{end} takes nothing")
-                self.at += 1
+                    raise self.error("{end} takes nothing")
+                self.position += 1
                 if not in_range:
-                    raise self.mistake("not in range, nothing to end")
+                    raise self.error("not in range, nothing to end")
                 return result
             if word:
-                self.at += word.end()
+                self.position += word.end()
                 result.append(Range(self.action(), tuple(self.nodes(in_range=True))))
             else:
                 result.append(self.action())
         return result
 
     def peek(self) -> str:
-        return self.text[self.at : self.at + 1]
+        return self.text[self.position : self.position + 1]
 
     def skip_blanks(self) -> None:
         while self.peek() in (" ", "\t") and self.peek():
-            self.at += 1
+            self.position += 1
 
     def action(self) -> Action:
         """The steps up to the closing brace."""
         steps: list[Step] = []
         while True:
-            here = self.peek()
-            if not here or here in "\r\n":
-                raise self.mistake("unclosed action")
-            if here == "}":
-                self.at += 1
+            char = self.peek()
+            if not char or char in "\r\n":
+                raise self.error("unclosed action")
+            if char == "}":
+                self.position += 1
                 return Action(tuple(steps))
-            if here in " @$":
-                self.at += 1
-            elif self.text.startswith("..", self.at):
-                self.at += 2
+            if char in " @$":
+                self.position += 1
+            elif self.text.startswith("..", self.position):
+                self.position += 2
                 steps.append(recursive)
-                if self.peek() == "." or self.text.startswith("..", self.at):
-                    raise self.mistake("invalid multiple recursive descent")
+                if self.peek() == "." or self.text.startswith("..", self.position):
+                    raise self.error("invalid multiple recursive descent")
                 if self.peek() and self.peek() not in FIELD_END:
                     steps.append(self.field())
-            elif here == ".":
-                self.at += 1
+            elif char == ".":
+                self.position += 1
                 if self.peek() == "[":  # kubectl takes .['a'] and .[0] too
                     continue
                 name = self.peek()
                 if name and name not in FIELD_END:
                     steps.append(self.field())
                 elif name not in ("}", " "):
-                    raise self.mistake(f"no name after the dot at {self.at}")
-            elif here == "[":
+                    raise self.error(f"no name after the dot at {self.position}")
+            elif char == "[":
                 steps.append(self.bracket())
-            elif here in "\"'":
-                steps.append(constant(self.quoted()))
-            elif here in "+-" or here.isdigit():
-                steps.append(constant(self.number()))
-            elif here == "_" or here.isalpha():
+            elif char in "\"'":
+                steps.append(literal_step(self.quoted()))
+            elif char in "+-" or char.isdigit():
+                steps.append(literal_step(self.number()))
+            elif char == "_" or char.isalpha():
                 steps.append(self.word())
             else:
-                raise self.mistake(f"unrecognized character in action: {here!r}")
+                raise self.error(f"unrecognized character in action: {char!r}")
 
     def field(self) -> Step:
         name = ""
         while self.peek() and self.peek() not in FIELD_END:
             if self.peek() == "\\":
-                self.at += 1
+                self.position += 1
             name += self.peek()
-            self.at += 1
+            self.position += 1
         return wildcard if name == "*" else field(name)
 
     def word(self) -> Step:
-        name = re.match(r"\w+", self.text[self.at :])
+        name = re.match(r"\w+", self.text[self.position :])
         assert name
-        self.at += name.end()
+        self.position += name.end()
         if name[0] in ("true", "false"):
-            return constant(name[0] == "true")
-        raise self.mistake(f"unrecognized identifier {name[0]}")
+            return literal_step(name[0] == "true")
+        raise self.error(f"unrecognized identifier {name[0]}")
 
     def number(self) -> int | float:
-        digits = _NUMBER.match(self.text, self.at)
+        digits = _NUMBER.match(self.text, self.position)
         if digits is None:
-            raise self.mistake(f"no number at {self.at}")
-        self.at = digits.end()
+            raise self.error(f"no number at {self.position}")
+        self.position = digits.end()
         try:
             return float(digits[0]) if "." in digits[0] else int(digits[0])
         except ValueError:
-            raise self.mistake(f"cannot parse number {digits[0]}") from None
+            raise self.error(f"cannot parse number {digits[0]}") from None
 
     def quoted(self) -> str:
         quote = self.peek()
-        self.at += 1
+        self.position += 1
         result = ""
         while self.peek() != quote:
             if not self.peek() or self.peek() == "\n":
-                raise self.mistake("unterminated quoted string")
+                raise self.error("unterminated quoted string")
             if self.peek() == "\\":
-                self.at += 1
+                self.position += 1
                 if self.peek() not in _ESCAPES:
-                    raise self.mistake(f"unknown escape \\{self.peek()}")
+                    raise self.error(f"unknown escape \\{self.peek()}")
                 result += _ESCAPES[self.peek()]
             else:
                 result += self.peek()
-            self.at += 1
-        self.at += 1
+            self.position += 1
+        self.position += 1
         return result
 
     def bracket(self) -> Step:
         """[0], [1:3], [-1:], [*], ['key'], ['a','b'], [?(@.a=="x")]"""
-        if self.text.startswith("[?(", self.at):
+        if self.text.startswith("[?(", self.position):
             return self.filter()
         end = self.closing("]")
-        inner = self.text[self.at + 1 : end]
-        self.at = end + 1
+        inner = self.text[self.position + 1 : end]
+        self.position = end + 1
         parts = _split(inner)
         if len(parts) > 1:
             return union([self.subscript(part.strip()) for part in parts])
@@ -297,49 +297,49 @@ class _Parser:
 
     def subscript(self, text: str) -> Step:
         if text == "*":
-            return sliced(None, None, None, one=False)
+            return slice_step(None, None, None, single=False)
         key = _KEY.fullmatch(text)
         if key:
             name = key[1] if key[1] is not None else key[2]
             return chain(self.part("." + name))
         index = _INDEX.fullmatch(text)
         if index is None or not text:
-            raise self.mistake(f"invalid array index {text}")
+            raise self.error(f"invalid array index {text}")
         start, stop, step = ((part or "").lstrip(":") for part in index.groups())
-        return sliced(_whole(start), _whole(stop), _whole(step), one=index[2] is None)
+        return slice_step(_parse_int(start), _parse_int(stop), _parse_int(step), single=index[2] is None)
 
     def filter(self) -> Step:
         """[?(@.a)], [?(@.a=="x")] with ==, !=, <, <=, >, >="""
-        end = self.closing(")", self.at + 3)
-        inner = self.text[self.at + 3 : end]
+        end = self.closing(")", self.position + 3)
+        inner = self.text[self.position + 3 : end]
         if self.text[end + 1 : end + 2] != "]":
-            raise self.mistake("unclosed array expect ]")
-        self.at = end + 2
+            raise self.error("unclosed array expect ]")
+        self.position = end + 2
         comparison = _COMPARISON.fullmatch(inner)
         if comparison is None:
-            return having(self.part(inner))
+            return filter_exists(self.part(inner))
         if comparison[2] not in OPERATORS:
-            raise self.mistake(f"unrecognized filter operator {comparison[2]}")
-        return comparing(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
+            raise self.error(f"unrecognized filter operator {comparison[2]}")
+        return filter_compare(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
 
     def part(self, text: str) -> Action:
         """One side of a filter."""
         parser = _Parser("{" + text.strip() + "}")
-        parser.at = 1
+        parser.position = 1
         return parser.action()
 
     def closing(self, bracket: str, start: int | None = None) -> int:
         """Where a bracket closes, not counting those in quotes."""
         quote = ""
-        for at in range(self.at if start is None else start, len(self.text)):
-            here = self.text[at]
+        for position in range(self.position if start is None else start, len(self.text)):
+            char = self.text[position]
             if quote:
-                quote = "" if here == quote and self.text[at - 1] != "\\" else quote
-            elif here in "\"'":
-                quote = here
-            elif here == bracket:
-                return at
-        raise self.mistake("unterminated filter" if bracket == ")" else "unterminated array")
+                quote = "" if char == quote and self.text[position - 1] != "\\" else quote
+            elif char in "\"'":
+                quote = char
+            elif char == bracket:
+                return position
+        raise self.error("unterminated filter" if bracket == ")" else "unterminated array")
 
 
 def _split(text: str) -> list[str]:
@@ -347,5 +347,5 @@ def _split(text: str) -> list[str]:
     return re.findall(r"""(?:'[^']*'|"[^"]*"|[^,'"])+""", text)
 
 
-def _whole(digits: str) -> int | None:
+def _parse_int(digits: str) -> int | None:
     return int(digits) if digits not in ("", "-") else None

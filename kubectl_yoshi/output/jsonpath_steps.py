@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 Values = list[Any]
 Step = Callable[[Values], Values]
 
 
-class NoMatch(Exception):
+class NoMatchError(Exception):
     """A template does not fit the object: an index out of bounds, a filter on what is no list."""
 
 
@@ -30,7 +30,7 @@ class Action:
         return found
 
 
-def constant(value: Any) -> Step:
+def literal_step(value: Any) -> Step:
     """ "x", 3, true: a literal, once for each value."""
     return lambda values: [value for _ in values]
 
@@ -75,54 +75,54 @@ def union(steps: list[Step]) -> Step:
     return lambda values: [found for step in steps for found in step(values)]
 
 
-def sliced(start: int | None, stop: int | None, step: int | None, one: bool) -> Step:
-    """[1], [1:3:2]: a list's element (`one`) or a stretch of it; as in kubectl, indices must be within bounds."""
+def slice_step(start: int | None, stop: int | None, step: int | None, single: bool) -> Step:
+    """[1], [1:3:2]: a list's element (`single`) or a stretch of it; as in kubectl, indices must be within bounds."""
     if step is not None and step <= 0:
-        raise UsageMistake("JSONPath: step must be > 0", "Write it as [0:10:2].")
+        raise UsageError("JSONPath: step must be > 0", "Write it as [0:10:2].")
 
-    def of(value: Any) -> Values:
+    def select(value: Any) -> Values:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise NoMatch(f"{_kind(value)} is not array or slice")
+            raise NoMatchError(f"{_kind(value)} is not array or slice")
         length = len(value)
         first = 0 if start is None else start + length if start < 0 else start
-        last = first + 1 if one else length if stop is None else stop + length if stop < 0 else stop
+        last = first + 1 if single else length if stop is None else stop + length if stop < 0 else stop
         if first == last:
             return []
         if not 0 <= first < length:
-            raise NoMatch(f"array index out of bounds: index {first}, length {length}")
+            raise NoMatchError(f"array index out of bounds: index {first}, length {length}")
         if not 0 <= last <= length:
-            raise NoMatch(f"array index out of bounds: index {last - 1}, length {length}")
+            raise NoMatchError(f"array index out of bounds: index {last - 1}, length {length}")
         if first > last:
-            raise NoMatch(f"starting index {first} is greater than ending index {last}")
+            raise NoMatchError(f"starting index {first} is greater than ending index {last}")
         return value[first : last : step or 1]
 
-    return lambda values: [found for value in values for found in of(value)]
+    return lambda values: [found for value in values for found in select(value)]
 
 
 def _elements(values: Values) -> Iterator[Any]:
     for value in values:
         if not isinstance(value, list):
-            raise NoMatch(f"{_kind(value)} is not array or slice and cannot be filtered")
+            raise NoMatchError(f"{_kind(value)} is not array or slice and cannot be filtered")
         yield from value
 
 
-def having(what: Action) -> Step:
+def filter_exists(what: Action) -> Step:
     """[?(@.a)]: the elements in which something is found."""
     return lambda values: [element for element in _elements(values) if what.values(element)]
 
 
-def comparing(left: Action, operator: str, right: Action) -> Step:
+def filter_compare(left: Action, operator: str, right: Action) -> Step:
     """[?(@.a=="x")]: the elements of which the comparison holds."""
 
-    def holds(element: Any) -> bool:
+    def is_match(element: Any) -> bool:
         lefts, rights = left.values(element), right.values(element)
         if len(lefts) > 1 or len(rights) > 1:
-            raise NoMatch("can only compare one element at a time")
+            raise NoMatchError("can only compare one element at a time")
         return bool(lefts and rights) and _compare(lefts[0], operator, rights[0])
 
-    return lambda values: [element for element in _elements(values) if holds(element)]
+    return lambda values: [element for element in _elements(values) if is_match(element)]
 
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -138,9 +138,9 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 def _compare(left: Any, operator: str, right: Any) -> bool:
     """As Go's templates: both of one kind (integers and floats are kinds of their own), else it is an error."""
     if _kind(left) != _kind(right) or isinstance(left, (dict, list)):
-        raise NoMatch(f"incompatible types for comparison: {_kind(left)} {operator} {_kind(right)}")
+        raise NoMatchError(f"incompatible types for comparison: {_kind(left)} {operator} {_kind(right)}")
     if isinstance(left, bool) and operator not in ("==", "!="):
-        raise NoMatch(f"invalid type for comparison: {_kind(left)}")
+        raise NoMatchError(f"invalid type for comparison: {_kind(left)}")
     return OPERATORS[operator](left, right)
 
 

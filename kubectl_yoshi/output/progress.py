@@ -8,10 +8,10 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from kubectl_yoshi.model.printable import on_one_line
-from kubectl_yoshi.output.guard import unguarded
+from kubectl_yoshi.model.printable import to_single_line
+from kubectl_yoshi.output.guard import unwrap_stream
 
-BAR = 20
+BAR_WIDTH = 20
 """Characters of the bar."""
 REDRAW_SECONDS = 0.05
 """Drawn no more often: a terminal at the far end of a slow line must not hold up the work."""
@@ -30,24 +30,24 @@ class Progress:
         self.what = what
         self.total = total
         self.done = 0
-        self.now = ""
-        self.stream = unguarded(stream or sys.stderr)
-        self.shown = self.stream.isatty()
+        self.current = ""
+        self.stream = unwrap_stream(stream or sys.stderr)
+        self.is_terminal = self.stream.isatty()
         self._length = 0
         self._drawn = 0.0
 
     def step(self, count: int = 1, what: str = "") -> None:
         """So many steps are done; `what` may say what is done now."""
         self.done += count
-        self.now = what or self.now
-        soon = time.monotonic() - self._drawn < REDRAW_SECONDS
-        if self.shown and not (soon and self.done < self.total):
+        self.current = what or self.current
+        too_soon = time.monotonic() - self._drawn < REDRAW_SECONDS
+        if self.is_terminal and not (too_soon and self.done < self.total):
             self._draw()
 
     def _draw(self) -> None:
-        if not self.shown:
+        if not self.is_terminal:
             return
-        line = on_one_line(self._line())[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
+        line = to_single_line(self._line())[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
         self.stream.write("\r" + line.ljust(self._length))
         self.stream.flush()
         self._length = len(line)
@@ -56,14 +56,14 @@ class Progress:
     def _line(self) -> str:
         if not self.total:
             counter = f" {self.done}" if self.done else ""
-            return f"{self.now or self.what}{counter}"
-        full = min(BAR * self.done // self.total, BAR)
-        words = f"{self.what} [{'#' * full}{'-' * (BAR - full)}] {self.done}/{self.total}"
-        return f"{words} {self.now}".rstrip()
+            return f"{self.current or self.what}{counter}"
+        filled = min(BAR_WIDTH * self.done // self.total, BAR_WIDTH)
+        words = f"{self.what} [{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {self.done}/{self.total}"
+        return f"{words} {self.current}".rstrip()
 
     def clear(self) -> None:
         """Wipes the line, so that something else can be written."""
-        if self.shown and self._length:
+        if self.is_terminal and self._length:
             self.stream.write("\r" + " " * self._length + "\r")
             self.stream.flush()
             self._length = 0

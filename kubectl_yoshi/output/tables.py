@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TextIO, TypeVar
 
-from kubectl_yoshi.model.printable import visible
+from kubectl_yoshi.model.printable import escape_controls
 from kubectl_yoshi.output import colours
-from kubectl_yoshi.output.guard import unguarded
+from kubectl_yoshi.output.guard import unwrap_stream
 
 NONE = "<none>"
-PAGE = 500
+PAGE_SIZE = 500
 """Rows that are gathered to size the columns; the same number as kubectl's --chunk-size."""
-GAP = 3
-NARROWEST = 6
+COLUMN_GAP = 3
+MIN_COLUMN_WIDTH = 6
 """kubectl's tab writer: a column with its gap is never narrower."""
 
 Row = TypeVar("Row")
@@ -62,7 +62,7 @@ class TableWriter(Generic[Row]):
         self.out = out
         self.columns = [column for column in columns if wide or not column.wide]
         self.headers = headers
-        self.colour = colours.wanted(out) if colour is None else colour
+        self.colour = colours.is_enabled(out) if colour is None else colour
         self.widths: list[int] = []
 
     def page(self, rows: Iterable[Row]) -> None:
@@ -75,12 +75,12 @@ class TableWriter(Generic[Row]):
             if self.headers:
                 lines.insert(0, [column.header for column in self.columns])
             self.widths = [max(map(width, cells)) for cells in zip(*lines, strict=True)]
-        painted = [self._painted(line) for line in lines]
+        coloured = [self._colour_cells(line) for line in lines]
         if first and self.headers:
-            painted[0] = lines[0]
-        unguarded(self.out).write("\n".join(aligned(painted, lines, self.widths)) + "\n")
+            coloured[0] = lines[0]
+        unwrap_stream(self.out).write("\n".join(align_columns(coloured, lines, self.widths)) + "\n")
 
-    def _painted(self, line: list[str]) -> list[str]:
+    def _colour_cells(self, line: list[str]) -> list[str]:
         if not self.colour:
             return line
         return [
@@ -101,7 +101,7 @@ def write_table(
     writer = TableWriter(out, columns, wide=wide, headers=headers, colour=colour)
     count = 0
     iterator = iter(rows)
-    while page := list(itertools.islice(iterator, PAGE)):
+    while page := list(itertools.islice(iterator, PAGE_SIZE)):
         writer.page(page)
         count += len(page)
     return count
@@ -110,21 +110,21 @@ def write_table(
 def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int = 0) -> None:
     """Writes "Name:   value" lines as `kubectl describe` does; a list value goes on below itself."""
     pairs = [(f"{' ' * indent}{name}:", value) for name, value in fields]
-    left = max((width(name) for name, _ in pairs), default=0) + GAP
+    label_width = max((width(name) for name, _ in pairs), default=0) + COLUMN_GAP
     for name, value in pairs:
         values = value if isinstance(value, (list, tuple)) and value else [value]
         for number, item in enumerate(values):
-            head = name if number == 0 else ""
-            out.write(f"{head:<{left}}{cell_text(item)}".rstrip() + "\n")
+            label = name if number == 0 else ""
+            out.write(f"{label:<{label_width}}{cell_text(item)}".rstrip() + "\n")
 
 
-def aligned(shown: Sequence[Sequence[str]], plain: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+def align_columns(cells: Sequence[Sequence[str]], plain: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
     """Lines of cells in columns. `plain` is what is shown without colours, which take no room."""
     lines = []
-    for cells, bare in zip(shown, plain, strict=True):
+    for row, plain_row in zip(cells, plain, strict=True):
         line = ""
-        for text, without, column in zip(cells, bare, widths, strict=True):
-            line += text + " " * max(column + GAP - width(without), NARROWEST - width(without), 1)
+        for text, plain_text, column in zip(row, plain_row, widths, strict=True):
+            line += text + " " * max(column + COLUMN_GAP - width(plain_text), MIN_COLUMN_WIDTH - width(plain_text), 1)
         lines.append(line.rstrip())
     return lines
 
@@ -136,7 +136,7 @@ def cell_text(value: object) -> str:
     if isinstance(value, bool):
         return "True" if value else "False"
     text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if text.isprintable() else "".join(map(_harmless, text))
+    return text if text.isprintable() else "".join(map(_escape_char, text))
 
 
 def width(text: str) -> int:
@@ -148,10 +148,10 @@ def width(text: str) -> int:
     )
 
 
-def _harmless(char: str) -> str:
+def _escape_char(char: str) -> str:
     if char.isprintable():
         return char
     if char in "\n\r\t":
         return " "
-    shown = visible(char)
+    shown = escape_controls(char)
     return shown if shown != char else f"\\u{ord(char):04x}"

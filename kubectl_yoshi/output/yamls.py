@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any, TextIO
 
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.printable import OBEYED, escaped
+from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_json_controls
 
 _STRING = "tag:yaml.org,2002:str"
-_GO_READS_OTHERWISE = re.compile(
+_AMBIGUOUS_IN_GO = re.compile(
     r"[yn]$|[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?$|0[xob][\da-f_]+$|[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$", re.IGNORECASE
 )
 """Text that PyYAML would write plainly and kubectl would not take for text: y, 1e3, the MAC 02:00:00:00:00:01."""
@@ -22,7 +22,7 @@ def to_yaml(value: Any) -> str:
     import yaml
 
     text: str = yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True)
-    return escaped(text.removesuffix("...\n"))
+    return escape_json_controls(text.removesuffix("...\n"))
 
 
 def write_documents(objects: Iterable[Json], out: TextIO) -> None:
@@ -42,8 +42,8 @@ def _dumper() -> Any:
             return True
 
     def text(dumper: Any, value: str) -> Any:
-        ambiguous = dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STRING or _GO_READS_OTHERWISE.match(value)
-        quoted = ambiguous or OBEYED.search(value)
+        ambiguous = dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STRING or _AMBIGUOUS_IN_GO.match(value)
+        quoted = ambiguous or CONTROL_CHARACTERS.search(value)
         return dumper.represent_scalar(_STRING, value, style='"' if quoted else "|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)

@@ -4,58 +4,58 @@ from __future__ import annotations
 
 import json
 
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.objects import Json, name_of, namespace_of
 
 
-def must_agree(there: Json, wanted: Json) -> None:
+def check_spec_matches(existing: Json, requested: Json) -> None:
     """A network of that name may only be "made" again if it says the same.
 
     Raises:
-        Refused: it says something else.
-        UsageMistake: it cannot be read rightly.
+        PreconditionFailed: it says something else.
+        UsageError: it cannot be read rightly.
     """
-    if differing := _difference(there, wanted):
-        key, theirs, mine = differing
-        raise Refused(
-            f"network {namespace_of(there)}/{name_of(there)} exists already, with another {key}: "
-            f"{theirs} instead of {mine}",
+    if difference := _first_difference(existing, requested):
+        key, existing_value, requested_value = difference
+        raise PreconditionFailed(
+            f"network {namespace_of(existing)}/{name_of(existing)} exists already, with another {key}: "
+            f"{existing_value} instead of {requested_value}",
             "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
         )
 
 
-def must_be_as_made(there: Json, wanted: Json) -> None:
+def check_created_spec(existing: Json, requested: Json) -> None:
     """A network that this run made must say what was asked for, whatever webhooks and old CRDs make of it.
 
     Raises:
-        Refused: it says something else.
+        PreconditionFailed: it says something else.
     """
     try:
-        differing = _difference(there, wanted)
-    except UsageMistake as mistake:
-        differs = mistake.message
+        difference = _first_difference(existing, requested)
+    except UsageError as error:
+        detail = error.message
     else:
-        if not differing:
+        if not difference:
             return
-        differs = "{} is {} instead of {}".format(*differing)
-    raise Refused(
-        f"network {namespace_of(there)}/{name_of(there)} was not kept as it was asked for: {differs}",
+        detail = "{} is {} instead of {}".format(*difference)
+    raise PreconditionFailed(
+        f"network {namespace_of(existing)}/{name_of(existing)} was not kept as it was asked for: {detail}",
         "See whether a webhook changes it, or the CRD is an older one: kubectl yoshi version.",
     )
 
 
-def _difference(there: Json, wanted: Json) -> tuple[str, str, str] | None:
+def _first_difference(existing: Json, requested: Json) -> tuple[str, str, str] | None:
     """The path of the first field of the spec in which two networks differ, what is there, and what is wanted; None
     where they say the same."""
-    theirs, mine = _spec_as_compared(there), _spec_as_compared(wanted)
-    for key in sorted({*mine, *theirs}):
-        if mine.get(key) != theirs.get(key):
-            return key, _written(theirs.get(key)), _written(mine.get(key))
+    existing_value, requested_value = _comparable_spec(existing), _comparable_spec(requested)
+    for key in sorted({*requested_value, *existing_value}):
+        if requested_value.get(key) != existing_value.get(key):
+            return key, _format_value(existing_value.get(key)), _format_value(requested_value.get(key))
     return None
 
 
-def _spec_as_compared(obj: Json) -> Json:
+def _comparable_spec(obj: Json) -> Json:
     """The spec's fields by their paths, such as "calico.blockSize"; empty ones count as absent."""
     fields: Json = {}
     for key, value in (obj.get("spec") or {}).items():
@@ -67,5 +67,5 @@ def _spec_as_compared(obj: Json) -> Json:
     return fields
 
 
-def _written(value: object) -> str:
+def _format_value(value: object) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

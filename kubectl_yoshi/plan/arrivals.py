@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import Backend, How
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.backend import Backend, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import dig, metadata
-from kubectl_yoshi.model.vm import VM, VMI, Vm, instance_of, why_unseen
-from kubectl_yoshi.plan.books import open_network
-from kubectl_yoshi.plan.restarts import STAYS_STOPPED
-from kubectl_yoshi.plan.serving import backend_of
+from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, instances_unreadable_reason
+from kubectl_yoshi.plan.books import load_network
+from kubectl_yoshi.plan.restarts import NOT_RESTARTED_STRATEGIES
+from kubectl_yoshi.plan.serving import get_backend
 
 
-def still_to_come(
+def find_pending_vms(
     network_name: tuple[str, str],
-    answers: Mapping[str, str],
-    begun: Collection[str],
+    results: Mapping[str, str],
+    started: Collection[str],
     backends: Mapping[str, Backend],
-    facts: Facts,
+    snapshot: Snapshot,
 ) -> tuple[str, ...]:
     """The VMs that are to run with their addresses, and do not.
 
@@ -29,56 +29,58 @@ def still_to_come(
 
     Args:
         network_name: the network's namespace and name.
-        answers: "namespace/name" of each VM -> its address.
-        begun: those of them that were started, or started anew: they are to run in any case.
+        results: "namespace/name" of each VM -> its address.
+        started: those of them that were started, or started anew: they are to run in any case.
         backends: by plugin.
-        facts: what was read.
+        snapshot: what was read.
 
     Returns:
-        "namespace/name" of each, as in `answers`.
+        "namespace/name" of each, as in `results`.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: a VM is gone, or what runs of it may not be read.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: a VM is gone, or what runs of it may not be read.
     """
-    network = open_network(*network_name, facts)
-    backend = backend_of(network, backends)
-    if not backend.on_template:
+    network = load_network(*network_name, snapshot)
+    backend = get_backend(network, backends)
+    if not backend.pins_vm_template:
         return ()
-    reads = {subject: _read(subject) for subject in answers}
-    facts.ask(*reads.values())
+    queries = {owner: _vm_query(owner) for owner in results}
+    snapshot.lookup(*queries.values())
     vms: dict[str, Vm] = {}
-    for subject, read in reads.items():
-        if why := facts.why_unknown(read):
-            raise Refused(f"whether VM {subject} runs cannot be told: {why}", ASK_FOR_IT)
-        found = facts.ask(read)
-        if not found or Vm(found[0]).is_going:
-            raise Refused(
-                f"VM {subject} was deleted before it ran with {answers[subject]}",
+    for owner, query in queries.items():
+        if reason := snapshot.unreadable_reason(query):
+            raise PreconditionFailed(f"whether VM {owner} runs cannot be told: {reason}", ASK_ADMIN_HINT)
+        found = snapshot.lookup(query)
+        if not found or Vm(found[0]).is_deleting:
+            raise PreconditionFailed(
+                f"VM {owner} was deleted before it ran with {results[owner]}",
                 "Its address goes back with `kubectl yoshi ips gc`.",
             )
-        vms[subject] = Vm(found[0])
+        vms[owner] = Vm(found[0])
     runs_with = {
         (use.namespace, use.name, use.number)
-        for use in backend.uses(network, [*vms.values()], Intervals(), facts)
-        if use.how is How.RUNNING and use.ref.resource == VMI
+        for use in backend.address_uses(network, [*vms.values()], Intervals(), snapshot)
+        if use.kind is UsageKind.RUNNING and use.ref.resource == VMI
     }
-    left = []
-    for subject, vm in vms.items():
-        if why := why_unseen(vm.namespace, facts):
-            raise Refused(f"whether VM {subject} runs cannot be told: {why}", ASK_FOR_IT)
-        instance = instance_of(vm, facts)
+    pending = []
+    for owner, vm in vms.items():
+        if reason := instances_unreadable_reason(vm.namespace, snapshot):
+            raise PreconditionFailed(f"whether VM {owner} runs cannot be told: {reason}", ASK_ADMIN_HINT)
+        instance = find_instance(vm, snapshot)
         if instance is None:
-            comes = subject in begun or vm.run_strategy not in ("Halted", *STAYS_STOPPED)
+            is_pending = owner in started or vm.run_strategy not in ("Halted", *NOT_RESTARTED_STRATEGIES)
         else:
-            runs = dig(instance, "status", "phase") == "Running" and not metadata(instance).get("deletionTimestamp")
-            has = (vm.namespace, vm.name, int(parse_address(answers[subject]))) in runs_with
-            comes = vm.run_strategy != "Halted" and not (runs and has)
-        if comes:
-            left.append(subject)
-    return tuple(left)
+            is_running = dig(instance, "status", "phase") == "Running" and not metadata(instance).get(
+                "deletionTimestamp"
+            )
+            has_address = (vm.namespace, vm.name, int(parse_address(results[owner]))) in runs_with
+            is_pending = vm.run_strategy != "Halted" and not (is_running and has_address)
+        if is_pending:
+            pending.append(owner)
+    return tuple(pending)
 
 
-def _read(subject: str) -> Read:
-    namespace, _, name = subject.partition("/")
-    return Read(VM, namespace, name)
+def _vm_query(owner: str) -> Query:
+    namespace, _, name = owner.partition("/")
+    return Query(VM, namespace, name)

@@ -11,155 +11,161 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend, Uses
+from kubectl_yoshi.model.backend import AddressUses, Backend
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read, both
-from kubectl_yoshi.model.ledger import Ledger, own_shelf, shelf_of
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot, parallel_pair
+from kubectl_yoshi.model.ledger import Allocations, shard_of, status_shard
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import ANY_NIC
+from kubectl_yoshi.model.nic import DEFAULT_NIC
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network
-from kubectl_yoshi.plan.desk import AttachRequest, Desk
-from kubectl_yoshi.plan.errands import plan_errands
-from kubectl_yoshi.plan.opening import being_deleted, must_be_open, not_made
-from kubectl_yoshi.plan.overlaps import Neighbours
-from kubectl_yoshi.plan.quotas import keep_quota
-from kubectl_yoshi.plan.releases import lift_barriers
-from kubectl_yoshi.plan.serving import backend_of, must_be_served
-from kubectl_yoshi.plan.settling import choose_for, settled
-from kubectl_yoshi.plan.undoing import recorded_by_this_run, undo_records
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import LIST_VMS_HINT, load_network, network_query
+from kubectl_yoshi.plan.desk import AttachRequest, AttachState
+from kubectl_yoshi.plan.errands import plan_vm_changes
+from kubectl_yoshi.plan.opening import being_deleted_error, check_initialized, not_ready_error
+from kubectl_yoshi.plan.overlaps import OtherNetworks
+from kubectl_yoshi.plan.quotas import enforce_quota
+from kubectl_yoshi.plan.releases import remove_left_fences
+from kubectl_yoshi.plan.serving import check_backend_available, get_backend
+from kubectl_yoshi.plan.settling import allocate_addresses, select_existing_address
+from kubectl_yoshi.plan.undoing import plan_rollback, records_written_by_run
 
-__all__ = ["AttachRequest", "plan_attachments", "unmoved_of"]
+__all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
 
 
-def plan_attachments(request: AttachRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that give the VMs addresses of the network, as far as they can be planned now.
 
-    The plan's `answers` has each VM's address, its `refusals` why a VM gets none.
+    The plan's `results` has each VM's address, its `errors` why a VM gets none.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused, UsageMistake: no VM can be attached (no such network, the network cannot be used).
+        MissingQueriesError: more must be read first.
+        PreconditionFailed, UsageError: no VM can be attached (no such network, the network cannot be used).
     """
-    facts.ask(network_read(*request.network), *request.reads)
-    network = open_network(*request.network, facts)
-    backend = backend_of(network, backends)
-    _must_be_made_with(request.plugin, network)
-    if request.nic != ANY_NIC and not backend.has_interface:
-        raise Refused(
+    snapshot.lookup(network_query(*request.network), *request.queries)
+    network = load_network(*request.network, snapshot)
+    backend = get_backend(network, backends)
+    _check_plugin(request.plugin, network)
+    if request.nic != DEFAULT_NIC and not backend.has_interface:
+        raise PreconditionFailed(
             f"network {network.full_name} gives its VMs no interface of their own",
             "--nic-name, --model, --cloud-init and --live are for layer 2 networks.",
         )
-    must_be_served(network, backend, facts)
-    if not (request.foreseen and attempt.preview):
-        must_be_open(network)
-    refusals: dict[str, YoshiError] = {}
+    check_backend_available(network, backend, snapshot)
+    if not (request.network_planned and run.preview):
+        check_initialized(network)
+    errors: dict[str, YoshiError] = {}
     vms: list[Vm] = []
-    for read in request.reads:
-        subject = f"{read.namespace}/{read.name}"
-        found = facts.ask(read)
-        if found and not Vm(found[0]).is_going:
+    for query in request.queries:
+        owner = f"{query.namespace}/{query.name}"
+        found = snapshot.lookup(query)
+        if found and not Vm(found[0]).is_deleting:
             vms.append(Vm(found[0]))
         else:
-            refusals[subject] = _no_vm(read, bool(found), facts)
-    desk = Desk(request, network, backend, facts, attempt, vms)
-    asked_for = [address for vm in vms if (address := desk.asked_address(vm)) is not None]
-    asked = {int(address) for address in asked_for if network.may_hold(address)}
+            errors[owner] = _vm_unavailable_error(query, bool(found), snapshot)
+    state = AttachState(request, network, backend, snapshot, run, vms)
+    requested_addresses = [address for vm in vms if (address := state.requested_address(vm)) is not None]
+    requested = {int(address) for address in requested_addresses if network.can_hold(address)}
     if request.address is not None:
-        _check_asked(network, request.address)
-    uses, _ = both(
-        lambda: backend.uses(network, vms, Intervals.of_numbers(asked), facts),
-        lambda: facts.ask(*backend.settings(facts)),
+        _check_usable(network, request.address)
+    address_uses, _ = parallel_pair(
+        lambda: backend.address_uses(network, vms, Intervals.from_numbers(requested), snapshot),
+        lambda: snapshot.lookup(*backend.config_queries(snapshot)),
     )
-    desk.uses = Uses(uses)
-    recorded_now = recorded_by_this_run(network, attempt)
-    at_hand = asked | set(recorded_now) | {number for vm in vms for number in desk.carried(vm)}
-    at_hand |= unmoved_of(network, request.vms)
+    state.address_uses = AddressUses(address_uses)
+    written_by_run = records_written_by_run(network, run)
+    numbers = requested | set(written_by_run) | {number for vm in vms for number in state.on_vm(vm)}
+    numbers |= find_legacy_addresses(network, request.vms)
     # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
-    used = {use.number for vm in vms for use in desk.uses.of(vm.namespace, vm.name)}
-    at_hand |= {number for number in used if number in network.everything}
-    shelves = {shelf_of(network, number) for number in at_hand}
-    if network.takes_outside:  # all that it holds outside its CIDR is on one shelf, which was read already
-        shelves.add(own_shelf(network))
-    desk.open(shelves)
-    if unsure := {number for vm in vms for number in desk.unproven(vm)} - asked:
-        desk.uses = Uses(backend.uses(network, vms, Intervals.of_numbers(asked | unsure), facts))
-    if network.is_going:
-        late = (vm.subject for vm in vms if not desk.has_all(vm))
-        attempt = replace(attempt, failed={**dict.fromkeys(late, being_deleted(network)), **attempt.failed})
-    elif why := not_made(network):
-        newcomers = (vm.subject for vm in vms if not desk.own(vm))
-        attempt = replace(attempt, failed={**dict.fromkeys(newcomers, why), **attempt.failed})
-    going = [vm for vm in vms if vm.subject not in attempt.failed]
-    chosen: dict[str, int] = {}
-    choosers: list[Vm] = []
-    neighbours = Neighbours(network, facts)
-    for vm in going:
+    used_numbers = {use.number for vm in vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
+    numbers |= {number for number in used_numbers if number in network.cidr_addresses}
+    shards = {shard_of(network, number) for number in numbers}
+    if network.accepts_outside_cidr:  # all that it holds outside its CIDR is on one shelf, which was read already
+        shards.add(status_shard(network))
+    state.load(shards)
+    if unverified := {number for vm in vms for number in state.unverified(vm)} - requested:
+        state.address_uses = AddressUses(
+            backend.address_uses(network, vms, Intervals.from_numbers(requested | unverified), snapshot)
+        )
+    if network.is_deleting:
+        incomplete = (vm.full_name for vm in vms if not state.is_complete(vm))
+        run = replace(run, failed={**dict.fromkeys(incomplete, being_deleted_error(network)), **run.failed})
+    elif reason := not_ready_error(network):
+        new_vms = (vm.full_name for vm in vms if not state.allocated(vm))
+        run = replace(run, failed={**dict.fromkeys(new_vms, reason), **run.failed})
+    active = [vm for vm in vms if vm.full_name not in run.failed]
+    selected: dict[str, int] = {}
+    unassigned: list[Vm] = []
+    other_networks = OtherNetworks(network, snapshot)
+    for vm in active:
         try:
-            for given in desk.given(vm):
-                _check_asked(network, given)
-            if (address := desk.asked_address(vm)) is not None:
-                neighbours.must_not_have(address)
-            number = settled(desk, vm)
+            for existing in state.existing(vm):
+                _check_usable(network, existing)
+            if (address := state.requested_address(vm)) is not None:
+                other_networks.check_not_theirs(address)
+            number = select_existing_address(state, vm)
             if number is not None:
-                neighbours.must_not_have(network.address(number))
-        except (Refused, UsageMistake) as error:
-            refusals[vm.subject] = error
+                other_networks.check_not_theirs(network.address(number))
+        except (PreconditionFailed, UsageError) as error:
+            errors[vm.full_name] = error
             continue
         if number is None:
-            choosers.append(vm)
+            unassigned.append(vm)
         else:
-            chosen[vm.subject] = number
-    if choosers:
-        choose_for(desk, choosers, chosen, refusals)
-    counted = keep_quota(desk, [vm for vm in going if vm.subject in chosen], refusals)
-    beyond = chosen.keys() & refusals.keys()
-    served = [vm for vm in going if vm.subject in chosen and vm.subject not in refusals]
-    outside = {chosen[vm.subject] for vm in served if chosen[vm.subject] not in network.everything}
-    look_again = not recorded_now.keys() >= outside
-    plan = plan_errands(desk, served, chosen, refusals, counted, look_again)
-    if request.given:  # the record of an address that a VM runs with stays: all of it must be allowed before
-        plan = replace(plan, foreseen=(*plan.foreseen, *plan))
-    refusals |= {vm.subject: attempt.failed[vm.subject] for vm in vms if vm.subject in attempt.failed}
-    refused = [vm for vm in vms if vm.subject in refusals]
-    undo = undo_records(desk, refused, recorded_now, set(chosen.values()), beyond)
-    undo = undo + restarts.resumed(refused, facts, attempt)
-    plan = replace(plan + undo, refusals={**plan.refusals, **refusals})
-    return plan + lift_barriers(vms, plan)
+            selected[vm.full_name] = number
+    if unassigned:
+        allocate_addresses(state, unassigned, selected, errors)
+    quota_limited = enforce_quota(state, [vm for vm in active if vm.full_name in selected], errors)
+    over_quota = selected.keys() & errors.keys()
+    admitted = [vm for vm in active if vm.full_name in selected and vm.full_name not in errors]
+    outside_cidr = {selected[vm.full_name] for vm in admitted if selected[vm.full_name] not in network.cidr_addresses}
+    recheck = not written_by_run.keys() >= outside_cidr
+    plan = plan_vm_changes(state, admitted, selected, errors, quota_limited, recheck)
+    if request.existing:  # the record of an address that a VM runs with stays: all of it must be allowed before
+        plan = replace(plan, future_changes=(*plan.future_changes, *plan))
+    errors |= {vm.full_name: run.failed[vm.full_name] for vm in vms if vm.full_name in run.failed}
+    failed_vms = [vm for vm in vms if vm.full_name in errors]
+    rollback = plan_rollback(state, failed_vms, written_by_run, set(selected.values()), over_quota)
+    rollback = rollback + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    plan = replace(plan + rollback, errors={**plan.errors, **errors})
+    return plan + remove_left_fences(vms, plan)
 
 
-def unmoved_of(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
+def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
     """The addresses that the original yoshi recorded for these VMs in the status of a large network."""
-    wanted = set(vms)
-    unmoved = Ledger(network, {}).unmoved
-    return {n for n, entry in unmoved.items() if (entry.record.namespace, entry.record.name) in wanted}
+    vm_names = set(vms)
+    legacy_allocations = Allocations(network, {}).legacy_allocations
+    return {n for n, entry in legacy_allocations.items() if (entry.record.namespace, entry.record.name) in vm_names}
 
 
-def _no_vm(read: Read, going: bool, facts: Facts) -> Refused:
-    if going:
-        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" is being deleted', "Wait until it is gone.")
-    if why := facts.why_unknown(read):
-        return Refused(f'VM "{read.name}" in namespace "{read.namespace}" cannot be read: {why}', ASK_FOR_IT)
-    return Refused(
-        f'VM "{read.name}" not found in namespace "{read.namespace}"',
-        SEE_VMS,
+def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -> PreconditionFailed:
+    if is_deleting:
+        return PreconditionFailed(
+            f'VM "{query.name}" in namespace "{query.namespace}" is being deleted', "Wait until it is gone."
+        )
+    if reason := snapshot.unreadable_reason(query):
+        return PreconditionFailed(
+            f'VM "{query.name}" in namespace "{query.namespace}" cannot be read: {reason}', ASK_ADMIN_HINT
+        )
+    return PreconditionFailed(
+        f'VM "{query.name}" not found in namespace "{query.namespace}"',
+        LIST_VMS_HINT,
     )
 
 
-def _must_be_made_with(plugin: str, network: Network) -> None:
+def _check_plugin(plugin: str, network: Network) -> None:
     if plugin and plugin != network.plugin:
-        raise Refused(
+        raise PreconditionFailed(
             f'network {network.full_name} is made with plugin "{network.plugin}", not "{plugin}"',
             "See `kubectl yoshi network list`.",
         )
 
 
-def _check_asked(network: Network, address: Address) -> None:
-    if why := network.why_not_usable(address):
-        raise Refused(
-            f"{address} cannot be given out by network {network.full_name}: {why}",
+def _check_usable(network: Network, address: Address) -> None:
+    if reason := network.unusable_reason(address):
+        raise PreconditionFailed(
+            f"{address} cannot be given out by network {network.full_name}: {reason}",
             "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
         )

@@ -10,36 +10,36 @@ from functools import cached_property
 
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RunContext:
     """One try of a run that observes, plans and carries out until nothing is left to do.
 
     Attributes:
         number: 0 for the first try. A later one means that somebody was faster: choose at random.
         now: the time, in UTC.
-        chance: the source of random choices.
+        rng: the source of random choices.
         done: the changes that this run has carried out.
         unclear: those whose answer never came, or was a failure of the server's: done or not.
         unanswered: those of them that were not seen to be done; they may even be done later.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
-        given_up: see Plan.given_up.
-        earlier: what the round before had read: a hint where to look first, never what a change may rest on.
+        rolled_back: see Plan.given_up.
+        previous_snapshot: what the round before had read: a hint where to look first, never what a change may rest on.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """
 
-    number: int = 0
+    attempt_number: int = 0
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    chance: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
     done: tuple[Change, ...] = ()
     unclear: tuple[Change, ...] = ()
     unanswered: tuple[Change, ...] = ()
     failed: Mapping[str, YoshiError] = field(default_factory=dict)
-    given_up: Mapping[str, YoshiError] = field(default_factory=dict)
-    earlier: Facts | None = None
+    rolled_back: Mapping[str, YoshiError] = field(default_factory=dict)
+    previous_snapshot: Snapshot | None = None
     preview: bool = False
 
     @property
@@ -48,28 +48,28 @@ class Attempt:
         return self.done + self.unclear
 
     @property
-    def stamp(self) -> str:
+    def timestamp(self) -> str:
         """The time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
-        return stamp_of(self.now)
+        return format_timestamp(self.now)
 
     @property
-    def moment(self) -> str:
+    def micro_time(self) -> str:
         """The time to the microsecond, so that no two writes of a record are alike: whoever takes one back tests it."""
         return self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
-    def before(self, ref: ObjectRef) -> Json | None:
+    def object_before(self, ref: ObjectRef) -> Json | None:
         """An object as it was when this run first wrote to it; None where it did not, or has made it."""
         return next((change.before for change in self.sent if change.ref == ref and change.before), None)
 
     @cached_property
-    def draw(self) -> int:
+    def seed(self) -> int:
         """A random number, the same while this attempt is planned: a plan is made again and again as more is read, and
         what it chooses must not differ."""
-        return self.chance.getrandbits(64)
+        return self.rng.getrandbits(64)
 
-    def done_for(self, subject: str) -> tuple[Change, ...]:
+    def done_for(self, owner: str) -> tuple[Change, ...]:
         """What this run has carried out for somebody, in order."""
-        return self._done_by_subject.get(subject, ())
+        return self._done_by_owner.get(owner, ())
 
     @cached_property
     def created(self) -> frozenset[ObjectRef]:
@@ -77,14 +77,14 @@ class Attempt:
         return frozenset(change.ref for change in self.sent if change.verb is Verb.CREATE)
 
     @cached_property
-    def _done_by_subject(self) -> Mapping[str, tuple[Change, ...]]:
+    def _done_by_owner(self) -> Mapping[str, tuple[Change, ...]]:
         changes: dict[str, list[Change]] = {}
         for change in self.done:
-            changes.setdefault(change.subject, []).append(change)
-        return {subject: tuple(some) for subject, some in changes.items()}
+            changes.setdefault(change.owner, []).append(change)
+        return {owner: tuple(some) for owner, some in changes.items()}
 
 
-def stamp_of(now: datetime) -> str:
+def format_timestamp(now: datetime) -> str:
     """A time in UTC as Kubernetes writes it (RFC 3339, whole seconds)."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -4,63 +4,67 @@ from __future__ import annotations
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, Ledger, Record, shelf_of
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import NETWORK, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, open_shelves, open_whole, remove_records, write_records
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
 from kubectl_yoshi.plan.cooling import cooling_down
 
 
-def built(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
+def plan_network_objects(network: Network, backend: Backend, snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that make the network's objects true; empty where they are.
 
     Raises:
-        NeedMore: more must be read first.
+        MissingQueriesError: more must be read first.
         YoshiError: it cannot be made.
     """
-    use = backend.own_use(network)
-    if use is None:
-        return backend.build(network, {}, facts)
-    ledger = open_whole(network, facts)
-    records = ledger.records()
-    mine = sorted(number for number, record in records.items() if record.kind == NETWORK)
-    if use and not mine and not network.deleting_since:
-        return _recorded(ledger, use, backend, facts, attempt)
-    surplus = {number: records[number] for number in (mine[1:] if use else mine)}
-    plan = backend.build(network, {n: r for n, r in records.items() if n not in surplus}, facts)
-    return plan if plan or not surplus else plan + remove_records(ledger, surplus)
+    purpose = backend.infra_address_purpose(network)
+    if purpose is None:
+        return backend.ensure(network, {}, snapshot)
+    allocations = load_allocations(network, snapshot)
+    records = allocations.records()
+    infra_numbers = sorted(number for number, record in records.items() if record.kind == NETWORK)
+    if purpose and not infra_numbers and not network.deleting_since:
+        return _record_infra_address(allocations, purpose, backend, snapshot, run)
+    surplus = {number: records[number] for number in (infra_numbers[1:] if purpose else infra_numbers)}
+    plan = backend.ensure(network, {n: r for n, r in records.items() if n not in surplus}, snapshot)
+    return plan if plan or not surplus else plan + remove_records(allocations, surplus)
 
 
-def _recorded(ledger: Ledger, use: str, backend: Backend, facts: Facts, attempt: Attempt) -> Plan:
+def _record_infra_address(
+    allocations: Allocations, purpose: str, backend: Backend, snapshot: Snapshot, run: RunContext
+) -> Plan:
     """Records the lowest free address for the network itself; in a preview also what comes after that."""
-    network, records = ledger.network, ledger.records()
-    taken = Intervals.of_numbers({*records, *cooling_down(ledger, attempt.now)})
+    network, records = allocations.network, allocations.records()
+    taken = Intervals.from_numbers({*records, *cooling_down(allocations, run.now)})
     while True:
-        number = network.usable.first_without(taken)
+        number = network.usable.first_not_in(taken)
         if number is None:
-            raise Refused(
-                f"network {network.full_name} is full: no address of {network.cidr} is free for its {use}",
+            raise PreconditionFailed(
+                f"network {network.full_name} is full: no address of {network.cidr} is free for its {purpose}",
                 "See who holds them with `kubectl yoshi ips list`, or do without it.",
             )
-        one = Intervals.of_numbers([number])
-        others = (u for u in backend.uses(network, (), one, facts) if not u.is_own_of(network))
-        if not any(u.number == number for u in others):
+        candidate = Intervals.from_numbers([number])
+        other_uses = (
+            u for u in backend.address_uses(network, (), candidate, snapshot) if not u.is_infra_use_of(network)
+        )
+        if not any(u.number == number for u in other_uses):
             break
-        taken |= one
-    record = Record(NETWORK, network.namespace, network.name, network.uid, since=attempt.moment, note=use)
+        taken |= candidate
+    record = Allocation(NETWORK, network.namespace, network.name, network.uid, since=run.micro_time, note=purpose)
     if network.uid:
-        plan = write_records(open_shelves(network, [shelf_of(network, number)], facts), {number: record})
+        plan = write_records(load_shards(network, [shard_of(network, number)], snapshot), {number: record})
     else:
-        plan = _foreseen(network, number, record)
-    return plan + backend.build(network, {**records, number: record}, facts) if attempt.preview else plan
+        plan = _preview_record(network, number, record)
+    return plan + backend.ensure(network, {**records, number: record}, snapshot) if run.preview else plan
 
 
-def _foreseen(network: Network, number: int, record: Record) -> Plan:
+def _preview_record(network: Network, number: int, record: Allocation) -> Plan:
     """The record of a network that is not there yet, for a preview of its creation."""
-    patch = PatchBuilder.of_uid(network.uid)
+    patch = PatchBuilder.for_uid(network.uid)
     patch.set_in(network.raw, STATUS_ALLOCATIONS, {str(network.address(number)): record.to_json()})
-    says = f"record {network.address(number)} for {record.holder}"
-    return in_order(Change(Verb.PATCH, network.ref, says, patch.ops, "status", before=network.raw))
+    summary = f"record {network.address(number)} for {record.holder}"
+    return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw))

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
-from kubectl_yoshi.model.objects import Name, metadata
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation
+from kubectl_yoshi.model.objects import NamespacedName, metadata
 from kubectl_yoshi.model.vm import Vm
 
-NOW = (How.RUNNING, How.SERVED)
+ACTIVE = (UsageKind.RUNNING, UsageKind.ANNOUNCED)
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Claim:
 
     Attributes:
         vm: whose.
-        uses: what shows it.
+        address_uses: what shows it.
         record: what the ledger says of the address, whoever it names.
     """
 
     vm: Vm
-    uses: tuple[Use, ...]
-    record: Record | None
+    address_uses: tuple[AddressUse, ...]
+    record: Allocation | None
 
-    def shown_by(self, *how: How) -> Use | None:
+    def find_use(self, *how: UsageKind) -> AddressUse | None:
         """The first thing that shows it in one of these ways."""
-        return next((use for use in self.uses if use.how in how), None)
+        return next((use for use in self.address_uses if use.kind in how), None)
 
     @property
     def is_recorded(self) -> bool:
@@ -47,7 +47,7 @@ class Claim:
         return self.record is not None and bool(self.record.uid) and self.record.uid == self.vm.uid
 
     @property
-    def is_named(self) -> bool:
+    def is_recorded_by_name(self) -> bool:
         """Whether the ledger gives it to a VM of this name."""
         record = self.record
         return (
@@ -59,59 +59,62 @@ class Claim:
     @property
     def evidence(self) -> str:
         """What shows it best, in words that follow "since"."""
-        if use := self.shown_by(*NOW):
-            return f"{use.ref} runs with it" if use.how is How.RUNNING else f"{use.ref} is announced"
-        use = self.shown_by(How.WANTED)
+        if use := self.find_use(*ACTIVE):
+            return f"{use.ref} runs with it" if use.kind is UsageKind.RUNNING else f"{use.ref} is announced"
+        use = self.find_use(UsageKind.REQUESTED)
         if use is not None:
             return f"{use.ref} carries it" if use.ref != self.vm.ref else "it is written on the VM"
-        return f"{self.uses[0].ref} holds it for the VM, which asks for the network"
+        return f"{self.address_uses[0].ref} holds it for the VM, which asks for the network"
 
-    def reasons(self) -> tuple[tuple[object, str], ...]:
+    def ranking(self) -> tuple[tuple[object, str], ...]:
         """How it ranks by each rule, the lower the stronger, and the rule's words where it decides."""
-        held = self.shown_by(How.HELD)
-        born = str(metadata(self.vm.raw).get("creationTimestamp") or "9999")
+        held = self.find_use(UsageKind.HELD_BY_BACKEND)
+        created_at = str(metadata(self.vm.raw).get("creationTimestamp") or "9999")
         return (
-            (self.shown_by(*NOW) is None, self.evidence),
+            (self.find_use(*ACTIVE) is None, self.evidence),
             (not self.is_recorded, "the ledger has it for this VM, by its uid"),
             (held is None, f"{held.ref} holds it for this VM" if held else ""),
-            (not self.is_named, "the ledger has it for a VM of this name"),
-            (born, f"this VM is older (made {born})"),
+            (not self.is_recorded_by_name, "the ledger has it for a VM of this name"),
+            (created_at, f"this VM is older (made {created_at})"),
             (self.vm.uid, "its uid comes first"),
         )
 
 
-def claims_to(
-    uses: Iterable[Use], record: Record | None, vms: Mapping[Name, Vm], asking: Collection[Name]
-) -> tuple[list[Claim], list[Use]]:
+def rank_claims(
+    address_uses: Iterable[AddressUse],
+    record: Allocation | None,
+    vms: Mapping[NamespacedName, Vm],
+    requesting: Collection[NamespacedName],
+) -> tuple[list[Claim], list[AddressUse]]:
     """The claims to an address, the strongest first, and the uses of it that are no living VM's.
 
     Args:
-        uses: all that was seen of the address.
+        address_uses: all that was seen of the address.
         record: what the ledger says of it.
         vms: every VM that exists.
-        asking: the VMs that ask for the network by their annotations.
+        requesting: the VMs that ask for the network by their annotations.
     """
-    of_vms: dict[Name, list[Use]] = {}
-    strangers: list[Use] = []
-    for use in uses:
+    uses_by_vm: dict[NamespacedName, list[AddressUse]] = {}
+    unclaimed_uses: list[AddressUse] = []
+    for use in address_uses:
         vm = vms.get((use.namespace, use.name))
-        if vm is not None and use.is_of(vm.namespace, vm.name, vm.uid):
-            of_vms.setdefault((vm.namespace, vm.name), []).append(use)
+        if vm is not None and use.is_for_vm(vm.namespace, vm.name, vm.uid):
+            uses_by_vm.setdefault((vm.namespace, vm.name), []).append(use)
         else:
-            strangers.append(use)
+            unclaimed_uses.append(use)
     claims = [
-        Claim(vms[name], tuple(mine), record)
-        for name, mine in of_vms.items()
-        if name in asking or any(use.how is not How.HELD for use in mine)
+        Claim(vms[name], tuple(vm_uses), record)
+        for name, vm_uses in uses_by_vm.items()
+        if name in requesting or any(use.kind is not UsageKind.HELD_BY_BACKEND for use in vm_uses)
     ]
-    return sorted(claims, key=lambda claim: [rank for rank, _ in claim.reasons()]), strangers
+    return sorted(claims, key=lambda claim: [rank for rank, _ in claim.ranking()]), unclaimed_uses
 
 
-def why_first(claims: Sequence[Claim]) -> str:
+def deciding_reason(claims: Sequence[Claim]) -> str:
     """Why the first of these claims is the strongest, in words that follow "since"."""
     first, *others = claims
     if others:
-        for (mine, words), (theirs, _) in zip(first.reasons(), others[0].reasons(), strict=True):
-            if mine != theirs:
-                return words
+        for (own_rank, explanation), (other_rank, _) in zip(first.ranking(), others[0].ranking(), strict=True):
+            if own_rank != other_rank:
+                return explanation
     return first.evidence

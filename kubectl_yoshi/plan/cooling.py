@@ -9,48 +9,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.history import Tenure
-from kubectl_yoshi.model.ledger import Ledger
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.history import PastAllocation
+from kubectl_yoshi.model.ledger import Allocations
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.plan.attempt import age_in_seconds
 
 
-def cooling_down(ledger: Ledger, now: datetime) -> Mapping[int, float]:
+def cooling_down(allocations: Allocations, now: datetime) -> Mapping[int, float]:
     """The free addresses of these shelves that cool down, and for how many seconds yet."""
-    network = ledger.network
+    network = allocations.network
     if not network.cool_down:
         return {}
-    records = ledger.records()
-    left = {number: seconds_left(network, last, now) for number, last in ledger.last_had.items()}
-    return {number: seconds for number, seconds in left.items() if seconds > 0 and number not in records}
+    records = allocations.records()
+    remaining = {number: remaining_cooldown(network, last, now) for number, last in allocations.last_holders.items()}
+    return {number: seconds for number, seconds in remaining.items() if seconds > 0 and number not in records}
 
 
-def seconds_left(network: Network, last: Tenure, now: datetime) -> float:
+def remaining_cooldown(network: Network, last: PastAllocation, now: datetime) -> float:
     """For how long yet an address cools down that somebody had; not above 0 where it does not."""
     return network.cool_down - age_in_seconds(last.until, now)
 
 
-def must_have_cooled(ledger: Ledger, number: int, namespace: str, name: str, now: datetime) -> None:
-    """Raises Refused where a free address cools down and somebody else had it than the VM of that name."""
-    last = ledger.last_had.get(number)
-    if last is None or last.is_of(namespace, name):
+def check_cooled_down(allocations: Allocations, number: int, namespace: str, name: str, now: datetime) -> None:
+    """Raises PreconditionFailed where a free address cools down and somebody else had it than the VM of that name."""
+    last = allocations.last_holders.get(number)
+    if last is None or last.was_held_by(namespace, name):
         return
-    seconds = cooling_down(ledger, now).get(number)
+    seconds = cooling_down(allocations, now).get(number)
     if seconds:
-        network = ledger.network
-        raise Refused(
-            f"{ledger.address(number)} cools down for another {duration(seconds)}: {last.holder} had it until "
+        network = allocations.network
+        raise PreconditionFailed(
+            f"{allocations.address(number)} cools down for another {format_duration(seconds)}: {last.holder} had it "
+            "until "
             f"{last.until}",
             "Choose another address, wait, or shorten the time (spec.coolDown): "
             f"kubectl edit networkwizard {network.name} -n {network.namespace}",
         )
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time span as people write it: "42s", "4m12s", "1h5m". Never less than a second."""
-    whole = max(int(seconds + 0.999), 1)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    total = max(int(seconds + 0.999), 1)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     if hours:
         return f"{hours}h{minutes}m" if minutes else f"{hours}h"
     if minutes:

@@ -11,20 +11,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.backend import Backend, How, Use, Uses
-from kubectl_yoshi.model.change import Plan, side_by_side
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read, together
-from kubectl_yoshi.model.ledger import Ledger, Record, is_large, own_shelf, shelf_of
+from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.change import Plan, parallel_plans
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot, parallel
+from kubectl_yoshi.model.ledger import Allocation, Allocations, is_large, shard_of, status_shard
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.vm import VM, Vm, instance_of
+from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attachments import unmoved_of
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import SEE_VMS, network_read, open_network, open_shelves, open_whole, remove_records
-from kubectl_yoshi.plan.forsaken import is_gone, plan_farewell
-from kubectl_yoshi.plan.releases import Release, lift_barriers, only_as_read, release_of
-from kubectl_yoshi.plan.serving import backend_of
+from kubectl_yoshi.plan.attachments import find_legacy_addresses
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import (
+    LIST_VMS_HINT,
+    load_allocations,
+    load_network,
+    load_shards,
+    network_query,
+    remove_records,
+)
+from kubectl_yoshi.plan.forsaken import is_network_missing, plan_detach_from_missing
+from kubectl_yoshi.plan.releases import Release, build_release, remove_left_fences, require_unchanged
+from kubectl_yoshi.plan.serving import get_backend
 
 
 @dataclass(frozen=True)
@@ -44,148 +51,166 @@ class DetachRequest:
     live: bool = False
 
 
-def plan_detachments(request: DetachRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that take the VMs off the network, as far as they can be planned now.
 
-    The plan's `answers` has the address that each VM gives up.
+    The plan's `results` has the address that each VM gives up.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: there is no such network, and no VM that asks for it.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network, and no VM that asks for it.
     """
-    reads = tuple(Read(VM, namespace, name) for namespace, name in request.vms)
-    facts.ask(network_read(*request.network), *reads)
+    queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
+    snapshot.lookup(network_query(*request.network), *queries)
     try:
-        network = open_network(*request.network, facts)
-    except Refused as error:
-        if not is_gone(request.network, facts):
+        network = load_network(*request.network, snapshot)
+    except PreconditionFailed as error:
+        if not is_network_missing(request.network, snapshot):
             raise
-        return plan_farewell(request.network, request.vms, backends, facts, attempt, error)
-    backend = backend_of(network, backends)
-    refusals: dict[str, YoshiError] = dict(attempt.failed)
+        return plan_detach_from_missing(request.network, request.vms, backends, snapshot, run, error)
+    backend = get_backend(network, backends)
+    errors: dict[str, YoshiError] = dict(run.failed)
     present: list[Vm] = []
-    for read in reads:
-        if why := facts.why_unknown(read):
-            refusals[f"{read.namespace}/{read.name}"] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
-        elif found := facts.ask(read):
+    for query in queries:
+        if reason := snapshot.unreadable_reason(query):
+            errors[f"{query.namespace}/{query.name}"] = PreconditionFailed(
+                f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT
+            )
+        elif found := snapshot.lookup(query):
             present.append(Vm(found[0]))
-    uses = Uses(backend.uses(network, present, Intervals(), facts))
-    absent = {(r.namespace, r.name) for r in reads} - {(vm.namespace, vm.name) for vm in present}
-    ledger = _ledger(network, present, uses, facts, whole=bool(absent))
-    there = [vm for vm in present if vm.subject not in refusals]
-    gone = sorted((str(ns), n) for ns, n in absent if f"{ns}/{n}" not in refusals)
-    parts = [partial(_one, request, network, backend, vm, ledger, uses, facts, attempt) for vm in there]
-    parts += [partial(_gone, *name, backend, ledger, facts, attempt, refusals) for name in gone]
-    refused = [vm for vm in present if vm.subject in refusals]
-    plan = side_by_side(together(parts)) + restarts.resumed(refused, facts, attempt)
-    return replace(plan + lift_barriers(there, plan), refusals={**plan.refusals, **refusals})
+    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
+    missing = {(r.namespace, r.name) for r in queries} - {(vm.namespace, vm.name) for vm in present}
+    allocations = _load_relevant_allocations(network, present, address_uses, snapshot, load_all=bool(missing))
+    active = [vm for vm in present if vm.full_name not in errors]
+    missing_names = sorted((str(ns), n) for ns, n in missing if f"{ns}/{n}" not in errors)
+    parts = [
+        partial(_detach_vm, request, network, backend, vm, allocations, address_uses, snapshot, run) for vm in active
+    ]
+    parts += [partial(_detach_missing_vm, *name, backend, allocations, snapshot, run, errors) for name in missing_names]
+    failed_vms = [vm for vm in present if vm.full_name in errors]
+    plan = parallel_plans(parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    return replace(plan + remove_left_fences(active, plan), errors={**plan.errors, **errors})
 
 
-def _stopped_in_vain(
-    vm: Vm, numbers: Iterable[int], network: Network, backend: Backend, facts: Facts
-) -> Refused | None:
+def _stop_in_vain_error(
+    vm: Vm, numbers: Iterable[int], network: Network, backend: Backend, snapshot: Snapshot
+) -> PreconditionFailed | None:
     """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
     for number in numbers:
-        if why := backend.let_go(network, number, vm.namespace, vm.name, facts).forbidden:
-            return Refused(
-                f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {why}",
+        if reason := backend.release_hold(network, number, vm.namespace, vm.name, snapshot).forbidden:
+            return PreconditionFailed(
+                f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {reason}",
                 "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
             )
     return None
 
 
-def _ledger(network: Network, vms: list[Vm], uses: Uses, facts: Facts, whole: bool) -> Ledger:
+def _load_relevant_allocations(
+    network: Network, vms: list[Vm], address_uses: AddressUses, snapshot: Snapshot, load_all: bool
+) -> Allocations:
     """The shelves of the addresses that these VMs carry; the whole ledger where that does not tell enough."""
-    numbers = {use.number for vm in vms for use in uses.of(vm.namespace, vm.name)}
-    known = {(use.namespace, use.name) for use in uses.all}
-    if whole or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
-        return open_whole(network, facts)
-    numbers |= unmoved_of(network, known)
-    own = [own_shelf(network)] if network.takes_outside else []
-    return open_shelves(network, {*own, *(shelf_of(network, number) for number in numbers)}, facts)
+    numbers = {use.number for vm in vms for use in address_uses.by_vm(vm.namespace, vm.name)}
+    known = {(use.namespace, use.name) for use in address_uses.all}
+    if load_all or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
+        return load_allocations(network, snapshot)
+    numbers |= find_legacy_addresses(network, known)
+    status_shards = [status_shard(network)] if network.accepts_outside_cidr else []
+    return load_shards(network, {*status_shards, *(shard_of(network, number) for number in numbers)}, snapshot)
 
 
-def _one(
+def _detach_vm(
     request: DetachRequest,
     network: Network,
     backend: Backend,
     vm: Vm,
-    ledger: Ledger,
-    uses: Uses,
-    facts: Facts,
-    attempt: Attempt,
+    allocations: Allocations,
+    address_uses: AddressUses,
+    snapshot: Snapshot,
+    run: RunContext,
 ) -> Plan:
-    running = instance_of(vm, facts) is not None
-    plugged = backend.hot_plug(vm, facts) if request.live and running else None
-    loosened = backend.loosen(vm, network, facts, live=plugged is not None and not plugged.obstacle)
-    loosened = only_as_read(vm, loosened)
-    plan = Plan((loosened,) if loosened else ())
-    mine = ledger.held_by(vm.namespace, vm.name)
-    seen = [*uses.of(vm.namespace, vm.name), *(use for number in mine for use in uses.at(number))]
-    left = [use for use in seen if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
-    runs = [use for use in left if use.how is How.RUNNING and use.is_of(vm.namespace, vm.name, vm.uid)]
-    parted = any(change.ref == vm.ref for change in loosened)
-    release = _release(mine, ledger, left, backend, facts, attempt, parted)
-    given_up = [str(ledger.address(number)) for number in sorted(mine)]
-    answers = {vm.subject: ", ".join(given_up)} if given_up or plan else {}
-    if running and runs and request.restart:
-        if refusal := _stopped_in_vain(vm, mine, network, backend, facts):
-            return Plan(refusals={vm.subject: refusal})
-        stopped = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=True).plan
-        first, last = (stopped, plan if attempt.preview else Plan()) if backend.keeps_addresses else (plan, stopped)
-        removal = remove_records(ledger, mine, dict.fromkeys(mine, vm.subject))
-        return replace(first + last, again=True, answers=answers, foreseen=(*stopped.foreseen, *removal))
+    running = find_instance(vm, snapshot) is not None
+    hot_plug = backend.hot_plug(vm, snapshot) if request.live and running else None
+    detach_patches = backend.detach_patch(vm, network, snapshot, live=hot_plug is not None and not hot_plug.blocker)
+    detach_patches = require_unchanged(vm, detach_patches)
+    plan = Plan((detach_patches,) if detach_patches else ())
+    vm_records = allocations.held_by(vm.namespace, vm.name)
+    vm_uses = [
+        *address_uses.by_vm(vm.namespace, vm.name),
+        *(use for number in vm_records for use in address_uses.by_number(number)),
+    ]
+    remaining = [
+        use for use in vm_uses if not (use.kind is UsageKind.REQUESTED and use.is_for_vm(vm.namespace, vm.name, vm.uid))
+    ]
+    running_uses = [
+        use for use in remaining if use.kind is UsageKind.RUNNING and use.is_for_vm(vm.namespace, vm.name, vm.uid)
+    ]
+    fenced = any(change.ref == vm.ref for change in detach_patches)
+    release = _release_records(vm_records, allocations, remaining, backend, snapshot, run, fenced)
+    released = [str(allocations.address(number)) for number in sorted(vm_records)]
+    results = {vm.full_name: ", ".join(released)} if released or plan else {}
+    if running and running_uses and request.restart:
+        if error := _stop_in_vain_error(vm, vm_records, network, backend, snapshot):
+            return Plan(errors={vm.full_name: error})
+        stop_plan = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=True).plan
+        first, last = (stop_plan, plan if run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
+        removal = remove_records(allocations, vm_records, dict.fromkeys(vm_records, vm.full_name))
+        return replace(
+            first + last, requeue=True, results=results, future_changes=(*stop_plan.future_changes, *removal)
+        )
     plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
-    if not backend.on_template:
-        return replace(plan, notes=(*plan.notes, *release.notes), answers=answers)
-    resumed = restarts.plan_restart(vm, None, left, facts, attempt, must_stop=False)
-    if resumed.resumes:
-        plan = plan + resumed.plan
+    if not backend.pins_vm_template:
+        return replace(plan, notes=(*plan.notes, *release.notes), results=results)
+    restart = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=False)
+    if restart.resumes:
+        plan = plan + restart.plan
     notes = release.notes
-    if running and runs:
-        address = ledger.address(runs[0].number)
-        notes = (*notes, restarts.restart_needed(f"{vm.ref} still runs with {address}", plugged))
-        if plugged is not None and not plugged.obstacle:
+    if running and running_uses:
+        address = allocations.address(running_uses[0].number)
+        notes = (*notes, restarts.restart_note(f"{vm.ref} still runs with {address}", hot_plug))
+        if hot_plug is not None and not hot_plug.blocker:
             notes = (*notes, f"then run the same again to give {address} back, or `kubectl yoshi ips gc`")
-    return replace(plan, notes=(*plan.notes, *notes), answers=answers)
+    return replace(plan, notes=(*plan.notes, *notes), results=results)
 
 
-def _release(
-    mine: Mapping[int, Record],
-    ledger: Ledger,
-    uses: Iterable[Use],
+def _release_records(
+    vm_records: Mapping[int, Allocation],
+    allocations: Allocations,
+    address_uses: Iterable[AddressUse],
     backend: Backend,
-    facts: Facts,
-    attempt: Attempt,
-    parted: bool = False,
+    snapshot: Snapshot,
+    run: RunContext,
+    fenced: bool = False,
 ) -> Release:
     release = Release()
-    for number, record in mine.items():
-        release = release + release_of(ledger, number, record, uses, backend, facts, attempt.moment, parted=parted)
+    for number, record in vm_records.items():
+        release = release + build_release(
+            allocations, number, record, address_uses, backend, snapshot, run.micro_time, fenced=fenced
+        )
     return release
 
 
-def _gone(
+def _detach_missing_vm(
     namespace: str,
     name: str,
     backend: Backend,
-    ledger: Ledger,
-    facts: Facts,
-    attempt: Attempt,
-    refusals: dict[str, YoshiError],
+    allocations: Allocations,
+    snapshot: Snapshot,
+    run: RunContext,
+    errors: dict[str, YoshiError],
 ) -> Plan:
     """A VM that exists no more: only its records are left."""
-    mine = ledger.held_by(namespace, name)
-    subject = f"{namespace}/{name}"
-    if not mine and (attempt.done_for(subject) or any(change.subject == subject for change in attempt.unclear)):
+    vm_records = allocations.held_by(namespace, name)
+    owner = f"{namespace}/{name}"
+    if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
         return Plan()  # this very run has given it back
-    if not mine:
-        refusals[subject] = Refused(
-            f'VM "{name}" not found in namespace "{namespace}", and it holds no address of {ledger.network.full_name}',
-            SEE_VMS,
+    if not vm_records:
+        errors[owner] = PreconditionFailed(
+            f'VM "{name}" not found in namespace "{namespace}", and it holds no address of '
+            f"{allocations.network.full_name}",
+            LIST_VMS_HINT,
         )
         return Plan()
-    uses = backend.survey(ledger.network, (namespace,), facts)
-    release = _release(mine, ledger, uses, backend, facts, attempt)
-    answers = {subject: ", ".join(str(ledger.address(number)) for number in sorted(mine))}
-    return replace(release.plan, notes=release.notes, answers=answers)
+    address_uses = backend.all_address_uses(allocations.network, (namespace,), snapshot)
+    release = _release_records(vm_records, allocations, address_uses, backend, snapshot, run)
+    results = {owner: ", ".join(str(allocations.address(number)) for number in sorted(vm_records))}
+    return replace(release.plan, notes=release.notes, results=results)

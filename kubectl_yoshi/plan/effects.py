@@ -5,30 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from kubectl_yoshi.model.change import Change, Verb, same_json
-from kubectl_yoshi.model.errors import Outdated
-from kubectl_yoshi.model.facts import Facts, Unknown
+from kubectl_yoshi.model.errors import OutdatedError
+from kubectl_yoshi.model.facts import Snapshot, Unreadable
 from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of, uid_of
-from kubectl_yoshi.plan.books import COUNTERS
+from kubectl_yoshi.plan.books import COUNTER_PATHS
 
 
-class Look:
+class ObservedObjects:
     """What was read, by object: asked for many changes."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         self._found: dict[ObjectRef, Json | None] = {}
         self._listed: set[tuple[Resource, str | None]] = set()
-        for read, answer in sorted(facts.answers.items(), key=lambda item: item[0].look):
-            if isinstance(answer, Unknown) or read.verb:
+        for query, answer in sorted(snapshot.results.items(), key=lambda item: item[0].read_number):
+            if isinstance(answer, Unreadable) or query.verb:
                 continue
-            if read.name:
-                self._found[read.resource.ref(read.name, read.namespace)] = None
-            elif not read.label_selector:
-                self._listed.add((read.resource, read.namespace))
+            if query.name:
+                self._found[query.resource.ref(query.name, query.namespace)] = None
+            elif not query.label_selector:
+                self._listed.add((query.resource, query.namespace))
             for obj in answer:
-                self._found[read.resource.ref(name_of(obj), namespace_of(obj) or None)] = obj
+                self._found[query.resource.ref(name_of(obj), namespace_of(obj) or None)] = obj
 
-    def in_effect(self, change: Change) -> bool | None:
+    def is_in_effect(self, change: Change) -> bool | None:
         """Whether the object is as a change makes it (by this change or another); None where that cannot be told."""
         ref = change.ref
         listed = {(ref.resource, ref.namespace), (ref.resource, None)} & self._listed
@@ -42,39 +42,39 @@ class Look:
         if change.verb is Verb.PATCH and isinstance(change.body, list):
             if obj is None:
                 return False
-            holds = [_holds(op, obj) for op in change.body if op["path"] not in COUNTERS]
-            return False if False in holds else None if None in holds else True
+            applied = [_is_applied(op, obj) for op in change.body if op["path"] not in COUNTER_PATHS]
+            return False if False in applied else None if None in applied else True
         if change.edit is not None and obj is not None:
             try:
                 return change.edit(obj) is obj
-            except Outdated:
+            except OutdatedError:
                 return False
         return None
 
 
-def _holds(op: Json, obj: Json) -> bool | None:
+def _is_applied(op: Json, obj: Json) -> bool | None:
     """Whether an operation of a JSON Patch has nothing left to change; None where that cannot be told, as of what is
     removed from a list: by its place, and another may be there now."""
     if op["op"] == "test":
         return True
     *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]]
-    here: Any = obj
+    node: Any = obj
     for key in parents:
-        if isinstance(here, list):
+        if isinstance(node, list):
             return None
-        here = here.get(key) if isinstance(here, dict) else None
-    if isinstance(here, list):
-        return op["value"] in here if op["op"] == "add" else None
-    there = here.get(last) if isinstance(here, dict) else None
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, list):
+        return op["value"] in node if op["op"] == "add" else None
+    actual = node.get(last) if isinstance(node, dict) else None
     if op["op"] == "remove":
-        return there is None
+        return actual is None
     if op["path"].startswith("/spec"):  # as it may be shown; elsewhere, an empty map of records is not the same as none
-        return matches(op["value"], there, name=last)
-    return _contains(there, op["value"])
+        return matches(op["value"], actual, name=last)
+    return _contains(actual, op["value"])
 
 
-def _contains(there: Any, value: Any) -> bool:
+def _contains(actual: Any, value: Any) -> bool:
     """Whether a value is there; of a map, all that was written, whatever else has come into it."""
-    if isinstance(there, dict) and isinstance(value, dict):
-        return all(key in there and _contains(there[key], item) for key, item in value.items())
-    return same_json(there, value)
+    if isinstance(actual, dict) and isinstance(value, dict):
+        return all(key in actual and _contains(actual[key], item) for key, item in value.items())
+    return same_json(actual, value)

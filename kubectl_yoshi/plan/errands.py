@@ -12,69 +12,69 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.change import Plan, side_by_side
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import together
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, is_large, shelf_of
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.change import Plan, parallel_plans
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import parallel
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, is_large, shard_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import known_networks, open_shelves, write_records
-from kubectl_yoshi.plan.desk import Desk
-from kubectl_yoshi.plan.releases import Release, only_as_read, release_of
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import list_networks, load_shards, write_records
+from kubectl_yoshi.plan.desk import AttachState
+from kubectl_yoshi.plan.releases import Release, build_release, require_unchanged
 
 
-def plan_errands(
-    desk: Desk,
+def plan_vm_changes(
+    state: AttachState,
     vms: list[Vm],
-    chosen: Mapping[str, int],
-    refusals: dict[str, YoshiError],
-    counted: bool = False,
-    look_again: bool = False,
+    selected: Mapping[str, int],
+    errors: dict[str, YoshiError],
+    quota_limited: bool = False,
+    recheck: bool = False,
 ) -> Plan:
-    """Records, then VMs, then what must be given back, then restarts. Adds to `refusals` who cannot be served.
+    """Records, then VMs, then what must be given back, then restarts. Adds to `errors` who cannot be served.
 
-    With `counted` the records are among those that a quota counts: on one shelf they are written only if it is as it
-    was counted; on several, alone, and counted once more before anything else (plan/quotas.py). With `look_again` too
+    With `quota_limited` the records are among those that a quota counts: on one shelf they are written only if it is as
+    it was counted; on several, alone, and counted once more before anything else (plan/quotas.py). With `recheck` too
     they are written alone: other networks are to be looked at once more before any VM has the address.
     """
-    records: dict[int, Record] = {}
-    subjects: dict[int, str] = {}
+    records: dict[int, Allocation] = {}
+    owners: dict[int, str] = {}
     plans: list[Plan] = []
-    answers: dict[str, str] = {}
-    errands = together(partial(_errand_or_refusal, desk, vm, chosen[vm.subject]) for vm in vms)
-    immobile: dict[str, tuple[str, ...]] = {}
+    results: dict[str, str] = {}
+    all_changes = parallel(partial(_vm_changes_or_error, state, vm, selected[vm.full_name]) for vm in vms)
+    migration_blockers: dict[str, tuple[str, ...]] = {}
     macs: dict[str, Vm] = {}
-    for vm, errand in zip(vms, errands, strict=True):
-        number = chosen[vm.subject]
-        if isinstance(errand, YoshiError):
-            refusals[vm.subject] = errand
+    for vm, changes in zip(vms, all_changes, strict=True):
+        number = selected[vm.full_name]
+        if isinstance(changes, YoshiError):
+            errors[vm.full_name] = changes
             continue
-        if errand.record is not None and desk.backend.has_interface:
-            first = macs.setdefault(errand.record.mac.lower(), vm)
+        if changes.record is not None and state.backend.has_interface:
+            first = macs.setdefault(changes.record.mac.lower(), vm)
             if first is not vm:
-                refusals[vm.subject] = _one_mac(desk, vm, errand.record.mac, first.subject)
+                errors[vm.full_name] = _duplicate_mac_error(state, vm, changes.record.mac, first.full_name)
                 continue
-        if errand.record is not None:
-            records[number] = errand.record
-            subjects[number] = vm.subject
-        plans.append(replace(errand.after, notes=(*errand.after.notes, *errand.notes)))
-        answers[vm.subject] = str(desk.ledger.address(number))
-        if errand.immobile and (not errand.is_settled or desk.attempt.done_for(vm.subject)):
-            immobile[vm.subject] = errand.immobile
-    plans.append(Plan(notes=cannot_be_migrated(immobile, desk.network)))
-    several = is_large(desk.network)
+        if changes.record is not None:
+            records[number] = changes.record
+            owners[number] = vm.full_name
+        plans.append(replace(changes.vm_plan, notes=(*changes.vm_plan.notes, *changes.notes)))
+        results[vm.full_name] = str(state.allocations.address(number))
+        if changes.migration_blockers and (not changes.is_up_to_date or state.run.done_for(vm.full_name)):
+            migration_blockers[vm.full_name] = changes.migration_blockers
+    plans.append(Plan(notes=migration_blocker_notes(migration_blockers, state.network)))
+    uses_blocks = is_large(state.network)
     plan = Plan()
     if records:
-        plan = write_records(desk.ledger, records, subjects, counted and not several, desk.hint)
-    if plan and (look_again or (counted and several)) and not desk.attempt.preview:
-        return replace(plan, again=True, answers=answers, refusals=dict(refusals))
-    return replace(plan + side_by_side(plans), answers=answers, refusals=dict(refusals))
+        plan = write_records(state.allocations, records, owners, quota_limited and not uses_blocks, state.hint)
+    if plan and (recheck or (quota_limited and uses_blocks)) and not state.run.preview:
+        return replace(plan, requeue=True, results=results, errors=dict(errors))
+    return replace(plan + parallel_plans(plans), results=results, errors=dict(errors))
 
 
-def cannot_be_migrated(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
+def migration_blocker_notes(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
     """One line about all VMs of a network that are to be live-migrated and cannot be; () where there are none.
 
     Args:
@@ -82,167 +82,193 @@ def cannot_be_migrated(reasons: Mapping[str, Sequence[str]], network: Network) -
     """
     if not reasons:
         return ()
-    counted = Counter(reason for some in reasons.values() for reason in some)
-    whys = (why if number == len(reasons) else f"{why} ({number} of them)" for why, number in counted.items())
-    who = f"VM {next(iter(reasons))}" if len(reasons) == 1 else f"{len(reasons)} VMs of network {network.full_name}"
-    return (f"{who} cannot be live-migrated: {'; '.join(whys)}",)
+    counts = Counter(reason for vm_reasons in reasons.values() for reason in vm_reasons)
+    causes = (cause if number == len(reasons) else f"{cause} ({number} of them)" for cause, number in counts.items())
+    vms_text = (
+        f"VM {next(iter(reasons))}" if len(reasons) == 1 else f"{len(reasons)} VMs of network {network.full_name}"
+    )
+    return (f"{vms_text} cannot be live-migrated: {'; '.join(causes)}",)
 
 
-def _errand_or_refusal(desk: Desk, vm: Vm, number: int) -> _Errand | YoshiError:
+def _vm_changes_or_error(state: AttachState, vm: Vm, number: int) -> _VmChanges | YoshiError:
     try:
-        errand = _errand(desk, vm, number)
-        if desk.request.only_news and errand.is_settled:
-            return replace(errand, notes=errand.needs)
-        concerns = desk.backend.concerns(vm, desk.network, number, desk.facts, desk.request.nic)
-        immobile = desk.backend.immobile(vm, desk.network, desk.facts)
-        return replace(errand, notes=(*errand.notes, *concerns), immobile=immobile)
+        changes = _build_vm_changes(state, vm, number)
+        if state.request.skip_repeated_notes and changes.is_up_to_date:
+            return replace(changes, notes=changes.pending_actions)
+        warnings = state.backend.warnings(vm, state.network, number, state.snapshot, state.request.nic)
+        migration_blockers = state.backend.migration_blockers(vm, state.network, state.snapshot)
+        return replace(changes, notes=(*changes.notes, *warnings), migration_blockers=migration_blockers)
     except YoshiError as error:
         return error
 
 
 @dataclass(frozen=True)
-class _Errand:
+class _VmChanges:
     """What one VM needs.
 
     Attributes:
         record: its record; None where it stands.
-        after: what comes after the record.
+        vm_plan: what comes after the record.
         notes: for people.
-        needs: those of them that somebody is still to do.
-        immobile: see Backend.immobile.
+        pending_actions: those of them that somebody is still to do.
+        migration_blockers: see Backend.immobile.
     """
 
-    record: Record | None
-    after: Plan
+    record: Allocation | None
+    vm_plan: Plan
     notes: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    immobile: tuple[str, ...] = ()
+    pending_actions: tuple[str, ...] = ()
+    migration_blockers: tuple[str, ...] = ()
 
     @property
-    def is_settled(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether there is nothing to do."""
-        return self.record is None and not self.after
+        return self.record is None and not self.vm_plan
 
 
-def _errand(desk: Desk, vm: Vm, number: int) -> _Errand:
-    request, backend, network, facts = desk.request, desk.backend, desk.network, desk.facts
-    record = desk.records.get(number)
-    mac = _mac(desk, vm, record) if backend.on_template else ""
-    fastened = backend.fasten(vm, network, number, mac, facts, request.ports, request.nic)
-    fastened = only_as_read(vm, fastened)
-    established = backend.establish(vm, network, number, request.ports, facts)
-    note = desk.note(vm, record)
-    wanted = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, desk.attempt.moment, note)
-    stands = record is not None and record.uid == vm.uid and not fastened and isinstance(record.as_written, Mapping)
-    stands = stands and number not in desk.ledger.unmoved
-    kept = replace(record, mac=mac) if record is not None and stands else wanted
-    provided = backend.provide(network, {number: kept}, facts)
-    prepared = backend.prepare(vm, network, number, facts)
+def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
+    request, backend, network, snapshot = state.request, state.backend, state.network, state.snapshot
+    record = state.records.get(number)
+    mac = _mac(state, vm, record) if backend.pins_vm_template else ""
+    attach_patches = backend.attach_patch(vm, network, number, mac, snapshot, request.ports, request.nic)
+    attach_patches = require_unchanged(vm, attach_patches)
+    service_plan = backend.ensure_service(vm, network, number, request.ports, snapshot)
+    note = state.note(vm, record)
+    wanted = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note)
+    is_current = (
+        record is not None and record.uid == vm.uid and not attach_patches and isinstance(record.as_written, Mapping)
+    )
+    is_current = is_current and number not in state.allocations.legacy_allocations
+    current = replace(record, mac=mac) if record is not None and is_current else wanted
+    reserve_plan = backend.reserve(network, {number: current}, snapshot)
+    previous_release = backend.release_previous(vm, network, number, snapshot)
     restart = restarts.Restart()
-    if backend.on_template:
-        mine = desk.uses.of(vm.namespace, vm.name, vm.uid)
-        restart = restarts.plan_restart(vm, number, mine, facts, desk.attempt, bool(prepared.obstacle))
-    if prepared.obstacle and not request.restart:
-        raise Refused(prepared.obstacle, "Pass --restart to stop it, release that address and start it again.")
-    on_vm = Plan((tuple(fastened),) if fastened else ())
-    plan = provided if prepared.obstacle else provided + prepared.plan + on_vm
-    plan = plan + established
-    if request.wait and (awaited := backend.awaited(vm, network, number, facts)):
-        plan = plan + Plan((awaited,))
-    parted = any(change.ref == vm.ref for change in plan)
-    released = _release_others(desk, vm, number, settled=bool(prepared.plan), parted=parted)
+    if backend.pins_vm_template:
+        vm_uses = state.address_uses.by_vm(vm.namespace, vm.name, vm.uid)
+        restart = restarts.plan_restart(vm, number, vm_uses, snapshot, state.run, bool(previous_release.blocker))
+    if previous_release.blocker and not request.restart:
+        raise PreconditionFailed(
+            previous_release.blocker, "Pass --restart to stop it, release that address and start it again."
+        )
+    patch_plan = Plan((tuple(attach_patches),) if attach_patches else ())
+    plan = reserve_plan if previous_release.blocker else reserve_plan + previous_release.plan + patch_plan
+    plan = plan + service_plan
+    if request.wait and (wait_conditions := backend.wait_conditions(vm, network, number, snapshot)):
+        plan = plan + Plan((wait_conditions,))
+    fenced = any(change.ref == vm.ref for change in plan)
+    released = _release_other_addresses(state, vm, number, hold_released=bool(previous_release.plan), fenced=fenced)
     plan = plan + released.plan
-    needs: tuple[str, ...] = ()
+    pending_actions: tuple[str, ...] = ()
     if restart and (request.restart or restart.resumes):
         plan = plan + restart.plan
     elif restart:
-        why = f"{vm.ref} runs without {desk.ledger.address(number)}"
-        plugged = backend.hot_plug(vm, facts) if request.nic.live else None
-        needs = (restarts.restart_needed(why, plugged),)
-    notes = (*released.notes, *needs)
-    if prepared.obstacle:
-        plan = replace(plan + on_vm if desk.attempt.preview else plan, again=True)
+        reason = f"{vm.ref} runs without {state.allocations.address(number)}"
+        hot_plug = backend.hot_plug(vm, snapshot) if request.nic.live else None
+        pending_actions = (restarts.restart_note(reason, hot_plug),)
+    notes = (*released.notes, *pending_actions)
+    if previous_release.blocker:
+        plan = replace(plan + patch_plan if state.run.preview else plan, requeue=True)
         notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
-    return _Errand(None if stands else wanted, plan, notes, needs)
+    return _VmChanges(None if is_current else wanted, plan, notes, pending_actions)
 
 
-def _mac(desk: Desk, vm: Vm, record: Record | None) -> str:
+def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
     """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one.
 
     Raises:
-        Refused: somebody has chosen it, it is another VM's, and the network knows its VMs by it.
+        PreconditionFailed: somebody has chosen it, it is another VM's, and the network knows its VMs by it.
     """
-    own, written = desk.backend.macs_of(vm, desk.network)
-    mine = record if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping) else None
-    chosen = own or desk.asked_mac(vm)
-    if chosen is not None:
-        others = desk.others_with_mac(vm, chosen) if desk.backend.has_interface and chosen else []
-        if others and not (mine and mine.mac.lower() == chosen.lower()):
-            raise _one_mac(desk, vm, chosen, "/".join(others[0]))
-        return chosen
-    if mine is not None:
-        return mine.mac
-    if written and not desk.others_with_mac(vm, written):  # a VM that was copied has that of the other one
-        return written
-    return random_mac(desk.attempt)
+    interface_mac, template_mac = state.backend.macs_of(vm, state.network)
+    own_record = (
+        record if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping) else None
+    )
+    requested = interface_mac or state.requested_mac(vm)
+    if requested is not None:
+        others = state.other_vms_with_mac(vm, requested) if state.backend.has_interface and requested else []
+        if others and not (own_record and own_record.mac.lower() == requested.lower()):
+            raise _duplicate_mac_error(state, vm, requested, "/".join(others[0]))
+        return requested
+    if own_record is not None:
+        return own_record.mac
+    if template_mac and not state.other_vms_with_mac(
+        vm, template_mac
+    ):  # a VM that was copied has that of the other one
+        return template_mac
+    return generate_mac(state.run)
 
 
-def _one_mac(desk: Desk, vm: Vm, mac: str, other: str) -> Refused:
-    return Refused(
-        f"VM {vm.subject} has MAC address {mac.lower()} on network {desk.network.full_name}, which VM {other} has",
+def _duplicate_mac_error(state: AttachState, vm: Vm, mac: str, other: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"VM {vm.full_name} has MAC address {mac.lower()} on network {state.network.full_name}, which VM {other} has",
         f"Give one of them another macAddress. If {other} is gone, `kubectl yoshi ips gc` gives its address back.",
     )
 
 
-def random_mac(attempt: Attempt) -> str:
+def generate_mac(run: RunContext) -> str:
     """A random locally administered unicast MAC address (IEEE 802: the second bit of the first octet is set)."""
-    octets = [0x02, *(attempt.chance.randrange(256) for _ in range(5))]
+    octets = [0x02, *(run.rng.randrange(256) for _ in range(5))]
     return ":".join(f"{octet:02x}" for octet in octets)
 
 
-def _release_others(desk: Desk, vm: Vm, number: int, settled: bool, parted: bool) -> Release:
+def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_released: bool, fenced: bool) -> Release:
     """Gives back the VM's other addresses: what it had before, or lost to a faster run.
 
     Args:
-        desk, vm: whose.
+        state, vm: whose.
         number: the one that it keeps.
-        settled: the plan already makes the back-end forget what it held for the VM.
-        parted: the plan already changes the VM, so that no other attachment of it can go on.
+        hold_released: the plan already makes the back-end forget what it held for the VM.
+        fenced: the plan already changes the VM, so that no other attachment of it can go on.
     """
     result = Release()
-    for other in desk.own(vm):
+    for other in state.allocated(vm):
         if other != number:
-            record = desk.records[other]
-            uses = _without_wish_of(vm, desk.uses.at(other))
-            result = result + release_of(
-                desk.ledger, other, record, uses, desk.backend, desk.facts, desk.attempt.moment, settled, parted
+            record = state.records[other]
+            address_uses = _without_requests_of(vm, state.address_uses.by_number(other))
+            result = result + build_release(
+                state.allocations,
+                other,
+                record,
+                address_uses,
+                state.backend,
+                state.snapshot,
+                state.run.micro_time,
+                hold_released,
+                fenced,
             )
-    for address in _left(desk, vm):
-        result = result + _release_elsewhere(desk, vm, address, settled, parted)
+    for address in _addresses_on_other_networks(state, vm):
+        result = result + _release_on_other_network(state, vm, address, hold_released, fenced)
     return result
 
 
-def _left(desk: Desk, vm: Vm) -> Iterable[Address]:
+def _addresses_on_other_networks(state: AttachState, vm: Vm) -> Iterable[Address]:
     """The addresses of other networks that the VM leaves: that it has, or had when this run has written to it."""
-    before = [Vm(change.before) for change in desk.attempt.sent if change.ref == vm.ref and change.before]
-    told = [desk.backend.elsewhere(one, desk.network, desk.facts) for one in (vm, *before)]
-    return dict.fromkeys(parse_address(text.split()[0]) for text in told if text)
+    before = [Vm(change.before) for change in state.run.sent if change.ref == vm.ref and change.before]
+    addresses = [state.backend.conflicting_address(one, state.network, state.snapshot) for one in (vm, *before)]
+    return dict.fromkeys(parse_address(text.split()[0]) for text in addresses if text)
 
 
-def _without_wish_of(vm: Vm, uses: Iterable[Use]) -> list[Use]:
-    return [use for use in uses if not (use.how is How.WANTED and use.is_of(vm.namespace, vm.name, vm.uid))]
+def _without_requests_of(vm: Vm, address_uses: Iterable[AddressUse]) -> list[AddressUse]:
+    return [
+        use
+        for use in address_uses
+        if not (use.kind is UsageKind.REQUESTED and use.is_for_vm(vm.namespace, vm.name, vm.uid))
+    ]
 
 
-def _release_elsewhere(desk: Desk, vm: Vm, address: Address, settled: bool, parted: bool) -> Release:
+def _release_on_other_network(
+    state: AttachState, vm: Vm, address: Address, hold_released: bool, fenced: bool
+) -> Release:
     """Gives back the address that the VM had on the network that it leaves."""
-    for network in known_networks(vm.namespace, desk.facts):
-        if address in network and network.uid != desk.network.uid:
-            ledger = open_shelves(network, [shelf_of(network, int(address))], desk.facts)
-            record = ledger.records().get(int(address))
+    for network in list_networks(vm.namespace, state.snapshot):
+        if address in network and network.uid != state.network.uid:
+            allocations = load_shards(network, [shard_of(network, int(address))], state.snapshot)
+            record = allocations.records().get(int(address))
             if record is None or record.uid != vm.uid:
                 return Release()
-            backend = desk.backend
-            uses = _without_wish_of(vm, backend.uses(network, [vm], Intervals(), desk.facts))
-            until = desk.attempt.moment
-            return release_of(ledger, int(address), record, uses, backend, desk.facts, until, settled, parted)
+            backend = state.backend
+            address_uses = _without_requests_of(vm, backend.address_uses(network, [vm], Intervals(), state.snapshot))
+            until = state.run.micro_time
+            return build_release(
+                allocations, int(address), record, address_uses, backend, state.snapshot, until, hold_released, fenced
+            )
     return Release()

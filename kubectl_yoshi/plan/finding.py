@@ -5,49 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import outside_records
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import allocations_outside_cidr
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.books import SEE_NETWORKS, known_networks
+from kubectl_yoshi.plan.books import LIST_NETWORKS_HINT, list_networks
 
 
-def network_having(address: Address, namespace: str, facts: Facts, plugin: str = "") -> Network:
-    """The network that an address is of; see `candidates`.
+def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin: str = "") -> Network:
+    """The network that an address is of; see `find_candidate_networks`.
 
     Args:
         address: which.
         namespace: whose networks come before those of others, where any may take it.
-        facts: what was read.
+        snapshot: what was read.
         plugin: only networks of this one; "" for any.
 
     Raises:
-        NeedMore: networks were not read yet.
-        Refused: there is none, or several may have it.
+        MissingQueriesError: networks were not read yet.
+        PreconditionFailed: there is none, or several may have it.
     """
-    networks = [n for n in known_networks(namespace, facts) if not plugin or n.plugin == plugin]
-    having = candidates(address, networks, namespace)
+    networks = [n for n in list_networks(namespace, snapshot) if not plugin or n.plugin == plugin]
+    matches = find_candidate_networks(address, networks, namespace)
     kind = f"{plugin} network" if plugin else "network"
-    if not having:
-        raise Refused(
+    if not matches:
+        raise PreconditionFailed(
             f"{address} is in no {kind} that you may see",
             "A public network takes any address of its family: `kubectl yoshi network create NAME --plugin public`."
             if plugin
-            else f"{SEE_NETWORKS}.",
+            else f"{LIST_NETWORKS_HINT}.",
         )
-    if len(having) > 1:
-        names = ", ".join(network.full_name for network in having)
-        raise Refused(f"{address} may be of several networks: {names}", "Name the network.")
-    return having[0]
+    if len(matches) > 1:
+        names = ", ".join(network.full_name for network in matches)
+        raise PreconditionFailed(f"{address} may be of several networks: {names}", "Name the network.")
+    return matches[0]
 
 
-def candidates(address: Address, networks: Sequence[Network], namespace: str) -> list[Network]:
+def find_candidate_networks(address: Address, networks: Sequence[Network], namespace: str) -> list[Network]:
     """The networks that an address may be of: the one whose CIDR has it, else the one that holds it, else those that
     take any address, of which those without a CIDR come first, and then those of a namespace before others."""
-    having = [network for network in networks if address in network]
-    having = having or [network for network in networks if address in outside_records(network)]
-    if having:
-        return having
-    able = [network for network in networks if network.takes_outside and network.may_hold(address)]
-    able = [network for network in able if network.cidr is None] or able
-    return [network for network in able if network.namespace == namespace] or able
+    matches = [network for network in networks if address in network]
+    matches = matches or [network for network in networks if address in allocations_outside_cidr(network)]
+    if matches:
+        return matches
+    eligible = [network for network in networks if network.accepts_outside_cidr and network.can_hold(address)]
+    eligible = [network for network in eligible if network.cidr is None] or eligible
+    return [network for network in eligible if network.namespace == namespace] or eligible

@@ -13,20 +13,20 @@ from ipaddress import ip_network
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, Plan, side_by_side
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read, both, together
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record, outside_records
+from kubectl_yoshi.model.change import Change, Plan, parallel_plans
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot, parallel, parallel_pair
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, allocations_outside_cidr
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
-from kubectl_yoshi.model.objects import Json, Name
-from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
+from kubectl_yoshi.model.objects import Json, NamespacedName
+from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import known_networks, network_read
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import list_networks, network_query
 
 
 @dataclass(frozen=True)
-class Forsaken:
+class OrphanedVm:
     """A VM that asks for a network that does not exist.
 
     Attributes:
@@ -36,155 +36,179 @@ class Forsaken:
     """
 
     vm: Vm
-    network: Name
+    network: NamespacedName
     addresses: tuple[Address, ...]
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """One sentence, with the way out."""
         name = "/".join(self.network)
-        carries = f", and still carries {', '.join(map(str, self.addresses))}" if self.addresses else ""
-        way_out = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
-        return f"VM {self.vm.subject} asks for network {name}, which does not exist{carries} (`{way_out}`)"
+        address_text = f", and still carries {', '.join(map(str, self.addresses))}" if self.addresses else ""
+        hint = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
+        return f"VM {self.vm.full_name} asks for network {name}, which does not exist{address_text} (`{hint}`)"
 
 
-def forsaken(vms: Iterable[Vm], backends: Mapping[str, Backend], facts: Facts) -> list[Forsaken]:
+def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:
     """Those of these VMs that ask for networks that do not exist; a network that may not be read is no such one.
 
     Raises:
-        NeedMore: more must be read first.
+        MissingQueriesError: more must be read first.
     """
-    asked = [(vm, name) for vm in vms for name in _asked_for(vm, backends)]
-    facts.ask(*dict.fromkeys(network_read(*name) for _, name in asked))
-    lost = [(vm, name) for vm, name in asked if is_gone(name, facts)]
-    left = together(partial(_left_on, vm, name, backends, facts) for vm, name in lost)
-    return [Forsaken(vm, name, one.addresses if one else ()) for (vm, name), one in zip(lost, left, strict=True)]
+    requested = [(vm, name) for vm in vms for name in _requested_networks(vm, backends)]
+    snapshot.lookup(*dict.fromkeys(network_query(*name) for _, name in requested))
+    orphaned = [(vm, name) for vm, name in requested if is_network_missing(name, snapshot)]
+    residue = parallel(partial(_find_residue, vm, name, backends, snapshot) for vm, name in orphaned)
+    return [
+        OrphanedVm(vm, name, one.addresses if one else ()) for (vm, name), one in zip(orphaned, residue, strict=True)
+    ]
 
 
-def is_gone(network: Name, facts: Facts) -> bool:
+def is_network_missing(network: NamespacedName, snapshot: Snapshot) -> bool:
     """Whether there is no network of that name, for all that can be seen."""
-    read = network_read(*network)
-    return not facts.ask(read) and not facts.why_unknown(read)
+    query = network_query(*network)
+    return not snapshot.lookup(query) and not snapshot.unreadable_reason(query)
 
 
-def plan_farewell(
-    network: Name, vms: Iterable[Name], backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, error: Refused
+def plan_detach_from_missing(
+    network: NamespacedName,
+    vms: Iterable[NamespacedName],
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+    run: RunContext,
+    error: PreconditionFailed,
 ) -> Plan:
     """The changes that take VMs off a network that is no more.
 
     Args:
         network: its namespace and name.
         vms: namespace and name of each.
-        backends, facts, attempt: as every planner gets them.
+        backends, snapshot, run: as every planner gets them.
         error: that there is no such network, for those that do not ask for it.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: none of the VMs asks for the network.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: none of the VMs asks for the network.
     """
-    refusals: dict[str, YoshiError] = dict(attempt.failed)
+    errors: dict[str, YoshiError] = dict(run.failed)
     present: list[Vm] = []
-    for read in [Read(VM, *name) for name in vms]:
-        subject = f"{read.namespace}/{read.name}"
-        found = facts.ask(read)
-        if subject in refusals or attempt.done_for(subject):
+    for query in [Query(VM, *name) for name in vms]:
+        owner = f"{query.namespace}/{query.name}"
+        found = snapshot.lookup(query)
+        if owner in errors or run.done_for(owner):
             continue
-        if why := facts.why_unknown(read):
-            refusals[subject] = Refused(f'VM "{read.name}" cannot be read: {why}', ASK_FOR_IT)
+        if reason := snapshot.unreadable_reason(query):
+            errors[owner] = PreconditionFailed(f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
         elif found:
             present.append(Vm(found[0]))
         else:
-            refusals[subject] = error
-    lefts, _ = both(
-        lambda: together(partial(_left_on, vm, network, backends, facts) for vm in present),
-        lambda: facts.ask(*instance_reads(present)),
+            errors[owner] = error
+    residues, _ = parallel_pair(
+        lambda: parallel(partial(_find_residue, vm, network, backends, snapshot) for vm in present),
+        lambda: snapshot.lookup(*instance_queries(present)),
     )
-    answers: dict[str, str] = {}
+    results: dict[str, str] = {}
     plans: list[Plan] = []
-    for vm, left in zip(present, lefts, strict=True):
-        if left is None:
-            refusals[vm.subject] = error
+    for vm, residue in zip(present, residues, strict=True):
+        if residue is None:
+            errors[vm.full_name] = error
             continue
-        answers[vm.subject] = ", ".join(map(str, left.addresses))
-        notes = _still_runs(vm, answers[vm.subject], facts) if left.backend.on_template else ()
-        plans.append(Plan((_loosened(vm, network, left, facts),), notes))
-    if not plans and error in refusals.values() and not attempt.sent:
+        results[vm.full_name] = ", ".join(map(str, residue.addresses))
+        notes = _restart_notes(vm, results[vm.full_name], snapshot) if residue.backend.pins_vm_template else ()
+        plans.append(Plan((_detach_changes(vm, network, residue, snapshot),), notes))
+    if not plans and error in errors.values() and not run.sent:
         raise error
-    return replace(side_by_side(plans), answers=answers, refusals=refusals)
+    return replace(parallel_plans(plans), results=results, errors=errors)
 
 
-def _still_runs(vm: Vm, addresses: str, facts: Facts) -> tuple[str, ...]:
-    if not addresses or instance_of(vm, facts) is None:
+def _restart_notes(vm: Vm, addresses: str, snapshot: Snapshot) -> tuple[str, ...]:
+    if not addresses or find_instance(vm, snapshot) is None:
         return ()
-    return (restarts.restart_needed(f"{vm.ref} still runs with {addresses}"),)
+    return (restarts.restart_note(f"{vm.ref} still runs with {addresses}"),)
 
 
-def _asked_for(vm: Vm, backends: Mapping[str, Backend]) -> list[Name]:
-    found: dict[Name, None] = {}
+def _requested_networks(vm: Vm, backends: Mapping[str, Backend]) -> list[NamespacedName]:
+    found: dict[NamespacedName, None] = {}
     for backend in backends.values():
         try:
-            wishes = backend.wishes(vm)
-            names = [parse_network_name(text, vm.namespace) for text in (wishes.networks if wishes else ())]
-        except UsageMistake:
+            requested_networks = backend.requested_networks(vm)
+            names = [
+                parse_network_name(text, vm.namespace)
+                for text in (requested_networks.networks if requested_networks else ())
+            ]
+        except UsageError:
             continue  # `sync` tells what is wrong with it
         found.update(dict.fromkeys(names))
     return [*found]
 
 
 @dataclass(frozen=True)
-class _Left:
+class _Residue:
     """What a network has left on a VM, by the back-end that is to take it off."""
 
     backend: Backend
     addresses: tuple[Address, ...]
 
 
-def _left_on(vm: Vm, network: Name, backends: Mapping[str, Backend], facts: Facts) -> _Left | None:
+def _find_residue(
+    vm: Vm, network: NamespacedName, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> _Residue | None:
     """What a network that is no more has left on a VM; None where the VM is not on it.
 
     Which back-end made the network is not known any more, and two may read the annotation that names it: so it is the
     one whose addresses the VM carries, else one that gives interfaces.
     """
-    asked = [one for one in backends.values() if one.loosen(vm, _as_it_was(network, one), facts)]
-    found = [_Left(one, _carried(vm, network, one, facts)) for one in asked]
-    return max(found, key=lambda left: (bool(left.addresses), left.backend.has_interface), default=None)
+    requested_from = [
+        one for one in backends.values() if one.detach_patch(vm, _reconstruct_network(network, one), snapshot)
+    ]
+    found = [_Residue(one, _orphaned_addresses(vm, network, one, snapshot)) for one in requested_from]
+    return max(found, key=lambda residue: (bool(residue.addresses), residue.backend.has_interface), default=None)
 
 
-def _carried(vm: Vm, network: Name, backend: Backend, facts: Facts) -> tuple[Address, ...]:
+def _orphaned_addresses(vm: Vm, network: NamespacedName, backend: Backend, snapshot: Snapshot) -> tuple[Address, ...]:
     """The addresses that the VM has or asks for and that are of no network that there is."""
-    others = [other for other in known_networks(vm.namespace, facts) if other.plugin == backend.plugin]
-    told = backend.told_by(vm, "/".join(network)) if backend.on_template else _asked_with(vm, network, backend, others)
-    return tuple(a for a in told if not any(a in other or a in outside_records(other) for other in others))
+    others = [other for other in list_networks(vm.namespace, snapshot) if other.plugin == backend.plugin]
+    addresses = (
+        backend.addresses_on_vm(vm, "/".join(network))
+        if backend.pins_vm_template
+        else _requested_addresses(vm, network, backend, others)
+    )
+    return tuple(
+        a for a in addresses if not any(a in other or a in allocations_outside_cidr(other) for other in others)
+    )
 
 
-def _asked_with(vm: Vm, network: Name, backend: Backend, others: Iterable[Network]) -> tuple[Address, ...]:
+def _requested_addresses(
+    vm: Vm, network: NamespacedName, backend: Backend, others: Iterable[Network]
+) -> tuple[Address, ...]:
     """The addresses that the VM asks for; () where some may be of another network that it names, for all that can be
     seen: that is gone too, or has no CIDR."""
     try:
-        wishes = backend.wishes(vm)
-        named = {parse_network_name(text, vm.namespace) for text in wishes.networks} - {network}
-    except UsageMistake:
+        requested_networks = backend.requested_networks(vm)
+        other_names = {parse_network_name(text, vm.namespace) for text in requested_networks.networks} - {network}
+    except UsageError:
         return ()
     known = {(other.namespace, other.name) for other in others if other.cidr is not None}
-    return wishes.addresses if named <= known else ()
+    return requested_networks.addresses if other_names <= known else ()
 
 
-def _loosened(vm: Vm, network: Name, left: _Left, facts: Facts) -> tuple[Change, ...]:
+def _detach_changes(vm: Vm, network: NamespacedName, residue: _Residue, snapshot: Snapshot) -> tuple[Change, ...]:
     """What takes the VM off the network."""
-    one = left.backend.on_template or len(left.addresses) == 1
-    cidr = str(ip_network(left.addresses[0])) if left.addresses and one else ""
-    record = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid).to_json()
-    held = {} if one else {str(address): record for address in left.addresses}
-    return left.backend.loosen(vm, _as_it_was(network, left.backend, cidr, held), facts)
+    one = residue.backend.pins_vm_template or len(residue.addresses) == 1
+    cidr = str(ip_network(residue.addresses[0])) if residue.addresses and one else ""
+    record = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid).to_json()
+    recorded = {} if one else {str(address): record for address in residue.addresses}
+    return residue.backend.detach_patch(vm, _reconstruct_network(network, residue.backend, cidr, recorded), snapshot)
 
 
-def _as_it_was(network: Name, backend: Backend, cidr: str = "", held: Mapping[str, Json] | None = None) -> Network:
+def _reconstruct_network(
+    network: NamespacedName, backend: Backend, cidr: str = "", recorded: Mapping[str, Json] | None = None
+) -> Network:
     """The network that is no more, as far as what it has left tells: with a CIDR, or the records of one without."""
     namespace, name = network
     obj = {
         "kind": NETWORKWIZARD.kind,
         "metadata": {"namespace": namespace, "name": name},
         "spec": {"plugin": backend.plugin, **({"cidr": cidr} if cidr else {})},
-        "status": {"allocations": dict(held or {})},
+        "status": {"allocations": dict(recorded or {})},
     }
     return parse_network(obj)

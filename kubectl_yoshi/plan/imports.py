@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kubectl_yoshi.model.backend import Backend, How, Uses
+from kubectl_yoshi.model.backend import AddressUses, Backend, UsageKind
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.objects import Name
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import network_read, open_network
-from kubectl_yoshi.plan.desk import Given
-from kubectl_yoshi.plan.serving import backend_of, must_be_served
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.objects import NamespacedName
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import load_network, network_query
+from kubectl_yoshi.plan.desk import ExistingAddress
+from kubectl_yoshi.plan.serving import check_backend_available, get_backend
 
 
 @dataclass(frozen=True)
@@ -28,78 +28,86 @@ class ImportRequest:
 
     Attributes:
         network: its namespace and name.
-        given: who has which address.
+        existing: who has which address.
     """
 
-    network: Name
-    given: tuple[Given, ...]
+    network: NamespacedName
+    existing: tuple[ExistingAddress, ...]
 
 
-def plan_import(request: ImportRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that record these addresses for the VMs that have them, and pin them there.
 
-    The plan's `answers` has each VM's address, its `refusals` why one is not adopted; see plan_attachments.
+    The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attachments.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused, UsageMistake: none can be adopted (no such network, the network cannot be used).
+        MissingQueriesError: more must be read first.
+        PreconditionFailed, UsageError: none can be adopted (no such network, the network cannot be used).
     """
-    facts.ask(network_read(*request.network))
-    network = open_network(*request.network, facts)
-    backend = backend_of(network, backends)
-    must_be_served(network, backend, facts)
-    seen = Uses(backend.survey(network, None, facts))
-    several, single = _several(request.given)
-    refused: dict[str, YoshiError] = {
-        f"{vm[0]}/{vm[1]}": Refused(
+    snapshot.lookup(network_query(*request.network))
+    network = load_network(*request.network, snapshot)
+    backend = get_backend(network, backends)
+    check_backend_available(network, backend, snapshot)
+    uses = AddressUses(backend.all_address_uses(network, None, snapshot))
+    ambiguous, unambiguous = _split_ambiguous(request.existing)
+    errors: dict[str, YoshiError] = {
+        f"{vm[0]}/{vm[1]}": PreconditionFailed(
             f"{' and '.join(texts)} are both said to be the VM's on network {network.full_name}",
             "A VM has one address of a network: name it in a file (-f).",
         )
-        for vm, texts in several.items()
+        for vm, texts in ambiguous.items()
     }
-    for given, others in _of_several_vms(single).items():
-        if any(use.is_of(*given.vm) for use in seen.at(int(given.address))):
+    for existing, others in _shared_addresses(unambiguous).items():
+        if any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
             continue  # the others are not alone
-        refused[_subject(given)] = Refused(
-            f"{given.address} is said to be {' and '.join(others)}'s too",
+        errors[_owner_of(existing)] = PreconditionFailed(
+            f"{existing.address} is said to be {' and '.join(others)}'s too",
             "An address has one owner: settle whose it is.",
         )
-    for given in single:
-        in_the_way = [
-            use for use in seen.at(int(given.address)) if not use.is_of(*given.vm) and use.how is not How.LENT
+    for existing in unambiguous:
+        other_uses = [
+            use
+            for use in uses.by_number(int(existing.address))
+            if not use.is_for_vm(*existing.vm) and use.kind is not UsageKind.LEASED
         ]
-        if in_the_way and given.address in network:
-            refused[_subject(given)] = Refused(
-                f"{given.address} is not the VM's alone: {in_the_way[0].ref} uses it",
+        if other_uses and existing.address in network:
+            errors[_owner_of(existing)] = PreconditionFailed(
+                f"{existing.address} is not the VM's alone: {other_uses[0].ref} uses it",
                 "See `kubectl yoshi ips rebuild --dry-run=client`, which tells who keeps it and why.",
             )
-    attach = AttachRequest(
-        request.network, tuple(dict.fromkeys(given.vm for given in request.given)), given=tuple(single)
+    attach_request = AttachRequest(
+        request.network, tuple(dict.fromkeys(existing.vm for existing in request.existing)), existing=tuple(unambiguous)
     )
-    late = {subject: error for subject, error in refused.items() if subject not in attempt.failed}
-    plan = plan_attachments(attach, backends, facts, replace(attempt, failed={**attempt.failed, **late}))
-    return replace(plan, refusals={**plan.refusals, **refused})
+    new_errors = {owner: error for owner, error in errors.items() if owner not in run.failed}
+    plan = plan_attach(attach_request, backends, snapshot, replace(run, failed={**run.failed, **new_errors}))
+    return replace(plan, errors={**plan.errors, **errors})
 
 
-def _subject(given: Given) -> str:
-    return "/".join(given.vm)
+def _owner_of(existing: ExistingAddress) -> str:
+    return "/".join(existing.vm)
 
 
-def _several(all_given: Iterable[Given]) -> tuple[dict[Name, list[str]], list[Given]]:
+def _split_ambiguous(
+    all_existing: Iterable[ExistingAddress],
+) -> tuple[dict[NamespacedName, list[str]], list[ExistingAddress]]:
     """The addresses of VMs for which several are named, and what is left."""
-    of_vms: dict[Name, dict[str, Given]] = {}
-    for given in all_given:
-        of_vms.setdefault(given.vm, {}).setdefault(str(given.address), given)
-    several = {vm: [*mine] for vm, mine in of_vms.items() if len(mine) > 1}
-    return several, [given for vm, mine in of_vms.items() if vm not in several for given in mine.values()]
+    by_vm: dict[NamespacedName, dict[str, ExistingAddress]] = {}
+    for existing in all_existing:
+        by_vm.setdefault(existing.vm, {}).setdefault(str(existing.address), existing)
+    ambiguous = {vm: [*by_address] for vm, by_address in by_vm.items() if len(by_address) > 1}
+    return ambiguous, [
+        existing for vm, by_address in by_vm.items() if vm not in ambiguous for existing in by_address.values()
+    ]
 
 
-def _of_several_vms(single: Iterable[Given]) -> dict[Given, list[str]]:
+def _shared_addresses(unambiguous: Iterable[ExistingAddress]) -> dict[ExistingAddress, list[str]]:
     """What is named for several VMs, and for which others."""
-    single = list(single)
-    counts = Counter(given.address for given in single)
+    unambiguous = list(unambiguous)
+    counts = Counter(existing.address for existing in unambiguous)
     return {
-        given: [_subject(other) for other in single if other.address == given.address and other.vm != given.vm]
-        for given in single
-        if counts[given.address] > 1
+        existing: [
+            _owner_of(other) for other in unambiguous if other.address == existing.address and other.vm != existing.vm
+        ]
+        for existing in unambiguous
+        if counts[existing.address] > 1
     }

@@ -11,32 +11,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend, How, Use
+from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.ledger import (
-    ONLY_A_NEWER_ONE,
     RESERVATION,
-    USE_A_NEWER_ONE,
+    UNKNOWN_KIND_REASON,
+    UPGRADE_HINT,
     VIRTUALMACHINE,
-    Ledger,
-    Record,
-    shelf_of,
+    Allocation,
+    Allocations,
+    shard_of,
 )
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_network, open_shelves, open_whole, write_records
-from kubectl_yoshi.plan.finding import network_having
-from kubectl_yoshi.plan.opening import must_be_open
-from kubectl_yoshi.plan.places import give_back_place, needs_place, plan_place
-from kubectl_yoshi.plan.quotas import must_have_room
-from kubectl_yoshi.plan.releases import barrier, barriers_left
-from kubectl_yoshi.plan.returns import loosened, take_back_move
-from kubectl_yoshi.plan.serving import backend_of
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import load_allocations, load_network, load_shards, write_records
+from kubectl_yoshi.plan.finding import find_network_of
+from kubectl_yoshi.plan.opening import check_initialized
+from kubectl_yoshi.plan.places import needs_quota_placeholder, plan_quota_placeholder, release_quota_placeholder
+from kubectl_yoshi.plan.quotas import check_quota_room
+from kubectl_yoshi.plan.releases import remove_own_fences, write_fence
+from kubectl_yoshi.plan.returns import roll_back_move, stage_detach_changes
+from kubectl_yoshi.plan.serving import get_backend
 
 
 @dataclass(frozen=True)
@@ -58,236 +58,263 @@ class MoveRequest:
     wait: bool = False
 
 
-def plan_move(request: MoveRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_move(request: MoveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that move the address, as far as they can be planned now.
 
-    The plan's `answers` has the address for the VM that gets it.
+    The plan's `results` has the address for the VM that gets it.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
     """
-    network = _network(request, facts)
-    backend = backend_of(network, backends)
+    network = _load_network(request, snapshot)
+    backend = get_backend(network, backends)
     number = int(request.address)
-    ledger = open_shelves(network, [shelf_of(network, number)], facts)
-    target = _vm(request.to, facts)
-    if attempt.failed:
-        plan = _undo(network, backend, ledger, target, number, attempt, facts, attempt.failed)
+    allocations = load_shards(network, [shard_of(network, number)], snapshot)
+    target = _load_vm(request.to, snapshot)
+    if run.failed:
+        plan = _roll_back(network, backend, allocations, target, number, run, snapshot, run.failed)
     else:
-        must_be_open(network)
+        check_initialized(network)
         try:
-            plan = _plan(request, network, backend, ledger, target, backends, facts, attempt)
-        except Refused as refused:
-            plan = _undo(network, backend, ledger, target, number, attempt, facts, {target.subject: refused})
+            plan = _plan_forward(request, network, backend, allocations, target, backends, snapshot, run)
+        except PreconditionFailed as error:
+            plan = _roll_back(network, backend, allocations, target, number, run, snapshot, {target.full_name: error})
             if not plan:
                 raise
-    return plan + barriers_left(attempt, facts, plan)
+    return plan + remove_own_fences(run, snapshot, plan)
 
 
-def _plan(
+def _plan_forward(
     request: MoveRequest,
     network: Network,
     backend: Backend,
-    ledger: Ledger,
+    allocations: Allocations,
     target: Vm,
     backends: Mapping[str, Backend],
-    facts: Facts,
-    attempt: Attempt,
+    snapshot: Snapshot,
+    run: RunContext,
 ) -> Plan:
     number = int(request.address)
-    record = ledger.records().get(number)
-    attach = AttachRequest(
+    record = allocations.records().get(number)
+    attach_request = AttachRequest(
         (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
     )
-    _may_move(request, network, backend, record, target)
+    _check_movable(request, network, backend, record, target)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
-        return plan_attachments(attach, backends, facts, attempt)
-    _must_be_movable(network, backend, record, number, target, facts)
-    placed = needs_place(network, record, target) and not attempt.preview
-    begun = _must_have_no_other(network, backend, target, number, facts, placed)
-    if not placed:
-        must_have_room(network, open_whole(network, facts).records(), target, record)
-    elif place := plan_place(network, backend, target, number, facts, attempt, begun):
-        return replace(place, answers={target.subject: str(request.address)})
-    plan = _let_go(request, network, backend, record, target, attempt, facts)
+        return plan_attach(attach_request, backends, snapshot, run)
+    _check_not_held_for_other(network, backend, record, number, target, snapshot)
+    uses_placeholder = needs_quota_placeholder(network, record, target) and not run.preview
+    started = _check_no_other_address(network, backend, target, number, snapshot, uses_placeholder)
+    if not uses_placeholder:
+        check_quota_room(network, load_allocations(network, snapshot).records(), target, record)
+    elif placeholder := plan_quota_placeholder(network, backend, target, number, snapshot, run, started):
+        return replace(placeholder, results={target.full_name: str(request.address)})
+    plan = _detach_holder(request, network, backend, record, target, run, snapshot)
     if plan is None:
-        taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
-        handed = write_records(ledger, {number: taken}, {number: target.subject}, only_as_read=placed)
-        handed = barrier(record, facts, target.subject) + handed
-        return replace(handed, answers={target.subject: str(request.address)})
-    later = _later(network, backend, ledger, target, request, attempt, facts)
-    plan = plan + later if attempt.preview else replace(plan, foreseen=(*plan.foreseen, *later))
-    return replace(plan, answers={target.subject: str(request.address)})
+        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+        handover = write_records(
+            allocations, {number: new_record}, {number: target.full_name}, if_unchanged=uses_placeholder
+        )
+        handover = write_fence(record, snapshot, target.full_name) + handover
+        return replace(handover, results={target.full_name: str(request.address)})
+    later_changes = _plan_after_detach(network, backend, allocations, target, request, run, snapshot)
+    plan = plan + later_changes if run.preview else replace(plan, future_changes=(*plan.future_changes, *later_changes))
+    return replace(plan, results={target.full_name: str(request.address)})
 
 
-def _network(request: MoveRequest, facts: Facts) -> Network:
+def _load_network(request: MoveRequest, snapshot: Snapshot) -> Network:
     if request.network is not None:
-        return open_network(*request.network, facts)
-    return network_having(request.address, request.to[0], facts)
+        return load_network(*request.network, snapshot)
+    return find_network_of(request.address, request.to[0], snapshot)
 
 
-def _vm(name: tuple[str, str], facts: Facts) -> Vm:
-    read = Read(VM, *name)
-    found = facts.ask(read)
-    if not found or Vm(found[0]).is_going:
-        why = facts.why_unknown(read) or ("it is being deleted" if found else "there is none")
-        raise Refused(f'VM "{name[1]}" in namespace "{name[0]}" cannot get an address: {why}', "Name another VM.")
+def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
+    query = Query(VM, *name)
+    found = snapshot.lookup(query)
+    if not found or Vm(found[0]).is_deleting:
+        reason = snapshot.unreadable_reason(query) or ("it is being deleted" if found else "there is none")
+        raise PreconditionFailed(
+            f'VM "{name[1]}" in namespace "{name[0]}" cannot get an address: {reason}', "Name another VM."
+        )
     return Vm(found[0])
 
 
-def _may_move(request: MoveRequest, network: Network, backend: Backend, record: Record | None, target: Vm) -> None:
+def _check_movable(
+    request: MoveRequest, network: Network, backend: Backend, record: Allocation | None, target: Vm
+) -> None:
     address = request.address
-    attach = f"kubectl yoshi vm attach {target.name} -n {target.namespace}"
-    called = network.called_from(target.namespace)
-    if backend.on_template:
-        raise Refused(
+    attach_command = f"kubectl yoshi vm attach {target.name} -n {target.namespace}"
+    name = network.relative_name(target.namespace)
+    if backend.pins_vm_template:
+        raise PreconditionFailed(
             f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
-            f"{_detach(network, record)}`{attach} --network {called} --ip {address}`.",
+            f"{_detach_hint(network, record)}`{attach_command} --network {name} --ip {address}`.",
         )
     if record is None:
-        raise Refused(
+        raise PreconditionFailed(
             f"{address} is nobody's on network {network.full_name}: there is nothing to move",
-            f"Give it with `{attach} --public-network {called} --public-ip {address}`.",
+            f"Give it with `{attach_command} --public-network {name} --public-ip {address}`.",
         )
     if not record.is_known:
-        raise Refused(
-            f"{address} is {record.holder}'s on network {network.full_name}: {ONLY_A_NEWER_ONE}", USE_A_NEWER_ONE
+        raise PreconditionFailed(
+            f"{address} is {record.holder}'s on network {network.full_name}: {UNKNOWN_KIND_REASON}", UPGRADE_HINT
         )
     if record.kind == RESERVATION:
-        raise Refused(
+        raise PreconditionFailed(
             f"{address} is {record.holder} on network {network.full_name}",
             f"Release it first with `kubectl yoshi ips release {network.full_name} {address}`.",
         )
 
 
-def _detach(network: Network, record: Record | None) -> str:
+def _detach_hint(network: Network, record: Allocation | None) -> str:
     """What comes before an attachment to an address of a VM's, in words."""
     if record is None or record.kind != VIRTUALMACHINE:
         return ""
-    called = network.called_from(record.namespace)
-    return f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network {called}`, then "
+    name = network.relative_name(record.namespace)
+    return f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network {name}`, then "
 
 
-def _must_have_no_other(
-    network: Network, backend: Backend, target: Vm, number: int, facts: Facts, placed: bool
+def _check_no_other_address(
+    network: Network, backend: Backend, target: Vm, number: int, snapshot: Snapshot, uses_placeholder: bool
 ) -> bool:
-    """Raises Refused where the VM has another address of the network; gives whether it asks for this one already.
+    """Raises PreconditionFailed where the VM has another address of the network; gives whether it asks for this one
+    already.
 
-    With `placed` it may have a record of another one, for the time of the move (plan/places.py).
+    With `uses_placeholder` it may have a record of another one, for the time of the move (plan/places.py).
     """
-    uses = [use for use in backend.uses(network, [target], Intervals(), facts) if use.how is How.WANTED]
-    carried = {use.number for use in uses if use.is_of(target.namespace, target.name, target.uid)}
-    recorded = [n for n, r in open_whole(network, facts).records().items() if r.uid == target.uid]
-    for other in sorted(carried.union(() if placed else recorded) - {number}):
-        raise Refused(
-            f"VM {target.subject} already has {network.address(other)} on network {network.full_name}",
+    address_uses = [
+        use for use in backend.address_uses(network, [target], Intervals(), snapshot) if use.kind is UsageKind.REQUESTED
+    ]
+    on_vm = {use.number for use in address_uses if use.is_for_vm(target.namespace, target.name, target.uid)}
+    recorded = [n for n, r in load_allocations(network, snapshot).records().items() if r.uid == target.uid]
+    for other in sorted(on_vm.union(() if uses_placeholder else recorded) - {number}):
+        raise PreconditionFailed(
+            f"VM {target.full_name} already has {network.address(other)} on network {network.full_name}",
             f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
             f"--network {network.full_name}`.",
         )
-    return number in carried
+    return number in on_vm
 
 
-def _must_be_movable(network: Network, backend: Backend, record: Record, number: int, target: Vm, facts: Facts) -> None:
+def _check_not_held_for_other(
+    network: Network, backend: Backend, record: Allocation, number: int, target: Vm, snapshot: Snapshot
+) -> None:
     """An address that somebody else's object keeps for the VM that has it goes where that object says, not here."""
-    for use in backend.survey(network, (record.namespace,), facts):
-        if use.number == number and use.how is How.HELD and not use.is_of(target.namespace, target.name, target.uid):
-            raise Refused(
+    for use in backend.all_address_uses(network, (record.namespace,), snapshot):
+        if (
+            use.number == number
+            and use.kind is UsageKind.HELD_BY_BACKEND
+            and not use.is_for_vm(target.namespace, target.name, target.uid)
+        ):
+            raise PreconditionFailed(
                 f"{use.ref} has {network.address(number)} for VM {record.holder}, and somebody else has made it",
-                f"Make it select VM {target.subject}, then move the address.",
+                f"Make it select VM {target.full_name}, then move the address.",
             )
 
 
-def _undo(
+def _roll_back(
     network: Network,
     backend: Backend,
-    ledger: Ledger,
+    allocations: Allocations,
     target: Vm,
     number: int,
-    attempt: Attempt,
-    facts: Facts,
-    refusals: Mapping[str, YoshiError],
+    run: RunContext,
+    snapshot: Snapshot,
+    errors: Mapping[str, YoshiError],
 ) -> Plan:
     """Takes back what this run did for a VM that does not get the address in the end, and the VM's place."""
-    place = give_back_place(network, target, number, facts, attempt)
-    taken_back = take_back_move(network, backend, ledger, target, number, facts, attempt)
-    return replace(taken_back + place, refusals=refusals)
+    placeholder = release_quota_placeholder(network, target, number, snapshot, run)
+    move_rollback = roll_back_move(network, backend, allocations, target, number, snapshot, run)
+    return replace(move_rollback + placeholder, errors=errors)
 
 
-def _let_go(
+def _detach_holder(
     request: MoveRequest,
     network: Network,
     backend: Backend,
-    record: Record,
+    record: Allocation,
     target: Vm,
-    attempt: Attempt,
-    facts: Facts,
+    run: RunContext,
+    snapshot: Snapshot,
 ) -> Plan | None:
     """What makes the VM that has the address let go of it; None where it does not have it any more.
 
     Raises:
-        Refused: something of a VM that is gone still has it.
+        PreconditionFailed: something of a VM that is gone still has it.
     """
     number = int(request.address)
-    read = Read(VM, record.namespace, record.name)
-    found = facts.ask(read)
-    subject = record.subject
-    if why := facts.why_unknown(read):
-        raise Refused(f"whether VM {subject} still has {network.address(number)} cannot be told: {why}", ASK_FOR_IT)
-    holder = Vm(found[0]) if found else None
-    if holder is not None and (not record.uid or holder.uid == record.uid):
-        taken = [replace(change, subject=target.subject) for change in backend.loosen(holder, network, facts)]
-        if not taken:
+    query = Query(VM, record.namespace, record.name)
+    found = snapshot.lookup(query)
+    owner = record.owner
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
+        )
+    current_vm = Vm(found[0]) if found else None
+    if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
+        detach_changes = [
+            replace(change, owner=target.full_name) for change in backend.detach_patch(current_vm, network, snapshot)
+        ]
+        if not detach_changes:
             return None
-        ports = request.ports or backend.open_on(target, network, facts) or backend.open_on(holder, network, facts)
-        wished = backend.fasten(target, network, number, "", facts, ports)
-        plan = Plan((wished,) if wished else ())
-        if not attempt.preview:
-            plan = plan + _may_be_made(backend.establish(target, network, number, ports, facts), taken)
-        return plan + loosened(taken)
-    left = [use for use in _uses_of_the_gone(network, backend, record, facts) if use.number == number]
-    if left:
-        raise Refused(
-            f"{left[0].ref} of VM {subject}, which is gone, still has {network.address(number)}",
+        ports = (
+            request.ports
+            or backend.configured_ports(target, network, snapshot)
+            or backend.configured_ports(current_vm, network, snapshot)
+        )
+        attach_patches = backend.attach_patch(target, network, number, "", snapshot, ports)
+        plan = Plan((attach_patches,) if attach_patches else ())
+        if not run.preview:
+            plan = plan + _permission_tests(
+                backend.ensure_service(target, network, number, ports, snapshot), detach_changes
+            )
+        return plan + stage_detach_changes(detach_changes)
+    remaining = [use for use in _uses_of_deleted_vm(network, backend, record, snapshot) if use.number == number]
+    if remaining:
+        raise PreconditionFailed(
+            f"{remaining[0].ref} of VM {owner}, which is gone, still has {network.address(number)}",
             "Kubernetes is deleting it; try again in a moment.",
         )
     return None
 
 
-def _may_be_made(made: Plan, taken: Iterable[Change]) -> Plan:
+def _permission_tests(service_plan: Plan, detach_changes: Iterable[Change]) -> Plan:
     """Finds out whether what is made for the VM may be made, before anything is taken from the other one: patches that
     only test, of what that one has, where patches of the like are needed (a Service's status)."""
-    ends = [change for change in taken if change.verb is Verb.DELETE]
-    likes = {(change.ref.resource, change.subresource) for change in made if change.verb is Verb.PATCH}
+    deletions = [change for change in detach_changes if change.verb is Verb.DELETE]
+    patched_kinds = {(change.ref.resource, change.subresource) for change in service_plan if change.verb is Verb.PATCH}
     tests = tuple(
         Change(
             Verb.PATCH, end.ref, f"see whether the {subresource} of {end.ref} may be written",
-            PatchBuilder.of_uid(end.uid).ops, subresource, before=end.before, subject=end.subject,
+            PatchBuilder.for_uid(end.uid).ops, subresource, before=end.before, owner=end.owner,
         )
-        for end in ends
-        for resource, subresource in likes
+        for end in deletions
+        for resource, subresource in patched_kinds
         if subresource and resource == end.ref.resource
     )  # fmt: skip
     return Plan((tests,) if tests else ())
 
 
-def _uses_of_the_gone(network: Network, backend: Backend, record: Record, facts: Facts) -> tuple[Use, ...]:
-    uses = backend.survey(network, (record.namespace,), facts)
-    return tuple(use for use in uses if use.is_of(record.namespace, record.name, record.uid))
+def _uses_of_deleted_vm(
+    network: Network, backend: Backend, record: Allocation, snapshot: Snapshot
+) -> tuple[AddressUse, ...]:
+    address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
+    return tuple(use for use in address_uses if use.is_for_vm(record.namespace, record.name, record.uid))
 
 
-def _later(
+def _plan_after_detach(
     network: Network,
     backend: Backend,
-    ledger: Ledger,
+    allocations: Allocations,
     target: Vm,
     request: MoveRequest,
-    attempt: Attempt,
-    facts: Facts,
+    run: RunContext,
+    snapshot: Snapshot,
 ) -> Plan:
     """What comes once the VM that has the address has let go."""
     number = int(request.address)
-    taken = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment)
-    plan = write_records(ledger, {number: taken})
-    return plan + backend.establish(target, network, number, request.ports, facts)
+    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+    plan = write_records(allocations, {number: new_record})
+    return plan + backend.ensure_service(target, network, number, request.ports, snapshot)

@@ -5,45 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kubectl_yoshi.model.backend import Backend, Obstacle
-from kubectl_yoshi.model.change import Change, Plan, Verb, in_order, pointer
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, Unseen, UsageMistake, YoshiError, first_few
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.backend import Backend, NetworkConflict
+from kubectl_yoshi.model.change import Change, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.errors import (
+    ASK_ADMIN_HINT,
+    PreconditionFailed,
+    UnreadableError,
+    UsageError,
+    YoshiError,
+    first_few,
+)
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.ledger import (
     NETWORK,
-    ONLY_A_NEWER_ONE,
     RESERVATION,
-    USE_A_NEWER_ONE,
+    UNKNOWN_KIND_REASON,
+    UPGRADE_HINT,
     VIRTUALMACHINE,
     is_large,
 )
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, bare_network, parse_network
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_minimal_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.agreement import must_agree, must_be_as_made
-from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
+from kubectl_yoshi.plan.agreement import check_created_spec, check_spec_matches
+from kubectl_yoshi.plan.attempt import RunContext, age_in_seconds
 from kubectl_yoshi.plan.books import (
     STATUS_DELETING,
-    must_be_understood,
-    network_read,
-    open_complete,
-    open_network,
+    check_version_supported,
+    load_network,
+    network_query,
     remove_records,
+    require_allocations,
 )
-from kubectl_yoshi.plan.building import built
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
-from kubectl_yoshi.plan.network_status import status_plan
-from kubectl_yoshi.plan.opening import must_be_open, plan_opening
-from kubectl_yoshi.plan.overlaps import must_give_way_to_none, overlaps, overlaps_beside
-from kubectl_yoshi.plan.releases import barriers_left
-from kubectl_yoshi.plan.serving import backend_of, must_be_served
-from kubectl_yoshi.plan.undoing import recorded_by_this_run
+from kubectl_yoshi.plan.building import plan_network_objects
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
+from kubectl_yoshi.plan.network_status import plan_status
+from kubectl_yoshi.plan.opening import check_initialized, plan_init_allocations
+from kubectl_yoshi.plan.overlaps import check_no_earlier_overlap, find_other_overlaps, find_overlaps
+from kubectl_yoshi.plan.releases import remove_own_fences
+from kubectl_yoshi.plan.serving import check_backend_available, get_backend
+from kubectl_yoshi.plan.undoing import records_written_by_run
 
-ABANDONED_SECONDS = 600.0
+ABANDONED_DELETION_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
-NOT_BACKENDS = (NETWORKWIZARD, ADDRESSBLOCK, VM)
+NON_BACKEND_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK, VM)
 """Where a run that makes a network writes besides what its back-end has it make, or write into what is there."""
-MARKS = 3
+MAX_DELETION_MARKS = 3
 """How often a deletion marks a network anew that others bring up again meanwhile. Then a small one is deleted unmarked,
 if nobody writes to it meanwhile; of a large one, whose records are in other objects, that would not tell enough."""
 
@@ -54,18 +61,18 @@ class NetworkRequest:
 
     Attributes:
         namespace, name: which.
-        wanted: the object to make where it does not exist; None to work on what is there (sync).
-        beside: networks that the same command makes first: a preview counts them as there.
+        manifest: the object to make where it does not exist; None to work on what is there (sync).
+        created_together: networks that the same command makes first: a preview counts them as there.
     """
 
     namespace: str
     name: str
-    wanted: Json | None = None
-    beside: tuple[Json, ...] = ()
+    manifest: Json | None = None
+    created_together: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True)
-class NetworkRemoval:
+class NetworkDeleteRequest:
     """What is wanted: the network gone, and all that was made for it.
 
     Attributes:
@@ -80,211 +87,224 @@ class NetworkRemoval:
     restart: bool = False
 
 
-def default_plugin(backends: Mapping[str, Backend], facts: Facts) -> str:
+def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
     """The plugin of a network for which none was named: the first one whose back-end is there.
 
     Raises:
-        Refused: none is; the message names what was looked for.
+        PreconditionFailed: none is; the message names what was looked for.
     """
-    looked_for = []
+    missing_apis = []
     for plugin, backend in backends.items():
-        if not backend.by_default:
+        if not backend.allowed_as_default:
             continue
-        missing = backend.missing(facts.served)
+        missing = backend.missing_apis(snapshot.served)
         if not missing:
             return plugin
-        looked_for.append(f"{plugin}: {missing}")
-    raise Refused(
-        "this cluster has nothing that networks can be made with; looked for " + "; ".join(looked_for),
+        missing_apis.append(f"{plugin}: {missing}")
+    raise PreconditionFailed(
+        "this cluster has nothing that networks can be made with; looked for " + "; ".join(missing_apis),
         "Install one of these first.",
     )
 
 
-def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that make the network and bring its status up to date.
 
     A network that another one overlaps is refused before it is made; where two are made at the same time, the
     younger one gives way. When anything fails, what this run made is taken away again.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused, UsageMistake: it cannot be made.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed, UsageError: it cannot be made.
     """
-    read = network_read(request.namespace, request.name)
-    found = facts.ask(read)
-    if why := facts.why_unknown(read):
-        raise Refused(f'network "{request.name}" cannot be read: {why}', ASK_FOR_IT)
-    subject = f"{request.namespace}/{request.name}"
-    if attempt.failed:
-        return _undo(found, attempt, subject, backends, facts)
+    query = network_query(request.namespace, request.name)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(f'network "{request.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
+    owner = f"{request.namespace}/{request.name}"
+    if run.failed:
+        return _roll_back(found, run, owner, backends, snapshot)
     if not found:
-        if subject in attempt.given_up:  # or it would be made, and taken back, without end
-            raise attempt.given_up[subject]
-        if request.wanted is None:
-            open_network(request.namespace, request.name, facts)
-        return _first(request, backends, facts, attempt, subject)
-    if request.wanted is not None and _creates(bare_network(found[0]), attempt.done):
+        if owner in run.rolled_back:  # or it would be made, and taken back, without end
+            raise run.rolled_back[owner]
+        if request.manifest is None:
+            load_network(request.namespace, request.name, snapshot)
+        return _create(request, backends, snapshot, run, owner)
+    if request.manifest is not None and _is_created_by(parse_minimal_network(found[0]), run.done):
         try:
-            must_be_as_made(found[0], request.wanted)
-        except Refused as error:
-            return _take_back(bare_network(found[0]), error, backends, facts, attempt, subject)
-    elif request.wanted is not None:
-        must_agree(found[0], request.wanted)
+            check_created_spec(found[0], request.manifest)
+        except PreconditionFailed as error:
+            return _remove_created_network(parse_minimal_network(found[0]), error, backends, snapshot, run, owner)
+    elif request.manifest is not None:
+        check_spec_matches(found[0], request.manifest)
     try:
         network = parse_network(found[0])
-    except UsageMistake as mistake:
+    except UsageError as error:
         return replace(
-            status_plan(bare_network(found[0]), False, mistake.message, attempt, subject), refusals={subject: mistake}
+            plan_status(parse_minimal_network(found[0]), False, error.message, run, owner), errors={owner: error}
         )
-    must_be_understood(network)
-    age = age_in_seconds(network.deleting_since, attempt.now)
-    if request.wanted is None and network.deleting_since and age < ABANDONED_SECONDS:
+    check_version_supported(network)
+    age = age_in_seconds(network.deleting_since, run.now)
+    if request.manifest is None and network.deleting_since and age < ABANDONED_DELETION_SECONDS:
         return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
-    return _bring_up(network, backends, facts, attempt, subject)
+    return _reconcile(network, backends, snapshot, run, owner)
 
 
-def _first(
-    request: NetworkRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str
+def _create(
+    request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
 ) -> Plan:
     """Makes the NetworkWizard, once all is known to be well."""
-    assert request.wanted is not None
-    network = parse_network(request.wanted)
-    backend = backend_of(network, backends)
-    must_be_served(network, backend, facts)
-    beside = [parse_network(obj) for obj in request.beside] if attempt.preview else []
-    for other in beside:
+    assert request.manifest is not None
+    network = parse_network(request.manifest)
+    backend = get_backend(network, backends)
+    check_backend_available(network, backend, snapshot)
+    created_together = [parse_network(obj) for obj in request.created_together] if run.preview else []
+    for other in created_together:
         if other.ref == network.ref:
-            must_agree(other.raw, request.wanted)
+            check_spec_matches(other.raw, request.manifest)
             return Plan()
-    in_the_way = [*map(Obstacle, overlaps(network, facts, beside)), *backend.obstacles(network, facts)]
-    if in_the_way:
-        raise Refused(f"network {network.full_name} cannot be made: {in_the_way[0].says}", _way_out(in_the_way))
+    conflicts = [
+        *map(NetworkConflict, find_overlaps(network, snapshot, created_together)),
+        *backend.conflicts(network, snapshot),
+    ]
+    if conflicts:
+        raise PreconditionFailed(
+            f"network {network.full_name} cannot be made: {conflicts[0].summary}", _conflict_hint(conflicts)
+        )
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
-    if unasked := backend.taken_unasked(network, facts):
-        notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(unasked)}")
-    says = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
-    change = Change(Verb.CREATE, network.ref, says, body=request.wanted, subject=subject, strict=True)
-    plan = in_order(change, notes=tuple(notes))
-    if attempt.preview:
-        return plan + built(network, backend, facts, attempt)
-    return replace(plan, again=True)
+    if defaults := backend.implicit_choices(network, snapshot):
+        notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(defaults)}")
+    summary = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
+    change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=owner, strict=True)
+    plan = sequential(change, notes=tuple(notes))
+    if run.preview:
+        return plan + plan_network_objects(network, backend, snapshot, run)
+    return replace(plan, requeue=True)
 
 
-def _bring_up(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt, subject: str) -> Plan:
+def _reconcile(
+    network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
+) -> Plan:
     if dig(network.raw, "metadata", "deletionTimestamp"):
-        raise Refused(f"network {network.full_name} is being deleted", "Wait until it is gone, then try again.")
-    backend = backend_of(network, backends)
-    made_now = _creates(network, attempt.done)
+        raise PreconditionFailed(
+            f"network {network.full_name} is being deleted", "Wait until it is gone, then try again."
+        )
+    backend = get_backend(network, backends)
+    created_now = _is_created_by(network, run.done)
     try:
-        must_be_served(network, backend, facts)
-        must_give_way_to_none(network, facts, just_made=made_now)
-        overlapping = [] if network.is_made else overlaps_beside(network, facts)
-        in_the_way = [*map(Obstacle, overlapping), *backend.obstacles(network, facts)]
-        if in_the_way:
-            raise Refused(in_the_way[0].says, _way_out(in_the_way))
-        if network.deleting_since and (backend.own_use(network) or not network.is_open):  # the mark refuses all records
-            unmarked = status_plan(network, network.is_made, "it is made anew", attempt, subject)
-            return replace(unmarked, again=True)
-        opening = plan_opening(network, backend, facts, attempt, is_new=_creates(network, attempt.sent))
-        plan = opening or built(network, backend, facts, attempt)
+        check_backend_available(network, backend, snapshot)
+        check_no_earlier_overlap(network, snapshot, just_created=created_now)
+        overlaps = [] if network.is_created else find_other_overlaps(network, snapshot)
+        conflicts = [*map(NetworkConflict, overlaps), *backend.conflicts(network, snapshot)]
+        if conflicts:
+            raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
+        if network.deleting_since and (
+            backend.infra_address_purpose(network) or not network.is_initialized
+        ):  # the mark refuses all records
+            unmark_plan = plan_status(network, network.is_created, "it is made anew", run, owner)
+            return replace(unmark_plan, requeue=True)
+        init_plan = plan_init_allocations(network, backend, snapshot, run, is_new=_is_created_by(network, run.sent))
+        plan = init_plan or plan_network_objects(network, backend, snapshot, run)
     except YoshiError as error:
-        if made_now:
-            return _take_back(network, error, backends, facts, attempt, subject)
-        if facts.unknowns():  # who may not see everything must not note down that it does not work
-            return Plan(refusals={subject: error})
-        return replace(status_plan(network, False, error.message, attempt, subject), refusals={subject: error})
+        if created_now:
+            return _remove_created_network(network, error, backends, snapshot, run, owner)
+        if snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
+            return Plan(errors={owner: error})
+        return replace(plan_status(network, False, error.message, run, owner), errors={owner: error})
     if plan:
-        return replace(plan, again=True)
-    problem = backend.problem(network, facts)
-    return replace(status_plan(network, True, problem, attempt, subject), notes=(*opening.notes, *plan.notes))
+        return replace(plan, requeue=True)
+    health = backend.health(network, snapshot)
+    return replace(plan_status(network, True, health, run, owner), notes=(*init_plan.notes, *plan.notes))
 
 
-def _creates(network: Network, changes: Iterable[Change]) -> bool:
+def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
     """Whether the network is made by one of these changes."""
     return any(change.verb is Verb.CREATE and change.ref == network.ref for change in changes)
 
 
-def _way_out(in_the_way: Sequence[Obstacle]) -> str:
+def _conflict_hint(conflicts: Sequence[NetworkConflict]) -> str:
     """What else is in the way, a little of it, and what to do."""
-    if in_the_way[0].unseen:
+    if conflicts[0].is_unreadable:
         return "Ask an administrator for this right, or to make the network."
-    more = [obstacle.says for obstacle in in_the_way[1:3]]
+    more = [obstacle.summary for obstacle in conflicts[1:3]]
     return "\n".join([*more, "Choose another CIDR or name, or remove what is in the way."])
 
 
-def _unmake(network: Network, subject: str) -> Plan:
-    return in_order(
+def _delete_own_network(network: Network, owner: str) -> Plan:
+    return sequential(
         Change(
             Verb.DELETE, network.ref, f"take network {network.full_name} back", before=network.raw, uid=network.uid,
-            resource_version=resource_version_of(network.raw), subject=subject, tolerate_missing=True,
+            resource_version=resource_version_of(network.raw), owner=owner, ignore_not_found=True,
         )
     )  # fmt: skip
 
 
-def _undo(found: list[Json], attempt: Attempt, subject: str, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+def _roll_back(
+    found: list[Json], run: RunContext, owner: str, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> Plan:
     """Takes away what this run made before it failed."""
-    error = next(iter(attempt.failed.values()))
-    made = {change.ref for change in attempt.done if change.verb is Verb.CREATE}
-    plan = Plan(refusals={subject: error})
+    error = next(iter(run.failed.values()))
+    created = {change.ref for change in run.done if change.verb is Verb.CREATE}
+    plan = Plan(errors={owner: error})
     if not found:
         return plan
-    if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in made:
-        if subject in attempt.failed:  # the status itself could not be written
+    if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in created:
+        if owner in run.failed:  # the status itself could not be written
             return plan
-        there = bare_network(found[0])
-        return replace(status_plan(there, there.is_made, error.message, attempt, subject), refusals=plan.refusals)
-    return _take_back(parse_network(found[0]), error, backends, facts, attempt, subject)
+        network = parse_minimal_network(found[0])
+        return replace(plan_status(network, network.is_created, error.message, run, owner), errors=plan.errors)
+    return _remove_created_network(parse_network(found[0]), error, backends, snapshot, run, owner)
 
 
-def _take_back(
+def _remove_created_network(
     network: Network,
     error: YoshiError,
     backends: Mapping[str, Backend],
-    facts: Facts,
-    attempt: Attempt,
-    subject: str,
+    snapshot: Snapshot,
+    run: RunContext,
+    owner: str,
 ) -> Plan:
     """Takes away a network that this run made and that cannot be made to work, with what it made for it.
 
     It stays where others have been given addresses of it meanwhile: it was open to them as soon as those VMs were
     recorded that had some before. A large one is marked before its records are looked at, as in every deletion.
     """
-    plan = Plan(refusals={subject: error})
-    if why := _why_to_stay(network, facts, attempt):
-        note = f"network {network.full_name} stays, though it does not work: {why}"
-        if subject not in attempt.failed:  # else the status itself could not be written
-            plan = plan + status_plan(network, False, error.message, attempt, subject)
+    plan = Plan(errors={owner: error})
+    if reason := _reason_to_keep(network, snapshot, run):
+        note = f"network {network.full_name} stays, though it does not work: {reason}"
+        if owner not in run.failed:  # else the status itself could not be written
+            plan = plan + plan_status(network, False, error.message, run, owner)
         return replace(plan, notes=(note,))
-    if is_large(network) and network.is_open and not network.is_going:
-        mark = status_plan(network, False, "it is taken back", attempt, subject, deleting=attempt.stamp)
-        return replace(plan + mark, again=True)
-    if any(c.ref.resource not in NOT_BACKENDS for c in attempt.sent):
+    if is_large(network) and network.is_initialized and not network.is_deleting:
+        mark_plan = plan_status(network, False, "it is taken back", run, owner, deleting=run.timestamp)
+        return replace(plan + mark_plan, requeue=True)
+    if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in run.sent):
         try:
-            plan = plan + backend_of(network, backends).demolish(network, facts)
-        except Refused as refused:
+            plan = plan + get_backend(network, backends).teardown(network, snapshot)
+        except PreconditionFailed as refused:
             plan = replace(plan, notes=(refused.message,))
-    return replace(plan + _unmake(network, subject), given_up={subject: error})
+    return replace(plan + _delete_own_network(network, owner), rolled_back={owner: error})
 
 
-def _why_to_stay(network: Network, facts: Facts, attempt: Attempt) -> str:
+def _reason_to_keep(network: Network, snapshot: Snapshot, run: RunContext) -> str:
     """Who else has been given an address of a network that this run made, or why that cannot be told; "" for nobody."""
-    if not network.is_open:
+    if not network.is_initialized:
         return ""
-    mine = recorded_by_this_run(network, attempt)
+    written_by_run = records_written_by_run(network, run)
     try:
-        ledger = open_complete(network, facts)
-    except Refused as refused:
+        allocations = require_allocations(network, snapshot)
+    except PreconditionFailed as refused:
         return refused.message
-    for number, record in sorted(ledger.records().items()):
-        if record.kind != NETWORK and record.as_written not in mine.get(number, ()):
-            return f"{record.holder} has {ledger.address(number)} meanwhile"
+    for number, record in sorted(allocations.records().items()):
+        if record.kind != NETWORK and record.as_written not in written_by_run.get(number, ()):
+            return f"{record.holder} has {allocations.address(number)} meanwhile"
     return ""
 
 
-def plan_network_removal(
-    request: NetworkRemoval, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
+def plan_network_deletion(
+    request: NetworkDeleteRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
 ) -> Plan:
     """The changes that take the network away, with all that was made for it.
 
@@ -292,155 +312,168 @@ def plan_network_removal(
     all, it is brought up again.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: VMs hold its addresses (the message lists them) and `force` was not given, or they still run.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: VMs hold its addresses (the message lists them) and `force` was not given, or they still
+            run.
     """
-    read = network_read(request.namespace, request.name)
-    found = facts.ask(read)
-    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in attempt.sent):
+    query = network_query(request.namespace, request.name)
+    found = snapshot.lookup(query)
+    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in run.sent):
         return Plan()
-    network = _open_even_broken(request, facts)
-    subject = network.full_name
-    if attempt.failed:
-        gives_up = bool(network.deleting_since) and "" not in attempt.failed
-        plan = _kept(network, backends, facts, attempt) if gives_up else Plan()
-        return replace(plan, refusals={subject: next(iter(attempt.failed.values()))})
+    network = _load_even_invalid(request, snapshot)
+    owner = network.full_name
+    if run.failed:
+        aborts = bool(network.deleting_since) and "" not in run.failed
+        plan = _abort_deletion(network, backends, snapshot, run) if aborts else Plan()
+        return replace(plan, errors={owner: next(iter(run.failed.values()))})
     try:
-        plan = _removal(request, network, backends, facts, attempt)
-    except Refused as refused:
-        if not network.deleting_since or attempt.preview:
+        plan = _plan_deletion(request, network, backends, snapshot, run)
+    except PreconditionFailed as refused:
+        if not network.deleting_since or run.preview:
             raise
-        return replace(_kept(network, backends, facts, attempt), again=True, refusals={subject: refused})
-    marks = sum(1 for c in attempt.done if c.ref == network.ref and _marks(c))
-    if attempt.preview or network.is_going:
+        return replace(_abort_deletion(network, backends, snapshot, run), requeue=True, errors={owner: refused})
+    marks = sum(1 for c in run.done if c.ref == network.ref and _marks_deletion(c))
+    if run.preview or network.is_deleting:
         return plan
-    if marks >= MARKS:
+    if marks >= MAX_DELETION_MARKS:
         if is_large(network):
-            raise Refused(
+            raise PreconditionFailed(
                 f"network {network.full_name} cannot be deleted: it is brought up again as often as it is marked",
                 "End what brings it up, such as a `kubectl yoshi sync --watch` on a machine whose clock is ahead. If "
                 "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
             )
         return plan
-    mark = status_plan(network, network.is_made, "it is being deleted", attempt, subject, deleting=attempt.stamp)
-    return replace(mark, again=True, foreseen=plan.foreseen)
+    mark_plan = plan_status(network, network.is_created, "it is being deleted", run, owner, deleting=run.timestamp)
+    return replace(mark_plan, requeue=True, future_changes=plan.future_changes)
 
 
-def _marks(change: Change) -> bool:
+def _marks_deletion(change: Change) -> bool:
     """Whether a change marks a network as being deleted."""
     ops = change.body if isinstance(change.body, list) else ()
-    return any(op["path"] == pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
+    return any(op["path"] == json_pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
 
 
-def _kept(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def _abort_deletion(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """Brings up again a network whose deletion was begun and cannot be completed."""
-    plan, created, problem = Plan(), True, ""
+    plan, created, health = Plan(), True, ""
     try:
-        backend = backend_of(network, backends)
-        must_be_open(network)
-        plan = built(network, backend, facts, attempt)
-        problem = "" if plan else backend.problem(network, facts)
+        backend = get_backend(network, backends)
+        check_initialized(network)
+        plan = plan_network_objects(network, backend, snapshot, run)
+        health = "" if plan else backend.health(network, snapshot)
     except YoshiError as error:
-        created, problem = network.is_made, error.message
-    return plan + status_plan(network, created, problem, attempt, "")
+        created, health = network.is_created, error.message
+    return plan + plan_status(network, created, health, run, "")
 
 
-def _removal(
-    request: NetworkRemoval, network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt
+def _plan_deletion(
+    request: NetworkDeleteRequest,
+    network: Network,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+    run: RunContext,
 ) -> Plan:
-    ledger = open_complete(network, facts)
-    records = ledger.records()
+    allocations = require_allocations(network, snapshot)
+    records = allocations.records()
     records = {number: record for number, record in records.items() if record.kind != NETWORK}
     for number, record in sorted(records.items()):
         if not record.is_known:
-            holder = f"{ledger.address(number)} {record.holder}"
-            raise Refused(f"network {network.full_name} is in use: {holder}; {ONLY_A_NEWER_ONE}", USE_A_NEWER_ONE)
+            holder = f"{allocations.address(number)} {record.holder}"
+            raise PreconditionFailed(
+                f"network {network.full_name} is in use: {holder}; {UNKNOWN_KIND_REASON}", UPGRADE_HINT
+            )
     vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
     reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
     if records and not request.force:
-        holders = [f"{ledger.address(n)} {r.holder}" for n, r in sorted(records.items())]
-        raise Refused(
+        holders = [f"{allocations.address(n)} {r.holder}" for n, r in sorted(records.items())]
+        raise PreconditionFailed(
             f"network {network.full_name} is in use: {first_few(holders, 10)}",
             "Detach them first, or pass --force to detach them and drop reservations.",
         )
-    plan = remove_records(ledger, reserved, until=attempt.moment) if reserved else Plan()
+    plan = remove_records(allocations, reserved, until=run.micro_time) if reserved else Plan()
     if vms:
-        detach = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
-        part = plan_detachments(detach, backends, facts, attempt)
-        stuck = part.notes or tuple(error.message for error in part.refusals.values())
-        if not any(part) and stuck:
-            raise Refused(
-                f"network {network.full_name} cannot be deleted yet: {stuck[0]}",
+        detach_request = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
+        detach_plan = plan_detach(detach_request, backends, snapshot, run)
+        blockers = detach_plan.notes or tuple(error.message for error in detach_plan.errors.values())
+        if not any(detach_plan) and blockers:
+            raise PreconditionFailed(
+                f"network {network.full_name} cannot be deleted yet: {blockers[0]}",
                 "Stop these VMs first, or pass --force --restart.",
             )
-        plan = plan + part
-    plan = plan + barriers_left(attempt, facts, plan)
-    gone = Change(
+        plan = plan + detach_plan
+    plan = plan + remove_own_fences(run, snapshot, plan)
+    deletion = Change(
         Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
-        resource_version=resource_version_of(network.raw), subject=network.full_name,
+        resource_version=resource_version_of(network.raw), owner=network.full_name,
     )  # fmt: skip
-    if plan and (not attempt.preview or plan.notes):
-        last = (*_demolished_later(network, backends, facts), gone)
-        return replace(plan, again=True, foreseen=(*plan.foreseen, *last))
+    if plan and (not run.preview or plan.notes):
+        later_changes = (*_teardown_later(network, backends, snapshot), deletion)
+        return replace(plan, requeue=True, future_changes=(*plan.future_changes, *later_changes))
     backend = backends.get(network.plugin)
-    if backend is not None and not backend.missing(facts.served):
-        plan = plan + backend.repairs(network, None, facts)
+    if backend is not None and not backend.missing_apis(snapshot.served):
+        plan = plan + backend.repairs(network, None, snapshot)
         try:
-            plan = plan + backend.demolish(network, facts)
-        except Refused as refused:
+            plan = plan + backend.teardown(network, snapshot)
+        except PreconditionFailed as refused:
             if not plan:
                 raise
             return plan + Plan(notes=(f"for now: {refused.message}",))
     if dig(network.raw, "metadata", "deletionTimestamp"):
-        return replace(plan, notes=(*plan.notes, _waits(network)))
-    return plan + in_order(gone)
+        return replace(plan, notes=(*plan.notes, _finalizer_note(network)))
+    return plan + sequential(deletion)
 
 
-def _demolished_later(network: Network, backends: Mapping[str, Backend], facts: Facts) -> Plan:
+def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
     """The back-end's part of a deletion, as far as it is known while somebody still has an address.
 
     Raises:
-        NeedMore: more must be read first.
-        Unseen: something that the deletion depends on may not be read: no VM is to be detached in vain.
+        MissingQueriesError: more must be read first.
+        UnreadableError: something that the deletion depends on may not be read: no VM is to be detached in vain.
     """
     backend = backends.get(network.plugin)
     plan = Plan()
-    if backend is not None and not backend.missing(facts.served):
+    if backend is not None and not backend.missing_apis(snapshot.served):
         try:
-            plan = backend.demolish(network, facts, later=True)
-        except Refused as refused:
-            raise Unseen(f"network {network.full_name} cannot be deleted: {refused.message}", refused.way_out) from None
-    if unseen := facts.unknowns():
-        raise Unseen(
-            f"network {network.full_name} cannot be deleted: {unseen[0]}",
+            plan = backend.teardown(network, snapshot, ignore_usage=True)
+        except PreconditionFailed as refused:
+            raise UnreadableError(
+                f"network {network.full_name} cannot be deleted: {refused.message}", refused.hint
+            ) from None
+    if unreadable := snapshot.unreadable_reasons():
+        raise UnreadableError(
+            f"network {network.full_name} cannot be deleted: {unreadable[0]}",
             "Ask an administrator for this right, or to delete the network.",
         )
     return plan
 
 
-def _waits(network: Network) -> str:
-    keepers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
-    return f"network {network.full_name} is being deleted" + (f"; its finalizers keep it: {keepers}" if keepers else "")
+def _finalizer_note(network: Network) -> str:
+    finalizers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
+    return f"network {network.full_name} is being deleted" + (
+        f"; its finalizers keep it: {finalizers}" if finalizers else ""
+    )
 
 
-def holders_of(namespace: str, name: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What `force` takes a network's addresses from: VMs ("prod/web-1"), and the reserved addresses.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: there is no such network.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network.
     """
-    ledger = open_complete(_open_even_broken(NetworkRemoval(namespace, name), facts), facts)
-    records = sorted(ledger.records().items())
+    allocations = require_allocations(_load_even_invalid(NetworkDeleteRequest(namespace, name), snapshot), snapshot)
+    records = sorted(allocations.records().items())
     vms = dict.fromkeys(record.holder for _, record in records if record.kind == VIRTUALMACHINE)
-    return tuple(vms), tuple(str(ledger.address(number)) for number, record in records if record.kind == RESERVATION)
+    return tuple(vms), tuple(
+        str(allocations.address(number)) for number, record in records if record.kind == RESERVATION
+    )
 
 
-def _open_even_broken(request: NetworkRemoval, facts: Facts) -> Network:
+def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Network:
     """The network to delete: one whose spec cannot be read rightly can still be deleted."""
     try:
-        return open_network(request.namespace, request.name, facts)
-    except UsageMistake:
-        network = bare_network(facts.ask(network_read(request.namespace, request.name))[0])
-        must_be_understood(network)
+        return load_network(request.namespace, request.name, snapshot)
+    except UsageError:
+        network = parse_minimal_network(snapshot.lookup(network_query(request.namespace, request.name))[0])
+        check_version_supported(network)
         return network

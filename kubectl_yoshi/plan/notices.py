@@ -9,61 +9,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import LONGEST_NAME, Json, Name, dig, short_hash, uid_of
+from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, NamespacedName, dig, short_hash, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attempt import Attempt, age_in_seconds
+from kubectl_yoshi.plan.attempt import RunContext, age_in_seconds
 
 COMPONENT = "kubectl-yoshi"
-REFUSED = "AddressRefused"
-FAILED = "AddressFailed"
+REASON_REFUSED = "AddressRefused"
+REASON_FAILED = "AddressFailed"
 REPEAT_SECONDS = 600.0
-LONGEST_MESSAGE = 1024  # the API server's limit
+MAX_MESSAGE_LENGTH = 1024  # the API server's limit
 
 
-def plan_notices(errors: Mapping[Name, YoshiError], facts: Facts, attempt: Attempt) -> Plan:
+def plan_events(errors: Mapping[NamespacedName, YoshiError], snapshot: Snapshot, run: RunContext) -> Plan:
     """An Event for each VM that still exists.
 
     Args:
         errors: what could not be done, by the VM's namespace and name.
-        facts: what was read.
-        attempt: see Attempt.
+        snapshot: what was read.
+        run: see Attempt.
 
     Raises:
-        NeedMore: more must be read first.
+        MissingQueriesError: more must be read first.
     """
-    reads = {name: Read(VM, *name) for name in errors}
-    facts.ask(*reads.values())
+    queries = {name: Query(VM, *name) for name in errors}
+    snapshot.lookup(*queries.values())
     changes: list[Change] = []
     for name, error in errors.items():
-        found = facts.ask(reads[name])
-        if found and "/".join(name) not in attempt.failed and (change := _notice(Vm(found[0]), error, facts, attempt)):
+        found = snapshot.lookup(queries[name])
+        if found and "/".join(name) not in run.failed and (change := _event_change(Vm(found[0]), error, snapshot, run)):
             changes.append(change)
-    return Plan((tuple(changes),) if changes else (), refusals=attempt.failed)
+    return Plan((tuple(changes),) if changes else (), errors=run.failed)
 
 
-def _notice(vm: Vm, error: YoshiError, facts: Facts, attempt: Attempt) -> Change | None:
-    reason = REFUSED if isinstance(error, Refused | UsageMistake) else FAILED
-    message = error.message if len(error.message) <= LONGEST_MESSAGE else error.message[: LONGEST_MESSAGE - 1] + "…"
+def _event_change(vm: Vm, error: YoshiError, snapshot: Snapshot, run: RunContext) -> Change | None:
+    reason = REASON_REFUSED if isinstance(error, PreconditionFailed | UsageError) else REASON_FAILED
+    message = (
+        error.message if len(error.message) <= MAX_MESSAGE_LENGTH else error.message[: MAX_MESSAGE_LENGTH - 1] + "…"
+    )
     digest = short_hash((vm.uid, reason, message), 16)
-    ref = EVENT.ref(f"{vm.name[: LONGEST_NAME - 17].rstrip('-.')}.{digest}", vm.namespace)
-    if any(change.ref == ref for change in attempt.done):
+    ref = EVENT.ref(f"{vm.name[: MAX_NAME_LENGTH - 17].rstrip('-.')}.{digest}", vm.namespace)
+    if any(change.ref == ref for change in run.done):
         return None
-    found = facts.ask(Read(EVENT, vm.namespace, ref.name))
+    found = snapshot.lookup(Query(EVENT, vm.namespace, ref.name))
     if not found:
-        body = _event(vm, ref.name, reason, message, attempt.stamp)
-        says = f"note on {vm.ref}: {message}"
-        return Change(Verb.CREATE, ref, says, body=body, subject=vm.subject, tolerate_existing=True)
+        body = _event(vm, ref.name, reason, message, run.timestamp)
+        summary = f"note on {vm.ref}: {message}"
+        return Change(Verb.CREATE, ref, summary, body=body, owner=vm.full_name, ignore_already_exists=True)
     event = found[0]
-    if age_in_seconds(str(dig(event, "lastTimestamp", default="")), attempt.now) < REPEAT_SECONDS:
+    if age_in_seconds(str(dig(event, "lastTimestamp", default="")), run.now) < REPEAT_SECONDS:
         return None
     count = int(dig(event, "count", default=1))
-    patch = PatchBuilder.of_uid(uid_of(event)).test(("count",), dig(event, "count"))
-    patch.add(("count",), count + 1).add(("lastTimestamp",), attempt.stamp)
-    says = f"note on {vm.ref} once more: {message}"
-    return Change(Verb.PATCH, ref, says, patch.ops, before=event, subject=vm.subject)
+    patch = PatchBuilder.for_uid(uid_of(event)).test(("count",), dig(event, "count"))
+    patch.add(("count",), count + 1).add(("lastTimestamp",), run.timestamp)
+    summary = f"note on {vm.ref} once more: {message}"
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=event, owner=vm.full_name)
 
 
 def _event(vm: Vm, name: str, reason: str, message: str, now: str) -> Json:

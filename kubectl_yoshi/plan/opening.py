@@ -9,67 +9,71 @@ from __future__ import annotations
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.rebuilds import plan_records, vms_named
-from kubectl_yoshi.plan.reckoning import reckon
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.rebuilds import list_vms_by_name, plan_record_updates
+from kubectl_yoshi.plan.reckoning import audit_allocations
 
-GOING_WAY_OUT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
 
 
-def being_deleted(network: Network) -> Refused:
+def being_deleted_error(network: Network) -> PreconditionFailed:
     """Why a network gives out no more addresses while it is being deleted."""
-    return Refused(f"network {network.full_name} is being deleted", GOING_WAY_OUT)
+    return PreconditionFailed(f"network {network.full_name} is being deleted", BEING_DELETED_HINT)
 
 
-def not_made(network: Network) -> Refused | None:
+def not_ready_error(network: Network) -> PreconditionFailed | None:
     """Why a network that could not be made gives nobody an address who has none of it; None where it was, or where
     nobody has tried."""
     if dig(network.raw, "status", "created") is not False:
         return None
     reason = dig(network.raw, "status", "reason") or "it could not be made"
-    return Refused(
+    return PreconditionFailed(
         f"network {network.full_name} is not ready: {reason}",
         f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is mended, "
         f"`kubectl yoshi sync -n {network.namespace}` makes it.",
     )
 
 
-def must_be_open(network: Network) -> None:
-    """Raises Refused where the ledger does not say yet who has the network's addresses."""
-    if not network.is_open:
-        if network.is_going:
-            raise being_deleted(network)
-        if refused := not_made(network):
-            raise refused
-        raise Refused(
+def check_initialized(network: Network) -> None:
+    """Raises PreconditionFailed where the ledger does not say yet who has the network's addresses."""
+    if not network.is_initialized:
+        if network.is_deleting:
+            raise being_deleted_error(network)
+        if error := not_ready_error(network):
+            raise error
+        raise PreconditionFailed(
             f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
             f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "
             f"`kubectl yoshi ips rebuild --network {network.full_name}` finds.",
         )
 
 
-def plan_opening(network: Network, backend: Backend, facts: Facts, attempt: Attempt, is_new: bool) -> Plan:
+def plan_init_allocations(
+    network: Network, backend: Backend, snapshot: Snapshot, run: RunContext, is_new: bool
+) -> Plan:
     """The changes that record for VMs what they have of a network whose ledger is not open; empty where they are.
 
     Args:
         network, backend: which.
-        facts, attempt: as every planner gets them.
+        snapshot, run: as every planner gets them.
         is_new: this very run has made the network; then it is enough to look where one may, and at least in the
             network's own namespace.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: not all may be seen that may have an address.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: not all may be seen that may have an address.
     """
-    if network.is_open:
+    if network.is_initialized:
         return Plan()
-    everywhere = Read(VM)
-    facts.ask(everywhere)
-    within = (network.namespace,) if is_new and facts.why_unknown(everywhere) else None
-    vms = vms_named(facts, within)
-    return plan_records(reckon(network, backend, vms, facts, within=within, partial=is_new), vms, attempt)
+    all_vms = Query(VM)
+    snapshot.lookup(all_vms)
+    namespaces = (network.namespace,) if is_new and snapshot.unreadable_reason(all_vms) else None
+    vms = list_vms_by_name(snapshot, namespaces)
+    return plan_record_updates(
+        audit_allocations(network, backend, vms, snapshot, namespaces=namespaces, partial=is_new), vms, run
+    )

@@ -11,27 +11,27 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, Shelf, is_large, shelf_of
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, Allocations, Shard, is_large, shard_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_shelves, open_whole, remove_records, write_records
-from kubectl_yoshi.plan.choosing import Chosen, choose_unused
-from kubectl_yoshi.plan.quotas import must_have_room, must_not_be_beyond
-from kubectl_yoshi.plan.undoing import recorded_by_this_run
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import load_allocations, load_shards, remove_records, write_records
+from kubectl_yoshi.plan.choosing import FreeAddresses, find_unused_addresses
+from kubectl_yoshi.plan.quotas import check_quota_room, check_within_quota
+from kubectl_yoshi.plan.undoing import records_written_by_run
 
-NOTE = "a place in the quota while an address is moved"
+PLACEHOLDER_NOTE = "a place in the quota while an address is moved"
 
 
-def needs_place(network: Network, record: Record, target: Vm) -> bool:
+def needs_quota_placeholder(network: Network, record: Allocation, target: Vm) -> bool:
     """Whether a move makes the quota's count of the VM's namespace greater."""
-    return network.most_per_namespace is not None and target.namespace != record.namespace
+    return network.max_per_namespace is not None and target.namespace != record.namespace
 
 
-def plan_place(
-    network: Network, backend: Backend, target: Vm, number: int, facts: Facts, attempt: Attempt, begun: bool
+def plan_quota_placeholder(
+    network: Network, backend: Backend, target: Vm, number: int, snapshot: Snapshot, run: RunContext, started: bool
 ) -> Plan:
     """The changes that come before a move; empty where it may go on.
 
@@ -39,51 +39,59 @@ def plan_place(
         network, backend: which.
         target: who is to have an address.
         number: which.
-        facts, attempt: as every planner gets them.
-        begun: the address was or is being taken from the one who had it.
+        snapshot, run: as every planner gets them.
+        started: the address was or is being taken from the one who had it.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: the quota leaves no place.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: the quota leaves no place.
     """
-    whole = open_whole(network, facts)
-    records = whole.records()
-    mine = {other: record for other, record in records.items() if record.uid == target.uid and other != number}
-    if not mine:
-        must_have_room(network, records, target)
-        free = None if begun or network.cidr is None else _free(network, backend, facts, attempt)
+    allocations = load_allocations(network, snapshot)
+    records = allocations.records()
+    vm_records = {other: record for other, record in records.items() if record.uid == target.uid and other != number}
+    if not vm_records:
+        check_quota_room(network, records, target)
+        free = None if started or network.cidr is None else _find_free_address(network, backend, snapshot, run)
         if free is None:
             return Plan()
-        ledger = open_shelves(network, [shelf_of(network, free.numbers[0])], facts)
-        place = Record(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=attempt.moment, note=NOTE)
-        written = write_records(
-            ledger, {free.numbers[0]: place}, {free.numbers[0]: target.subject}, not is_large(network), free.hint
+        shard_allocations = load_shards(network, [shard_of(network, free.numbers[0])], snapshot)
+        placeholder = Allocation(
+            VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time, note=PLACEHOLDER_NOTE
         )
-        return replace(written, again=True)
-    if not begun:
-        must_not_be_beyond(network, records.values(), target)
+        written = write_records(
+            shard_allocations,
+            {free.numbers[0]: placeholder},
+            {free.numbers[0]: target.full_name},
+            not is_large(network),
+            free.hint,
+        )
+        return replace(written, requeue=True)
+    if not started:
+        check_within_quota(network, records.values(), target)
     return Plan()
 
 
-def give_back_place(network: Network, target: Vm, number: int, facts: Facts, attempt: Attempt) -> Plan:
+def release_quota_placeholder(network: Network, target: Vm, number: int, snapshot: Snapshot, run: RunContext) -> Plan:
     """Gives back the place that this very run has taken; empty where it has none."""
-    written = recorded_by_this_run(network, attempt)
+    written = records_written_by_run(network, run)
     if not written:
         return Plan()
-    whole = open_whole(network, facts)
-    mine = {
+    allocations = load_allocations(network, snapshot)
+    vm_records = {
         other: record
-        for other, record in whole.records().items()
+        for other, record in allocations.records().items()
         if other != number and record.uid == target.uid and record.as_written in written.get(other, ())
     }
-    return remove_records(whole, mine, dict.fromkeys(mine, target.subject)) if mine else Plan()
+    return (
+        remove_records(allocations, vm_records, dict.fromkeys(vm_records, target.full_name)) if vm_records else Plan()
+    )
 
 
-def _free(network: Network, backend: Backend, facts: Facts, attempt: Attempt) -> Chosen | None:
+def _find_free_address(network: Network, backend: Backend, snapshot: Snapshot, run: RunContext) -> FreeAddresses | None:
     """An address that nobody has; None where there is none."""
 
-    def open_shelf(shelf: Shelf) -> Ledger:
-        return open_shelves(network, [shelf], facts)
+    def load_shard(shard: Shard) -> Allocations:
+        return load_shards(network, [shard], snapshot)
 
-    chosen = choose_unused(network, backend, 1, open_shelf, facts, attempt)
-    return None if isinstance(chosen, Refused) else chosen
+    found = find_unused_addresses(network, backend, 1, load_shard, snapshot, run)
+    return None if isinstance(found, PreconditionFailed) else found

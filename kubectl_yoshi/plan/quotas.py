@@ -15,97 +15,100 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Record
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.books import open_whole
-from kubectl_yoshi.plan.desk import Desk
-from kubectl_yoshi.plan.undoing import recorded_by_this_run, records_before
+from kubectl_yoshi.plan.books import load_allocations
+from kubectl_yoshi.plan.desk import AttachState
+from kubectl_yoshi.plan.undoing import original_records, records_written_by_run
 
 
-def keep_quota(desk: Desk, vms: Iterable[Vm], refusals: dict[str, YoshiError]) -> bool:
-    """Adds to `refusals` the VMs for which the quota leaves no address; gives whether any of the others is a new one.
+def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, YoshiError]) -> bool:
+    """Adds to `errors` the VMs for which the quota leaves no address; gives whether any of the others is a new one.
 
     Args:
-        desk: with what is wanted.
+        state: with what is wanted.
         vms: those for which there is an address.
-        refusals: by VM.
+        errors: by VM.
 
     Raises:
-        NeedMore: the whole ledger was not read yet.
+        MissingQueriesError: the whole ledger was not read yet.
     """
-    most = desk.network.most_per_namespace
-    if most is None:
+    limit = state.network.max_per_namespace
+    if limit is None:
         return False
-    names = _names(open_whole(desk.network, desk.facts).records().values())
+    names = _vm_names(load_allocations(state.network, state.snapshot).records().values())
     count = Counter(namespace for namespace, _ in names)
-    anew = False
+    has_new = False
     for vm in vms:
         if (vm.namespace, vm.name) in names:
-            if count[vm.namespace] > most and (not desk.carried(vm) or _only_recorded(desk, vm)):
-                refusals[vm.subject] = _reached(desk.network, vm.namespace, count[vm.namespace])
-        elif count[vm.namespace] >= most:
-            refusals[vm.subject] = _reached(desk.network, vm.namespace, count[vm.namespace])
+            if count[vm.namespace] > limit and (not state.on_vm(vm) or _has_only_recorded(state, vm)):
+                errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
+        elif count[vm.namespace] >= limit:
+            errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
         else:
             count[vm.namespace] += 1
-            anew = True
-    return anew
+            has_new = True
+    return has_new
 
 
-def _only_recorded(desk: Desk, vm: Vm) -> bool:
+def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
     """Whether all that this run has done for a VM yet is to record an address for one that had none: whatever it
     carries, it has carried before."""
-    if any(change.ref == vm.ref for change in desk.attempt.sent):
+    if any(change.ref == vm.ref for change in state.run.sent):
         return False
-    recorded = recorded_by_this_run(desk.network, desk.attempt)
-    written = any(desk.records[number].as_written in recorded.get(number, ()) for number in desk.own(vm))
-    return written and (vm.namespace, vm.name) not in _names(records_before(desk).values())
+    written_by_run = records_written_by_run(state.network, state.run)
+    written = any(state.records[number].as_written in written_by_run.get(number, ()) for number in state.allocated(vm))
+    return written and (vm.namespace, vm.name) not in _vm_names(original_records(state).values())
 
 
-def must_have_room(network: Network, records: Mapping[int, Record], vm: Vm, instead_of: Record | None = None) -> None:
-    """Raises Refused where the quota leaves no address for a VM.
+def check_quota_room(
+    network: Network, records: Mapping[int, Allocation], vm: Vm, replaced: Allocation | None = None
+) -> None:
+    """Raises PreconditionFailed where the quota leaves no address for a VM.
 
     Args:
         network: which.
         records: all of the network.
         vm: who is to get an address.
-        instead_of: the record that this replaces.
+        replaced: the record that this replaces.
     """
-    left = [record for record in records.values() if record is not instead_of]
-    names = _names(left)
+    remaining = [record for record in records.values() if record is not replaced]
+    names = _vm_names(remaining)
     count = sum(1 for namespace, _ in names if namespace == vm.namespace)
-    most = network.most_per_namespace
-    if most is not None and count >= most and (vm.namespace, vm.name) not in names:
-        raise _reached(network, vm.namespace, count)
+    limit = network.max_per_namespace
+    if limit is not None and count >= limit and (vm.namespace, vm.name) not in names:
+        raise _quota_error(network, vm.namespace, count)
 
 
-def must_not_be_beyond(network: Network, records: Iterable[Record], vm: Vm) -> None:
-    """Raises Refused where the VMs of a VM's namespace, with its own record, hold more addresses than they may."""
-    count = sum(1 for namespace, _ in _names(records) if namespace == vm.namespace)
-    most = network.most_per_namespace
-    if most is not None and count > most:
-        raise _reached(network, vm.namespace, most)
+def check_within_quota(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
+    """Raises PreconditionFailed where the VMs of a VM's namespace, with its own record, hold more addresses than they
+    may."""
+    count = sum(1 for namespace, _ in _vm_names(records) if namespace == vm.namespace)
+    limit = network.max_per_namespace
+    if limit is not None and count > limit:
+        raise _quota_error(network, vm.namespace, limit)
 
 
-def beyond_quota(network: Network, records: Iterable[Record]) -> Iterator[str]:
+def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:
     """A sentence for each namespace whose VMs hold more addresses than they may."""
-    most = network.most_per_namespace
-    if most is not None:
-        count = Counter(namespace for namespace, _ in _names(records))
+    limit = network.max_per_namespace
+    if limit is not None:
+        count = Counter(namespace for namespace, _ in _vm_names(records))
         for namespace in sorted(count):
-            if count[namespace] > most:
-                yield _reached(network, namespace, count[namespace]).message
+            if count[namespace] > limit:
+                yield _quota_error(network, namespace, count[namespace]).message
 
 
-def _names(records: Iterable[Record]) -> set[tuple[str, str]]:
+def _vm_names(records: Iterable[Allocation]) -> set[tuple[str, str]]:
     return {(record.namespace, record.name) for record in records if record.kind == VIRTUALMACHINE}
 
 
-def _reached(network: Network, namespace: str, count: int) -> Refused:
-    return Refused(
+def _quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
+    return PreconditionFailed(
         f"namespace {namespace} holds {count} addresses of network {network.full_name}, which gives it "
-        f"{network.most_per_namespace} at most",
+        f"{network.max_per_namespace} at most",
         f"Detach a VM of it, or raise the quota (spec.maxAddressesPerNamespace): "
         f"kubectl edit networkwizard {network.name} -n {network.namespace}",
     )

@@ -1,4 +1,4 @@
-"""Rebuilding ledgers: making them say what `reckoning` says that they should, after a restore or whatever broke them.
+"""Rebuilding ledgers: making them say what `audit` says that they should, after a restore or whatever broke them.
 
 Only records are written, and what an interrupted run has left inconsistent in a back-end's own bookkeeping; no VM is
 changed, and no address is given back. A ledger that was not open (plan/opening.py) is open afterwards.
@@ -12,22 +12,22 @@ from itertools import zip_longest
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import Refused, first_few
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import Ledger, Record, Shelf, shelf_of
+from kubectl_yoshi.model.errors import PreconditionFailed, first_few
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.ledger import Allocation, Allocations, Shard, shard_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, Name, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import Json, NamespacedName, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import networks_asked, write_records
-from kubectl_yoshi.plan.network_status import opened
-from kubectl_yoshi.plan.overlaps import must_give_way_to_none
-from kubectl_yoshi.plan.quotas import beyond_quota
-from kubectl_yoshi.plan.reckoning import ASK_FOR_REBUILD, Reckoning, Verdict, reckon
-from kubectl_yoshi.plan.releases import end_attachments
-from kubectl_yoshi.plan.undoing import recorded_by_this_run
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import list_requested_networks, write_records
+from kubectl_yoshi.plan.network_status import plan_init_status
+from kubectl_yoshi.plan.overlaps import check_no_earlier_overlap
+from kubectl_yoshi.plan.quotas import list_quota_violations
+from kubectl_yoshi.plan.reckoning import ADMIN_REBUILD_HINT, AllocationAudit, ExpectedAllocation, audit_allocations
+from kubectl_yoshi.plan.releases import fence_vm
+from kubectl_yoshi.plan.undoing import records_written_by_run
 
-SHOWN = 3
+MAX_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -39,153 +39,155 @@ class RebuildRequest:
         namespace: with network None, only those of this namespace; None for every one.
     """
 
-    network: Name | None = None
+    network: NamespacedName | None = None
     namespace: str | None = None
 
 
-def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that make the ledgers say what they should.
 
-    The plan's `answers` has how many addresses are written of each network that is changed.
+    The plan's `results` has how many addresses are written of each network that is changed.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: there is no such network, or what may use its addresses cannot be seen.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network, or what may use its addresses cannot be seen.
     """
-    reckonings, notes = reckon_all(request, backends, facts)
-    vms = vms_named(facts)
-    plans = [plan_records(one, vms, attempt).beside(_opened(one, attempt)) for one in reckonings]
-    plans += [_repaired(one.network, backends, facts, attempt) for one in reckonings]
-    plan = Plan(notes=notes, refusals=attempt.failed)
-    for one in plans:
-        plan = plan.beside(one)
+    audits, notes = audit_networks(request, backends, snapshot)
+    vms = list_vms_by_name(snapshot)
+    plans = [plan_record_updates(audit, vms, run).parallel(_plan_initialization(audit, run)) for audit in audits]
+    plans += [_plan_repairs(audit.network, backends, snapshot, run) for audit in audits]
+    plan = Plan(notes=notes, errors=run.failed)
+    for audit in plans:
+        plan = plan.parallel(audit)
     return plan
 
 
-def reckon_all(
-    request: RebuildRequest, backends: Mapping[str, Backend], facts: Facts
-) -> tuple[list[Reckoning], tuple[str, ...]]:
+def audit_networks(
+    request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> tuple[list[AllocationAudit], tuple[str, ...]]:
     """What each ledger should say, and a line for every network that is left alone.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: see plan_rebuild.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: see plan_rebuild.
     """
-    everywhere = request.network is None and request.namespace is None
-    networks, broken = networks_asked(request.network, request.namespace, facts)
+    all_namespaces = request.network is None and request.namespace is None
+    networks, broken = list_requested_networks(request.network, request.namespace, snapshot)
     notes = [f"{text}: its ledger is left alone" for text in broken]
-    vms = vms_named(facts)
-    found: list[Reckoning] = []
+    vms = list_vms_by_name(snapshot)
+    found: list[AllocationAudit] = []
     for network in networks:
         backend = backends.get(network.plugin)
         if backend is None:
             notes.append(f"network {network.full_name} is left alone: plugin {network.plugin!r} is unknown")
-        elif network.is_going:
+        elif network.is_deleting:
             notes.append(f"network {network.full_name} is left alone: it is being deleted")
-        elif why := _overlapped(network, facts):
-            notes.append(f"network {network.full_name} is left alone: {why}")
+        elif reason := _overlap_reason(network, snapshot):
+            notes.append(f"network {network.full_name} is left alone: {reason}")
         else:
-            found.append(reckon(network, backend, vms, facts, everywhere))
+            found.append(audit_allocations(network, backend, vms, snapshot, all_namespaces))
     return found, tuple(notes)
 
 
-def _overlapped(network: Network, facts: Facts) -> str:
+def _overlap_reason(network: Network, snapshot: Snapshot) -> str:
     """Why a network whose ledger is not open may not be opened: another one has its addresses; "" where it may."""
     try:
-        if not network.is_open:
-            must_give_way_to_none(network, facts)
-    except Refused as refused:
-        return refused.message
+        if not network.is_initialized:
+            check_no_earlier_overlap(network, snapshot)
+    except PreconditionFailed as error:
+        return error.message
     return ""
 
 
-def vms_named(facts: Facts, within: tuple[str, ...] | None = None) -> dict[Name, Vm]:
+def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = None) -> dict[NamespacedName, Vm]:
     """Every VM that exists, or of these namespaces.
 
     Raises:
-        NeedMore: they were not read yet.
-        Refused: not all may be seen.
+        MissingQueriesError: they were not read yet.
+        PreconditionFailed: not all may be seen.
     """
-    reads = [Read(VM, namespace) for namespace in within or (None,)]
-    found = facts.ask(*reads)
-    if why := facts.why_unknown(*reads):
-        raise Refused(f"which VM has which address cannot be told: {why}", ASK_FOR_REBUILD)
+    queries = [Query(VM, namespace) for namespace in namespaces or (None,)]
+    found = snapshot.lookup(*queries)
+    if reason := snapshot.unreadable_reason(*queries):
+        raise PreconditionFailed(f"which VM has which address cannot be told: {reason}", ADMIN_REBUILD_HINT)
     return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
 
 
-def _repaired(network: Network, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def _plan_repairs(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """Makes the back-end's own bookkeeping consistent again that an interrupted run has left."""
-    if attempt.failed:
+    if run.failed:
         return Plan()
-    return backends[network.plugin].repairs(network, None, facts)
+    return backends[network.plugin].repairs(network, None, snapshot)
 
 
-def _opened(reckoning: Reckoning, attempt: Attempt) -> Plan:
+def _plan_initialization(audit: AllocationAudit, run: RunContext) -> Plan:
     """Opens a ledger in which nothing is missing any more."""
-    subject = reckoning.network.full_name
-    plan = Plan() if reckoning.different or subject in attempt.failed else opened(reckoning.network, subject)
-    return replace(plan, answers={subject: "0"}) if plan else plan
+    owner = audit.network.full_name
+    plan = Plan() if audit.updates or owner in run.failed else plan_init_status(audit.network, owner)
+    return replace(plan, results={owner: "0"}) if plan else plan
 
 
-def plan_records(reckoning: Reckoning, vms: Mapping[Name, Vm], attempt: Attempt) -> Plan:
-    """The changes that make one ledger say what it should. `answers` has how many addresses are written."""
-    subject = reckoning.network.full_name
-    if subject in attempt.failed:
+def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm], run: RunContext) -> Plan:
+    """The changes that make one ledger say what it should. `results` has how many addresses are written."""
+    owner = audit.network.full_name
+    if owner in run.failed:
         return Plan()
-    told = recorded_by_this_run(reckoning.network, attempt)  # what is written now is not why it was written
-    notes = tuple(f"contradiction: {text}" for text in reckoning.contradictions_besides(told)) + _idle(reckoning)
-    notes += tuple(beyond_quota(reckoning.network, (v.should for v in reckoning.verdicts if v.should is not None)))
-    different = reckoning.different
-    if not different:
+    written_by_run = records_written_by_run(audit.network, run)  # what is written now is not why it was written
+    notes = tuple(f"contradiction: {text}" for text in audit.contradictions_except(written_by_run)) + _unused_notes(
+        audit
+    )
+    notes += tuple(list_quota_violations(audit.network, (v.expected for v in audit.entries if v.expected is not None)))
+    updates = audit.updates
+    if not updates:
         return Plan(notes=notes)
-    records = {v.number: _dated(v.should, attempt) for v in different if v.should is not None}
-    ledger = _with_places(reckoning.ledger, records)
-    plan = _parted(different, vms, subject) + _without(reckoning.stale, subject)
-    plan = plan + write_records(ledger, records, dict.fromkeys(records, subject))
-    return replace(plan, notes=notes, answers={subject: str(len(different))})
+    records = {v.number: _with_time(v.expected, run) for v in updates if v.expected is not None}
+    allocations = _with_missing_shards(audit.allocations, records)
+    plan = _fence_losing_vms(updates, vms, owner) + _delete_stale_blocks(audit.stale, owner)
+    plan = plan + write_records(allocations, records, dict.fromkeys(records, owner))
+    return replace(plan, notes=notes, results={owner: str(len(updates))})
 
 
-def _dated(record: Record, attempt: Attempt) -> Record:
+def _with_time(record: Allocation, run: RunContext) -> Allocation:
     """The record to write: since when an address is somebody's stays where it was known."""
-    return record if record.since else replace(record, since=attempt.moment)
+    return record if record.since else replace(record, since=run.micro_time)
 
 
-def _with_places(ledger: Ledger, records: Mapping[int, Record]) -> Ledger:
+def _with_missing_shards(allocations: Allocations, records: Mapping[int, Allocation]) -> Allocations:
     """The ledger with an empty place for every block that these records need and that is not there."""
-    wanted = dict.fromkeys(shelf_of(ledger.network, number) for number in records)
-    return ledger.with_objects({shelf: None for shelf in wanted if shelf not in ledger.objects})
+    needed = dict.fromkeys(shard_of(allocations.network, number) for number in records)
+    return allocations.with_objects({shard: None for shard in needed if shard not in allocations.objects})
 
 
-def _parted(different: Sequence[Verdict], vms: Mapping[Name, Vm], subject: str) -> Plan:
+def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[NamespacedName, Vm], owner: str) -> Plan:
     """Ends attachments that are under way of the VMs whose record another one gets, before it does."""
-    losing: dict[Name, Vm] = {}
-    for verdict in different:
-        record, should = verdict.record, verdict.should
-        if record is not None and should is not None and record.uid != should.uid:
+    losing: dict[NamespacedName, Vm] = {}
+    for entry in updates:
+        record, expected = entry.record, entry.expected
+        if record is not None and expected is not None and record.uid != expected.uid:
             vm = vms.get((record.namespace, record.name))
             if vm is not None and vm.uid == record.uid:
                 losing[(vm.namespace, vm.name)] = vm
-    plans = [end_attachments(vm, subject).stages for vm in losing.values()]
-    side_by_side = zip_longest(*plans, fillvalue=())
-    return Plan(tuple(tuple(change for stage in stages for change in stage) for stages in side_by_side))
+    plans = [fence_vm(vm, owner).stages for vm in losing.values()]
+    parallel_stages = zip_longest(*plans, fillvalue=())
+    return Plan(tuple(tuple(change for stage in stages for change in stage) for stages in parallel_stages))
 
 
-def _without(stale: Mapping[Shelf, Json], subject: str) -> Plan:
+def _delete_stale_blocks(stale: Mapping[Shard, Json], owner: str) -> Plan:
     """Takes blocks of an earlier network away; what they say is among the records that are written next."""
     changes = tuple(
         Change(
-            Verb.DELETE, shelf.ref, f"make the address block of {dig(block, 'spec', 'first')} anew", before=block,
-            uid=uid_of(block), resource_version=resource_version_of(block), subject=subject, tolerate_missing=True,
+            Verb.DELETE, shard.ref, f"make the address block of {dig(block, 'spec', 'first')} anew", before=block,
+            uid=uid_of(block), resource_version=resource_version_of(block), owner=owner, ignore_not_found=True,
         )
-        for shelf, block in stale.items()
+        for shard, block in stale.items()
     )  # fmt: skip
     return Plan((changes,)) if changes else Plan()
 
 
-def _idle(reckoning: Reckoning) -> tuple[str, ...]:
-    idle = reckoning.idle
-    if not idle:
+def _unused_notes(audit: AllocationAudit) -> tuple[str, ...]:
+    unused = audit.unused
+    if not unused:
         return ()
-    listed = first_few(idle, SHOWN, " and")
-    whose = f"network {reckoning.network.full_name} keeps {listed} recorded for VMs that do not use them"
-    return (f"{whose} (`kubectl yoshi ips gc` gives them back)",)
+    listed = first_few(unused, MAX_LISTED, " and")
+    summary = f"network {audit.network.full_name} keeps {listed} recorded for VMs that do not use them"
+    return (f"{summary} (`kubectl yoshi ips gc` gives them back)",)

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from kubectl_yoshi.model.backend import Backend, How, Use
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, in_order, pointer
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import NETWORK, ONLY_A_NEWER_ONE, RESERVATION, Ledger, Record, parse_record
+from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
+from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.ledger import (
+    NETWORK,
+    RESERVATION,
+    UNKNOWN_KIND_REASON,
+    Allocation,
+    Allocations,
+    parse_allocation,
+)
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
-from kubectl_yoshi.model.vm import VM, Vm, why_unseen
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.model.vm import VM, Vm, instances_unreadable_reason
+from kubectl_yoshi.plan.attempt import RunContext
 from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, remove_records
 
-BARRIER = f"{GROUP}/releasing"
+FENCE_ANNOTATION = f"{GROUP}/releasing"
 """Annotation that is on a VM for a moment while a record of it is given back that it does not carry."""
 
 
@@ -42,94 +49,94 @@ class Release:
         return Release(self.before + other.before, self.removal + other.removal, self.notes + other.notes)
 
 
-def given_back_by(changes: Iterable[Change], namespace: str) -> dict[str, Record]:
+def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str, Allocation]:
     """Address -> the record that these changes took away, in their order.
 
     Args:
         namespace: the network's, in which the original yoshi's records name VMs.
     """
-    prefix = pointer(STATUS_ALLOCATIONS) + "/"
-    found: dict[str, Record] = {}
+    prefix = json_pointer(STATUS_ALLOCATIONS) + "/"
+    found: dict[str, Allocation] = {}
     for change in changes:
         tested: dict[str, object] = {}
         for op in change.body if isinstance(change.body, list) else ():
             if op["op"] == "test":
                 tested[op["path"]] = op["value"]
             elif op["op"] == "remove" and op["path"].startswith(prefix):
-                found[op["path"].removeprefix(prefix)] = parse_record(tested.get(op["path"]), namespace)
+                found[op["path"].removeprefix(prefix)] = parse_allocation(tested.get(op["path"]), namespace)
     return found
 
 
-def without_outdated(notes: Iterable[str], changes: Iterable[Change]) -> tuple[str, ...]:
+def drop_outdated_notes(notes: Iterable[str], changes: Iterable[Change]) -> tuple[str, ...]:
     """These notes without the reasons why addresses stay recorded that these changes released after all."""
-    released = given_back_by(changes, "")
-    return tuple(note for note in notes if not (is_about_staying(note) and note.split(" ", 1)[0] in released))
+    released = find_released_records(changes, "")
+    return tuple(note for note in notes if not (explains_retention(note) and note.split(" ", 1)[0] in released))
 
 
-def is_about_staying(note: str) -> bool:
+def explains_retention(note: str) -> bool:
     """Whether a note says why an address stays recorded (see release_of)."""
     return note.partition(" ")[2].startswith("stays recorded for ")
 
 
-def release_of(
-    ledger: Ledger,
+def build_release(
+    allocations: Allocations,
     number: int,
-    record: Record,
-    uses: Iterable[Use],
+    record: Allocation,
+    address_uses: Iterable[AddressUse],
     backend: Backend,
-    facts: Facts,
+    snapshot: Snapshot,
     until: str,
-    settled: bool = False,
-    parted: bool = False,
+    hold_released: bool = False,
+    fenced: bool = False,
 ) -> Release:
     """The changes that give one address back, or the reason why it stays recorded.
 
     Args:
-        ledger: with the address's shelf.
+        allocations: with the address's shelf.
         number: the address.
         record: as read; its removal tests that it is still so.
-        uses: what was seen of the network's addresses; a use that this very plan ends is to be left out.
+        address_uses: what was seen of the network's addresses; a use that this very plan ends is to be left out.
         backend: whose bookkeeping may hold the address.
-        facts: what was read.
+        snapshot: what was read.
         until: the time, for the history.
-        settled: the back-end is made to forget the address by what comes before in the plan.
-        parted: the VM is changed by what comes before in the plan, `only_as_read`, so that no attachment to this
+        hold_released: the back-end is made to forget the address by what comes before in the plan.
+        fenced: the VM is changed by what comes before in the plan, `require_unchanged`, so that no attachment to this
             address that is under way can be completed.
     """
-    address = ledger.address(number)
+    address = allocations.address(number)
     if record.kind == RESERVATION:
-        retracted = backend.retract(ledger.network, {number: record}, facts)
-        if retracted.obstacle:
-            return Release(notes=(f"{address} stays reserved: {retracted.obstacle}",))
-        return Release(retracted.plan, remove_records(ledger, {number: record}, until=until))
+        unreserved = backend.unreserve(allocations.network, {number: record}, snapshot)
+        if unreserved.blocker:
+            return Release(notes=(f"{address} stays reserved: {unreserved.blocker}",))
+        return Release(unreserved.plan, remove_records(allocations, {number: record}, until=until))
     if not record.is_known:
-        return Release(notes=(f"{address} stays recorded for {record.holder}: {ONLY_A_NEWER_ONE}",))
+        return Release(notes=(f"{address} stays recorded for {record.holder}: {UNKNOWN_KIND_REASON}",))
     if record.kind == NETWORK:
         return Release(notes=(f"{address} stays recorded for {record.holder}",))
-    subject = record.subject
-    for use in uses:
+    owner = record.owner
+    for use in address_uses:
         if use.number != number:
             continue
-        if use.how is How.RUNNING:  # whoever it is
-            return Release(notes=(f"{address} stays recorded for {subject} as long as {use.ref} runs with it",))
-        if use.how is How.WANTED and use.is_of(record.namespace, record.name):
-            return Release(notes=(f"{address} stays recorded for {subject}: {use.ref} still wants it",))
-    if why := why_unseen(record.namespace, facts):
-        return Release(notes=(f"{address} stays recorded for {subject}: whether it runs cannot be told: {why}",))
-    removal = remove_records(ledger, {number: record}, {number: subject}, until)
-    ending = Plan() if parted else barrier(record, facts, subject)
-    if settled:
-        return Release(ending, removal)
-    let_go = backend.let_go(ledger.network, number, record.namespace, record.name, facts)
-    if let_go.obstacle:
-        return Release(notes=(f"{address} stays recorded for {subject}: {let_go.obstacle}",))
-    return Release(ending + let_go.plan, removal)
+        if use.kind is UsageKind.RUNNING:  # whoever it is
+            return Release(notes=(f"{address} stays recorded for {owner} as long as {use.ref} runs with it",))
+        if use.kind is UsageKind.REQUESTED and use.is_for_vm(record.namespace, record.name):
+            return Release(notes=(f"{address} stays recorded for {owner}: {use.ref} still wants it",))
+    if reason := instances_unreadable_reason(record.namespace, snapshot):
+        return Release(notes=(f"{address} stays recorded for {owner}: whether it runs cannot be told: {reason}",))
+    removal = remove_records(allocations, {number: record}, {number: owner}, until)
+    fence = Plan() if fenced else write_fence(record, snapshot, owner)
+    if hold_released:
+        return Release(fence, removal)
+    release_hold = backend.release_hold(allocations.network, number, record.namespace, record.name, snapshot)
+    if release_hold.blocker:
+        return Release(notes=(f"{address} stays recorded for {owner}: {release_hold.blocker}",))
+    return Release(fence + release_hold.plan, removal)
 
 
-def only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Changes of the VM that are refused if anybody has written to it since it was read.
 
-    Whoever gives a record back writes to the VM before, by such a change or by `end_attachments`. So an address gets
+    Whoever gives a record back writes to the VM before, by such a change or by `fence_vm`. So an address gets
     onto a VM only while its record stands (invariant I2), however late the change that puts it there arrives.
     """
     test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
@@ -141,21 +148,21 @@ def only_as_read(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
     )
 
 
-def barrier(record: Record, facts: Facts, subject: str) -> Plan:
+def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
     """What ends the attachments to a recorded address that are under way; empty where its VM is gone.
 
     Args:
         record: of a VM.
-        facts: with this VM.
-        subject: whom the changes are for.
+        snapshot: with this VM.
+        owner: whom the changes are for.
     """
-    obj = facts.one(VM, record.name, record.namespace)
+    obj = snapshot.get_object(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
         return Plan()
-    return end_attachments(Vm(obj), subject)
+    return fence_vm(Vm(obj), owner)
 
 
-def end_attachments(vm: Vm, subject: str) -> Plan:
+def fence_vm(vm: Vm, owner: str) -> Plan:
     """Changes a VM and changes it back, so that no attachment which has read it before can write to it any more.
 
     An attachment tests that the VM is as it was when it was read. Without this, a record could be given back between
@@ -163,51 +170,53 @@ def end_attachments(vm: Vm, subject: str) -> Plan:
 
     Args:
         vm: as read.
-        subject: whom the changes are for.
+        owner: whom the changes are for.
     """
-    if BARRIER in vm.annotations:  # a run that was killed has left it: to take it off ends them just as well
-        return in_order(*only_as_read(vm, (_take_off(vm, subject),)))
-    put = PatchBuilder.of_uid(vm.uid)
-    put.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
-    put.set_in(vm.raw, (*ANNOTATIONS, BARRIER), "true")
-    says = f"end attachments of {vm.ref} that are under way"
-    ending = Change(Verb.PATCH, vm.ref, says, put.ops, before=vm.raw, subject=subject, shared=True)
-    return in_order(ending, _take_off(vm, subject))
+    if FENCE_ANNOTATION in vm.annotations:  # a run that was killed has left it: to take it off ends them just as well
+        return sequential(*require_unchanged(vm, (_remove_fence(vm, owner),)))
+    patch = PatchBuilder.for_uid(vm.uid)
+    patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
+    patch.set_in(vm.raw, (*ANNOTATIONS, FENCE_ANNOTATION), "true")
+    summary = f"end attachments of {vm.ref} that are under way"
+    fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner, shared=True)
+    return sequential(fence, _remove_fence(vm, owner))
 
 
-def _take_off(vm: Vm, subject: str) -> Change:
-    take = PatchBuilder.of_uid(vm.uid).remove((*ANNOTATIONS, BARRIER))
-    says = f"leave {vm.ref} as it was"
-    return Change(Verb.PATCH, vm.ref, says, take.ops, before=vm.raw, subject=subject, shared=True)
+def _remove_fence(vm: Vm, owner: str) -> Change:
+    patch = PatchBuilder.for_uid(vm.uid).remove((*ANNOTATIONS, FENCE_ANNOTATION))
+    summary = f"leave {vm.ref} as it was"
+    return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner, shared=True)
 
 
-def barriers_left(attempt: Attempt, facts: Facts, plan: Plan) -> Plan:
+def remove_own_fences(run: RunContext, snapshot: Snapshot, plan: Plan) -> Plan:
     """Takes the annotation off VMs on which this very run may have put it, whoever gave the record back meanwhile; not
     where the plan does it.
 
     Raises:
-        NeedMore: they were not read yet.
+        MissingQueriesError: they were not read yet.
     """
-    refs = dict.fromkeys(change.ref for change in attempt.sent if change.ref.resource == VM and _puts(change))
-    vms = facts.ask(*(Read(VM, ref.namespace, ref.name) for ref in refs))
-    return lift_barriers(map(Vm, vms), plan)
+    refs = dict.fromkeys(change.ref for change in run.sent if change.ref.resource == VM and _adds_fence(change))
+    vms = snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
+    return remove_left_fences(map(Vm, vms), plan)
 
 
-def _puts(change: Change) -> bool:
+def _adds_fence(change: Change) -> bool:
     """Whether a change puts the annotation on, alone or with the map that it is in."""
-    path = (*ANNOTATIONS, BARRIER)
+    path = (*ANNOTATIONS, FENCE_ANNOTATION)
     ops = change.body if isinstance(change.body, list) else ()
     added = {op["path"]: op["value"] for op in ops if op["op"] == "add"}
-    return pointer(path) in added or BARRIER in added.get(pointer(path[:-1]), ())
+    return json_pointer(path) in added or FENCE_ANNOTATION in added.get(json_pointer(path[:-1]), ())
 
 
-def lift_barriers(vms: Iterable[Vm], plan: Plan) -> Plan:
+def remove_left_fences(vms: Iterable[Vm], plan: Plan) -> Plan:
     """Takes the annotation off VMs on which a run has left it that could not go on; not where the plan does it."""
-    lifted = {change.ref for change in plan if change.ref.resource == VM and _takes_off(change)}
-    left = tuple(_take_off(vm, vm.subject) for vm in vms if BARRIER in vm.annotations and vm.ref not in lifted)
-    return Plan((left,) if left else ())
+    unfenced = {change.ref for change in plan if change.ref.resource == VM and _removes_fence(change)}
+    removals = tuple(
+        _remove_fence(vm, vm.full_name) for vm in vms if FENCE_ANNOTATION in vm.annotations and vm.ref not in unfenced
+    )
+    return Plan((removals,) if removals else ())
 
 
-def _takes_off(change: Change) -> bool:
+def _removes_fence(change: Change) -> bool:
     ops = change.body if isinstance(change.body, list) else ()
-    return any(op["op"] == "remove" and op["path"] == pointer((*ANNOTATIONS, BARRIER)) for op in ops)
+    return any(op["op"] == "remove" and op["path"] == json_pointer((*ANNOTATIONS, FENCE_ANNOTATION)) for op in ops)

@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.backend import Backend, How
+from kubectl_yoshi.model.backend import Backend, UsageKind
 from kubectl_yoshi.model.change import Plan
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, SearchHint, Shelf, shelf_of
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, SearchHint, Shard, shard_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import SEE_NETWORKS, open_network, open_shelves, remove_records, write_records
-from kubectl_yoshi.plan.choosing import choose_unused
-from kubectl_yoshi.plan.opening import being_deleted, must_be_open
-from kubectl_yoshi.plan.overlaps import Neighbours
-from kubectl_yoshi.plan.releases import release_of
-from kubectl_yoshi.plan.serving import backend_of
-from kubectl_yoshi.plan.undoing import recorded_by_this_run
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import LIST_NETWORKS_HINT, load_network, load_shards, remove_records, write_records
+from kubectl_yoshi.plan.choosing import find_unused_addresses
+from kubectl_yoshi.plan.opening import being_deleted_error, check_initialized
+from kubectl_yoshi.plan.overlaps import OtherNetworks
+from kubectl_yoshi.plan.releases import build_release
+from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.undoing import records_written_by_run
 
-SEE_FREE = "Choose another address; see `kubectl yoshi ips list --free`."
+FREE_ADDRESSES_HINT = "Choose another address; see `kubectl yoshi ips list --free`."
 
 
 @dataclass(frozen=True)
@@ -42,82 +42,104 @@ class ReserveRequest:
     note: str = ""
 
 
-def plan_reservations(request: ReserveRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
-    """The changes that reserve addresses, all or none. `answers` has them as keys.
+def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that reserve addresses, all or none. `results` has them as keys.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: an address is held, or is never given out, or the network is full.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: an address is held, or is never given out, or the network is full.
     """
-    network = open_network(*request.network, facts)
-    backend = backend_of(network, backends)
-    if "" in attempt.failed:
-        raise attempt.failed[""]
-    must_be_open(network)
-    record = Record(RESERVATION, network.namespace, "", since=attempt.moment, note=request.note)
-    ledger, mine = _reserved_by_this_run(network, facts, attempt)
-    if network.is_going:
-        return _withdrawn(ledger, mine, being_deleted(network), backend, facts)
-    chosen: list[int] = []
+    network = load_network(*request.network, snapshot)
+    backend = get_backend(network, backends)
+    if "" in run.failed:
+        raise run.failed[""]
+    check_initialized(network)
+    record = Allocation(RESERVATION, network.namespace, "", since=run.micro_time, note=request.note)
+    allocations, reserved_by_run = _reserved_by_run(network, snapshot, run)
+    if network.is_deleting:
+        return _roll_back(allocations, reserved_by_run, being_deleted_error(network), backend, snapshot)
+    selected: list[int] = []
     hint: SearchHint | None = None
-    neighbours = Neighbours(network, facts)
+    other_networks = OtherNetworks(network, snapshot)
     for address in request.addresses:
         try:
-            neighbours.must_not_have(address)
-        except Refused as refused:
-            return _withdrawn(ledger, mine, refused, backend, facts)
-        if why := network.why_not_usable(address):
-            raise Refused(f"{address} cannot be reserved on network {network.full_name}: {why}", SEE_FREE)
-        ledger = ledger.with_objects(open_shelves(network, [shelf_of(network, int(address))], facts).objects)
-        held = ledger.records().get(int(address))
+            other_networks.check_not_theirs(address)
+        except PreconditionFailed as error:
+            return _roll_back(allocations, reserved_by_run, error, backend, snapshot)
+        if reason := network.unusable_reason(address):
+            raise PreconditionFailed(
+                f"{address} cannot be reserved on network {network.full_name}: {reason}", FREE_ADDRESSES_HINT
+            )
+        allocations = allocations.with_objects(
+            load_shards(network, [shard_of(network, int(address))], snapshot).objects
+        )
+        held = allocations.records().get(int(address))
         if held is not None and not (held.kind == RESERVATION and held.note == request.note):
-            holds = f"it is {held.holder}" if held.kind == RESERVATION else f"{held.holder} holds it"
-            raise Refused(f"{address} is not free: {holds} on network {network.full_name}", SEE_FREE)
+            holder_text = f"it is {held.holder}" if held.kind == RESERVATION else f"{held.holder} holds it"
+            raise PreconditionFailed(
+                f"{address} is not free: {holder_text} on network {network.full_name}", FREE_ADDRESSES_HINT
+            )
         if held is None:
-            chosen.append(int(address))
-    strangers = [u for u in backend.uses(network, (), Intervals.of_numbers(chosen), facts) if u.number in chosen]
-    if strangers and request.addresses:
-        raise Refused(f"{network.address(strangers[0].number)} is not free: {strangers[0].says}", SEE_FREE)
-    more = request.count - len(mine)
-    if not request.addresses and more > 0:
+            selected.append(int(address))
+    other_uses = [
+        u for u in backend.address_uses(network, (), Intervals.from_numbers(selected), snapshot) if u.number in selected
+    ]
+    if other_uses and request.addresses:
+        raise PreconditionFailed(
+            f"{network.address(other_uses[0].number)} is not free: {other_uses[0].summary}", FREE_ADDRESSES_HINT
+        )
+    missing_count = request.count - len(reserved_by_run)
+    if not request.addresses and missing_count > 0:
 
-        def open_shelf(shelf: Shelf) -> Ledger:
-            nonlocal ledger
-            opened = open_shelves(network, [shelf], facts)
-            ledger = ledger.with_objects(opened.objects)
-            return opened
+        def load_shard(shard: Shard) -> Allocations:
+            nonlocal allocations
+            loaded = load_shards(network, [shard], snapshot)
+            allocations = allocations.with_objects(loaded.objects)
+            return loaded
 
-        found = choose_unused(network, backend, more, open_shelf, facts, attempt)
-        if isinstance(found, Refused):
-            return _withdrawn(ledger, mine, found, backend, facts)
-        chosen, hint = found.numbers, found.hint
-    answers = {str(a): request.note for a in request.addresses}
-    answers |= {str(network.address(number)): request.note for number in sorted({*mine, *chosen})}
-    plan = write_records(ledger, dict.fromkeys(chosen, record), hint=hint) if chosen else Plan()
-    held_now, kept = ledger.records(), [*map(int, request.addresses), *mine, *chosen]
-    plan = plan + backend.provide(network, {number: held_now.get(number, record) for number in kept}, facts)
-    return replace(plan, answers=answers)
+        found = find_unused_addresses(network, backend, missing_count, load_shard, snapshot, run)
+        if isinstance(found, PreconditionFailed):
+            return _roll_back(allocations, reserved_by_run, found, backend, snapshot)
+        selected, hint = found.numbers, found.hint
+    results = {str(a): request.note for a in request.addresses}
+    results |= {str(network.address(number)): request.note for number in sorted({*reserved_by_run, *selected})}
+    plan = write_records(allocations, dict.fromkeys(selected, record), hint=hint) if selected else Plan()
+    current, numbers = allocations.records(), [*map(int, request.addresses), *reserved_by_run, *selected]
+    plan = plan + backend.reserve(network, {number: current.get(number, record) for number in numbers}, snapshot)
+    return replace(plan, results=results)
 
 
-def _reserved_by_this_run(network: Network, facts: Facts, attempt: Attempt) -> tuple[Ledger, dict[int, Record]]:
+def _reserved_by_run(
+    network: Network, snapshot: Snapshot, run: RunContext
+) -> tuple[Allocations, dict[int, Allocation]]:
     """What earlier rounds of this run reserved and still stands, with the ledger as far as that goes."""
-    written = recorded_by_this_run(network, attempt)
-    ledger = open_shelves(network, {shelf_of(network, number) for number in written}, facts)
-    there = ledger.records()
-    return ledger, {n: there[n] for n, values in written.items() if n in there and there[n].as_written in values}
+    written_by_run = records_written_by_run(network, run)
+    allocations = load_shards(network, {shard_of(network, number) for number in written_by_run}, snapshot)
+    current = allocations.records()
+    return allocations, {
+        n: current[n] for n, values in written_by_run.items() if n in current and current[n].as_written in values
+    }
 
 
-def _withdrawn(ledger: Ledger, mine: Mapping[int, Record], refused: Refused, backend: Backend, facts: Facts) -> Plan:
+def _roll_back(
+    allocations: Allocations,
+    reserved_by_run: Mapping[int, Allocation],
+    error: PreconditionFailed,
+    backend: Backend,
+    snapshot: Snapshot,
+) -> Plan:
     """Takes back what this run has reserved, and what the back-end keeps for it, since it cannot reserve all that was
     wanted.
 
     Raises:
-        Refused: nothing needs to be taken back.
+        PreconditionFailed: nothing needs to be taken back.
     """
-    if not mine:
-        raise refused
-    plan = backend.retract(ledger.network, mine, facts).plan + remove_records(ledger, mine)
-    return replace(plan, refusals={ledger.network.full_name: refused})
+    if not reserved_by_run:
+        raise error
+    plan = backend.unreserve(allocations.network, reserved_by_run, snapshot).plan + remove_records(
+        allocations, reserved_by_run
+    )
+    return replace(plan, errors={allocations.network.full_name: error})
 
 
 @dataclass(frozen=True)
@@ -133,65 +155,69 @@ class ReleaseRequest:
     addresses: tuple[Address, ...]
 
 
-def plan_releases(request: ReleaseRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
-    """The changes that give addresses back. `answers` has who held each, `refusals` why one must stay.
+def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that give addresses back. `results` has who held each, `errors` why one must stay.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: no such network.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: no such network.
     """
-    network = open_network(*request.network, facts)
-    if "" in attempt.failed:
-        return Plan(refusals={subject or network.full_name: error for subject, error in attempt.failed.items()})
-    backend = backend_of(network, backends)
+    network = load_network(*request.network, snapshot)
+    if "" in run.failed:
+        return Plan(errors={owner or network.full_name: error for owner, error in run.failed.items()})
+    backend = get_backend(network, backends)
     for address in request.addresses:
-        if not network.may_hold(address):
-            raise Refused(
-                f"{address} is no address of network {network.full_name} ({network.cidr})", f"{SEE_NETWORKS}."
+        if not network.can_hold(address):
+            raise PreconditionFailed(
+                f"{address} is no address of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
             )
-    ledger = open_shelves(network, {shelf_of(network, int(address)) for address in request.addresses}, facts)
-    records = ledger.records()
+    allocations = load_shards(network, {shard_of(network, int(address)) for address in request.addresses}, snapshot)
+    records = allocations.records()
     plan = Plan()
-    answers: dict[str, str] = {}
-    refusals: dict[str, YoshiError] = {}
-    reserved: dict[int, Record] = {}
+    results: dict[str, str] = {}
+    errors: dict[str, YoshiError] = {}
+    reserved: dict[int, Allocation] = {}
     for address in request.addresses:
         record = records.get(int(address))
         if record is None:
             continue
-        answers[str(address)] = record.holder
+        results[str(address)] = record.holder
         if record.kind == RESERVATION:
             reserved[int(address)] = record
             continue
-        if record.subject in attempt.failed:
-            refusals[str(address)] = attempt.failed[record.subject]
+        if record.owner in run.failed:
+            errors[str(address)] = run.failed[record.owner]
             continue
-        uses = backend.survey(network, (record.namespace,), facts)
+        address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
         if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
-            holder = Read(VM, record.namespace, record.name)
-            vms = [Vm(obj) for obj in facts.ask(holder)]
-            if why := facts.why_unknown(holder):
-                refusals[str(address)] = Refused(
-                    f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {why}",
-                    ASK_FOR_IT,
+            holder = Query(VM, record.namespace, record.name)
+            vms = [Vm(obj) for obj in snapshot.lookup(holder)]
+            if reason := snapshot.unreadable_reason(holder):
+                errors[str(address)] = PreconditionFailed(
+                    f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {reason}",
+                    ASK_ADMIN_HINT,
                 )
                 continue
-            uses = (*uses, *backend.uses(network, vms, Intervals(), facts))
-        wanted = [u for u in uses if u.number == int(address) and u.how is How.WANTED]
-        wanted = [u for u in wanted if u.is_of(record.namespace, record.name, record.uid)]
-        release = release_of(ledger, int(address), record, (*wanted, *uses), backend, facts, attempt.moment)
+            address_uses = (*address_uses, *backend.address_uses(network, vms, Intervals(), snapshot))
+        wanted = [u for u in address_uses if u.number == int(address) and u.kind is UsageKind.REQUESTED]
+        wanted = [u for u in wanted if u.is_for_vm(record.namespace, record.name, record.uid)]
+        release = build_release(
+            allocations, int(address), record, (*wanted, *address_uses), backend, snapshot, run.micro_time
+        )
         if release.notes:
-            way_out = f"See `kubectl yoshi ips who {address}`."
+            hint = f"See `kubectl yoshi ips who {address}`."
             if wanted:
-                way_out = (
+                hint = (
                     f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "
-                    f"--network {network.called_from(record.namespace)}`."
+                    f"--network {network.relative_name(record.namespace)}`."
                 )
-            refusals[str(address)] = Refused(release.notes[0], way_out)
-        plan = plan.beside(release.plan)
+            errors[str(address)] = PreconditionFailed(release.notes[0], hint)
+        plan = plan.parallel(release.plan)
     if reserved:
-        retracted = backend.retract(network, reserved, facts)
-        if retracted.obstacle:
-            raise Refused(f"reservations on network {network.full_name} stay: {retracted.obstacle}", ASK_FOR_IT)
-        plan = plan + retracted.plan + remove_records(ledger, reserved, until=attempt.moment)
-    return replace(plan, answers=answers, refusals=refusals)
+        unreserved = backend.unreserve(network, reserved, snapshot)
+        if unreserved.blocker:
+            raise PreconditionFailed(
+                f"reservations on network {network.full_name} stay: {unreserved.blocker}", ASK_ADMIN_HINT
+            )
+        plan = plan + unreserved.plan + remove_records(allocations, reserved, until=run.micro_time)
+    return replace(plan, results=results, errors=errors)

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address, parse_address
-from kubectl_yoshi.model.backend import Backend, How
-from kubectl_yoshi.model.errors import ASK_FOR_IT, Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.backend import Backend, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, Name, annotations_of, dig
+from kubectl_yoshi.model.objects import Json, NamespacedName, annotations_of, dig
 from kubectl_yoshi.model.vm import VM, VMI, Vm
-from kubectl_yoshi.plan.books import known_networks, networks_asked
-from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.books import list_networks, list_requested_networks
+from kubectl_yoshi.plan.desk import ExistingAddress
 
-ADDRESSES = "network.kubevirt.io/addresses"
+ADDRESSES_ANNOTATION = "network.kubevirt.io/addresses"
 """Annotation of a VM's template, or of its VMI: {"interface": ["192.168.0.1/24", …]}, as kubevirt's ipam-extensions
 and OVN-Kubernetes read it."""
 
@@ -31,118 +31,133 @@ class Source(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Observation:
     """That a VM has an address.
 
     Attributes:
         network: namespace and name; None where no network has the address.
-        given: whose, and which.
-        shown_by: what shows it, for people: "virtualmachineinstance/web-1 runs with it", "line 7".
+        existing: whose, and which.
+        evidence: what shows it, for people: "virtualmachineinstance/web-1 runs with it", "line 7".
     """
 
-    network: Name | None
-    given: Given
-    shown_by: str
+    network: NamespacedName | None
+    existing: ExistingAddress
+    evidence: str
 
 
 @dataclass(frozen=True)
-class Where:
+class SearchScope:
     """Where a command looks.
 
     Attributes:
         network: namespace and name of a single network; None for every one that may be seen.
         namespace: VMs of this namespace; None for all.
-        here: the namespace of the session.
+        default_namespace: the namespace of the session.
     """
 
-    network: Name | None
+    network: NamespacedName | None
     namespace: str | None
-    here: str
+    default_namespace: str
 
 
-def sightings(source: Source, where: Where, backends: Mapping[str, Backend], facts: Facts) -> list[Sighting]:
+def list_observations(
+    source: Source, scope: SearchScope, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> list[Observation]:
     """What is seen in the cluster, each VM and address once, in order.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: what would show it may not be read.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: what would show it may not be read.
     """
-    found: dict[tuple[Name, Name, Address], Sighting] = {}
-    for network in _networks(where, facts):
+    found: dict[tuple[NamespacedName, NamespacedName, Address], Observation] = {}
+    for network in _list_networks(scope, snapshot):
         backend = backends.get(network.plugin)
-        if backend is None or network.is_going:
+        if backend is None or network.is_deleting:
             continue
-        for given, shown_by in _seen(source, network, backend, where, facts):
-            key = (network.namespace, network.name), given.vm, given.address
-            found.setdefault(key, Sighting(key[0], given, shown_by))
-    if why := facts.why_unknown(*(read for read in facts.answers if read.resource in (VM, VMI) and not read.name)):
-        raise Refused(f"which VM has which address cannot be told: {why}", ASK_FOR_IT)
+        for existing, evidence in _iter_observed(source, network, backend, scope, snapshot):
+            key = (network.namespace, network.name), existing.vm, existing.address
+            found.setdefault(key, Observation(key[0], existing, evidence))
+    if reason := snapshot.unreadable_reason(
+        *(query for query in snapshot.results if query.resource in (VM, VMI) and not query.name)
+    ):
+        raise PreconditionFailed(f"which VM has which address cannot be told: {reason}", ASK_ADMIN_HINT)
     return list(found.values())
 
 
-def placed(told: Iterable[tuple[Given, str]], where: Where, facts: Facts) -> list[Sighting]:
+def match_networks(
+    entries: Iterable[tuple[ExistingAddress, str]], scope: SearchScope, snapshot: Snapshot
+) -> list[Observation]:
     """What a person has told, each with the network that has the address.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: there is no such network.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network.
     """
-    networks = _networks(where, facts)
+    networks = _list_networks(scope, snapshot)
     found = []
-    for given, line in told:
-        mine = networks if where.network else [network for network in networks if given.address in network]
-        name = (mine[0].namespace, mine[0].name) if mine else None
-        found.append(Sighting(name, given, line))
+    for existing, line in entries:
+        matches = networks if scope.network else [network for network in networks if existing.address in network]
+        name = (matches[0].namespace, matches[0].name) if matches else None
+        found.append(Observation(name, existing, line))
     return found
 
 
-def _networks(where: Where, facts: Facts) -> Sequence[Network]:
-    if where.network is not None:
-        return networks_asked(where.network, None, facts)[0]
-    return known_networks(where.here, facts)
+def _list_networks(scope: SearchScope, snapshot: Snapshot) -> Sequence[Network]:
+    if scope.network is not None:
+        return list_requested_networks(scope.network, None, snapshot)[0]
+    return list_networks(scope.default_namespace, snapshot)
 
 
-def _seen(
-    source: Source, network: Network, backend: Backend, where: Where, facts: Facts
-) -> Iterator[tuple[Given, str]]:
-    namespaces = None if where.namespace is None else (where.namespace,)
+def _iter_observed(
+    source: Source, network: Network, backend: Backend, scope: SearchScope, snapshot: Snapshot
+) -> Iterator[tuple[ExistingAddress, str]]:
+    namespaces = None if scope.namespace is None else (scope.namespace,)
     if source is Source.SERVICES:
-        for use in backend.carried(network, namespaces, facts) if network.cidr or where.network else ():
+        for use in backend.service_addresses(network, namespaces, snapshot) if network.cidr or scope.network else ():
             address, service = network.address(use.number), f"{use.ref.resource.kind.lower()}/{use.ref.name}"
-            yield Given((use.namespace, use.name), address, note=f"by {service}"), f"{use.ref} selects the VM"
+            yield ExistingAddress((use.namespace, use.name), address, note=f"by {service}"), f"{use.ref} selects the VM"
         return
-    how, says = (How.HELD, "{} holds it for the VM") if source is Source.CALICO else (How.RUNNING, "{} runs with it")
-    for use in backend.survey(network, namespaces, facts) if backend.on_template else ():
-        if use.how is how and use.name and not use.is_own_of(network) and where.namespace in (None, use.namespace):
+    kind, template = (
+        (UsageKind.HELD_BY_BACKEND, "{} holds it for the VM")
+        if source is Source.CALICO
+        else (UsageKind.RUNNING, "{} runs with it")
+    )
+    for use in backend.all_address_uses(network, namespaces, snapshot) if backend.pins_vm_template else ():
+        if (
+            use.kind is kind
+            and use.name
+            and not use.is_infra_use_of(network)
+            and scope.namespace in (None, use.namespace)
+        ):
             vm, address = (use.namespace, use.name), network.address(use.number)
-            yield Given(vm, address, _mac(vm, address, facts)), says.format(use.ref)
+            yield ExistingAddress(vm, address, _mac(vm, address, snapshot)), template.format(use.ref)
     if source is Source.VMS:
-        for obj in (*facts.all(VM, where.namespace), *facts.all(VMI, where.namespace)):
-            yield from _annotated(obj, network)
+        for obj in (*snapshot.list_objects(VM, scope.namespace), *snapshot.list_objects(VMI, scope.namespace)):
+            yield from _iter_annotated(obj, network)
 
 
-def _annotated(obj: Json, network: Network) -> Iterator[tuple[Given, str]]:
+def _iter_annotated(obj: Json, network: Network) -> Iterator[tuple[ExistingAddress, str]]:
     """What the annotation ADDRESSES says of a VM's template, or of a VMI."""
     vm = Vm(obj)
     annotations = {**annotations_of(obj), **vm.template_annotations}
-    for address in addresses_annotated(annotations):
+    for address in parse_address_annotation(annotations):
         if address in network:
-            yield Given((vm.namespace, vm.name), address), f"annotation {ADDRESSES}"
+            yield ExistingAddress((vm.namespace, vm.name), address), f"annotation {ADDRESSES_ANNOTATION}"
 
 
-def addresses_annotated(annotations: Mapping[str, str]) -> list[Address]:
+def parse_address_annotation(annotations: Mapping[str, str]) -> list[Address]:
     """The addresses of the annotation ADDRESSES; [] where there is none, or it is not what its readers read."""
     try:
-        by_interface = json.loads(annotations.get(ADDRESSES, "{}"))
+        by_interface = json.loads(annotations.get(ADDRESSES_ANNOTATION, "{}"))
         texts = [text for texts in by_interface.values() for text in ([texts] if isinstance(texts, str) else texts)]
         return [parse_address(str(text).partition("/")[0]) for text in texts]
-    except (ValueError, AttributeError, TypeError, UsageMistake):
+    except (ValueError, AttributeError, TypeError, UsageError):
         return []
 
 
-def _mac(vm: Name, address: Address, facts: Facts) -> str:
+def _mac(vm: NamespacedName, address: Address, snapshot: Snapshot) -> str:
     """The MAC address of the interface that a VM runs with; "" where its template has one, or none is told."""
-    obj, vmi = facts.one(VM, vm[1], vm[0]), facts.one(VMI, vm[1], vm[0])
+    obj, vmi = snapshot.get_object(VM, vm[1], vm[0]), snapshot.get_object(VMI, vm[1], vm[0])
     if obj is None or vmi is None:
         return ""
     for interface in dig(vmi, "status", "interfaces", default=[]):

@@ -8,52 +8,52 @@ from functools import partial
 from typing import Protocol
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Plan, side_by_side
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read, together
-from kubectl_yoshi.model.objects import Name, dig
-from kubectl_yoshi.model.vm import VM, Vm, instance_reads
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import known_networks, network_read, open_whole, sound_networks
-from kubectl_yoshi.plan.collection import plan_leftovers
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.model.change import Plan, parallel_plans
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot, parallel
+from kubectl_yoshi.model.objects import NamespacedName, dig
+from kubectl_yoshi.model.vm import VM, Vm, instance_queries
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import list_networks, load_allocations, network_query, parse_networks
+from kubectl_yoshi.plan.collection import plan_orphan_removal
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
-from kubectl_yoshi.plan.restarts import START_AGAIN, plan_restart
-from kubectl_yoshi.plan.takeovers import TakeoverRequest, plan_takeover
+from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION, plan_restart
+from kubectl_yoshi.plan.takeovers import LegacyConversionRequest, plan_legacy_conversion
 
 Backends = Mapping[str, Backend]
-Refusals = Mapping[Name, YoshiError]
+NetworkErrors = Mapping[NamespacedName, YoshiError]
 
 
-class Job(Protocol):
+class SyncTask(Protocol):
     """A part of the work."""
 
     @property
-    def vms(self) -> tuple[Name, ...]:
+    def vms(self) -> tuple[NamespacedName, ...]:
         """The VMs that it is for; () where it is for none."""
 
     @property
-    def network(self) -> Name | None:
+    def network(self) -> NamespacedName | None:
         """The network that it makes; None where it makes none."""
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """What is to be done.
 
         Args:
             backends: by plugin.
-            refused: the networks that this pass could not make, and why.
-            facts: what was read.
-            attempt: see Attempt.
+            failed_networks: the networks that this pass could not make, and why.
+            snapshot: what was read.
+            run: see Attempt.
 
         Raises:
-            NeedMore: more must be read first.
+            MissingQueriesError: more must be read first.
             YoshiError: nothing can be done.
         """
 
 
 @dataclass(frozen=True)
-class LeftoversJob:
+class OrphanRemovalTask:
     """Takes away what networks left in other places that somebody deleted with plain kubectl.
 
     Attributes:
@@ -61,16 +61,16 @@ class LeftoversJob:
     """
 
     namespace: str | None = None
-    vms: tuple[Name, ...] = ()
-    network: Name | None = None
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        return plan_leftovers(self.namespace, backends, facts, attempt)
+        return plan_orphan_removal(self.namespace, backends, snapshot, run)
 
 
 @dataclass(frozen=True)
-class RepairJob:
+class RepairTask:
     """Makes the back-ends' own bookkeeping consistent again that interrupted runs have left.
 
     Attributes:
@@ -78,113 +78,115 @@ class RepairJob:
         namespace: of VMs of this one; None for all.
     """
 
-    networks: tuple[Name, ...]
+    networks: tuple[NamespacedName, ...]
     namespace: str | None = None
-    vms: tuple[Name, ...] = ()
-    network: Name | None = None
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        if attempt.failed:
-            return Plan(refusals=attempt.failed)
-        found = sound_networks(facts.ask(*(network_read(*name) for name in self.networks)))
-        made = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
-        plans = (partial(one.repairs, network, self.namespace, facts) for network, one in made)
-        return side_by_side(together(plans))
+        if run.failed:
+            return Plan(errors=run.failed)
+        found = parse_networks(snapshot.lookup(*(network_query(*name) for name in self.networks)))
+        with_backend = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
+        plans = (partial(backend.repairs, network, self.namespace, snapshot) for network, backend in with_backend)
+        return parallel_plans(parallel(plans))
 
 
 @dataclass(frozen=True)
-class TakeoverJob:
+class LegacyConversionTask:
     """Rewrites what the original yoshi recorded; what must stay as it is, `ips check` tells."""
 
-    request: TakeoverRequest
-    vms: tuple[Name, ...] = ()
-    network: Name | None = None
+    request: LegacyConversionRequest
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        return replace(plan_takeover(self.request, backends, facts, attempt), notes=())
+        return replace(plan_legacy_conversion(self.request, backends, snapshot, run), notes=())
 
 
 @dataclass(frozen=True)
-class NetworkJob:
+class NetworkTask:
     """Makes a network and brings its status up to date; one that cannot be judged for want of rights stays as it is."""
 
-    network: Name
-    vms: tuple[Name, ...] = ()
+    network: NamespacedName
+    vms: tuple[NamespacedName, ...] = ()
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        plan = plan_network(NetworkRequest(*self.network), backends, facts, attempt)
-        if plan.refusals and not plan and not attempt.failed and facts.unknowns():
-            reason = next(iter(plan.refusals.values())).message
+        plan = plan_network(NetworkRequest(*self.network), backends, snapshot, run)
+        if plan.errors and not plan and not run.failed and snapshot.unreadable_reasons():
+            reason = next(iter(plan.errors.values())).message
             return Plan(notes=(f"network {'/'.join(self.network)} is left as it is: {reason}",))
         return plan
 
 
 @dataclass(frozen=True)
-class AttachJob:
+class AttachTask:
     """Gives VMs the addresses of a network; nobody new where the network could not be made, and who is on it stays."""
 
     request: AttachRequest
-    network: Name | None = None
+    network: NamespacedName | None = None
 
     @property
-    def vms(self) -> tuple[Name, ...]:
+    def vms(self) -> tuple[NamespacedName, ...]:
         """See Job."""
         return self.request.vms
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        why = "" if attempt.done else self._why_not_made(refused, facts, attempt)
+        reason = "" if run.done else self._not_ready_reason(failed_networks, snapshot, run)
         name = "/".join(self.request.network)
-        error = Refused(f"network {name} is not ready: {why}", f"See `kubectl yoshi network describe {name}`.")
+        error = PreconditionFailed(
+            f"network {name} is not ready: {reason}", f"See `kubectl yoshi network describe {name}`."
+        )
         try:
-            plan = plan_attachments(replace(self.request, only_news=True), backends, facts, attempt)
-        except Refused:
-            if why:
+            plan = plan_attach(replace(self.request, skip_repeated_notes=True), backends, snapshot, run)
+        except PreconditionFailed:
+            if reason:
                 raise error from None
             raise
-        if not why:
+        if not reason:
             return plan
-        newcomers = {change.subject for change in plan if change.ref.resource == VM}
-        return Plan(refusals={**plan.refusals, **dict.fromkeys(newcomers, error)})
+        new_vms = {change.owner for change in plan if change.ref.resource == VM}
+        return Plan(errors={**plan.errors, **dict.fromkeys(new_vms, error)})
 
-    def _why_not_made(self, refused: Refusals, facts: Facts, attempt: Attempt) -> str:
-        if error := refused.get(self.request.network):
+    def _not_ready_reason(self, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> str:
+        if error := failed_networks.get(self.request.network):
             return error.message
-        for obj in facts.ask(network_read(*self.request.network)):
+        for obj in snapshot.lookup(network_query(*self.request.network)):
             created = dig(obj, "status", "created")
-            if created is False or (created is None and not attempt.preview):
+            if created is False or (created is None and not run.preview):
                 return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
         return ""
 
 
 @dataclass(frozen=True)
-class ResumeJob:
+class ResumeTask:
     """Finishes what a run had begun that was killed while it took a VM off a network, and starts the VM again."""
 
-    vm: Name
-    network: Name | None = None
+    vm: NamespacedName
+    network: NamespacedName | None = None
 
     @property
-    def vms(self) -> tuple[Name, ...]:
+    def vms(self) -> tuple[NamespacedName, ...]:
         """See Job."""
         return (self.vm,)
 
-    def plan(self, backends: Backends, refused: Refusals, facts: Facts, attempt: Attempt) -> Plan:
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
         """See Job."""
-        found = facts.ask(Read(VM, *self.vm))
-        if not found or attempt.failed:
-            return Plan(refusals=attempt.failed)
+        found = snapshot.lookup(Query(VM, *self.vm))
+        if not found or run.failed:
+            return Plan(errors=run.failed)
         vm = Vm(found[0])
-        if START_AGAIN not in vm.annotations:
+        if START_AGAIN_ANNOTATION not in vm.annotations:
             return Plan()
-        for network in known_networks(vm.namespace, facts):
+        for network in list_networks(vm.namespace, snapshot):
             backend = backends.get(network.plugin)
-            held = any(record.uid == vm.uid for record in open_whole(network, facts).records().values())
-            if backend is not None and held and not backend.loosen(vm, network, facts):
+            held = any(record.uid == vm.uid for record in load_allocations(network, snapshot).records().values())
+            if backend is not None and held and not backend.detach_patch(vm, network, snapshot):
                 request = DetachRequest((network.namespace, network.name), (self.vm,))
-                return plan_detachments(request, backends, facts, attempt)
-        facts.ask(*instance_reads([vm]))
-        return plan_restart(vm, None, (), facts, attempt, must_stop=False).plan
+                return plan_detach(request, backends, snapshot, run)
+        snapshot.lookup(*instance_queries([vm]))
+        return plan_restart(vm, None, (), snapshot, run, must_stop=False).plan

@@ -11,39 +11,47 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, Name, Resource, dig, metadata, name_of, namespace_of
-from kubectl_yoshi.model.vm import VM, Vm, instance_of, instance_reads
+from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, dig, metadata, name_of, namespace_of
+from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan.attempt import age_in_seconds
-from kubectl_yoshi.plan.books import open_whole, sound_networks
-from kubectl_yoshi.plan.restarts import START_AGAIN, is_stopping
-from kubectl_yoshi.plan.sync_jobs import AttachJob, Job, LeftoversJob, NetworkJob, RepairJob, ResumeJob, TakeoverJob
-from kubectl_yoshi.plan.takeovers import TakeoverRequest
-from kubectl_yoshi.plan.wishes import Wish, attach_requests, wishes_of
+from kubectl_yoshi.plan.books import load_allocations, parse_networks
+from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION, is_stopping
+from kubectl_yoshi.plan.sync_jobs import (
+    AttachTask,
+    LegacyConversionTask,
+    NetworkTask,
+    OrphanRemovalTask,
+    RepairTask,
+    ResumeTask,
+    SyncTask,
+)
+from kubectl_yoshi.plan.takeovers import LegacyConversionRequest
+from kubectl_yoshi.plan.wishes import RequestedNetwork, build_attach_requests, find_requested_networks
 
 RESTART_SECONDS = 330.0
 """A VM that another run has marked for a restart is left to it for so long: as long as that may wait, and some more."""
 
 
 @dataclass(frozen=True)
-class Scope:
+class SyncScope:
     """What is to be looked at.
 
     Attributes:
         namespace: networks and VMs of this namespace; None for all.
         networks: only these; None for all of the namespace.
         vms: only these; None for all of the namespace.
-        leftovers: look for what deleted networks (of that namespace) left in other places.
+        include_orphans: look for what deleted networks (of that namespace) left in other places.
         restart: restart VMs that run without their address.
     """
 
     namespace: str | None
-    networks: frozenset[Name] | None = None
-    vms: frozenset[Name] | None = None
-    leftovers: bool = True
+    networks: frozenset[NamespacedName] | None = None
+    vms: frozenset[NamespacedName] | None = None
+    include_orphans: bool = True
     restart: bool = False
 
     @property
@@ -53,132 +61,148 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Agenda:
+class SyncPlan:
     """What a pass has to do.
 
     Attributes:
         stages: one after the other; a stage's jobs do not need each other.
-        refusals: VMs whose wish cannot be understood, and why.
-        later: VMs that another run is restarting just now.
+        errors: VMs whose wish cannot be understood, and why.
+        deferred: VMs that another run is restarting just now.
         notes: for people, a line each.
         networks, vms: how many networks there are, and VMs that ask for something.
     """
 
-    stages: tuple[tuple[Job, ...], ...] = ()
-    refusals: Mapping[Name, YoshiError] = field(default_factory=dict)
-    later: frozenset[Name] = frozenset()
+    stages: tuple[tuple[SyncTask, ...], ...] = ()
+    errors: Mapping[NamespacedName, YoshiError] = field(default_factory=dict)
+    deferred: frozenset[NamespacedName] = frozenset()
     notes: tuple[str, ...] = ()
     networks: int = 0
     vms: int = 0
 
 
-def plan_agenda(scope: Scope, backends: Mapping[str, Backend], facts: Facts, now: datetime) -> Agenda:
+def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snapshot, now: datetime) -> SyncPlan:
     """The jobs that there are: leftovers first, since they may be in the way, then networks, then VMs.
 
     Raises:
-        NeedMore: more must be read first.
-        Refused: neither networks nor VMs may be seen, or the cluster does not know networks.
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: neither networks nor VMs may be seen, or the cluster does not know networks.
     """
-    if NETWORKWIZARD not in facts.served:
-        raise Refused(
+    if NETWORKWIZARD not in snapshot.served:
+        raise PreconditionFailed(
             f"this cluster does not know {NETWORKWIZARD.full_name}", "Run `kubectl yoshi install` first, once."
         )
-    network_reads = _reads(NETWORKWIZARD, scope.namespace, scope.networks)
-    vm_reads = _reads(VM, scope.namespace, scope.vms)
-    facts.ask(*network_reads, *vm_reads)
-    networks = [obj for obj in facts.ask(*network_reads) if not metadata(obj).get("deletionTimestamp")]
-    vms = [vm for vm in map(Vm, facts.ask(*vm_reads)) if not vm.is_going]
-    unseen = [why for why in (facts.why_unknown(*network_reads), facts.why_unknown(*vm_reads)) if why]
-    if len(unseen) == 2:
-        raise Refused(f"neither networks nor VMs may be seen: {unseen[0]}", "Choose a namespace with -n.")
-    marked = [vm for vm in vms if START_AGAIN in vm.annotations]
-    facts.ask(*instance_reads(marked))
-    later = {_name(vm): vm for vm in marked if _is_restarted_by_another(vm, facts, now)}
-    notes = [f"{vm.ref} is being restarted by another run; it is left to that" for vm in later.values()]
-    wishes, refusals = _understood((vm for vm in vms if _name(vm) not in later), backends, facts)
-    asking = {wish.vm for wish in wishes} | refusals.keys()
-    resumes = [ResumeJob(_name(vm)) for vm in marked if _name(vm) not in {*asking, *later}]
+    network_queries = _queries(NETWORKWIZARD, scope.namespace, scope.networks)
+    vm_queries = _queries(VM, scope.namespace, scope.vms)
+    snapshot.lookup(*network_queries, *vm_queries)
+    networks = [obj for obj in snapshot.lookup(*network_queries) if not metadata(obj).get("deletionTimestamp")]
+    vms = [vm for vm in map(Vm, snapshot.lookup(*vm_queries)) if not vm.is_deleting]
+    unreadable = [
+        reason
+        for reason in (snapshot.unreadable_reason(*network_queries), snapshot.unreadable_reason(*vm_queries))
+        if reason
+    ]
+    if len(unreadable) == 2:
+        raise PreconditionFailed(
+            f"neither networks nor VMs may be seen: {unreadable[0]}", "Choose a namespace with -n."
+        )
+    marked = [vm for vm in vms if START_AGAIN_ANNOTATION in vm.annotations]
+    snapshot.lookup(*instance_queries(marked))
+    deferred = {_name(vm): vm for vm in marked if _is_restarting_elsewhere(vm, snapshot, now)}
+    notes = [f"{vm.ref} is being restarted by another run; it is left to that" for vm in deferred.values()]
+    requested_networks, errors = _parse_requests((vm for vm in vms if _name(vm) not in deferred), backends, snapshot)
+    requesting = {requested_network.vm for requested_network in requested_networks} | errors.keys()
+    resume_tasks = [ResumeTask(_name(vm)) for vm in marked if _name(vm) not in {*requesting, *deferred}]
     if scope.is_whole:
-        notes += _kept_unasked(networks, [vm for vm in vms if _name(vm) not in asking], scope, backends, facts)
+        notes += _unrequested_notes(
+            networks, [vm for vm in vms if _name(vm) not in requesting], scope, backends, snapshot
+        )
     names = [(namespace_of(obj), name_of(obj)) for obj in networks]
-    first: list[Job] = [LeftoversJob(scope.namespace)] if scope.leftovers else []
-    first += [TakeoverJob(TakeoverRequest(scope.namespace, scope.networks))] if names else []
-    first += [RepairJob(tuple(names), scope.namespace)] if names and scope.leftovers else []
-    attachments = [AttachJob(request) for request in attach_requests(wishes, scope.restart)]
-    stages: list[tuple[Job, ...]] = [tuple(first), tuple(map(NetworkJob, names)), (*attachments, *resumes)]
+    first_stage: list[SyncTask] = [OrphanRemovalTask(scope.namespace)] if scope.include_orphans else []
+    first_stage += [LegacyConversionTask(LegacyConversionRequest(scope.namespace, scope.networks))] if names else []
+    first_stage += [RepairTask(tuple(names), scope.namespace)] if names and scope.include_orphans else []
+    attach_tasks = [AttachTask(request) for request in build_attach_requests(requested_networks, scope.restart)]
+    stages: list[tuple[SyncTask, ...]] = [
+        tuple(first_stage),
+        tuple(map(NetworkTask, names)),
+        (*attach_tasks, *resume_tasks),
+    ]
     stages = [stage for stage in stages if stage]
-    return Agenda(tuple(stages), refusals, frozenset(later), tuple(notes), len(names), len(asking))
+    return SyncPlan(tuple(stages), errors, frozenset(deferred), tuple(notes), len(names), len(requesting))
 
 
-def _understood(
-    vms: Iterable[Vm], backends: Mapping[str, Backend], facts: Facts
-) -> tuple[list[Wish], dict[Name, YoshiError]]:
+def _parse_requests(
+    vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot
+) -> tuple[list[RequestedNetwork], dict[NamespacedName, YoshiError]]:
     """What the VMs ask for, and why that cannot be understood of some."""
-    wishes: list[Wish] = []
-    refusals: dict[Name, YoshiError] = {}
+    requested_networks: list[RequestedNetwork] = []
+    errors: dict[NamespacedName, YoshiError] = {}
     for vm in vms:
         try:
-            wishes += wishes_of(vm, backends, facts)
+            requested_networks += find_requested_networks(vm, backends, snapshot)
         except YoshiError as error:
-            refusals[_name(vm)] = error
-    return wishes, refusals
+            errors[_name(vm)] = error
+    return requested_networks, errors
 
 
-def by_name(facts: Facts) -> Facts:
+def with_single_objects(snapshot: Snapshot) -> Snapshot:
     """These facts with an answer for each network and VM by its name, where a list has brought it."""
     singles = {
-        replace(read, namespace=namespace_of(obj), name=name_of(obj)): (obj,)
-        for read, answer in facts.answers.items()
-        if read.resource in (NETWORKWIZARD, VM) and not read.name and not read.label_selector
+        replace(query, namespace=namespace_of(obj), name=name_of(obj)): (obj,)
+        for query, answer in snapshot.results.items()
+        if query.resource in (NETWORKWIZARD, VM) and not query.name and not query.label_selector
         and isinstance(answer, tuple)
         for obj in answer
     }  # fmt: skip
-    return facts.with_answers({**singles, **facts.answers})
+    return snapshot.with_results({**singles, **snapshot.results})
 
 
-def _name(vm: Vm) -> Name:
+def _name(vm: Vm) -> NamespacedName:
     return vm.namespace, vm.name
 
 
-def _reads(resource: Resource, namespace: str | None, only: frozenset[Name] | None) -> tuple[Read, ...]:
+def _queries(resource: Resource, namespace: str | None, only: frozenset[NamespacedName] | None) -> tuple[Query, ...]:
     if only is None:
-        return (Read(resource, namespace),)
-    return tuple(Read(resource, namespace, name) for namespace, name in sorted(only))
+        return (Query(resource, namespace),)
+    return tuple(Query(resource, namespace, name) for namespace, name in sorted(only))
 
 
-def _is_restarted_by_another(vm: Vm, facts: Facts, now: datetime) -> bool:
+def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
     """Whether whoever marked the VM may still be at work: it has not stopped yet, and the mark is no old one.
 
     A VM that has stopped is started again by whoever sees it first.
     """
-    running = instance_of(vm, facts)
+    running = find_instance(vm, snapshot)
     if running is None:
         return False
-    return is_stopping(vm, running) or _age_of_mark(vm, now) < RESTART_SECONDS
+    return is_stopping(vm, running) or _mark_age_seconds(vm, now) < RESTART_SECONDS
 
 
-def _age_of_mark(vm: Vm, now: datetime) -> float:
+def _mark_age_seconds(vm: Vm, now: datetime) -> float:
     """Seconds since the mark was written, as managedFields tell; infinite where they do not."""
     times = [
         str(entry.get("time", ""))
         for entry in metadata(vm.raw).get("managedFields") or ()
-        if dig(entry, "fieldsV1", "f:metadata", "f:annotations", f"f:{START_AGAIN}") is not None
+        if dig(entry, "fieldsV1", "f:metadata", "f:annotations", f"f:{START_AGAIN_ANNOTATION}") is not None
     ]
     return min((age_in_seconds(time, now) for time in times), default=float("inf"))
 
 
-def _kept_unasked(
-    networks: Iterable[Json], silent: Iterable[Vm], scope: Scope, backends: Mapping[str, Backend], facts: Facts
+def _unrequested_notes(
+    networks: Iterable[Json],
+    not_requesting: Iterable[Vm],
+    scope: SyncScope,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
 ) -> list[str]:
     """VMs that ask for nothing and have an address all the same, a line each."""
-    by_uid = {vm.uid: vm for vm in silent}
+    by_uid = {vm.uid: vm for vm in not_requesting}
     notes: list[str] = []
-    for network in sound_networks(networks) if by_uid else ():
+    for network in parse_networks(networks) if by_uid else ():
         backend = backends.get(network.plugin)
-        ledger = open_whole(network, facts, everywhere=scope.namespace is None)
-        for number, record in ledger.records().items():
+        allocations = load_allocations(network, snapshot, all_namespaces=scope.namespace is None)
+        for number, record in allocations.records().items():
             vm = by_uid.get(record.uid) if record.kind == VIRTUALMACHINE and record.uid else None
-            if vm is not None and backend is not None and backend.loosen(vm, network, facts):
+            if vm is not None and backend is not None and backend.detach_patch(vm, network, snapshot):
                 detach = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {network.full_name}"
-                notes.append(f"{vm.ref} keeps {ledger.address(number)} but asks for none any more (`{detach}`)")
+                notes.append(f"{vm.ref} keeps {allocations.address(number)} but asks for none any more (`{detach}`)")
     return notes

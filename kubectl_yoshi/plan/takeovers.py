@@ -11,22 +11,22 @@ from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.errors import UsageMistake, first_few
-from kubectl_yoshi.model.facts import Facts, Read
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Ledger, Record, is_large, shelf_of
+from kubectl_yoshi.model.errors import UsageError, first_few
+from kubectl_yoshi.model.facts import Query, Snapshot
+from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, Allocations, is_large, shard_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.books import open_whole, write_records
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.books import load_allocations, write_records
 
 NETWORK_FINALIZER = "network.plumber.k8s.pf9.io"
 VM_FINALIZER = "vm.plumber.k8s.pf9.io"
-SHOWN = 5
+MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
-class TakeoverRequest:
+class LegacyConversionRequest:
     """What is to be taken over.
 
     Attributes:
@@ -40,117 +40,129 @@ class TakeoverRequest:
     finalizers: bool = False
 
 
-def plan_takeover(request: TakeoverRequest, backends: Mapping[str, Backend], facts: Facts, attempt: Attempt) -> Plan:
+def plan_legacy_conversion(
+    request: LegacyConversionRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
+) -> Plan:
     """The changes that rewrite the original's records where their VM exists, each network by itself.
 
     Records of a large network are written to their address block before they are struck from its status, so that a
-    run that is killed leaves no address without a record. `answers` has how many addresses each network had.
+    run that is killed leaves no address without a record. `results` has how many addresses each network had.
 
     Raises:
-        NeedMore: more must be read first.
+        MissingQueriesError: more must be read first.
     """
-    found = _networks(request, facts)
-    if why := facts.why_unknown(Read(NETWORKWIZARD, request.namespace)):
-        return Plan(notes=(f"what the original yoshi left is not looked for: {why}",))
-    plan = Plan(refusals=attempt.failed)
-    freed: list[Change] = []
+    found = _list_networks(request, snapshot)
+    if reason := snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
+        return Plan(notes=(f"what the original yoshi left is not looked for: {reason}",))
+    plan = Plan(errors=run.failed)
+    finalizer_removals: list[Change] = []
     for obj in found:
-        subject = f"{namespace_of(obj)}/{name_of(obj)}"
-        if subject in attempt.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
+        owner = f"{namespace_of(obj)}/{name_of(obj)}"
+        if owner in run.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
             continue
         if request.finalizers:
-            freed += _without_finalizer(NETWORKWIZARD.ref(name_of(obj), namespace_of(obj)), obj, NETWORK_FINALIZER)
+            finalizer_removals += _remove_finalizer(
+                NETWORKWIZARD.ref(name_of(obj), namespace_of(obj)), obj, NETWORK_FINALIZER
+            )
         try:
             network = parse_network(obj)
-        except UsageMistake as mistake:
+        except UsageError as error:
             if dig(obj, "status", "allocations"):
-                plan = plan + Plan(notes=(f"{mistake.message}: its records stay as they are",))
+                plan = plan + Plan(notes=(f"{error.message}: its records stay as they are",))
             continue
-        plan = plan.beside(_records(network, backends.get(network.plugin), facts, attempt))
-    if freed:
-        vms = facts.ask(Read(VM))
-        if why := facts.why_unknown(Read(VM)):
-            return plan + Plan(notes=(f"the original yoshi's finalizers stay: {why}",))
+        plan = plan.parallel(_convert_records(network, backends.get(network.plugin), snapshot, run))
+    if finalizer_removals:
+        vms = snapshot.lookup(Query(VM))
+        if reason := snapshot.unreadable_reason(Query(VM)):
+            return plan + Plan(notes=(f"the original yoshi's finalizers stay: {reason}",))
         # The networks' come last: as long as one is there, a run that was killed is taken up again.
-        plan = Plan((_of_vms(vms, attempt),)) + plan + Plan((tuple(freed),))
+        plan = Plan((_remove_vm_finalizers(vms, run),)) + plan + Plan((tuple(finalizer_removals),))
     return plan
 
 
-def _networks(request: TakeoverRequest, facts: Facts) -> list[Json]:
+def _list_networks(request: LegacyConversionRequest, snapshot: Snapshot) -> list[Json]:
     if request.networks is None:
-        return facts.ask(Read(NETWORKWIZARD, request.namespace))
-    return facts.ask(*(Read(NETWORKWIZARD, namespace, name) for namespace, name in sorted(request.networks)))
+        return snapshot.lookup(Query(NETWORKWIZARD, request.namespace))
+    return snapshot.lookup(*(Query(NETWORKWIZARD, namespace, name) for namespace, name in sorted(request.networks)))
 
 
-def _of_vms(vms: Iterable[Json], attempt: Attempt) -> tuple[Change, ...]:
-    changes = [c for vm in vms for c in _without_finalizer(VM.ref(name_of(vm), namespace_of(vm)), vm, VM_FINALIZER)]
-    return tuple(change for change in changes if change.subject not in attempt.failed)
+def _remove_vm_finalizers(vms: Iterable[Json], run: RunContext) -> tuple[Change, ...]:
+    changes = [c for vm in vms for c in _remove_finalizer(VM.ref(name_of(vm), namespace_of(vm)), vm, VM_FINALIZER)]
+    return tuple(change for change in changes if change.owner not in run.failed)
 
 
-def _whole(network: Network, facts: Facts) -> Ledger:
+def _load_allocations(network: Network, snapshot: Snapshot) -> Allocations:
     """The whole ledger, also while the cluster does not know address blocks yet (under a dry run)."""
-    if ADDRESSBLOCK in facts.served or not is_large(network):
-        return open_whole(network, facts)
-    return Ledger(network, dict.fromkeys(shelf_of(network, number) for number in Ledger(network, {}).unmoved))
+    if ADDRESSBLOCK in snapshot.served or not is_large(network):
+        return load_allocations(network, snapshot)
+    return Allocations(
+        network, dict.fromkeys(shard_of(network, number) for number in Allocations(network, {}).legacy_allocations)
+    )
 
 
 @dataclass
-class _Sorted:
+class _LegacyRecords:
     """The records of a network, sorted by what becomes of them."""
 
-    taken: dict[int, Record] = field(default_factory=dict)
-    ownerless: dict[int, Record] = field(default_factory=dict)
+    convertible: dict[int, Allocation] = field(default_factory=dict)
+    ownerless: dict[int, Allocation] = field(default_factory=dict)
     disputed: list[str] = field(default_factory=list)
 
 
-def _records(network: Network, backend: Backend | None, facts: Facts, attempt: Attempt) -> Plan:
+def _convert_records(network: Network, backend: Backend | None, snapshot: Snapshot, run: RunContext) -> Plan:
     if not dig(network.raw, "status", "allocations"):
         return Plan()
-    ledger = _whole(network, facts)
-    texts = [record for record in ledger.records().values() if not isinstance(record.as_written, Mapping)]
-    if not texts and not ledger.unmoved:
+    allocations = _load_allocations(network, snapshot)
+    legacy_records = [record for record in allocations.records().values() if not isinstance(record.as_written, Mapping)]
+    if not legacy_records and not allocations.legacy_allocations:
         return Plan()
-    here = Read(VM, network.namespace)
-    vms = {vm.name: vm for vm in map(Vm, facts.ask(here) if texts else ()) if not vm.is_going}
-    found = _sort(ledger, vms, backend, attempt)
-    notes = [f"network {network.full_name}: {words}" for words in found.disputed]
+    query = Query(VM, network.namespace)
+    vms = {vm.name: vm for vm in map(Vm, snapshot.lookup(query) if legacy_records else ()) if not vm.is_deleting}
+    found = _classify(allocations, vms, backend, run)
+    notes = [f"network {network.full_name}: {text}" for text in found.disputed]
     if found.ownerless:
-        why = facts.why_unknown(here) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
-        listed = [f"{ledger.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
-        notes.append(f"network {network.full_name} keeps {first_few(listed, SHOWN, ' and')} as written: {why}")
-    plan = write_records(ledger, found.taken, dict.fromkeys(found.taken, network.full_name)) if found.taken else Plan()
-    answers = {network.full_name: str(len(found.taken))} if found.taken else {}
-    return replace(plan, notes=tuple(notes), answers=answers)
+        reason = snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
+        listed = [f"{allocations.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
+        notes.append(f"network {network.full_name} keeps {first_few(listed, MAX_LISTED, ' and')} as written: {reason}")
+    plan = (
+        write_records(allocations, found.convertible, dict.fromkeys(found.convertible, network.full_name))
+        if found.convertible
+        else Plan()
+    )
+    results = {network.full_name: str(len(found.convertible))} if found.convertible else {}
+    return replace(plan, notes=tuple(notes), results=results)
 
 
-def _sort(ledger: Ledger, vms: Mapping[str, Vm], backend: Backend | None, attempt: Attempt) -> _Sorted:
-    found = _Sorted()
-    for number, record in ledger.records().items():
-        unmoved = ledger.unmoved.get(number)
+def _classify(
+    allocations: Allocations, vms: Mapping[str, Vm], backend: Backend | None, run: RunContext
+) -> _LegacyRecords:
+    found = _LegacyRecords()
+    for number, record in allocations.records().items():
+        legacy_allocations = allocations.legacy_allocations.get(number)
         if isinstance(record.as_written, Mapping):
-            if unmoved is None:
+            if legacy_allocations is None:
                 continue
-            if (unmoved.record.namespace, unmoved.record.name) == (record.namespace, record.name):
-                found.taken[number] = record
+            if (legacy_allocations.record.namespace, legacy_allocations.record.name) == (record.namespace, record.name):
+                found.convertible[number] = record
             else:
                 found.disputed.append(
-                    f"{ledger.address(number)} is recorded for {record.holder}, but its status still says "
-                    f"{unmoved.record.name}"
+                    f"{allocations.address(number)} is recorded for {record.holder}, but its status still says "
+                    f"{legacy_allocations.record.name}"
                 )
         elif vm := vms.get(record.name):
-            mac = backend.macs_of(vm, ledger.network)[1] if backend else ""
-            found.taken[number] = Record(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, attempt.stamp)
+            mac = backend.macs_of(vm, allocations.network)[1] if backend else ""
+            found.convertible[number] = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, run.timestamp)
         else:
             found.ownerless[number] = record
     return found
 
 
-def _without_finalizer(ref: ObjectRef, obj: Json, finalizer: str) -> list[Change]:
+def _remove_finalizer(ref: ObjectRef, obj: Json, finalizer: str) -> list[Change]:
     finalizers = metadata(obj).get("finalizers") or []
     if finalizer not in finalizers:
         return []
     path = ("metadata", "finalizers", str(finalizers.index(finalizer)))
-    patch = PatchBuilder.of_uid(uid_of(obj)).test(path, finalizer).remove(path)
-    says = f"take the original yoshi's finalizer off {ref}"
-    subject = f"{ref.namespace}/{ref.name}" if ref.resource == NETWORKWIZARD else str(ref)
-    return [Change(Verb.PATCH, ref, says, patch.ops, before=obj, subject=subject)]
+    patch = PatchBuilder.for_uid(uid_of(obj)).test(path, finalizer).remove(path)
+    summary = f"take the original yoshi's finalizer off {ref}"
+    owner = f"{ref.namespace}/{ref.name}" if ref.resource == NETWORKWIZARD else str(ref)
+    return [Change(Verb.PATCH, ref, summary, patch.ops, before=obj, owner=owner)]

@@ -6,27 +6,27 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import How
-from kubectl_yoshi.model.change import Plan, Verb, in_order, pointer, side_by_side
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.ledger import Record, parse_record, shelf_of
+from kubectl_yoshi.model.backend import UsageKind
+from kubectl_yoshi.model.change import Plan, Verb, json_pointer, parallel_plans, sequential
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.ledger import Allocation, parse_allocation, shard_of
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.attempt import RunContext
 from kubectl_yoshi.plan.books import remove_records
-from kubectl_yoshi.plan.desk import Desk
+from kubectl_yoshi.plan.desk import AttachState
 from kubectl_yoshi.plan.histories import STATUS_HISTORY
-from kubectl_yoshi.plan.releases import end_attachments, release_of
+from kubectl_yoshi.plan.releases import build_release, fence_vm
 
 
-def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[Json]]:
+def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[Json]]:
     """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
     numbers: dict[int, list[Json]] = {}
-    for change in attempt.sent:
+    for change in run.sent:
         if change.subresource == "status" and isinstance(change.body, list):
             for op in change.body:
-                if op["op"] != "add" or op["path"].startswith(pointer(STATUS_HISTORY)):
+                if op["op"] != "add" or op["path"].startswith(json_pointer(STATUS_HISTORY)):
                     continue
                 values = {op["path"].rsplit("/", 1)[1]: op["value"]}
                 if op["path"].endswith("/allocations"):
@@ -36,150 +36,169 @@ def recorded_by_this_run(network: Network, attempt: Attempt) -> dict[int, list[J
                 for key, value in values.items():
                     try:
                         address = parse_address(key)
-                    except UsageMistake:
+                    except UsageError:
                         continue
-                    if address in network or (change.ref == network.ref and network.may_hold(address)):
+                    if address in network or (change.ref == network.ref and network.can_hold(address)):
                         numbers.setdefault(int(address), []).append(value)
     return numbers
 
 
-def records_before(desk: Desk) -> dict[int, Record]:
+def original_records(state: AttachState) -> dict[int, Allocation]:
     """The records as they were when this run first wrote to the objects that hold them, of those to which it wrote."""
     first: dict[ObjectRef, Json] = {}
-    for change in desk.attempt.sent:
+    for change in state.run.sent:
         if change.subresource == "status" and change.before is not None:
             first.setdefault(change.ref, change.before)
     return {
-        int(parse_address(key)): parse_record(value, desk.network.namespace)
+        int(parse_address(key)): parse_allocation(value, state.network.namespace)
         for obj in first.values()
         for key, value in dig(obj, "status", "allocations", default={}).items()
     }
 
 
-def undo_records(
-    desk: Desk,
+def plan_rollback(
+    state: AttachState,
     vms: list[Vm],
-    recorded: Mapping[int, list[Json]],
-    chosen: Collection[int],
-    beyond: Collection[str] = (),
+    written_by_run: Mapping[int, list[Json]],
+    selected: Collection[int],
+    over_quota: Collection[str] = (),
 ) -> Plan:
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network.
 
     What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
     that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
-    among those `chosen` for this plan, which has it written anew.
+    among those `selected` for this plan, which has it written anew.
 
-    Those `beyond` a quota were recorded and then counted, and nothing else was written: what they carry they carried
-    without a record before, and do so again.
+    Those `over_quota` a quota were recorded and then counted, and nothing else was written: what they carry they
+    carried without a record before, and do so again.
     """
-    numbers: dict[int, Record] = {}
+    numbers: dict[int, Allocation] = {}
     plans: list[Plan] = []
-    after_its_own: set[int] = set()
-    on_their_way = {change.ref for change in desk.attempt.unanswered}
+    with_cleanup: set[int] = set()
+    in_flight = {change.ref for change in state.run.unanswered}
     for vm in vms:
-        running = desk.running(vm)
-        in_use = {*running, *desk.carried(vm)}
-        had = [] if desk.backend.on_template else _had_before(desk, vm, recorded)
-        plans.append(_made_in_vain(desk, vm))
-        for number in desk.own(vm):
-            if desk.records[number].as_written not in recorded.get(number, ()) or number in had:
+        running = state.running(vm)
+        in_use = {*running, *state.on_vm(vm)}
+        held_before = [] if state.backend.pins_vm_template else _held_before_run(state, vm, written_by_run)
+        plans.append(_remove_unneeded_objects(state, vm))
+        for number in state.allocated(vm):
+            if state.records[number].as_written not in written_by_run.get(number, ()) or number in held_before:
                 continue
-            before: list[Plan] = []
-            if not desk.backend.on_template:
-                before.append(_put_back(desk, vm, number, had[0]) if had else _take_back(desk, vm, number))
-            elif number in (running if vm.subject in beyond else in_use):
+            cleanup: list[Plan] = []
+            if not state.backend.pins_vm_template:
+                cleanup.append(
+                    _restore_previous_address(state, vm, number, held_before[0])
+                    if held_before
+                    else _detach_new_address(state, vm, number)
+                )
+            elif number in (running if vm.full_name in over_quota else in_use):
                 continue
-            numbers[number] = desk.records[number]
-            if vm.ref in on_their_way:
-                before.append(end_attachments(vm, vm.subject))
-            plans += before
-            if any(before):
-                after_its_own.add(number)
-    released, gone = _release_of_the_gone(desk, recorded)
-    given_back = _given_back_by_others(desk, recorded)
-    retracted = {number: record for number, record in given_back.items() if number not in chosen} | numbers | gone
-    if not retracted:
-        return side_by_side(plans) + released
-    plans.append(desk.backend.retract(desk.network, retracted, desk.facts).plan)
+            numbers[number] = state.records[number]
+            if vm.ref in in_flight:
+                cleanup.append(fence_vm(vm, vm.full_name))
+            plans += cleanup
+            if any(cleanup):
+                with_cleanup.add(number)
+    released, deleted = _release_deleted_vms(state, written_by_run)
+    released_by_others = _released_by_others(state, written_by_run)
+    to_unreserve = (
+        {number: record for number, record in released_by_others.items() if number not in selected} | numbers | deleted
+    )
+    if not to_unreserve:
+        return parallel_plans(plans) + released
+    plans.append(state.backend.unreserve(state.network, to_unreserve, state.snapshot).plan)
     # Each for itself where something is to go before it, which may be refused for one and not for another.
-    parts = [{number} for number in sorted(after_its_own)] + [numbers.keys() - after_its_own]
-    removals = [_removal(desk, {number: numbers[number] for number in sorted(part)}) for part in parts]
-    return side_by_side(plans) + side_by_side(removals) + released
+    parts = [{number} for number in sorted(with_cleanup)] + [numbers.keys() - with_cleanup]
+    removals = [_remove_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
+    return parallel_plans(plans) + parallel_plans(removals) + released
 
 
-def _removal(desk: Desk, numbers: Mapping[int, Record]) -> Plan:
-    return remove_records(desk.ledger, numbers, {number: record.subject for number, record in numbers.items()})
+def _remove_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Plan:
+    return remove_records(state.allocations, numbers, {number: record.owner for number, record in numbers.items()})
 
 
-def _made_in_vain(desk: Desk, vm: Vm) -> Plan:
+def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
     """Takes away what this run has made beside a VM for an address that is not the VM's any more: others have given it
     back, or to somebody else, before it was there."""
-    if desk.backend.on_template or desk.own(vm):
+    if state.backend.pins_vm_template or state.allocated(vm):
         return Plan()
-    loosened = desk.backend.loosen(vm, desk.network, desk.facts)
-    ended = [change for change in loosened if change.verb is Verb.DELETE and change.ref in desk.attempt.created]
-    nobodys = [number for number in desk.carried(vm) if number not in desk.records] if ended else []
-    let_go = [desk.backend.let_go(desk.network, n, vm.namespace, vm.name, desk.facts).plan for n in nobodys]
-    return in_order(*ended) + side_by_side(let_go)
+    detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
+    deletions = [change for change in detach_patches if change.verb is Verb.DELETE and change.ref in state.run.created]
+    unallocated = [number for number in state.on_vm(vm) if number not in state.records] if deletions else []
+    release_hold = [
+        state.backend.release_hold(state.network, n, vm.namespace, vm.name, state.snapshot).plan for n in unallocated
+    ]
+    return sequential(*deletions) + parallel_plans(release_hold)
 
 
-def _release_of_the_gone(desk: Desk, recorded: Mapping[int, list[Json]]) -> tuple[Plan, dict[int, Record]]:
+def _release_deleted_vms(
+    state: AttachState, written_by_run: Mapping[int, list[Json]]
+) -> tuple[Plan, dict[int, Allocation]]:
     """What gives back the addresses that were recorded for VMs that are gone or going, and these; not those that
     something of them still runs with, or wants."""
-    alive = {vm.uid for vm in desk.vms}
-    gone = {f"{read.namespace}/{read.name}" for read in desk.request.reads if not desk.facts.why_unknown(read)}
-    theirs = {
+    live_uids = {vm.uid for vm in state.vms}
+    missing_owners = {
+        f"{query.namespace}/{query.name}"
+        for query in state.request.queries
+        if not state.snapshot.unreadable_reason(query)
+    }
+    orphaned = {
         number: record
-        for number, record in desk.records.items()
-        if number in recorded and record.subject in gone and record.uid not in alive
+        for number, record in state.records.items()
+        if number in written_by_run and record.owner in missing_owners and record.uid not in live_uids
     }
-    if not theirs:
+    if not orphaned:
         return Plan(), {}
-    namespaces = tuple(dict.fromkeys(record.namespace for record in theirs.values()))
-    uses = desk.backend.survey(desk.network, namespaces, desk.facts)
+    namespaces = tuple(dict.fromkeys(record.namespace for record in orphaned.values()))
+    address_uses = state.backend.all_address_uses(state.network, namespaces, state.snapshot)
     releases = {
-        number: release_of(desk.ledger, number, record, uses, desk.backend, desk.facts, until="")
-        for number, record in theirs.items()
+        number: build_release(state.allocations, number, record, address_uses, state.backend, state.snapshot, until="")
+        for number, record in orphaned.items()
     }
-    plan = side_by_side([release.plan for release in releases.values()])
+    plan = parallel_plans([release.plan for release in releases.values()])
     notes = tuple(note for release in releases.values() for note in release.notes)
-    return replace(plan, notes=notes), {number: theirs[number] for number, release in releases.items() if release.plan}
-
-
-def _given_back_by_others(desk: Desk, recorded: Mapping[int, list[Json]]) -> dict[int, Record]:
-    """The last record that this run wrote of each address whose record is none of this run's any more."""
-    there = {number: desk.records[number].as_written for number in recorded if number in desk.records}
-    return {
-        number: parse_record(values[-1], desk.network.namespace)
-        for number, values in recorded.items()
-        if there.get(number) not in values
+    return replace(plan, notes=notes), {
+        number: orphaned[number] for number, release in releases.items() if release.plan
     }
 
 
-def _had_before(desk: Desk, vm: Vm, recorded: Mapping[int, list[Json]]) -> list[int]:
+def _released_by_others(state: AttachState, written_by_run: Mapping[int, list[Json]]) -> dict[int, Allocation]:
+    """The last record that this run wrote of each address whose record is none of this run's any more."""
+    current = {number: state.records[number].as_written for number in written_by_run if number in state.records}
+    return {
+        number: parse_allocation(values[-1], state.network.namespace)
+        for number, values in written_by_run.items()
+        if current.get(number) not in values
+    }
+
+
+def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, list[Json]]) -> list[int]:
     """The VM's addresses that are not of this run's making: it wanted them before this run wrote to it, and the ledger
     gave them to it; or another run has given them to it meanwhile, which come first."""
-    before = Vm(desk.attempt.before(vm.ref) or vm.raw)
-    uses = desk.backend.uses(desk.network, [before], Intervals(), desk.facts)
-    wanted = [use.number for use in uses if use.how is How.WANTED and use.ref == vm.ref]
-    desk.open({shelf_of(desk.network, number) for number in wanted})
-    others = [n for n in desk.own(vm) if desk.records[n].as_written not in recorded.get(n, ())]
-    given = {*others, *(number for number, record in records_before(desk).items() if record.uid == vm.uid)}
-    now = [number for number in desk.carried(vm) if number in others]
-    return [*dict.fromkeys([*now, *(number for number in wanted if number in given)])]
+    before = Vm(state.run.object_before(vm.ref) or vm.raw)
+    address_uses = state.backend.address_uses(state.network, [before], Intervals(), state.snapshot)
+    wanted = [use.number for use in address_uses if use.kind is UsageKind.REQUESTED and use.ref == vm.ref]
+    state.load({shard_of(state.network, number) for number in wanted})
+    others = [n for n in state.allocated(vm) if state.records[n].as_written not in written_by_run.get(n, ())]
+    allocated_numbers = {
+        *others,
+        *(number for number, record in original_records(state).items() if record.uid == vm.uid),
+    }
+    current = [number for number in state.on_vm(vm) if number in others]
+    return [*dict.fromkeys([*current, *(number for number in wanted if number in allocated_numbers)])]
 
 
-def _put_back(desk: Desk, vm: Vm, number: int, former: int) -> Plan:
+def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
     """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
-    wished = desk.backend.fasten(vm, desk.network, former, "", desk.facts)
-    let_go = desk.backend.let_go(desk.network, number, vm.namespace, vm.name, desk.facts)
-    again = desk.backend.establish(vm, desk.network, former, (), desk.facts)
-    return Plan((wished,) if wished else ()) + again + let_go.plan
+    attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
+    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
+    return Plan((attach_patches,) if attach_patches else ()) + service_plan + release_hold.plan
 
 
-def _take_back(desk: Desk, vm: Vm, number: int) -> Plan:
+def _detach_new_address(state: AttachState, vm: Vm, number: int) -> Plan:
     """Takes away what was made beside a VM for an address that it does not get in the end."""
-    loosened = desk.backend.loosen(vm, desk.network, desk.facts)
-    let_go = desk.backend.let_go(desk.network, number, vm.namespace, vm.name, desk.facts)
-    return Plan((tuple(loosened),) if loosened else ()) + let_go.plan
+    detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
+    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    return Plan((tuple(detach_patches),) if detach_patches else ()) + release_hold.plan

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import parse_network_name
-from kubectl_yoshi.model.objects import Name, dig
+from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attachments import AttachRequest
-from kubectl_yoshi.plan.books import known_networks, network_read
-from kubectl_yoshi.plan.finding import candidates
+from kubectl_yoshi.plan.books import list_networks, network_query
+from kubectl_yoshi.plan.finding import find_candidate_networks
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedNetwork:
     """A VM's wish to be on a network.
 
     Attributes:
@@ -27,78 +27,89 @@ class Wish:
         plugin: the back-end that it was asked of.
     """
 
-    vm: Name
-    network: Name
+    vm: NamespacedName
+    network: NamespacedName
     address: Address | None
     plugin: str
 
 
-def wishes_of(vm: Vm, backends: Mapping[str, Backend], facts: Facts) -> list[Wish]:
+def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: Snapshot) -> list[RequestedNetwork]:
     """What a VM's annotations ask for, each network once.
 
     Raises:
-        NeedMore: more must be read first.
-        UsageMistake: an annotation cannot be read.
-        Refused: no network is known that has the address named.
+        MissingQueriesError: more must be read first.
+        UsageError: an annotation cannot be read.
+        PreconditionFailed: no network is known that has the address named.
     """
-    wishes: dict[Name, Wish] = {}
+    requested_networks: dict[NamespacedName, RequestedNetwork] = {}
     for backend in backends.values():
-        asked = backend.wishes(vm)
-        if not asked:
+        vm_request = backend.requested_networks(vm)
+        if not vm_request:
             continue
-        networks = [parse_network_name(text, vm.namespace) for text in asked.networks]
-        named: dict[Name, Address] = {}
-        for address in asked.addresses:
-            network = _network_of(address, networks, backend, vm, facts)
+        networks = [parse_network_name(text, vm.namespace) for text in vm_request.networks]
+        named: dict[NamespacedName, Address] = {}
+        for address in vm_request.addresses:
+            network = _find_network(address, networks, backend, vm, snapshot)
             if named.setdefault(network, address) != address:
-                raise Refused(
-                    f"VM {vm.subject} asks for {named[network]} and {address} of network {'/'.join(network)}",
+                raise PreconditionFailed(
+                    f"VM {vm.full_name} asks for {named[network]} and {address} of network {'/'.join(network)}",
                     "A VM has at most one address of a network: name one of them.",
                 )
         for network in dict.fromkeys([*networks, *named]):
-            wish = Wish((vm.namespace, vm.name), network, named.get(network), backend.plugin)
-            if network not in wishes or _is_made_with(network, backend.plugin, facts):
-                wishes[network] = wish  # two back-ends may read one annotation: the network's own one it is
-    return list(wishes.values())
+            requested_network = RequestedNetwork((vm.namespace, vm.name), network, named.get(network), backend.plugin)
+            if network not in requested_networks or _has_plugin(network, backend.plugin, snapshot):
+                requested_networks[network] = (
+                    requested_network  # two back-ends may read one annotation: the network's own one it is
+                )
+    return list(requested_networks.values())
 
 
-def _is_made_with(network: Name, plugin: str, facts: Facts) -> bool:
-    return any(dig(obj, "spec", "plugin") == plugin for obj in facts.ask(network_read(*network)))
+def _has_plugin(network: NamespacedName, plugin: str, snapshot: Snapshot) -> bool:
+    return any(dig(obj, "spec", "plugin") == plugin for obj in snapshot.lookup(network_query(*network)))
 
 
-def _network_of(address: Address, networks: list[Name], backend: Backend, vm: Vm, facts: Facts) -> Name:
+def _find_network(
+    address: Address, networks: list[NamespacedName], backend: Backend, vm: Vm, snapshot: Snapshot
+) -> NamespacedName:
     """The network that an address is asked of: one of those named, else the one of this back-end that has it."""
-    mine = [n for n in known_networks(vm.namespace, facts) if n.plugin == backend.plugin]
+    candidates = [n for n in list_networks(vm.namespace, snapshot) if n.plugin == backend.plugin]
     if networks:
-        mine = [n for n in mine if (n.namespace, n.name) in networks]
-        if not mine:
+        candidates = [n for n in candidates if (n.namespace, n.name) in networks]
+        if not candidates:
             return networks[0]  # that it cannot be found is for the planner to say
-    having = candidates(address, mine, vm.namespace)
-    if len(having) == 1 or (having and networks):
-        return having[0].namespace, having[0].name
+    matches = find_candidate_networks(address, candidates, vm.namespace)
+    if len(matches) == 1 or (matches and networks):
+        return matches[0].namespace, matches[0].name
     if networks:
         return networks[0]
-    several = f"networks {', '.join(n.full_name for n in having)} may all have {address}"
-    raise Refused(
-        f"VM {vm.subject} asks for {address}: {several if having else f'no {backend.plugin} network has it'}",
-        f"Name the network on the VM with the annotation {backend.wish}.",
+    conflict_text = f"networks {', '.join(n.full_name for n in matches)} may all have {address}"
+    raise PreconditionFailed(
+        f"VM {vm.full_name} asks for {address}: {conflict_text if matches else f'no {backend.plugin} network has it'}",
+        f"Name the network on the VM with the annotation {backend.annotation_key}.",
     )
 
 
-def attach_requests(wishes: Iterable[Wish], restart: bool) -> list[AttachRequest]:
+def build_attach_requests(requested_networks: Iterable[RequestedNetwork], restart: bool) -> list[AttachRequest]:
     """The wishes as requests: all VMs that want any address of a network at once, those that name one by themselves."""
-    together: dict[tuple[Name, str], list[Name]] = {}
-    alone: list[AttachRequest] = []
-    for wish in wishes:
-        if wish.address is None:
-            together.setdefault((wish.network, wish.plugin), []).append(wish.vm)
+    by_network: dict[tuple[NamespacedName, str], list[NamespacedName]] = {}
+    single: list[AttachRequest] = []
+    for requested_network in requested_networks:
+        if requested_network.address is None:
+            by_network.setdefault((requested_network.network, requested_network.plugin), []).append(
+                requested_network.vm
+            )
         else:
             request = AttachRequest(
-                wish.network, (wish.vm,), wish.address, restart=restart, plugin=wish.plugin, foreseen=True
+                requested_network.network,
+                (requested_network.vm,),
+                requested_network.address,
+                restart=restart,
+                plugin=requested_network.plugin,
+                network_planned=True,
             )
-            alone.append(request)
-    several = [
-        AttachRequest(network, tuple(sorted(vms)), restart=restart, plugin=plugin, foreseen=True)
-        for (network, plugin), vms in together.items()
+            single.append(request)
+    any_address = [
+        AttachRequest(network, tuple(sorted(vms)), restart=restart, plugin=plugin, network_planned=True)
+        for (network, plugin), vms in by_network.items()
     ]
-    return [*sorted(alone, key=lambda request: request.vms), *several]
+    return [*sorted(single, key=lambda request: request.vms), *any_address]

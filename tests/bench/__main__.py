@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lab
-from lab.building import provide
+from lab.building import find_or_build
 from lab.programs import KUBECTL
 from lab.progress import Progress
 from tests.bench import bulk, choosing, growth, lists, one_attach, one_block, side_by_side, start_up
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures; returns the exit code."""
     options = _parser().parse_args(arguments)
     progress = Progress()
-    kubectl = provide([KUBECTL], progress)[KUBECTL.name]
+    kubectl = find_or_build([KUBECTL], progress)[KUBECTL.name]
     taken = Taken(options.runs, [os.getloadavg()[0]])
     try:
         with bench_on_a_lab(kubectl, options.runs, QUICK if options.quick else Sizes(), progress) as bench:

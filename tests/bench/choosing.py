@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
-from kubectl_yoshi.model.ledger import SHELF_SIZE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import SHARD_SIZE, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.choosing import Chooser, choose
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.choosing import Allocator, find_free_address
 from tests.bench.bench import Bench
 from tests.bench.measuring import Row, Target, microseconds, paired, single
 
@@ -27,8 +27,8 @@ def measure(bench: Bench) -> Iterator[Row]:
         cidr = ipaddress.ip_network(text)
         network = network_of(cidr)
         for how, numbers in (("scattered", scattered(cidr, most)), ("in a row", in_a_row(cidr, most))):
-            held = Intervals.of_numbers(numbers)
-            samples = microseconds(partial(choose, network.usable, held, None), bench.runs)
+            held = Intervals.from_numbers(numbers)
+            samples = microseconds(partial(find_free_address, network.usable, held, None), bench.runs)
             yield single(f"choose in {text}, {most:,} held {how}", "µs", samples).aims(SOON)
         yield single(f"choose in {text}, parsing a block with 128 held", "µs", planned(network, bench.runs)).aims(SOON)
     yield growth(bench, NETWORKS[0])
@@ -41,8 +41,8 @@ def growth(bench: Bench, text: str) -> Row:
     most, least = bench.sizes.choosing, bench.sizes.choosing // 1000
 
     def samples(count: int) -> tuple[float, ...]:
-        held = Intervals.of_numbers(scattered(cidr, count))
-        return microseconds(partial(choose, network.usable, held, random.Random(1)), bench.runs)
+        held = Intervals.from_numbers(scattered(cidr, count))
+        return microseconds(partial(find_free_address, network.usable, held, random.Random(1)), bench.runs)
 
     pairs = list(zip(samples(most), samples(least), strict=True))
     row = paired(f"choose at random in {text}, {most:,} held", "µs", f"{least:,} held", pairs)
@@ -58,8 +58,8 @@ def network_of(cidr: Cidr) -> Network:
 def scattered(cidr: Cidr, count: int) -> set[int]:
     """That many addresses, hardly any beside another: as many intervals as addresses."""
     first, last = span_of(cidr)
-    chance = random.Random(7)
-    return {chance.randint(first, last) for _ in range(count)}
+    rng = random.Random(7)
+    return {rng.randint(first, last) for _ in range(count)}
 
 
 def in_a_row(cidr: Cidr, count: int) -> range:
@@ -71,15 +71,15 @@ def in_a_row(cidr: Cidr, count: int) -> range:
 def planned(network: Network, runs: int) -> tuple[float, ...]:
     """Microseconds of a choice as an attachment makes it: the order of the blocks, the records of the first block
     parsed (half of it held), the lowest free address of it."""
-    record = Record("VirtualMachine", "bench", "vm", uid="u", since="2026-01-01T00:00:00Z").to_json()
+    record = Allocation("VirtualMachine", "bench", "vm", uid="u", since="2026-01-01T00:00:00Z").to_json()
 
-    def open_shelf(shelf: object) -> Ledger:
-        return Ledger(network, {shelf: block})  # type: ignore[dict-item]
+    def load_shard(shard: object) -> Allocations:
+        return Allocations(network, {shard: block})  # type: ignore[dict-item]
 
     block: Json = {}
-    probe = Chooser(network, open_shelf, Intervals(), Attempt())
-    number = probe.next()
-    shelf = shelf_of(network, number)
-    held = range(shelf.span[0], shelf.span[0] + SHELF_SIZE // 2)
+    probe = Allocator(network, load_shard, Intervals(), RunContext())
+    number = probe.next_address()
+    shard = shard_of(network, number)
+    held = range(shard.span[0], shard.span[0] + SHARD_SIZE // 2)
     block["status"] = {"allocations": {str(address_of(n, network.version)): record for n in held}}
-    return microseconds(lambda: Chooser(network, open_shelf, Intervals(), Attempt()).next(), runs)
+    return microseconds(lambda: Allocator(network, load_shard, Intervals(), RunContext()).next_address(), runs)

@@ -63,7 +63,7 @@ def changed(bench: Bench, number: int, others: int) -> tuple[tuple[float, int], 
             programs.by_yoshi(*here, "vm", "attach", *names, "--network", "new", "--replace")
         except Failed as error:
             failed = count - str(error.stdout).count(" attached to ")
-            bench.progress.say(str(error))
+            bench.progress.print_line(str(error))
         seconds = time.monotonic() - start
         meanwhile = (at_work.writes - written) / seconds
     wrong = faults(api, old)

@@ -13,16 +13,16 @@ from itertools import islice
 from pathlib import Path
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import carry_out
+from kubectl_yoshi.cluster.carrying_out import apply_plan
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, shelf_of
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.attempt import RunContext
 from kubectl_yoshi.plan.books import write_records
-from kubectl_yoshi.plan.network_status import status_plan
+from kubectl_yoshi.plan.network_status import plan_status
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PINNED = "cni.projectcalico.org/ipAddrs"
@@ -46,7 +46,7 @@ class Scene:
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
         made = parse_network(self._create(NETWORKWIZARD, [body])[0])
-        carry_out(status_plan(made, created=True, problem="", attempt=Attempt(), subject=""), self.api).raise_first()
+        apply_plan(plan_status(made, created=True, problem="", run=RunContext(), owner=""), self.api).raise_first()
         return self.found(namespace, name)
 
     def found(self, namespace: str, name: str) -> Network:
@@ -76,28 +76,28 @@ class Scene:
         self._record(
             network,
             {
-                number: Record(VIRTUALMACHINE, namespace_of(obj), name_of(obj), uid_of(obj), since=since)
+                number: Allocation(VIRTUALMACHINE, namespace_of(obj), name_of(obj), uid_of(obj), since=since)
                 for number, obj in zip(numbers, made, strict=True)
             },
         )
 
     def reserve(self, network: Network, count: int) -> None:
         """Makes that many reservations, on the lowest addresses."""
-        record = Record(RESERVATION, network.namespace, "bench", since=now(), note="held while others are attached")
+        record = Allocation(RESERVATION, network.namespace, "bench", since=now(), note="held while others are attached")
         self._record(network, dict.fromkeys(islice(lowest(network), count), record))
 
-    def _record(self, network: Network, records: dict[int, Record]) -> None:
-        shelves = {shelf_of(network, number) for number in records}
-        ledger = Ledger(network, {shelf: None if shelf.is_block else network.raw for shelf in shelves})
-        carry_out(write_records(ledger, records), self.api).raise_first()
+    def _record(self, network: Network, records: dict[int, Allocation]) -> None:
+        shards = {shard_of(network, number) for number in records}
+        ledger = Allocations(network, {shard: None if shard.is_block else network.raw for shard in shards})
+        apply_plan(write_records(ledger, records), self.api).raise_first()
 
     def _create(self, resource: Resource, bodies: Sequence[Json]) -> list[Json]:
         changes = [
             Change(Verb.CREATE, resource.ref(name_of(body), namespace_of(body)), "", body=body) for body in bodies
         ]
-        outcome = carry_out(Plan((tuple(changes),)), self.api)
+        outcome = apply_plan(Plan((tuple(changes),)), self.api)
         outcome.raise_first()
-        return [answer for _, answer in outcome.done if answer is not None]
+        return [answer for _, answer in outcome.executed if answer is not None]
 
 
 def vm(namespace: str, name: str, group: str = "", network: str = "", address: str = "") -> Json:

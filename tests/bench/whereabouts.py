@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.building import provide
+from lab.building import find_or_build
 from lab.core import load_crds
 from lab.manifests import split_yaml
 from lab.programs import WHEREABOUTS
@@ -56,7 +56,7 @@ class Whereabouts:
 
 def installed(bench: Bench) -> Whereabouts:
     """The plugin, built if need be, and what it needs on the bench's cluster."""
-    binary = provide([WHEREABOUTS], bench.progress)[WHEREABOUTS.name]
+    binary = find_or_build([WHEREABOUTS], bench.progress)[WHEREABOUTS.name]
     configuration = bench.programs.folder / "whereabouts.conf"
     if not configuration.exists():
         load_crds(bench.lab.api, split_yaml(CRDS.read_bytes()))

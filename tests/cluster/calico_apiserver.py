@@ -208,4 +208,4 @@ def _registration(port: int) -> list[Json]:
 
 
 def _is_available(running: lab.Lab) -> bool:
-    return ("projectcalico.org", "ippools") in running.api.served()
+    return ("projectcalico.org", "ippools") in running.api.list_served_resources()

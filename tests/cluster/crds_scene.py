@@ -61,7 +61,9 @@ def taken_over(kubernetes: str) -> Iterator[Server]:
     with lab.start(kubernetes=kubernetes, calico="none") as running:
         api = running.api
         api.create_document(original_crd())
-        wait_until("the original's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.served())
+        wait_until(
+            "the original's CRD", lambda: ("plumber.k8s.pf9.io", "networkwizards") in api.list_served_resources()
+        )
         for name, (spec, status) in ORIGINAL_OBJECTS.items():
             api.post(NETWORKS, manifest(name, spec))
             if status:
@@ -86,7 +88,7 @@ def is_ours(api: Api) -> bool:
     try:
         api.post(f"{NETWORKS}?dryRun=All", manifest("probe", {"cidr": "none"}))
     except lab.LabError:
-        return ("plumber.k8s.pf9.io", "addressblocks") in api.served()
+        return ("plumber.k8s.pf9.io", "addressblocks") in api.list_served_resources()
     return False
 
 

@@ -107,19 +107,19 @@ class Fate:
     def of(self, request: str) -> tuple[str, random.Random]:
         """What becomes of a request ("": it is well), and where to draw the rest from."""
         self.asked[request] += 1
-        chance = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
-        fault = self.drawn(request, chance)
+        rng = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
+        fault = self.drawn(request, rng)
         if fault:
             self.told.append(f"{request}, time {self.asked[request]}: {fault}")
             self.met[f"{'read' if is_read(request) else 'write'} {fault}"] += 1
-        return fault, chance
+        return fault, rng
 
-    def drawn(self, request: str, chance: random.Random) -> str:
+    def drawn(self, request: str, rng: random.Random) -> str:
         """What becomes of it."""
         reading = is_read(request)
-        if chance.random() >= (self.read if reading else self.write):
+        if rng.random() >= (self.read if reading else self.write):
             return ""
-        return chance.choice(READ_FAULTS if reading else WRITE_FAULTS)
+        return rng.choice(READ_FAULTS if reading else WRITE_FAULTS)
 
 
 def is_read(request: str) -> bool:
@@ -131,7 +131,7 @@ class OneFault(Fate):
     """One request goes wrong, the first times that it is sent; everything else is well.
 
     Args:
-        request: as `Fate.writes` and `Fate.reads` tell it.
+        request: as `ObjectChange.writes` and `ObjectChange.reads` tell it.
         fault: how.
         times: how often.
     """
@@ -140,7 +140,7 @@ class OneFault(Fate):
         super().__init__(f"{request} {fault}")
         self.request, self.fault, self.times = request, fault, times
 
-    def drawn(self, request: str, chance: random.Random) -> str:
+    def drawn(self, request: str, rng: random.Random) -> str:
         return self.fault if request == self.request and self.asked[request] <= self.times else ""
 
 
@@ -179,7 +179,7 @@ class Proxy:
             hand_back(handler, denied, "end")
             return
         with self._passed:
-            fault, chance = self.fate.of(self._told(handler, body))
+            fault, rng = self.fate.of(self._told(handler, body))
             due = [send for left, send in self._late if left <= 0]
             self._late = [(left - 1, send) for left, send in self._late if left > 0]
         for send in due:
@@ -190,12 +190,12 @@ class Proxy:
         if fault == "late":
             send = self._later(handler, body)
             with self._passed:
-                self._late.append((chance.randrange(LATEST), send))
+                self._late.append((rng.randrange(LATEST), send))
         if fault in ("lost", "late"):
             cuts(handler)
             return
         if fault == "slow":
-            time.sleep(chance.random() * LONGEST_SECONDS)
+            time.sleep(rng.random() * LONGEST_SECONDS)
         elif fault == "overtaken":
             self._let_another_pass()
         response = self._later(handler, body)()

@@ -265,12 +265,12 @@ def serve() -> None:
     import pkgutil
 
     import kubectl_yoshi
-    from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+    from kubectl_yoshi.cluster.lean_import import import_client_modules
 
     for module in pkgutil.walk_packages(kubectl_yoshi.__path__, "kubectl_yoshi."):
         if module.name != "kubectl_yoshi.__main__":
             __import__(module.name)
-    kubernetes_parts()
+    import_client_modules()
     for line in sys.stdin:
         print(json.dumps(_run_all(json.loads(line))), flush=True)
 

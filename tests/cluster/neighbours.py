@@ -31,27 +31,27 @@ def _older() -> None:
         if network.get("status") is not None:
             patch.test(books.STATUS_DELETING, None)
 
-    _set(books, "end_tenures", lambda *_: None)
-    _set(books, "_test_nobody_claims_it", only_the_deletion)
+    _set(books, "append_history", lambda *_: None)
+    _set(books, "_test_not_deleting", only_the_deletion)
     _set(Network, "requires", "")
 
 
 def _newer() -> None:
     from kubectl_yoshi.cluster.api import Api
-    from kubectl_yoshi.model.ledger import Record
+    from kubectl_yoshi.model.ledger import Allocation
 
-    to_json: Callable[..., Json] = Record.to_json
+    to_json: Callable[..., Json] = Allocation.to_json
     patch: Callable[..., Json] = Api.patch
 
-    def with_lease(record: Record, over: Record | None = None) -> Json:
-        return {**to_json(record, over), "lease": LEASE}
+    def with_lease(record: Allocation, existing: Allocation | None = None) -> Json:
+        return {**to_json(record, existing), "lease": LEASE}
 
     def with_audit(api: Api, ref: Any, body: Any, **more: Any) -> Json:
         if more.get("subresource") == "status" and any(op["op"] != "test" for op in body):
             body = [*body, {"op": "add", "path": "/status/audit", "value": AUDIT}]
         return patch(api, ref, body, **more)
 
-    _set(Record, "to_json", with_lease)
+    _set(Allocation, "to_json", with_lease)
     _set(Api, "patch", with_audit)
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import NotFound
+from kubectl_yoshi.cluster.errors import NotFoundError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 from tests.cluster.played_kubevirt import ELSEWHERE, Kubevirt
 
@@ -79,7 +79,7 @@ def find(api: Api, ref: ObjectRef) -> Json | None:
     """An object, if it is there."""
     try:
         return api.get(ref)
-    except NotFound:
+    except NotFoundError:
         return None
 
 

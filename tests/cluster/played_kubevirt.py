@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import AlreadyExists, NotFound
+from kubectl_yoshi.cluster.errors import AlreadyExistsError, NotFoundError
 from kubectl_yoshi.model.objects import Json, owner_reference
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 
@@ -53,7 +53,7 @@ class Kubevirt:
         namespace, name, verb = call["namespace"], call["name"], call["verb"]
         try:
             vm = Vm(self.api.get(VM.ref(name, namespace)))
-        except NotFound:
+        except NotFoundError:
             return Answer(404, _status(404, "NotFound", f'virtualmachine "{name}" not found'))
         if verb == "stop" and vm.run_strategy == "Always":
             self.api.patch(vm.ref, {"spec": {"runStrategy": "Halted"}})
@@ -71,7 +71,7 @@ class Kubevirt:
         namespace, name = written["namespace"], written["name"]
         try:
             vm = Vm(self.api.get(VM.ref(name, namespace)))
-        except NotFound:
+        except NotFoundError:
             self._end(namespace, name)
             return
         if vm.run_strategy == "Halted":
@@ -107,7 +107,7 @@ class Kubevirt:
         }
         try:
             made = self.api.create(VMI.ref(name, namespace), instance)
-        except AlreadyExists:
+        except AlreadyExistsError:
             return
         pod: Json = {
             "apiVersion": "v1",
@@ -141,7 +141,7 @@ class Kubevirt:
             try:
                 self.api.delete(ref)
                 ran = True
-            except NotFound:
+            except NotFoundError:
                 ran = False
         return ran
 

@@ -26,9 +26,9 @@ from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.cluster.sending import Clock
-from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.commands.errors import run_reporting_errors
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.commands.session import KEY, Session
+from kubectl_yoshi.commands.session import SESSION_KEY, Session
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI
@@ -366,14 +366,14 @@ def run_here(words: Sequence[str], api: Api, namespace: str) -> Ran:
     """The program in this process and thread."""
     out, err = io.StringIO(), io.StringIO()
     session = Session({"namespace": namespace}, out=out, err=err, api=api)
-    session.diffing = words[0] == "diff"  # which tells a session that is still to be made
+    session.is_diff = words[0] == "diff"  # which tells a session that is still to be made
 
     def do() -> int:
         root = cli.make_context("kubectl yoshi", list(words))
-        root.meta[KEY] = session
+        root.meta[SESSION_KEY] = session
         with root:
             cli.invoke(root)
         return 0
 
-    code = exit_code_of(do, err=err, verbosity=lambda: 0)
+    code = run_reporting_errors(do, err=err, verbosity=lambda: 0)
     return Ran(tuple(words), code, out.getvalue(), err.getvalue(), 0.0)

@@ -6,10 +6,10 @@ import copy
 from collections.abc import Collection
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_bgp import AS_SET, ENTRY, EXTERNAL_IPS, LOAD_BALANCER_IPS
-from kubectl_yoshi.backends.marks import NEEDED_BY
+from kubectl_yoshi.backends.calico_bgp import ASN_ANNOTATION, ENTRY_PREFIX, EXTERNAL_IPS, LOAD_BALANCER_IPS
+from kubectl_yoshi.backends.marks import NEEDED_BY_PREFIX
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Conflict, NotFound
+from kubectl_yoshi.cluster.errors import ConflictError, NotFoundError
 from kubectl_yoshi.model.objects import Json
 
 REF = RAW.bgp_configuration.ref("default")
@@ -43,7 +43,7 @@ def take_away(api: Api) -> None:
     """Deletes it."""
     try:
         api.delete(REF)
-    except NotFound:
+    except NotFoundError:
         return
 
 
@@ -51,7 +51,7 @@ def find(api: Api) -> Json | None:
     """The configuration; None where there is none."""
     try:
         return api.get(REF)
-    except NotFound:
+    except NotFoundError:
         return None
 
 
@@ -76,7 +76,7 @@ def part_of(there: Json | None, prefix: str, uids: Collection[str]) -> Json | No
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
         entries = there["spec"].get(field, ())
         part["spec"][field] = {entry["cidr"]: entry for entry in entries if entry["cidr"].startswith(prefix)}
-    if any(key.startswith(NEEDED_BY) for key in part["metadata"]["annotations"]):
+    if any(key.startswith(NEEDED_BY_PREFIX) for key in part["metadata"]["annotations"]):
         part["spec"]["asNumber"] = there["spec"].get("asNumber")
     if not part["metadata"]["annotations"] and not any(part["spec"].values()):
         return None
@@ -94,15 +94,15 @@ def clear(api: Api, prefix: str, uids: Collection[str]) -> None:
         kept["metadata"]["annotations"] = {k: v for k, v in annotations.items() if not _is_own(k, prefix, uids)}
         for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
             kept["spec"][field] = [one for one in kept["spec"].get(field, ()) if not one["cidr"].startswith(prefix)]
-        is_last = not any(key.startswith((ENTRY, NEEDED_BY)) for key in kept["metadata"]["annotations"])
-        if is_last and kept["metadata"]["annotations"].pop(AS_SET, None):
+        is_last = not any(key.startswith((ENTRY_PREFIX, NEEDED_BY_PREFIX)) for key in kept["metadata"]["annotations"])
+        if is_last and kept["metadata"]["annotations"].pop(ASN_ANNOTATION, None):
             del kept["spec"]["asNumber"]
         try:
             api.replace(REF, kept)
             return
-        except Conflict:
+        except ConflictError:
             continue
 
 
 def _is_own(key: str, prefix: str, uids: Collection[str]) -> bool:
-    return key.startswith(f"{ENTRY}{prefix}") or key.removeprefix(NEEDED_BY) in uids
+    return key.startswith(f"{ENTRY_PREFIX}{prefix}") or key.removeprefix(NEEDED_BY_PREFIX) in uids

@@ -12,23 +12,23 @@ import pytest
 
 from kubectl_yoshi.cluster import api as api_module
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import carry_out
+from kubectl_yoshi.cluster.carrying_out import apply_plan
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.cluster.discovery import discover
 from kubectl_yoshi.cluster.errors import (
-    AlreadyExists,
-    Conflict,
-    Expired,
-    Forbidden,
-    Invalid,
-    NotFound,
-    NotServed,
-    TestFailed,
-    Unauthorized,
+    AlreadyExistsError,
+    ConflictError,
+    ExpiredError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    NotServedError,
+    PatchTestFailedError,
+    UnauthorizedError,
 )
-from kubectl_yoshi.cluster.reading import read
+from kubectl_yoshi.cluster.reading import run_queries
 from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.facts import Read, Unknown
+from kubectl_yoshi.model.facts import Query, Unreadable
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, resource_version_of, uid_of
 from lab.testing import Cluster
 
@@ -65,7 +65,7 @@ def claim(api: Api, ref: ObjectRef, key: str, owner: str) -> str:
     patch = PatchBuilder().test(("data", key), None).add(("data", key), owner)
     try:
         api.patch(ref, patch.ops)
-    except TestFailed:
+    except PatchTestFailedError:
         return "TestFailed"
     return "done"
 
@@ -104,7 +104,7 @@ def test_writers_of_different_keys_never_hinder_each_other(api: Api, ref: Object
 def test_a_patch_that_does_not_fit_is_told_from_one_that_is_refused(
     api: Api, ref: ObjectRef, book: Json, ops: list[Json]
 ) -> None:
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         api.patch(ref, ops)
     assert api.get(ref) == book
 
@@ -121,7 +121,7 @@ def test_a_patch_that_does_not_fit_is_told_from_one_that_is_refused(
 def test_a_patch_that_is_refused_is_invalid_and_not_out_of_date(
     api: Api, ref: ObjectRef, book: Json, ops: list[Json]
 ) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidError) as caught:
         api.patch(ref, ops)
     assert len(str(caught.value).splitlines()) <= 5
     assert api.get(ref) == book
@@ -134,21 +134,21 @@ def test_a_test_of_null_holds_where_the_key_is_missing(api: Api, ref: ObjectRef,
 def test_a_custom_resources_own_rules_are_told_as_invalid(api: Api, namespace: str) -> None:
     ref = MACHINES.ref("web", namespace)
     body = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"}, "spec": {}}
-    with pytest.raises(Invalid, match="template"):
+    with pytest.raises(InvalidError, match="template"):
         api.create(ref, body)
 
 
 def test_what_this_program_does_not_know_survives_its_patch(api: Api, ref: ObjectRef, book: Json) -> None:
-    read = api.patch(ref, THEIRS)
-    patched = api.patch(ref, PatchBuilder().set_in(read, ("metadata", "annotations", "ours"), "1").ops)
+    original = api.patch(ref, THEIRS)
+    patched = api.patch(ref, PatchBuilder().set_in(original, ("metadata", "annotations", "ours"), "1").ops)
     assert patched["metadata"]["annotations"] == {"someone.else/odd": "{}", "ours": "1"}
-    assert (patched["data"], patched["binaryData"]) == (read["data"], read["binaryData"])
+    assert (patched["data"], patched["binaryData"]) == (original["data"], original["binaryData"])
 
 
 def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(api: Api, ref: ObjectRef, book: Json) -> None:
     """I6: without its test of what was read, the patch would replace all annotations by its own."""
     theirs = api.patch(ref, THEIRS)
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         api.patch(ref, PatchBuilder().set_in(book, ("metadata", "annotations", "ours"), "1").ops)
     assert api.get(ref) == theirs
 
@@ -177,34 +177,34 @@ def test_apply_makes_and_changes_and_minds_others_fields(api: Api, ref: ObjectRe
 def test_apply_without_force_respects_another_manager(api: Api, ref: ObjectRef, cluster: Cluster) -> None:
     base = ("-n", ref.namespace or "", "create", "configmap", "book", "--from-literal=title=theirs")
     cluster.kubectl(*base)
-    with pytest.raises(Conflict, match="title"):
+    with pytest.raises(ConflictError, match="title"):
         api.apply(ref, map_named("book", title="ours"), force=False)
     assert api.apply(ref, map_named("book", title="ours"))["data"] == {"title": "ours"}
 
 
 def test_a_deletion_minds_its_preconditions(api: Api, ref: ObjectRef, book: Json) -> None:
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         api.delete(ref, uid="another")
     changed = api.patch(ref, {"data": {"title": "II"}})
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         api.delete(ref, uid=uid_of(book), resource_version=resource_version_of(book))
     api.delete(ref, uid=uid_of(book), resource_version=resource_version_of(changed), dry_run=True)
     api.get(ref)
     api.delete(ref, uid=uid_of(book), resource_version=resource_version_of(changed))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         api.get(ref)
 
 
 def test_replacing_what_has_changed_is_a_conflict(api: Api, ref: ObjectRef, book: Json) -> None:
     api.replace(ref, {**book, "data": {"title": "II"}})
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         api.replace(ref, {**book, "data": {"title": "III"}})
 
 
 def test_a_dry_run_keeps_nothing(api: Api, ref: ObjectRef) -> None:
     assert uid_of(api.create(ref, map_named("book", title="I"), dry_run=True))
     assert uid_of(api.apply(ref, map_named("book", title="I"), dry_run=True))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         api.get(ref)
     book = api.create(ref, map_named("book", title="I"))
     api.patch(ref, {"data": {"title": "II"}}, dry_run=True)
@@ -217,13 +217,13 @@ def test_a_dry_run_keeps_nothing(api: Api, ref: ObjectRef) -> None:
 
 
 def test_what_is_there_already_and_what_is_nowhere(api: Api, ref: ObjectRef, book: Json) -> None:
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExistsError):
         api.create(ref, map_named("book"))
-    with pytest.raises(NotFound, match="no namespace"):
+    with pytest.raises(NotFoundError, match="no namespace"):
         api.create(MAPS.ref("book", "no-such-namespace"), map_named("book"))
-    with pytest.raises(NotServed):
+    with pytest.raises(NotServedError):
         api.list(Resource("no.such.group", "v1", "things", "Thing"))
-    with pytest.raises(NotServed):
+    with pytest.raises(NotServedError):
         api.list(Resource("", "v1", "things", "Thing"))
 
 
@@ -253,7 +253,7 @@ def test_a_watch_ends_after_its_time(api: Api, namespace: str) -> None:
 
 
 def test_a_watch_from_long_ago_is_expired(api: Api) -> None:
-    with pytest.raises(Expired):
+    with pytest.raises(ExpiredError):
         list(api.watch(MACHINES, resource_version="1", timeout_seconds=5))
 
 
@@ -272,13 +272,13 @@ def test_a_stranger_is_told_which_right_is_missing(cluster: Cluster, namespace: 
         kubeconfig=str(cluster.kubeconfig), context=cluster.context, as_user="carl", as_groups=("guests",)
     )
     api = Api(Connection.open(options))
-    with pytest.raises(Forbidden) as caught:
+    with pytest.raises(ForbiddenError) as caught:
         api.list(MAPS, namespace)
     assert caught.value.message == f'User "carl" may not list configmaps in namespace {namespace}.'
-    wish = Read(MAPS, namespace)
-    answer = read(api, [wish])[wish]
-    assert isinstance(answer, Unknown)
-    assert answer.why.startswith(f"may not list configmaps in namespace {namespace}")
+    wish = Query(MAPS, namespace)
+    answer = run_queries(api, [wish])[wish]
+    assert isinstance(answer, Unreadable)
+    assert answer.reason.startswith(f"may not list configmaps in namespace {namespace}")
 
 
 def test_wrong_credentials_are_told(cluster: Cluster) -> None:
@@ -286,7 +286,7 @@ def test_wrong_credentials_are_told(cluster: Cluster) -> None:
     connection = Connection.open(options)
     if connection._loaded.configuration.cert_file:
         pytest.skip("this cluster's administrator has a certificate, which counts before a token")
-    with pytest.raises(Unauthorized):
+    with pytest.raises(UnauthorizedError):
         Api(connection).list(NODES)
 
 
@@ -305,17 +305,17 @@ def test_a_plan_is_tried_and_then_done(api: Api, namespace: str) -> None:
     plan = Plan(
         (
             (
-                Change(Verb.CREATE, made, "make", map_named("made", title="I"), subject="a"),
-                Change(Verb.PATCH, other, "patch what is not there", patch, subject="b"),
+                Change(Verb.CREATE, made, "make", map_named("made", title="I"), owner="a"),
+                Change(Verb.PATCH, other, "patch what is not there", patch, owner="b"),
             ),
-            (Change(Verb.PATCH, made, "patch", patch, subject="a"),),
-            (Change(Verb.DELETE, made, "delete", subject="a", tolerate_missing=True),),
-            (Change(Verb.WAIT, made, "wait", subject="a", wait_for="deleted"),),
+            (Change(Verb.PATCH, made, "patch", patch, owner="a"),),
+            (Change(Verb.DELETE, made, "delete", owner="a", ignore_not_found=True),),
+            (Change(Verb.WAIT, made, "wait", owner="a", wait_for="deleted"),),
         )
     )
-    trial = carry_out(plan, api, dry_run=True)
-    assert [change.says for change in trial.skipped] == ["patch"]
-    assert not read(api, [Read(MAPS, namespace, "made")])[Read(MAPS, namespace, "made")]
-    outcome = carry_out(plan, api)
-    assert [change.says for change, _ in outcome.done] == ["make", "patch", "delete", "wait"]
-    assert [type(error) for _, error in outcome.failed] == [NotFound]
+    trial = apply_plan(plan, api, dry_run=True)
+    assert [change.summary for change in trial.skipped] == ["patch"]
+    assert not run_queries(api, [Query(MAPS, namespace, "made")])[Query(MAPS, namespace, "made")]
+    outcome = apply_plan(plan, api)
+    assert [change.summary for change, _ in outcome.executed] == ["make", "patch", "delete", "wait"]
+    assert [type(error) for _, error in outcome.failed] == [NotFoundError]

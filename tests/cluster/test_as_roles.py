@@ -49,7 +49,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    installed.settle()  # CLEAN takes away what their networks left, and more must not come
+    installed.wait_for_namespace_deletion()  # CLEAN takes away what their networks left, and more must not come
     folder = tmp_path_factory.mktemp("accounts")
     with installed.namespace() as namespace, installed.namespace() as other:
         root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
@@ -76,12 +76,12 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
 def bind(scene: Scene, account: str, role: str, place: str) -> None:
     where = f"--namespace={scene.namespace}"
     scene.cluster.kubectl("apply", where, "-f", "-", input=json.dumps(service_account(account)))
-    subject = f"--serviceaccount={scene.namespace}:{account}"
+    owner = f"--serviceaccount={scene.namespace}:{account}"
     name = f"{scene.namespace}-{account}-{role}"
     if place == "here":
-        scene.cluster.kubectl("create", where, "rolebinding", name, f"--clusterrole={role}", subject)
+        scene.cluster.kubectl("create", where, "rolebinding", name, f"--clusterrole={role}", owner)
     else:
-        scene.cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", subject)
+        scene.cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", owner)
         scene.cluster.kubectl("label", "clusterrolebinding", name, f"yoshi-test={scene.namespace}")
 
 
@@ -115,7 +115,7 @@ class Row:
         everywhere: the same, bound everywhere.
         missing: what the message of who may not says he lacks; where that is not the same for all, by the account
             ("user everywhere") or by its place ("here").
-        way_out: what it says to do about it, by place; where nothing is given, to ask for the right that is missing.
+        hint: what it says to do about it, by place; where nothing is given, to ask for the right that is missing.
         before: what the administrator does before, in {}.
         after: and after.
         code: the exit code where it works.
@@ -125,7 +125,7 @@ class Row:
     here: str
     everywhere: str
     missing: str | Mapping[str, str] = ""
-    way_out: Mapping[str, str] = field(default_factory=dict)
+    hint: Mapping[str, str] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     code: int = 0
@@ -135,7 +135,7 @@ class Row:
         account = f"{level} {place}"
         missing = self.missing if isinstance(self.missing, str) else self.missing.get(account) or self.missing[place]
         asking = f"Ask an administrator for the right to {missing.removeprefix('may not ')}"
-        return missing, self.way_out.get(place, asking)
+        return missing, self.hint.get(place, asking)
 
 
 TO_MAKE = {"here": "Ask an administrator for this right, or to make the network."}
@@ -234,9 +234,9 @@ def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
         else:
             assert ran.code == (2 if row.words.startswith("diff") else 1), str(ran)
             assert ran.err.count("error:") == 1, str(ran)
-            missing, way_out = row.refusal(level, place)
+            missing, hint = row.refusal(level, place)
             assert missing in ran.err, str(ran)
-            assert way_out in ran.err, str(ran)
+            assert hint in ran.err, str(ran)
             assert "created" not in ran.out, str(ran)
         check(scene.cluster, scene.namespace)
     finally:

@@ -26,14 +26,14 @@ class Bad:
         kind: what sort of mistake.
         words: as typed, with {here}, {there} and {dir} of the scene.
         code: the exit code: 2 for what can never be, 1 for what this cluster refuses.
-        trouble, way_out: parts of the message.
+        trouble, hint: parts of the message.
     """
 
     kind: str
     words: str
     code: int
     trouble: str
-    way_out: str
+    hint: str
 
 
 def rows(kind: str, *cases: tuple[str, int, str, str]) -> list[Bad]:
@@ -350,7 +350,7 @@ def nothing_changes(here: Scene, untouched: dict[str, str]) -> Iterator[None]:
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: f"{bad.kind}: {bad.words[:60]}")
 def test_a_mistake_is_told_with_a_way_out_and_changes_nothing(here: Scene, bad: Bad, nothing_changes: None) -> None:
     ran = here.yoshi.run(*shlex.split(here.words(bad.words)))
-    check_message(ran, bad.code, here.words(bad.trouble), here.words(bad.way_out))
+    check_message(ran, bad.code, here.words(bad.trouble), here.words(bad.hint))
 
 
 @pytest.mark.parametrize("bad", {bad.kind: bad for bad in TABLE}.values(), ids=lambda bad: bad.kind)

@@ -31,7 +31,7 @@ import pytest
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.errors import NotFound
+from kubectl_yoshi.cluster.errors import NotFoundError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
@@ -186,7 +186,7 @@ class Place:
         """Takes away all that a case has left, but the network, and makes VM web."""
         for resource in (VM, VMI, POD):
             for obj in self.api.list(resource, self.namespace):
-                with suppress(NotFound):  # what its VM owned may be gone with it
+                with suppress(NotFoundError):  # what its VM owned may be gone with it
                     self.api.delete(resource.ref(obj["metadata"]["name"], self.namespace))
         for resource, obj in self.of_ipam():
             self.api.delete(resource.ref(obj["metadata"]["name"]))

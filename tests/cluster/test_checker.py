@@ -81,13 +81,13 @@ def sound() -> Seen:
     blue = network(gateway="10.9.0.1", exclude=["10.9.0.12-10.9.0.13"], range_start="10.9.0.2")
     big = network("big", cidr="10.8.0.0/16")
     web, db, idle = machine("web", "10.9.0.5"), machine("db", "10.8.3.7"), machine("idle")
-    shelf = block(big, "10.8.3.0")
+    shard = block(big, "10.8.3.0")
     calico = ipam_block("10.9.0.0/26", {5: WEB, 9: POD}), ipam_block("10.8.3.0/26", {7: DB})
     handles = [ipam_handle(WEB, "10.9.0.0/26"), ipam_handle(POD, "10.9.0.0/26"), ipam_handle(DB, "10.8.3.0/26")]
     hold(blue, "10.9.0.5", record(web))
     hold(blue, "10.9.0.6", {"kind": "Reservation", "namespace": "prod"})
-    hold(shelf, "10.8.3.7", record(db))
-    return Seen([blue, big], [shelf], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
+    hold(shard, "10.8.3.7", record(db))
+    return Seen([blue, big], [shard], [web, db, idle], ipam_blocks=[*calico], ipam_handles=handles)
 
 
 def test_nothing_is_found_where_all_is_well(sound: Seen) -> None:

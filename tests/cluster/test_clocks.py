@@ -47,11 +47,11 @@ def seat(installed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def one_person(seat: Seat, skew: float, seed: str) -> list[str]:
     """Commands at random; gives what went wrong in another way than people understand."""
     Skewed.ahead.seconds = skew
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     wrong = []
     for _ in range(COMMANDS):
-        vm, network = chance.choice(VMS), chance.choice(("small", "large"))
-        command = chance.choice(
+        vm, network = rng.choice(VMS), rng.choice(("small", "large"))
+        command = rng.choice(
             [
                 f"vm attach {vm} --network {network} --replace",
                 f"vm attach {vm} --network {network}",

@@ -241,12 +241,12 @@ def test_what_names_a_network_never_changes(server: Server, spec: Any, change: A
 
 
 def test_a_range_is_in_order_as_python_has_it(server: Server) -> None:
-    chance = random.Random(133)
+    rng = random.Random(133)
     for version, bits in ((4, 32), (6, 128)):
         for _ in range(60):
-            first = chance.getrandbits(bits)
+            first = rng.getrandbits(bits)
             # Near and far: one bit apart as often as anywhere.
-            last = first ^ (1 << chance.randrange(bits)) if chance.random() < 0.6 else chance.getrandbits(bits)
+            last = first ^ (1 << rng.randrange(bits)) if rng.random() < 0.6 else rng.getrandbits(bits)
             address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
             spec = {"cidr": "0.0.0.0/0" if version == 4 else "::/0"}
             spec |= {"range_start": str(address(first)), "range_end": str(address(last))}

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from lab.core import CLIENT
+from lab.core import CLIENT_USER
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT
 
@@ -103,13 +103,13 @@ def access(installed: Cluster, namespace: str, tmp_path: Path) -> Access:
     config = yaml.safe_load(installed.kubectl("config", "view", "--raw", "--minify"))
     cluster = config["clusters"][0]["cluster"]
     issued = Path(cluster.get("certificate-authority", "")).parent
-    if not (issued / f"{CLIENT}.crt").exists():
+    if not (issued / f"{CLIENT_USER}.crt").exists():
         pytest.skip("only a lab has a client certificate for the tests")
     shutil.copy(issued / "ca.crt", tmp_path)
     for kind in ("crt", "key"):
-        shutil.copy(issued / f"{CLIENT}.{kind}", tmp_path / f"client.{kind}")
+        shutil.copy(issued / f"{CLIENT_USER}.{kind}", tmp_path / f"client.{kind}")
     installed.kubectl("create", "serviceaccount", "reader", "-n", namespace)
-    who = (f"--serviceaccount={namespace}:reader", f"--user={CLIENT}")
+    who = (f"--serviceaccount={namespace}:reader", f"--user={CLIENT_USER}")
     installed.kubectl("create", "rolebinding", "reader", "-n", namespace, "--clusterrole=view", *who)
     token = installed.kubectl("create", "token", "reader", "-n", namespace).strip()
     return Access(cluster["server"], tmp_path, namespace, token, config["users"][0]["user"]["token"])

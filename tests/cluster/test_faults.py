@@ -24,7 +24,7 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.cluster.running import TRIES_OF_A_WRITE
+from kubectl_yoshi.cluster.running import MAX_WRITE_ATTEMPTS
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster
@@ -147,16 +147,16 @@ def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) 
 
     Of one fault, each turn is at another request, as some are not sent every time.
     """
-    chance = random.Random(f"course {number}, turn {turn}")
+    rng = random.Random(f"course {number}, turn {turn}")
     if number < len(MATRIX):
         one = MATRIX[number]
     else:
         name = NAMES[number % len(NAMES)]
-        if CASES[name].looks or chance.random() < 0.5:
-            return name, Fate(f"course {number}", *chance.choice(STORMS))
-        one = OneOf(name, True, chance.choice(WRITE_FAULTS))
+        if CASES[name].looks or rng.random() < 0.5:
+            return name, Fate(f"course {number}", *rng.choice(STORMS))
+        one = OneOf(name, True, rng.choice(WRITE_FAULTS))
     requests = undisturbed[one.name].writes if one.writing else undisturbed[one.name].reads
-    return one.name, OneFault(chance.choice(requests), one.fault, chance.choice((1, 1, 2, 9)))
+    return one.name, OneFault(rng.choice(requests), one.fault, rng.choice((1, 1, 2, 9)))
 
 
 @pytest.mark.timeout(1800)
@@ -279,7 +279,7 @@ class Course:
         return (
             isinstance(self.fate, OneFault)
             and self.fate.fault.startswith("done-")
-            and self.fate.times < TRIES_OF_A_WRITE
+            and self.fate.times < MAX_WRITE_ATTEMPTS
             and not is_read(self.fate.request)
             and self.case.name != "install"  # which is no run of plans, and says what it does not know
         )

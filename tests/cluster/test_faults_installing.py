@@ -20,8 +20,8 @@ import pytest
 import lab
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.commands.install import find
-from kubectl_yoshi.commands.installation import CRD, manifests
+from kubectl_yoshi.commands.install import find_installed
+from kubectl_yoshi.commands.installation import CRD, load_manifests
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
@@ -76,7 +76,7 @@ class Place:
     def state(self) -> dict[str, str]:
         """ "kind/name" -> what lasts of it, of what `install` makes and what `uninstall` loses."""
         found = {}
-        for ref, obj in find(self.good, manifests()).items():
+        for ref, obj in find_installed(self.good, load_manifests()).items():
             metadata = {key: obj["metadata"].get(key) for key in ("labels", "annotations")}
             content = {key: part for key, part in obj.items() if key not in ("metadata", "status")}
             found[str(ref)] = json.dumps({**content, "metadata": metadata}, sort_keys=True, indent=1)
@@ -87,7 +87,7 @@ class Place:
         return {
             str(ref): f"{obj['metadata']['uid']} "
             + str(obj["metadata"]["generation" if ref.resource == CRD else "resourceVersion"])
-            for ref, obj in find(self.good, manifests()).items()
+            for ref, obj in find_installed(self.good, load_manifests()).items()
         }
 
 
@@ -150,10 +150,8 @@ def run_course(
     number: int, place: Place, undisturbed: dict[str, Undisturbed], met: dict[str, Counter[str]], attempt: int
 ) -> None:
     command, writing, fault = COURSES[number]
-    usual, chance = undisturbed[command], random.Random(f"course {number}{f', {attempt}' if attempt else ''}")
-    fate = OneFault(
-        chance.choice(usual.fate.writes if writing else usual.fate.reads), fault, chance.choice((1, 1, 2, 9))
-    )
+    usual, rng = undisturbed[command], random.Random(f"course {number}{f', {attempt}' if attempt else ''}")
+    fate = OneFault(rng.choice(usual.fate.writes if writing else usual.fate.reads), fault, rng.choice((1, 1, 2, 9)))
     told = [f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}"]
     try:
         place.prepare(command)

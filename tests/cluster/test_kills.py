@@ -54,7 +54,7 @@ class Chaos:
         print(f"\nYOSHI_KILL_SEED={seed} YOSHI_KILL_RUNS={RUNS}")
         self.yoshi = yoshi
         self.cluster = cluster
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.addresses = addresses
         self.usual = 0.5  # seconds that a run takes when nobody kills it
         self.rans: list[Ran] = []
@@ -68,27 +68,27 @@ class Chaos:
 
     def when_to_kill(self) -> float | None:
         """A random moment of a usual run's life; for so many runs that KILLED of all die, as some end before it."""
-        if self.chance.random() > KILLED * self.aimed_at / max(self.killed, 3):
+        if self.rng.random() > KILLED * self.aimed_at / max(self.killed, 3):
             return None
         self.aimed_at += 1
-        return self.chance.uniform(0, self.usual)
+        return self.rng.uniform(0, self.usual)
 
     def command(self) -> tuple[str, ...]:
-        vm, network = self.chance.choice(VMS), self.chance.choice(NETWORKS)
+        vm, network = self.rng.choice(VMS), self.rng.choice(NETWORKS)
         option = "--public-network" if self.addresses else "--network"
-        if self.chance.random() < 0.4:
+        if self.rng.random() < 0.4:
             return ("vm", "detach", vm, option, network)
-        replace = ("--replace",) if self.chance.random() < 0.5 else ()
+        replace = ("--replace",) if self.rng.random() < 0.5 else ()
         if self.addresses:
-            return ("vm", "attach", vm, option, network, "--public-ip", self.chance.choice(self.addresses), *replace)
-        if self.chance.random() < 0.1:
+            return ("vm", "attach", vm, option, network, "--public-ip", self.rng.choice(self.addresses), *replace)
+        if self.rng.random() < 0.1:
             return ("vm", "attach", "-l", "app=db", option, network, "--replace")
         return ("vm", "attach", vm, option, network, *replace)
 
     def batch(self, size: int) -> None:
         """Some processes at once, a third of them killed, while a VM may be made anew."""
         runs = [Run(self.command(), self.when_to_kill()) for _ in range(size)]
-        vm = self.chance.choice(VMS) if self.chance.random() < 0.4 else ""
+        vm = self.rng.choice(VMS) if self.rng.random() < 0.4 else ""
         with ThreadPoolExecutor(1) as pool:
             making: Future[None] | None = pool.submit(self.make_anew, vm) if vm else None
             rans = self.yoshi.together(*runs)

@@ -13,7 +13,7 @@ import pytest
 
 import lab
 from lab.places import labs_folder
-from lab.processes import of_lab
+from lab.processes import list_lab_pids
 from lab.programs import DEFAULT_KUBERNETES, kubernetes_program
 from lab.slots import is_free_port
 from lab.testing import Cluster
@@ -72,7 +72,7 @@ def test_two_labs_live_side_by_side_and_down_leaves_nothing_behind() -> None:
         assert len(ports) == len(one.programs) + len(two.programs)
         folders = [one.folder, two.folder]
     assert not any(folder.exists() for folder in folders)
-    assert not [pid for folder in folders for pid in of_lab(folder)]
+    assert not [pid for folder in folders for pid in list_lab_pids(folder)]
     assert all(is_free_port(port) for port in ports)
 
 
@@ -129,4 +129,4 @@ def test_up_says_where_its_kubeconfig_is_and_lives_on_until_down() -> None:
 
 
 def assert_gone(folder: Path) -> None:
-    wait_for(lambda: not folder.exists() and not any(of_lab(folder)), f"{folder} and its programs are gone")
+    wait_for(lambda: not folder.exists() and not any(list_lab_pids(folder)), f"{folder} and its programs are gone")

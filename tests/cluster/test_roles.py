@@ -21,7 +21,7 @@ from kubectl_yoshi.backends.ovs_spec import CONFIGMAP
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.vm import POD, VM, VM_CALLS, VMI
+from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI
 from kubectl_yoshi.plan.notices import EVENT
 from kubectl_yoshi.plan.overlaps import NODE
 from lab.errors import LabError
@@ -60,8 +60,8 @@ NAMESPACED: list[Row] = [
     ("patch", of(VMI, KUBEVIRT), "nobody"),
     ("list", of(KUBEVIRT), "viewer"),
     ("get watch", of(KUBEVIRT), "nobody"),
-    *(("update", of(VM_CALLS, sub=call), "user") for call in ("restart", "start", "stop")),
-    ("get", other(VM_CALLS.group, "virtualmachineinstances/console virtualmachineinstances/vnc"), "nobody"),
+    *(("update", of(VM_SUBRESOURCES, sub=call), "user") for call in ("restart", "start", "stop")),
+    ("get", other(VM_SUBRESOURCES.group, "virtualmachineinstances/console virtualmachineinstances/vnc"), "nobody"),
     ("list", of(POD), "viewer"),
     ("get watch create patch delete", of(POD), "nobody"),
     ("create", of(POD, sub="exec"), "nobody"),
@@ -133,7 +133,7 @@ AGGREGATED: list[Row] = [
     ("patch", of(NETWORKWIZARD, ADDRESSBLOCK, sub="status"), "edit"),
     ("create delete", of(ADDRESSBLOCK), "edit"),
     ("patch", of(VM), "edit"),
-    ("update", of(VM_CALLS, sub="restart"), "edit"),
+    ("update", of(VM_SUBRESOURCES, sub="restart"), "edit"),
     ("create patch delete", of(NETWORKWIZARD, ovs_spec.NAD, ovs_spec.DHCPSERVER), "admin"),
     ("create patch delete", of(ovs_spec.TEMPLATE), "nobody"),
     ("patch", of(SERVICE, sub="status"), "nobody"),

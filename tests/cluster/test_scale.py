@@ -26,9 +26,9 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import PAGE_SIZE
-from kubectl_yoshi.cluster.carrying_out import PARALLEL
+from kubectl_yoshi.cluster.carrying_out import MAX_PARALLEL
 from kubectl_yoshi.output.progress import REDRAW_SECONDS
-from kubectl_yoshi.plan.choosing import NEAR
+from kubectl_yoshi.plan.choosing import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
@@ -128,7 +128,7 @@ def test_the_lowest_free_addresses_are_given_and_writers_that_meet_spread(
     rans = yoshi.together(*(("vm", "attach", name, "--network", "big") for name in names[3:]))
     assert [ran.code for ran in rans] == [0] * 12, list(map(str, rans))
     assert len(set(attached(installed, yoshi.namespace).values())) == 15
-    assert len(blocks(installed, yoshi.namespace)) <= NEAR
+    assert len(blocks(installed, yoshi.namespace)) <= CONTENDED_SHARDS
     check(installed, yoshi.namespace, settled=True)
 
 
@@ -217,7 +217,7 @@ def test_hundreds_of_vms_by_one_command(
     assert most >= BLOCK - 1, "the first block has the network's own address, the last one the broadcast address"
     assert len(writes(proxy, "addressblocks")) == len(used), "one patch per block"
     assert len(writes(proxy, "virtualmachines")) == MANY
-    assert 2 <= proxy.most <= PARALLEL, "side by side, and bounded"
+    assert 2 <= proxy.most <= MAX_PARALLEL, "side by side, and bounded"
     again = behind.done("vm", "attach", "-l", "group=db", "--network", "big")
     assert again.count("(unchanged)") == MANY
     check(installed, yoshi.namespace, settled=True)

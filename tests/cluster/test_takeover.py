@@ -32,7 +32,9 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with lab.start() as running:
         cluster = Cluster(running.kubeconfig, "lab")
         cluster.kubectl("create", "-f", "-", input=original_crd().decode())
-        wait_for(lambda: ("plumber.k8s.pf9.io", "networkwizards") in running.api.served(), "the CRD is served")
+        wait_for(
+            lambda: ("plumber.k8s.pf9.io", "networkwizards") in running.api.list_served_resources(), "the CRD is served"
+        )
         yield cluster
 
 

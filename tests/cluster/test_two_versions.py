@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import pytest
 
 import lab
-from kubectl_yoshi.commands.installation import CRD, manifests
+from kubectl_yoshi.commands.installation import CRD, load_manifests
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
 from tests.cluster.harness import ForkServer, Json, Ran, Run, Yoshi, get, make_vms
@@ -82,14 +82,15 @@ def newer_cluster(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator
         cluster = Cluster(running.kubeconfig, "lab")
         cluster.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": newer()}))
         wait_for(
-            lambda: {("plumber.k8s.pf9.io", one) for one in OURS} <= set(running.api.served()), "the CRDs are served"
+            lambda: {("plumber.k8s.pf9.io", one) for one in OURS} <= set(running.api.list_served_resources()),
+            "the CRDs are served",
         )
         yield cluster
 
 
 def newer() -> list[Json]:
     """What a newer version's `install` makes: CRDs with more fields than this version's."""
-    found = manifests()
+    found = load_manifests()
     for obj in found:
         obj["metadata"]["annotations"]["plumber.k8s.pf9.io/version"] = "99.0.0"
         if obj["kind"] == CRD.kind:
@@ -121,9 +122,9 @@ def write_as_the_original(place: Place) -> None:
     patch(place, "networkwizard", "small", {"status": {"allocations": records}}, "--subresource=status")
 
 
-def one_command(chance: random.Random) -> tuple[str, ...]:
-    vm, network = chance.choice(VMS), chance.choice(("small", "big"))
-    return chance.choice(
+def one_command(rng: random.Random) -> tuple[str, ...]:
+    vm, network = rng.choice(VMS), rng.choice(("small", "big"))
+    return rng.choice(
         (
             ("vm", "attach", vm, "--network", network, "--replace"),
             ("vm", "attach", vm, "--network", network),
@@ -143,10 +144,10 @@ def is_understood(ran: Ran) -> bool:
 @pytest.mark.parametrize("other", [OLDER, NEWER])
 def test_side_by_side_the_invariants_hold(place: Place, other: str) -> None:
     write_as_the_original(place)
-    chance = random.Random(other)
+    rng = random.Random(other)
     wrong: list[Ran] = []
     for _ in range(ROUNDS):
-        runs = [Run(one_command(chance), version=version) for version in ("", other) for _ in range(SIDE_BY_SIDE // 2)]
+        runs = [Run(one_command(rng), version=version) for version in ("", other) for _ in range(SIDE_BY_SIDE // 2)]
         with ThreadPoolExecutor(1) as pool:
             looking = pool.submit(place.moment)
             wrong += [ran for ran in place.yoshi.together(*runs) if not is_understood(ran)]

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 import yaml
 
-from lab.building import provide
+from lab.building import find_or_build
 from lab.programs import KREW, VALIDATE_KREW_MANIFEST
 from lab.progress import Progress
 from lab.running import kubectl_command
@@ -56,7 +56,7 @@ class Home:
 @pytest.fixture(scope="module")
 def krew() -> dict[str, Path]:
     """krew's programs."""
-    return provide([KREW, VALIDATE_KREW_MANIFEST], Progress())
+    return find_or_build([KREW, VALIDATE_KREW_MANIFEST], Progress())
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 import lab
-from lab.dhcp import ALLOCATIONS, Answer, ask, reaches, reconcile, serving
-from lab.hostplumber import plumb
-from lab.ovs import Switch, attachment_of, guest, switches
+from lab.dhcp import ALLOCATIONS, DhcpOffer, can_ping, reconcile, request_address, run_dhcp_server
+from lab.hostplumber import reconcile_templates
+from lab.ovs import Switch, get_attachment_config, guest, switches
 from tests.cluster.harness import ForkServer, Yoshi, address_told, fork_server
 from tests.e2e.virt_handler import MULTUS, VirtHandler
 from tests.waiting import wait_for
@@ -57,11 +57,11 @@ class World:
         """Makes a network on br-ext, and has Hostplumber see to it."""
         words = ("--plugin", "ovs", "--cidr", cidr, "--bridge", "br-ext", "--nic", "eth1", "--vlan", str(vlan))
         self.yoshi.done("network", "create", name, *words, *more)
-        plumb(self.lab.api, self.nodes)
+        reconcile_templates(self.lab.api, self.nodes)
 
     def delete(self, *names: str) -> None:
         self.yoshi.done("network", "delete", *names)
-        plumb(self.lab.api, self.nodes)
+        reconcile_templates(self.lab.api, self.nodes)
 
     def vm(self, name: str, strategy: str = "Halted") -> None:
         template: Json = {
@@ -145,7 +145,7 @@ def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator
     found.kubectl("delete", "virtualmachines", "--all")
     for wizard in found.get("networkwizards")["items"]:
         found.yoshi.run("network", "delete", wizard["metadata"]["name"], "--force", "--restart", "--yes")
-    plumb(full_lab.api, nodes)
+    reconcile_templates(full_lab.api, nodes)
     full_lab.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
@@ -260,8 +260,8 @@ def stays_with_web(world: World, record: Json) -> None:
 
 def boot(world: World, held: ExitStack, name: str, switch: Switch, network: str, mac: str) -> str:
     """A guest that is plugged in as the ovs CNI does it; gives its network namespace."""
-    inside = held.enter_context(guest(world.lab.slot, name))
-    switch.plug(inside, mac, attachment_of(world.lab.api, world.namespace, network))
+    inside = held.enter_context(guest(world.lab.lab_id, name))
+    switch.plug(inside, mac, get_attachment_config(world.lab.api, world.namespace, network))
     return inside
 
 
@@ -279,30 +279,34 @@ def test_dhcp_gives_recorded_addresses_to_their_macs_and_others_to_strangers(wor
     macs = {name: record["mac"] for name, record in world.records("red").items()}
     near, far = world.nodes
     with ExitStack() as held:
-        leases = held.enter_context(serving(world.lab, near, world.namespace, "red"))
+        leases = held.enter_context(run_dhcp_server(world.lab, near, world.namespace, "red"))
         with ExitStack() as earlier:  # wherever it runs
             moving = boot(world, earlier, "web", far, "red", macs["web"])
-            assert ask(world.lab, moving) == Answer("10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600")
+            assert request_address(world.lab, moving) == DhcpOffer(
+                "10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600"
+            )
         web = boot(world, held, "web", near, "red", macs["web"])
         db = boot(world, held, "db", far, "red", macs["db"])
         strangers = [boot(world, held, f"s{n}", far, "red", f"02:00:00:00:01:0{n}") for n in (1, 2)]
         elsewhere = boot(world, held, "else", near, "green", macs["web"])
 
         for _ in range(2):  # at every boot
-            assert ask(world.lab, web) == Answer("10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600")
-            assert ask(world.lab, db) == Answer("10.74.0.29/24", "10.74.0.254", "9.9.9.9", "1400", "600")
+            assert request_address(world.lab, web) == DhcpOffer(
+                "10.74.0.15/24", "10.74.0.254", "9.9.9.9", "1400", "600"
+            )
+            assert request_address(world.lab, db) == DhcpOffer("10.74.0.29/24", "10.74.0.254", "9.9.9.9", "1400", "600")
         given = []
         for stranger in strangers:
-            answer = ask(world.lab, stranger)
+            answer = request_address(world.lab, stranger)
             assert answer is not None
             given.append(answer.address.partition("/")[0])
         assert len(set(given)) == 2
         for address in given:
             assert ip_address("10.74.0.10") < ip_address(address) < ip_address("10.74.0.29")
             assert address not in ("10.74.0.11", "10.74.0.15", "10.74.0.20"), "reserved, recorded, excluded"
-        assert ask(world.lab, elsewhere, patience=3) is None
-        wait_for(lambda: reaches(web, "10.74.0.29"), "a ping goes over the wire between the nodes")
-        assert not reaches(elsewhere, "10.74.0.15")
+        assert request_address(world.lab, elsewhere, patience=3) is None
+        wait_for(lambda: can_ping(web, "10.74.0.29"), "a ping goes over the wire between the nodes")
+        assert not can_ping(elsewhere, "10.74.0.15")
 
         leases.report()
         world.vm("new")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.building import provide
+from lab.building import find_or_build
 from lab.programs import ACTIONLINT
 from lab.progress import Progress
 from release.platforms import PLATFORMS, VERSION, this_platform
@@ -66,7 +66,7 @@ def run(sources: Path, script: str) -> None:
 
 
 def test_actionlint_finds_nothing() -> None:
-    actionlint = provide([ACTIONLINT], Progress())[ACTIONLINT.name]
+    actionlint = find_or_build([ACTIONLINT], Progress())[ACTIONLINT.name]
     files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     found = subprocess.run([actionlint, *files], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "")

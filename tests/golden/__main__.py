@@ -24,7 +24,7 @@ def main() -> int:
     if options.command == "record":
         write(texts)
         return 0
-    found = "".join(difference(subject, text, ignore_reads=options.ignore_reads) for subject, text in texts.items())
+    found = "".join(difference(owner, text, ignore_reads=options.ignore_reads) for owner, text in texts.items())
     sys.stdout.write(found)
     print(summary(texts), file=sys.stderr)
     return 1 if found else 0

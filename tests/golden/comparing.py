@@ -13,38 +13,38 @@ COUNTS = re.compile(r"(?<=\d), (\d+) requests in (\d+) rounds$", re.MULTILINE)
 READS = ("round of ", "  GET ", "  POST /apis/authorization.k8s.io/")
 
 
-def path_of(subject: str) -> Path:
+def path_of(owner: str) -> Path:
     """Return the file with the traces of a subject."""
-    return TRACES / f"{subject}.txt"
+    return TRACES / f"{owner}.txt"
 
 
 def write(texts: Mapping[str, str]) -> None:
     """Write the traces of subjects."""
     TRACES.mkdir(exist_ok=True)
-    for subject, text in texts.items():
-        path_of(subject).write_text(text, encoding="utf-8", newline="\n")
+    for owner, text in texts.items():
+        path_of(owner).write_text(text, encoding="utf-8", newline="\n")
 
 
-def recorded_text(subject: str) -> str:
+def recorded_text(owner: str) -> str:
     """Return the traces of a subject, "" where there are none."""
-    path = path_of(subject)
+    path = path_of(owner)
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def difference(subject: str, text: str, *, ignore_reads: bool = False) -> str:
+def difference(owner: str, text: str, *, ignore_reads: bool = False) -> str:
     """Return a unified diff of each entry that differs from its trace; "" where none does.
 
     Args:
-        subject: the subject.
+        owner: the subject.
         text: its transcripts now.
         ignore_reads: compare only exit codes, what is printed, and writes.
     """
-    sides = [entries(recorded_text(subject)), entries(text)]
+    sides = [entries(recorded_text(owner)), entries(text)]
     if ignore_reads:
         sides = [{name: without_reads(entry) for name, entry in side.items()} for side in sides]
     recorded, now = sides
     names = [*recorded, *(name for name in now if name not in recorded)]
-    return "".join(_unified(f"{subject}: {name}", recorded.get(name, ""), now.get(name, "")) for name in names)
+    return "".join(_unified(f"{owner}: {name}", recorded.get(name, ""), now.get(name, "")) for name in names)
 
 
 def without_reads(entry: str) -> str:

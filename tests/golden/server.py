@@ -178,8 +178,8 @@ class FakeApiServer:
         try:
             with self.lock:
                 content = self._content(request)
-        except Failure as failure:
-            return failure.answer
+        except Failure as allocation_failure:
+            return allocation_failure.answer
         text = json.dumps(content, separators=(",", ":")) if content is not None else ""
         status = 201 if request.method == "POST" else 200
         return Answer(status, text.encode(), {"Content-Type": "application/json"})

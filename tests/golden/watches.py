@@ -67,7 +67,7 @@ class Watches:
             self._open.append((plural, namespace, stream))
         return stream
 
-    def is_open(self, count: int) -> bool:
+    def is_initialized(self, count: int) -> bool:
         """Return whether so many watches are open."""
         return len(self._open) >= count
 
@@ -109,7 +109,7 @@ def act(actions: Sequence[Action], count: int, watches: Watches, printed: Callab
         begin = 0
         for text, action in actions:
             end = time.perf_counter() + LIMIT_SECONDS
-            while not (watches.is_open(count) and text in printed()[begin:] and watches.is_silent()):
+            while not (watches.is_initialized(count) and text in printed()[begin:] and watches.is_silent()):
                 if time.perf_counter() > end:
                     print(f"{text!r} was not printed, or no {count} watches came:\n{printed()}", file=sys.__stderr__)
                     os._exit(1)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from lab.testing import must_be_real
+from lab.testing import must_run_for_real
 
 settings.register_profile(
     "unhurried",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize=must_be_real(),
+    derandomize=must_run_for_real(),
     print_blob=True,
 )
 settings.load_profile("unhurried")

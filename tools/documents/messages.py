@@ -14,9 +14,12 @@ from pathlib import Path
 
 FILLED_IN = "…"
 ROOT_OF_ERRORS = "YoshiError"
-MAKERS = {"usage_mistake": 0, "UsageError": 0, "fail": 0, "show": 0}
+MAKERS = {"usage_error": 0, "UsageError": 0, "fail": 0, "print_error": 0}
 """Functions that make or show an error, and which of their arguments is its message."""
-IN_PARTS = re.compile(r"obstacles|overlaps|disagreement|contradictions|in_the_way|find_peer")
+IN_PARTS = re.compile(
+    r"^(asn_)?conflicts$|^find_(overlaps|other_overlaps|peer|name_conflicts)$|^_overlaps$|^_template_conflict$"
+    r"|^_list_contradictions$|^contradictions_except$|^_contradicts_winner$|^describe_overlay$"
+)
 """Functions that give the reasons why a network cannot be made, which are shown as they are."""
 _SPAN = re.compile(r"^(?:- |  )(?:``\s?(?P<double>.+?)\s?``|`(?P<single>[^`]+)`)$")
 
@@ -100,7 +103,7 @@ def _said_by(call: ast.Call, errors: set[str]) -> Iterator[ast.expr]:
     if call.args and (name in errors or name in MAKERS):
         yield call.args[0]
     for keyword in call.keywords:
-        if keyword.arg == "obstacle":
+        if keyword.arg == "blocker":
             yield keyword.value
         if keyword.arg == "notes" and name == "Release" and isinstance(keyword.value, ast.Tuple):
             yield from keyword.value.elts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 
 from kubectl_yoshi.commands.flags import KUBECTL_FLAGS
-from kubectl_yoshi.commands.lazy import LazyGroup, YoshiCommand, summary_of
+from kubectl_yoshi.commands.lazy import LazyGroup, YoshiCommand, get_summary
 from kubectl_yoshi.commands.root import cli
 
 PROGRAM = "kubectl yoshi"
@@ -93,7 +93,7 @@ def _walk(
         tuple(text),
         tuple(_flags(command, ctx)),
         tuple(textwrap.dedent(command.examples).strip().splitlines()) if isinstance(command, YoshiCommand) else (),
-        tuple((name, summary_of(command.table[name])) for name, _ in below) if isinstance(command, LazyGroup) else (),
+        tuple((name, get_summary(command.table[name])) for name, _ in below) if isinstance(command, LazyGroup) else (),
         aliases,
     )
     for name, found in below:

@@ -9,32 +9,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, Calico
+from kubectl_yoshi.backends.calico import ALLOW_MIGRATION_ANNOTATION, Calico
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_pins import HW_ADDR, IP_ADDRS, POD_IPS, pinned
+from kubectl_yoshi.backends.calico_pins import (
+    HW_ADDR_ANNOTATION,
+    IP_ADDRS_ANNOTATION,
+    POD_IPS_ANNOTATION,
+    parse_pinned_addresses,
+)
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.vm import LAUNCHER, POD, VM, VMI, Vm
+from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.plan.fake import served
 
 CALICO = Calico()
 WISH = "plumber.k8s.pf9.io/networkName"
 SERVED = served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config))
-NOTHING = Facts(SERVED)
+NOTHING = Snapshot(SERVED)
 
 
-def known(**plugins: str) -> Facts:
+def known(**plugins: str) -> Snapshot:
     """Facts in which networks of these plugins are there, "gone" is none, and "hidden" may not be read."""
-    answers: dict[Read, tuple[Json, ...] | Unknown] = {
-        Read(NETWORKWIZARD, "prod", name): ({"metadata": {"name": name}, "spec": {"plugin": plugin}},)
+    results: dict[Query, tuple[Json, ...] | Unreadable] = {
+        Query(NETWORKWIZARD, "prod", name): ({"metadata": {"name": name}, "spec": {"plugin": plugin}},)
         for name, plugin in plugins.items()
     }
-    answers |= {Read(NETWORKWIZARD, "prod", "gone"): (), Read(NETWORKWIZARD, "prod", "hidden"): Unknown("forbidden")}
-    return Facts(SERVED, answers)
+    results |= {
+        Query(NETWORKWIZARD, "prod", "gone"): (),
+        Query(NETWORKWIZARD, "prod", "hidden"): Unreadable("forbidden"),
+    }
+    return Snapshot(SERVED, results)
 
 
 def network(cidr: str = "10.133.0.0/24", name: str = "blue") -> Network:
@@ -81,9 +89,11 @@ def vms(draw: st.DrawFn) -> Vm:
         annotations = draw(st.none() | TEXTS)
         if annotations is not None:
             if draw(st.booleans()):
-                annotations[IP_ADDRS] = draw(st.sampled_from(['["10.133.0.5"]', '["10.133.0.9"]', '["10.9.9.9"]', "x"]))
+                annotations[IP_ADDRS_ANNOTATION] = draw(
+                    st.sampled_from(['["10.133.0.5"]', '["10.133.0.9"]', '["10.9.9.9"]', "x"])
+                )
             if draw(st.booleans()):
-                annotations[HW_ADDR] = draw(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]))
+                annotations[HW_ADDR_ANNOTATION] = draw(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]))
             template["metadata"]["annotations"] = annotations
     meta = {**draw(FIELDS), "name": "web-1", "namespace": "prod", "uid": "uid-1"}
     annotations = draw(st.none() | TEXTS)
@@ -98,7 +108,7 @@ def without_ours(obj: Json) -> Json:
     """The object without the annotations that are ours to change, and without maps that are only there for them."""
     result: Json = json.loads(json.dumps(obj))
     template = result["spec"]["template"]
-    for holder, keys in ((result, (WISH,)), (template, (IP_ADDRS, HW_ADDR))):
+    for holder, keys in ((result, (WISH,)), (template, (IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION))):
         annotations = (holder.get("metadata") or {}).get("annotations")
         for key in keys:
             (annotations or {}).pop(key, None)
@@ -111,30 +121,30 @@ def without_ours(obj: Json) -> Json:
 
 @given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
 def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
-    changes = CALICO.fasten(before, network(), number("10.133.0.9"), mac, known(red="calico"))
+    changes = CALICO.attach_patch(before, network(), number("10.133.0.9"), mac, known(red="calico"))
     after = before.raw
     for change in changes:
-        assert (change.ref, change.subject, change.before) == (before.ref, "prod/web-1", before.raw)
+        assert (change.ref, change.owner, change.before) == (before.ref, "prod/web-1", before.raw)
         after = apply_patch(change.body, after)
     assert without_ours(after) == without_ours(before.raw)
     fastened = Vm(after)
-    assert fastened.template_annotations[IP_ADDRS] == '["10.133.0.9"]'
-    assert fastened.template_annotations.get(HW_ADDR, "") == mac
+    assert fastened.template_annotations[IP_ADDRS_ANNOTATION] == '["10.133.0.9"]'
+    assert fastened.template_annotations.get(HW_ADDR_ANNOTATION, "") == mac
     assert fastened.annotations[WISH] in ("blue", "prod/blue")  # the one that it was
-    assert CALICO.fasten(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
+    assert CALICO.attach_patch(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
 
 
 @given(vms())
 def test_what_is_loosened_wants_no_address_of_the_network_and_nothing_else_changes(before: Vm) -> None:
     after = before.raw
-    for change in CALICO.loosen(before, network(), NOTHING):
+    for change in CALICO.detach_patch(before, network(), NOTHING):
         after = apply_patch(change.body, after)
     assert without_ours(after) == without_ours(before.raw)
     loosened = Vm(after)
-    assert not [address for address in pinned(loosened.template_annotations) if address in network()]
+    assert not [address for address in parse_pinned_addresses(loosened.template_annotations) if address in network()]
     assert loosened.annotations.get(WISH) not in ("blue", "prod/blue")
-    assert CALICO.loosen(loosened, network(), NOTHING) == ()
-    if not [address for address in pinned(before.template_annotations) if address in network()]:
+    assert CALICO.detach_patch(loosened, network(), NOTHING) == ()
+    if not [address for address in parse_pinned_addresses(before.template_annotations) if address in network()]:
         assert loosened.template_annotations == before.template_annotations
 
 
@@ -145,15 +155,15 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
     if annotations is None:
         return
     annotations.update(theirs)
-    (change,) = CALICO.fasten(before, network(), number("10.133.0.77"), "", known(red="calico"))
+    (change,) = CALICO.attach_patch(before, network(), number("10.133.0.77"), "", known(red="calico"))
     after = Vm(apply_patch(change.body, meanwhile))
     assert theirs.items() <= after.template_annotations.items()
 
 
-@pytest.mark.parametrize("key", [IP_ADDRS, HW_ADDR])
+@pytest.mark.parametrize("key", [IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION])
 def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritten(key: str) -> None:
     before = vm(template={"team": "a"})
-    (change,) = CALICO.fasten(before, network(), number("10.133.0.9"), "02:00:00:00:00:01", NOTHING)
+    (change,) = CALICO.attach_patch(before, network(), number("10.133.0.9"), "02:00:00:00:00:01", NOTHING)
     meanwhile = vm(template={"team": "a", key: "theirs"})
     with pytest.raises(DoesNotFit):
         apply_patch(change.body, meanwhile.raw)
@@ -163,8 +173,8 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
     anew = vm()
     anew.raw["metadata"]["uid"] = "uid-2"
     for change in (
-        *CALICO.fasten(vm(), network(), number("10.133.0.9"), "", NOTHING),
-        *CALICO.loosen(vm(template={IP_ADDRS: '["10.133.0.9"]'}), network(), NOTHING),
+        *CALICO.attach_patch(vm(), network(), number("10.133.0.9"), "", NOTHING),
+        *CALICO.detach_patch(vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9"]'}), network(), NOTHING),
     ):
         with pytest.raises(DoesNotFit):
             apply_patch(change.body, anew.raw)
@@ -173,7 +183,7 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
 def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
     other = vm()
     other.raw["metadata"]["namespace"] = "dev"
-    (change,) = CALICO.fasten(other, network(), number("10.133.0.9"), "", NOTHING)
+    (change,) = CALICO.attach_patch(other, network(), number("10.133.0.9"), "", NOTHING)
     assert Vm(apply_patch(change.body, other.raw)).annotations[WISH] == "prod/blue"
 
 
@@ -182,15 +192,15 @@ def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
     spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
     one = vm(spec=spec)
     assert CALICO.macs_of(one, network()) == ("02:11:22:33:44:55", "")
-    (change,) = CALICO.fasten(one, network(), number("10.133.0.9"), "02:11:22:33:44:55", NOTHING)
-    assert HW_ADDR not in Vm(apply_patch(change.body, one.raw)).template_annotations
+    (change,) = CALICO.attach_patch(one, network(), number("10.133.0.9"), "02:11:22:33:44:55", NOTHING)
+    assert HW_ADDR_ANNOTATION not in Vm(apply_patch(change.body, one.raw)).template_annotations
 
 
 def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
-    both = vm(template={IP_ADDRS: '["10.133.0.9", "fd00::9"]', HW_ADDR: "02:00:00:00:00:01"})
-    (change,) = CALICO.loosen(both, network(), NOTHING)
+    both = vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "fd00::9"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:01"})
+    (change,) = CALICO.detach_patch(both, network(), NOTHING)
     after = Vm(apply_patch(change.body, both.raw))
-    assert after.template_annotations == {IP_ADDRS: '["fd00::9"]', HW_ADDR: "02:00:00:00:00:01"}
+    assert after.template_annotations == {IP_ADDRS_ANNOTATION: '["fd00::9"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:01"}
 
 
 @pytest.mark.parametrize(
@@ -209,8 +219,8 @@ def test_a_pin_of_another_network_beside_ours_stays_when_ours_goes() -> None:
     ],
 )
 def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
-    assert [str(address) for address in pinned({IP_ADDRS: text})] == wanted
-    assert pinned({}) == ()
+    assert [str(address) for address in parse_pinned_addresses({IP_ADDRS_ANNOTATION: text})] == wanted
+    assert parse_pinned_addresses({}) == ()
 
 
 @pytest.mark.parametrize(
@@ -219,14 +229,14 @@ def test_a_pin_is_read_as_calico_reads_it(text: str, wanted: list[str]) -> None:
         ("", None, ""),
         ('["10.133.0.9"]', "blue", ""),
         ('["10.144.0.9"]', "red", "10.144.0.9 on network red"),
-        ('["10.144.0.9"]', None, f"10.144.0.9 ({IP_ADDRS} in its template)"),
-        ('["10.144.0.9"]', "blue", f"10.144.0.9 ({IP_ADDRS} in its template)"),
-        ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS} in its template)"),
+        ('["10.144.0.9"]', None, f"10.144.0.9 ({IP_ADDRS_ANNOTATION} in its template)"),
+        ('["10.144.0.9"]', "blue", f"10.144.0.9 ({IP_ADDRS_ANNOTATION} in its template)"),
+        ('["10.133.0.9", "fd00::9"]', "blue", f"fd00::9 ({IP_ADDRS_ANNOTATION} in its template)"),
     ],
 )
 def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish: str | None, wanted: str) -> None:
-    one = vm({WISH: wish} if wish else None, {IP_ADDRS: pin} if pin else None)
-    assert CALICO.elsewhere(one, network(), known(red="calico")) == wanted
+    one = vm({WISH: wish} if wish else None, {IP_ADDRS_ANNOTATION: pin} if pin else None)
+    assert CALICO.conflicting_address(one, network(), known(red="calico")) == wanted
 
 
 @pytest.mark.parametrize(
@@ -242,21 +252,21 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish
     ],
 )
 def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
-    [change] = CALICO.fasten(
+    [change] = CALICO.attach_patch(
         vm({WISH: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
     )
     assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == wanted
 
 
 def test_what_is_loosened_still_asks_for_its_other_networks() -> None:
-    [change] = CALICO.loosen(vm({WISH: "lab,blue,fast"}), network(), NOTHING)
+    [change] = CALICO.detach_patch(vm({WISH: "lab,blue,fast"}), network(), NOTHING)
     assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == "lab,fast"
 
 
 def test_the_wish_is_read_from_the_vm() -> None:
-    assert CALICO.wishes(vm({WISH: " blue "})).networks == ("blue",)
-    assert CALICO.wishes(vm({WISH: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
-    assert CALICO.wishes(vm()).networks == ()
+    assert CALICO.requested_networks(vm({WISH: " blue "})).networks == ("blue",)
+    assert CALICO.requested_networks(vm({WISH: "blue, prod/lab,"})).networks == ("blue", "prod/lab")
+    assert CALICO.requested_networks(vm()).networks == ()
 
 
 # -- what shows that it has one -------------------------------------------------------------------------------------
@@ -267,7 +277,7 @@ def vmi(address: str = "", pin: str = "", owner: str = "uid-1", phase: str = "Ru
         "metadata": {
             "name": "web-1",
             "namespace": "prod",
-            "annotations": {IP_ADDRS: json.dumps([pin])} if pin else {},
+            "annotations": {IP_ADDRS_ANNOTATION: json.dumps([pin])} if pin else {},
             "ownerReferences": [{"kind": "VirtualMachine", "name": "web-1", "uid": owner}],
         },
         "status": {"phase": phase, "interfaces": [{"name": "default", "ipAddress": address}] if address else []},
@@ -277,9 +287,9 @@ def vmi(address: str = "", pin: str = "", owner: str = "uid-1", phase: str = "Ru
 def pod(address: str = "", pin: str = "", phase: str = "Running", name: str = "virt-launcher-web-1-x") -> Json:
     annotations = {"kubevirt.io/domain": "web-1"}
     if pin:
-        annotations[IP_ADDRS] = json.dumps([pin])
+        annotations[IP_ADDRS_ANNOTATION] = json.dumps([pin])
     if address:
-        annotations[POD_IPS] = f"{address}/32"
+        annotations[POD_IPS_ANNOTATION] = f"{address}/32"
     return {
         "metadata": {
             "name": name,
@@ -291,27 +301,29 @@ def pod(address: str = "", pin: str = "", phase: str = "Running", name: str = "v
     }
 
 
-def surveyed(*vms: Vm, vmis: tuple[Json, ...] = (), pods: tuple[Json, ...] = (), blocks: Any = ()) -> list[Use]:
-    facts = NOTHING.with_answers(
+def surveyed(*vms: Vm, vmis: tuple[Json, ...] = (), pods: tuple[Json, ...] = (), blocks: Any = ()) -> list[AddressUse]:
+    snapshot = NOTHING.with_results(
         {
-            Read(VM): tuple(one.raw for one in vms),
-            Read(VMI): vmis,
-            Read(POD, label_selector=LAUNCHER): pods,
-            Read(RAW.block): blocks,
+            Query(VM): tuple(one.raw for one in vms),
+            Query(VMI): vmis,
+            Query(POD, label_selector=LAUNCHER_SELECTOR): pods,
+            Query(RAW.block): blocks,
         }
     )
-    return list(CALICO.survey(network(), None, facts))
+    return list(CALICO.all_address_uses(network(), None, snapshot))
 
 
-def shown(uses: list[Use]) -> list[tuple[str, str, str]]:
-    return [(str(parse_address(str(network().address(u.number)))), u.how.value, u.ref.resource.kind) for u in uses]
+def shown(address_uses: list[AddressUse]) -> list[tuple[str, str, str]]:
+    return [
+        (str(parse_address(str(network().address(u.number)))), u.kind.value, u.ref.resource.kind) for u in address_uses
+    ]
 
 
 def test_a_vm_wants_what_its_template_is_pinned_to() -> None:
-    (use,) = surveyed(vm(template={IP_ADDRS: '["10.133.0.9", "10.144.0.9"]'}))
-    assert (use.how, use.number) == (How.WANTED, number("10.133.0.9"))
-    assert use.is_of("prod", "web-1", "uid-1")
-    assert not use.is_of("prod", "web-1", "uid-2")
+    (use,) = surveyed(vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9", "10.144.0.9"]'}))
+    assert (use.kind, use.number) == (UsageKind.REQUESTED, number("10.133.0.9"))
+    assert use.is_for_vm("prod", "web-1", "uid-1")
+    assert not use.is_for_vm("prod", "web-1", "uid-2")
 
 
 RUNS = [
@@ -329,14 +341,14 @@ RUNS = [
 
 @pytest.mark.parametrize(("what", "instance", "launcher", "kinds"), RUNS, ids=[row[0] for row in RUNS])
 def test_what_runs_with_an_address(what: str, instance: Json | None, launcher: Json | None, kinds: list[str]) -> None:
-    uses = surveyed(vmis=(instance,) if instance else (), pods=(launcher,) if launcher else ())
-    assert shown(uses) == [("10.133.0.9", "running", kind) for kind in kinds]
-    assert all(use.is_of("prod", "web-1") for use in uses)
+    address_uses = surveyed(vmis=(instance,) if instance else (), pods=(launcher,) if launcher else ())
+    assert shown(address_uses) == [("10.133.0.9", "running", kind) for kind in kinds]
+    assert all(use.is_for_vm("prod", "web-1") for use in address_uses)
 
 
 def test_both_pods_of_a_migration_run_with_the_address() -> None:
-    uses = surveyed(pods=(pod("10.133.0.9"), pod("10.133.0.9", name="virt-launcher-web-1-target")))
-    assert [use.ref.name for use in uses] == ["virt-launcher-web-1-x", "virt-launcher-web-1-target"]
+    address_uses = surveyed(pods=(pod("10.133.0.9"), pod("10.133.0.9", name="virt-launcher-web-1-target")))
+    assert [use.ref.name for use in address_uses] == ["virt-launcher-web-1-x", "virt-launcher-web-1-target"]
 
 
 def test_what_calico_gives_out_is_held() -> None:
@@ -348,9 +360,9 @@ def test_what_calico_gives_out_is_held() -> None:
             "attributes": [{"handle_id": "k8s-pod-network.vmi.prod.web-1"}, {"handle_id": "k8s-pod-network.abc"}],
         },
     }
-    uses = surveyed(blocks=(block,))
-    assert shown(uses) == [("10.133.0.1", "held", "IPAMBlock"), ("10.133.0.2", "held", "IPAMBlock")]
-    assert [(use.namespace, use.name) for use in uses] == [("prod", "web-1"), ("", "")]
+    address_uses = surveyed(blocks=(block,))
+    assert shown(address_uses) == [("10.133.0.1", "held", "IPAMBlock"), ("10.133.0.2", "held", "IPAMBlock")]
+    assert [(use.namespace, use.name) for use in address_uses] == [("prod", "web-1"), ("", "")]
 
 
 @pytest.mark.parametrize(
@@ -366,21 +378,21 @@ def test_what_calico_gives_out_is_held() -> None:
     ids=["as the spec says", "another size", "the usual size", "the original's pool", "somebody's pool", "no pool"],
 )
 def test_before_an_address_is_given_only_its_own_block_is_asked_for(pools: dict[str, Json], block: str) -> None:
-    asked: list[Read] = []
-    facts = NOTHING
+    asked: list[Query] = []
+    snapshot = NOTHING
     while True:
         try:
-            CALICO.uses(network("10.0.0.0/8"), [], Intervals.of_numbers([number("10.9.9.70")]), facts)
+            CALICO.address_uses(network("10.0.0.0/8"), [], Intervals.from_numbers([number("10.9.9.70")]), snapshot)
             break
-        except NeedMore as more:
-            asked += more.wanted
-            found = {one: pools.get(one.name) for one in more.wanted if one.resource == RAW.pool}
-            answers = {
+        except MissingQueriesError as more:
+            asked += more.queries
+            found = {one: pools.get(one.name) for one in more.queries if one.resource == RAW.pool}
+            results = {
                 one: ({"metadata": {"name": one.name}, "spec": spec},) if spec else () for one, spec in found.items()
             }
-            facts = facts.with_answers({**dict.fromkeys(more.wanted, ()), **answers})
-    assert asked[:2] == [Read(RAW.pool, name="prod.blue"), Read(RAW.block, name="10-9-9-64-26")]
-    assert Read(RAW.block, name=block) in asked
+            snapshot = snapshot.with_results({**dict.fromkeys(more.queries, ()), **results})
+    assert asked[:2] == [Query(RAW.pool, name="prod.blue"), Query(RAW.block, name="10-9-9-64-26")]
+    assert Query(RAW.block, name=block) in asked
     assert {one.name for one in asked if one.resource == RAW.block} == {"10-9-9-64-26", block}
 
 
@@ -394,29 +406,29 @@ def interface(binding: str, **pod_network: Any) -> Json:
     }
 
 
-MIGRATES = {ALLOW_MIGRATION: ""}
+MIGRATES = {ALLOW_MIGRATION_ANNOTATION: ""}
 FINE = vm(template=MIGRATES, spec=interface("bridge"))
 
 
-def concerns(
+def warnings(
     one: Vm, cidr: str = "10.133.0.0/24", version: str = "v3.32.1", strict: bool = False, unread: bool = False
 ) -> list[str]:
     config: Any = ({"metadata": {"name": "default"}, "spec": {"strictAffinity": strict}},)
-    facts = NOTHING.with_answers(
+    snapshot = NOTHING.with_results(
         {
-            Read(RAW.config, name="default"): Unknown("no right") if unread else config,
-            Read(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
+            Query(RAW.config, name="default"): Unreadable("no right") if unread else config,
+            Query(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
         }
     )
     net = network(cidr)
-    return list(CALICO.concerns(one, net, net.usable.nth(0), facts))
+    return list(CALICO.warnings(one, net, net.usable.nth(0), snapshot))
 
 
 def test_a_vm_that_will_work_causes_no_concern() -> None:
-    assert concerns(FINE) == []
-    assert concerns(FINE, unread=True) == []
-    assert concerns(FINE, version="") == []
-    assert concerns(vm(spec=interface("masquerade"))) == []
+    assert warnings(FINE) == []
+    assert warnings(FINE, unread=True) == []
+    assert warnings(FINE, version="") == []
+    assert warnings(vm(spec=interface("masquerade"))) == []
 
 
 CONCERNS: list[tuple[str, Json, str]] = [
@@ -446,37 +458,37 @@ CONCERNS: list[tuple[str, Json, str]] = [
 
 @pytest.mark.parametrize(("what", "case", "said"), CONCERNS, ids=[row[0] for row in CONCERNS])
 def test_what_will_not_work_is_said_in_one_line_that_names_the_object(what: str, case: Json, said: str) -> None:
-    (line,) = concerns(**case)
+    (line,) = warnings(**case)
     assert said in line
     assert "\n" not in line
     assert "virtualmachine/web-1" in line
 
 
 def test_masquerade_elsewhere_is_no_concern() -> None:
-    assert concerns(vm(spec=interface("masquerade", vmNetworkCIDR="172.16.0.0/24")), "10.0.0.0/16") == []
-    assert concerns(vm(spec=interface("masquerade")), "fd00::/64") == []
+    assert warnings(vm(spec=interface("masquerade", vmNetworkCIDR="172.16.0.0/24")), "10.0.0.0/16") == []
+    assert warnings(vm(spec=interface("masquerade")), "fd00::/64") == []
 
 
 # -- live migration -------------------------------------------------------------------------------------------------
 
 
-def immobile(one: Vm, version: str = "v3.32.1", persistence: str = "Enabled", **calico: Any) -> list[str]:
+def migration_blockers(one: Vm, version: str = "v3.32.1", persistence: str = "Enabled", **calico: Any) -> list[str]:
     """Why a VM that is to be live-migrated cannot be, on a network with this spec.calico."""
     config: Json = {"metadata": {"name": "default"}, "spec": {"kubeVirtVMAddressPersistence": persistence}}
-    facts = NOTHING.with_answers(
+    snapshot = NOTHING.with_results(
         {
-            Read(RAW.config, name="default"): (config,),
-            Read(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
+            Query(RAW.config, name="default"): (config,),
+            Query(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
         }
     )
     spec = {"plugin": "calico", "cidr": "10.133.0.0/24", "calico": calico}
     net = parse_network({"metadata": {"name": "blue", "namespace": "prod"}, "spec": spec})
-    return list(CALICO.immobile(one, net, facts))
+    return list(CALICO.migration_blockers(one, net, snapshot))
 
 
 EVICTED: Json = {**interface("bridge"), "evictionStrategy": "LiveMigrate"}
 OVERLAY = "network prod/blue has VXLAN and NAT (made without --live-migration)"
-BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION}"
+BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
 
 
 @pytest.mark.parametrize(
@@ -507,4 +519,4 @@ BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION}"
     ],
 )
 def test_a_vm_that_is_to_be_live_migrated_is_told_all_that_it_lacks(case: Json, expected: list[str]) -> None:
-    assert immobile(**case) == expected
+    assert migration_blockers(**case) == expected

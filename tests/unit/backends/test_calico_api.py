@@ -27,14 +27,20 @@ from kubectl_yoshi.backends.calico_api import (
     RAW,
     V3,
     CalicoApi,
-    api_for_reading,
-    api_for_writing,
     calico_version,
+    get_read_api,
+    get_write_api,
     is_installed,
 )
-from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID, is_marked_for, marked, marks_of
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.backends.marks import (
+    NETWORK_ANNOTATION,
+    NETWORK_UID_ANNOTATION,
+    get_annotations,
+    is_created_for,
+    ownership_annotations,
+)
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource
 from tests.unit.plan.fake import served
@@ -42,21 +48,21 @@ from tests.unit.plan.fake import served
 CRD_V1 = (RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config)
 V3_AGGREGATED = (NATIVE.pool, NATIVE.information, NATIVE.config)
 V3_NATIVE = (*V3_AGGREGATED, NATIVE.block, NATIVE.handle)
-SERVICE = Read(APISERVICE, name="v3.projectcalico.org")
+SERVICE = Query(APISERVICE, name="v3.projectcalico.org")
 OF_A_SERVER: Json = {"spec": {"service": {"name": "calico-api", "namespace": "calico-system"}}}
 OF_CRDS: Json = {"spec": {"service": None}}
 
 
-def facts(*resources: Resource, broken: dict[str, str] | None = None, **answers: Any) -> Facts:
+def snapshot(*resources: Resource, broken: dict[str, str] | None = None, **results: Any) -> Snapshot:
     """What is served, and what was read: service, migrations, information (of either group)."""
-    known: dict[Read, Any] = {
-        SERVICE: answers.get("service", ()),
-        Read(RAW.information, name="default"): answers.get("information", ()),
-        Read(NATIVE.information, name="default"): answers.get("information", ()),
+    known: dict[Query, Any] = {
+        SERVICE: results.get("service", ()),
+        Query(RAW.information, name="default"): results.get("information", ()),
+        Query(NATIVE.information, name="default"): results.get("information", ()),
     }
     if MIGRATION in resources:
-        known[Read(MIGRATION)] = answers.get("migrations", ())
-    return Facts(served((*resources, APISERVICE), broken), known)
+        known[Query(MIGRATION)] = results.get("migrations", ())
+    return Snapshot(served((*resources, APISERVICE), broken), known)
 
 
 def migration(phase: str) -> Json:
@@ -64,20 +70,20 @@ def migration(phase: str) -> Json:
 
 
 CASES = [
-    ("classic", facts(*CRD_V1, *V3_AGGREGATED, service=(OF_A_SERVER,)), AGGREGATED, RAW),
-    ("native v3", facts(*V3_NATIVE, service=(OF_CRDS,)), NATIVE, NATIVE),
-    ("no API server", facts(*CRD_V1), RAW, RAW),
-    ("both as CRDs", facts(*CRD_V1, *V3_NATIVE, service=(OF_CRDS,)), RAW, RAW),
-    ("both as CRDs, never migrated", facts(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,)), RAW, RAW),
+    ("classic", snapshot(*CRD_V1, *V3_AGGREGATED, service=(OF_A_SERVER,)), AGGREGATED, RAW),
+    ("native v3", snapshot(*V3_NATIVE, service=(OF_CRDS,)), NATIVE, NATIVE),
+    ("no API server", snapshot(*CRD_V1), RAW, RAW),
+    ("both as CRDs", snapshot(*CRD_V1, *V3_NATIVE, service=(OF_CRDS,)), RAW, RAW),
+    ("both as CRDs, never migrated", snapshot(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,)), RAW, RAW),
     (
         "migrated",
-        facts(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,), migrations=(migration("Complete"),)),
+        snapshot(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,), migrations=(migration("Complete"),)),
         NATIVE,
         NATIVE,
     ),
     (
         "classic, with the means to migrate",
-        facts(*CRD_V1, *V3_AGGREGATED, MIGRATION, service=(OF_A_SERVER,), migrations=(migration(""),)),
+        snapshot(*CRD_V1, *V3_AGGREGATED, MIGRATION, service=(OF_A_SERVER,), migrations=(migration(""),)),
         AGGREGATED,
         RAW,
     ),
@@ -86,67 +92,67 @@ CASES = [
 
 @pytest.mark.parametrize(("what", "known", "writes", "reads"), CASES, ids=[case[0] for case in CASES])
 def test_the_group_that_calico_itself_uses_is_used(
-    what: str, known: Facts, writes: CalicoApi, reads: CalicoApi
+    what: str, known: Snapshot, writes: CalicoApi, reads: CalicoApi
 ) -> None:
-    assert api_for_writing(known) == writes
-    assert api_for_reading(known) == reads
+    assert get_write_api(known) == writes
+    assert get_read_api(known) == reads
     assert is_installed(known.served)
 
 
 @pytest.mark.parametrize("phase", ["Migrating", "Pending", "Failed", ""])
 def test_while_calico_moves_its_data_nothing_is_written(phase: str) -> None:
-    known = facts(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,), migrations=(migration(phase),))
-    with pytest.raises(Refused, match=rf"moving its data .*datastoremigration is {phase or 'not started'}"):
-        api_for_writing(known)
-    assert api_for_reading(known) == RAW
+    known = snapshot(*CRD_V1, *V3_NATIVE, MIGRATION, service=(OF_CRDS,), migrations=(migration(phase),))
+    with pytest.raises(PreconditionFailed, match=rf"moving its data .*datastoremigration is {phase or 'not started'}"):
+        get_write_api(known)
+    assert get_read_api(known) == RAW
 
 
 @pytest.mark.parametrize("resources", [CRD_V1, (*CRD_V1, *V3_AGGREGATED), ()], ids=["v1", "both", "none"])
 def test_if_calicos_api_server_is_down_nothing_is_written_past_it(resources: tuple[Resource, ...]) -> None:
-    known = facts(*resources, broken={V3: "no endpoints available"})
-    with pytest.raises(Refused, match="does not answer: no endpoints available") as refused:
-        api_for_writing(known)
-    assert "v3.projectcalico.org" in refused.value.way_out
+    known = snapshot(*resources, broken={V3: "no endpoints available"})
+    with pytest.raises(PreconditionFailed, match="does not answer: no endpoints available") as refused:
+        get_write_api(known)
+    assert "v3.projectcalico.org" in refused.value.hint
     assert is_installed(known.served)
-    assert api_for_reading(known) == RAW
+    assert get_read_api(known) == RAW
 
 
 @pytest.mark.parametrize(
     "known",
     [
-        facts(*CRD_V1, information=({"spec": {"datastoreReady": False}},)),
-        facts(*V3_NATIVE, service=(OF_CRDS,), information=({"spec": {"datastoreReady": False}},)),
-        facts(*CRD_V1, *V3_AGGREGATED, service=(OF_A_SERVER,), information=({"spec": {"datastoreReady": False}},)),
+        snapshot(*CRD_V1, information=({"spec": {"datastoreReady": False}},)),
+        snapshot(*V3_NATIVE, service=(OF_CRDS,), information=({"spec": {"datastoreReady": False}},)),
+        snapshot(*CRD_V1, *V3_AGGREGATED, service=(OF_A_SERVER,), information=({"spec": {"datastoreReady": False}},)),
     ],
     ids=["v1", "native", "classic"],
 )
-def test_while_the_datastore_is_locked_nothing_is_written(known: Facts) -> None:
-    with pytest.raises(Refused, match="datastore is locked"):
-        api_for_writing(known)
+def test_while_the_datastore_is_locked_nothing_is_written(known: Snapshot) -> None:
+    with pytest.raises(PreconditionFailed, match="datastore is locked"):
+        get_write_api(known)
 
 
 @pytest.mark.parametrize("ready", [{"datastoreReady": True}, {}])
 def test_a_datastore_that_does_not_say_that_it_is_locked_is_not(ready: Json) -> None:
-    assert api_for_writing(facts(*CRD_V1, information=({"spec": ready},))) == RAW
+    assert get_write_api(snapshot(*CRD_V1, information=({"spec": ready},))) == RAW
 
 
 def test_where_it_cannot_be_told_who_serves_v3_nothing_is_written() -> None:
-    known = facts(*CRD_V1, *V3_AGGREGATED, service=Unknown("may not get apiservices"))
-    with pytest.raises(Refused, match="cannot be told: may not get apiservices"):
-        api_for_writing(known)
-    assert api_for_reading(known) == RAW
+    known = snapshot(*CRD_V1, *V3_AGGREGATED, service=Unreadable("may not get apiservices"))
+    with pytest.raises(PreconditionFailed, match="cannot be told: may not get apiservices"):
+        get_write_api(known)
+    assert get_read_api(known) == RAW
 
 
 def test_who_serves_v3_is_asked_only_where_both_groups_are_there() -> None:
-    both = Facts(served((*CRD_V1, *V3_AGGREGATED, APISERVICE)))
-    with pytest.raises(NeedMore) as more:
-        api_for_writing(both)
-    assert more.value.wanted == (SERVICE,)
-    assert api_for_reading(both) == RAW
+    both = Snapshot(served((*CRD_V1, *V3_AGGREGATED, APISERVICE)))
+    with pytest.raises(MissingQueriesError) as more:
+        get_write_api(both)
+    assert more.value.queries == (SERVICE,)
+    assert get_read_api(both) == RAW
     for resources in (CRD_V1, V3_NATIVE):
-        with pytest.raises(NeedMore) as more:
-            api_for_writing(Facts(served(resources)))
-        assert [read.resource.kind for read in more.value.wanted] == ["ClusterInformation"]
+        with pytest.raises(MissingQueriesError) as more:
+            get_write_api(Snapshot(served(resources)))
+        assert [read.resource.kind for read in more.value.queries] == ["ClusterInformation"]
 
 
 def test_without_pools_there_is_no_calico() -> None:
@@ -170,9 +176,9 @@ def test_ipam_is_never_read_from_the_aggregated_api_which_does_not_serve_it() ->
     ],
 )
 def test_calicos_version_is_read(text: str, wanted: tuple[int, int] | None) -> None:
-    known = facts(*CRD_V1, information=({"spec": {"calicoVersion": text}},))
+    known = snapshot(*CRD_V1, information=({"spec": {"calicoVersion": text}},))
     assert calico_version(RAW, known) == wanted
-    assert calico_version(RAW, facts(*CRD_V1)) is None
+    assert calico_version(RAW, snapshot(*CRD_V1)) is None
 
 
 # -- marks ----------------------------------------------------------------------------------------------------------
@@ -192,29 +198,34 @@ def pool(annotations: Json) -> Json:
 
 
 def test_our_marks_are_seen_where_we_wrote_them() -> None:
-    assert is_marked_for(pool(marks_of(network())), network())
-    assert not is_marked_for(pool({}), network())
-    assert not is_marked_for({"metadata": {}}, network())
+    assert is_created_for(pool(ownership_annotations(network())), network())
+    assert not is_created_for(pool({}), network())
+    assert not is_created_for({"metadata": {}}, network())
 
 
-@pytest.mark.parametrize("key", [MARK_NETWORK, MARK_UID])
+@pytest.mark.parametrize("key", [NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION])
 def test_the_marks_of_another_network_are_not_ours(key: str) -> None:
-    assert not is_marked_for(pool({**marks_of(network()), key: "another"}), network())
+    assert not is_created_for(pool({**ownership_annotations(network()), key: "another"}), network())
 
 
 def test_our_marks_survive_a_write_by_calicos_own_client() -> None:
     """It moves an object's annotations into one of its own and blanks the rest (backends.md, raw v1 rules)."""
-    inner = {"name": "prod.blue", "uid": "another", "annotations": {**marks_of(network()), "theirs": "x"}}
+    inner = {"name": "prod.blue", "uid": "another", "annotations": {**ownership_annotations(network()), "theirs": "x"}}
     moved = pool({"projectcalico.org/metadata": json.dumps(inner)})
-    assert is_marked_for(moved, network())
-    assert marked(moved)["theirs"] == "x"
+    assert is_created_for(moved, network())
+    assert get_annotations(moved)["theirs"] == "x"
 
 
 def test_marks_outside_are_stronger_than_those_inside() -> None:
-    inner = json.dumps({"annotations": {MARK_UID: "older", MARK_NETWORK: "prod/blue"}})
-    assert marked(pool({"projectcalico.org/metadata": inner, MARK_UID: "newer"}))[MARK_UID] == "newer"
+    inner = json.dumps({"annotations": {NETWORK_UID_ANNOTATION: "older", NETWORK_ANNOTATION: "prod/blue"}})
+    assert (
+        get_annotations(pool({"projectcalico.org/metadata": inner, NETWORK_UID_ANNOTATION: "newer"}))[
+            NETWORK_UID_ANNOTATION
+        ]
+        == "newer"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "null", '{"annotations": null}'])
 def test_an_annotation_of_calicos_that_is_broken_hides_nothing(text: str) -> None:
-    assert is_marked_for(pool({"projectcalico.org/metadata": text, **marks_of(network())}), network())
+    assert is_created_for(pool({"projectcalico.org/metadata": text, **ownership_annotations(network())}), network())

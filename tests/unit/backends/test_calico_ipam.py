@@ -19,8 +19,8 @@ from kubectl_yoshi.backends import calico_ipam as ipam
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.change import Verb
-from kubectl_yoshi.model.errors import Outdated
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.errors import OutdatedError
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VMI
 
@@ -82,7 +82,7 @@ def held(block: Json) -> dict[str, tuple[str, str, str]]:
     """Address -> namespace and name of its VM, handle."""
     return {
         str(parse_address(str(ip_network(block["spec"]["cidr"])[h.number - BASE]))): (h.namespace, h.name, h.handle)
-        for h in ipam.holdings(block, REF)
+        for h in ipam.iter_block_allocations(block, REF)
     }
 
 
@@ -105,7 +105,7 @@ def test_a_block_is_named_after_its_cidr(cidr: str, name: str) -> None:
 @given(st.ip_addresses(), st.integers(0, 12))
 def test_an_address_lies_in_its_block(address: Any, spare: int) -> None:
     size = (32 if address.version == 4 else 128) - spare
-    block = ipam.block_of(int(address), address.version, size)
+    block = ipam.block_cidr(int(address), address.version, size)
     assert address in block
     assert block.prefixlen == size
 
@@ -121,12 +121,12 @@ def test_a_vms_handle_is_named_after_it() -> None:
     st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}\Z"),
 )
 def test_the_vm_of_a_handle_is_the_one_that_it_was_named_after(namespace: str, name: str) -> None:
-    assert ipam.vm_of_handle(ipam.handle_name(namespace, name)) == (namespace, name)
+    assert ipam.parse_handle_name(ipam.handle_name(namespace, name)) == (namespace, name)
 
 
 @pytest.mark.parametrize("text", ["", "k8s-pod-network.0123abcd", "ipip-tunnel-addr-node1", "other-net.vmi.prod.web-1"])
 def test_the_handle_of_anything_else_is_no_vms(text: str) -> None:
-    assert ipam.vm_of_handle(text) == ("", "")
+    assert ipam.parse_handle_name(text) == ("", "")
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_a_block_is_read_as_calico_writes_it() -> None:
         "10.133.0.21": ("", "", "k8s-pod-network.0123abcd"),
         "10.133.0.30": ("", "", ""),
     }
-    by_address = {h.number - BASE: h for h in ipam.holdings(example(), REF)}
+    by_address = {h.number - BASE: h for h in ipam.iter_block_allocations(example(), REF)}
     assert (by_address[10].vm_uid, by_address[11].vm_uid) == ("uid-1", "")
     assert {h.version for h in by_address.values()} == {4}
 
@@ -152,61 +152,61 @@ def test_the_vm_of_a_hashed_handle_is_known_while_it_runs() -> None:
 
 
 def test_a_block_that_is_broken_or_empty_gives_what_it_can() -> None:
-    assert list(ipam.holdings({"spec": {"cidr": "10.133.0.0/26"}}, REF)) == []
+    assert list(ipam.iter_block_allocations({"spec": {"cidr": "10.133.0.0/26"}}, REF)) == []
     block = {"spec": {"cidr": "10.133.0.0/26", "allocations": [None, 7], "attributes": []}}
-    (found,) = ipam.holdings(block, REF)
+    (found,) = ipam.iter_block_allocations(block, REF)
     assert (found.number, found.handle, found.name) == (BASE + 1, "", "")
 
 
 def test_an_ipv6_block_is_read() -> None:
     block = {"spec": {"cidr": "fd00:133::40/122", "allocations": [None, None, 0], "attributes": [{"handle_id": WEB_1}]}}
-    (found,) = ipam.holdings(block, REF)
+    (found,) = ipam.iter_block_allocations(block, REF)
     assert (found.number, found.version, found.name) == (number("fd00:133::42"), 6, "web-1")
 
 
 def test_only_what_lies_within_is_told_and_nothing_of_a_block_that_is_being_deleted() -> None:
-    facts = Facts(answers={Read(RAW.block): (example(),)})
-    within = Intervals.of([(BASE + 11, BASE + 20)])
-    assert [h.number - BASE for h in ipam.holdings_in(within, 4, RAW, facts)] == [11, 20]
-    assert ipam.holdings_in(within, 6, RAW, facts) == []
+    snapshot = Snapshot(results={Query(RAW.block): (example(),)})
+    within = Intervals.from_spans([(BASE + 11, BASE + 20)])
+    assert [h.number - BASE for h in ipam.list_block_allocations(within, 4, RAW, snapshot)] == [11, 20]
+    assert ipam.list_block_allocations(within, 6, RAW, snapshot) == []
     gone = example()
     gone["spec"]["deleted"] = True
-    assert ipam.holdings_in(within, 4, RAW, Facts(answers={Read(RAW.block): (gone,)})) == []
+    assert ipam.list_block_allocations(within, 4, RAW, Snapshot(results={Query(RAW.block): (gone,)})) == []
 
 
-def known(*blocks: Json, handles: tuple[Json, ...] = (handle(),), **more: Any) -> Facts:
-    answers: dict[Read, Any] = {
-        Read(RAW.handle, name=WEB_2): tuple(h for h in handles if h["metadata"]["name"] == WEB_2)
+def known(*blocks: Json, handles: tuple[Json, ...] = (handle(),), **more: Any) -> Snapshot:
+    results: dict[Query, Any] = {
+        Query(RAW.handle, name=WEB_2): tuple(h for h in handles if h["metadata"]["name"] == WEB_2)
     }
     for block in blocks:
-        answers[Read(RAW.block, name=block["metadata"]["name"])] = (block,)
-    answers[Read(VMI, "prod", "web-2")] = more.get("vmi", ())
-    answers[Read(POD, "prod", label_selector="kubevirt.io=virt-launcher")] = more.get("pods", ())
-    return Facts(answers=answers)
+        results[Query(RAW.block, name=block["metadata"]["name"])] = (block,)
+    results[Query(VMI, "prod", "web-2")] = more.get("vmi", ())
+    results[Query(POD, "prod", label_selector="kubevirt.io=virt-launcher")] = more.get("pods", ())
+    return Snapshot(results=results)
 
 
 def test_what_a_vm_holds_is_found_through_its_handle() -> None:
-    found, why = ipam.held_by_vm(RAW, "prod", "web-2", known(example()))
+    found, why = ipam.find_vm_allocations(RAW, "prod", "web-2", known(example()))
     assert [h.number - BASE for h in found] == [11]
     assert why == ""
 
 
 def test_the_blocks_of_a_handle_are_asked_for_by_name() -> None:
     two = handle(**{"10.133.0.0/26": 1, "fd00:133::/122": 1})
-    with pytest.raises(NeedMore) as more:
-        ipam.held_by_vm(RAW, "prod", "web-2", Facts(answers={Read(RAW.handle, name=WEB_2): (two,)}))
-    assert [read.name for read in more.value.wanted] == ["10-133-0-0-26", "fd00-133---122"]
+    with pytest.raises(MissingQueriesError) as more:
+        ipam.find_vm_allocations(RAW, "prod", "web-2", Snapshot(results={Query(RAW.handle, name=WEB_2): (two,)}))
+    assert [read.name for read in more.value.queries] == ["10-133-0-0-26", "fd00-133---122"]
 
 
 def test_what_may_not_be_read_is_said_and_not_taken_for_nothing() -> None:
-    no_handle = Facts(answers={Read(RAW.handle, name=WEB_2): Unknown("may not get ipamhandles")})
-    assert ipam.held_by_vm(RAW, "prod", "web-2", no_handle) == ([], "may not get ipamhandles")
-    no_block = known().with_answers({Read(RAW.block, name="10-133-0-0-26"): Unknown("may not get ipamblocks")})
-    assert ipam.held_by_vm(RAW, "prod", "web-2", no_block) == ([], "may not get ipamblocks")
+    no_handle = Snapshot(results={Query(RAW.handle, name=WEB_2): Unreadable("may not get ipamhandles")})
+    assert ipam.find_vm_allocations(RAW, "prod", "web-2", no_handle) == ([], "may not get ipamhandles")
+    no_block = known().with_results({Query(RAW.block, name="10-133-0-0-26"): Unreadable("may not get ipamblocks")})
+    assert ipam.find_vm_allocations(RAW, "prod", "web-2", no_block) == ([], "may not get ipamblocks")
 
 
 def test_a_vm_whose_name_calico_would_hash_is_not_looked_for() -> None:
-    assert ipam.held_by_vm(RAW, "prod", "w" * 128, Facts()) == ([], "")
+    assert ipam.find_vm_allocations(RAW, "prod", "w" * 128, Snapshot()) == ([], "")
 
 
 # -- what runs ------------------------------------------------------------------------------------------------------
@@ -222,12 +222,12 @@ def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_t
         }
     }
     vmi = {"metadata": {"name": "web-2", "namespace": "prod"}, "status": {"phase": "Scheduling"}}
-    assert ipam.runs("prod", "web-2", known()) == ""
-    assert ipam.runs("prod", "web-2", known(vmi=({**vmi, "status": {"phase": "Succeeded"}},))) == ""
-    assert "virtualmachineinstance/web-2" in ipam.runs("prod", "web-2", known(vmi=(vmi,)))
-    assert "pod/virt-launcher-web-2-x" in ipam.runs("prod", "web-2", known(pods=(pod,)))
-    assert "cannot be told: no right" in ipam.runs("prod", "web-2", known(pods=Unknown("no right")))
-    assert "cannot be told: no right" in ipam.runs("prod", "web-2", known(vmi=Unknown("no right")))
+    assert ipam.running_reason("prod", "web-2", known()) == ""
+    assert ipam.running_reason("prod", "web-2", known(vmi=({**vmi, "status": {"phase": "Succeeded"}},))) == ""
+    assert "virtualmachineinstance/web-2" in ipam.running_reason("prod", "web-2", known(vmi=(vmi,)))
+    assert "pod/virt-launcher-web-2-x" in ipam.running_reason("prod", "web-2", known(pods=(pod,)))
+    assert "cannot be told: no right" in ipam.running_reason("prod", "web-2", known(pods=Unreadable("no right")))
+    assert "cannot be told: no right" in ipam.running_reason("prod", "web-2", known(vmi=Unreadable("no right")))
 
 
 # -- releasing ------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_t
 
 def test_an_address_is_released_as_calico_releases_it() -> None:
     before = example()
-    after = ipam.without_address(before, BASE + 11)
+    after = ipam.remove_address(before, BASE + 11)
     assert before == example()
     wanted = example()
     spec = wanted["spec"]
@@ -250,10 +250,10 @@ def test_an_address_is_released_as_calico_releases_it() -> None:
 
 
 def test_an_attribute_that_another_address_shares_stays() -> None:
-    after = ipam.without_address(example(), BASE + 20)
+    after = ipam.remove_address(example(), BASE + 20)
     assert after["spec"]["attributes"] == example()["spec"]["attributes"]
     assert (after["spec"]["allocations"][20], after["spec"]["allocations"][21]) == (None, 2)
-    last = ipam.without_address(after, BASE + 21)
+    last = ipam.remove_address(after, BASE + 21)
     assert [attribute["handle_id"] for attribute in last["spec"]["attributes"]] == [WEB_1, WEB_2, None]
     assert last["spec"]["allocations"][30] == 2
 
@@ -262,7 +262,7 @@ def test_an_attribute_that_another_address_shares_stays() -> None:
 def test_whatever_is_released_in_whatever_order_the_rest_is_held_as_before(order: list[int], count: int) -> None:
     block = example()
     for ordinal in order[:count]:
-        block = ipam.without_address(block, BASE + ordinal)
+        block = ipam.remove_address(block, BASE + ordinal)
     gone = {f"10.133.0.{ordinal}" for ordinal in order[:count]}
     assert held(block) == {address: who for address, who in held(example()).items() if address not in gone}
     spec = block["spec"]
@@ -274,23 +274,23 @@ def test_whatever_is_released_in_whatever_order_the_rest_is_held_as_before(order
 
 
 def test_a_block_goes_before_its_handle_each_only_as_it_was_read() -> None:
-    facts = known(example())
-    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
-    plan = ipam.release(RAW, found, facts, "prod/web-2")
+    snapshot = known(example())
+    found, _ = ipam.find_vm_allocations(RAW, "prod", "web-2", snapshot)
+    plan = ipam.release_allocations(RAW, found, snapshot, "prod/web-2")
     (first,), (second,) = plan.stages
-    assert (first.verb, first.ref, first.subject) == (Verb.REPLACE, REF, "prod/web-2")
-    assert first.body == ipam.without_address(example(), BASE + 11)
+    assert (first.verb, first.ref, first.owner) == (Verb.REPLACE, REF, "prod/web-2")
+    assert first.body == ipam.remove_address(example(), BASE + 11)
     assert first.body["metadata"]["resourceVersion"] == "77"
-    assert "10.133.0.11" in first.says
+    assert "10.133.0.11" in first.summary
     assert (second.verb, second.ref) == (Verb.DELETE, RAW.handle.ref(WEB_2))
     assert (second.uid, second.resource_version) == (f"uid-{WEB_2}", "88")
 
 
 def test_a_handle_that_holds_more_elsewhere_only_counts_one_less() -> None:
     two = handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1})
-    facts = known(example(), handles=(two,))
-    one_block = [h for h in ipam.holdings(example(), REF) if h.number == BASE + 11]
-    plan = ipam.release(RAW, one_block, facts)
+    snapshot = known(example(), handles=(two,))
+    one_block = [h for h in ipam.iter_block_allocations(example(), REF) if h.number == BASE + 11]
+    plan = ipam.release_allocations(RAW, one_block, snapshot)
     (change,) = plan.stages[1]
     assert change.verb is Verb.REPLACE
     assert change.body["spec"]["block"] == {"10.144.0.0/26": 1}
@@ -300,10 +300,10 @@ def test_a_handle_that_holds_more_elsewhere_only_counts_one_less() -> None:
 def test_two_addresses_of_one_block_go_in_one_write() -> None:
     block = copy.deepcopy(example())
     block["spec"]["attributes"][2]["handle_id"] = WEB_2
-    facts = known(block, handles=(handle(**{"10.133.0.0/26": 3}),))
-    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
+    snapshot = known(block, handles=(handle(**{"10.133.0.0/26": 3}),))
+    found, _ = ipam.find_vm_allocations(RAW, "prod", "web-2", snapshot)
     assert [h.number - BASE for h in found] == [11, 20, 21]
-    (first,), (second,) = ipam.release(RAW, found, facts).stages
+    (first,), (second,) = ipam.release_allocations(RAW, found, snapshot).stages
     assert first.body["spec"]["sequenceNumber"] == 44
     assert held(first.body).keys() == {"10.133.0.10", "10.133.0.30"}
     assert second.verb is Verb.DELETE
@@ -312,78 +312,82 @@ def test_two_addresses_of_one_block_go_in_one_write() -> None:
 def test_a_handle_and_blocks_are_compared() -> None:
     gone = example()
     gone["spec"] |= {"cidr": "10.133.0.64/26", "deleted": True}
-    contained = ipam.contents([example(), gone])
+    contained = ipam.count_by_handle([example(), gone])
     assert contained[WEB_2] == {"10.133.0.0/26": 1}
     assert contained["k8s-pod-network.0123abcd"] == {"10.133.0.0/26": 2}
-    assert ipam.compare(WEB_2, ipam.counts_of(handle()), contained[WEB_2]) == []
-    (more,) = ipam.compare(WEB_2, {"10.133.0.0/26": 3}, contained[WEB_2])
+    assert ipam.compare_counts(WEB_2, ipam.get_handle_counts(handle()), contained[WEB_2]) == []
+    (more,) = ipam.compare_counts(WEB_2, {"10.133.0.0/26": 3}, contained[WEB_2])
     assert (more.is_excess, str(more)) == (
         True,
         f"IPAMHandle {WEB_2} counts 2 addresses that block 10.133.0.0/26 does not contain",
     )
-    (missing,) = ipam.compare(WEB_2, {}, contained[WEB_2])
+    (missing,) = ipam.compare_counts(WEB_2, {}, contained[WEB_2])
     assert (missing.is_excess, str(missing)) == (
         False,
         f"block 10.133.0.0/26 contains 1 address of IPAMHandle {WEB_2}, which counts 0",
     )
-    two = ipam.counts_of(handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1}))
-    assert [one.cidr for one in ipam.compare(WEB_2, two, contained[WEB_2])] == ["10.144.0.0/26"]
+    two = ipam.get_handle_counts(handle(**{"10.133.0.0/26": 1, "10.144.0.0/26": 1}))
+    assert [one.cidr for one in ipam.compare_counts(WEB_2, two, contained[WEB_2])] == ["10.144.0.0/26"]
     being_deleted = handle()
     being_deleted["spec"]["deleted"] = True
-    assert ipam.counts_of(being_deleted) == {}
+    assert ipam.get_handle_counts(being_deleted) == {}
 
 
-def once_more(facts: Facts) -> Facts:
+def once_more(snapshot: Snapshot) -> Snapshot:
     """The same answers to a second look."""
-    again = {replace(read, look=ipam.AGAIN): answer for read, answer in facts.answers.items()}
-    return facts.with_answers(again)
+    again = {replace(read, read_number=ipam.SECOND_READ): answer for read, answer in snapshot.results.items()}
+    return snapshot.with_results(again)
 
 
 def test_a_handle_that_counts_what_its_block_does_not_contain_is_repaired_only_while_there_is_no_pod() -> None:
-    block = ipam.without_address(example(), BASE + 11)
-    (change,) = ipam.repair(RAW, "prod", "web-2", once_more(known(block)), "prod/web-2")
+    block = ipam.remove_address(example(), BASE + 11)
+    (change,) = ipam.repair_handle(RAW, "prod", "web-2", once_more(known(block)), "prod/web-2")
     assert (change.verb, change.resource_version) == (Verb.DELETE, "88")
-    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(example())))
-    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(block, pods=Unknown("no right"))))
+    assert not ipam.repair_handle(RAW, "prod", "web-2", once_more(known(example())))
+    assert not ipam.repair_handle(RAW, "prod", "web-2", once_more(known(block, pods=Unreadable("no right"))))
     pod = {"metadata": {"name": "virt-launcher-x", "namespace": "prod", "labels": {"kubevirt.io": "virt-launcher"},
                         "annotations": {"kubevirt.io/domain": "web-2"}}}  # fmt: skip
-    assert not ipam.repair(RAW, "prod", "web-2", once_more(known(block, pods=(pod,))))
+    assert not ipam.repair_handle(RAW, "prod", "web-2", once_more(known(block, pods=(pod,))))
     vmi = {"metadata": {"name": "web-2", "namespace": "prod"}}
-    assert ipam.repair(RAW, "prod", "web-2", once_more(known(block, vmi=(vmi,)))), "without a pod there is no CNI ADD"
+    assert ipam.repair_handle(RAW, "prod", "web-2", once_more(known(block, vmi=(vmi,)))), (
+        "without a pod there is no CNI ADD"
+    )
 
 
 def test_before_a_repair_the_handle_is_read_anew_then_its_blocks_then_the_pods() -> None:
-    block = ipam.without_address(example(), BASE + 11)
-    facts, asked = known(block), []
+    block = ipam.remove_address(example(), BASE + 11)
+    snapshot, asked = known(block), []
     for _ in range(3):
-        with pytest.raises(NeedMore) as more:
-            ipam.repair(RAW, "prod", "web-2", facts)
-        asked += [[read.resource.plural for read in more.value.wanted]]
-        facts = facts.with_answers({read: facts.answers[replace(read, look=0)] for read in more.value.wanted})
+        with pytest.raises(MissingQueriesError) as more:
+            ipam.repair_handle(RAW, "prod", "web-2", snapshot)
+        asked += [[read.resource.plural for read in more.value.queries]]
+        snapshot = snapshot.with_results(
+            {read: snapshot.results[replace(read, read_number=0)] for read in more.value.queries}
+        )
     assert asked == [["ipamhandles"], ["ipamblocks"], ["pods"]]
-    assert ipam.repair(RAW, "prod", "web-2", facts)
+    assert ipam.repair_handle(RAW, "prod", "web-2", snapshot)
 
 
 def test_nothing_is_released_where_there_is_nothing() -> None:
-    assert not ipam.release(RAW, [], Facts())
-    gone = next(iter(ipam.holdings(example(), REF)))
-    assert not ipam.release(RAW, [gone], Facts())
+    assert not ipam.release_allocations(RAW, [], Snapshot())
+    gone = next(iter(ipam.iter_block_allocations(example(), REF)))
+    assert not ipam.release_allocations(RAW, [gone], Snapshot())
 
 
 def edit_of_web_2() -> Any:
-    facts = known(example())
-    found, _ = ipam.held_by_vm(RAW, "prod", "web-2", facts)
-    return ipam.release(RAW, found, facts).stages[0][0].edit
+    snapshot = known(example())
+    found, _ = ipam.find_vm_allocations(RAW, "prod", "web-2", snapshot)
+    return ipam.release_allocations(RAW, found, snapshot).stages[0][0].edit
 
 
 def test_a_release_is_made_to_the_block_as_it_has_become() -> None:
-    newest = ipam.without_address(example(), BASE + 10)  # its attribute goes, and all indexes shift
+    newest = ipam.remove_address(example(), BASE + 10)  # its attribute goes, and all indexes shift
     newest["metadata"]["resourceVersion"] = "78"
-    assert edit_of_web_2()(newest) == ipam.without_address(newest, BASE + 11)
+    assert edit_of_web_2()(newest) == ipam.remove_address(newest, BASE + 11)
 
 
 def test_an_address_that_is_free_already_is_not_released_again() -> None:
-    newest = ipam.without_address(example(), BASE + 11)
+    newest = ipam.remove_address(example(), BASE + 11)
     assert edit_of_web_2()(newest) is newest
 
 
@@ -400,5 +404,5 @@ def test_an_address_that_is_free_already_is_not_released_again() -> None:
 def test_an_address_is_not_released_once_anybody_runs_with_it(attribute: Json) -> None:
     newest = example()
     newest["spec"]["attributes"][1] = attribute
-    with pytest.raises(Outdated, match=r"10\.133\.0\.11"):
+    with pytest.raises(OutdatedError, match=r"10\.133\.0\.11"):
         edit_of_web_2()(newest)

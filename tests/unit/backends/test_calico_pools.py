@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from kubectl_yoshi.backends import calico_pools as pools
 from kubectl_yoshi.backends.calico_api import NATIVE, RAW
-from kubectl_yoshi.backends.marks import marks_of
-from kubectl_yoshi.model.backend import Obstacle
-from kubectl_yoshi.model.change import Plan, Verb, applied
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read, Unknown
+from kubectl_yoshi.backends.marks import ownership_annotations
+from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.change import Plan, Verb, apply_json_patch
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import Query, Snapshot, Unreadable
 from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.network import Network, parse_network
@@ -34,21 +34,21 @@ def network(cidr: str = "10.133.0.0/16", **calico: Any) -> Network:
     )
 
 
-def facts(*there: Json, version: str = "v3.32.1", **more: Any) -> Facts:
+def snapshot(*there: Json, version: str = "v3.32.1", **more: Any) -> Snapshot:
     """A Calico of raw v1 objects with these pools and blocks."""
-    return Facts(
+    return Snapshot(
         served((RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config)),
         {
-            Read(RAW.pool): there,
-            Read(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
-            Read(RAW.block): more.get("blocks", ()),
-            Read(VM): (),
+            Query(RAW.pool): there,
+            Query(RAW.information, name="default"): ({"spec": {"calicoVersion": version}},) if version else (),
+            Query(RAW.block): more.get("blocks", ()),
+            Query(VM): (),
         },
     )
 
 
 def pool(name: str = "prod.blue", cidr: str = "10.133.0.0/16", ours: bool = True, **spec: Any) -> Json:
-    annotations = marks_of(network()) if ours else {}
+    annotations = ownership_annotations(network()) if ours else {}
     return {
         "metadata": {"name": name, "uid": "uid-pool", "annotations": annotations},
         "spec": {**pools.pool_spec(network(), manual=True), "cidr": cidr, **spec},
@@ -120,10 +120,10 @@ def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
     ],
 )
 def test_what_calico_cannot_do_is_a_mistake_that_names_the_network(cidr: str, calico: Json, why: str) -> None:
-    with pytest.raises(UsageMistake, match=why) as refused:
+    with pytest.raises(UsageError, match=why) as refused:
         pools.pool_spec(network(cidr, **calico), manual=True)
     assert "prod/blue" in refused.value.message
-    assert refused.value.way_out
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_an_ipv4_block_size_is_20_to_32_and_not_shorter_than_the_cidr(prefix: in
     if 20 <= asked <= 32 and asked >= prefix:
         assert pools.block_size(net) == asked
     else:
-        with pytest.raises(UsageMistake, match="does not fit"):
+        with pytest.raises(UsageError, match="does not fit"):
             pools.block_size(net)
 
 
@@ -160,7 +160,7 @@ def test_an_ipv6_block_size_is_116_to_128_and_not_shorter_than_the_cidr(prefix: 
     if 116 <= asked <= 128 and asked >= prefix:
         assert pools.block_size(net) == asked
     else:
-        with pytest.raises(UsageMistake, match="does not fit"):
+        with pytest.raises(UsageError, match="does not fit"):
             pools.block_size(net)
 
 
@@ -182,33 +182,33 @@ def only(plan: Plan) -> Any:
     ],
 )
 def test_the_pool_is_made_as_calicos_version_knows_it(version: str, mode: str | None, selector: str) -> None:
-    change = only(pools.build(network(), facts(version=version)))
+    change = only(pools.ensure(network(), snapshot(version=version)))
     assert change.verb is Verb.CREATE
     assert (change.body["spec"].get("assignmentMode"), change.body["spec"]["nodeSelector"]) == (mode, selector)
-    assert change.body["metadata"] == {"name": "prod.blue", "annotations": marks_of(network())}
+    assert change.body["metadata"] == {"name": "prod.blue", "annotations": ownership_annotations(network())}
     assert change.body["apiVersion"] == "crd.projectcalico.org/v1"
 
 
 def test_in_the_other_group_it_is_the_same_pool() -> None:
-    known = Facts(
+    known = Snapshot(
         served((NATIVE.pool, NATIVE.information, NATIVE.block, APISERVICE)),
-        {Read(NATIVE.pool): (), Read(NATIVE.information, name="default"): ()},
+        {Query(NATIVE.pool): (), Query(NATIVE.information, name="default"): ()},
     )
-    change = only(pools.build(network(), known))
+    change = only(pools.ensure(network(), known))
     assert change.body["apiVersion"] == "projectcalico.org/v3"
     assert change.body["spec"] == WITHOUT_OPTIONS
 
 
 def test_a_pool_that_is_right_is_left_alone() -> None:
-    assert not pools.build(network(), facts(pool()))
+    assert not pools.ensure(network(), snapshot(pool()))
 
 
 def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by_a_selector() -> None:
     there = pool()
     del there["spec"]["assignmentMode"]
-    after = applied(only(pools.build(network(), facts(there))).body, there)
+    after = apply_json_patch(only(pools.ensure(network(), snapshot(there))).body, there)
     assert after["spec"]["nodeSelector"] == "!all()"
-    assert not pools.build(network(), facts(after))
+    assert not pools.ensure(network(), snapshot(after))
 
 
 @given(
@@ -220,10 +220,10 @@ def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by
 )
 def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json, theirs: Json) -> None:
     there = pool(**changed, **theirs)
-    plan = pools.build(network(), facts(there))
-    after = applied(only(plan).body, there) if plan else there
+    plan = pools.ensure(network(), snapshot(there))
+    after = apply_json_patch(only(plan).body, there) if plan else there
     assert matches({**WITHOUT_OPTIONS, **theirs}, after["spec"])
-    assert not pools.build(network(), facts(after))
+    assert not pools.ensure(network(), snapshot(after))
 
 
 @pytest.mark.parametrize("calico", [{}, {"natOutgoing": False}, {"liveMigration": True}, {"encapsulation": "IPIP"}])
@@ -242,30 +242,30 @@ def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(
         calico = {}
     wanted = network(cidr, **calico)
     there = {**pool(), "spec": shown(pools.pool_spec(wanted, manual=True))}
-    assert not pools.build(wanted, facts(there))
-    assert not pools.obstacles(wanted, facts(there))
+    assert not pools.ensure(wanted, snapshot(there))
+    assert not pools.conflicts(wanted, snapshot(there))
     there["spec"]["disabled"] = True
-    change = only(pools.build(wanted, facts(there)))
+    change = only(pools.ensure(wanted, snapshot(there)))
     assert [op for op in change.body if op["op"] != "test"] == [{"op": "add", "path": "/spec/disabled", "value": False}]
 
 
 def test_a_pool_is_known_by_its_cidr_in_whatever_form_it_is_written() -> None:
     six = network("fd00:133::/64")
     original = pool("blue", "FD00:0133:0:0::/64", ours=False)
-    assert pools.find_pool(six, RAW, facts(original)) == original
+    assert pools.find_pool(six, RAW, snapshot(original)) == original
     anew = Network(**{**vars(six), "uid": "uid-after-the-restore"})
-    assert pools.serves_on(pool(cidr="FD00:0133:0:0::/64"), anew)
+    assert pools.is_predecessors_pool(pool(cidr="FD00:0133:0:0::/64"), anew)
 
 
 def test_cidr_and_block_size_never_change() -> None:
-    assert not pools.build(network(), facts(pool(blockSize=28)))
+    assert not pools.ensure(network(), snapshot(pool(blockSize=28)))
 
 
 def test_the_originals_pool_is_used_as_it_is() -> None:
-    plan = pools.build(network(), facts(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
+    plan = pools.ensure(network(), snapshot(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
     assert not plan
     assert "pods can take its addresses" in plan.notes[0]
-    assert not pools.build(network(), facts(pool("blue", ours=False))).notes
+    assert not pools.ensure(network(), snapshot(pool("blue", ours=False))).notes
 
 
 # -- what is in the way ---------------------------------------------------------------------------------------------
@@ -287,14 +287,14 @@ def test_the_originals_pool_is_used_as_it_is() -> None:
     ],
 )
 def test_pools_in_the_way_are_named(there: Json, named: str | None) -> None:
-    assert pools.obstacles(network(), facts(there)) == ((Obstacle(named),) if named else ())
+    assert pools.conflicts(network(), snapshot(there)) == ((NetworkConflict(named),) if named else ())
 
 
 def test_where_pools_may_not_be_read_that_is_in_the_way() -> None:
-    known = facts().with_answers({Read(RAW.pool): Unknown("may not list ippools")})
-    (obstacle,) = pools.obstacles(network(), known)
-    assert "cannot be told: may not list ippools" in obstacle.says
-    assert obstacle.unseen
+    known = snapshot().with_results({Query(RAW.pool): Unreadable("may not list ippools")})
+    (obstacle,) = pools.conflicts(network(), known)
+    assert "cannot be told: may not list ippools" in obstacle.summary
+    assert obstacle.is_unreadable
 
 
 # -- taking away ----------------------------------------------------------------------------------------------------
@@ -312,15 +312,15 @@ def block(cidr: str, *held: int) -> Json:
 
 
 def test_a_pool_is_disabled_before_it_is_deleted() -> None:
-    disable, delete = pools.demolish(network(), facts(pool()))
-    assert applied(disable.body, pool())["spec"]["disabled"] is True
+    disable, delete = pools.teardown(network(), snapshot(pool()))
+    assert apply_json_patch(disable.body, pool())["spec"]["disabled"] is True
     assert (delete.verb, delete.uid) == (Verb.DELETE, "uid-pool")
-    assert [change.verb for change in pools.demolish(network(), facts(pool(disabled=True)))] == [Verb.DELETE]
+    assert [change.verb for change in pools.teardown(network(), snapshot(pool(disabled=True)))] == [Verb.DELETE]
 
 
 def test_a_pool_with_addresses_in_use_stays() -> None:
-    with pytest.raises(Refused, match=r"still holds 2 addresses of ippool/prod\.blue: some-pod"):
-        pools.demolish(network(), facts(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
+    with pytest.raises(PreconditionFailed, match=r"still holds 2 addresses of ippool/prod\.blue: some-pod"):
+        pools.teardown(network(), snapshot(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
 
 
 def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
@@ -328,34 +328,38 @@ def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
     held["spec"]["attributes"] = [
         {"handle_id": "k8s-pod-network.0123", "secondary": {"namespace": "dev", "pod": "shop"}}
     ]
-    with pytest.raises(Refused, match=r"still holds 1 addresses of ippool/prod\.blue: pod/shop in namespace dev"):
-        pools.demolish(network(), facts(pool(), blocks=(held,)))
+    with pytest.raises(
+        PreconditionFailed, match=r"still holds 1 addresses of ippool/prod\.blue: pod/shop in namespace dev"
+    ):
+        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
 def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps() -> None:
     held = block("10.133.5.0/26", 3, 9)
     held["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
-    with pytest.raises(Refused, match=r"2 addresses of ippool/prod\.blue still cool down in Calico") as error:
-        pools.demolish(network(), facts(pool(), blocks=(held,)))
-    assert error.value.way_out.startswith("Wait until Calico frees them")
+    with pytest.raises(
+        PreconditionFailed, match=r"2 addresses of ippool/prod\.blue still cool down in Calico"
+    ) as error:
+        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
+    assert error.value.hint.startswith("Wait until Calico frees them")
     held["spec"]["allocations"][4] = 1
     held["spec"]["attributes"].append({"handle_id": "some-pod"})
-    with pytest.raises(Refused, match=r"still holds 1 addresses of ippool/prod\.blue: some-pod"):
-        pools.demolish(network(), facts(pool(), blocks=(held,)))
+    with pytest.raises(PreconditionFailed, match=r"still holds 1 addresses of ippool/prod\.blue: some-pod"):
+        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
 def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
     blocks = (block("10.133.5.0/26"), block("192.168.0.0/26", 1))
-    assert pools.demolish(network(), facts(pool(), blocks=blocks))
+    assert pools.teardown(network(), snapshot(pool(), blocks=blocks))
 
 
 def test_a_pool_that_is_not_ours_or_is_gone_is_left() -> None:
-    assert not pools.demolish(network(), facts(pool("blue", ours=False)))
-    assert not pools.demolish(network(), facts())
+    assert not pools.teardown(network(), snapshot(pool("blue", ours=False)))
+    assert not pools.teardown(network(), snapshot())
 
 
 def test_the_pool_of_a_network_made_anew_is_no_leftover() -> None:
     anew = Network(**{**vars(network()), "uid": "uid-after-the-restore"})
-    assert not pools.leftovers([anew], None, facts(pool()))
-    assert pools.leftovers([], None, facts(pool()))
-    assert pools.leftovers([anew], None, facts(pool(cidr="10.134.0.0/16")))
+    assert not pools.orphaned_objects([anew], None, snapshot(pool()))
+    assert pools.orphaned_objects([], None, snapshot(pool()))
+    assert pools.orphaned_objects([anew], None, snapshot(pool(cidr="10.134.0.0/16")))

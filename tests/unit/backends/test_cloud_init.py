@@ -11,18 +11,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.cloud_init import Address4Guest, with_address, without_address
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.backends.cloud_init import GuestAddress, remove_address, set_address
+from kubectl_yoshi.model.errors import PreconditionFailed
 
 MAC = "02:00:00:00:00:07"
-WANTED = Address4Guest("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"))
+WANTED = GuestAddress("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"))
 
 NAMES = st.text("abc", min_size=1, max_size=3)
 OTHERS = st.dictionaries(NAMES, st.fixed_dictionaries({"dhcp4": st.booleans()}), max_size=3)
 
 
-def written(text: str, drive: bool = False, first: bool = True, wanted: Address4Guest = WANTED) -> Any:
-    return (json.loads if drive else yaml.safe_load)(with_address(text, wanted, drive, first))
+def written(text: str, drive: bool = False, first: bool = True, wanted: GuestAddress = WANTED) -> Any:
+    return (json.loads if drive else yaml.safe_load)(set_address(text, wanted, drive, first))
 
 
 @pytest.mark.parametrize("under", [False, True])
@@ -35,15 +35,15 @@ def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, 
     inside = after["network"] if under else after
     assert inside == {**inner, "ethernets": {**ethernets, "yoshi-lab": inside["ethernets"]["yoshi-lab"]}}
     assert inside["ethernets"]["yoshi-lab"]["addresses"] == ["10.20.0.42/24"]
-    again = with_address(text, WANTED, False, True)
-    assert with_address(again, WANTED, False, True) == again
-    assert yaml.safe_load(without_address(again, MAC, False)) == before
-    assert without_address(text, MAC, False) == text
+    again = set_address(text, WANTED, False, True)
+    assert set_address(again, WANTED, False, True) == again
+    assert yaml.safe_load(remove_address(again, MAC, False)) == before
+    assert remove_address(text, MAC, False) == text
 
 
 def test_another_address_takes_the_place_of_the_first() -> None:
-    text = with_address("", WANTED, False, False)
-    other = Address4Guest("lab", MAC, ip_address("10.20.0.43"), 24)
+    text = set_address("", WANTED, False, False)
+    other = GuestAddress("lab", MAC, ip_address("10.20.0.43"), 24)
     assert written(text, wanted=other) == {
         "version": 2,
         "ethernets": {"yoshi-lab": {"match": {"macaddress": MAC}, "addresses": ["10.20.0.43/24"]}},
@@ -66,7 +66,7 @@ def test_version_1() -> None:
             "subnets": [{"type": "static", "address": "10.20.0.42/24", "gateway": "10.20.0.1"}],
         },
     ]  # fmt: skip
-    assert yaml.safe_load(without_address(yaml.safe_dump(after), MAC, False)) == before
+    assert yaml.safe_load(remove_address(yaml.safe_dump(after), MAC, False)) == before
 
 
 def test_a_config_drive_has_openstacks_words() -> None:
@@ -75,7 +75,7 @@ def test_a_config_drive_has_openstacks_words() -> None:
         "networks": [],
         "services": [{"type": "dns", "address": "1.1.1.1"}],
     }
-    wanted = Address4Guest("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"), (ip_address("1.1.1.1"),))
+    wanted = GuestAddress("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"), (ip_address("1.1.1.1"),))
     after = written(json.dumps(before), drive=True, wanted=wanted)
     assert after == {
         "links": [{"id": "eth0", "type": "phy"}, {"id": "yoshi-lab", "type": "phy", "ethernet_mac_address": MAC}],
@@ -88,11 +88,11 @@ def test_a_config_drive_has_openstacks_words() -> None:
         ],
         "services": [{"type": "dns", "address": "1.1.1.1"}],
     }  # fmt: skip
-    assert json.loads(without_address(json.dumps(after), MAC, True)) == before
+    assert json.loads(remove_address(json.dumps(after), MAC, True)) == before
 
 
 @pytest.mark.parametrize(("text", "drive"), [("[1]", False), ("{", True), ("a: [", False), ("just words", False)])
 def test_what_cloud_init_would_not_read_is_refused_and_left(text: str, drive: bool) -> None:
-    with pytest.raises(Refused):
-        with_address(text, WANTED, drive, True)
-    assert without_address(text, MAC, drive) == text
+    with pytest.raises(PreconditionFailed):
+        set_address(text, WANTED, drive, True)
+    assert remove_address(text, MAC, drive) == text

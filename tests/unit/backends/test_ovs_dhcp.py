@@ -11,17 +11,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.backends import ovs_dhcp as dhcp
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Layer2, layer2_of
+from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Layer2, parse_layer2_spec
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Record
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from tests.unit.plan.fake import served
 
-NOTHING = Facts(served((CONFIGMAP, DHCPSERVER)))
-SERVER = Record(NETWORK, "prod", "lab", note="DHCP server")
+NOTHING = Snapshot(served((CONFIGMAP, DHCPSERVER)))
+SERVER = Allocation(NETWORK, "prod", "lab", note="DHCP server")
 MAC = "02:aa:bb:cc:dd:ee"
 
 
@@ -38,12 +38,14 @@ def network(cidr: str = "10.20.0.0/24", ovs: Json | None = None, **spec: Any) ->
     )  # fmt: skip
 
 
-def made(one: Network, records: dict[int, Record]) -> dict[str, Json]:
+def made(one: Network, records: dict[int, Allocation]) -> dict[str, Json]:
     """What is made from nothing, by kind."""
-    facts = NOTHING
+    snapshot = NOTHING
     for resource in (CONFIGMAP, DHCPSERVER):
-        facts = facts.with_answers({dhcp.own_read(resource, one): ()})
-    return {change.ref.resource.kind: change.body for change in dhcp.build(one, layer2_of(one), records, facts)}
+        snapshot = snapshot.with_results({dhcp.object_query(resource, one): ()})
+    return {
+        change.ref.resource.kind: change.body for change in dhcp.ensure(one, parse_layer2_spec(one), records, snapshot)
+    }
 
 
 def files(config: Json) -> dict[str, str]:
@@ -63,8 +65,8 @@ def test_the_design_documents_example_to_the_byte() -> None:
     )  # fmt: skip
     records = {
         number("10.20.0.10"): SERVER,
-        number("10.20.0.42"): Record(VIRTUALMACHINE, "prod", "web-1", "uid-1", MAC, "2026-01-01T00:00:00Z"),
-        number("10.20.0.43"): Record(RESERVATION, "prod", "", note="the printer"),
+        number("10.20.0.42"): Allocation(VIRTUALMACHINE, "prod", "web-1", "uid-1", MAC, "2026-01-01T00:00:00Z"),
+        number("10.20.0.43"): Allocation(RESERVATION, "prod", "", note="the printer"),
     }
     objects = made(one, records)
     assert files(objects["ConfigMap"]) == {
@@ -170,7 +172,7 @@ def networks(draw: st.DrawFn) -> Network:
     prefix = 32 - (size.bit_length() - 1)
     try:
         one = network(f"10.20.0.0/{prefix}", {"vlan": vlan, "dhcp": server}, **spec)
-    except UsageMistake:
+    except UsageError:
         assume(False)
         raise
     return one
@@ -183,14 +185,14 @@ def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_
     usable = sorted(one.usable)
     own = usable[0]
     held = data.draw(st.sets(st.sampled_from(usable), max_size=5)) - {own}
-    kinds = [Record(VIRTUALMACHINE, "prod", "web", "uid", MAC), Record(RESERVATION, "prod", "")]
+    kinds = [Allocation(VIRTUALMACHINE, "prod", "web", "uid", MAC), Allocation(RESERVATION, "prod", "")]
     records = {own: SERVER, **{n: kinds[at % 2] for at, n in enumerate(sorted(held))}}
     try:
         objects = made(one, records)
-    except Refused as refused:
+    except PreconditionFailed as refused:
         assert "no address left" in refused.message
         objects = {}
-    layer = layer2_of(one)
+    layer = parse_layer2_spec(one)
     assert layer.dhcp is not None
     inside = set(usable)
     if layer.dhcp.first is not None and layer.dhcp.last is not None:
@@ -202,16 +204,16 @@ def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_
     folder = files(objects["ConfigMap"])
     assert handed_to_strangers(folder, own) == wanted
     [server] = objects["DHCPServer"]["spec"]["networks"]
-    spans = (Intervals.of_numbers(inside) - Intervals.of_numbers([own])).spans
+    spans = (Intervals.from_numbers(inside) - Intervals.from_numbers([own])).spans
     widest = number(server["cidr"]["range_end"]) - number(server["cidr"]["range_start"])
     assert widest == max(last - first for first, last in spans)
 
 
 def test_where_nothing_is_left_for_strangers_the_way_out_is_named() -> None:
     one = network(ovs={"dhcp": {"rangeStart": "10.20.0.1", "rangeEnd": "10.20.0.1"}})
-    with pytest.raises(Refused, match="no address left that DHCP may hand out") as caught:
+    with pytest.raises(PreconditionFailed, match="no address left that DHCP may hand out") as caught:
         made(one, {number("10.20.0.1"): SERVER})
-    assert "--no-dhcp" in caught.value.way_out
+    assert "--no-dhcp" in caught.value.hint
 
 
 def test_a_large_network_is_not_enumerated() -> None:
@@ -225,6 +227,6 @@ def test_nothing_is_made_before_the_servers_address_is_recorded() -> None:
 
 
 def test_without_dhcp_nothing_is_made() -> None:
-    layer = layer2_of(network(ovs={"dhcp": {"enabled": False}}))
+    layer = parse_layer2_spec(network(ovs={"dhcp": {"enabled": False}}))
     assert layer == Layer2("br-ext", ("eth1",))
     assert made(network(ovs={"dhcp": {"enabled": False}}), {}) == {}

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from kubectl_yoshi.backends.ovs_vm import INTERFACES, NETWORKS, plug_in
+from kubectl_yoshi.backends.ovs_vm import INTERFACES, NETWORKS, attach_interface
 from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.nic import Nic
@@ -27,7 +27,7 @@ def test_an_interface_is_added_only_to_the_interfaces_and_networks_that_were_rea
     template = {"spec": {"domain": {"devices": devices}, "networks": [{"name": "default", "pod": {}}]}}
     raw: Json = {"metadata": {"name": "web", "namespace": "prod", "uid": "u"}, "spec": {"template": template}}
     patch = PatchBuilder()
-    plug_in(patch, Vm(copy.deepcopy(raw)), network, int(ip_address("10.20.0.5")), MAC, Nic(), "bridge")
+    attach_interface(patch, Vm(copy.deepcopy(raw)), network, int(ip_address("10.20.0.5")), MAC, Nic(), "bridge")
     assert [nic["name"] for nic in dig(apply_patch(patch.ops, raw), *INTERFACES)] == ["default", "lab"]
     dig(raw, *changed).append({"name": "lab"})
     with pytest.raises(DoesNotFit):

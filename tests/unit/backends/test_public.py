@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from kubectl_yoshi.backends import calico_bgp, kubevirt, metallb
 from kubectl_yoshi.backends import public_wishes as wishes
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.marks import gone_of
-from kubectl_yoshi.backends.public import Public, announcer_of
+from kubectl_yoshi.backends.marks import find_deleted_networks
+from kubectl_yoshi.backends.public import Public, get_announcer
 from kubectl_yoshi.backends.public_services import service_ref
 from kubectl_yoshi.model.addresses import address_of
-from kubectl_yoshi.model.change import Change, Plan, applied, in_order
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.facts import Facts, Read, Served
+from kubectl_yoshi.model.change import Change, Plan, apply_json_patch, sequential
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
 from kubectl_yoshi.model.ports import Port
@@ -40,12 +40,12 @@ def vm(name: str = "web", uid: str = "1", **annotations: str) -> Vm:
     return Vm({"metadata": {"name": name, "namespace": "prod", "uid": uid, "annotations": keys}, "spec": {}})
 
 
-def served(*names: str) -> Served:
+def served(*names: str) -> ServedApis:
     resources = {}
     for name in names:
         plural, _, group = name.partition(".")
         resources[name] = Resource(group, "v1", plural, plural)
-    return Served(resources)
+    return ServedApis(resources)
 
 
 BGP = {"bgpConfig": {"peers": "10.240.0.5", "myASN": 1, "remoteASN": 2}}
@@ -62,7 +62,7 @@ CALICO, METALLB = "bgpconfigurations.crd.projectcalico.org", "ipaddresspools.met
     ],
 )
 def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, there: Any, expected: str) -> None:
-    assert announcer_of(network(**spec), served(*there)).name == expected
+    assert get_announcer(network(**spec), served(*there)).name == expected
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, 
     ],
 )
 def test_what_was_chosen_for_a_network_is_named(spec: Json, there: Any, expected: tuple[str, ...]) -> None:
-    assert Public().taken_unasked(network(**spec), Facts(served(*there))) == expected
+    assert Public().implicit_choices(network(**spec), Snapshot(served(*there))) == expected
 
 
 def test_without_metallb_and_calico_the_message_names_both() -> None:
-    missing = Public().missing(served())
-    assert "MetalLB" in missing
-    assert "Calico" in missing
+    missing_apis = Public().missing_apis(served())
+    assert "MetalLB" in missing_apis
+    assert "Calico" in missing_apis
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=253))
@@ -116,54 +116,56 @@ def test_kubevirts_id_of_a_long_name_is_the_one_that_kubevirt_computes() -> None
 
 
 def test_the_original_readmes_annotations_are_read() -> None:
-    found = wishes.wishes_of(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
+    found = wishes.parse_requested_networks(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
     assert found.networks == ("yoshipublicnetwork",)
     assert found.addresses == (ip_address("1.2.3.4"),)
 
 
 def test_a_wish_that_is_no_address_is_refused_with_the_vm_and_the_annotation() -> None:
-    with pytest.raises(UsageMistake, match=r"virtualmachine/web.*publicIP"):
-        wishes.wishes_of(vm(publicIP="1.2.3.400"))
+    with pytest.raises(UsageError, match=r"virtualmachine/web.*publicIP"):
+        wishes.parse_requested_networks(vm(publicIP="1.2.3.400"))
 
 
 def test_a_wish_is_written_beside_others_and_taken_out_of_them() -> None:
     one = vm(publicNetwork="six", publicIP="2001:db8::5")
-    added = wishes.annotations_with(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
+    added = wishes.build_attach_annotations(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
     assert added == {
         wishes.PUBLIC_NETWORK: "six,pub",
         wishes.PUBLIC_IP: "2001:db8::5,203.0.113.4",
         wishes.PUBLIC_PORTS: "22/tcp",
     }
     both = vm(publicNetwork="six,pub", publicIP="2001:db8::5,203.0.113.4", publicPorts="22/tcp")
-    assert wishes.annotations_with(both, network(), ip_address("203.0.113.4"), None, ()) == {}
-    moved = wishes.annotations_with(both, network(), ip_address("203.0.113.5"), ip_address("203.0.113.4"), ())
+    assert wishes.build_attach_annotations(both, network(), ip_address("203.0.113.4"), None, ()) == {}
+    moved = wishes.build_attach_annotations(both, network(), ip_address("203.0.113.5"), ip_address("203.0.113.4"), ())
     assert moved == {wishes.PUBLIC_IP: "2001:db8::5,203.0.113.5"}
-    assert wishes.annotations_without(both, network(), None) == {
+    assert wishes.build_detach_annotations(both, network(), None) == {
         wishes.PUBLIC_NETWORK: "six",
         wishes.PUBLIC_IP: "2001:db8::5",
     }
     alone = vm(publicNetwork="pub", publicIP="203.0.113.4", publicPorts="22/tcp")
-    assert set(wishes.annotations_without(alone, network(), None).values()) == {None}
+    assert set(wishes.build_detach_annotations(alone, network(), None).values()) == {None}
 
 
 def test_a_name_in_upper_case_is_left_as_it_was_written() -> None:
     one = vm(publicNetwork="PUB")
-    assert wishes.PUBLIC_NETWORK not in wishes.annotations_with(one, network(), ip_address("203.0.113.4"), None, ())
+    assert wishes.PUBLIC_NETWORK not in wishes.build_attach_annotations(
+        one, network(), ip_address("203.0.113.4"), None, ()
+    )
 
 
 # -- lists that are shared -------------------------------------------------------------------------------------------
 
 
-def facts(configuration: Json | None) -> Facts:
+def snapshot(configuration: Json | None) -> Snapshot:
     found = (configuration,) if configuration else ()
-    return Facts(served(CALICO), {Read(RAW.bgp_configuration, name="default"): found, Read(RAW.bgp_peer): ()})
+    return Snapshot(served(CALICO), {Query(RAW.bgp_configuration, name="default"): found, Query(RAW.bgp_peer): ()})
 
 
 def joint(changes: list[Change | None]) -> Plan:
     plan = Plan()
     for change in changes:
         assert change is not None
-        plan = plan.beside(in_order(change))
+        plan = plan.parallel(sequential(change))
     return plan
 
 
@@ -175,16 +177,16 @@ def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[st
     net = network()
     field = calico_bgp.LOAD_BALANCER_IPS
     before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
-    added = joint([calico_bgp.add_entry(net, a, field, RAW, facts(before), str(a)) for a in sorted(mine)])
+    added = joint([calico_bgp.add_entry(net, a, field, RAW, snapshot(before), str(a)) for a in sorted(mine)])
     assert len(list(added)) == (1 if mine else 0)
     there = before
     for change in added:
-        there = applied(change.body, there)
+        there = apply_json_patch(change.body, there)
     assert [e["cidr"] for e in there["spec"][field]] == foreign + [f"{a}/32" for a in sorted(mine)]
-    removed = joint([calico_bgp.remove_entry(net, a, RAW, facts(there), str(a)) for a in sorted(mine)])
+    removed = joint([calico_bgp.remove_entry(net, a, RAW, snapshot(there), str(a)) for a in sorted(mine)])
     assert len(list(removed)) == (1 if mine else 0)
     for change in removed:
-        there = applied(change.body, there)
+        there = apply_json_patch(change.body, there)
     assert there["spec"] == before["spec"]
     assert not there["metadata"].get("annotations")
 
@@ -193,26 +195,28 @@ def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
     field = calico_bgp.LOAD_BALANCER_IPS
     there: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": "203.0.113.4/32"}]}}
     address = ip_address("203.0.113.4")
-    assert calico_bgp.add_entry(network(), address, field, RAW, facts(there), "") is None
-    assert calico_bgp.remove_entry(network(), address, RAW, facts(there), "") is None
+    assert calico_bgp.add_entry(network(), address, field, RAW, snapshot(there), "") is None
+    assert calico_bgp.remove_entry(network(), address, RAW, snapshot(there), "") is None
 
 
 def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
-    change = calico_bgp.add_entry(network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, facts(None), "")
+    change = calico_bgp.add_entry(
+        network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, snapshot(None), ""
+    )
     assert change is not None
     there: Json = change.body
-    assert calico_bgp.users(RAW, facts(there)) == {"uid-pub": "prod/pub"}
-    assert gone_of({"uid-pub": "prod/pub"}, [], "prod") == {"uid-pub"}
-    assert gone_of({"uid-pub": "prod/pub"}, [], "shop") == set()
-    assert gone_of({"uid-pub": "prod/pub"}, [network()], None) == set()
+    assert calico_bgp.owner_networks(RAW, snapshot(there)) == {"uid-pub": "prod/pub"}
+    assert find_deleted_networks({"uid-pub": "prod/pub"}, [], "prod") == {"uid-pub"}
+    assert find_deleted_networks({"uid-pub": "prod/pub"}, [], "shop") == set()
+    assert find_deleted_networks({"uid-pub": "prod/pub"}, [network()], None) == set()
 
 
 def test_an_entry_of_an_earlier_version_does_not_tell_its_networks_name() -> None:
-    mark = f"{calico_bgp.ENTRY}203.0.113.5"
+    mark = f"{calico_bgp.ENTRY_PREFIX}203.0.113.5"
     there = {"metadata": {"name": "default", "annotations": {mark: "uid-pub externalIPs"}}, "spec": {}}
-    assert calico_bgp.users(RAW, facts(there)) == {"uid-pub": ""}
-    assert gone_of({"uid-pub": ""}, [], "prod") == set()
-    assert gone_of({"uid-pub": ""}, [], None) == {"uid-pub"}
+    assert calico_bgp.owner_networks(RAW, snapshot(there)) == {"uid-pub": ""}
+    assert find_deleted_networks({"uid-pub": ""}, [], "prod") == set()
+    assert find_deleted_networks({"uid-pub": ""}, [], None) == {"uid-pub"}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,7 @@ def test_a_covering_entry_is_found_unless_calico_announces_single_addresses(
     spec: Json = {calico_bgp.LOAD_BALANCER_IPS: [{"cidr": c} for c in entries]}
     spec |= {"serviceLoadBalancerAggregation": told} if told else {}
     there = {"metadata": {"name": "default"}, "spec": spec}
-    found = calico_bgp.covering(ip_address("203.0.113.4"), calico_bgp.LOAD_BALANCER_IPS, RAW, facts(there))
+    found = calico_bgp.covering_cidr(ip_address("203.0.113.4"), calico_bgp.LOAD_BALANCER_IPS, RAW, snapshot(there))
     assert found == expected
 
 
@@ -252,22 +256,22 @@ def pool(*addresses: str, namespace: str = "lb", **spec: Any) -> Json:
 )
 def test_what_a_pool_has_is_compared_by_addresses(written: Json, shares: bool, just: bool) -> None:
     assert metallb.shares(written, network()) is shares
-    assert metallb.is_just(written, network()) is just
+    assert metallb.has_exactly(written, network()) is just
 
 
-def home(pools: list[Json], deployments: list[Json]) -> str:
-    answers: Json = {Read(metallb.POOL): tuple(pools)}
+def own_namespace(pools: list[Json], deployments: list[Json]) -> str:
+    results: Json = {Query(metallb.POOL): tuple(pools)}
     for number, labels in enumerate(("app.kubernetes.io/name=metallb", "app=metallb,component=controller")):
-        answers[Read(metallb.DEPLOYMENT, label_selector=labels)] = tuple(deployments[number : number + 1])
-    return metallb.home(Facts(Served(), answers))
+        results[Query(metallb.DEPLOYMENT, label_selector=labels)] = tuple(deployments[number : number + 1])
+    return metallb.own_namespace(Snapshot(ServedApis(), results))
 
 
 def test_metallbs_namespace_is_that_of_its_objects_or_its_controller_or_the_usual_one() -> None:
     deployment = {"metadata": {"name": "controller", "namespace": "chart"}}
-    assert home([pool(namespace="lb")], [deployment]) == "lb"
-    assert home([pool(namespace="a"), pool(namespace="b")], [deployment]) == "chart"
-    assert home([], [deployment]) == "chart"
-    assert home([], []) == "metallb-system"
+    assert own_namespace([pool(namespace="lb")], [deployment]) == "lb"
+    assert own_namespace([pool(namespace="a"), pool(namespace="b")], [deployment]) == "chart"
+    assert own_namespace([], [deployment]) == "chart"
+    assert own_namespace([], []) == "metallb-system"
 
 
 def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
@@ -280,5 +284,5 @@ def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
             ("IPAllocated", "s", "2026-01-01T00:00:04Z", "given"),
         )
     ]
-    assert metallb.failure("s", events) == "no such pool"
-    assert metallb.failure("u", events) == ""
+    assert metallb.allocation_failure("s", events) == "no such pool"
+    assert metallb.allocation_failure("u", events) == ""

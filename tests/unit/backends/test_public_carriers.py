@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.public import Public
-from kubectl_yoshi.backends.public_carriers import find_carrier, selects, uses_of
+from kubectl_yoshi.backends.public_carriers import find_foreign_service, list_service_uses, selects
 from kubectl_yoshi.backends.public_services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.vm import VM, Vm
 
@@ -77,8 +77,8 @@ def test_the_template_cannot_take_another_vms_name() -> None:
     assert not selects(service(selector={"vm.kubevirt.io/name": "other"}), vm(**{"vm.kubevirt.io/name": "other"}))
 
 
-def of(one: Vm, how: How) -> Use:
-    return Use(int(ADDRESS), how, SERVICE.ref("lb", "prod"), one.namespace, one.name, one.uid)
+def of(one: Vm, how: UsageKind) -> AddressUse:
+    return AddressUse(int(ADDRESS), how, SERVICE.ref("lb", "prod"), one.namespace, one.name, one.uid)
 
 
 @pytest.mark.parametrize(
@@ -91,81 +91,86 @@ def of(one: Vm, how: How) -> Use:
 )
 def test_it_holds_its_addresses_for_every_vm_that_it_selects(written: Json) -> None:
     one, two = vm("one", app="web"), vm("two", app="web")
-    assert uses_of(service(**written), network(), [one, two, vm("three")]) == [of(one, How.HELD), of(two, How.HELD)]
-    assert uses_of(service(**written), network(), [vm("three")]) == [
-        Use(int(ADDRESS), How.HELD, SERVICE.ref("lb", "prod"))
+    assert list_service_uses(service(**written), network(), [one, two, vm("three")]) == [
+        of(one, UsageKind.HELD_BY_BACKEND),
+        of(two, UsageKind.HELD_BY_BACKEND),
+    ]
+    assert list_service_uses(service(**written), network(), [vm("three")]) == [
+        AddressUse(int(ADDRESS), UsageKind.HELD_BY_BACKEND, SERVICE.ref("lb", "prod"))
     ]
 
 
 def test_an_address_is_served_where_its_vm_asks_for_it_and_the_service_has_it() -> None:
     asks = vm(ip=str(ADDRESS), app="web")
-    hows = [use.how for use in uses_of(service(ingress=str(ADDRESS)), network(), [asks])]
-    assert hows == [How.HELD, How.SERVED]
-    assert [use.how for use in uses_of(service(), network(), [asks])] == [How.HELD]
-    assert [use.how for use in uses_of(service(ingress=str(ADDRESS)), network(), [vm(app="web")])] == [How.HELD]
+    hows = [use.kind for use in list_service_uses(service(ingress=str(ADDRESS)), network(), [asks])]
+    assert hows == [UsageKind.HELD_BY_BACKEND, UsageKind.ANNOUNCED]
+    assert [use.kind for use in list_service_uses(service(), network(), [asks])] == [UsageKind.HELD_BY_BACKEND]
+    assert [use.kind for use in list_service_uses(service(ingress=str(ADDRESS)), network(), [vm(app="web")])] == [
+        UsageKind.HELD_BY_BACKEND
+    ]
 
 
-def facts(*services: Json, vms: tuple[Vm, ...] = ()) -> Facts:
-    return Facts(answers={Read(SERVICE): services, Read(VM): tuple(one.raw for one in vms)})
+def snapshot(*services: Json, vms: tuple[Vm, ...] = ()) -> Snapshot:
+    return Snapshot(results={Query(SERVICE): services, Query(VM): tuple(one.raw for one in vms)})
 
 
 def test_what_could_be_recorded_is_inside_the_network_or_any_where_it_has_no_cidr() -> None:
     one = vm(app="web")
     outside = {**service(loadBalancerIP="198.51.100.7"), "metadata": {"name": "out", "namespace": "prod"}}
-    known = facts(service(), outside, vms=(one,))
-    assert Public().carried(network(), None, known) == (of(one, How.HELD),)
-    assert {use.ref.name for use in Public().carried(network(None), None, known)} == {"lb", "out"}
+    known = snapshot(service(), outside, vms=(one,))
+    assert Public().service_addresses(network(), None, known) == (of(one, UsageKind.HELD_BY_BACKEND),)
+    assert {use.ref.name for use in Public().service_addresses(network(None), None, known)} == {"lb", "out"}
 
 
 def test_what_this_program_has_made_is_nobody_elses() -> None:
     ours = service()
     ours["metadata"]["labels"] = {"plumber.k8s.pf9.io/networkUID": "uid-other"}
     one = vm(app="web")
-    assert Public().carried(network(), None, facts(ours, vms=(one,))) == ()
-    assert find_carrier(one, ADDRESS, facts(ours)) is None
+    assert Public().service_addresses(network(), None, snapshot(ours, vms=(one,))) == ()
+    assert find_foreign_service(one, ADDRESS, snapshot(ours)) is None
 
 
 def test_services_that_may_not_be_read_are_not_taken_for_absent() -> None:
-    unknown = Facts(answers={Read(SERVICE): Unknown("may not list services"), Read(VM): ()})
-    with pytest.raises(Refused, match="may not list services"):
-        Public().carried(network(), None, unknown)
-    with pytest.raises(NeedMore) as wanted:
-        find_carrier(vm(), ADDRESS, unknown)
-    assert wanted.value.wanted == (Read(SERVICE, "prod"),)
-    with pytest.raises(Refused, match=r"whether a Service has 203\.0\.113\.3"):
-        find_carrier(vm(), ADDRESS, unknown.with_answers({Read(SERVICE, "prod"): Unknown("may not")}))
+    unknown = Snapshot(results={Query(SERVICE): Unreadable("may not list services"), Query(VM): ()})
+    with pytest.raises(PreconditionFailed, match="may not list services"):
+        Public().service_addresses(network(), None, unknown)
+    with pytest.raises(MissingQueriesError) as queries:
+        find_foreign_service(vm(), ADDRESS, unknown)
+    assert queries.value.queries == (Query(SERVICE, "prod"),)
+    with pytest.raises(PreconditionFailed, match=r"whether a Service has 203\.0\.113\.3"):
+        find_foreign_service(vm(), ADDRESS, unknown.with_results({Query(SERVICE, "prod"): Unreadable("may not")}))
 
 
 def test_no_service_is_made_where_one_of_others_has_the_address_for_the_vm() -> None:
     one = vm(app="web")
-    own = Read(SERVICE, "prod", "")
-    known = facts(service(), vms=(one,)).with_answers({own: (service(),)})
+    own = Query(SERVICE, "prod", "")
+    known = snapshot(service(), vms=(one,)).with_results({own: (service(),)})
 
-    def ask(facts: Facts) -> Any:
-        return Public().establish(one, network(), int(ADDRESS), (), facts)
+    def ask(snapshot: Snapshot) -> Any:
+        return Public().ensure_service(one, network(), int(ADDRESS), (), snapshot)
 
     while True:
         try:
             plan = ask(known)
             break
-        except NeedMore as more:
-            known = known.with_answers(dict.fromkeys(more.wanted, ()))
+        except MissingQueriesError as more:
+            known = known.with_results(dict.fromkeys(more.queries, ()))
     assert not plan
 
 
 def test_an_address_that_others_hold_for_another_vm_is_a_strangers() -> None:
     one, two = vm("one"), vm("two", app="web")
-    known = facts(service(), vms=(one, two))
+    known = snapshot(service(), vms=(one, two))
 
-    def ask(facts: Facts) -> Any:
-        return Public().uses(network(), [one], Intervals.of_numbers([int(ADDRESS)]), facts)
+    def ask(snapshot: Snapshot) -> Any:
+        return Public().address_uses(network(), [one], Intervals.from_numbers([int(ADDRESS)]), snapshot)
 
     while True:
         try:
-            uses = ask(known)
+            address_uses = ask(known)
             break
-        except NeedMore as more:
-            known = known.with_answers(
-                {read: (one.raw, two.raw) if read.resource == VM else () for read in more.wanted}
+        except MissingQueriesError as more:
+            known = known.with_results(
+                {read: (one.raw, two.raw) if read.resource == VM else () for read in more.queries}
             )
-    assert uses == (of(two, How.HELD),)
+    assert address_uses == (of(two, UsageKind.HELD_BY_BACKEND),)

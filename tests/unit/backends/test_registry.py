@@ -10,7 +10,7 @@ import kubectl_yoshi
 from kubectl_yoshi.backends.registry import BACKENDS
 
 PACKAGE = Path(kubectl_yoshi.__file__).parent
-SOURCES = {"CALICO", "ANNOUNCED_SINGLY"}
+SOURCES = {"CALICO", "HOST_ROUTE_PLUGIN"}
 """What has a back-end's name and asks for none: a place where `ips import --from` looks, and and whose ledgers may
 hold addresses outside the CIDR, as the CRD's rules know whose networks may be without one."""
 

@@ -10,7 +10,7 @@ from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, NAD, TEMPLATE
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.model.facts import Facts, NeedMore, Unknown
+from kubectl_yoshi.model.facts import MissingQueriesError, Snapshot, Unreadable
 from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.objects import Json
 from tests.unit.plan.fake import served
@@ -36,12 +36,12 @@ def described(spec: Json, answer: Any) -> str:
     one = parse_network(
         {"metadata": {"name": "red", "namespace": "team-a", "uid": "1"}, "spec": {"cidr": "10.20.0.0/24", **spec}}
     )
-    facts = Facts(SERVED)
+    snapshot = Snapshot(SERVED)
     while True:
         try:
-            rows = BACKENDS[one.plugin].describe(one, facts)
-        except NeedMore as more:
-            facts = facts.with_answers(dict.fromkeys(more.wanted, answer))
+            rows = BACKENDS[one.plugin].describe(one, snapshot)
+        except MissingQueriesError as more:
+            snapshot = snapshot.with_results(dict.fromkeys(more.queries, answer))
         else:
             return "\n".join(f"{label}: {value}" for label, value in rows)
 
@@ -49,7 +49,7 @@ def described(spec: Json, answer: Any) -> str:
 @pytest.mark.parametrize("name", SPECS)
 def test_what_may_not_be_read_is_not_called_missing(name: str) -> None:
     spec, unread = SPECS[name]
-    shown = described(spec, Unknown("may not list anything"))
+    shown = described(spec, Unreadable("may not list anything"))
     assert "missing" not in shown
     assert shown.count("may not be read") == unread, shown
 

@@ -11,8 +11,8 @@ import pytest
 
 from kubectl_yoshi.cluster import http_log
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Expired, ServerError, Unreachable
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.cluster.errors import ExpiredError, ServerError, UnreachableError
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, cuts, refuses, says, status_body, streams
 
@@ -84,10 +84,10 @@ def test_a_call_tells_of_a_trial_in_its_body_as_well(api: Api, server: FaultServ
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../secrets/x", "a%2fb"])
 def test_a_name_that_would_lead_elsewhere_is_never_sent(api: Api, server: FaultServer, name: str) -> None:
-    with pytest.raises(UsageMistake):
+    with pytest.raises(UsageError):
         api.get(THINGS.ref(name, "prod"))
     if name:
-        with pytest.raises(UsageMistake):
+        with pytest.raises(UsageError):
             api.list(THINGS, name)
     assert not server.requests
 
@@ -124,7 +124,7 @@ def test_a_list_that_expires_between_pages_is_read_again_whole(api: Api, server:
 
 def test_a_list_that_expires_for_ever_is_told(api: Api, server: FaultServer) -> None:
     server.then(refuses(410, "Expired", "too old"))
-    with pytest.raises(Expired):
+    with pytest.raises(ExpiredError):
         api.list(THINGS)
 
 
@@ -162,14 +162,14 @@ def test_a_watch_gives_events_as_they_come_and_ends_with_the_server(api: Api, se
 )
 def test_a_watch_that_begins_too_far_back_is_expired(api: Api, server: FaultServer, fault) -> None:
     server.then(fault)
-    with pytest.raises(Expired):
+    with pytest.raises(ExpiredError):
         list(api.watch(THINGS))
 
 
 def test_a_watch_that_is_cut_gives_what_came_and_then_says_so(api: Api, server: FaultServer) -> None:
     server.then(streams({"type": "ADDED", "object": item("a")}, then=cuts))
     got = []
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         for event in api.watch(THINGS):
             got.append(event)  # noqa: PERF402
     assert [kind for kind, _ in got] == ["ADDED"]
@@ -211,7 +211,7 @@ def log() -> Iterator[io.StringIO]:
 def test_more_is_shown_with_each_level(
     api: Api, server: FaultServer, log: io.StringIO, verbosity, line, headers, body, whole
 ) -> None:
-    http_log.show_requests(verbosity, log)
+    http_log.enable_request_log(verbosity, log)
     server.then(says(200, {"first": 1, "pad": "x" * 3000, "last": 2}, Set_Cookie="session"))
     api.raw("/version")
     text = log.getvalue()
@@ -221,7 +221,7 @@ def test_more_is_shown_with_each_level(
 
 
 def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer, log: io.StringIO) -> None:
-    http_log.show_requests(9, log)
+    http_log.enable_request_log(9, log)
     server.then(says(200, {"data": {"password": "aGlkZGVu"}}))
     api.connection._loaded.configuration.api_key["authorization"] = "Bearer hidden"
     secret = Resource("", "v1", "secrets", "Secret").ref("s", "prod")
@@ -234,8 +234,8 @@ def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer
 
 
 def test_what_was_not_answered_is_shown_too(api: Api, server: FaultServer, log: io.StringIO) -> None:
-    http_log.show_requests(6, log)
+    http_log.enable_request_log(6, log)
     server.then(cuts)
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         api.raw("/version")
     assert log.getvalue().count(" failed in ") == 2

@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from kubectl_yoshi.cluster import connection as room
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, NotSent
-from kubectl_yoshi.cluster.errors import ClusterError, Unreachable
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, RequestNotSentError
+from kubectl_yoshi.cluster.errors import ClusterError, UnreachableError
 from tests.unit.cluster.fault_server import FaultServer, hangs, says
 
 LATE_SECONDS = 25
@@ -115,7 +115,7 @@ def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
 ) -> None:
     monkeypatch.setattr(room, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
-    with pytest.raises(NotSent, match="no answer in time") as caught:
+    with pytest.raises(RequestNotSentError, match="no answer in time") as caught:
         version(f"http://{full}")
     assert time.monotonic() - start < LATE_SECONDS
     assert full in str(caught.value)
@@ -133,7 +133,7 @@ def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.M
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 1)) for n in range(1, 6)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     connection = Connection.open(ConnectionOptions(server="http://many.example"))
-    assert connection._time_to_connect() == pytest.approx(1.0)
+    assert connection._per_address_timeout() == pytest.approx(1.0)
 
 
 def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(60))
     start = time.monotonic()
-    with pytest.raises(NotSent, match="name resolution takes too long"):
+    with pytest.raises(RequestNotSentError, match="name resolution takes too long"):
         version("https://api.example")
     end.set()
     assert time.monotonic() - start < LATE_SECONDS
@@ -152,14 +152,14 @@ def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(NotSent, match=r"api\.example: Name or service not known"):
+    with pytest.raises(RequestNotSentError, match=r"api\.example: Name or service not known"):
         version("https://api.example")
 
 
 def test_a_certificate_that_is_not_trusted_is_told_as_such(tls_url: str) -> None:
-    with pytest.raises(NotSent, match="certificate") as caught:
+    with pytest.raises(RequestNotSentError, match="certificate") as caught:
         version(tls_url)
-    assert "certificate-authority" in caught.value.way_out
+    assert "certificate-authority" in caught.value.hint
     assert len(str(caught.value).splitlines()) <= 5
 
 
@@ -170,7 +170,7 @@ def test_a_certificate_authority_by_flag_is_trusted(tls_url: str, certificate: P
 def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no PEM at all")
-    with pytest.raises(NotSent, match="certificate"):
+    with pytest.raises(RequestNotSentError, match="certificate"):
         version(tls_url, certificate_authority=str(broken))
     with pytest.raises(ClusterError) as caught:
         version(tls_url, insecure_skip_tls_verify=True, client_certificate=str(broken), client_key=str(broken))
@@ -179,7 +179,7 @@ def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: 
 
 def test_a_certificate_for_another_name_is_told_as_such(tls_url: str, certificate: Path) -> None:
     url = tls_url.replace("127.0.0.1", "localhost")
-    with pytest.raises(NotSent, match="localhost"):
+    with pytest.raises(RequestNotSentError, match="localhost"):
         version(url, certificate_authority=str(certificate))
     assert version(url, certificate_authority=str(certificate), tls_server_name="127.0.0.1") == {}
 
@@ -190,7 +190,7 @@ def test_not_verifying_is_silent_when_told_so(tls_url: str) -> None:
 
 def test_tls_to_a_server_that_speaks_none_is_told(server: FaultServer) -> None:
     server.then(says(200, {}))
-    with pytest.raises(Unreachable, match="TLS"):
+    with pytest.raises(UnreachableError, match="TLS"):
         version(server.url.replace("http://", "https://"))
 
 
@@ -198,9 +198,9 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        with pytest.raises(NotSent, match="proxy") as caught:
+        with pytest.raises(RequestNotSentError, match="proxy") as caught:
             version("https://10.0.0.1:6443")
-    assert "HTTPS_PROXY" in caught.value.way_out
+    assert "HTTPS_PROXY" in caught.value.hint
 
 
 def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.crowding import ENOUGH, Crowd
+from kubectl_yoshi.cluster.crowding import NO_LIMIT, ConcurrencyLimiter
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.conftest import FakeClock
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
@@ -26,32 +26,32 @@ SHARE = 2
 @pytest.mark.parametrize(("under_way", "wanted"), [(16, [8, 4, 2, 1, 1]), (6, [3, 1.5, 1, 1]), (1, [1])])
 def test_half_as_many_after_each_refusal_and_at_least_one(under_way: int, wanted: list[float]) -> None:
     """Half of those that were under way, where fewer were than might have been."""
-    crowd = Crowd()
+    crowd = ConcurrencyLimiter()
     requests = [ExitStack() for _ in range(under_way)]
     for request in requests:
         request.enter_context(crowd)
     limits = []
     for request, _ in zip(requests, wanted, strict=False):
         request.close()
-        crowd.refused()
+        crowd.decrease()
         limits.append(crowd.limit)
     assert limits == wanted
 
 
 def test_one_more_after_each_round_of_good_answers_until_there_is_no_bound() -> None:
-    crowd = Crowd()
-    crowd.refused()
+    crowd = ConcurrencyLimiter()
+    crowd.decrease()
     for _ in range(4):
-        crowd.answered()
+        crowd.increase()
     assert 2.5 < crowd.limit < 4
     for _ in range(1000):
-        crowd.answered()
-    assert crowd.limit >= ENOUGH
+        crowd.increase()
+    assert crowd.limit >= NO_LIMIT
 
 
 def test_who_waits_goes_on_when_another_is_done() -> None:
-    crowd = Crowd()
-    crowd.refused()
+    crowd = ConcurrencyLimiter()
+    crowd.decrease()
     inside = threading.Barrier(2, timeout=10)
     most = [0, 0]
     lock = threading.Lock()
@@ -68,7 +68,7 @@ def test_who_waits_goes_on_when_another_is_done() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(40)))
     assert most == [0, 1]
-    crowd.limit = ENOUGH
+    crowd.limit = NO_LIMIT
     with ThreadPoolExecutor(2) as pool:
 
         def both(_: int) -> None:
@@ -97,7 +97,7 @@ def test_a_server_that_takes_two_at_once_is_soon_asked_for_two(server: FaultServ
 
     server.then(two_at_once)
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda number: api.get(THINGS.ref(f"a-{number}", "prod")), range(200)))
-    assert len(answers) == 200
+        results = list(pool.map(lambda number: api.get(THINGS.ref(f"a-{number}", "prod")), range(200)))
+    assert len(results) == 200
     connection.close()
     assert len(server.requests) < 200 + 200

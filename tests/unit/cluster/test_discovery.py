@@ -6,7 +6,7 @@ import pytest
 
 from kubectl_yoshi.cluster.api import Api
 from kubectl_yoshi.cluster.discovery import discover
-from kubectl_yoshi.cluster.errors import Unauthorized
+from kubectl_yoshi.cluster.errors import UnauthorizedError
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
@@ -99,13 +99,13 @@ def test_a_resource_that_has_only_subresources_is_known(api: Api, modern: FaultS
 def test_an_aggregated_api_that_does_not_answer_is_broken_and_not_absent(api: Api, modern: FaultServer) -> None:
     served = discover(api)
     assert "projectcalico.org" in served.versions
-    assert "APIService v3.projectcalico.org" in served.broken["projectcalico.org"]
+    assert "APIService v3.projectcalico.org" in served.unavailable["projectcalico.org"]
 
 
 def test_the_reason_is_read_from_the_apiservice_where_that_is_allowed(api: Api, modern: FaultServer) -> None:
     condition = {"type": "Available", "status": "False", "message": "service/calico-api is not present"}
     modern.by_path[APISERVICE] = says(200, {"status": {"conditions": [condition]}})
-    assert "service/calico-api is not present" in discover(api).broken["projectcalico.org"]
+    assert "service/calico-api is not present" in discover(api).unavailable["projectcalico.org"]
 
 
 def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -> None:
@@ -115,10 +115,10 @@ def test_an_old_server_is_asked_version_by_version(api: Api, old: FaultServer) -
     assert not served.resources["ippools.crd.projectcalico.org"].namespaced
     assert served.resources["pods"] == Resource("", "v1", "pods", "Pod")
     assert "pods/log" not in served.resources
-    assert set(served.broken) == {"projectcalico.org"}
+    assert set(served.unavailable) == {"projectcalico.org"}
 
 
 def test_not_being_let_in_is_no_empty_cluster(api: Api, server: FaultServer) -> None:
     server.then(refuses(401, "Unauthorized", "Unauthorized"))
-    with pytest.raises(Unauthorized):
+    with pytest.raises(UnauthorizedError):
         discover(api)

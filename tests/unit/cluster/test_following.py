@@ -10,15 +10,24 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import Listing
-from kubectl_yoshi.cluster.errors import Asked, Expired, Unreachable, error_of
-from kubectl_yoshi.cluster.following import FIRST_PAUSE, LONGEST_PAUSE, Broken, Follower, Happened, Listed, Lost, News
-from kubectl_yoshi.cluster.following import pause_after as pause
+from kubectl_yoshi.cluster.errors import ExpiredError, RequestInfo, UnreachableError, error_from_response
+from kubectl_yoshi.cluster.following import (
+    MAX_BACKOFF,
+    MIN_BACKOFF,
+    ObjectChanged,
+    ObjectsListed,
+    Reflector,
+    ReflectorCrashed,
+    WatchEvent,
+    WatchFailed,
+)
+from kubectl_yoshi.cluster.following import backoff_delay as pause
 from kubectl_yoshi.cluster.sending import Clock
 from kubectl_yoshi.model.objects import Json, Resource
 
 MAPS = Resource("", "v1", "configmaps", "ConfigMap")
-GONE = Unreachable("nothing answers")
-TOO_OLD = error_of(410, b"{}", Asked("watch", MAPS))
+GONE = UnreachableError("nothing answers")
+TOO_OLD = error_from_response(410, b"{}", RequestInfo("watch", MAPS))
 End = Callable[[], None]
 
 
@@ -36,7 +45,7 @@ class Script:
         self.lists, self.watches = lists, watches
         self.asked: list[str] = []
         self.clock = Clock()
-        self.end: End = lambda: None
+        self.stop: End = lambda: None
 
     def listing(self, resource: Resource, namespace: str | None) -> Listing:
         self.asked.append("list")
@@ -60,14 +69,14 @@ class Script:
 
     def end_if_over(self) -> None:
         if not self.watches and not self.lists:
-            self.end()
+            self.stop()
 
 
-def followed(script: Script, monkeypatch: pytest.MonkeyPatch, since: Listing | None = None) -> list[News]:
-    monkeypatch.setattr("kubectl_yoshi.cluster.following.pause_after", lambda failures, chance: 0.0)
-    news: SimpleQueue[News] = SimpleQueue()
-    follower = Follower(script, MAPS, "prod", news, since)  # type: ignore[arg-type]
-    script.end = follower.end
+def followed(script: Script, monkeypatch: pytest.MonkeyPatch, initial_list: Listing | None = None) -> list[WatchEvent]:
+    monkeypatch.setattr("kubectl_yoshi.cluster.following.backoff_delay", lambda failures, rng: 0.0)
+    news: SimpleQueue[WatchEvent] = SimpleQueue()
+    follower = Reflector(script, MAPS, "prod", news, initial_list)  # type: ignore[arg-type]
+    script.stop = follower.stop
     follower.start()
     follower.join(10)
     assert not follower.is_alive()
@@ -78,16 +87,16 @@ def test_a_list_then_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5"], [[("ADDED", obj("two", "6")), ("DELETED", obj("two", "7")), ("BOOKMARK", obj("", "9"))]])
     news = followed(script, monkeypatch)
     assert news == [
-        Listed(MAPS, (obj("one", "5"),)),
-        Happened(MAPS, obj("two", "6")),
-        Happened(MAPS, obj("two", "7"), deleted=True),
+        ObjectsListed(MAPS, (obj("one", "5"),)),
+        ObjectChanged(MAPS, obj("two", "6")),
+        ObjectChanged(MAPS, obj("two", "7"), deleted=True),
     ]
     assert script.asked == ["list", "watch from 5"]
 
 
 def test_a_known_list_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script([], [[("ADDED", obj("two", "6"))]])
-    assert followed(script, monkeypatch, Listing((), "5")) == [Happened(MAPS, obj("two", "6"))]
+    assert followed(script, monkeypatch, Listing((), "5")) == [ObjectChanged(MAPS, obj("two", "6"))]
     assert script.asked == ["watch from 5"]
 
 
@@ -98,33 +107,33 @@ def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.Monkey
 
 
 def test_an_expired_watch_begins_anew_with_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(TOO_OLD, Expired)
+    assert isinstance(TOO_OLD, ExpiredError)
     script = Script(["5", "90"], [[TOO_OLD], [("ADDED", obj("two", "91"))]])
     news = followed(script, monkeypatch)
-    assert [type(one) for one in news] == [Listed, Listed, Happened]
+    assert [type(one) for one in news] == [ObjectsListed, ObjectsListed, ObjectChanged]
     assert script.asked == ["list", "watch from 5", "list", "watch from 90"]
 
 
 def test_a_cut_connection_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5", "8"], [[("ADDED", obj("two", "6")), GONE], []])
     news = followed(script, monkeypatch)
-    assert [type(one) for one in news] == [Listed, Happened, Listed]
+    assert [type(one) for one in news] == [ObjectsListed, ObjectChanged, ObjectsListed]
 
 
 def test_a_server_that_is_gone_is_said_once_and_that_it_is_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["5", GONE, GONE, GONE, "8"], [[("ADDED", obj("two", "6")), GONE], []])
     news = followed(script, monkeypatch)
-    assert [type(one) for one in news] == [Listed, Happened, Lost, Listed]
+    assert [type(one) for one in news] == [ObjectsListed, ObjectChanged, WatchFailed, ObjectsListed]
 
 
 def test_a_mistake_of_this_program_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     mistake = ZeroDivisionError()
-    assert followed(Script(["5"], [[mistake]]), monkeypatch)[-1] == Broken(mistake)
+    assert followed(Script(["5"], [[mistake]]), monkeypatch)[-1] == ReflectorCrashed(mistake)
 
 
 def test_pauses_grow_up_to_a_limit_and_differ() -> None:
-    chance = random.Random(1)
+    rng = random.Random(1)
     for failures in range(1, 40):
-        longest = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
-        assert longest / 2 <= pause(failures, chance) <= longest
-    assert len({pause(9, chance) for _ in range(10)}) == 10
+        longest = min(MIN_BACKOFF * 2 ** (failures - 1), MAX_BACKOFF)
+        assert longest / 2 <= pause(failures, rng) <= longest
+    assert len({pause(9, rng) for _ in range(10)}) == 10

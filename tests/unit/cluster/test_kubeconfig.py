@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, seconds_of
-from kubectl_yoshi.cluster.errors import BadKubeconfig
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, parse_timeout
+from kubectl_yoshi.cluster.errors import KubeconfigError
 from kubectl_yoshi.cluster.kubeconfig import load
-from kubectl_yoshi.cluster.lean_import import kubernetes_parts
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.cluster.lean_import import import_client_modules
+from kubectl_yoshi.model.errors import UsageError
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
 CONFIG: dict[str, Any] = {
@@ -134,7 +134,7 @@ def test_a_plugins_token_is_used_and_fetched_anew_when_it_is_refused(
 
 
 def test_a_plugin_is_told_of_the_cluster_and_gets_its_environment(file: Path, tmp_path: Path) -> None:
-    if "cluster" not in signature(kubernetes_parts().exec_provider.ExecProvider).parameters:
+    if "cluster" not in signature(import_client_modules().exec_provider.ExecProvider).parameters:
         pytest.skip("this old client cannot tell a plugin of the cluster")
     status = (
         '{"token": os.environ["WHO"] + json.loads(os.environ["KUBERNETES_EXEC_INFO"])["spec"]["cluster"]["server"]}'
@@ -162,7 +162,7 @@ def test_a_plugins_certificate_is_used(file: Path, tmp_path: Path) -> None:
 def test_a_plugin_that_fails_is_named_with_its_own_words(file: Path, tmp_path: Path, program: str, says_: str) -> None:
     command = plugin(tmp_path, program)
     with_user(file, **exec_user(command))
-    with pytest.raises(BadKubeconfig, match=says_) as caught:
+    with pytest.raises(KubeconfigError, match=says_) as caught:
         Connection.open()
     assert command in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 5
@@ -170,9 +170,9 @@ def test_a_plugin_that_fails_is_named_with_its_own_words(file: Path, tmp_path: P
 
 def test_a_plugin_that_is_not_installed_is_named_with_its_hint(file: Path) -> None:
     with_user(file, **exec_user("no-such-plugin", installHint="Get it\nfrom the intranet."))
-    with pytest.raises(BadKubeconfig, match="no-such-plugin") as caught:
+    with pytest.raises(KubeconfigError, match="no-such-plugin") as caught:
         Connection.open()
-    assert caught.value.way_out == "Get it from the intranet."
+    assert caught.value.hint == "Get it from the intranet."
 
 
 def test_a_token_flag_spares_the_plugin(file: Path) -> None:
@@ -214,7 +214,7 @@ def test_names_that_are_not_ascii_are_sent_as_utf8(file: Path, server: FaultServ
 
 @pytest.mark.parametrize("options", [ConnectionOptions(token="a\nb"), ConnectionOptions(as_user="a\r\nX: y")])
 def test_a_line_break_never_reaches_a_header(file: Path, options: ConnectionOptions) -> None:
-    with pytest.raises(BadKubeconfig, match="line break"):
+    with pytest.raises(KubeconfigError, match="line break"):
         header(options)
 
 
@@ -225,13 +225,13 @@ def test_a_server_without_a_scheme_is_what_kubectl_takes_it_for(file: Path) -> N
 
 @pytest.mark.parametrize("url", ["https://", "ftp://x", "https://x:99999", "https://[::1", "https://x:0", "unix:///s"])
 def test_what_is_no_url_of_a_server_is_told(file: Path, url: str) -> None:
-    with pytest.raises(BadKubeconfig) as caught:
+    with pytest.raises(KubeconfigError) as caught:
         Connection.open(ConnectionOptions(server=url))
     assert url in caught.value.message
 
 
 def test_a_group_without_a_user_to_impersonate_is_refused(file: Path) -> None:
-    with pytest.raises(BadKubeconfig, match="--as"):
+    with pytest.raises(KubeconfigError, match="--as"):
         Connection.open(ConnectionOptions(as_groups=("ops",)))
 
 
@@ -248,7 +248,7 @@ def test_proxies_come_from_the_file_or_the_environment(file: Path, monkeypatch: 
 def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kubectl_yoshi.cluster import kubeconfig
 
-    parts = kubeconfig.kubernetes_parts()
+    parts = kubeconfig.import_client_modules()
     for name, text in (("token", "sa-token"), ("ca.crt", "CA"), ("namespace", "inside")):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(parts.incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
@@ -290,14 +290,14 @@ def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_a_broken_file_is_told_in_words(file: Path, text: str, says_: str) -> None:
     file.write_text(text)
-    with pytest.raises(BadKubeconfig, match=says_) as caught:
+    with pytest.raises(KubeconfigError, match=says_) as caught:
         Connection.open()
     assert len(str(caught.value).splitlines()) <= 5
-    assert caught.value.way_out
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("options", "says_", "way_out"),
+    ("options", "says_", "hint"),
     [
         (ConnectionOptions(context="prodd"), 'no context "prodd"', 'Did you mean "prod"?'),
         (ConnectionOptions(cluster="zzz"), 'no cluster "zzz"', "It has: one, two."),
@@ -306,26 +306,26 @@ def test_a_broken_file_is_told_in_words(file: Path, text: str, says_: str) -> No
         (ConnectionOptions(certificate_authority="/no/ca"), "/no/ca", "kubectl config view"),
     ],
 )
-def test_a_flag_that_names_nothing_is_told(file: Path, options: ConnectionOptions, says_: str, way_out: str) -> None:
-    with pytest.raises(BadKubeconfig, match=says_) as caught:
+def test_a_flag_that_names_nothing_is_told(file: Path, options: ConnectionOptions, says_: str, hint: str) -> None:
+    with pytest.raises(KubeconfigError, match=says_) as caught:
         Connection.open(options)
-    assert way_out in caught.value.way_out
+    assert hint in caught.value.hint
 
 
 def test_without_any_file_it_is_said_where_one_was_looked_for() -> None:
-    with pytest.raises(BadKubeconfig, match=r"~/\.kube/config") as caught:
+    with pytest.raises(KubeconfigError, match=r"~/\.kube/config") as caught:
         Connection.open()
-    assert "KUBECONFIG" in caught.value.way_out
+    assert "KUBECONFIG" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("0", 0), ("30", 30), ("5s", 5), ("1m30s", 90), ("200ms", 0.2), ("1.5h", 5400)]
 )
 def test_durations_are_kubectls(text: str, seconds: float) -> None:
-    assert seconds_of(text) == pytest.approx(seconds)
+    assert parse_timeout(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "5 s", "1d", "1m30", "inf", "nan"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UsageMistake):
-        seconds_of(text)
+    with pytest.raises(UsageError):
+        parse_timeout(text)

@@ -41,10 +41,10 @@ def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: 
         import sys
         from kubectl_yoshi.cluster.api import Api
         from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-        from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+        from kubectl_yoshi.cluster.lean_import import import_client_modules
         api = Api(Connection.open(ConnectionOptions(server="{server.url}")))
         assert api.raw("/version")["gitVersion"] == "v1.36.0"
-        assert kubernetes_parts().lean
+        assert import_client_modules().slim
         print(*[name for name in "{heavy}".split() if name in sys.modules])
         """
     )
@@ -54,14 +54,14 @@ def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: 
 def test_the_whole_client_can_be_imported_afterwards() -> None:
     out = run(
         """
-        from kubectl_yoshi.cluster.lean_import import kubernetes_parts
-        parts = kubernetes_parts()
+        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        parts = import_client_modules()
         import kubernetes
         from kubernetes import client, config, watch
         configuration = client.Configuration(host="http://x")
         print(client.CoreV1Api(client.ApiClient(configuration)).api_client.configuration.host)
         import oauthlib.oauth2, requests_oauthlib
-        print(oauthlib.__file__ is not None, kubernetes_parts() is parts)
+        print(oauthlib.__file__ is not None, import_client_modules() is parts)
         """
     )
     assert out.split("\n") == ["http://x", "True True"]
@@ -71,10 +71,10 @@ def test_a_client_that_is_imported_already_is_used_as_it_is() -> None:
     out = run(
         """
         import kubernetes
-        from kubectl_yoshi.cluster.lean_import import kubernetes_parts
-        parts = kubernetes_parts()
+        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        parts = import_client_modules()
         import kubernetes.client.rest
-        print(parts.lean, parts.rest is kubernetes.client.rest)
+        print(parts.slim, parts.rest is kubernetes.client.rest)
         """
     )
     assert out == "False True"
@@ -86,10 +86,10 @@ def test_a_client_of_another_layout_is_imported_whole() -> None:
         import sys
         from kubectl_yoshi.cluster import lean_import
         def other_layout(*args): raise AttributeError("no such name in this version")
-        lean_import._stand_ins = other_layout
-        parts = lean_import.kubernetes_parts()
+        lean_import._lazy_modules = other_layout
+        parts = lean_import.import_client_modules()
         import kubernetes.client
-        print(parts.lean, hasattr(kubernetes.client, "CoreV1Api"), parts.rest is sys.modules["kubernetes.client.rest"])
+        print(parts.slim, hasattr(kubernetes.client, "CoreV1Api"), parts.rest is sys.modules["kubernetes.client.rest"])
         """
     )
     assert out == "False True True"
@@ -129,9 +129,9 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
         """
         from kubectl_yoshi.cluster.api import Api
         from kubectl_yoshi.cluster.connection import Connection
-        from kubectl_yoshi.cluster.lean_import import kubernetes_parts
+        from kubectl_yoshi.cluster.lean_import import import_client_modules
         Api(Connection.open()).raw("/version")
-        assert kubernetes_parts().lean
+        assert import_client_modules().slim
         import sys
         assert not [name for name in sys.modules if name.startswith("kubernetes")]
         """,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import Forbidden, NotServed
-from kubectl_yoshi.cluster.permissions import Permissions, forbidden
-from kubectl_yoshi.cluster.reading import read
-from kubectl_yoshi.model.access import Access, accesses_of
+from kubectl_yoshi.cluster.errors import ForbiddenError, NotServedError
+from kubectl_yoshi.cluster.permissions import Permissions, forbidden_error
+from kubectl_yoshi.cluster.reading import run_queries
+from kubectl_yoshi.model.access import Access, required_accesses
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Resource
@@ -29,13 +29,13 @@ class Authorizer:
         self.denied = denied
         self.asked: list[Access] = []
 
-    def may(self, access: Access) -> bool:
+    def is_allowed(self, access: Access) -> bool:
         self.asked.append(access)
         return access not in self.denied
 
 
-def change(verb: Verb, resource: Resource, name: str, subject: str = "", sub: str = "", **more: Any) -> Change:
-    return Change(verb, resource.ref(name, "prod"), f"do {name}", subresource=sub, subject=subject, **more)
+def change(verb: Verb, resource: Resource, name: str, owner: str = "", sub: str = "", **more: Any) -> Change:
+    return Change(verb, resource.ref(name, "prod"), f"do {name}", subresource=sub, owner=owner, **more)
 
 
 RECORD = change(Verb.PATCH, NETWORKWIZARD, "blue", "prod/a", "status")
@@ -45,8 +45,8 @@ PATCH_STATUS = Access("patch", NETWORKWIZARD, "prod", "", "status")
 UPDATE_BLOCKS = Access("update", BLOCK)
 
 
-def refusals(authorizer: Authorizer, *stages: tuple[Change, ...], failed: tuple[str, ...] = (), **more: Any) -> Any:
-    return Permissions(authorizer).refusals(Plan(stages, **more), Plan(), failed)  # type: ignore[arg-type]
+def errors(authorizer: Authorizer, *stages: tuple[Change, ...], failed: tuple[str, ...] = (), **more: Any) -> Any:
+    return Permissions(authorizer).errors(Plan(stages, **more), Plan(), failed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_nothing_is_asked_where_a_refused_write_leaves_nothing_half_done(
     stages: tuple[tuple[Change, ...], ...],
 ) -> None:
     authorizer = Authorizer()
-    assert refusals(authorizer, *stages) == {}
+    assert errors(authorizer, *stages) == {}
     assert authorizer.asked == []
 
 
@@ -81,9 +81,12 @@ def test_each_kind_of_access_is_asked_for_once(stages: tuple[tuple[Change, ...],
     authorizer = Authorizer()
     permissions = Permissions(authorizer)  # type: ignore[arg-type]
     for _ in range(2):
-        assert permissions.refusals(Plan(stages), Plan(), ()) == {}
+        assert permissions.errors(Plan(stages), Plan(), ()) == {}
     kinds = {
-        Access(a.verb, a.resource, a.namespace, "", a.subresource) for s in stages for c in s for a in accesses_of(c)
+        Access(a.verb, a.resource, a.namespace, "", a.subresource)
+        for s in stages
+        for c in s
+        for a in required_accesses(c)
     }
     assert set(authorizer.asked) == kinds
     assert len(authorizer.asked) == len(kinds)
@@ -91,41 +94,41 @@ def test_each_kind_of_access_is_asked_for_once(stages: tuple[tuple[Change, ...],
 
 def test_only_those_are_refused_whose_changes_are_forbidden() -> None:
     other = change(Verb.PATCH, VM, "b", "prod/b")
-    found = refusals(Authorizer(UPDATE_BLOCKS, Access("update", BLOCK, None, "b")), (TEMPLATE, other), (RELEASE,))
+    found = errors(Authorizer(UPDATE_BLOCKS, Access("update", BLOCK, None, "b")), (TEMPLATE, other), (RELEASE,))
     assert list(found) == ["prod/a"]
     error = found["prod/a"]
-    assert isinstance(error, Forbidden)
+    assert isinstance(error, ForbiddenError)
     assert error.message == "cannot do b: may not update ipamblocks.crd.projectcalico.org"
-    assert "administrator" in error.way_out
+    assert "administrator" in error.hint
 
 
 def test_what_is_forbidden_for_all_refuses_all() -> None:
     shared = change(Verb.PATCH, NETWORKWIZARD, "blue", "", "status")
     denied = (PATCH_STATUS, Access("patch", NETWORKWIZARD, "prod", "blue", "status"))
-    found = refusals(Authorizer(*denied), (TEMPLATE,), (shared,), answers={"prod/a": "", "prod/b": ""})
+    found = errors(Authorizer(*denied), (TEMPLATE,), (shared,), results={"prod/a": "", "prod/b": ""})
     assert set(found) == {"", "prod/a", "prod/b"}
 
 
 def test_a_permission_for_one_object_is_enough() -> None:
     """As a role with resourceNames gives it, which allows no access without a name."""
     authorizer = Authorizer(PATCH_STATUS)
-    assert refusals(authorizer, (TEMPLATE,), (RECORD,)) == {}
+    assert errors(authorizer, (TEMPLATE,), (RECORD,)) == {}
     assert Access("patch", NETWORKWIZARD, "prod", "blue", "status") in authorizer.asked
 
 
 def test_what_is_foreseen_is_asked_for_and_what_is_taken_back_is_not() -> None:
     denied = (UPDATE_BLOCKS, Access("update", BLOCK, None, "b"))
-    assert set(refusals(Authorizer(*denied), (TEMPLATE,), foreseen=(RELEASE,))) == {"prod/a"}
-    assert refusals(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("prod/a",)) == {}
-    assert refusals(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("",)) == {}
+    assert set(errors(Authorizer(*denied), (TEMPLATE,), future_changes=(RELEASE,))) == {"prod/a"}
+    assert errors(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("prod/a",)) == {}
+    assert errors(Authorizer(*denied), (TEMPLATE,), (RELEASE,), failed=("",)) == {}
 
 
 def test_where_no_authorizer_answers_the_write_will_be_answered() -> None:
     class Silent(Authorizer):
-        def may(self, access: Access) -> bool:
-            raise NotServed("nobody knows")
+        def is_allowed(self, access: Access) -> bool:
+            raise NotServedError("nobody knows")
 
-    assert refusals(Silent(), (TEMPLATE,), (RECORD,)) == {}
+    assert errors(Silent(), (TEMPLATE,), (RECORD,)) == {}
 
 
 @pytest.mark.parametrize(
@@ -148,12 +151,12 @@ def test_where_no_authorizer_answers_the_write_will_be_answered() -> None:
     ],
 )
 def test_what_a_change_needs(one: Change, needed: list[Access]) -> None:
-    assert list(accesses_of(one)) == needed
+    assert list(required_accesses(one)) == needed
 
 
 def test_a_review_is_asked_as_kubernetes_takes_it(api: Api, server: FaultServer) -> None:
     server.then(says(201, {"status": {"allowed": False}}))
-    assert not api.may(Access("update", VM, "prod", "a", "stop"))
+    assert not api.is_allowed(Access("update", VM, "prod", "a", "stop"))
     (request,) = server.requests
     assert request.path.startswith("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
     assert request.body["spec"] == {
@@ -166,16 +169,16 @@ def test_a_review_is_asked_as_kubernetes_takes_it(api: Api, server: FaultServer)
 
 def test_a_planner_may_ask_what_is_forbidden(api: Api, server: FaultServer) -> None:
     server.then(says(201, {"status": {"allowed": False}}))
-    wanted = Read(BLOCK, verb="update")
-    facts = Facts().with_answers(read(api, [wanted]))
-    assert facts.forbids(wanted) == "may not update ipamblocks.crd.projectcalico.org"
-    assert facts.all(BLOCK) == []
-    assert facts.unknowns() == []
+    wanted = Query(BLOCK, verb="update")
+    snapshot = Snapshot().with_results(run_queries(api, [wanted]))
+    assert snapshot.forbidden_reason(wanted) == "may not update ipamblocks.crd.projectcalico.org"
+    assert snapshot.list_objects(BLOCK) == []
+    assert snapshot.unreadable_reasons() == []
 
 
 def test_the_message_names_what_is_missing() -> None:
-    error = forbidden(PATCH_STATUS, "record 10.0.0.1")
+    error = forbidden_error(PATCH_STATUS, "record 10.0.0.1")
     assert error.message == (
         "cannot record 10.0.0.1: may not patch networkwizards/status.plumber.k8s.pf9.io in namespace prod"
     )
-    assert error.missing == "may not patch networkwizards/status.plumber.k8s.pf9.io in namespace prod"
+    assert error.missing_permission == "may not patch networkwizards/status.plumber.k8s.pf9.io in namespace prod"

@@ -7,7 +7,7 @@ fault                          read                    write
 500/503/504 + Retry-After      after that long         ServerError at once
 500 without                    ServerError at once     ServerError at once
 cut before / within an answer  once more               Ambiguous, never sent again
-no answer in time              TimedOut                Ambiguous, never sent again
+no answer in time              TimedOutError                Ambiguous, never sent again
 ended since the last answer    by a new connection     by a new connection
 kept for long                  by a new connection     by a new connection
 kept, and the server forgot it once more, by a new one Ambiguous; the next by a new one
@@ -27,16 +27,16 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, NotSent
+from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, RequestNotSentError
 from kubectl_yoshi.cluster.errors import (
-    Ambiguous,
-    Busy,
-    Invalid,
-    NotAnswering,
+    AmbiguousWriteError,
+    ApiServiceUnavailableError,
+    InvalidError,
     ServerError,
-    TimedOut,
-    Unauthorized,
-    Unreachable,
+    TimedOutError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnreachableError,
 )
 from kubectl_yoshi.cluster.sending import MAX_WAITING_SECONDS
 from kubectl_yoshi.model.objects import Resource
@@ -68,7 +68,7 @@ def test_too_many_requests_waits_as_long_as_the_server_says(api: Api, server: Fa
 @pytest.mark.parametrize("request_", [get, patch])
 def test_a_server_that_stays_busy_is_given_up(api: Api, server: FaultServer, clock: FakeClock, request_):
     server.then(BUSY)
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(TooManyRequestsError) as caught:
         request_(api)
     assert server.url in str(caught.value)
     assert 0.8 * MAX_WAITING_SECONDS < clock.time <= MAX_WAITING_SECONDS
@@ -77,14 +77,14 @@ def test_a_server_that_stays_busy_is_given_up(api: Api, server: FaultServer, clo
 
 def test_a_wait_longer_than_the_bound_is_not_begun(api: Api, server: FaultServer, clock: FakeClock):
     server.then(refuses(429, "TooManyRequests", "later", Retry_After="3600"))
-    with pytest.raises(Busy):
+    with pytest.raises(TooManyRequestsError):
         get(api)
     assert clock.slept == []
 
 
 def test_too_many_requests_without_a_time_waits_longer_each_time(api: Api, server: FaultServer, clock: FakeClock):
     server.then(refuses(429, "TooManyRequests", "later"))
-    with pytest.raises(Busy):
+    with pytest.raises(TooManyRequestsError):
         get(api)
     assert clock.slept == sorted(clock.slept)
     assert len(set(clock.slept)) > 2
@@ -121,9 +121,9 @@ def test_a_read_that_was_cut_is_sent_once_more(api: Api, server: FaultServer, fa
 @pytest.mark.parametrize("fault", [cuts, cuts_within])
 def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, fault):
     server.then(fault)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(UnreachableError) as caught:
         get(api)
-    assert not isinstance(caught.value, Ambiguous)
+    assert not isinstance(caught.value, AmbiguousWriteError)
     assert server.url in str(caught.value)
     assert len(server.requests) == 2
 
@@ -133,7 +133,7 @@ def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, 
 def test_a_write_without_an_answer_is_never_sent_again(impatient: Api, server: FaultServer, fault, method: str):
     server.then(fault)
     arguments = {"delete": (), "call": ("restart",)}.get(method, ({"metadata": {"name": "a"}},))
-    with pytest.raises(Ambiguous, match="may or may not have been done"):
+    with pytest.raises(AmbiguousWriteError, match="may or may not have been done"):
         getattr(impatient, method)(THING, *arguments)
     assert len(server.requests) == 1
 
@@ -178,7 +178,7 @@ def test_a_read_is_not_sent_again_by_another_connection_that_was_kept(forgotten:
 def test_a_write_by_a_forgotten_connection_is_unclear_and_the_next_one_goes_by_a_new_one(
     forgotten: Api, server: FaultServer
 ):
-    with pytest.raises(Ambiguous):
+    with pytest.raises(AmbiguousWriteError):
         patch(forgotten)
     assert len(server.requests) == 1
     assert patch(forgotten)
@@ -197,7 +197,7 @@ def test_what_was_idle_for_long_is_not_used_again(
 
 def test_a_read_without_an_answer_is_timed_out(impatient: Api, server: FaultServer):
     server.then(hangs(30))
-    with pytest.raises(TimedOut, match="--request-timeout"):
+    with pytest.raises(TimedOutError, match="--request-timeout"):
         get(impatient)
     assert len(server.requests) == 1
 
@@ -207,11 +207,11 @@ def test_a_refused_connection_is_tried_once_more(request_, clock: FakeClock):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(NotSent) as caught:
+        with pytest.raises(RequestNotSentError) as caught:
             request_(Api(Connection.open(ConnectionOptions(server=url)), clock=clock))
     assert len(clock.slept) == 1
     assert url in caught.value.message
-    assert "VPN" in caught.value.way_out
+    assert "VPN" in caught.value.hint
 
 
 def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServer):
@@ -222,7 +222,7 @@ def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServ
         return dataclasses.replace(api.connection._loaded)
 
     api.connection._loaded = dataclasses.replace(api.connection._loaded, renewable=True)
-    api.connection._again = again
+    api.connection._reload = again
     all_asked = threading.Barrier(4, timeout=30)
 
     def refuse_together(handler: object) -> None:
@@ -240,7 +240,7 @@ def test_many_threads_renew_refused_credentials_once(api: Api, server: FaultServ
 
 def test_unauthorized_is_told_at_once_where_the_credentials_cannot_be_renewed(api: Api, server: FaultServer):
     server.then(refuses(401, "Unauthorized", "Unauthorized"))
-    with pytest.raises(Unauthorized):
+    with pytest.raises(UnauthorizedError):
         get(api)
     assert len(server.requests) == 1
 
@@ -280,14 +280,14 @@ def test_warnings_are_handed_on_once_each(api: Api, server: FaultServer, warning
 
 def test_an_aggregated_api_that_is_down_is_told_from_a_server_that_is(api: Api, server: FaultServer):
     server.then(says(503, "service unavailable"))
-    with pytest.raises(NotAnswering):
+    with pytest.raises(ApiServiceUnavailableError):
         api.list(Resource("projectcalico.org", "v3", "ippools", "IPPool", namespaced=False))
     with pytest.raises(ServerError) as caught:
         api.raw("/version")
-    assert not isinstance(caught.value, NotAnswering)
+    assert not isinstance(caught.value, ApiServiceUnavailableError)
 
 
 def test_a_refusal_by_plain_text_is_told(api: Api, server: FaultServer):
     server.then(says(400, "VM is not running"))
-    with pytest.raises(Invalid, match="VM is not running"):
+    with pytest.raises(InvalidError, match="VM is not running"):
         api.call(THING, "restart")

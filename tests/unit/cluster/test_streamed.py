@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.api import LONG, PAGE_SIZE, Api
-from kubectl_yoshi.cluster.streamed import ItemsAsTheyCome
+from kubectl_yoshi.cluster.api import MIN_REMAINING_FOR_CACHE, PAGE_SIZE, Api
+from kubectl_yoshi.cluster.streamed import ListItemParser
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, cuts_within, refuses, says
 
@@ -21,9 +21,9 @@ ITEMS = st.lists(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), max_s
 
 
 def taken(text: bytes, size: int) -> tuple[list[Any], Any]:
-    coming = ItemsAsTheyCome()
+    coming = ListItemParser()
     items = [item for at in range(0, len(text), size) for item in coming.feed(text[at : at + size])]
-    return items, coming.rest()
+    return items, coming.list_without_items()
 
 
 @given(ITEMS, st.integers(1, 40), st.booleans(), st.booleans())
@@ -57,11 +57,14 @@ def names(items: tuple[Any, ...]) -> list[str]:
 def test_a_list_that_turns_out_long_is_read_in_one_answer_no_older_than_its_first_page(
     api: Api, server: FaultServer
 ) -> None:
-    count = PAGE_SIZE + LONG
+    count = PAGE_SIZE + MIN_REMAINING_FOR_CACHE
     whole = page(0, count)
     whole["metadata"]["resourceVersion"] = "43"
-    server.then(says(200, page(0, PAGE_SIZE, "next", LONG)), says(200, json.dumps(whole, separators=(",", ":"))))
-    listing = api.listing(THINGS, "prod", keep=lambda obj: {"metadata": obj["metadata"], "kind": obj["kind"]})
+    server.then(
+        says(200, page(0, PAGE_SIZE, "next", MIN_REMAINING_FOR_CACHE)),
+        says(200, json.dumps(whole, separators=(",", ":"))),
+    )
+    listing = api.listing(THINGS, "prod", transform=lambda obj: {"metadata": obj["metadata"], "kind": obj["kind"]})
     assert names(listing.items) == [f"a-{number}" for number in range(count)]
     assert listing.items[0] == {"metadata": {"name": "a-0"}, "kind": "Thing"}
     assert listing.resource_version == "43"
@@ -71,7 +74,9 @@ def test_a_list_that_turns_out_long_is_read_in_one_answer_no_older_than_its_firs
 
 
 def test_a_list_that_is_not_so_long_is_read_in_pages(api: Api, server: FaultServer) -> None:
-    server.then(says(200, page(0, PAGE_SIZE, "next", LONG - 1)), says(200, page(PAGE_SIZE, PAGE_SIZE + 9)))
+    server.then(
+        says(200, page(0, PAGE_SIZE, "next", MIN_REMAINING_FOR_CACHE - 1)), says(200, page(PAGE_SIZE, PAGE_SIZE + 9))
+    )
     assert len(api.list(THINGS, "prod")) == PAGE_SIZE + 9
     assert "continue=next" in server.requests[1].path
 
@@ -87,7 +92,7 @@ def test_a_list_that_is_not_so_long_is_read_in_pages(api: Api, server: FaultServ
     ],
 )
 def test_where_that_does_not_go_well_pages_go_on(api: Api, server: FaultServer, trouble: Any) -> None:
-    last = page(PAGE_SIZE, PAGE_SIZE + LONG)
-    server.then(says(200, page(0, PAGE_SIZE, "next", LONG)), trouble, says(200, last))
-    assert names(api.list(THINGS, "prod")) == [f"a-{number}" for number in range(PAGE_SIZE + LONG)]
+    last = page(PAGE_SIZE, PAGE_SIZE + MIN_REMAINING_FOR_CACHE)
+    server.then(says(200, page(0, PAGE_SIZE, "next", MIN_REMAINING_FOR_CACHE)), trouble, says(200, last))
+    assert names(api.list(THINGS, "prod")) == [f"a-{number}" for number in range(PAGE_SIZE + MIN_REMAINING_FOR_CACHE)]
     assert "continue=next" in server.requests[-1].path

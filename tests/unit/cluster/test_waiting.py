@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ServerError, TimedOut
+from kubectl_yoshi.cluster.errors import ServerError, TimedOutError
 from kubectl_yoshi.cluster.waiting import waiters
 from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.objects import Resource
@@ -76,7 +76,7 @@ def test_a_pod_that_has_ended_is_not_waited_for(api: Api, server: FaultServer, c
 
 def test_what_is_still_there_at_the_end_is_named(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {VMI_PATH: VMI, POD_PATH: pods(pod("p1"))}
-    with pytest.raises(TimedOut) as caught:
+    with pytest.raises(TimedOutError) as caught:
         waiters(limit_seconds=30)["stopped"](api, STOPPED)
     assert "virtualmachineinstance/web" in caught.value.message
     assert "pod/p1" in caught.value.message

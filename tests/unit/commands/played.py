@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from kubectl_yoshi.commands.errors import exit_code_of
-from kubectl_yoshi.commands.flags import META
+from kubectl_yoshi.commands.errors import run_reporting_errors
+from kubectl_yoshi.commands.flags import META_KEY
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.commands.session import KEY, Session
-from kubectl_yoshi.output.guard import Guard
+from kubectl_yoshi.commands.session import SESSION_KEY, Session
+from kubectl_yoshi.output.guard import EscapingStream
 from tests.unit.plan.world import World
 
 PROGRAM = "kubectl yoshi"
@@ -27,14 +27,14 @@ class Said:
 def run(world: World, *words: str, namespace: str = "prod") -> Said:
     """Runs a command by its words; `namespace` is the one of the context."""
     out, err = io.StringIO(), io.StringIO()
-    guarded = {"out": Guard(out), "err": Guard(err)}
+    guarded = {"out": EscapingStream(out), "err": EscapingStream(err)}
 
     def do() -> int:
         root = cli.make_context(PROGRAM, ["-n", namespace, *words])
-        root.meta[KEY] = Session(root.meta[META], program=PROGRAM, api=world.api, **guarded)  # type: ignore[arg-type]
+        root.meta[SESSION_KEY] = Session(root.meta[META_KEY], program=PROGRAM, api=world.api, **guarded)  # type: ignore[arg-type]
         with root:
             cli.invoke(root)
         return 0
 
-    code = exit_code_of(do, err=guarded["err"], verbosity=lambda: 0)
+    code = run_reporting_errors(do, err=guarded["err"], verbosity=lambda: 0)
     return Said(code, out.getvalue(), err.getvalue())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.commands.address_files import parse_given, read_given
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.commands.address_files import parse_address_file, read_address_files
+from kubectl_yoshi.model.errors import UsageError
 
 PORTS = '"ID","Name","MAC Address","Fixed IP Addresses","Status"\n'
 
@@ -16,11 +16,11 @@ Rows = list[tuple[str, str, str]]
 
 def parse(text: str) -> Rows:
     """VM, address and MAC address of each."""
-    return [("/".join(g.vm), str(g.address), g.mac) for g, _ in parse_given("a.csv", text, "prod")]
+    return [("/".join(g.vm), str(g.address), g.mac) for g, _ in parse_address_file("a.csv", text, "prod")]
 
 
 def mistake(text: str) -> str:
-    with pytest.raises(UsageMistake) as caught:
+    with pytest.raises(UsageError) as caught:
         parse(text)
     return caught.value.message
 
@@ -97,11 +97,11 @@ def test_a_cell_of_several_lines_does_not_shift_the_numbers() -> None:
 def test_a_file_is_named_with_its_line_and_a_byte_order_mark_is_no_part_of_a_header(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("\ufeffname,ip\nweb-1,10.0.0.5\n", encoding="utf-8")
-    ((given, line),) = read_given([str(file)], "prod")
+    ((given, line),) = read_address_files([str(file)], "prod")
     assert given.vm == ("prod", "web-1")
     assert line == f"{file}, line 2"
     file.write_bytes("name,ip\nwéb,10.0.0.5\n".encode("utf-16"))
-    with pytest.raises(UsageMistake, match="no UTF-8 text"):
-        read_given([str(file)], "prod")
-    with pytest.raises(UsageMistake, match="cannot read"):
-        read_given([str(tmp_path / "none.csv")], "prod")
+    with pytest.raises(UsageError, match="no UTF-8 text"):
+        read_address_files([str(file)], "prod")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_address_files([str(tmp_path / "none.csv")], "prod")

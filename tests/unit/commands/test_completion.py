@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.commands.completing import limit_seconds, session_of, write
+from kubectl_yoshi.commands.completing import create_session, get_time_limit, write
 from kubectl_yoshi.commands.completion import COMPLETER
 from kubectl_yoshi.commands.completion_files import install_files
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.suggesting import Directive, Suggestions, suggestions_for
-from kubectl_yoshi.commands.words import read_line
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.commands.words import parse_command_line
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 
 
 def suggested(*words: str) -> Suggestions:
-    line = read_line(cli, words)
-    return suggestions_for(line, session_of(line, 1.0, io.StringIO()))
+    line = parse_command_line(cli, words)
+    return suggestions_for(line, create_session(line, 1.0, io.StringIO()))
 
 
 def test_commands_come_with_their_line_of_help() -> None:
@@ -70,7 +70,7 @@ def test_answers_are_in_the_format_of_cobra() -> None:
 
 @pytest.mark.parametrize(("said", "seconds"), [("", 1.0), ("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("long", 1.0)])
 def test_who_is_patient_may_say_so(said: str, seconds: float) -> None:
-    assert limit_seconds({"KUBECTL_YOSHI_COMPLETION_SECONDS": said}) == seconds
+    assert get_time_limit({"KUBECTL_YOSHI_COMPLETION_SECONDS": said}) == seconds
 
 
 def test_completing_commands_and_flags_imports_nothing_heavy() -> None:
@@ -134,7 +134,7 @@ def test_the_shell_is_the_users_own(home: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SHELL", "/usr/bin/fish")
     assert "fish" in installed(None)[0]
     monkeypatch.setenv("SHELL", "/bin/tcsh")
-    with pytest.raises(UsageMistake, match="which shell"):
+    with pytest.raises(UsageError, match="which shell"):
         installed(None)
 
 
@@ -147,11 +147,11 @@ def test_a_completer_that_is_on_path_already_is_left_alone(home: Path, monkeypat
 
 def test_without_the_plugin_on_path_there_is_no_place_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Refused, match="no kubectl-yoshi on PATH"):
+    with pytest.raises(PreconditionFailed, match="no kubectl-yoshi on PATH"):
         installed("bash")
 
 
 def test_a_file_that_cannot_be_written_is_named(home: Path) -> None:
     (home / ".config").write_text("a file, not a folder")
-    with pytest.raises(Refused, match=r"kubectl-yoshi\.fish cannot be written"):
+    with pytest.raises(PreconditionFailed, match=r"kubectl-yoshi\.fish cannot be written"):
         installed("fish")

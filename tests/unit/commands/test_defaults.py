@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from kubectl_yoshi.cluster.waiting import LIMIT_SECONDS
+from kubectl_yoshi.cluster.waiting import DEFAULT_WAIT_SECONDS
 from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, Seconds
 from kubectl_yoshi.commands.install import ESTABLISHED_SECONDS
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.plan.collection import CollectRequest
-from kubectl_yoshi.plan.cooling import duration
+from kubectl_yoshi.plan.collection import GcRequest
+from kubectl_yoshi.plan.cooling import format_duration
 
 DEFAULTS = {
-    "--grace": CollectRequest.grace_seconds,
+    "--grace": GcRequest.grace_seconds,
     "--apart": 300.0,
     "--max-age": 24 * 3600.0,
-    "--timeout": LIMIT_SECONDS,
+    "--timeout": DEFAULT_WAIT_SECONDS,
     "install --timeout": ESTABLISHED_SECONDS,
 }
 
@@ -40,6 +40,6 @@ def durations(group: click.Group, path: str = "") -> Iterator[tuple[str, click.O
 def test_the_help_says_what_a_duration_is_unless_given(where: str, option: click.Option) -> None:
     flag = option.opts[0]
     seconds = DEFAULTS.get(f"{where} {flag}", DEFAULTS[flag])
-    assert f"{duration(seconds)} unless given" in (option.help or "")
+    assert f"{format_duration(seconds)} unless given" in (option.help or "")
     if option.default is not None:
         assert Seconds().convert(option.default, None, None) == seconds

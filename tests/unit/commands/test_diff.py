@@ -11,10 +11,10 @@ import click
 import pytest
 
 from kubectl_yoshi.__main__ import run
-from kubectl_yoshi.commands.diff import SHOWN
+from kubectl_yoshi.commands.diff import SUPPORTED_COMMANDS
 from kubectl_yoshi.commands.lazy import LazyGroup
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.commands.words import read_line
+from kubectl_yoshi.commands.words import parse_command_line
 
 
 def commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -30,7 +30,7 @@ def commands(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
 def test_it_shows_all_that_have_a_dry_run_but_install_and_uninstall() -> None:
     trying = {path for path, found in commands(cli) if any(param.name == "dry_run" for param in found.params)}
     only_dry = {("install",), ("uninstall",)}
-    assert trying == SHOWN | only_dry
+    assert trying == SUPPORTED_COMMANDS | only_dry
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_a_command_that_is_not_there_is_unknown(capsys: pytest.CaptureFixture[st
     "words", ["vm -n prod attach web-1", "vms attach web-1", "vm attach -n=prod web-1", "-n prod vm attach web-1"]
 )
 def test_flags_and_aliases_do_not_hide_the_command(words: str) -> None:
-    assert read_line(cli, [*words.split(), ""]).path in SHOWN
+    assert parse_command_line(cli, [*words.split(), ""]).path in SUPPORTED_COMMANDS

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kubectl_yoshi.commands.errors import exit_code_of
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.commands.errors import run_reporting_errors
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import ObjectRef
 from tests.unit.commands.played import run
 from tests.unit.plan.world import World
@@ -26,7 +26,7 @@ def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
     def run() -> int:
         raise error
 
-    return exit_code_of(run, err=err, verbosity=lambda: verbosity), err.getvalue()
+    return run_reporting_errors(run, err=err, verbosity=lambda: verbosity), err.getvalue()
 
 
 def usage_error() -> click.UsageError:
@@ -36,8 +36,8 @@ def usage_error() -> click.UsageError:
 @pytest.mark.parametrize(
     ("make", "code", "text"),
     [
-        (lambda: Refused("No.", "Do this."), 1, "error: No.\nDo this.\n"),
-        (lambda: UsageMistake("No."), 2, "error: No.\n"),
+        (lambda: PreconditionFailed("No.", "Do this."), 1, "error: No.\nDo this.\n"),
+        (lambda: UsageError("No."), 2, "error: No.\n"),
         (usage_error, 2, "error: no such thing\nSee 'kubectl yoshi c --help' for usage.\n"),
         (lambda: click.ClickException("CRDs are missing."), 1, "error: CRDs are missing\n"),
         (lambda: click.exceptions.Exit(3), 3, ""),
@@ -54,7 +54,7 @@ def test_every_error_has_its_words_and_exit_code(make: Callable[[], BaseExceptio
     assert ends(make()) == (code, text)
 
 
-@pytest.mark.parametrize("error", [TypeError("bad"), Refused("No.")])
+@pytest.mark.parametrize("error", [TypeError("bad"), PreconditionFailed("No.")])
 def test_a_traceback_is_shown_with_v9_only(error: Exception) -> None:
     assert "Traceback" not in ends(error, 8)[1]
     assert "Traceback" in ends(error, 9)[1]

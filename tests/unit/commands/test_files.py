@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_yoshi.commands.files import parse_objects, read_objects
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import name_of
 
 ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
@@ -76,7 +76,7 @@ def test_a_mapping_may_take_over_another_one_and_say_some_of_it_otherwise() -> N
 def test_a_file_that_is_not_right_is_named(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageMistake) as caught:
+    with pytest.raises(UsageError) as caught:
         read_objects([str(file)])
     assert words in str(caught.value)
     assert "broken.yaml" in str(caught.value)
@@ -88,9 +88,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (str(tmp_path), "no .yaml, .yml, .json files"),
         ("https://example.com/x.yaml", "URLs are not read"),
     ):
-        with pytest.raises(UsageMistake, match=words):
+        with pytest.raises(UsageError, match=words):
             read_objects([name])
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageMistake, match="no UTF-8"):
+    with pytest.raises(UsageError, match="no UTF-8"):
         read_objects([str(binary)])

@@ -13,24 +13,24 @@ from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.installation import (
     CLUSTER_ROLE,
     CRD,
-    OURS,
-    VERSION,
+    PART_OF_LABEL,
+    VERSION_ANNOTATION,
+    find_lost_networks,
+    format_lost_networks,
     is_established,
-    losses,
-    lost_text,
-    manifests,
-    names_not_accepted,
+    load_manifests,
+    manifest_ref,
+    names_conflict_reason,
     plan_install,
     plan_uninstall,
-    ref_of,
 )
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.uninstall import UninstallOptions, refuse_or_warn
 from kubectl_yoshi.model.change import Verb
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import Json, name_of
 
-FOUND = {ref_of(obj): obj for obj in manifests()}
+FOUND = {manifest_ref(obj): obj for obj in load_manifests()}
 YOSHI_USER = CLUSTER_ROLE.ref("yoshi-user")
 
 
@@ -39,21 +39,21 @@ def foreign(kind: str, name: str, **spec: object) -> Json:
 
 
 def test_the_manifests_are_labelled_as_ours_and_crds_come_first() -> None:
-    objects = manifests()
-    assert all(obj["metadata"]["labels"][OURS[0]] == OURS[1] for obj in objects)
+    objects = load_manifests()
+    assert all(obj["metadata"]["labels"][PART_OF_LABEL[0]] == PART_OF_LABEL[1] for obj in objects)
     assert [obj["kind"] for obj in objects] == sorted((obj["kind"] for obj in objects), reverse=True)
     assert {name_of(obj) for obj in objects} >= {"networkwizards.plumber.k8s.pf9.io", "yoshi-admin", "yoshi-viewer"}
 
 
 def test_install_applies_crds_before_roles() -> None:
-    plan = plan_install(manifests(), {})
+    plan = plan_install(load_manifests(), {})
     assert [{change.ref.resource for change in stage} for stage in plan.stages] == [{CRD}, {CLUSTER_ROLE}]
     assert {change.verb for change in plan} == {Verb.APPLY}
 
 
 def test_install_takes_over_the_crd_of_the_original() -> None:
     theirs = foreign("CustomResourceDefinition", "networkwizards.plumber.k8s.pf9.io", group="plumber.k8s.pf9.io")
-    plan = plan_install(manifests(), {ref_of(theirs): theirs})
+    plan = plan_install(load_manifests(), {manifest_ref(theirs): theirs})
     assert [change.before for change in plan if change.before] == [theirs]
 
 
@@ -63,17 +63,17 @@ def test_install_takes_over_the_crd_of_the_original() -> None:
 def test_what_a_newer_version_has_installed_is_not_installed_over(theirs: str, refused: bool) -> None:
     there = copy.deepcopy(FOUND)
     for obj in there.values():
-        obj["metadata"]["annotations"][VERSION] = theirs
+        obj["metadata"]["annotations"][VERSION_ANNOTATION] = theirs
     if not refused:
-        assert len(list(plan_install(manifests(), there))) == len(there)
+        assert len(list(plan_install(load_manifests(), there))) == len(there)
         return
-    with pytest.raises(Refused, match=f"was installed by kubectl yoshi {theirs}, and this is {__version__}"):
-        plan_install(manifests(), there)
+    with pytest.raises(PreconditionFailed, match=f"was installed by kubectl yoshi {theirs}, and this is {__version__}"):
+        plan_install(load_manifests(), there)
 
 
 def test_install_leaves_a_role_alone_that_only_has_our_name() -> None:
-    with pytest.raises(Refused, match="clusterrole/yoshi-user exists and was not made by kubectl yoshi"):
-        plan_install(manifests(), {YOSHI_USER: foreign("ClusterRole", "yoshi-user")})
+    with pytest.raises(PreconditionFailed, match="clusterrole/yoshi-user exists and was not made by kubectl yoshi"):
+        plan_install(load_manifests(), {YOSHI_USER: foreign("ClusterRole", "yoshi-user")})
 
 
 def test_uninstall_deletes_what_is_there_by_uid_and_waits_for_the_crds() -> None:
@@ -99,9 +99,12 @@ def test_losses_count_the_addresses_in_blocks_too() -> None:
 
     networks = [obj("blue", {}, 1), obj("big", {}, 0), {"metadata": {"name": "new", "namespace": "prod"}}]
     blocks = [obj("big.1", {"network": "big"}, 2), obj("big.2", {"network": "big"}, 3)]
-    lost = losses(networks, blocks)
-    assert lost_text(lost) == "prod/blue (1 address held), prod/big (5 addresses held), prod/new (0 addresses held)"
-    assert lost_text(lost, at_most=1) == "prod/blue (1 address held) and 2 more"
+    lost = find_lost_networks(networks, blocks)
+    assert (
+        format_lost_networks(lost)
+        == "prod/blue (1 address held), prod/big (5 addresses held), prod/new (0 addresses held)"
+    )
+    assert format_lost_networks(lost, limit=1) == "prod/blue (1 address held) and 2 more"
 
 
 def session() -> Session:
@@ -109,15 +112,15 @@ def session() -> Session:
 
 
 def test_uninstall_refuses_while_networks_exist_and_says_what_would_be_lost() -> None:
-    lost = losses([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
-    with pytest.raises(Refused, match="1 network would be lost: prod/blue"):
+    lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
+    with pytest.raises(PreconditionFailed, match="1 network would be lost: prod/blue"):
         refuse_or_warn(session(), UninstallOptions(force=False, yes=True, dry_run="none"), lost)
 
 
 def test_forcing_wants_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = losses([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
+    lost = find_lost_networks([{"metadata": {"name": "blue", "namespace": "prod"}}], [])
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(UsageMistake, match="confirmation"):
+    with pytest.raises(UsageError, match="confirmation"):
         refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="none"), lost)
     refuse_or_warn(session(), UninstallOptions(force=True, yes=True, dry_run="none"), lost)
     refuse_or_warn(session(), UninstallOptions(force=True, yes=False, dry_run="client"), lost)
@@ -134,7 +137,7 @@ def test_forcing_wants_a_yes_where_nobody_can_be_asked(monkeypatch: pytest.Monke
 )
 def test_a_crds_conditions_say_whether_it_is_served(conditions: list[Json], established: bool, why_not: str) -> None:
     crd = {"status": {"conditions": conditions}}
-    assert (is_established(crd), names_not_accepted(crd)) == (established, why_not)
+    assert (is_established(crd), names_conflict_reason(crd)) == (established, why_not)
 
 
 def test_the_manifests_can_be_printed_without_any_cluster(
@@ -144,6 +147,6 @@ def test_the_manifests_can_be_printed_without_any_cluster(
 
     monkeypatch.setenv("KUBECONFIG", "/does/not/exist")
     assert run(["install", "--dry-run", "-o", "yaml"], "kubectl yoshi") == 0
-    assert list(yaml.safe_load_all(capsys.readouterr().out)) == manifests()
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == load_manifests()
     assert run(["install", "--dry-run", "-o", "json"], "kubectl yoshi") == 0
-    assert json.loads(capsys.readouterr().out)["items"] == manifests()
+    assert json.loads(capsys.readouterr().out)["items"] == load_manifests()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.commands.layer2 import layer2_of_flags
+from kubectl_yoshi.commands.layer2 import build_layer2_spec
 from kubectl_yoshi.commands.network import CreateOptions
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import Json
 
 
@@ -17,7 +17,7 @@ def spec(**flags: Any) -> Json:
     unsaid: Json = {
         field.name: () if "tuple" in str(field.type) else None for field in dataclasses.fields(CreateOptions)
     }
-    return layer2_of_flags(CreateOptions(**{**unsaid, "name": "lab", **flags}))
+    return build_layer2_spec(CreateOptions(**{**unsaid, "name": "lab", **flags}))
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,5 @@ def test_a_flag_is_a_field_and_what_is_not_said_is_none(flags: Json, wanted: Jso
     ],
 )
 def test_flags_that_mean_nothing_are_named(flags: Json, says: str) -> None:
-    with pytest.raises(UsageMistake, match=says):
+    with pytest.raises(UsageError, match=says):
         spec(**flags)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import Forbidden
+from kubectl_yoshi.cluster.errors import ForbiddenError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef, Resource
 from kubectl_yoshi.model.vm import VMI
@@ -31,7 +31,7 @@ def hide(world: World, resource: Resource, namespace: str) -> None:
 
     def refuse(verb: str, ref: ObjectRef) -> None:
         if ref.resource == resource and ref.namespace in (None, namespace):
-            raise Forbidden("Forbidden.", missing=f"may not {verb} {resource.full_name}")
+            raise ForbiddenError("Forbidden.", missing_permission=f"may not {verb} {resource.full_name}")
 
     world.api.before.append(refuse)
 

@@ -19,9 +19,9 @@ def test_what_was_released_is_told_beside_what_had_to_stay(world: World) -> None
         "10.133.0.101 released (was reserved (printer))",
         "10.133.0.102 is free already",
     ]
-    stays, way_out, count = said.err.splitlines()
+    stays, hint, count = said.err.splitlines()
     assert stays.startswith("error: 10.133.0.90 stays recorded for prod/web-1")
-    assert "kubectl yoshi vm detach web-1" in way_out
+    assert "kubectl yoshi vm detach web-1" in hint
     assert count == "error: 1 of 4 addresses could not be released"
     assert said.code == 1
 

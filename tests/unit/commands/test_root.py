@@ -16,8 +16,8 @@ import click
 import pytest
 
 from kubectl_yoshi.__main__ import program_name, run
-from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, kept_flags
-from kubectl_yoshi.commands.lazy import Entry, LazyGroup
+from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, get_kubectl_flags
+from kubectl_yoshi.commands.lazy import CommandEntry, LazyGroup
 from kubectl_yoshi.commands.options import command, dry_run_option
 from kubectl_yoshi.commands.root import cli
 
@@ -56,10 +56,12 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     @dry_run_option
     @click.pass_context
     def do(ctx: click.Context, **flags: Any) -> None:
-        seen.update(flags, kubectl=kept_flags(ctx))
+        seen.update(flags, kubectl=get_kubectl_flags(ctx))
 
     monkeypatch.setattr("kubectl_yoshi.commands.version.probe", do, raising=False)
-    monkeypatch.setitem(cli.table, "group", LazyGroup("group", "A group.", {"probe": Entry("version:probe", "Probe")}))  # type: ignore[arg-type]
+    monkeypatch.setitem(
+        cli.table, "group", LazyGroup("group", "A group.", {"probe": CommandEntry("version:probe", "Probe")})
+    )  # type: ignore[arg-type]
     yield seen
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 import pytest
 
-from kubectl_yoshi.commands.flags import META, Seconds
+from kubectl_yoshi.commands.flags import META_KEY, Seconds
 from kubectl_yoshi.commands.options import as_options, command
 from kubectl_yoshi.commands.session import Session
 
@@ -44,11 +44,11 @@ def test_every_common_flag_is_one_of_the_connection_or_known_not_to_be() -> None
 
     from kubectl_yoshi.cluster.connection import ConnectionOptions
     from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, KubectlFlag
-    from kubectl_yoshi.commands.session import NOT_OF_THE_CONNECTION
+    from kubectl_yoshi.commands.session import NON_CONNECTION_FLAGS
 
     known = {field.name for field in fields(ConnectionOptions)}
     flags = {flag.field for flag in KUBECTL_FLAGS if isinstance(flag, KubectlFlag)}
-    assert flags - set(NOT_OF_THE_CONNECTION) == known
+    assert flags - set(NON_CONNECTION_FLAGS) == known
 
 
 def test_flags_become_a_frozen_dataclass_given_with_the_session() -> None:
@@ -72,8 +72,8 @@ def test_flags_become_a_frozen_dataclass_given_with_the_session() -> None:
         do.invoke(ctx)
     (session, options) = seen[0]
     assert options == Options(("a",), True)
-    assert session is Session.of(ctx)
-    assert session.namespace == ctx.meta[META]["namespace"] == "prod"
+    assert session is Session.from_context(ctx)
+    assert session.namespace == ctx.meta[META_KEY]["namespace"] == "prod"
     assert do.help == "Do it."
 
 

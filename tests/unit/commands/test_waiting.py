@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.commands import attaching
 from kubectl_yoshi.model.change import Plan
 
@@ -19,11 +19,11 @@ OTHER = "bgpconfiguration/default is shared"
 def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
     monkeypatch: pytest.MonkeyPatch, wait: bool, said: tuple[str, ...]
 ) -> None:
-    done = Done(Plan(), (), {}, {}, (STAYS, OTHER))
-    monkeypatch.setattr(attaching, "carry", lambda *args, **more: done)
-    monkeypatch.setattr(attaching, "report", lambda *args: None)
+    done = RunResult(Plan(), (), {}, {}, (STAYS, OTHER))
+    monkeypatch.setattr(attaching, "execute", lambda *args, **more: done)
+    monkeypatch.setattr(attaching, "print_results", lambda *args: None)
     options: Any = SimpleNamespace(dry_run="none", output=None, timeout=None)
     parts: Any = [(lambda vms: None, "attached")]
-    session: Any = SimpleNamespace(diffing=False)
-    (found,) = attaching._carry_parts(session, options, (("prod", "web-1"),), parts, "attaching", waits=wait)
+    session: Any = SimpleNamespace(is_diff=False)
+    (found,) = attaching._execute_parts(session, options, (("prod", "web-1"),), parts, "attaching", wait=wait)
     assert found.notes == said

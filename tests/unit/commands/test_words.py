@@ -13,15 +13,19 @@ from typing import Any
 import click
 import pytest
 
-from kubectl_yoshi.commands.names import Name
+from kubectl_yoshi.commands.names import NameType
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.commands.words import Line, read_line
+from kubectl_yoshi.commands.words import CommandLine, parse_command_line
 
 
-def asked(line: Line) -> str:
+def typed_param(line: CommandLine) -> str:
     """What is asked for, in a word."""
-    if line.asked is not None:
-        return line.asked.type.of.value if isinstance(line.asked.type, Name) else str(line.asked.name)
+    if line.typed_param is not None:
+        return (
+            line.typed_param.type.kind.value
+            if isinstance(line.typed_param.type, NameType)
+            else str(line.typed_param.name)
+        )
     if line.may_be_flag and line.typed.startswith("-"):
         return "flag"
     return "command" if isinstance(line.command, click.Group) else ""
@@ -75,7 +79,7 @@ def asked(line: Line) -> str:
     ],
 )  # fmt: skip
 def test_what_the_last_word_is_to_be(words: list[str], what: str) -> None:
-    assert asked(read_line(cli, words)) == what
+    assert typed_param(parse_command_line(cli, words)) == what
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_what_the_last_word_is_to_be(words: list[str], what: str) -> None:
     ],
 )  # fmt: skip
 def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: dict[str, Any]) -> None:
-    assert read_line(cli, words).flags == flags
+    assert parse_command_line(cli, words).flags == flags
 
 
 @pytest.mark.parametrize(
@@ -106,12 +110,14 @@ def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: 
     ],
 )
 def test_the_command_is_known_by_its_own_names(words: list[str], path: tuple[str, ...]) -> None:
-    assert read_line(cli, words).path == path
+    assert parse_command_line(cli, words).path == path
 
 
 def test_what_was_given_is_known_by_the_parameters_names() -> None:
-    line = read_line(cli, ["ips", "reserve", "blue", "10.0.0.1", "10.0.0.2", "--count", "3", "--note=a b", "10."])
-    assert line.given == {
+    line = parse_command_line(
+        cli, ["ips", "reserve", "blue", "10.0.0.1", "10.0.0.2", "--count", "3", "--note=a b", "10."]
+    )
+    assert line.values == {
         "network": ["blue"],
         "addresses": ["10.0.0.1", "10.0.0.2"],
         "count": ["3"],
@@ -121,5 +127,5 @@ def test_what_was_given_is_known_by_the_parameters_names() -> None:
 
 
 def test_a_value_is_told_apart_from_its_flag() -> None:
-    line = read_line(cli, ["vm", "attach", "--network=infra/bl"])
-    assert (line.typed, line.asked and line.asked.name) == ("infra/bl", "network")
+    line = parse_command_line(cli, ["vm", "attach", "--network=infra/bl"])
+    assert (line.typed, line.typed_param and line.typed_param.name) == ("infra/bl", "network")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from lab import LabError
-from lab.building import is_held, only_one, provide
+from lab.building import exclusive_lock, find_or_build, is_held
 from lab.places import program_cache
 from lab.programs import ETCD, GOBGP, GOBGPD, KWOK, kubernetes_program
 from lab.progress import Progress
@@ -65,16 +65,16 @@ def left_in_the_cache() -> list[str]:
 
 def test_programs_of_one_module_are_built_by_one_run_and_kept(fake_go: Path) -> None:
     server = kubernetes_program("kube-apiserver")
-    paths = provide([ETCD, server], Progress(quiet=True))
+    paths = find_or_build([ETCD, server], Progress(quiet=True))
     assert paths == {"etcd": ETCD.cached, "kube-apiserver": server.cached}
     assert all(os.access(path, os.X_OK) for path in paths.values())
-    assert provide([ETCD, server], Progress(quiet=True)) == paths
+    assert find_or_build([ETCD, server], Progress(quiet=True)) == paths
     assert fake_go.read_text().count("run") == 1
 
 
 def test_two_labs_that_need_the_same_program_build_it_once(fake_go: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        paths = list(pool.map(lambda _: provide([KWOK], Progress(quiet=True))["kwok"], range(4)))
+        paths = list(pool.map(lambda _: find_or_build([KWOK], Progress(quiet=True))["kwok"], range(4)))
     assert paths == [KWOK.cached] * 4
     assert fake_go.read_text().count("run") == 1
 
@@ -82,14 +82,14 @@ def test_two_labs_that_need_the_same_program_build_it_once(fake_go: Path) -> Non
 def test_a_failed_build_shows_the_compilers_last_words_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO_FAILS", "1")
     with pytest.raises(LabError, match="no space left on device"):
-        provide([GOBGP, GOBGPD], Progress(quiet=True))
+        find_or_build([GOBGP, GOBGPD], Progress(quiet=True))
     assert left_in_the_cache() == [".gobgp.lock"]
 
 
 def test_without_go_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.building.shutil.which", lambda _: None)
     with pytest.raises(LabError, match=r"install it .* or set KUBEBUILDER_ASSETS"):
-        provide([KWOK], Progress(quiet=True))
+        find_or_build([KWOK], Progress(quiet=True))
 
 
 def test_an_interrupted_build_ends_at_once_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +122,14 @@ def test_a_build_that_begins_while_it_is_interrupted_ends_too(tmp_path: Path, mo
     monkeypatch.setattr("lab.building.subprocess.Popen", begin_and_interrupt)
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        provide([KWOK], Progress(quiet=True))
+        find_or_build([KWOK], Progress(quiet=True))
     assert time.monotonic() - begun < 30
     assert left_in_the_cache() == [".kwok.lock"]
 
 
 def test_in_a_pipe_progress_is_two_plain_lines_per_build(fake_go: Path) -> None:
     stream = StringIO()
-    provide([KWOK], Progress(stream))
+    find_or_build([KWOK], Progress(stream))
     lines = stream.getvalue().splitlines()
     assert lines[0] == f"Building kwok ({KWOK.version}) ..."
     assert lines[1].startswith(f"Building kwok ({KWOK.version}): ")
@@ -139,7 +139,7 @@ def test_in_a_pipe_progress_is_two_plain_lines_per_build(fake_go: Path) -> None:
 def test_a_lock_is_seen_as_held_only_while_it_is_held(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert not is_held(lock)
-    with only_one(lock):
+    with exclusive_lock(lock):
         seen: list[bool] = []
         thread = threading.Thread(target=lambda: seen.append(is_held(lock)))
         thread.start()

@@ -62,7 +62,7 @@ FULL = {
     ids=["all that there is", "only what must be", "two networks, no VLAN"],
 )
 def test_a_dhcpserver_becomes_lines(networks: list[Json], lines: list[str]) -> None:
-    assert dhcp.generated(server(*networks))["dnsmasq.conf"].splitlines() == lines
+    assert dhcp.generate_config_map_data(server(*networks))["dnsmasq.conf"].splitlines() == lines
 
 
 def test_the_files_of_a_configmap_are_text_and_binary_ones(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def config_map(text: str) -> Json:
 
 
 def test_the_controller_leaves_a_configmap_that_says_what_it_says_itself() -> None:
-    store = Store(config_map(dhcp.generated(server(FULL))["dnsmasq.conf"]))
+    store = Store(config_map(dhcp.generate_config_map_data(server(FULL))["dnsmasq.conf"]))
     assert not dhcp.reconcile(store, "prod", "blue")  # type: ignore[arg-type]
     assert store.config_maps[0]["binaryData"]
 
@@ -106,6 +106,6 @@ def test_the_controller_leaves_a_configmap_that_says_what_it_says_itself() -> No
 def test_the_controller_replaces_a_configmap_that_says_anything_else() -> None:
     store = Store(config_map("port=0\ndhcp-host=02:59:00:00:00:01,10.20.0.42\n"))
     assert dhcp.reconcile(store, "prod", "blue")  # type: ignore[arg-type]
-    assert store.config_maps[0]["data"] == dhcp.generated(server(FULL))
+    assert store.config_maps[0]["data"] == dhcp.generate_config_map_data(server(FULL))
     assert "binaryData" not in store.config_maps[0]
     assert store.config_maps[0]["metadata"]["ownerReferences"][0]["controller"] is True

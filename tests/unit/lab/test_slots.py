@@ -6,7 +6,16 @@ import json
 import socket
 from pathlib import Path
 
-from lab.slots import FIRST_PORT, PORT_ORDER, PORTS_PER_SLOT, SLOTS, Slot, free_slot, is_free_port, taken_slots
+from lab.slots import (
+    FIRST_PORT,
+    LAB_NUMBERS,
+    PORT_ORDER,
+    PORTS_PER_LAB,
+    LabId,
+    find_free_lab_id,
+    is_free_port,
+    list_taken_lab_ids,
+)
 
 
 def test_a_port_that_somebody_listens_on_is_not_free() -> None:
@@ -17,31 +26,31 @@ def test_a_port_that_somebody_listens_on_is_not_free() -> None:
 
 
 def test_a_slot_with_one_port_in_use_is_passed_over() -> None:
-    first = free_slot([])
+    first = find_free_lab_id([])
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", first.port("virt-api")))
         listener.listen()
-        assert free_slot([]).number > first.number
+        assert find_free_lab_id([]).number > first.number
 
 
 def test_a_slot_of_another_lab_is_passed_over_even_before_it_listens() -> None:
-    first = free_slot([])
-    assert free_slot([first.number]).number > first.number
+    first = find_free_lab_id([])
+    assert find_free_lab_id([first.number]).number > first.number
 
 
 def test_no_two_slots_share_a_port_and_none_reaches_the_ephemeral_ports() -> None:
-    assert len(PORT_ORDER) <= PORTS_PER_SLOT
-    assert FIRST_PORT + PORTS_PER_SLOT * (SLOTS[-1] + 1) <= 30000
-    ports = [Slot(number).port(program) for number in SLOTS for program in PORT_ORDER]
+    assert len(PORT_ORDER) <= PORTS_PER_LAB
+    assert FIRST_PORT + PORTS_PER_LAB * (LAB_NUMBERS[-1] + 1) <= 30000
+    ports = [LabId(number).port(program) for number in LAB_NUMBERS for program in PORT_ORDER]
     assert len(set(ports)) == len(ports)
 
 
 def test_names_fit_what_linux_allows_for_an_interface() -> None:
-    assert len(f"{Slot(SLOTS[-1]).bridge}-node-1") <= 15
+    assert len(f"{LabId(LAB_NUMBERS[-1]).bridge}-node-1") <= 15
 
 
 def test_a_lab_that_is_being_taken_down_does_not_disturb_the_count(tmp_path: Path) -> None:
     for name, text in {"a": json.dumps({"slot": 3}), "b": "", "c": "{}"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "lab.json").write_text(text)
-    assert taken_slots(tmp_path) == [3]
+    assert list_taken_lab_ids(tmp_path) == [3]

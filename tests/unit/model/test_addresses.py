@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from kubectl_yoshi.model.addresses import (
     Intervals,
     address_of,
+    format_span,
     parse_address,
     parse_cidr,
     parse_span,
     span_of,
     usable_hosts,
-    written,
 )
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 
 IPV4 = st.ip_addresses(v=4)
 IPV6 = st.ip_addresses(v=6)
@@ -44,10 +44,10 @@ def test_an_address_is_read_as_it_is_written(address: ipaddress.IPv4Address | ip
     ["", "10.0.0", "10.0.0.256", "10.0.0.1/24", "010.0.0.1", "web-1", "fd00::1::2", "fe80::1%eth0", "10,0,0,1", "1"],
 )
 def test_what_is_no_address_is_refused_naming_the_field_and_the_text(text: str) -> None:
-    with pytest.raises(UsageMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         parse_address(text, "gateway")
     assert refused.value.message == f'gateway "{text}" is not an IP address'
-    assert refused.value.way_out
+    assert refused.value.hint
 
 
 @given(IPV4, st.integers(0, 32))
@@ -88,10 +88,10 @@ def test_the_readmes_public_network_is_read() -> None:
     ],
 )
 def test_what_is_no_network_is_refused_naming_the_field_and_the_text(text: str) -> None:
-    with pytest.raises(UsageMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         parse_cidr(text)
     assert refused.value.message == f'cidr "{text}" is not a network in CIDR notation'
-    assert "10.133.0.0/16" in refused.value.way_out
+    assert "10.133.0.0/16" in refused.value.hint
 
 
 @given(IPV4, IPV4)
@@ -100,9 +100,9 @@ def test_a_range_has_both_its_ends(one: ipaddress.IPv4Address, other: ipaddress.
     assert parse_span(f"{first}-{last}") == ((int(first), int(last)), 4)
     assert parse_span(f"{first} - {last}") == ((int(first), int(last)), 4)
     if first != last:
-        with pytest.raises(UsageMistake, match="ends before it starts") as refused:
+        with pytest.raises(UsageError, match="ends before it starts") as refused:
             parse_span(f"{last}-{first}", "exclude")
-        assert refused.value.way_out == f"Write it as {first}-{last}."
+        assert refused.value.hint == f"Write it as {first}-{last}."
 
 
 def test_a_span_is_a_range_an_address_or_a_network() -> None:
@@ -122,14 +122,14 @@ def test_a_span_is_a_range_an_address_or_a_network() -> None:
     ],
 )
 def test_what_is_no_span_is_refused_naming_the_field(text: str, why: str) -> None:
-    with pytest.raises(UsageMistake, match=why) as refused:
+    with pytest.raises(UsageError, match=why) as refused:
         parse_span(text, "exclude")
     assert refused.value.message.startswith("exclude ")
 
 
 def test_a_span_is_written_as_people_write_it() -> None:
-    assert written((167772161, 167772161), 4) == "10.0.0.1"
-    assert written((167772161, 167772169), 4) == "10.0.0.1-10.0.0.9"
+    assert format_span((167772161, 167772161), 4) == "10.0.0.1"
+    assert format_span((167772161, 167772169), 4) == "10.0.0.1-10.0.0.9"
 
 
 @given(IPV4, st.integers(8, 32))
@@ -137,16 +137,16 @@ def test_ipv4_hosts_are_all_but_the_network_and_the_broadcast_address(
     address: ipaddress.IPv4Address, prefix: int
 ) -> None:
     cidr = ipaddress.ip_network((address, prefix), strict=False)
-    hosts, everything = usable_hosts(cidr), Intervals.of([span_of(cidr)])
+    hosts, everything = usable_hosts(cidr), Intervals.from_spans([span_of(cidr)])
     left_out = [] if prefix >= 31 else [int(cidr.network_address), int(cidr.broadcast_address)]
-    assert everything - hosts == Intervals.of_numbers(left_out)
+    assert everything - hosts == Intervals.from_numbers(left_out)
     assert hosts - everything == Intervals()
 
 
 @given(IPV6, st.integers(48, 128))
 def test_ipv6_hosts_are_all_but_the_routers_anycast_address(address: ipaddress.IPv6Address, prefix: int) -> None:
     cidr = ipaddress.ip_network((address, prefix), strict=False)
-    hosts, everything = usable_hosts(cidr), Intervals.of([span_of(cidr)])
+    hosts, everything = usable_hosts(cidr), Intervals.from_spans([span_of(cidr)])
     left_out = [] if prefix >= 127 else [int(cidr.network_address)]
-    assert everything - hosts == Intervals.of_numbers(left_out)
+    assert everything - hosts == Intervals.from_numbers(left_out)
     assert hosts.size == cidr.num_addresses - len(left_out)

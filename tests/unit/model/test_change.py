@@ -9,8 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, applied, in_order, pointer, side_by_side
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.change import (
+    Change,
+    PatchBuilder,
+    Plan,
+    Verb,
+    apply_json_patch,
+    json_pointer,
+    parallel_plans,
+    sequential,
+)
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
@@ -61,7 +70,7 @@ def test_setting_gives_the_wanted_object_on_the_api_server(obj: Any, path: tuple
     before = copy.deepcopy(obj)
     ops = PatchBuilder().set_in(obj, path, value).ops
     assert same(apply_patch(ops, obj), put(obj, path, value))
-    assert same(applied(ops, obj), put(obj, path, value))
+    assert same(apply_json_patch(ops, obj), put(obj, path, value))
     assert same(obj, before)
 
 
@@ -69,7 +78,7 @@ def test_setting_gives_the_wanted_object_on_the_api_server(obj: Any, path: tuple
 def test_unsetting_takes_the_value_away_and_nothing_else(obj: Any, path: tuple[str, ...]) -> None:
     ops = PatchBuilder().unset_in(obj, path).ops
     after = apply_patch(ops, obj)
-    assert same(applied(ops, obj), after)
+    assert same(apply_json_patch(ops, obj), after)
     assert at(after, path) is None
     if at(obj, path) is None:
         assert ops == []
@@ -122,8 +131,8 @@ def test_setting_what_is_so_already_only_tests_it() -> None:
 
 def test_a_key_with_a_slash_or_a_tilde_is_escaped() -> None:
     path = ("metadata", "annotations", "cni.projectcalico.org/ipAddrs", "~1")
-    assert pointer(path) == "/metadata/annotations/cni.projectcalico.org~1ipAddrs/~01"
-    assert pointer(()) == ""
+    assert json_pointer(path) == "/metadata/annotations/cni.projectcalico.org~1ipAddrs/~01"
+    assert json_pointer(()) == ""
 
 
 @given(st.lists(KEYS, min_size=1, max_size=3).map(tuple), VALUES)
@@ -133,14 +142,16 @@ def test_a_pointer_leads_where_its_keys_say(path: tuple[str, ...], value: Any) -
 
 def test_a_preview_inserts_into_and_removes_from_lists() -> None:
     obj = {"finalizers": ["a", "b"]}
-    assert applied(PatchBuilder().add(("finalizers", "-"), "c").ops, obj) == {"finalizers": ["a", "b", "c"]}
-    assert applied(PatchBuilder().remove(("finalizers", "0")).ops, obj) == {"finalizers": ["b"]}
-    assert applied([{"op": "replace", "path": "/finalizers/1", "value": "x"}], obj) == {"finalizers": ["a", "x"]}
+    assert apply_json_patch(PatchBuilder().add(("finalizers", "-"), "c").ops, obj) == {"finalizers": ["a", "b", "c"]}
+    assert apply_json_patch(PatchBuilder().remove(("finalizers", "0")).ops, obj) == {"finalizers": ["b"]}
+    assert apply_json_patch([{"op": "replace", "path": "/finalizers/1", "value": "x"}], obj) == {
+        "finalizers": ["a", "x"]
+    }
     assert obj == {"finalizers": ["a", "b"]}
 
 
 def test_a_preview_of_an_object_that_is_not_there_yet_begins_with_nothing() -> None:
-    assert applied(PatchBuilder().add(("status", "used"), 1).ops, None) == {"status": {"used": 1}}
+    assert apply_json_patch(PatchBuilder().add(("status", "used"), 1).ops, None) == {"status": {"used": 1}}
 
 
 def change(name: str) -> Change:
@@ -152,24 +163,24 @@ def names(plan: Plan) -> list[list[str]]:
 
 
 def test_plans_come_one_after_the_other_or_side_by_side() -> None:
-    one, other = in_order(change("a"), change("b")), in_order(change("c"))
+    one, other = sequential(change("a"), change("b")), sequential(change("c"))
     assert names(one + other) == [["a"], ["b"], ["c"]]
-    assert names(one.beside(other)) == [["a", "c"], ["b"]]
-    assert names(other.beside(one)) == [["c", "a"], ["b"]]
+    assert names(one.parallel(other)) == [["a", "c"], ["b"]]
+    assert names(other.parallel(one)) == [["c", "a"], ["b"]]
     assert [found.ref.name for found in one] == ["a", "b"]
 
 
 def test_a_plan_without_changes_is_nothing_to_do_whatever_it_tells() -> None:
     assert not Plan()
-    assert not Plan(stages=((), ()), notes=("a note",), answers={"a": "b"}, again=True)
-    assert in_order(change("a"))
+    assert not Plan(stages=((), ()), notes=("a note",), results={"a": "b"}, requeue=True)
+    assert sequential(change("a"))
 
 
-@pytest.mark.parametrize("join", [Plan.__add__, Plan.beside])
+@pytest.mark.parametrize("join", [Plan.__add__, Plan.parallel])
 def test_joined_plans_tell_what_both_told(join: Any) -> None:
-    no = Refused("no")
-    one = Plan(notes=("x", "y"), answers={"a": "1"}, again=True)
-    both = join(one, Plan(notes=("y", "z"), answers={"b": "2"}, refusals={"c": no}))
+    no = PreconditionFailed("no")
+    one = Plan(notes=("x", "y"), results={"a": "1"}, requeue=True)
+    both = join(one, Plan(notes=("y", "z"), results={"b": "2"}, errors={"c": no}))
     assert both == Plan((), ("x", "y", "z"), True, {"a": "1", "b": "2"}, {"c": no})
 
 
@@ -186,9 +197,9 @@ def test_shared_patches_that_make_the_same_missing_maps_leave_each_others_keys()
     obj: dict[str, Any] = {"spec": {}}
     path = ("spec", "metadata", "annotations")
     patches = [PatchBuilder().set_in(obj, (*path, key), "x").ops for key in ("a", "b", "a")]
-    plans = [in_order(Change(Verb.PATCH, THING.ref("a", "prod"), "mark", patch, shared=True)) for patch in patches]
+    plans = [sequential(Change(Verb.PATCH, THING.ref("a", "prod"), "mark", patch, shared=True)) for patch in patches]
 
-    [[change]] = side_by_side(plans).stages
+    [[change]] = parallel_plans(plans).stages
 
     assert apply_patch(change.body, obj) == {"spec": {"metadata": {"annotations": {"a": "x", "b": "x"}}}}
 
@@ -197,8 +208,8 @@ def test_shared_patches_that_make_the_same_missing_list_leave_each_others_entrie
     obj: dict[str, Any] = {"kind": "BGPConfiguration"}
     entries: list[list[Any]] = [[1], [True], [1, "x"]]
     patches = [PatchBuilder().set_in(obj, ("spec", "list"), some).ops for some in entries]
-    plans = [in_order(Change(Verb.PATCH, THING.ref("a", "prod"), "add", patch, shared=True)) for patch in patches]
+    plans = [sequential(Change(Verb.PATCH, THING.ref("a", "prod"), "add", patch, shared=True)) for patch in patches]
 
-    [[change]] = side_by_side(plans).stages
+    [[change]] = parallel_plans(plans).stages
 
     assert apply_patch(change.body, obj) == {**obj, "spec": {"list": [1, True, "x"]}}

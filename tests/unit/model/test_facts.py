@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Served, Unknown
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, ServedApis, Snapshot, Unreadable
 from kubectl_yoshi.model.objects import Json, Resource
 
 THING = Resource("try.example", "v1", "things", "Thing")
@@ -16,63 +16,63 @@ def thing(name: str, namespace: str = "prod") -> Json:
     return {"metadata": {"name": name, "namespace": namespace}}
 
 
-A = Read(THING, "prod", "a")
-B = Read(THING, "prod", "b")
-ALL = Read(THING)
-HIDDEN = Read(OTHER)
-FACTS = Facts(answers={A: (thing("a"),), B: (), HIDDEN: Unknown("may not list others")})
+A = Query(THING, "prod", "a")
+B = Query(THING, "prod", "b")
+ALL = Query(THING)
+HIDDEN = Query(OTHER)
+FACTS = Snapshot(results={A: (thing("a"),), B: (), HIDDEN: Unreadable("may not list others")})
 
 
 def test_asking_for_what_was_read_gives_it() -> None:
-    assert FACTS.ask(A) == [thing("a")]
-    assert FACTS.ask(B) == []
-    assert FACTS.ask(B, A) == [thing("a")]
-    assert FACTS.ask() == []
+    assert FACTS.lookup(A) == [thing("a")]
+    assert FACTS.lookup(B) == []
+    assert FACTS.lookup(B, A) == [thing("a")]
+    assert FACTS.lookup() == []
 
 
 def test_asking_for_what_was_not_read_names_all_of_it_and_only_that() -> None:
-    c, d = Read(THING, "prod", "c"), Read(THING, "prod", "d")
-    with pytest.raises(NeedMore) as more:
-        FACTS.ask(A, c, HIDDEN, d)
-    assert more.value.wanted == (c, d)
+    c, d = Query(THING, "prod", "c"), Query(THING, "prod", "d")
+    with pytest.raises(MissingQueriesError) as more:
+        FACTS.lookup(A, c, HIDDEN, d)
+    assert more.value.queries == (c, d)
 
 
 def test_a_read_with_another_selector_is_another_read() -> None:
-    with pytest.raises(NeedMore):
-        FACTS.ask(Read(THING, "prod", "a", label_selector="x=y"))
+    with pytest.raises(MissingQueriesError):
+        FACTS.lookup(Query(THING, "prod", "a", label_selector="x=y"))
 
 
 def test_what_could_not_be_read_is_left_out_and_says_why() -> None:
-    assert FACTS.ask(HIDDEN, A) == [thing("a")]
-    assert FACTS.why_unknown(A, HIDDEN) == "may not list others"
-    assert FACTS.why_unknown(A, B) == ""
+    assert FACTS.lookup(HIDDEN, A) == [thing("a")]
+    assert FACTS.unreadable_reason(A, HIDDEN) == "may not list others"
+    assert FACTS.unreadable_reason(A, B) == ""
 
 
 def test_every_reason_is_told_once() -> None:
-    again = FACTS.with_answers(
-        {ALL: Unknown("may not list things"), Read(OTHER, "dev"): Unknown("may not list others")}
+    again = FACTS.with_results(
+        {ALL: Unreadable("may not list things"), Query(OTHER, "dev"): Unreadable("may not list others")}
     )
-    assert again.unknowns() == ["may not list others", "may not list things"]
-    assert FACTS.unknowns() == ["may not list others"]
+    assert again.unreadable_reasons() == ["may not list others", "may not list things"]
+    assert FACTS.unreadable_reasons() == ["may not list others"]
 
 
 def test_all_objects_of_a_kind_are_told_once_whichever_read_brought_them() -> None:
-    facts = FACTS.with_answers({ALL: (thing("a"), thing("c", "dev"))})
-    assert sorted(obj["metadata"]["name"] for obj in facts.all(THING)) == ["a", "c"]
-    assert facts.all(THING, "dev") == [thing("c", "dev")]
-    assert facts.all(OTHER) == []
-    assert facts.one(THING, "c", "dev") == thing("c", "dev")
-    assert facts.one(THING, "c", "prod") is None
+    snapshot = FACTS.with_results({ALL: (thing("a"), thing("c", "dev"))})
+    assert sorted(obj["metadata"]["name"] for obj in snapshot.list_objects(THING)) == ["a", "c"]
+    assert snapshot.list_objects(THING, "dev") == [thing("c", "dev")]
+    assert snapshot.list_objects(OTHER) == []
+    assert snapshot.get_object(THING, "c", "dev") == thing("c", "dev")
+    assert snapshot.get_object(THING, "c", "prod") is None
 
 
 def test_new_answers_take_the_place_of_old_ones_and_leave_the_old_facts_alone() -> None:
-    newer = FACTS.with_answers({A: ()})
-    assert newer.ask(A) == []
-    assert FACTS.ask(A) == [thing("a")]
+    newer = FACTS.with_results({A: ()})
+    assert newer.lookup(A) == []
+    assert FACTS.lookup(A) == [thing("a")]
 
 
 def test_a_kind_is_served_only_in_the_versions_that_are() -> None:
-    served = Served({"things.try.example": THING, "nodes": NODE}, {"try.example": ("v1",), "": ("v1",)})
+    served = ServedApis({"things.try.example": THING, "nodes": NODE}, {"try.example": ("v1",), "": ("v1",)})
     assert THING in served
     assert NODE in served
     assert Resource("try.example", "v2", "things", "Thing") not in served

@@ -15,16 +15,16 @@ from kubectl_yoshi.model import ledger as ledger_module
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.ledger import (
     RESERVATION,
-    SHELF_SIZE,
+    SHARD_SIZE,
     VIRTUALMACHINE,
-    Ledger,
-    Record,
+    Allocation,
+    Allocations,
     block_name,
+    build_block,
     is_large,
-    new_block,
-    parse_record,
-    shelf_of,
-    shelves_from,
+    iter_shards,
+    parse_allocation,
+    shard_of,
 )
 from kubectl_yoshi.model.network import Network, parse_network
 
@@ -60,22 +60,22 @@ def number(text: str) -> int:
 @given(cidrs(), st.data())
 def test_an_address_has_one_shelf_that_spans_it_and_at_most_256_others(cidr: str, data: st.DataObject) -> None:
     net = network(cidr)
-    first, last = net.everything.spans[0]
+    first, last = net.cidr_addresses.spans[0]
     here = data.draw(st.integers(first, last))
-    shelf = shelf_of(net, here)
-    assert shelf.span[0] <= here <= shelf.span[1]
-    assert shelf.span[1] - shelf.span[0] < SHELF_SIZE
-    assert shelf.is_block == is_large(net) == (last - first >= SHELF_SIZE)
-    assert shelf.ref.namespace == "prod"
+    shard = shard_of(net, here)
+    assert shard.span[0] <= here <= shard.span[1]
+    assert shard.span[1] - shard.span[0] < SHARD_SIZE
+    assert shard.is_block == is_large(net) == (last - first >= SHARD_SIZE)
+    assert shard.ref.namespace == "prod"
     other = data.draw(st.integers(first, last))
-    assert (shelf_of(net, other) == shelf) == (shelf.span[0] <= other <= shelf.span[1])
+    assert (shard_of(net, other) == shard) == (shard.span[0] <= other <= shard.span[1])
 
 
 def test_a_network_of_256_addresses_keeps_its_records_itself() -> None:
     small = network("10.133.0.0/24")
-    assert shelf_of(small, number("10.133.0.77")).ref == small.ref
-    assert shelf_of(network("10.133.0.0/23"), number("10.133.1.77")).ref.name == "blue.10.133.1.0"
-    assert shelf_of(network("fd00::/64"), number("fd00::1:2ff")).ref.name == (
+    assert shard_of(small, number("10.133.0.77")).ref == small.ref
+    assert shard_of(network("10.133.0.0/23"), number("10.133.1.77")).ref.name == "blue.10.133.1.0"
+    assert shard_of(network("fd00::/64"), number("fd00::1:2ff")).ref.name == (
         "blue.fd00-0000-0000-0000-0000-0000-0001-0200"
     )
 
@@ -83,12 +83,12 @@ def test_a_network_of_256_addresses_keeps_its_records_itself() -> None:
 @given(NAMES | LONG_NAMES, cidrs((8, 23), (48, 119)), st.data())
 def test_a_blocks_name_is_one_that_kubernetes_takes(name: str, cidr: str, data: st.DataObject) -> None:
     net = network(cidr, name)
-    first, last = net.everything.spans[0]
-    shelf = shelf_of(net, data.draw(st.integers(first, last)))
-    assert SUBDOMAIN.fullmatch(shelf.ref.name)
-    assert len(shelf.ref.name) <= 253
-    block = new_block(net, shelf)
-    assert block["metadata"]["name"] == shelf.ref.name
+    first, last = net.cidr_addresses.spans[0]
+    shard = shard_of(net, data.draw(st.integers(first, last)))
+    assert SUBDOMAIN.fullmatch(shard.ref.name)
+    assert len(shard.ref.name) <= 253
+    block = build_block(net, shard)
+    assert block["metadata"]["name"] == shard.ref.name
     for label in block["metadata"]["labels"].values():
         assert LABEL_VALUE.fullmatch(label)
 
@@ -101,7 +101,7 @@ def test_blocks_of_two_networks_never_share_a_name_however_long_the_networks_are
 
 def test_a_block_says_whose_it_is_and_goes_away_with_its_network() -> None:
     net = network("10.133.0.0/16")
-    block = new_block(net, shelf_of(net, number("10.133.4.9")))
+    block = build_block(net, shard_of(net, number("10.133.4.9")))
     assert block["spec"] == {"network": "blue", "networkUID": "uid-blue", "first": "10.133.4.0", "size": 256}
     (owner,) = block["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("NetworkWizard", "blue", "uid-blue")
@@ -114,18 +114,18 @@ def test_every_shelf_with_usable_addresses_comes_once_from_where_the_search_begi
     cidr: str, data: st.DataObject
 ) -> None:
     net = network(cidr)
-    start = data.draw(st.integers(*net.everything.spans[0]))
-    shelves = list(shelves_from(net, start))
-    assert len(shelves) == len(set(shelves))
+    start = data.draw(st.integers(*net.cidr_addresses.spans[0]))
+    shards = list(iter_shards(net, start))
+    assert len(shards) == len(set(shards))
     if is_large(net):
-        assert Intervals.of(shelf.span for shelf in shelves) & net.everything == net.everything
-        assert len(shelves) == net.everything.size // SHELF_SIZE
-        assert shelves[0] == shelf_of(net, start)
-        assert [shelf.span for shelf in shelves] == sorted(
-            (shelf.span for shelf in shelves), key=lambda span: (span[1] < start, span)
+        assert Intervals.from_spans(shard.span for shard in shards) & net.cidr_addresses == net.cidr_addresses
+        assert len(shards) == net.cidr_addresses.size // SHARD_SIZE
+        assert shards[0] == shard_of(net, start)
+        assert [shard.span for shard in shards] == sorted(
+            (shard.span for shard in shards), key=lambda span: (span[1] < start, span)
         )
     else:
-        assert [shelf.ref for shelf in shelves] == [net.ref]
+        assert [shard.ref for shard in shards] == [net.ref]
 
 
 def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
@@ -133,7 +133,7 @@ def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
         "10.133.0.0/16", range_start="10.133.2.250", range_end="10.133.6.1", exclude=["10.133.4.0/24", "10.133.5.7"]
     )
     for start, expected in (("10.133.0.0", "2356"), ("10.133.4.9", "5623"), ("10.133.7.0", "2356")):
-        found = [shelf.ref.name for shelf in shelves_from(net, number(start))]
+        found = [shard.ref.name for shard in iter_shards(net, number(start))]
         assert found == [f"blue.10.133.{third}.0" for third in expected]
 
 
@@ -142,21 +142,21 @@ def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
 )
 def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
-    original_shelf_of = ledger_module.shelf_of
+    original_shelf_of = ledger_module.shard_of
 
     def counting_shelf_of(net: Network, here: int) -> Any:
         nonlocal asked
         asked += 1
         return original_shelf_of(net, here)
 
-    monkeypatch.setattr(ledger_module, "shelf_of", counting_shelf_of)
-    middle = sum(network(cidr).everything.spans[0]) // 2
-    assert len(list(islice(shelves_from(network(cidr), middle), 3))) == 3
+    monkeypatch.setattr(ledger_module, "shard_of", counting_shelf_of)
+    middle = sum(network(cidr).cidr_addresses.spans[0]) // 2
+    assert len(list(islice(iter_shards(network(cidr), middle), 3))) == 3
     assert asked == 3
 
 
 def test_the_originals_record_is_a_vms_name_in_the_networks_namespace() -> None:
-    record = parse_record("web-1", "prod")
+    record = parse_allocation("web-1", "prod")
     assert (record.kind, record.namespace, record.name, record.uid) == (VIRTUALMACHINE, "prod", "web-1", "")
     assert record.as_written == "web-1"
     assert record.holder == "prod/web-1"
@@ -169,22 +169,22 @@ WORDS = st.text(max_size=5)
 def test_a_record_is_read_as_it_was_written(
     kind: str, namespace: str, name: str, uid: str, mac: str, since: str, note: str
 ) -> None:
-    record = Record(kind, namespace, name, uid, mac, since, note)
+    record = Allocation(kind, namespace, name, uid, mac, since, note)
     value = record.to_json()
-    read = parse_record(value, "elsewhere")
+    read = parse_allocation(value, "elsewhere")
     assert read.as_written == value
-    assert Record(kind, read.namespace, read.name, read.uid, read.mac, read.since, read.note) == record
+    assert Allocation(kind, read.namespace, read.name, read.uid, read.mac, read.since, read.note) == record
     assert "" not in value.values()
 
 
 def test_what_a_reservation_is_for_is_told_in_its_words() -> None:
-    assert Record(RESERVATION, "prod", "", note="the printer").holder == "reserved (the printer)"
-    assert Record(RESERVATION, "prod", "").holder == "reserved"
-    assert Record(RESERVATION, "prod", "joe").subject == ""
+    assert Allocation(RESERVATION, "prod", "", note="the printer").holder == "reserved (the printer)"
+    assert Allocation(RESERVATION, "prod", "").holder == "reserved"
+    assert Allocation(RESERVATION, "prod", "joe").owner == ""
 
 
-def opened(net: Network) -> Ledger:
-    return Ledger(net, {shelf_of(net, 0): net.raw})
+def opened(net: Network) -> Allocations:
+    return Allocations(net, {shard_of(net, 0): net.raw})
 
 
 def test_keys_that_are_no_address_of_the_network_are_left_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.matching import Fields, differing, matches, without_absent
+from kubectl_yoshi.model.matching import Fields, differing_fields, matches, without_absent
 
 FIELDS = Fields(
     unordered=frozenset({"uses", "peers"}),
@@ -120,9 +120,9 @@ def test_a_declared_default_is_the_same_as_missing() -> None:
 
 def test_the_fields_that_differ_are_named_in_order() -> None:
     wanted = {"off": False, "b": 1, "a": "x", "uses": [1, 2], "gone": None}
-    assert differing(wanted, {"b": 2, "a": "y", "uses": [2, 1], "gone": "there"}, FIELDS) == ["b", "a", "gone"]
-    assert differing(wanted, None, FIELDS) == ["b", "a", "uses"]
-    assert differing({"off": False}, None, FIELDS) == []
+    assert differing_fields(wanted, {"b": 2, "a": "y", "uses": [2, 1], "gone": "there"}, FIELDS) == ["b", "a", "gone"]
+    assert differing_fields(wanted, None, FIELDS) == ["b", "a", "uses"]
+    assert differing_fields({"off": False}, None, FIELDS) == []
 
 
 # -- properties ------------------------------------------------------------------------------------------------------
@@ -144,34 +144,34 @@ def is_empty(value: Any) -> bool:
     return value is None or value is False or value == "" or value == [] or value == {}
 
 
-def as_shown(value: Any, chance: random.Random, name: str = "") -> Any:
+def as_shown(value: Any, rng: random.Random, name: str = "") -> Any:
     """The same as an API server may show it: all four at once."""
     if isinstance(value, dict):
-        shown = {key: as_shown(item, chance, key) for key, item in value.items()}
+        shown = {key: as_shown(item, rng, key) for key, item in value.items()}
         kept = {key: item for key, item in shown.items() if not is_empty(item)}
         return {**kept, "added": "default"} if kept else {}
     if isinstance(value, list):
-        items = [as_shown(item, chance, name) for item in value]
-        return chance.sample(items, len(items)) if name in FIELDS.unordered else items
+        items = [as_shown(item, rng, name) for item in value]
+        return rng.sample(items, len(items)) if name in FIELDS.unordered else items
     if isinstance(value, str) and ":" in value:
         return IPv6Network(value).exploded.upper()
     return value
 
 
 @given(OBJECTS, st.randoms(use_true_random=False))
-def test_what_is_wanted_matches_itself_however_it_is_shown(wanted: dict[str, Any], chance: random.Random) -> None:
+def test_what_is_wanted_matches_itself_however_it_is_shown(wanted: dict[str, Any], rng: random.Random) -> None:
     assert matches(wanted, wanted, FIELDS)
-    assert matches(wanted, as_shown(wanted, chance), FIELDS)
-    assert differing(wanted, as_shown(wanted, chance), FIELDS) == []
+    assert matches(wanted, as_shown(wanted, rng), FIELDS)
+    assert differing_fields(wanted, as_shown(wanted, rng), FIELDS) == []
 
 
 @given(OBJECTS, NAMES, LEAVES, LEAVES, st.randoms(use_true_random=False))
 def test_another_value_is_noticed_however_it_is_shown(
-    others: dict[str, Any], name: str, one: Any, other: Any, chance: random.Random
+    others: dict[str, Any], name: str, one: Any, other: Any, rng: random.Random
 ) -> None:
     same = (is_empty(one) and is_empty(other)) or (one == other and isinstance(one, bool) == isinstance(other, bool))
-    shown = as_shown({**others, name: other}, chance)
-    assert differing({**others, name: one}, shown, FIELDS) == ([] if same else [name])
+    shown = as_shown({**others, name: other}, rng)
+    assert differing_fields({**others, name: one}, shown, FIELDS) == ([] if same else [name])
 
 
 @given(VALUES, VALUES)

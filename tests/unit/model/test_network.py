@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address, parse_cidr, usable_hosts
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import Network, parse_asn, parse_network, parse_network_name
 
 
@@ -34,8 +34,8 @@ def test_a_network_hands_out_the_hosts_of_its_cidr() -> None:
     blue = network()
     assert blue.usable == usable_hosts(parse_cidr("10.133.0.0/16")[0])
     assert (blue.namespace, blue.name, blue.uid, blue.full_name) == ("prod", "blue", "uid-blue", "prod/blue")
-    assert blue.called_from("prod") == "blue"
-    assert blue.called_from("dev") == "prod/blue"
+    assert blue.relative_name("prod") == "blue"
+    assert blue.relative_name("dev") == "prod/blue"
     assert str(blue.ref) == "networkwizard/blue in namespace prod"
     assert parse_address("10.133.255.255") in blue
     assert parse_address("10.134.0.0") not in blue
@@ -49,7 +49,7 @@ def test_the_range_the_excluded_and_the_gateway_bound_what_is_handed_out() -> No
         exclude=["10.133.1.0/28", "10.133.2.10-10.133.2.20", "10.133.2.30"],
         gateway="10.133.0.10",
     )
-    assert blue.usable == Intervals.of(
+    assert blue.usable == Intervals.from_spans(
         [
             (number("10.133.0.11"), number("10.133.0.255")),
             (number("10.133.1.16"), number("10.133.2.9")),
@@ -76,7 +76,7 @@ def test_the_range_the_excluded_and_the_gateway_bound_what_is_handed_out() -> No
 )
 def test_why_an_address_is_never_handed_out_is_told(address: str, why: str) -> None:
     blue = network(range_start="10.133.0.10", range_end="10.133.9.0", exclude=["10.133.1.0/28"], gateway="10.133.0.1")
-    told = blue.why_not_usable(parse_address(address))
+    told = blue.unusable_reason(parse_address(address))
     assert why in told
     assert bool(told) == bool(why)
 
@@ -98,14 +98,14 @@ def test_an_address_is_usable_exactly_if_nothing_says_why_not(
         spec["gateway"] = f"10.1.1.{gateway}"
     try:
         net = network(**spec)
-    except UsageMistake as mistake:
+    except UsageError as mistake:
         assert "no address of 10.1.1.0/24 is left" in mistake.message
         return
     for last in range(256):
         allowed = min(one, other) <= last <= max(one, other) and last != gateway
         allowed = allowed and not any(min(pair) <= last <= max(pair) for pair in excluded)
         address = net.address(number("10.1.1.0") + last)
-        assert (int(address) in net.usable) == allowed == (not net.why_not_usable(address))
+        assert (int(address) in net.usable) == allowed == (not net.unusable_reason(address))
 
 
 def test_host_bits_are_dropped_and_remembered() -> None:
@@ -119,7 +119,7 @@ def test_a_public_network_may_have_no_cidr() -> None:
     assert public.cidr is None
     assert not public.usable
     assert parse_address("207.97.241.196") not in public
-    assert public.why_not_usable(parse_address("207.97.241.196")) == ""
+    assert public.unusable_reason(parse_address("207.97.241.196")) == ""
 
 
 def test_the_options_are_those_of_the_plugin() -> None:
@@ -209,18 +209,18 @@ def test_an_asn_has_32_bits_and_may_be_a_text(asn: int) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_naming_the_network_and_the_field(spec: dict[str, Any], field: str, why: str) -> None:
-    with pytest.raises(UsageMistake) as refused:
+    with pytest.raises(UsageError) as refused:
         network(**spec)
     message = refused.value.message
     assert message.startswith('network "blue": ')
     assert field in message
     assert why in message
-    assert refused.value.way_out
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize("spec", ["10.133.0.0/16", ["cidr"], 5])
 def test_a_spec_that_is_no_object_is_refused_naming_the_network(spec: Any) -> None:
-    with pytest.raises(UsageMistake, match='network "blue": spec is not an object'):
+    with pytest.raises(UsageError, match='network "blue": spec is not an object'):
         parse_network({**wizard(), "spec": spec})
 
 
@@ -233,5 +233,5 @@ def test_a_network_of_another_namespace_is_named_with_it(text: str, wanted: tupl
 
 @pytest.mark.parametrize("text", ["", "/", "prod/", "/blue", "a/b/c"])
 def test_what_names_no_network_is_refused(text: str) -> None:
-    with pytest.raises(UsageMistake, match="is not the name of a network"):
+    with pytest.raises(UsageError, match="is not the name of a network"):
         parse_network_name(text, "dev")

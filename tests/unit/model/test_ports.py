@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.errors import UsageMistake
-from kubectl_yoshi.model.ports import PROTOCOLS, Port, parse_ports, written_ports
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.ports import PROTOCOLS, Port, format_ports, parse_ports
 
 
 def test_numbers_ranges_and_protocols_are_read_each_once() -> None:
@@ -17,10 +17,10 @@ def test_numbers_ranges_and_protocols_are_read_each_once() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "65536", "22/icmp", "9-8", "ssh", "-1", "22/", "1-65535", "1-600,1000-1600"])
 def test_what_is_no_port_is_refused(text: str) -> None:
-    with pytest.raises(UsageMistake):
+    with pytest.raises(UsageError):
         parse_ports([text])
 
 
 @given(st.sets(st.builds(Port, st.integers(1, 400), st.sampled_from(PROTOCOLS)), min_size=1, max_size=200))
 def test_what_is_written_is_read_again(ports: set[Port]) -> None:
-    assert set(parse_ports([written_ports(ports)])) == ports
+    assert set(parse_ports([format_ports(ports)])) == ports

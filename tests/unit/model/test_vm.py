@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.vm import LAUNCHER, MANY, POD, VMI, Vm, instance_of, instance_reads, pods_of
+from kubectl_yoshi.model.vm import (
+    LAUNCHER_SELECTOR,
+    LIST_THRESHOLD,
+    POD,
+    VMI,
+    Vm,
+    find_instance,
+    instance_queries,
+    list_launcher_pods,
+)
 
 
 def vm(name: str = "web-1", uid: str = "uid-1", **spec: Any) -> Vm:
@@ -84,7 +93,7 @@ def test_a_bare_vm_has_no_annotations_anywhere() -> None:
     assert bare.annotations == {}
     assert bare.template_annotations == {}
     assert bare.uid == ""
-    assert bare.subject == "prod/web-1"
+    assert bare.full_name == "prod/web-1"
 
 
 def vmi(phase: str = "Running", owner: str = "uid-1", name: str = "web-1") -> Json:
@@ -97,7 +106,7 @@ def vmi(phase: str = "Running", owner: str = "uid-1", name: str = "web-1") -> Js
 
 @pytest.mark.parametrize("phase", ["Pending", "Scheduling", "Scheduled", "Running", "Unknown", ""])
 def test_an_instance_that_has_not_ended_runs(phase: str) -> None:
-    assert instance_of(vm(), Facts(answers={Read(VMI, "prod"): (vmi(phase),)})) == vmi(phase)
+    assert find_instance(vm(), Snapshot(results={Query(VMI, "prod"): (vmi(phase),)})) == vmi(phase)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_an_instance_that_has_not_ended_runs(phase: str) -> None:
     ],
 )
 def test_what_is_not_this_vms_running_instance_is_none(found: tuple[Json, ...], why: str) -> None:
-    assert instance_of(vm(), Facts(answers={Read(VMI, "prod"): found})) is None, why
+    assert find_instance(vm(), Snapshot(results={Query(VMI, "prod"): found})) is None, why
 
 
 def pod(name: str, domain: str = "", owner: str = "", phase: str = "Running", role: str = "virt-launcher") -> Json:
@@ -137,17 +146,17 @@ def test_the_launcher_pods_of_a_vm_are_those_of_its_instance_that_have_not_ended
         pod("another-vms", domain="web-2"),
         pod("no-launcher", domain="web-1", role="hotplug-disk"),
     )
-    found = pods_of("prod", "web-1", Facts(answers={Read(POD, "prod"): pods}))
+    found = list_launcher_pods("prod", "web-1", Snapshot(results={Query(POD, "prod"): pods}))
     assert [one["metadata"]["name"] for one in found] == ["source", "target", "by-owner"]
 
 
 def test_few_vms_are_looked_at_one_by_one_and_many_by_two_lists() -> None:
-    few = instance_reads([vm("a"), vm("b")])
+    few = instance_queries([vm("a"), vm("b")])
     assert set(few) == {
-        Read(VMI, "prod", "a"),
-        Read(POD, "prod", label_selector=f"{LAUNCHER},vm.kubevirt.io/name=a"),
-        Read(VMI, "prod", "b"),
-        Read(POD, "prod", label_selector=f"{LAUNCHER},vm.kubevirt.io/name=b"),
+        Query(VMI, "prod", "a"),
+        Query(POD, "prod", label_selector=f"{LAUNCHER_SELECTOR},vm.kubevirt.io/name=a"),
+        Query(VMI, "prod", "b"),
+        Query(POD, "prod", label_selector=f"{LAUNCHER_SELECTOR},vm.kubevirt.io/name=b"),
     }
-    many = instance_reads([vm(f"vm-{number}") for number in range(MANY)])
-    assert set(many) == {Read(VMI, "prod"), Read(POD, "prod", label_selector=LAUNCHER)}
+    many = instance_queries([vm(f"vm-{number}") for number in range(LIST_THRESHOLD)])
+    assert set(many) == {Query(VMI, "prod"), Query(POD, "prod", label_selector=LAUNCHER_SELECTOR)}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubectl_yoshi.model.errors import UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.output.asked import OBJECTS, Output, parse_output
+from kubectl_yoshi.output.asked import OBJECT_FORMATS, OutputFormat, parse_output
 from kubectl_yoshi.output.formats import print_objects, print_rows, without_managed_fields
-from kubectl_yoshi.output.lists import as_list, to_json_text
+from kubectl_yoshi.output.lists import to_json_text, to_list_object
 from kubectl_yoshi.output.tables import Column
 from kubectl_yoshi.output.yamls import to_yaml, write_documents
 
@@ -37,7 +37,7 @@ def to_json(row: tuple[str, str]) -> Json:
 
 def shown(output: str = "", rows: list[tuple[str, str]] = ROWS, **settings: bool) -> str:
     out = io.StringIO()
-    print_rows(rows, COLUMNS, to_json, out, parse_output(output) if output else Output(), **settings)
+    print_rows(rows, COLUMNS, to_json, out, parse_output(output) if output else OutputFormat(), **settings)
     return out.getvalue()
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_an_empty_list_in_json_and_no_line_in_tables() -> None:
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [("of\nlines", "[]"), ("y", "1e3")]])
 def test_a_list_written_item_by_item_reads_as_one_written_whole(rows: list[tuple[str, str]]) -> None:
-    whole = as_list([without_managed_fields(to_json(row)) for row in rows])
+    whole = to_list_object([without_managed_fields(to_json(row)) for row in rows])
     assert shown("json", rows) == to_json_text(whole)
     assert shown("yaml", rows) == to_yaml(whole)
 
@@ -120,7 +120,7 @@ def test_templates_and_columns_may_come_from_files(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_format_is_a_misuse(output: str, words: str) -> None:
-    with pytest.raises(UsageMistake) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_output(output)
     assert words in str(caught.value)
 
@@ -128,13 +128,13 @@ def test_a_wrong_format_is_a_misuse(output: str, words: str) -> None:
 def test_a_columns_file_that_does_not_fit_is_a_misuse(tmp_path: Path) -> None:
     path = tmp_path / "columns"
     path.write_text("NAME RANGE\nmetadata.name\n", encoding="utf-8")
-    with pytest.raises(UsageMistake, match="does not fit"):
+    with pytest.raises(UsageError, match="does not fit"):
         parse_output(f"custom-columns-file={path}")
 
 
 def test_what_makes_objects_takes_no_table_formats() -> None:
-    with pytest.raises(UsageMistake, match="wide"):
-        parse_output("wide", OBJECTS)
+    with pytest.raises(UsageError, match="wide"):
+        parse_output("wide", OBJECT_FORMATS)
 
 
 def test_a_template_that_does_not_fit_names_itself() -> None:

@@ -25,20 +25,20 @@ from hypothesis import strategies as st
 
 from kubectl_yoshi.__main__ import run as run_program
 from kubectl_yoshi.commands.completing import write as write_suggestions
-from kubectl_yoshi.commands.errors import exit_code_of
+from kubectl_yoshi.commands.errors import run_reporting_errors
 from kubectl_yoshi.commands.suggesting import Suggestions
 from kubectl_yoshi.model.change import Change, Verb
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.history import Tenure
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Record
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.history import PastAllocation
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.printable import OBEYED, indented, on_one_line, visible
+from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_controls, indent_continuation, to_single_line
 from kubectl_yoshi.output.asked import parse_output
-from kubectl_yoshi.output.differences import write_differences
+from kubectl_yoshi.output.differences import write_diff
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.guard import Guard, guarded_streams, raw_unless_terminal, unguarded
+from kubectl_yoshi.output.guard import EscapingStream, escape_std_streams, raw_unless_terminal, unwrap_stream
 from kubectl_yoshi.output.lists import to_json_text, write_json_list
-from kubectl_yoshi.output.plans import Fate, change_line
+from kubectl_yoshi.output.plans import ObjectChange, format_change
 from kubectl_yoshi.output.progress import Progress
 from kubectl_yoshi.output.tables import Column, write_table
 from kubectl_yoshi.output.yamls import to_yaml
@@ -55,7 +55,9 @@ COLOURS = re.compile(r"\x1b\[\d+m")
 def is_safe(text: str) -> bool:
     """Whether nothing but letters, layout and this program's colours is in it."""
     bare = COLOURS.sub("", text)
-    return not OBEYED.search(bare) and all(char in "\n\t" or unicodedata.category(char) != "Cc" for char in bare)
+    return not CONTROL_CHARACTERS.search(bare) and all(
+        char in "\n\t" or unicodedata.category(char) != "Cc" for char in bare
+    )
 
 
 class AsTerminal(io.StringIO):
@@ -65,8 +67,8 @@ class AsTerminal(io.StringIO):
         return True
 
 
-def guard(behind: TextIO) -> TextIO:
-    return cast(TextIO, Guard(behind))
+def guard(stream: TextIO) -> TextIO:
+    return cast(TextIO, EscapingStream(stream))
 
 
 @given(TEXTS)
@@ -82,9 +84,9 @@ def test_no_text_passes_the_guard_with_what_a_terminal_obeys(text: str) -> None:
 
 @given(TEXTS)
 def test_only_what_is_obeyed_is_changed(text: str) -> None:
-    assert visible(visible(text)) == visible(text)
-    if not OBEYED.search(text):
-        assert visible(text) == text
+    assert escape_controls(escape_controls(text)) == escape_controls(text)
+    if not CONTROL_CHARACTERS.search(text):
+        assert escape_controls(text) == text
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_only_what_is_obeyed_is_changed(text: str) -> None:
     ],
 )
 def test_what_is_shown_instead(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert escape_controls(text) == shown
 
 
 @given(TEXTS, TEXTS)
@@ -106,28 +108,28 @@ def test_no_line_that_somebody_else_wrote_begins_where_a_message_does(message: s
     err = io.StringIO()
 
     def fails() -> int:
-        error = Refused(message, "Do this.")
-        error.so_far = done
+        error = PreconditionFailed(message, "Do this.")
+        error.changes_so_far = done
         raise error
 
-    exit_code_of(fails, err=guard(err), verbosity=lambda: 0)
+    run_reporting_errors(fails, err=guard(err), verbosity=lambda: 0)
     assert is_safe(err.getvalue())
     own = 2 if done else 1
     assert sum(1 for line in err.getvalue().split("\n")[1:] if line and line[:2] != "  ") <= own
-    assert "\n" not in on_one_line(message)
-    assert "\n" not in Refused(message).in_one_line
-    assert "\nerror" not in indented(f"x\n{message}\nerror: forged")
+    assert "\n" not in to_single_line(message)
+    assert "\n" not in PreconditionFailed(message).in_one_line
+    assert "\nerror" not in indent_continuation(f"x\n{message}\nerror: forged")
 
 
 @given(TEXTS, TEXTS)
 def test_a_holder_and_a_change_are_one_line(name: str, note: str) -> None:
     ref = NETWORKWIZARD.ref("blue", "prod")
     texts = [
-        Record(RESERVATION, "prod", "", note=note).holder,
-        Record(VIRTUALMACHINE, "prod", name).holder,
-        Tenure(RESERVATION, "prod", "", "", note, "", "").holder,
-        Tenure(VIRTUALMACHINE, "prod", name, "", "", "", "").holder,
-        change_line(Change(Verb.PATCH, ref, f"record {name} for {note}", [])),
+        Allocation(RESERVATION, "prod", "", note=note).holder,
+        Allocation(VIRTUALMACHINE, "prod", name).holder,
+        PastAllocation(RESERVATION, "prod", "", "", note, "", "").holder,
+        PastAllocation(VIRTUALMACHINE, "prod", name, "", "", "", "").holder,
+        format_change(Change(Verb.PATCH, ref, f"record {name} for {note}", [])),
     ]
     for text in texts:
         assert is_safe(text)
@@ -172,23 +174,23 @@ def test_json_and_yaml_are_safe_and_read_back_as_they_were(value: dict[str, str]
 def test_differences_are_safe_and_coloured() -> None:
     out = AsTerminal()
     ref = NETWORKWIZARD.ref("blue", "prod")
-    fate = Fate(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
-    assert write_differences([fate], guard(out), {"FORCE_COLOR": "1"})
+    fate = ObjectChange(ref, {"spec": {"a": EVIL}}, {"spec": {"a": EVIL * 2}})
+    assert write_diff([fate], guard(out), {"FORCE_COLOR": "1"})
     assert is_safe(out.getvalue())
     assert "\x1b[32m" in out.getvalue()
 
 
 def test_what_a_program_reads_is_raw_in_a_pipe_and_guarded_on_a_terminal() -> None:
-    for behind, raw in ((io.StringIO(), True), (AsTerminal(), False)):
+    for stream, raw in ((io.StringIO(), True), (AsTerminal(), False)):
         output = parse_output("jsonpath={.items[0].note}")
-        print_objects([{"note": EVIL}], guard(behind), output)
-        assert (behind.getvalue() == EVIL) == raw
-        assert raw or is_safe(behind.getvalue())
-        behind.truncate(0)
-        print_objects([{"note": EVIL}], guard(behind), parse_output("custom-columns=NOTE:.note"))
-        assert is_safe(behind.getvalue().lstrip("\0"))
+        print_objects([{"note": EVIL}], guard(stream), output)
+        assert (stream.getvalue() == EVIL) == raw
+        assert raw or is_safe(stream.getvalue())
+        stream.truncate(0)
+        print_objects([{"note": EVIL}], guard(stream), parse_output("custom-columns=NOTE:.note"))
+        assert is_safe(stream.getvalue().lstrip("\0"))
     plain = io.StringIO()
-    assert unguarded(plain) is raw_unless_terminal(plain) is plain
+    assert unwrap_stream(plain) is raw_unless_terminal(plain) is plain
 
 
 def test_a_completion_is_one_word_on_one_line() -> None:
@@ -240,7 +242,7 @@ def test_what_is_wrong_with_an_argument_is_told_without_obeying_it(
 
 def test_the_streams_are_as_before_afterwards() -> None:
     before = sys.stdout, sys.stderr
-    with pytest.raises(ValueError, match="x"), guarded_streams():
+    with pytest.raises(ValueError, match="x"), escape_std_streams():
         raise ValueError("x")
     assert (sys.stdout, sys.stderr) == before
 

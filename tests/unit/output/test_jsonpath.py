@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.errors import UsageMistake, YoshiError
+from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.output.asked import parse_output
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.jsonpath import NoMatch, parse_expression, parse_template
+from kubectl_yoshi.output.jsonpath import NoMatchError, parse_expression, parse_template
 
 RECORDED = json.loads(Path(__file__).with_name("kubectl_formats.json").read_text(encoding="utf-8"))
 
@@ -64,12 +64,12 @@ def test_a_template_prints(template: str, prints: str) -> None:
     "text", ["{.a", "{.a[}", "{.a[?(@.b}", "{.a[?(@.b=~1)]}", '{"a', "{#}", "{...a}", "{end}", "{no}", "{.a[0:1:0]}"]
 )
 def test_a_broken_template_is_a_misuse_that_names_it(text: str) -> None:
-    with pytest.raises(UsageMistake, match="JSONPath"):
+    with pytest.raises(UsageError, match="JSONPath"):
         parse_template(text)
 
 
 def test_an_index_out_of_bounds_says_which() -> None:
-    with pytest.raises(NoMatch, match="index 7, length 2"):
+    with pytest.raises(NoMatchError, match="index 7, length 2"):
         parse_template("{.spec.peers[7]}").render(BLUE)
 
 
@@ -82,5 +82,5 @@ def test_an_expression_may_leave_braces_and_the_first_dot_out(text: str) -> None
 def test_any_text_is_a_template_or_a_misuse(text: str) -> None:
     try:
         parse_template(text).render(BLUE)
-    except (UsageMistake, NoMatch):
+    except (UsageError, NoMatchError):
         pass

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
+from kubectl_yoshi.model.change import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
-from kubectl_yoshi.output.asked import Output
-from kubectl_yoshi.output.differences import file_name, write_differences
-from kubectl_yoshi.output.plans import Fate, change_line, fates, show_plan
+from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.differences import diff_file_name, write_diff
+from kubectl_yoshi.output.plans import ObjectChange, format_change, object_changes, show_plan
 
 VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
@@ -74,27 +74,29 @@ AT_REST = {**ROLE_BODY, "metadata": {"name": "r", "uid": "1", "resourceVersion":
     ],
 )
 def test_a_change_is_a_line_as_kubectl_would_write_it(change: Change, dry_run: str, line: str) -> None:
-    assert change_line(change, dry_run) == line
+    assert format_change(change, dry_run) == line
 
 
 def test_what_the_server_answers_decides_between_configured_and_unchanged() -> None:
     change = Change(Verb.APPLY, ROLE.ref("r"), "", body={**ROLE_BODY, "rules": [{}]}, before=AT_REST)
     answer = {**AT_REST, "metadata": {**AT_REST["metadata"], "resourceVersion": "6", "managedFields": []}}
-    assert change_line(change, "none", answer).endswith(" unchanged")
+    assert format_change(change, "none", answer).endswith(" unchanged")
 
 
 def test_people_get_the_lines_without_the_waits() -> None:
     out = io.StringIO()
-    show_plan(in_order(Change(Verb.DELETE, WEB, ""), Change(Verb.WAIT, WEB, "", wait_for="deleted")), out, Output())
+    show_plan(
+        sequential(Change(Verb.DELETE, WEB, ""), Change(Verb.WAIT, WEB, "", wait_for="deleted")), out, OutputFormat()
+    )
     assert out.getvalue() == "virtualmachine.kubevirt.io/web-1 deleted (dry run)\n"
 
 
 def test_objects_are_shown_as_they_would_be_after_all_changes() -> None:
-    plan = in_order(
+    plan = sequential(
         patch("/status", {"a": 1}), patch("/status/b", 2, subresource="status"), Change(Verb.DELETE, WEB, "")
     )
     out = io.StringIO()
-    show_plan(plan, out, Output("json"))
+    show_plan(plan, out, OutputFormat("json"))
     shown = json.loads(out.getvalue())
     assert shown["status"] == {"a": 1, "b": 2}
     assert "managedFields" not in shown["metadata"]
@@ -102,11 +104,11 @@ def test_objects_are_shown_as_they_would_be_after_all_changes() -> None:
 
 def test_several_objects_are_yaml_documents_and_a_json_list() -> None:
     other = NETWORKWIZARD.ref("red", "prod")
-    plan = in_order(Change(Verb.CREATE, BLUE, "", body=network()), Change(Verb.CREATE, other, "", body=network(x=1)))
+    plan = sequential(Change(Verb.CREATE, BLUE, "", body=network()), Change(Verb.CREATE, other, "", body=network(x=1)))
     for_yaml, for_json, for_name = io.StringIO(), io.StringIO(), io.StringIO()
-    show_plan(plan, for_yaml, Output("yaml"))
-    show_plan(plan, for_json, Output("json"))
-    show_plan(plan, for_name, Output("name"))
+    show_plan(plan, for_yaml, OutputFormat("yaml"))
+    show_plan(plan, for_json, OutputFormat("json"))
+    show_plan(plan, for_name, OutputFormat("name"))
     assert len(list(yaml.safe_load_all(for_yaml.getvalue()))) == 2
     assert json.loads(for_json.getvalue())["kind"] == "List"
     assert for_name.getvalue() == "networkwizard.plumber.k8s.pf9.io/blue (dry run)\n" * 2
@@ -115,7 +117,7 @@ def test_several_objects_are_yaml_documents_and_a_json_list() -> None:
 def test_what_was_read_is_not_changed_by_showing_it() -> None:
     before = network(status={"allocations": {}})
     copy = json.loads(json.dumps(before))
-    fates(in_order(patch("/status/allocations/x", 1, before)))
+    object_changes(sequential(patch("/status/allocations/x", 1, before)))
     assert before == copy
 
 
@@ -132,14 +134,14 @@ def test_what_was_read_is_not_changed_by_showing_it() -> None:
     ],
 )
 def test_each_verb_has_its_way_with_an_object(change: Change, after: Json | None) -> None:
-    assert [fate.after for fate in fates(in_order(change))] == [after]
+    assert [fate.after for fate in object_changes(sequential(change))] == [after]
 
 
 def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:
     before = network(status={"created": True})
     after = {**before, "spec": {"cidr": "10.0.0.0/24", "exclude": ["10.0.0.1"]}}
     out = io.StringIO()
-    assert write_differences([Fate(BLUE, before, after)], out, {})
+    assert write_diff([ObjectChange(BLUE, before, after)], out, {})
     lines = out.getvalue().splitlines()
     name = "plumber.k8s.pf9.io.v1.NetworkWizard.prod.blue"
     assert lines[:3] == [f"diff -u -N LIVE/{name} MERGED/{name}", f"--- LIVE/{name}", f"+++ MERGED/{name}"]
@@ -149,24 +151,24 @@ def test_a_diff_shows_what_changes_and_leaves_noise_out() -> None:
 
 def test_a_diff_shows_a_status_that_changes() -> None:
     out = io.StringIO()
-    assert write_differences(fates(in_order(patch("/status", {"created": True}))), out, {})
+    assert write_diff(object_changes(sequential(patch("/status", {"created": True}))), out, {})
     assert "+  created: true" in out.getvalue()
 
 
 def test_nothing_that_changes_is_no_difference() -> None:
     out = io.StringIO()
-    assert not write_differences([Fate(BLUE, network(), network()), *fates(Plan())], out, {})
+    assert not write_diff([ObjectChange(BLUE, network(), network()), *object_changes(Plan())], out, {})
     assert out.getvalue() == ""
 
 
 def test_made_and_deleted_objects_are_whole_sides() -> None:
     out = io.StringIO()
-    write_differences([Fate(BLUE, None, network()), Fate(WEB, network(), None)], out, {})
+    write_diff([ObjectChange(BLUE, None, network()), ObjectChange(WEB, network(), None)], out, {})
     assert "+kind: NetworkWizard" in out.getvalue() and "-kind: NetworkWizard" in out.getvalue()
 
 
 def test_a_cluster_scoped_object_is_named_as_kubectl_names_it() -> None:
-    assert file_name(ROLE.ref("r")) == "rbac.authorization.k8s.io.v1.ClusterRole..r"
+    assert diff_file_name(ROLE.ref("r")) == "rbac.authorization.k8s.io.v1.ClusterRole..r"
 
 
 def test_another_program_may_show_the_differences(tmp_path: Path) -> None:
@@ -174,11 +176,11 @@ def test_another_program_may_show_the_differences(tmp_path: Path) -> None:
     program.write_text("import os, sys\nprint(*(sorted(os.listdir(folder)) for folder in sys.argv[1:]))\nsys.exit(1)\n")
     out = io.StringIO()
     environ = {"KUBECTL_EXTERNAL_DIFF": f"{sys.executable} {program}"}
-    assert write_differences([Fate(BLUE, None, network())], out, environ)
+    assert write_diff([ObjectChange(BLUE, None, network())], out, environ)
     assert out.getvalue() == "[] ['plumber.k8s.pf9.io.v1.NetworkWizard.prod.blue']\n"
 
 
 @pytest.mark.parametrize(("program", "words"), [("/does/not/exist", "cannot run"), ("false-2", "cannot run")])
 def test_a_diff_program_that_cannot_run_is_named(program: str, words: str) -> None:
     with pytest.raises(YoshiError, match=words):
-        write_differences([Fate(BLUE, None, network())], io.StringIO(), {"KUBECTL_EXTERNAL_DIFF": program})
+        write_diff([ObjectChange(BLUE, None, network())], io.StringIO(), {"KUBECTL_EXTERNAL_DIFF": program})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kubectl_yoshi.output import colours
 from kubectl_yoshi.output.ages import age, human_duration
 from kubectl_yoshi.output.progress import progress
-from kubectl_yoshi.output.tables import PAGE, Column, TableWriter, cell_text, width, write_fields, write_table
+from kubectl_yoshi.output.tables import PAGE_SIZE, Column, TableWriter, cell_text, width, write_fields, write_table
 
 PAIR = [
     Column[tuple[object, object]]("NAME", lambda row: row[0]),
@@ -53,14 +53,14 @@ def test_rows_are_written_as_they_come() -> None:
     seen: list[int] = []
 
     def rows() -> Iterator[tuple[object, object]]:
-        for number in range(2 * PAGE + 1):
+        for number in range(2 * PAGE_SIZE + 1):
             seen.append(len(out.getvalue()))
             yield number, "bound"
 
-    assert write_table(rows(), PAIR, out, colour=False) == 2 * PAGE + 1
-    assert seen[PAGE - 1] == 0
-    assert seen[PAGE] > 0
-    assert seen[2 * PAGE] > seen[PAGE]
+    assert write_table(rows(), PAIR, out, colour=False) == 2 * PAGE_SIZE + 1
+    assert seen[PAGE_SIZE - 1] == 0
+    assert seen[PAGE_SIZE] > 0
+    assert seen[2 * PAGE_SIZE] > seen[PAGE_SIZE]
 
 
 def test_later_pages_keep_the_columns_and_have_no_headers() -> None:
@@ -142,7 +142,7 @@ def test_ages_count_from_a_timestamp() -> None:
 def test_colours_are_for_terminals_and_the_environment_decides(
     environ: dict[str, str], terminal: bool, wanted: bool
 ) -> None:
-    assert colours.wanted(Terminal() if terminal else io.StringIO(), environ) is wanted
+    assert colours.is_enabled(Terminal() if terminal else io.StringIO(), environ) is wanted
 
 
 def test_state_words_are_coloured_and_the_columns_stay() -> None:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from kubectl_yoshi.cluster.errors import Asked, error_of
+from kubectl_yoshi.cluster.errors import RequestInfo, error_from_response
 from kubectl_yoshi.cluster.sending import Clock
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, labels_of, name_of, namespace_of
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
@@ -43,11 +43,11 @@ class FakeClock(Clock):
         self._meanwhile()
 
 
-def served(resources: Iterable[Resource], broken: dict[str, str] | None = None) -> Served:
+def served(resources: Iterable[Resource], broken: dict[str, str] | None = None) -> ServedApis:
     """What discovery says of a server that has these resources."""
     resources = list(resources)
     versions = {resource.group: (resource.version,) for resource in resources}
-    return Served({resource.full_name: resource for resource in resources}, versions, broken or {})
+    return ServedApis({resource.full_name: resource for resource in resources}, versions, broken or {})
 
 
 Key = tuple[str, str, str]
@@ -146,14 +146,14 @@ class FakeApi:
         *,
         label_selector: str = "",
         field_selector: str = "",
-        keep: Callable[[Json], Json] | None = None,
+        transform: Callable[[Json], Json] | None = None,
     ) -> tuple[Json, ...]:
         self._happen("list", resource.ref("", namespace))
         with self._lock:
             self._begin("list", resource.ref("", namespace))
             wanted = [one.partition("=") for one in label_selector.split(",") if one]
             return tuple(
-                keep(obj) if keep else obj
+                transform(obj) if transform else obj
                 for obj in (self._shown(resource, obj) for obj in self.every(resource))
                 if namespace in (None, namespace_of(obj))
                 and all(
@@ -241,7 +241,7 @@ class FakeApi:
         """What a subresource does; for who brings one."""
         raise _error(404, "NotFound", "the server could not find the requested resource", "update", ref)
 
-    def may(self, access: Access) -> bool:
+    def is_allowed(self, access: Access) -> bool:
         refused = self._refused.get((access.verb, access.resource.full_name))
         return refused is None or refused[0] != 403 or not self.reviews
 
@@ -321,4 +321,6 @@ def _error(status: int, reason: str, message: str, verb: str, ref: ObjectRef, de
     if details is None:
         details = {} if message == REJECTED else {"name": ref.name, "kind": ref.resource.plural}
     body = {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "details": details}
-    return error_of(status, json.dumps(body).encode(), Asked(verb, ref.resource, ref.name, ref.namespace))
+    return error_from_response(
+        status, json.dumps(body).encode(), RequestInfo(verb, ref.resource, ref.name, ref.namespace)
+    )

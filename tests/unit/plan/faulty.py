@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.cluster.errors import Ambiguous, Asked, Unreachable, error_of
+from kubectl_yoshi.cluster.errors import AmbiguousWriteError, RequestInfo, UnreachableError, error_from_response
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 from tests.unit.cluster.fault_server import status_body
@@ -86,12 +86,12 @@ class Fate:
         """What becomes of a request ("": it is well), and how many requests it comes late."""
         request = f"{verb} {ref}"
         self.asked[request] += 1
-        chance = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
-        if chance.random() >= (self.write if writing else self.read):
+        rng = random.Random(f"{self.seed}: {request}, time {self.asked[request]}")
+        if rng.random() >= (self.write if writing else self.read):
             return "", 0
-        fault = chance.choice(WRITE_FAULTS if writing else READ_FAULTS)
+        fault = rng.choice(WRITE_FAULTS if writing else READ_FAULTS)
         self.told.append(f"{request}: {fault}")
-        return fault, chance.randrange(LATEST)
+        return fault, rng.randrange(LATEST)
 
     def tick(self) -> None:
         """One more request: the writes whose time has come arrive now."""
@@ -155,7 +155,7 @@ class FaultyApi:
         if not fault:
             return
         if fault == "lost":
-            raise Unreachable("the API server ended the connection", "Check it.")
+            raise UnreachableError("the API server ended the connection", "Check it.")
         raise _refusal(fault, verb, ref)
 
     def _write(self, verb: str, ref: ObjectRef, send: Callable[[], Json]) -> Json:
@@ -170,7 +170,7 @@ class FaultyApi:
         if fault == "done-error":
             raise _refusal("error", verb, ref)
         if fault not in REFUSALS:
-            raise Ambiguous(MAY_OR_MAY_NOT, "Run the same command again.")
+            raise AmbiguousWriteError(MAY_OR_MAY_NOT, "Run the same command again.")
         raise _refusal(fault, verb, ref)
 
 
@@ -185,7 +185,7 @@ def _refusal(fault: str, verb: str, ref: ObjectRef) -> YoshiError:
     status, reason, message = REFUSALS[fault]
     details = None if message == REJECTED else {"name": ref.name, "kind": ref.resource.plural}
     body = json.dumps(status_body(status, reason, message, details)).encode()
-    return error_of(status, body, Asked(verb, ref.resource, ref.name, ref.namespace))
+    return error_from_response(status, body, RequestInfo(verb, ref.resource, ref.name, ref.namespace))
 
 
 class Scripted(Fate):

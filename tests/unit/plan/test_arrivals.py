@@ -15,13 +15,13 @@ from functools import partial
 import pytest
 
 from kubectl_yoshi.cluster.arrivals import wait_until_running
-from kubectl_yoshi.cluster.errors import TimedOut
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.cluster.errors import TimedOutError
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.plan.arrivals import still_to_come
-from kubectl_yoshi.plan.restarts import brings_up
+from kubectl_yoshi.plan.arrivals import find_pending_vms
+from kubectl_yoshi.plan.restarts import starts_vm
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World
 
@@ -31,12 +31,12 @@ AT_ONCE = [(1, "")]
 """What is told where there is nothing to wait for."""
 
 
-def wait(world: World, done: Done, network: str = "blue", timeout: float | None = None) -> list[tuple[int, str]]:
+def wait(world: World, done: RunResult, network: str = "blue", timeout: float | None = None) -> list[tuple[int, str]]:
     """As `vm attach --wait` does; gives what was told of it."""
-    begun = {change.subject for change, _ in done.done if brings_up(change)}
-    ask = partial(still_to_come, ("prod", network), done.answers, begun, BACKENDS)
+    started = {change.owner for change, _ in done.executed if starts_vm(change)}
+    ask = partial(find_pending_vms, ("prod", network), done.results, started, BACKENDS)
     told: list[tuple[int, str]] = []
-    wait_until_running(world.api, ask, done.answers, timeout, lambda count, what: told.append((count, what)))  # type: ignore[arg-type]
+    wait_until_running(world.api, ask, done.results, timeout, lambda count, what: told.append((count, what)))  # type: ignore[arg-type]
     return told
 
 
@@ -64,7 +64,7 @@ def test_a_started_vm_is_waited_for_while_nothing_of_it_is_there(strategy: str) 
     done = world.attach(restart=True)
     if world.api.look(INSTANCE):
         world.api.drop(INSTANCE)
-    with pytest.raises(TimedOut, match=r"VM prod/web-1 does not run with 10.133.0.1 yet \(1 in all\)"):
+    with pytest.raises(TimedOutError, match=r"VM prod/web-1 does not run with 10.133.0.1 yet \(1 in all\)"):
         wait(world, done, timeout=0.0)
 
 
@@ -104,7 +104,7 @@ def test_an_instance_is_none_that_runs_with_the_address_while_it(state: Json) ->
             vmi[key] |= value
 
     world.api.change(INSTANCE, change)
-    with pytest.raises(TimedOut, match=r"does not run with 10\.133\.0\.1"):
+    with pytest.raises(TimedOutError, match=r"does not run with 10\.133\.0\.1"):
         wait(world, done, timeout=0.0)
 
 
@@ -117,14 +117,14 @@ def test_those_that_have_come_are_counted_once() -> None:
     world.slow |= {"web-3", "web-4"}
     done = world.attach(*names, restart=True)
     told = []
-    ask = partial(still_to_come, ("prod", "blue"), done.answers, {*done.answers}, BACKENDS)
+    ask = partial(find_pending_vms, ("prod", "blue"), done.results, {*done.results}, BACKENDS)
 
     def step(count: int, what: str) -> None:
         told.append((count, what.partition(" ")[0]))
         if len(told) == 4:
             world.slow.clear()
 
-    wait_until_running(world.api, ask, done.answers, None, step)  # type: ignore[arg-type]
+    wait_until_running(world.api, ask, done.results, None, step)  # type: ignore[arg-type]
     assert sum(count for count, _ in told) == 30
     assert told[-1][1:] == ("",)
     assert {who for _, who in told[1:4]} == {"prod/web-3"}
@@ -164,7 +164,7 @@ def test_a_vm_that_is_deleted_meanwhile_ends_it() -> None:
     world.running()
     done = world.attach(restart=True)
     world.drop_vm()
-    with pytest.raises(Refused, match=r"VM prod/web-1 was deleted before it ran with 10\.133\.0\.1"):
+    with pytest.raises(PreconditionFailed, match=r"VM prod/web-1 was deleted before it ran with 10\.133\.0\.1"):
         wait(world, done)
 
 
@@ -174,5 +174,5 @@ def test_what_may_not_be_read_is_not_waited_for(hidden: object) -> None:
     world.running()
     done = world.attach(restart=True)
     world.api.refuse("get", hidden)  # type: ignore[arg-type]
-    with pytest.raises(Refused, match="whether VM prod/web-1 runs cannot be told: "):
+    with pytest.raises(PreconditionFailed, match="whether VM prod/web-1 runs cannot be told: "):
         wait(world, done)

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import ALLOW_MIGRATION, HW_ADDR, IP_ADDRS
+from kubectl_yoshi.backends.calico import ALLOW_MIGRATION_ANNOTATION, HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.cluster.errors import ApiError
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.ledger import VIRTUALMACHINE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.plan.restarts import START_AGAIN
+from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
 from tests.unit.plan.world import World, is_killed, refusal, wishes, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -50,13 +50,13 @@ def test_a_halted_vm_gets_the_lowest_free_address_and_nothing_else_of_it_changes
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"domain": {"devices": {}}, "unheardOf": [1, {"x": None}]}}
     before = world.vm(template=template, runStrategy="Halted", newField={"deep": ["y"]})
     done = world.attach()
-    assert done.answers == {"prod/web-1": "10.133.0.1"}
-    assert not done.refusals
+    assert done.results == {"prod/web-1": "10.133.0.1"}
+    assert not done.errors
     record = world.records()["10.133.0.1"]
     assert (record.kind, record.namespace, record.name, record.uid) == (VIRTUALMACHINE, "prod", "web-1", before.uid)
     after = world.now().raw
     annotations = after["spec"]["template"]["metadata"].pop("annotations")
-    assert annotations == {IP_ADDRS: '["10.133.0.1"]', HW_ADDR: record.mac}
+    assert annotations == {IP_ADDRS_ANNOTATION: '["10.133.0.1"]', HW_ADDR_ANNOTATION: record.mac}
     assert after["spec"] == before.raw["spec"]
     assert wishes(world.now()) == "blue"
     world.check()
@@ -74,16 +74,16 @@ def test_the_same_again_changes_nothing(world: World) -> None:
     first = world.attach()
     world.api.writes.clear()
     again = world.attach()
-    assert again.answers == first.answers
-    assert not again.changed()
+    assert again.results == first.results
+    assert not again.has_changed()
     assert world.api.writes == []
 
 
 def test_the_address_asked_for_is_given(world: World) -> None:
     world.vm()
-    assert world.attach(ip="10.133.0.77").answers == {"prod/web-1": "10.133.0.77"}
+    assert world.attach(ip="10.133.0.77").results == {"prod/web-1": "10.133.0.77"}
     assert world.pin() == "10.133.0.77"
-    assert not world.attach(ip="10.133.0.77").changed()
+    assert not world.attach(ip="10.133.0.77").has_changed()
     world.check()
 
 
@@ -98,7 +98,7 @@ def test_the_address_asked_for_is_given(world: World) -> None:
 )
 def test_an_address_that_is_never_handed_out_is_refused(world: World, ip: str, why: str) -> None:
     world.vm()
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(PreconditionFailed, match=why):
         world.attach(ip=ip)
     assert world.records() == {}
 
@@ -117,8 +117,8 @@ def test_many_vms_get_different_addresses_by_one_patch_of_the_ledger(world: Worl
         world.vm(name)
     world.api.writes.clear()
     done = world.attach(*names)
-    assert not done.refusals
-    assert len(set(done.answers.values())) == 30
+    assert not done.errors
+    assert len(set(done.results.values())) == 30
     assert world.api.writes.count("patch networkwizard/blue status") == 1
     assert len(world.api.writes) == 31
     world.check()
@@ -131,7 +131,7 @@ def test_many_vms_on_a_large_network_need_one_patch_per_block() -> None:
     for name in names:
         world.vm(name)
     world.api.writes.clear()
-    assert len(set(world.attach(*names).answers.values())) == 30
+    assert len(set(world.attach(*names).results.values())) == 30
     kinds = [write.partition("/")[0] for write in world.api.writes]
     assert kinds.count("create addressblock") == kinds.count("patch addressblock") == 1
     assert "allocations" not in world.api.get(BLUE)["status"] or not world.api.get(BLUE)["status"]["allocations"]
@@ -142,7 +142,7 @@ def test_one_vms_error_does_not_stop_the_others(world: World) -> None:
     world.vm("web-1")
     world.vm("web-3")
     done = world.attach("web-1", "web-2", "web-3")
-    assert sorted(done.answers) == ["prod/web-1", "prod/web-3"]
+    assert sorted(done.results) == ["prod/web-1", "prod/web-3"]
     assert 'VM "web-2" not found in namespace "prod"' in refusal(done, "prod/web-2").message
     assert sorted(world.holders().values()) == ["prod/web-1", "prod/web-3"]
     world.check()
@@ -156,8 +156,8 @@ def test_a_full_network_says_so_and_changes_nothing(cidr: str) -> None:
     for name in names:
         world.vm(name)
     done = world.attach(*names)
-    assert len(set(done.answers.values())) == usable
-    (left,) = done.refusals
+    assert len(set(done.results.values())) == usable
+    (left,) = done.errors
     assert "network prod/blue is full" in refusal(done, left).message
     assert not world.now(left.partition("/")[2]).template_annotations
     assert len(world.records()) == usable
@@ -184,12 +184,12 @@ def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_bei
     world = World()
     world.network(cidr=cidr)
     vm = world.vm()
-    address = world.attach().answers[vm.subject]
+    address = world.attach().results[vm.full_name]
     world.api.change(BLUE, lambda obj: obj["status"].update(deleting="2026-01-01T00:00:00Z"))
     again = world.attach()
-    assert not again.refusals
-    assert again.answers == {vm.subject: address}
-    assert not again.done
+    assert not again.errors
+    assert again.results == {vm.full_name: address}
+    assert not again.executed
     assert "is being deleted" in refusal(world.attach(ip="10.133.0.77", replace=True)).message
     world.vm("web-2")
     assert "is being deleted" in refusal(world.attach("web-2"), "prod/web-2").message
@@ -197,14 +197,14 @@ def test_a_vm_that_has_its_address_is_not_refused_because_the_network_is_now_bei
 
 def test_a_network_that_is_not_there_is_refused(world: World) -> None:
     world.vm()
-    with pytest.raises(Refused, match='network "red" not found in namespace "prod"'):
+    with pytest.raises(PreconditionFailed, match='network "red" not found in namespace "prod"'):
         world.attach(network="prod/red")
 
 
 def test_a_plugin_that_is_unknown_is_named(world: World) -> None:
     world.vm()
     world.api.change(BLUE, lambda obj: obj["spec"].update(plugin="weave"))
-    with pytest.raises(Refused, match='"weave"'):
+    with pytest.raises(PreconditionFailed, match='"weave"'):
         world.attach()
 
 
@@ -217,7 +217,7 @@ def test_an_address_that_another_vm_holds_is_refused_naming_it(world: World) -> 
     world.attach("web-1", ip="10.133.0.9")
     refused = refusal(world.attach("web-2", ip="10.133.0.9"), "prod/web-2")
     assert "10.133.0.9 is not free: prod/web-1 holds it" in refused.message
-    assert "ips who 10.133.0.9" in refused.way_out
+    assert "ips who 10.133.0.9" in refused.hint
     assert world.holders() == {"10.133.0.9": "prod/web-1"}
     assert world.pin("web-2") == ""
 
@@ -226,7 +226,7 @@ def test_a_reserved_address_is_refused_and_never_chosen(world: World) -> None:
     world.reserve("10.133.0.1", note="printer")
     world.vm()
     assert "reserved (printer)" in refusal(world.attach(ip="10.133.0.1")).message
-    assert world.attach().answers == {"prod/web-1": "10.133.0.2"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
 def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_asked_for(world: World) -> None:
@@ -234,7 +234,7 @@ def test_an_address_that_calico_gives_to_a_pod_is_not_chosen_and_refused_when_as
         world.hold_by_pod(f"10.133.0.{last}")
     world.vm()
     assert "10.133.0.2 is not free: ipamblock/10-133-0-0-26 uses it" in refusal(world.attach(ip="10.133.0.2")).message
-    assert world.attach().answers == {"prod/web-1": "10.133.0.3"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.3"}
     world.check()
 
 
@@ -243,7 +243,7 @@ def test_a_whole_block_that_calico_has_given_away_is_passed_over(world: World) -
         world.hold_by_pod(f"10.133.0.{last}")
     world.vm("web-1")
     world.vm("web-2")
-    assert sorted(world.attach("web-1", "web-2").answers.values()) == ["10.133.0.64", "10.133.0.65"]
+    assert sorted(world.attach("web-1", "web-2").results.values()) == ["10.133.0.64", "10.133.0.65"]
 
 
 def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_since() -> None:
@@ -254,19 +254,19 @@ def test_calico_is_asked_by_the_block_size_of_the_pool_whatever_the_spec_says_si
     world.hold_by_pod("10.133.0.17")
     world.vm()
     assert "10.133.0.17 is not free: ipamblock/" in refusal(world.attach(ip="10.133.0.17")).message
-    assert world.attach().answers == {"prod/web-1": "10.133.0.2"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
 def test_what_the_original_recorded_is_held(world: World) -> None:
     world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.1": "web-9"}))
     world.vm()
-    assert world.attach().answers == {"prod/web-1": "10.133.0.2"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.2"}
 
 
 def test_the_originals_own_record_is_rewritten_when_its_vm_is_attached(world: World) -> None:
     vm = world.vm(pin="10.133.0.5")
     world.api.change(BLUE, lambda obj: obj["status"].update(allocations={"10.133.0.5": "web-1", "10.133.0.6": "web-2"}))
-    assert world.attach().answers == {"prod/web-1": "10.133.0.5"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.5"}
     records = world.records()
     assert records["10.133.0.5"].uid == vm.uid
     assert records["10.133.0.6"].as_written == "web-2"
@@ -279,7 +279,7 @@ def test_what_the_original_recorded_in_a_large_networks_status_is_held_and_moves
     world.vm("web-1", pin="10.133.0.5")
     world.vm("web-3")
     assert "prod/web-2 holds it" in refusal(world.attach("web-3", ip="10.133.0.6"), "prod/web-3").message
-    assert world.attach("web-1").answers == {"prod/web-1": "10.133.0.5"}
+    assert world.attach("web-1").results == {"prod/web-1": "10.133.0.5"}
     assert world.api.get(BLUE)["status"]["allocations"] == {"10.133.0.6": "web-2"}
     assert world.records()["10.133.0.5"].uid == world.now().uid
 
@@ -289,7 +289,7 @@ def test_what_the_original_recorded_in_a_large_networks_status_is_held_and_moves
 
 def test_a_free_address_that_the_template_carries_is_adopted(world: World) -> None:
     vm = world.vm(pin="10.133.0.42")
-    assert world.attach().answers == {"prod/web-1": "10.133.0.42"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.42"}
     assert world.records()["10.133.0.42"].uid == vm.uid
     world.check()
 
@@ -324,7 +324,7 @@ def test_a_vm_that_has_an_address_is_not_given_another_one_unless_told_to(world:
     world.attach()
     refused = refusal(world.attach(ip="10.133.0.9"))
     assert "VM prod/web-1 already has 10.133.0.1 on network prod/blue" in refused.message
-    assert "--replace" in refused.way_out
+    assert "--replace" in refused.hint
     assert world.pin() == "10.133.0.1"
 
 
@@ -332,7 +332,7 @@ def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(world:
     world.vm()
     world.attach()
     mac = world.mac()
-    assert world.attach(ip="10.133.0.9", replace=True).answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach(ip="10.133.0.9", replace=True).results == {"prod/web-1": "10.133.0.9"}
     assert world.pin() == "10.133.0.9"
     assert world.mac() == mac
     assert world.holders() == {"10.133.0.9": "prod/web-1"}
@@ -342,7 +342,7 @@ def test_replace_moves_a_vm_to_another_address_and_gives_the_old_one_back(world:
 def test_replace_without_an_address_keeps_the_one_that_the_vm_has(world: World) -> None:
     world.vm()
     world.attach(ip="10.133.0.9")
-    assert not world.attach(replace=True).changed()
+    assert not world.attach(replace=True).has_changed()
 
 
 def test_a_vm_is_on_one_network_only(world: World) -> None:
@@ -351,7 +351,7 @@ def test_a_vm_is_on_one_network_only(world: World) -> None:
     world.attach()
     refused = refusal(world.attach(network="prod/red"))
     assert "already has 10.133.0.1 on network blue" in refused.message
-    assert "--replace" in refused.way_out
+    assert "--replace" in refused.hint
     assert world.records("red") == {}
 
 
@@ -359,7 +359,7 @@ def test_replace_moves_a_vm_to_another_network_in_one_go(world: World) -> None:
     world.network("red", "10.144.0.0/24")
     world.vm()
     world.attach()
-    assert world.attach(network="prod/red", replace=True).answers == {"prod/web-1": "10.144.0.1"}
+    assert world.attach(network="prod/red", replace=True).results == {"prod/web-1": "10.144.0.1"}
     assert world.pin() == "10.144.0.1"
     assert wishes(world.now()) == "red"
     assert world.records("blue") == {}
@@ -370,12 +370,12 @@ def test_replace_moves_a_vm_to_another_network_in_one_go(world: World) -> None:
 def test_a_vm_that_is_pinned_to_an_address_of_each_family_is_refused_unless_one_may_go(world: World) -> None:
     """From Calico 3.32 on such a VM does not start."""
     world.vm()
-    annotate_template(world, "web-1", IP_ADDRS, '["10.133.0.9", "fd00::9"]')
+    annotate_template(world, "web-1", IP_ADDRS_ANNOTATION, '["10.133.0.9", "fd00::9"]')
     refused = refusal(world.attach())
     assert "VM prod/web-1 has 10.133.0.9 and fd00::9" in refused.message
-    assert "--replace" in refused.way_out
+    assert "--replace" in refused.hint
     assert world.records() == {}
-    assert world.attach(replace=True).answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach(replace=True).results == {"prod/web-1": "10.133.0.9"}
     assert world.pin() == "10.133.0.9"
     world.check()
 
@@ -408,7 +408,7 @@ def test_no_mac_is_written_if_none_is_wanted(world: World) -> None:
     world.attach(mac="")
     assert world.mac() == ""
     assert world.records()["10.133.0.1"].mac == ""
-    assert not world.attach(mac="").changed()
+    assert not world.attach(mac="").has_changed()
 
 
 def test_the_mac_asked_for_is_written(world: World) -> None:
@@ -435,7 +435,7 @@ def test_of_two_that_choose_the_same_address_the_slower_one_chooses_again(world:
     once_before(world, "patch", "NetworkWizard", lambda: world.attach("web-2"))
     done = world.attach("web-1")
     assert world.pin("web-2") == "10.133.0.1"
-    assert done.answers["prod/web-1"] == world.pin("web-1") != "10.133.0.1"
+    assert done.results["prod/web-1"] == world.pin("web-1") != "10.133.0.1"
     world.check()
 
 
@@ -443,7 +443,7 @@ def test_of_two_that_attach_one_vm_the_slower_one_reports_the_others_address(wor
     world.vm()
     once_before(world, "patch", "VirtualMachine", lambda: world.attach())
     done = world.attach()
-    assert done.answers == {"prod/web-1": world.pin()}
+    assert done.results == {"prod/web-1": world.pin()}
     assert world.holders() == {world.pin(): "prod/web-1"}
     world.check()
 
@@ -456,7 +456,7 @@ def test_if_another_address_was_written_to_the_vm_meanwhile_that_one_wins_and_ou
     theirs = "10.133.0.99" if cidr.endswith("24") else "10.1.2.3"
     once_before(world, "patch", "VirtualMachine", lambda: world.attach(ip=theirs))
     done = world.attach()
-    assert done.answers == {"prod/web-1": theirs}
+    assert done.results == {"prod/web-1": theirs}
     assert world.holders() == {theirs: "prod/web-1"}
     world.check()
 
@@ -510,7 +510,7 @@ def test_if_the_vm_is_made_anew_meanwhile_the_new_one_gets_one_address(world: Wo
 
     once_before(world, "patch", "VirtualMachine", made_anew)
     done = world.attach()
-    assert done.answers == {"prod/web-1": world.pin()}
+    assert done.results == {"prod/web-1": world.pin()}
     assert world.records()[world.pin()].uid == world.now().uid
     world.check()
 
@@ -523,7 +523,7 @@ def test_if_the_network_is_made_anew_meanwhile_the_address_is_of_the_new_one(wor
         world.network(cidr="10.155.0.0/24")
 
     once_before(world, "patch", "NetworkWizard", made_anew)
-    assert world.attach().answers == {"prod/web-1": world.pin()}
+    assert world.attach().results == {"prod/web-1": world.pin()}
     assert world.pin().startswith("10.155.0.")
     world.check()
 
@@ -553,7 +553,7 @@ def test_of_many_only_the_one_that_a_webhook_refuses_gives_its_address_back(worl
 
     world.api.before.append(refuse)
     done = world.attach("web-1", "web-2", "web-3")
-    assert sorted(done.answers) == ["prod/web-1", "prod/web-3"]
+    assert sorted(done.results) == ["prod/web-1", "prod/web-3"]
     assert "denied the request" in refusal(done, "prod/web-2").message
     assert sorted(world.holders().values()) == ["prod/web-1", "prod/web-3"]
     world.check()
@@ -564,7 +564,7 @@ def test_if_the_ledger_may_not_be_written_no_vm_is_touched(world: World) -> None
     world.vm("web-2")
     world.api.refuse("patch", NETWORKWIZARD)
     done = world.attach("web-1", "web-2")
-    assert sorted(done.refusals) == ["prod/web-1", "prod/web-2"]
+    assert sorted(done.errors) == ["prod/web-1", "prod/web-2"]
     assert world.pin("web-1") == world.pin("web-2") == ""
 
 
@@ -579,7 +579,7 @@ def test_a_run_that_was_killed_between_its_writes_is_completed_by_the_same_comma
         world.attach()
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
     assert world.pin() == ""
-    assert world.attach().answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
     world.check()
 
 
@@ -595,7 +595,7 @@ def test_a_run_that_was_killed_is_completed_on_a_large_network_too() -> None:
     with pytest.raises(KeyboardInterrupt):
         world.attach()
     (left,) = world.records()
-    assert world.attach().answers == {"prod/web-1": left}
+    assert world.attach().results == {"prod/web-1": left}
     world.check()
 
 
@@ -607,7 +607,7 @@ def test_a_vm_made_anew_gets_its_old_address_if_nobody_took_it(world: World) -> 
     world.attach(ip="10.133.0.9")
     world.drop_vm()
     anew = world.vm()
-    assert world.attach().answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
     assert world.records()["10.133.0.9"].uid == anew.uid
     world.check()
 
@@ -622,7 +622,7 @@ def test_a_vm_made_anew_does_not_get_the_old_address_while_the_old_instance_runs
     done = world.attach()
     assert world.pin() != "10.133.0.9"
     assert world.holders()["10.133.0.9"] == "prod/web-1"
-    assert done.refusals or done.answers == {"prod/web-1": world.pin()}
+    assert done.errors or done.results == {"prod/web-1": world.pin()}
 
 
 def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(world: World) -> None:
@@ -630,7 +630,7 @@ def test_a_vm_made_anew_with_the_old_ones_template_adopts_its_address(world: Wor
     world.attach()
     world.drop_vm()
     anew = world.vm(pin="10.133.0.9")
-    assert world.attach().answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
     assert world.records()["10.133.0.9"].uid == anew.uid
     world.check()
 
@@ -642,7 +642,7 @@ def test_a_running_vm_keeps_running_and_is_said_to_need_a_restart(old_world: Wor
     old_world.running()
     old_world.api.writes.clear()
     done = old_world.attach()
-    assert done.answers == {"prod/web-1": "10.133.0.1"}
+    assert done.results == {"prod/web-1": "10.133.0.1"}
     assert any("restart needed: virtualmachine/web-1" in note for note in done.notes)
     assert [write for write in old_world.api.writes if write.startswith(("stop", "restart"))] == []
     old_world.check()
@@ -659,9 +659,9 @@ def test_the_need_is_told_again_until_the_vm_runs_with_its_address(old_world: Wo
 
 
 def _call(name: str) -> ObjectRef:
-    from kubectl_yoshi.model.vm import VM_CALLS
+    from kubectl_yoshi.model.vm import VM_SUBRESOURCES
 
-    return VM_CALLS.ref(name, "prod")
+    return VM_SUBRESOURCES.ref(name, "prod")
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
@@ -673,14 +673,14 @@ def test_with_restart_kubevirt_is_asked_once_to_restart_it(old_world: World, spe
     old_world.time_passes()
     assert old_world.runs_with() == "10.133.0.1"
     old_world.api.writes.clear()
-    assert not old_world.attach(restart=True).changed()
+    assert not old_world.attach(restart=True).has_changed()
     old_world.check()
 
 
 def test_a_vm_that_runs_with_the_address_already_is_not_restarted(old_world: World) -> None:
     old_world.running(pin="10.133.0.7")
     done = old_world.attach(restart=True)
-    assert done.answers == {"prod/web-1": "10.133.0.7"}
+    assert done.results == {"prod/web-1": "10.133.0.7"}
     assert not [write for write in old_world.api.writes if write.startswith(("stop", "restart"))]
 
 
@@ -710,7 +710,7 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(w
     world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
     world.hold_by_pod("192.168.0.10")
     world.api.writes.clear()
-    assert world.attach().answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
     assert world.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
     ours = [write for write in world.api.writes if "ipam" in write]
     assert ours == ["replace ipamblock/192-168-0-0-26", "delete ipamhandle/k8s-pod-network.vmi.prod.web-1"]
@@ -720,7 +720,7 @@ def test_what_calico_holds_for_a_halted_vm_is_released_block_first_then_handle(w
 def test_the_address_that_calico_holds_for_the_vm_is_adopted_without_release(world: World) -> None:
     world.vm(pin="10.133.0.9")
     world.hold("10.133.0.9", "k8s-pod-network.vmi.prod.web-1")
-    assert world.attach().answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.9"}
     assert world.held_in_calico() == {"10.133.0.9": "k8s-pod-network.vmi.prod.web-1"}
 
 
@@ -728,7 +728,7 @@ def test_a_dual_stack_vm_has_both_its_old_addresses_released(world: World) -> No
     world.vm()
     for address in ("fd00:9::5", "192.168.0.9"):
         world.hold(address, "k8s-pod-network.vmi.prod.web-1")
-    assert world.attach().answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
     assert world.held_in_calico() == {}
 
 
@@ -744,7 +744,7 @@ def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_
     world.api.writes.clear()
     refused = refusal(world.attach())
     assert "Calico holds 192.168.0.1 for VM prod/web-1 and would give it that one again" in refused.message
-    assert "--restart" in refused.way_out
+    assert "--restart" in refused.hint
     assert world.api.writes == []
     assert world.records() == {}
 
@@ -760,7 +760,7 @@ def test_a_vm_whose_guest_has_shut_down_is_a_halted_one_once_its_pod_has_ended(
     assert "virt-launcher-web-1 in namespace prod is there" in refusal(world.attach()).message
     world.drop_pod("web-1")
     world.api.writes.clear()
-    assert world.attach(restart=restart).answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach(restart=restart).results == {"prod/web-1": "10.133.0.1"}
     assert world.held_in_calico() == {}
     assert not [write for write in world.api.writes if write.startswith(("stop", "start"))]
     world.detach()
@@ -781,7 +781,7 @@ def test_with_restart_it_is_stopped_released_and_started_as_it_was(world: World,
     before = world.running(**spec)
     world.api.writes.clear()
     done = world.attach(restart=True)
-    assert done.answers == {"prod/web-1": "10.133.0.1"}
+    assert done.results == {"prod/web-1": "10.133.0.1"}
     order = [write.split("/")[0] for write in world.api.writes]
     assert order.index("stop virtualmachine") < order.index("replace ipamblock") < order.index("delete ipamhandle")
     world.time_passes()
@@ -789,7 +789,7 @@ def test_with_restart_it_is_stopped_released_and_started_as_it_was(world: World,
     after = world.now()
     assert {key: after.raw["spec"].get(key) for key in spec} == spec
     assert set(after.raw["spec"]) == set(before.raw["spec"])
-    assert START_AGAIN not in after.annotations
+    assert START_AGAIN_ANNOTATION not in after.annotations
     world.check()
 
 
@@ -809,11 +809,11 @@ def test_what_was_stopped_in_vain_is_started_again_as_it_was(
         world.time_passes()
         told = refusal(done)
         assert "may not update ipamblocks" in told.message
-        assert "stop virtualmachine/web-1" in told.so_far
+        assert "stop virtualmachine/web-1" in told.changes_so_far
         assert "virtualmachine/web-1 in namespace prod is started again as it was" in done.notes
         assert world.runs_with() == ran_with
         assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-        assert START_AGAIN not in world.now().annotations
+        assert START_AGAIN_ANNOTATION not in world.now().annotations
 
 
 def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothing_more_for_it(world: World) -> None:
@@ -827,7 +827,7 @@ def test_a_vm_that_a_killed_run_had_stopped_is_started_by_one_that_can_do_nothin
     assert "may not update ipamblocks" in refusal(world.attach()).message
     world.time_passes()
     assert world.runs_with()
-    assert START_AGAIN not in world.now().annotations
+    assert START_AGAIN_ANNOTATION not in world.now().annotations
 
 
 def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_next_run(world: World) -> None:
@@ -837,11 +837,11 @@ def test_a_vm_that_does_not_stop_in_time_is_told_and_is_started_again_by_the_nex
     world.slow.clear()
     world.time_passes()
     assert world.runs_with() == ""
-    assert world.attach(restart=True).answers == {"prod/web-1": world.pin()}
+    assert world.attach(restart=True).results == {"prod/web-1": world.pin()}
     world.time_passes()
     assert world.runs_with() == world.pin() != ""
     assert world.now().run_strategy == "Always"
-    assert START_AGAIN not in world.now().annotations
+    assert START_AGAIN_ANNOTATION not in world.now().annotations
     world.check()
 
 
@@ -856,10 +856,10 @@ def test_a_restart_that_was_killed_anywhere_is_finished_by_the_same_command(spec
             world.time_passes()
         done = world.attach(restart=True)
         world.time_passes()
-        assert done.answers == {"prod/web-1": world.pin()}
+        assert done.results == {"prod/web-1": world.pin()}
         assert world.runs_with() == world.pin() != ""
         assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-        assert START_AGAIN not in world.now().annotations
+        assert START_AGAIN_ANNOTATION not in world.now().annotations
         assert world.held_in_calico() == {world.pin(): "k8s-pod-network.vmi.prod.web-1"}
         world.check()
         if not killed:
@@ -880,7 +880,7 @@ def test_while_only_the_pod_is_left_a_restart_waits_until_it_is_gone(world: Worl
             world.drop_pod("web-1")
 
     world.api.clock._meanwhile = pod_goes
-    assert world.attach(restart=True).answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach(restart=True).results == {"prod/web-1": "10.133.0.1"}
     assert world.held_in_calico() == {}
     assert len(waited) >= 3
     world.check()
@@ -890,7 +890,7 @@ def test_where_calico_may_not_be_asked_a_halted_vm_is_attached_with_a_note(world
     world.vm()
     world.api.refuse("get", RAW.handle)
     done = world.attach()
-    assert done.answers == {"prod/web-1": "10.133.0.1"}
+    assert done.results == {"prod/web-1": "10.133.0.1"}
     assert any("whether Calico holds other addresses" in note for note in done.notes)
 
 
@@ -898,7 +898,7 @@ def test_nothing_that_changed_in_the_block_meanwhile_is_overwritten(world: World
     world.vm()
     world.hold("192.168.0.9", "k8s-pod-network.vmi.prod.web-1")
     once_before(world, "update", "IPAMBlock", lambda: world.hold_by_pod("192.168.0.10"))
-    assert world.attach().answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach().results == {"prod/web-1": "10.133.0.1"}
     assert world.held_in_calico() == {"192.168.0.10": "k8s-pod-network.some-container-10"}
 
 
@@ -910,7 +910,7 @@ def test_a_dry_run_changes_nothing_and_tells_the_address(world: World, dry_run: 
     world.vm()
     world.api.writes.clear()
     done = world.attach(dry_run=dry_run)
-    assert done.answers == {"prod/web-1": "10.133.0.1"}
+    assert done.results == {"prod/web-1": "10.133.0.1"}
     assert [change.ref.resource.kind for change in done.plan] == ["NetworkWizard", "VirtualMachine"]
     assert world.api.writes == []
     assert world.records() == {}
@@ -919,15 +919,15 @@ def test_a_dry_run_changes_nothing_and_tells_the_address(world: World, dry_run: 
 def test_a_network_whose_spec_is_broken_is_named(world: World) -> None:
     world.vm()
     world.api.put(NETWORKWIZARD, wizard("broken", "10.133.0.0"))
-    with pytest.raises(UsageMistake, match=r'network "broken": cidr "10\.133\.0\.0"'):
+    with pytest.raises(UsageError, match=r'network "broken": cidr "10\.133\.0\.0"'):
         world.attach(network="prod/broken")
 
 
 def test_an_annotation_that_calico_could_not_read_either_counts_as_none(world: World) -> None:
     world.vm()
-    annotate_template(world, "web-1", IP_ADDRS, "10.133.0.9")
+    annotate_template(world, "web-1", IP_ADDRS_ANNOTATION, "10.133.0.9")
     world.attach()
-    assert json.loads(world.now().template_annotations[IP_ADDRS]) == [world.pin()]
+    assert json.loads(world.now().template_annotations[IP_ADDRS_ANNOTATION]) == [world.pin()]
     world.check()
 
 
@@ -941,18 +941,18 @@ def moving(world: World, *names: str, **template: str) -> None:
         world.vm(name, template={"metadata": {"annotations": template}, "spec": spec})
 
 
-def about_migration(done: Done) -> list[str]:
+def about_migration(done: RunResult) -> list[str]:
     return [note for note in done.notes if "live-migrated" in note]
 
 
 def test_what_live_migration_lacks_is_told_once_for_all_vms(world: World) -> None:
     moving(world, "web-1", "web-2")
-    moving(world, "web-3", **{ALLOW_MIGRATION: ""})
+    moving(world, "web-3", **{ALLOW_MIGRATION_ANNOTATION: ""})
     world.vm("web-4")
     (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4"))
     assert line == (
         "3 VMs of network prod/blue cannot be live-migrated: network prod/blue has VXLAN and NAT (made without "
-        f"--live-migration); bridge binding without annotation {ALLOW_MIGRATION} (2 of them)"
+        f"--live-migration); bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION} (2 of them)"
     )
     moving(world, "web-5")
     (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4", "web-5"))
@@ -985,6 +985,6 @@ def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, le
     name = "w" * length  # in namespace prod
     world.vm(name)
     done = world.attach(name)
-    assert not done.refusals
+    assert not done.errors
     says = "have more than 107 characters together, and these have 108"
     assert any(says in note for note in done.notes) is warned

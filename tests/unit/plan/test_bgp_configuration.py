@@ -41,7 +41,7 @@ def writes_a_list(world: World) -> None:
 
 def attaches(world: World) -> None:
     """A VM gets the first address of another network."""
-    assert world.attach("b", network="prod/far", ip="198.51.100.7").answers == {"prod/b": "198.51.100.7"}
+    assert world.attach("b", network="prod/far", ip="198.51.100.7").results == {"prod/b": "198.51.100.7"}
 
 
 @pytest.mark.parametrize(("writes", "cidr"), [(writes_a_list, "192.0.2.0/24"), (attaches, "198.51.100.7/32")])
@@ -51,7 +51,7 @@ def test_what_comes_into_a_list_while_it_is_given_up_stays(
 ) -> None:
     world = cluster(asNumber=64512)
     for name, its in (("pub", "203.0.113.0/24"), ("far", "198.51.100.0/24")):
-        assert not make_public(world, name, its, "calico-bgp").refusals
+        assert not make_public(world, name, its, "calico-bgp").errors
     world.attach("a", network=PUB, ip=FIRST)
     leaves_its_entry(world)
     if how == "collected":
@@ -78,15 +78,15 @@ def right_before_the_next_write(world: World, happens: Callable[[World], None]) 
 
 def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> None:
     world = cluster()
-    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").errors
 
     def comes(world: World) -> None:
-        assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").refusals
+        assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").errors
 
     right_before_the_next_write(world, comes)
-    assert not world.delete_network("pub").refusals
+    assert not world.delete_network("pub").errors
     assert spec(world) == {**ADMINS, "asNumber": 64512}
-    assert not world.delete_network("far").refusals
+    assert not world.delete_network("far").errors
     assert world.api.get(CONFIGURATION)["spec"] == ADMINS
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
 
@@ -96,7 +96,7 @@ def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
     world = cluster()
     world.api.put(RAW.bgp_peer, {"metadata": {"name": "theirs"}, "spec": {"peerIP": "10.240.0.5", "asNumber": 64514}})
     world.api.refuse("patch", NETWORKWIZARD)
-    assert make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert make_public(world, "pub", "203.0.113.0/24", "calico-bgp").errors
     assert world.networks() == []
     assert spec(world) == ADMINS
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
@@ -106,12 +106,12 @@ def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
 def test_a_list_that_was_made_for_a_network_goes_with_the_last_network(theirs: bool) -> None:
     """Unless there is something of others in it: it is theirs then."""
     world = cluster(asNumber=64512)
-    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").errors
     world.attach("a", network=PUB, ip=FIRST)
     if theirs:
         writes_a_list(world)
     world.detach("a", network=PUB)
-    assert not world.delete_network("pub").refusals
+    assert not world.delete_network("pub").errors
     assert spec(world).get("serviceLoadBalancerIPs") == ([{"cidr": "192.0.2.0/24"}] if theirs else None)
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
 
@@ -132,26 +132,26 @@ def test_an_entry_that_moves_in_its_list_meanwhile_is_removed_and_no_other_one()
     """I6: its place was read before somebody else removed an entry in front of it."""
     first, last = OTHERS
     world = cluster(asNumber=64512, serviceLoadBalancerIPs=[first])
-    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").errors
     world.attach("a", network=PUB, ip=FIRST)
     world.api.change(CONFIGURATION, lambda obj: entries_of(obj).append(last))
     assert entries(world) == [first, {"cidr": f"{FIRST}/32"}, last]
     right_before_the_next_write(
         world, lambda world: world.api.change(CONFIGURATION, lambda obj: entries_of(obj).remove(first))
     )
-    assert not world.detach("a", network=PUB).refusals
+    assert not world.detach("a", network=PUB).errors
     assert entries(world) == [last]
 
 
 def test_an_address_that_somebody_else_adds_to_a_list_meanwhile_is_not_added_twice() -> None:
     """Nor is theirs removed with the VM's (I6)."""
     world = cluster(asNumber=64512, serviceLoadBalancerIPs=[*OTHERS])
-    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").refusals
+    assert not make_public(world, "pub", "203.0.113.0/24", "calico-bgp").errors
     theirs = {"cidr": f"{FIRST}/32"}
     right_before_the_next_write(
         world, lambda world: world.api.change(CONFIGURATION, lambda obj: entries_of(obj).append(theirs))
     )
-    assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB, ip=FIRST).results == {"prod/a": FIRST}
     assert entries(world) == [*OTHERS, theirs]
-    assert not world.detach("a", network=PUB).refusals
+    assert not world.detach("a", network=PUB).errors
     assert entries(world) == [*OTHERS, theirs]

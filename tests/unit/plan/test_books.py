@@ -10,29 +10,29 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kubectl_yoshi.cluster.carrying_out import send
-from kubectl_yoshi.cluster.errors import ApiError, Conflict, NotFound, TestFailed
+from kubectl_yoshi.cluster.carrying_out import send_change
+from kubectl_yoshi.cluster.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read, Unknown
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Ledger, Record, new_block, shelf_of
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, build_block, shard_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.plan.books import (
-    blocks_of_earlier,
-    blocks_read,
-    known_networks,
-    network_read,
-    networks_asked,
-    open_network,
-    open_shelves,
-    open_whole,
+    blocks_query,
+    find_stale_blocks,
+    list_networks,
+    list_requested_networks,
+    load_allocations,
+    load_network,
+    load_shards,
+    network_query,
     remove_records,
-    shelf_read,
+    shard_query,
     write_records,
 )
-from kubectl_yoshi.plan.tidying import empty_block, recount
+from kubectl_yoshi.plan.tidying import delete_empty_block, fix_counters
 from tests.unit.plan.fake import FakeApi
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -57,24 +57,24 @@ def made(api: FakeApi, obj: Json) -> Network:
     return parse_network(api.put(NETWORKWIZARD, obj))
 
 
-def opened(api: FakeApi, network: Network, *addresses: str) -> Ledger:
+def opened(api: FakeApi, network: Network, *addresses: str) -> Allocations:
     """The ledger as it is now, as far as these addresses' shelves go."""
     network = parse_network(api.get(network.ref))
-    shelves = {shelf_of(network, number(address)) for address in addresses}
-    answers = {shelf_read(shelf): tuple(filter(None, [api.look(shelf.ref)])) for shelf in shelves}
-    return open_shelves(network, shelves, Facts(answers=answers))
+    shards = {shard_of(network, number(address)) for address in addresses}
+    results = {shard_query(shard): tuple(filter(None, [api.look(shard.ref)])) for shard in shards}
+    return load_shards(network, shards, Snapshot(results=results))
 
 
 def number(text: str) -> int:
     return int(parse_address(text))
 
 
-def record(name: str) -> Record:
-    return Record(VIRTUALMACHINE, "prod", name, f"uid-{name}")
+def record(name: str) -> Allocation:
+    return Allocation(VIRTUALMACHINE, "prod", name, f"uid-{name}")
 
 
 def carry_out(plan: Plan, api: FakeApi) -> list[Json | None]:
-    return [send(change, api, dry_run=False, waiters={}) for change in plan]  # type: ignore[arg-type]
+    return [send_change(change, api, dry_run=False, waiters={}) for change in plan]  # type: ignore[arg-type]
 
 
 def stored(api: FakeApi) -> dict[str, str]:
@@ -119,10 +119,10 @@ def test_a_patch_is_for_one_vm_if_all_its_addresses_are(api: FakeApi) -> None:
     ledger = opened(api, net, "10.133.0.1")
     one, two = number("10.133.0.1"), number("10.133.0.2")
     records = {one: record("a"), two: record("b")}
-    subjects = {change.subject for change in write_records(ledger, records, {one: "prod/a", two: "prod/b"})}
-    assert subjects == {""}
-    subjects = {change.subject for change in write_records(ledger, {one: record("a")}, {one: "prod/a"})}
-    assert subjects == {"prod/a"}
+    owners = {change.owner for change in write_records(ledger, records, {one: "prod/a", two: "prod/b"})}
+    assert owners == {""}
+    owners = {change.owner for change in write_records(ledger, {one: record("a")}, {one: "prod/a"})}
+    assert owners == {"prod/a"}
 
 
 @SIZES
@@ -146,7 +146,7 @@ def test_the_second_writer_of_an_address_is_refused(api: FakeApi, cidr: str) -> 
         write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record(name)}) for name in ("a", "b")
     )
     carry_out(one, api)
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         carry_out(other, api)
     assert stored(api) == {"10.133.0.1": "a", "10.133.0.9": "first"}
 
@@ -157,7 +157,7 @@ def test_of_a_patch_for_many_none_is_written_if_one_is_taken(api: FakeApi, cidr:
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     stale = opened(api, net, "10.133.0.1")
     carry_out(write_records(stale, {number("10.133.0.2"): record("b")}), api)
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         carry_out(write_records(stale, {number(f"10.133.0.{last}"): record("c") for last in (2, 3)}), api)
     assert stored(api) == {"10.133.0.1": "a", "10.133.0.2": "b"}
 
@@ -170,7 +170,7 @@ def test_a_record_that_is_another_one_now_is_not_given_back(api: FakeApi, cidr: 
     stale = opened(api, net, "10.133.0.1")
     carry_out(remove_records(stale, {here: stale.records()[here]}), api)
     carry_out(write_records(opened(api, net, "10.133.0.1"), {here: record("b")}), api)
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         carry_out(remove_records(stale, {here: stale.records()[here]}), api)
     assert stored(api) == {"10.133.0.1": "b"}
 
@@ -180,21 +180,21 @@ def test_a_network_made_anew_meanwhile_takes_no_record_of_the_old_one(api: FakeA
     plan = write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")})
     api.drop(net.ref)
     made(api, wizard())
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         carry_out(plan, api)
 
 
 def test_a_block_of_an_earlier_network_takes_no_record_of_this_one(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
-    shelf = shelf_of(net, number("10.133.4.1"))
-    plan = write_records(Ledger(net, {shelf: None}), {number("10.133.4.1"): record("a")})
-    left = new_block(net, shelf)
+    shard = shard_of(net, number("10.133.4.1"))
+    plan = write_records(Allocations(net, {shard: None}), {number("10.133.4.1"): record("a")})
+    left = build_block(net, shard)
     left["metadata"]["ownerReferences"] = []
     left["spec"]["networkUID"] = "uid-of-the-earlier-one"
     api.put(ADDRESSBLOCK, left)
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         carry_out(plan, api)
-    with pytest.raises(Refused, match="belongs to an earlier network"):
+    with pytest.raises(PreconditionFailed, match="belongs to an earlier network"):
         opened(api, net, "10.133.4.1")
 
 
@@ -238,37 +238,37 @@ def test_whoever_writes_last_counts_last(api: FakeApi) -> None:
     (answer,) = carry_out(write_records(stale[1], {number("10.133.0.3"): record("c")}), api)
     assert answer is not None
     assert answer["status"]["used"] == 2
-    change = recount(answer)
+    change = fix_counters(answer)
     assert change is not None
-    send(change, api, dry_run=False, waiters={})  # type: ignore[arg-type]
+    send_change(change, api, dry_run=False, waiters={})  # type: ignore[arg-type]
     status = api.get(net.ref)["status"]
     assert (status["used"], status["free"]) == (3, 3)
-    assert recount(api.get(net.ref)) is None
-    with pytest.raises(TestFailed):
-        send(change, api, dry_run=False, waiters={})  # type: ignore[arg-type]
+    assert fix_counters(api.get(net.ref)) is None
+    with pytest.raises(PatchTestFailedError):
+        send_change(change, api, dry_run=False, waiters={})  # type: ignore[arg-type]
 
 
 def test_what_was_never_counted_is_not_recounted() -> None:
-    assert recount(wizard(status={"allocations": {"10.133.0.1": "web-1"}})) is None
+    assert fix_counters(wizard(status={"allocations": {"10.133.0.1": "web-1"}})) is None
 
 
 def test_an_empty_block_is_closed_unless_somebody_wrote_into_it_meanwhile(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.1"): record("a")}), api)
     ledger = opened(api, net, "10.133.0.1")
-    assert empty_block(api.every(ADDRESSBLOCK)[0], NOW) is None
+    assert delete_empty_block(api.every(ADDRESSBLOCK)[0], NOW) is None
     (answer,) = carry_out(remove_records(ledger, ledger.records()), api)
     assert answer is not None
-    close = empty_block(answer, NOW)
+    close = delete_empty_block(answer, NOW)
     assert close is not None
     carry_out(write_records(opened(api, net, "10.133.0.1"), {number("10.133.0.2"): record("b")}), api)
-    with pytest.raises(Conflict):
-        send(close, api, dry_run=False, waiters={})  # type: ignore[arg-type]
+    with pytest.raises(ConflictError):
+        send_change(close, api, dry_run=False, waiters={})  # type: ignore[arg-type]
     assert stored(api) == {"10.133.0.2": "b"}
 
 
 def test_a_network_that_holds_nothing_is_not_closed() -> None:
-    assert empty_block(wizard(status={"allocations": {}}), NOW) is None
+    assert delete_empty_block(wizard(status={"allocations": {}}), NOW) is None
 
 
 class Writers(RuleBasedStateMachine):
@@ -288,7 +288,7 @@ class Writers(RuleBasedStateMachine):
         self.views = {name: self._read() for name in self.names}
         self.pending: dict[str, list[tuple[Change, dict[str, str | None]]]] = {name: [] for name in self.names}
 
-    def _read(self) -> Ledger:
+    def _read(self) -> Allocations:
         return opened(self.api, self.network, *self.addresses)
 
     who = st.sampled_from(names)
@@ -331,18 +331,18 @@ class Writers(RuleBasedStateMachine):
     def _send(self, name: str) -> None:
         change, effect = self.pending[name].pop(0)
         try:
-            answer = send(change, self.api, dry_run=False, waiters={})  # type: ignore[arg-type]
-        except (TestFailed, Conflict, NotFound):
+            answer = send_change(change, self.api, dry_run=False, waiters={})  # type: ignore[arg-type]
+        except (PatchTestFailedError, ConflictError, NotFoundError):
             self.pending[name] = [entry for entry in self.pending[name] if not entry[1]]
             return
         for address, owner in effect.items():
-            if owner is not None and not change.says.startswith("strike"):
+            if owner is not None and not change.summary.startswith("strike"):
                 assert self.model.get(address, owner) == owner, "two owners"
                 self.model[address] = owner
             elif owner is None:
                 assert self.model.pop(address, name) == name, "another one's record is lost"
         if answer is not None and effect:
-            tidy = empty_block(answer, NOW) or recount(answer)
+            tidy = delete_empty_block(answer, NOW) or fix_counters(answer)
             if tidy is not None:
                 self.pending[name].append((tidy, {}))
 
@@ -387,24 +387,24 @@ TestWriters.settings = TestWritersInBlocks.settings = TestWritersAfterTheOrigina
 
 
 def test_a_network_that_is_not_there_is_told_with_the_way_to_find_it() -> None:
-    with pytest.raises(Refused, match='network "blue" not found in namespace "prod"') as refused:
-        open_network("prod", "blue", Facts(answers={network_read("prod", "blue"): ()}))
-    assert "network list" in refused.value.way_out
+    with pytest.raises(PreconditionFailed, match='network "blue" not found in namespace "prod"') as refused:
+        load_network("prod", "blue", Snapshot(results={network_query("prod", "blue"): ()}))
+    assert "network list" in refused.value.hint
 
 
 def test_a_network_that_may_not_be_read_is_not_said_to_be_missing() -> None:
-    facts = Facts(answers={network_read("prod", "blue"): Unknown("may not get networkwizards")})
-    with pytest.raises(Refused, match="cannot be read: may not get networkwizards"):
-        open_network("prod", "blue", facts)
+    snapshot = Snapshot(results={network_query("prod", "blue"): Unreadable("may not get networkwizards")})
+    with pytest.raises(PreconditionFailed, match="cannot be read: may not get networkwizards"):
+        load_network("prod", "blue", snapshot)
 
 
 def test_a_ledger_that_may_not_be_read_is_never_taken_for_an_empty_one(api: FakeApi) -> None:
     net = made(api, wizard("10.133.0.0/16"))
-    shelf = shelf_of(net, number("10.133.4.1"))
-    with pytest.raises(NeedMore):
-        open_shelves(net, [shelf], Facts())
-    with pytest.raises(Refused, match="cannot be read: no right"):
-        open_shelves(net, [shelf], Facts(answers={shelf_read(shelf): Unknown("no right")}))
+    shard = shard_of(net, number("10.133.4.1"))
+    with pytest.raises(MissingQueriesError):
+        load_shards(net, [shard], Snapshot())
+    with pytest.raises(PreconditionFailed, match="cannot be read: no right"):
+        load_shards(net, [shard], Snapshot(results={shard_query(shard): Unreadable("no right")}))
 
 
 def test_a_whole_ledger_is_of_this_networks_blocks_only(api: FakeApi) -> None:
@@ -415,12 +415,12 @@ def test_a_whole_ledger_is_of_this_networks_blocks_only(api: FakeApi) -> None:
         "an earlier one's": {"network": "blue", "networkUID": "uid-earlier"},
     }
     for place, (name, spec) in enumerate(others.items(), 1):
-        block = new_block(net, shelf_of(net, number(f"10.133.{place}.1")))
+        block = build_block(net, shard_of(net, number(f"10.133.{place}.1")))
         block["spec"] |= spec
         block["status"] = {"allocations": {f"10.133.{place}.1": {"kind": VIRTUALMACHINE, "name": name}}}
         api.put(ADDRESSBLOCK, block)
-    facts = Facts(answers={blocks_read("prod"): tuple(api.every(ADDRESSBLOCK))})
-    assert [found.name for found in open_whole(net, facts).records().values()] == ["mine"]
+    snapshot = Snapshot(results={blocks_query("prod"): tuple(api.every(ADDRESSBLOCK))})
+    assert [found.name for found in load_allocations(net, snapshot).records().values()] == ["mine"]
 
 
 @pytest.mark.parametrize(("earlier", "now"), [("fd00:133::/64", "10.133.0.0/16"), ("10.133.0.0/16", "fd00:133::/64")])
@@ -429,35 +429,35 @@ def test_blocks_that_a_network_of_the_other_address_family_has_left_are_none_of_
 ) -> None:
     left = made(api, wizard(earlier))
     api.drop(left.ref)
-    api.put(ADDRESSBLOCK, new_block(left, shelf_of(left, left.usable.nth(0))))
+    api.put(ADDRESSBLOCK, build_block(left, shard_of(left, left.usable.nth(0))))
     net = made(api, wizard(now))
-    facts = Facts(answers={blocks_read("prod"): tuple(api.every(ADDRESSBLOCK))})
-    assert open_whole(net, facts).records() == {}
-    assert blocks_of_earlier(net, facts) == {}
+    snapshot = Snapshot(results={blocks_query("prod"): tuple(api.every(ADDRESSBLOCK))})
+    assert load_allocations(net, snapshot).records() == {}
+    assert find_stale_blocks(net, snapshot) == {}
 
 
 def test_without_the_right_to_see_all_networks_those_of_the_namespace_are_known() -> None:
-    facts = Facts(
-        answers={
-            Read(NETWORKWIZARD): Unknown("may not list networkwizards in all namespaces"),
-            Read(NETWORKWIZARD, "prod"): (wizard(), wizard("nonsense", "broken")),
+    snapshot = Snapshot(
+        results={
+            Query(NETWORKWIZARD): Unreadable("may not list networkwizards in all namespaces"),
+            Query(NETWORKWIZARD, "prod"): (wizard(), wizard("nonsense", "broken")),
         }
     )
-    assert [net.name for net in known_networks("prod", facts)] == ["blue"]
-    networks, broken = networks_asked(None, None, facts, here="prod")
+    assert [net.name for net in list_networks("prod", snapshot)] == ["blue"]
+    networks, broken = list_requested_networks(None, None, snapshot, fallback_namespace="prod")
     assert [net.name for net in networks] == ["blue"]
     assert len(broken) == 1
     assert 'network "broken"' in broken[0]
-    with pytest.raises(Refused, match="networks cannot be listed"):
-        networks_asked(None, None, facts)
+    with pytest.raises(PreconditionFailed, match="networks cannot be listed"):
+        list_requested_networks(None, None, snapshot)
 
 
 def test_a_reservation_says_what_it_is_for(api: FakeApi) -> None:
     net = made(api, wizard())
     plan = write_records(
-        opened(api, net, "10.133.0.1"), {number("10.133.0.1"): Record(RESERVATION, "prod", "", note="printer")}
+        opened(api, net, "10.133.0.1"), {number("10.133.0.1"): Allocation(RESERVATION, "prod", "", note="printer")}
     )
-    assert [change.says for change in plan] == ["record 10.133.0.1 for reserved (printer)"]
+    assert [change.summary for change in plan] == ["record 10.133.0.1 for reserved (printer)"]
 
 
 def test_errors_of_the_api_are_not_swallowed(api: FakeApi) -> None:
@@ -484,6 +484,6 @@ def test_nothing_is_recorded_on_a_network_whose_deletion_was_begun_since_it_was_
     ledger = opened(api, net, "10.133.0.10")
     mark = [{"op": "add", "path": "/status/deleting", "value": "2026-01-01T00:00:00Z"}]
     api.patch(net.ref, mark, subresource="status")
-    assert parse_network(api.get(net.ref)).is_going
-    with pytest.raises(TestFailed):
+    assert parse_network(api.get(net.ref)).is_deleting
+    with pytest.raises(PatchTestFailedError):
         carry_out(write_records(ledger, {number("10.133.0.10"): record("a")}), api)

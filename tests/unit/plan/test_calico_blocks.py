@@ -68,7 +68,7 @@ def pods_of_a_worker(world: World) -> Callable[[int], None]:
 
 
 def test_the_addresses_of_many_vms_leave_their_block_in_one_write(world: World) -> None:
-    assert not move(world).refusals
+    assert not move(world).errors
     assert world.api.writes.count("replace ipamblock/10-133-0-0-26") == 1
     assert world.api.tried[("update", "ipamblocks")] == 1
     assert world.held_in_calico() == {}
@@ -78,7 +78,7 @@ def test_the_addresses_of_many_vms_leave_their_block_in_one_write(world: World) 
 
 
 def test_many_vms_are_detached_with_one_write_to_their_block(world: World) -> None:
-    assert not world.detach(*NAMES).refusals
+    assert not world.detach(*NAMES).errors
     assert world.api.tried[("update", "ipamblocks")] == 1
     assert (world.held_in_calico(), world.records()) == ({}, {})
 
@@ -86,7 +86,7 @@ def test_many_vms_are_detached_with_one_write_to_their_block(world: World) -> No
 def test_after_a_conflict_only_the_block_is_read_again_and_nothing_of_others_is_lost(world: World) -> None:
     at_each_put(world, pods_of_a_worker(world))
     listed = world.api.tried.copy()
-    assert not move(world).refusals
+    assert not move(world).errors
     again = world.api.tried - listed
     assert again[("update", "ipamblocks")] == 9
     assert again[("patch", "virtualmachines")] == len(NAMES), "no second look for conflicts in the block"
@@ -104,7 +104,7 @@ def test_the_address_of_a_vm_that_starts_meanwhile_is_not_released_and_those_of_
 
     at_each_put(world, start)
     done = move(world)
-    assert [*done.refusals] == ["prod/web-5"]
+    assert [*done.errors] == ["prod/web-5"]
     assert f"Calico holds {address} for VM prod/web-5" in refusal(done, "prod/web-5").message
     assert world.held_in_calico() == {address: handle("web-5")}
     assert world.holders() == {address: "prod/web-5"}
@@ -117,7 +117,7 @@ def test_what_is_released_already_is_released_again_without_harm(world: World) -
     """The answer to the write was lost."""
     first = world.api
     world.api = FaultyApi(first, Scripted(update__IPAMBlock="done-cut,"))  # type: ignore[assignment]
-    assert not move(world).refusals
+    assert not move(world).errors
     assert world.held_in_calico() == {}
     world.check()
 
@@ -128,7 +128,7 @@ def test_where_the_block_may_not_be_written_every_vm_keeps_what_it_had(world: Wo
     world.may_not_write_calicos_books()
     for _ in range(2):
         done = move(world)
-        assert done.refusals.keys() == {f"prod/{name}" for name in NAMES}
+        assert done.errors.keys() == {f"prod/{name}" for name in NAMES}
         assert "may not update ipamblocks" in refusal(done).message
         assert {name: world.pin(name) for name in NAMES} == pins
         assert (world.held_in_calico(), world.holders(), world.records("red")) == (held, records, {})
@@ -191,15 +191,15 @@ def test_a_vm_that_is_killed_halfway_starts_with_an_address_that_is_recorded_for
 
 def test_a_dry_run_of_the_server_sends_one_write_for_all(world: World) -> None:
     done = move(world, dry_run="server")
-    assert not done.refusals
+    assert not done.errors
     assert world.api.tried[("update", "ipamblocks")] == 1
-    assert len([change for change, _ in done.done if change.ref == BLOCK]) == len(NAMES)
+    assert len([change for change, _ in done.executed if change.ref == BLOCK]) == len(NAMES)
     assert world.api.writes == []
 
 
 def test_a_diff_shows_the_block_without_all_of_the_addresses(world: World) -> None:
-    from kubectl_yoshi.output.plans import fates
+    from kubectl_yoshi.output.plans import object_changes
 
-    (fate,) = [fate for fate in fates(move(world, dry_run="client").plan) if fate.ref == BLOCK]
+    (fate,) = [fate for fate in object_changes(move(world, dry_run="client").plan) if fate.ref == BLOCK]
     assert set(dig(fate.after, "spec", "allocations")) == {None}
     assert len(dig(fate.before, "spec", "attributes")) == len(NAMES)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address, span_of
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import NeedMore, Read
-from kubectl_yoshi.model.ledger import Ledger, Shelf, new_block
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import MissingQueriesError, Query
+from kubectl_yoshi.model.ledger import Allocations, Shard, build_block
 from kubectl_yoshi.model.network import Network, parse_network
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.choosing import Chooser, choose
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.choosing import Allocator, find_free_address
 
 NOBODY = Intervals()
 CHANCES = st.none() | st.integers().map(random.Random)
@@ -56,7 +56,7 @@ def networks(draw: st.DrawFn) -> Network:
         spec["gateway"] = str(draw(inside))
     try:
         return network(str(cidr), **spec)
-    except UsageMistake:  # nothing was left of it
+    except UsageError:  # nothing was left of it
         return network(str(cidr))
 
 
@@ -69,11 +69,11 @@ def crowded(draw: st.DrawFn) -> tuple[Network, Intervals]:
     anywhere = st.integers(low, high)
     runs = draw(st.lists(st.tuples(anywhere, anywhere).map(sorted).map(tuple), max_size=6))
     ones = draw(st.lists(st.tuples(anywhere), max_size=10))
-    held = Intervals.of([*runs, *((one, one) for (one,) in ones)])
+    held = Intervals.from_spans([*runs, *((one, one) for (one,) in ones)])
     if draw(st.booleans()):
-        held = net.everything - held
+        held = net.cidr_addresses - held
     if draw(st.integers(0, 4)) == 0:
-        held = net.everything
+        held = net.cidr_addresses
     return net, held
 
 
@@ -81,7 +81,7 @@ def crowded(draw: st.DrawFn) -> tuple[Network, Intervals]:
 def test_the_lowest_free_usable_address_is_chosen(case: tuple[Network, Intervals]) -> None:
     net, held = case
     free = net.usable - held
-    chosen = choose(net.usable, held, None)
+    chosen = find_free_address(net.usable, held, None)
     assert chosen == (free.nth(0) if free else None)
 
 
@@ -91,27 +91,27 @@ def test_with_chance_any_free_usable_address_is_chosen_and_none_only_if_none_is_
 ) -> None:
     net, held = case
     free = net.usable - held
-    chosen = choose(net.usable, held, random.Random(seed))
+    chosen = find_free_address(net.usable, held, random.Random(seed))
     assert (chosen is None) == (not free)
     assert chosen is None or chosen in free
 
 
 @given(crowded(), CHANCES)
 def test_the_chosen_address_is_never_one_that_is_not_for_handing_out(
-    case: tuple[Network, Intervals], chance: random.Random | None
+    case: tuple[Network, Intervals], rng: random.Random | None
 ) -> None:
     net, held = case
-    chosen = choose(net.usable, held, chance)
+    chosen = find_free_address(net.usable, held, rng)
     if chosen is not None:
-        assert net.why_not_usable(net.address(chosen)) == ""
+        assert net.unusable_reason(net.address(chosen)) == ""
         assert chosen not in held
 
 
 def test_chance_reaches_every_free_address() -> None:
     net = network("10.133.0.0/28", exclude=["10.133.0.4-10.133.0.6"])
-    held = Intervals.of_numbers([number("10.133.0.9"), number("10.133.0.14")])
-    chance = random.Random(1)
-    chosen = {choose(net.usable, held, chance) for _ in range(300)}
+    held = Intervals.from_numbers([number("10.133.0.9"), number("10.133.0.14")])
+    rng = random.Random(1)
+    chosen = {find_free_address(net.usable, held, rng) for _ in range(300)}
     assert chosen == set(net.usable - held)
 
 
@@ -125,15 +125,15 @@ class Counting(int):
         return int(self) < int(other)
 
 
-@pytest.mark.parametrize("chance", [None, random.Random(7)])
+@pytest.mark.parametrize("rng", [None, random.Random(7)])
 def test_choosing_in_a_slash_8_with_100000_held_addresses_takes_a_few_dozen_steps(
-    chance: random.Random | None,
+    rng: random.Random | None,
 ) -> None:
     net = network("10.0.0.0/8")
     first = number("10.0.0.1")
     held = Intervals(tuple((Counting(first + 150 * n), Counting(first + 150 * n)) for n in range(100_000)))
     Counting.compared = 0
-    chosen = choose(net.usable, held, chance)
+    chosen = find_free_address(net.usable, held, rng)
     assert chosen is not None
     assert chosen not in held
     assert Counting.compared <= 200
@@ -144,19 +144,19 @@ class Books:
 
     def __init__(self, net: Network, held: Intervals = NOBODY) -> None:
         self.network, self.held = net, held
-        self.opened: list[Shelf] = []
+        self.opened: list[Shard] = []
 
-    def __call__(self, shelf: Shelf) -> Ledger:
-        self.opened.append(shelf)
-        here = self.held & Intervals.of([shelf.span])
-        obj = {**(new_block(self.network, shelf) if shelf.is_block else self.network.raw)}
+    def __call__(self, shard: Shard) -> Allocations:
+        self.opened.append(shard)
+        here = self.held & Intervals.from_spans([shard.span])
+        obj = {**(build_block(self.network, shard) if shard.is_block else self.network.raw)}
         obj["status"] = {"allocations": {str(self.network.address(n)): {"kind": "Reservation"} for n in here}}
-        return Ledger(self.network, {shelf: obj})
+        return Allocations(self.network, {shard: obj})
 
 
-def chooser(books: Books, taken: Intervals = NOBODY, chance: Any = None) -> Chooser:
-    attempt = Attempt() if chance is None else Attempt(1, chance=chance)
-    return Chooser(books.network, books, taken, attempt)
+def allocator(books: Books, taken: Intervals = NOBODY, rng: Any = None) -> Allocator:
+    run = RunContext() if rng is None else RunContext(1, rng=rng)
+    return Allocator(books.network, books, taken, run)
 
 
 SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "10.133.0.1/32", "fd00::/118"])
@@ -164,50 +164,50 @@ SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "
 
 @given(SMALLISH, st.data(), CHANCES)
 def test_every_free_address_is_handed_out_once_and_then_the_network_is_full(
-    cidr: str, data: st.DataObject, chance: random.Random | None
+    cidr: str, data: st.DataObject, rng: random.Random | None
 ) -> None:
     net = network(cidr)
-    anywhere = st.integers(*net.everything.spans[0])
+    anywhere = st.integers(*net.cidr_addresses.spans[0])
     # The free ones are few, so that an example is quick.
-    free = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=12))) & net.usable
+    free = Intervals.from_numbers(data.draw(st.lists(anywhere, max_size=12))) & net.usable
     held = net.usable - free
-    taken = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=3)))
-    excluded = Intervals.of_numbers(data.draw(st.lists(anywhere, max_size=3)))
+    taken = Intervals.from_numbers(data.draw(st.lists(anywhere, max_size=3)))
+    excluded = Intervals.from_numbers(data.draw(st.lists(anywhere, max_size=3)))
     books = Books(net, held)
     wanted = set(free - taken - excluded)
     got: list[int] = []
-    with pytest.raises(Refused, match="network prod/blue is full"):
-        chosen = chooser(books, taken=taken, chance=chance)
+    with pytest.raises(PreconditionFailed, match="network prod/blue is full"):
+        chosen = allocator(books, taken=taken, rng=rng)
         chosen.exclude(excluded)
         while True:
-            got.append(chosen.next())
+            got.append(chosen.next_address())
     assert len(got) == len(set(got))
     assert set(got) == wanted
     assert len(books.opened) == len(set(books.opened))
 
 
 def test_a_small_network_is_filled_from_the_lowest_address_on() -> None:
-    chosen = chooser(Books(network("10.133.0.0/29")))
-    assert [str(network("10.133.0.0/29").address(chosen.next())) for _ in range(6)] == [
+    chosen = allocator(Books(network("10.133.0.0/29")))
+    assert [str(network("10.133.0.0/29").address(chosen.next_address())) for _ in range(6)] == [
         f"10.133.0.{last}" for last in range(1, 7)
     ]
 
 
 def test_a_large_network_is_filled_from_its_lowest_block_on_each_blocks_first_and_last_address_last() -> None:
     net = network("10.133.0.0/23")
-    chosen = chooser(Books(net))
-    order = [str(net.address(chosen.next())) for _ in range(510)]
+    chosen = allocator(Books(net))
+    order = [str(net.address(chosen.next_address())) for _ in range(510)]
     low, high = ([f"10.133.{third}.{last}" for last in range(1, 255)] for third in (0, 1))
     assert order == [*low, "10.133.0.255", *high, "10.133.1.0"]
 
 
 def test_only_as_many_shelves_are_opened_as_are_needed() -> None:
     books = Books(network("10.0.0.0/8"))
-    chosen = chooser(books)
+    chosen = allocator(books)
     for _ in range(255):  # its first address is the network's own
-        chosen.next()
+        chosen.next_address()
     assert len(books.opened) == 1
-    chosen.next()
+    chosen.next_address()
     assert len(books.opened) == 2
 
 
@@ -227,24 +227,26 @@ def searched_from(net: Network, address: str) -> Network:
 )
 def test_the_search_begins_in_the_block_that_the_status_names(hint: str, first: str) -> None:
     net = searched_from(network("fd00::/64"), hint)
-    chosen = chooser(Books(net))
-    assert str(net.address(chosen.next())) == first
-    assert chosen.hint.begin == number(first) // 256 * 256
+    chosen = allocator(Books(net))
+    assert str(net.address(chosen.next_address())) == first
+    assert chosen.hint.start == number(first) // 256 * 256
 
 
 def test_where_that_block_is_full_the_lowest_one_with_room_is_next_and_named_for_the_search_to_come() -> None:
     net = searched_from(network("10.0.0.0/8"), "10.0.4.0")
-    held = Intervals.of([(number("10.0.0.0"), number("10.0.1.255")), (number("10.0.4.0"), number("10.0.4.255"))])
+    held = Intervals.from_spans(
+        [(number("10.0.0.0"), number("10.0.1.255")), (number("10.0.4.0"), number("10.0.4.255"))]
+    )
     books = Books(net, held)
-    chosen = chooser(books)
-    assert str(net.address(chosen.next())) == "10.0.2.1"
-    assert chosen.hint.begin == number("10.0.2.0")
+    chosen = allocator(books)
+    assert str(net.address(chosen.next_address())) == "10.0.2.1"
+    assert chosen.hint.start == number("10.0.2.0")
 
 
 def test_a_shelf_that_was_not_read_yet_is_asked_for() -> None:
-    def closed(shelf: Shelf) -> Ledger:
-        raise NeedMore((Read(shelf.ref.resource, shelf.ref.namespace, shelf.ref.name),))
+    def closed(shard: Shard) -> Allocations:
+        raise MissingQueriesError((Query(shard.ref.resource, shard.ref.namespace, shard.ref.name),))
 
-    with pytest.raises(NeedMore) as more:
-        Chooser(network("10.0.0.0/8"), closed, Intervals(), Attempt())
-    assert [read.resource.kind for read in more.value.wanted] == ["AddressBlock"]
+    with pytest.raises(MissingQueriesError) as more:
+        Allocator(network("10.0.0.0/8"), closed, Intervals(), RunContext())
+    assert [read.resource.kind for read in more.value.queries] == ["AddressBlock"]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.releases import BARRIER
+from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
 from tests.unit.plan.world import World, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -50,7 +50,7 @@ def test_the_address_of_a_vm_that_does_not_want_it_any_more_is_given_back(world:
 def test_the_address_of_a_vm_that_carries_it_stays(world: World) -> None:
     world.vm()
     world.attach()
-    assert not world.collect().changed()
+    assert not world.collect().has_changed()
     world.check()
 
 
@@ -59,7 +59,7 @@ def test_an_address_that_a_vm_of_another_namespace_carries_stays(world: World) -
     world.attach()
     world.drop_vm()
     world.vm("web-9", "dev", pin="10.133.0.1")
-    assert not world.collect().changed()
+    assert not world.collect().has_changed()
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
 
 
@@ -68,7 +68,7 @@ def test_a_record_younger_than_the_grace_period_stays(world: World) -> None:
     world.attach()
     world.drop_vm()
     done = world.collect(grace=300.0)
-    assert not done.changed()
+    assert not done.has_changed()
     assert done.notes == (
         "1 record of network prod/blue that no VM carries is younger than --grace 5m: left alone for now",
     )
@@ -90,7 +90,7 @@ def test_a_record_of_the_original_has_no_age_and_is_old(world: World) -> None:
 
 def test_reservations_stay(world: World) -> None:
     world.reserve("10.133.0.9")
-    assert not world.collect().changed()
+    assert not world.collect().has_changed()
 
 
 def test_the_address_of_a_vm_that_runs_with_it_stays_whether_it_wants_it_or_not(world: World) -> None:
@@ -191,7 +191,7 @@ def test_only_the_networks_that_are_meant_are_collected(world: World) -> None:
 
 def test_without_the_right_to_see_networks_nothing_is_done(world: World) -> None:
     world.api.refuse("list", NETWORKWIZARD)
-    with pytest.raises(Refused, match="networks cannot be listed"):
+    with pytest.raises(PreconditionFailed, match="networks cannot be listed"):
         world.collect()
 
 
@@ -201,7 +201,7 @@ def test_what_may_not_be_written_is_told_and_not_tried_for_ever(world: World) ->
     world.drop_vm()
     world.api.refuse("patch", NETWORKWIZARD)
     done = world.collect()
-    assert any("may not patch" in error.message for error in done.refusals.values())
+    assert any("may not patch" in error.message for error in done.errors.values())
     assert world.api.tried[("patch", "networkwizards")] < 50
 
 
@@ -259,7 +259,7 @@ def test_a_stray_stays_while_its_vm_cannot_be_seen(world: World, kind: Any) -> N
 
 def test_strays_outside_our_networks_are_none_of_our_business(world: World) -> None:
     world.hold("192.168.0.7", HANDLE)
-    assert not world.collect().changed()
+    assert not world.collect().has_changed()
 
 
 # -- what deleted networks left behind ------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_a_leftover_pool_stays_where_its_use_or_its_network_cannot_be_told(world
 def test_pools_of_others_stay(world: World) -> None:
     other: Json = {"metadata": {"name": "default", "annotations": {"a": "b"}}, "spec": {"cidr": "192.168.0.0/16"}}
     world.api.put(RAW.pool, other)
-    assert not world.collect().changed()
+    assert not world.collect().has_changed()
 
 
 def test_nothing_is_taken_for_a_leftover_while_a_networks_spec_is_broken(world: World) -> None:
@@ -323,7 +323,7 @@ def test_a_leftover_that_may_not_be_deleted_is_told(world: World) -> None:
     world.api.drop(BLUE)
     world.api.refuse("delete", RAW.pool)
     done = world.collect()
-    assert any("may not delete ippools" in error.message for error in done.refusals.values())
+    assert any("may not delete ippools" in error.message for error in done.errors.values())
     assert world.api.tried[("delete", "ippools")] < 50
 
 
@@ -337,7 +337,7 @@ def test_one_network_alone_says_nothing_of_leftovers(world: World) -> None:
 @pytest.mark.parametrize("namespace", ["shop", "pro", "prod/blue"])
 def test_what_networks_of_other_namespaces_left_is_left_to_who_asks_for_those(world: World, namespace: str) -> None:
     world.api.drop(BLUE)
-    assert not world.collect(namespace=namespace).changed()
+    assert not world.collect(namespace=namespace).has_changed()
     assert world.api.look(RAW.pool.ref("prod.blue"))
     world.collect(namespace="prod")
     assert not world.api.look(RAW.pool.ref("prod.blue"))
@@ -356,9 +356,9 @@ def test_several_records_of_one_vm_are_given_back_together(world: World) -> None
 
         world.api.change(NETWORKWIZARD.ref(network, "prod"), add)
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
-    assert world.collect().refusals == {}
+    assert world.collect().errors == {}
     assert (world.holders(), world.holders("red")) == ({}, {})
-    assert BARRIER not in world.now().annotations
+    assert FENCE_ANNOTATION not in world.now().annotations
 
 
 def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(world: World) -> None:

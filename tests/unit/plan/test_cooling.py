@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.errors import UsageMistake
+from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_cool_down
 from kubectl_yoshi.model.objects import Json, name_of
-from kubectl_yoshi.plan.cooling import duration
+from kubectl_yoshi.plan.cooling import format_duration
 from tests.unit.plan.world import World, refusal
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
@@ -39,9 +39,9 @@ def later(world: World, **time: float) -> None:
 
     def grow_old(obj: Json) -> None:
         for tenures in obj["status"].get("history", {}).values():
-            for tenure in tenures:
-                ended = datetime.fromisoformat(tenure["until"].replace("Z", "+00:00")) - timedelta(**time)
-                tenure["until"] = ended.strftime("%Y-%m-%dT%H:%M:%SZ")
+            for past in tenures:
+                ended = datetime.fromisoformat(past["until"].replace("Z", "+00:00")) - timedelta(**time)
+                past["until"] = ended.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     for resource in (NETWORKWIZARD, ADDRESSBLOCK):
         for obj in world.api.every(resource):
@@ -58,9 +58,9 @@ def test_an_address_that_was_given_back_is_handed_out_to_nobody_else_until_it_ha
     error = refusal(world.attach("web-4"), "prod/web-4")
     assert error.message.startswith(f"network prod/blue is full: no address of {cidr} is free, 1 cool down, the first")
     assert error.message.rpartition("another ")[2] in ("10m", "9m59s", "9m58s", "9m57s")
-    assert "spec.coolDown" in error.way_out
+    assert "spec.coolDown" in error.hint
     later(world, minutes=11)
-    assert not world.attach("web-4").refusals
+    assert not world.attach("web-4").errors
     assert world.holders()["10.133.0.1"] == "prod/web-4"
     world.check()
 
@@ -79,7 +79,7 @@ def test_reservations_of_any_address_leave_out_what_cools_down_and_named_ones_ma
     world.detach("web-1")
     world.reserve(count=2)
     assert set(world.holders()) == {"10.133.0.2", "10.133.0.3"}
-    assert not world.reserve("10.133.0.1").refusals
+    assert not world.reserve("10.133.0.1").errors
 
 
 @SIZES
@@ -90,11 +90,11 @@ def test_asked_for_by_name_who_had_it_gets_it_and_another_is_told_how_long(cidr:
     error = refusal(world.attach("web-2", ip="10.133.0.9"), "prod/web-2")
     assert error.message.startswith("10.133.0.9 cools down for another ")
     assert ": prod/web-1 had it until 2" in error.message
-    assert "spec.coolDown" in error.way_out
-    assert not world.attach("web-1", ip="10.133.0.9").refusals
+    assert "spec.coolDown" in error.hint
+    assert not world.attach("web-1", ip="10.133.0.9").errors
     world.detach("web-1")
     later(world, minutes=10, seconds=1)
-    assert not world.attach("web-2", ip="10.133.0.9").refusals
+    assert not world.attach("web-2", ip="10.133.0.9").errors
 
 
 @SIZES
@@ -173,12 +173,12 @@ def test_a_cool_down_is_a_time(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("value", ["", "10", "m", "10 minutes", 600, "-1m", "721h", ["10m"]])
 def test_what_is_no_time_or_too_long_is_a_mistake(value: object) -> None:
-    with pytest.raises(UsageMistake, match="coolDown"):
+    with pytest.raises(UsageError, match="coolDown"):
         parse_cool_down(value)
 
 
 @given(st.integers(1, 30 * 86400))
 def test_a_time_that_is_told_is_as_long_as_what_is_left_to_the_unit(seconds: int) -> None:
-    told = parse_cool_down(duration(seconds))
+    told = parse_cool_down(format_duration(seconds))
     assert 0 <= seconds - told < (60 if seconds >= 3600 else 1)
-    assert parse_cool_down(duration(seconds - 0.5)) == told or seconds >= 3600
+    assert parse_cool_down(format_duration(seconds - 0.5)) == told or seconds >= 3600

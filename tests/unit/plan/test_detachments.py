@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS
+from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.carrying_out import send
+from kubectl_yoshi.cluster.carrying_out import send_change
 from kubectl_yoshi.cluster.errors import ApiError
 from kubectl_yoshi.cluster.observing import observe
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.restarts import START_AGAIN
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 
@@ -33,7 +33,7 @@ def test_a_halted_vm_is_as_it_was_before_it_was_attached(world: World) -> None:
     world.attach()
     world.api.writes.clear()
     done = world.detach()
-    assert done.plan.answers == {"prod/web-1": "10.133.0.1"}
+    assert done.plan.results == {"prod/web-1": "10.133.0.1"}
     assert world.now().raw["spec"] == before.raw["spec"]
     assert wishes(world.now()) is None
     assert world.records() == {}
@@ -46,8 +46,8 @@ def test_the_same_again_changes_nothing(world: World) -> None:
     world.detach()
     world.api.writes.clear()
     done = world.detach()
-    assert not done.refusals
-    assert not done.changed()
+    assert not done.errors
+    assert not done.has_changed()
     assert world.api.writes == []
 
 
@@ -97,12 +97,12 @@ def test_with_restart_a_running_vm_is_stopped_released_and_started(world: World,
     world.running(pin="10.133.0.7", **spec)
     world.attach()
     done = world.detach(restart=True)
-    assert not done.refusals
+    assert not done.errors
     world.time_passes()
     assert world.records() == {}
     assert world.runs_with() not in ("", "10.133.0.7")
     assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-    assert START_AGAIN not in world.now().annotations
+    assert START_AGAIN_ANNOTATION not in world.now().annotations
 
 
 @pytest.mark.parametrize("spec", [{"runStrategy": "Always"}, {"runStrategy": "RerunOnFailure"}, {"running": True}])
@@ -116,7 +116,7 @@ def test_what_was_stopped_in_vain_is_started_again_as_it_was(world: World, spec:
         assert "may not update ipamblocks" in refusal(done).message
         assert world.runs_with() == "10.133.0.7"
         assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
-        assert START_AGAIN not in world.now().annotations
+        assert START_AGAIN_ANNOTATION not in world.now().annotations
     assert world.holders() == {"10.133.0.7": "prod/web-1"}
 
 
@@ -179,7 +179,7 @@ def test_a_vm_that_is_gone_gives_its_address_back(world: World) -> None:
     world.vm()
     world.attach()
     world.drop_vm()
-    assert world.detach().plan.answers == {"prod/web-1": "10.133.0.1"}
+    assert world.detach().plan.results == {"prod/web-1": "10.133.0.1"}
     assert world.records() == {}
 
 
@@ -226,7 +226,7 @@ def test_a_pin_on_another_network_stays(world: World) -> None:
     world.vm()
     world.attach(network="prod/red")
     done = world.detach(network="prod/blue")
-    assert not done.changed()
+    assert not done.has_changed()
     assert world.pin() == "10.144.0.1"
     assert wishes(world.now()) == "red"
 
@@ -282,7 +282,7 @@ def test_the_originals_record_goes_with_its_vm() -> None:
 def test_annotations_that_are_not_ours_stay_on_the_template(world: World) -> None:
     world.vm(template={"metadata": {"annotations": {"cni.projectcalico.org/ipv4pools": '["x"]'}}, "spec": {}})
     world.attach()
-    assert {IP_ADDRS, HW_ADDR} <= set(world.now().template_annotations)
+    assert {IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION} <= set(world.now().template_annotations)
     world.detach()
     assert world.now().template_annotations == {"cni.projectcalico.org/ipv4pools": '["x"]'}
 
@@ -293,9 +293,9 @@ def test_annotations_that_are_not_ours_stay_on_the_template(world: World) -> Non
 def test_a_reservation_is_released_and_released_again(world: World) -> None:
     world.reserve("10.133.0.9", "10.133.0.10", note="printer")
     done = world.release("10.133.0.9")
-    assert done.plan.answers == {"10.133.0.9": "reserved (printer)"}
+    assert done.plan.results == {"10.133.0.9": "reserved (printer)"}
     assert world.holders() == {"10.133.0.10": "reserved (printer)"}
-    assert not world.release("10.133.0.9").changed()
+    assert not world.release("10.133.0.9").has_changed()
 
 
 def test_an_address_that_a_vm_carries_is_not_released(world: World) -> None:
@@ -303,7 +303,7 @@ def test_an_address_that_a_vm_carries_is_not_released(world: World) -> None:
     world.attach()
     refused = refusal(world.release("10.133.0.1"), "10.133.0.1")
     assert "still wants it" in refused.message
-    assert "vm detach web-1" in refused.way_out
+    assert "vm detach web-1" in refused.hint
     world.check()
 
 
@@ -333,7 +333,7 @@ def test_an_address_of_a_vm_that_is_gone_is_released_in_calico_too(world: World)
     world.attach()
     world.hold("10.133.0.1", "k8s-pod-network.vmi.prod.web-1")
     world.drop_vm()
-    assert not world.release("10.133.0.1").refusals
+    assert not world.release("10.133.0.1").errors
     assert world.records() == {}
     assert world.held_in_calico() == {}
 
@@ -343,7 +343,7 @@ def test_what_may_not_be_written_is_refused_and_not_tried_for_ever(world: World)
     world.api.refuse("patch", NETWORKWIZARD)
     world.api.tried.clear()
     done = world.release("10.133.0.9")
-    assert any("may not patch" in error.message for error in done.refusals.values())
+    assert any("may not patch" in error.message for error in done.errors.values())
     assert world.api.tried[("patch", "networkwizards")] < 5
     assert world.holders() == {"10.133.0.9": "reserved"}
 
@@ -353,7 +353,7 @@ def test_what_may_not_be_written_is_refused_and_not_tried_for_ever(world: World)
 def test_an_address_of_another_network_is_refused(cidr: str, address: str) -> None:
     world = World()
     world.network(cidr=cidr)
-    with pytest.raises(Refused, match="is no address of network prod/blue"):
+    with pytest.raises(PreconditionFailed, match="is no address of network prod/blue"):
         world.release(address)
 
 
@@ -365,9 +365,9 @@ def test_the_addresses_named_are_reserved_once(cidr: str) -> None:
     world = World()
     world.network(cidr=cidr)
     done = world.reserve("10.133.0.9", "10.133.0.77", note="printer")
-    assert list(done.answers) == ["10.133.0.9", "10.133.0.77"]
+    assert list(done.results) == ["10.133.0.9", "10.133.0.77"]
     assert world.holders() == {"10.133.0.9": "reserved (printer)", "10.133.0.77": "reserved (printer)"}
-    assert not world.reserve("10.133.0.9", "10.133.0.77", note="printer").changed()
+    assert not world.reserve("10.133.0.9", "10.133.0.77", note="printer").has_changed()
     world.check()
 
 
@@ -376,15 +376,15 @@ def test_as_many_as_wanted_are_reserved(cidr: str) -> None:
     world = World()
     world.network(cidr=cidr)
     done = world.reserve(count=5)
-    assert len(done.answers) == 5
-    assert set(world.records()) == set(done.answers)
+    assert len(done.results) == 5
+    assert set(world.records()) == set(done.results)
     world.check()
 
 
 def test_more_than_there_are_free_are_not_reserved_at_all() -> None:
     world = World()
     world.network(cidr="10.133.0.0/29")
-    with pytest.raises(Refused, match="is full"):
+    with pytest.raises(PreconditionFailed, match="is full"):
         world.reserve(count=7)
     assert world.records() == {}
 
@@ -406,7 +406,7 @@ def test_all_of_a_block_and_more_are_reserved_though_somebody_is_faster_in_one_o
     done = world.reserve(count=300, note="mine")
     mine = [address for address, holder in world.holders().items() if holder == "reserved (mine)"]
     assert len(mine) == 300
-    assert sorted(done.answers) == sorted(mine)
+    assert sorted(done.results) == sorted(mine)
     world.check()
 
 
@@ -427,14 +427,14 @@ def test_what_is_not_free_is_not_reserved_and_nothing_beside_it(world: World, ad
     world.reserve("10.133.0.2", note="theirs")
     world.hold_by_pod("10.133.0.3")
     before = world.holders()
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(PreconditionFailed, match=why):
         world.reserve("10.133.0.99", address, note="mine")
     assert world.holders() == before
 
 
 def test_calicos_own_addresses_are_not_among_those_that_are_chosen(world: World) -> None:
     world.hold_by_pod("10.133.0.1")
-    assert list(world.reserve(count=2).answers) == ["10.133.0.2", "10.133.0.3"]
+    assert list(world.reserve(count=2).results) == ["10.133.0.2", "10.133.0.3"]
 
 
 def test_reserving_without_the_right_is_an_error(world: World) -> None:
@@ -452,14 +452,14 @@ def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_w
     """The VM wishes for the network only, so taking the wish off touches nothing that the attachment writes."""
     layer2(world)
     world.vm()
-    wish = {BACKENDS["calico"].wish: network}
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(annotations=wish))
+    annotation_key = {BACKENDS["calico"].annotation_key: network}
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(annotations=annotation_key))
     request = AttachRequest(("prod", network), (("prod", "web-1"),))
-    plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt())
+    plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext())
     changes = [*plan]
     place = next(place for place, change in enumerate(changes) if change.ref.resource == VM)
     for change in changes[:place]:
-        send(change, world.api, dry_run=False, waiters={})
+        send_change(change, world.api, dry_run=False, waiters={})
     held = {address for address, holder in world.holders(network).items() if holder == "prod/web-1"}
     detaching = world.twin(1)
 
@@ -467,7 +467,7 @@ def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_w
         if verb == "patch" and ref.resource == VM:
             detaching.api.before[:] = [dies] if killed else []
             for change in changes[place:]:
-                send(change, world.api, dry_run=False, waiters={})
+                send_change(change, world.api, dry_run=False, waiters={})
 
     def dies(verb: str, ref: ObjectRef) -> None:
         if not held & world.holders(network).keys():
@@ -477,6 +477,6 @@ def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_w
     with suppress(KeyboardInterrupt):
         detaching.detach(network=f"prod/{network}")
     world.vm("other")
-    other = world.attach("other", network=f"prod/{network}").answers["prod/other"]
+    other = world.attach("other", network=f"prod/{network}").results["prod/other"]
     assert other in held
     assert other not in json.dumps(world.now().raw["spec"])

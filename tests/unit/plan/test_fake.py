@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import AlreadyExists, Conflict, Forbidden, NotFound, NotServed, TestFailed
+from kubectl_yoshi.cluster.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    NotServedError,
+    PatchTestFailedError,
+)
 from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.objects import Resource, owner_reference
 from tests.unit.plan.fake import FakeApi
@@ -28,14 +35,14 @@ def api() -> FakeApi:
 
 
 def test_a_second_object_of_that_name_is_refused(api: FakeApi) -> None:
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExistsError):
         api.create(REF, BODY)
 
 
 def test_a_patch_that_does_not_fit_changes_nothing_at_all(api: FakeApi) -> None:
     before = api.get(REF)
     ops = PatchBuilder().add(("spec", "y"), 2).test(("spec", "x"), 5).ops
-    with pytest.raises(TestFailed):
+    with pytest.raises(PatchTestFailedError):
         api.patch(REF, ops)
     assert api.get(REF) == before
 
@@ -56,14 +63,14 @@ def test_a_write_that_changes_nothing_makes_no_new_version(api: FakeApi) -> None
 def test_a_stale_object_is_not_written(api: FakeApi) -> None:
     stale = api.get(REF)
     api.patch(REF, PatchBuilder().add(("spec", "x"), 2).ops)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         api.replace(REF, stale)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         api.delete(REF, resource_version=stale["metadata"]["resourceVersion"])
-    with pytest.raises(Conflict, match="UID in the precondition"):
+    with pytest.raises(ConflictError, match="UID in the precondition"):
         api.delete(REF, uid="another")
     api.delete(REF, uid=stale["metadata"]["uid"])
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         api.get(REF)
 
 
@@ -82,9 +89,9 @@ def test_lists_are_of_a_namespace_and_of_labels(api: FakeApi) -> None:
 
 
 def test_what_is_not_served_or_not_allowed_is_refused(api: FakeApi) -> None:
-    with pytest.raises(NotServed):
+    with pytest.raises(NotServedError):
         api.list(OTHER)
     api.refuse("list", THING)
-    with pytest.raises(Forbidden, match="may not list things"):
+    with pytest.raises(ForbiddenError, match="may not list things"):
         api.list(THING)
     api.get(REF)

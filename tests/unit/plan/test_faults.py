@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of
@@ -60,17 +60,17 @@ class Step:
     """One command: how it is called, and how it is run."""
 
     words: str
-    run: Callable[[World], Done]
+    run: Callable[[World], RunResult]
     vms: tuple[str, ...] = ()
 
 
-def draw(chance: random.Random) -> Step:
+def draw(rng: random.Random) -> Step:
     """A command at random."""
-    network = chance.choice([*NETWORKS])
-    some = tuple(sorted(chance.sample(VMS, chance.choice((1, 1, 1, 3)))))
-    address = NETWORKS[network].rsplit(".", 1)[0] + f".{chance.randrange(1, 6)}"
+    network = rng.choice([*NETWORKS])
+    some = tuple(sorted(rng.sample(VMS, rng.choice((1, 1, 1, 3)))))
+    address = NETWORKS[network].rsplit(".", 1)[0] + f".{rng.randrange(1, 6)}"
     where = f"prod/{network}"
-    options = {"replace": chance.random() < 0.5, "restart": chance.random() < 0.5}
+    options = {"replace": rng.random() < 0.5, "restart": rng.random() < 0.5}
     steps = [
         Step(f"attach {some} {network} {options}", lambda w: w.attach(*some, network=where, **options), some),
         Step(
@@ -86,7 +86,7 @@ def draw(chance: random.Random) -> Step:
         Step(f"delete {network}", lambda w: w.delete_network(network)),
         Step(f"delete {network} --force", lambda w: w.delete_network(network, force=True, restart=True)),
     ]  # fmt: skip
-    return chance.choices(steps, weights=(6, 3, 4, 1, 1, 2, 2, 2, 1, 1))[0]
+    return rng.choices(steps, weights=(6, 3, 4, 1, 1, 2, 2, 2, 1, 1))[0]
 
 
 def world_with_vms(keeps: bool) -> World:
@@ -99,7 +99,7 @@ def world_with_vms(keeps: bool) -> World:
 
 
 def check_claims(
-    step: Step, world: World, before: dict[str, object], outcome: Done | YoshiError, strange: set[str]
+    step: Step, world: World, before: dict[str, object], outcome: RunResult | YoshiError, strange: set[str]
 ) -> None:
     """What a command said against what is so; what earlier commands, or KubeVirt, changed meanwhile
     does not count."""
@@ -111,17 +111,17 @@ def check_claims(
         if after != before:
             assert any(words in str(outcome) for words in UNSURE), f"it says only: {outcome}\n{changes(before, after)}"
         return
-    said = " ".join([*outcome.notes, *(str(error) for error in outcome.refusals.values())])
+    said = " ".join([*outcome.notes, *(str(error) for error in outcome.errors.values())])
     for name in step.vms:
-        subject = f"prod/{name}"
-        if subject in outcome.refusals:
-            theirs = [line for line in changes(before, after) if f" {name}:" in line or subject in line]
+        owner = f"prod/{name}"
+        if owner in outcome.errors:
+            theirs = [line for line in changes(before, after) if f" {name}:" in line or owner in line]
             if theirs and not any(words in said for words in UNSURE):
-                raise AssertionError(f"of {name} it says only: {outcome.refusals[subject]}\n{theirs}")
+                raise AssertionError(f"of {name} it says only: {outcome.errors[owner]}\n{theirs}")
         elif f"vm {name}" in strange:
             continue
         elif step.words.startswith("attach"):
-            address = outcome.answers[subject]
+            address = outcome.results[owner]
             assert world.pin(name) == address
             found = [record for network in NETWORKS if network in world.networks()
                      for text, record in world.records(network).items() if text == address]  # fmt: skip
@@ -129,7 +129,7 @@ def check_claims(
         elif step.words.startswith("detach"):
             network = step.words.rsplit(" ", 1)[1]
             assert not world.pin(name).startswith(NETWORKS[network][:7])
-    if not outcome.refusals and not outcome.done:
+    if not outcome.errors and not outcome.executed:
         assert after == before, changes(before, after)
 
 
@@ -142,16 +142,16 @@ def changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
     ]
 
 
-def described(outcome: Done | YoshiError) -> str:
+def described(outcome: RunResult | YoshiError) -> str:
     """What came of a command, in a few lines."""
     if isinstance(outcome, YoshiError):
         return f"{type(outcome).__name__}: {outcome}"
-    refused = {subject: str(error) for subject, error in outcome.refusals.items()}
-    done = [change.says for change, _ in outcome.done]
-    return f"done {done}, answers {dict(outcome.answers)}, refused {refused}, notes {outcome.notes}"
+    refused = {owner: str(error) for owner, error in outcome.errors.items()}
+    done = [change.summary for change, _ in outcome.executed]
+    return f"done {done}, answers {dict(outcome.results)}, refused {refused}, notes {outcome.notes}"
 
 
-def attempt(step: Step, world: World) -> Done | YoshiError:
+def run(step: Step, world: World) -> RunResult | YoshiError:
     try:
         return step.run(world)
     except YoshiError as error:
@@ -165,36 +165,36 @@ def test_courses_of_commands_under_faults(part: int) -> None:
 
 
 def run_course(number: int) -> None:
-    chance = random.Random(f"course {number}")
-    world = world_with_vms(keeps=chance.random() < 0.5)
-    fate = Fate(f"fate {number}", *chance.choice([(0.1, 0.01), (0.3, 0.02), (0.6, 0.05), (0.5, 0.0)]))
+    rng = random.Random(f"course {number}")
+    world = world_with_vms(keeps=rng.random() < 0.5)
+    fate = Fate(f"fate {number}", *rng.choice([(0.1, 0.01), (0.3, 0.02), (0.6, 0.05), (0.5, 0.0)]))
     bad = faulty(world, fate)
     told = [f"course {number}, fate {fate.write}/{fate.read}"]
     try:
-        for _ in range(chance.randrange(2, 6)):
-            step = draw(chance)
+        for _ in range(rng.randrange(2, 6)):
+            step = draw(rng)
             told.append(step.words)
             world.time_passes()
             before = state(world)
             fate.told.clear()
             fate.begin(lambda: state(world))
-            outcome = attempt(step, bad)
+            outcome = run(step, bad)
             told += [f"    {line}" for line in fate.told]
             told.append(f"  -> {described(outcome)}")
             check_moment(world)
             check_claims(step, world, before, outcome, fate.strange)
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 fate.arrive_all()
                 check_moment(world)
         fate.arrive_all()
         told.append("everything has arrived")
         check_moment(world)
         told.append(f"the last one again: {step.words}")
-        again = attempt(step, world)
+        again = run(step, world)
         told.append(f"  -> {described(again)}")
         check_moment(world)
         settled = state(world)
-        once_more = attempt(step, world)
+        once_more = run(step, world)
         if not step.words.startswith("reserve"):  # which may mean: any two more
             assert state(world) == settled, changes(settled, state(world))
         told.append(f"  once more -> {described(once_more)}")

@@ -12,12 +12,12 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig
-from kubectl_yoshi.plan.forsaken import forsaken
+from kubectl_yoshi.plan.forsaken import find_orphaned_vms
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 
@@ -41,10 +41,10 @@ def world() -> World:
 
 
 def told(world: World) -> list[str]:
-    def ask(facts: Facts) -> list[str]:
-        return [one.says for one in forsaken([world.now(), world.now("web-2")], BACKENDS, facts)]
+    def ask(snapshot: Snapshot) -> list[str]:
+        return [one.summary for one in find_orphaned_vms([world.now(), world.now("web-2")], BACKENDS, snapshot)]
 
-    return observe_value(ask, world.api)[0]  # type: ignore[arg-type]
+    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
 
 
 def test_who_is_on_a_network_that_is_no_more_is_told(world: World) -> None:
@@ -61,12 +61,12 @@ def test_a_network_that_may_not_be_read_is_not_taken_for_gone(world: World) -> N
 
 def test_detaching_takes_off_what_the_network_has_left(world: World) -> None:
     done = world.detach()
-    assert done.plan.answers == {"prod/web-1": "10.133.0.1"}
-    assert done.changed("prod/web-1")
-    assert not done.refusals
+    assert done.plan.results == {"prod/web-1": "10.133.0.1"}
+    assert done.has_changed("prod/web-1")
+    assert not done.errors
     assert (world.pin(), world.mac(), wishes(world.now())) == ("", "", None)
     assert told(world) == []
-    with pytest.raises(Refused, match='"blue" not found'):
+    with pytest.raises(PreconditionFailed, match='"blue" not found'):
         world.detach()
 
 
@@ -103,7 +103,7 @@ def test_the_interface_of_a_layer_2_network_goes_and_others_stay() -> None:
     world.attach(network="prod/lab")
     world.attach(network="prod/other")
     world.api.drop(NETWORKWIZARD.ref("lab", "prod"))
-    assert not world.detach(network="prod/lab").refusals
+    assert not world.detach(network="prod/lab").errors
     networks = dig(world.now().raw, "spec", "template", "spec", "networks")
     assert [dig(one, "multus", "networkName") for one in networks if "multus" in one] == ["other"]
     assert wishes(world.now()) == "other"
@@ -121,7 +121,7 @@ def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(world: Wor
 
 
 def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(world: World) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(PreconditionFailed) as refused:
         world.network("green", "10.133.0.0/25")
     assert "overlaps ippool/prod.blue (10.133.0.0/24), made for network prod/blue" in refused.value.message
     assert "`kubectl yoshi ips gc -n prod` takes it away" in refused.value.message

@@ -11,12 +11,12 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK
-from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
-from kubectl_yoshi.plan.forsaken import forsaken
+from kubectl_yoshi.plan.forsaken import find_orphaned_vms
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
 from tests.unit.plan.world import BACKENDS, World
@@ -40,10 +40,10 @@ def killed_move(world: World) -> None:
 
 
 def told(world: World) -> list[str]:
-    def ask(facts: Facts) -> list[str]:
-        return [one.says for one in forsaken([world.now("a"), world.now("b")], BACKENDS, facts)]
+    def ask(snapshot: Snapshot) -> list[str]:
+        return [one.summary for one in find_orphaned_vms([world.now("a"), world.now("b")], BACKENDS, snapshot)]
 
-    return observe_value(ask, world.api)[0]  # type: ignore[arg-type]
+    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
 
 
 def wish(world: World, name: str) -> tuple[str | None, str | None]:
@@ -68,10 +68,10 @@ def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, b
     if by_kubectl:
         world.api.drop(NETWORKWIZARD.ref("pub", "prod"))
     else:
-        assert not world.delete_network("pub").refusals
+        assert not world.delete_network("pub").errors
     [line] = told(world)
     assert f"VM prod/b asks for network prod/pub, which does not exist, and still carries {FIRST}" in line
-    assert not world.detach("b", network=PUB).refusals
+    assert not world.detach("b", network=PUB).errors
     assert wish(world, "b") == kept
     assert told(world) == []
 

@@ -19,14 +19,20 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.model.facts import Facts
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
 from kubectl_yoshi.model.vm import POD, VM
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
-from kubectl_yoshi.plan.survey import Row, State, disagreements, survey, troubles_besides
-from kubectl_yoshi.plan.sync_jobs import RepairJob
+from kubectl_yoshi.plan.survey import (
+    AddressState,
+    InventoryRow,
+    build_inventory,
+    find_discrepancies,
+    list_other_troubles,
+)
+from kubectl_yoshi.plan.sync_jobs import RepairTask
 from tests.unit.plan.world import BACKENDS, World
 
 WEB = handle_name("prod", "web-1")
@@ -38,10 +44,10 @@ def handles(world: World) -> list[str]:
 
 
 def sync(world: World) -> Any:
-    def plan(job: RepairJob, backends: Any, facts: Facts, attempt: Any) -> Any:
-        return job.plan(backends, {}, facts, attempt)
+    def plan(job: RepairTask, backends: Any, snapshot: Snapshot, run: Any) -> Any:
+        return job.plan(backends, {}, snapshot, run)
 
-    return world.run(plan, RepairJob((("prod", "blue"),), "prod"))
+    return world.run(plan, RepairTask((("prod", "blue"),), "prod"))
 
 
 def rebuild(world: World) -> Any:
@@ -67,18 +73,18 @@ def hang(world: World, name: str = "web-1") -> None:
     assert world.api.look(POD.ref(f"virt-launcher-{name}", "prod"))
 
 
-def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[str, Row], list[str]]:
+def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[str, InventoryRow], list[str]]:
     """The rows of prod/blue by address, and what `ips check` says of it."""
     now = datetime.now(timezone.utc) + age
 
-    def ask(facts: Facts) -> tuple[dict[str, Row], list[str]]:
+    def ask(snapshot: Snapshot) -> tuple[dict[str, InventoryRow], list[str]]:
         network, backend = parse_network(world.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
-        rows = survey(network, backend, facts, now, everywhere=False, exact=True)
-        said = [sentence for _, sentence in disagreements(rows)]
-        said += map(str, troubles_besides(network, backend, rows, facts))
+        rows = build_inventory(network, backend, snapshot, now, all_namespaces=False, exact=True)
+        said = [sentence for _, sentence in find_discrepancies(rows)]
+        said += map(str, list_other_troubles(network, backend, rows, snapshot))
         return {row.address: row for row in rows}, said
 
-    return observe_value(ask, world.api)[0]  # type: ignore[arg-type]
+    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", REPAIRING)
@@ -130,7 +136,7 @@ def test_while_a_pod_hangs_it_is_reported_with_the_command_that_repairs_it(world
     assert world.api.writes == []
     rows, said = looked_at(world)
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
-    assert rows["10.133.0.9"].state is State.CONFLICT
+    assert rows["10.133.0.9"].state is AddressState.CONFLICT
 
 
 def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its_record_is_young(world: World) -> None:
@@ -149,7 +155,7 @@ def test_a_vm_that_hangs_after_its_detachment_was_cut_off_is_reported_though_its
     assert (world.pin(), [*world.records()]) == ("10.133.0.9", ["10.133.0.9"])
     hang(world)
     rows, said = looked_at(world, age=timedelta())
-    assert rows["10.133.0.9"].state is State.CONFLICT
+    assert rows["10.133.0.9"].state is AddressState.CONFLICT
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
     assert said == [f"10.133.0.9 on prod/blue: {COUNTS}: VM prod/web-1 cannot start ({repairs})"]
 
@@ -160,11 +166,11 @@ def test_a_vm_that_hangs_is_not_attached_but_by_a_restart(world: World) -> None:
     world.half_release("10.133.0.9")
     hang(world)
     world.api.writes.clear()
-    (error,) = world.attach().refusals.values()
+    (error,) = world.attach().errors.values()
     assert error.message.startswith(COUNTS)
-    assert "--restart" in error.way_out
+    assert "--restart" in error.hint
     assert world.api.writes == []
-    assert world.attach(restart=True).answers == {"prod/web-1": "10.133.0.9"}
+    assert world.attach(restart=True).results == {"prod/web-1": "10.133.0.9"}
     world.time_passes()
     assert world.runs_with() == "10.133.0.9"
     assert world.held_in_calico() == {"10.133.0.9": WEB}
@@ -177,7 +183,7 @@ def test_a_vm_that_runs_well_is_attached_and_its_handle_is_only_reported(world: 
     hang_not(world)
     world.half_release("10.133.0.9")
     done = world.attach()
-    assert done.answers == {"prod/web-1": "10.133.0.70"}
+    assert done.results == {"prod/web-1": "10.133.0.70"}
     assert [note for note in done.notes if note.startswith(COUNTS)]
     assert handles(world) == [WEB]
     (said,) = looked_at(world)[1]
@@ -234,7 +240,7 @@ def test_who_may_not_list_handles_is_told_once_and_sees_the_rest(world: World) -
     world.half_release("10.133.0.9")
     world.api.refuse("list", RAW.handle)
     rows, said = looked_at(world)
-    assert (rows["10.133.0.9"].state, said) == (State.BOUND, [])
+    assert (rows["10.133.0.9"].state, said) == (AddressState.BOUND, [])
 
 
 def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(world: World) -> None:
@@ -244,8 +250,8 @@ def test_a_halted_vm_to_which_calico_would_assign_another_address_is_reported(wo
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue`"
     rows, said = looked_at(world)
     assert f"10.133.0.50 on prod/blue: Calico would assign 10.133.0.251 to VM prod/web-1 ({repairs})" in said
-    assert rows["10.133.0.50"].state is State.CONFLICT
-    assert world.attach().answers == {"prod/web-1": "10.133.0.50"}
+    assert rows["10.133.0.50"].state is AddressState.CONFLICT
+    assert world.attach().results == {"prod/web-1": "10.133.0.50"}
     assert looked_at(world)[1] == []
     hang_not(world)
     assert world.runs_with() == "10.133.0.50"
@@ -260,7 +266,7 @@ def test_a_running_vm_to_which_a_restart_would_give_the_same_address_again_needs
     hang_not(world)
     assert world.runs_with() == "10.133.0.251"
     rows, said = looked_at(world)
-    assert rows["10.133.0.50"].state is State.RESTART_NEEDED
+    assert rows["10.133.0.50"].state is AddressState.RESTART_NEEDED
     repairs = "`kubectl yoshi vm attach web-1 -n prod --network blue --restart`"
     assert f"10.133.0.50 on prod/blue: Calico would assign 10.133.0.251 to VM prod/web-1 ({repairs})" in said
     assert not [sentence for sentence in said if "it needs a restart" in sentence]
@@ -282,7 +288,7 @@ def test_a_vm_whose_name_calico_would_hash_is_not_taken_for_the_one_of_addresses
     world.attach(f"prod/{long}", ip="10.133.0.50")
     world.hold("10.133.0.251", "")
     rows, said = looked_at(world)
-    assert rows["10.133.0.50"].state is State.BOUND
+    assert rows["10.133.0.50"].state is AddressState.BOUND
     assert not [sentence for sentence in said if "Calico would assign" in sentence]
 
 
@@ -299,7 +305,7 @@ def test_what_a_check_asks_for_does_not_grow_with_the_vms(otherwise: bool) -> No
         world.api.before.append(lambda verb, ref: asked.append(verb))
         rows, _ = looked_at(world)
         assert [rows[f"10.133.0.{number + 1}"].state for number in range(count)] == [
-            State.CONFLICT if otherwise else State.BOUND
+            AddressState.CONFLICT if otherwise else AddressState.BOUND
         ] * count
         return len(asked)
 

@@ -15,8 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.history import LONGEST_NOTE, MOST_PER_ADDRESS, Tenure, parse_history, with_tenure
-from kubectl_yoshi.model.ledger import SHELF_SIZE, VIRTUALMACHINE
+from kubectl_yoshi.model.history import (
+    MAX_NOTE_LENGTH,
+    MAX_PER_ADDRESS,
+    PastAllocation,
+    parse_history,
+    prepend_past_allocation,
+)
+from kubectl_yoshi.model.ledger import SHARD_SIZE, VIRTUALMACHINE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM
@@ -72,7 +78,7 @@ def test_the_latest_come_first_and_the_oldest_are_forgotten(cidr: str) -> None:
         world.attach(name, ip="10.133.0.9")
         world.detach(name)
     assert history(world) == {"10.133.0.9": ["prod/web-3", "prod/web-2"]}
-    assert MOST_PER_ADDRESS == 2
+    assert MAX_PER_ADDRESS == 2
 
 
 def test_a_vm_made_anew_follows_its_earlier_self() -> None:
@@ -107,7 +113,7 @@ def test_what_a_run_takes_back_itself_nobody_had(cidr: str) -> None:
     world = made(cidr)
     world.vm()
     world.api.refuse("patch", VM)
-    assert world.attach().refusals
+    assert world.attach().errors
     assert world.records() == {}
     assert history(world) == {}
 
@@ -136,7 +142,7 @@ def test_of_several_who_give_back_at_once_all_are_in_the_history(cidr: str, fres
             resource = ADDRESSBLOCK if obj["kind"] == "AddressBlock" else NETWORKWIZARD
             world.api.change(resource.ref(name_of(obj), "prod"), lambda one: one["status"].pop("history", None))
     done = world.at_once(*(partial(lambda mine, name: mine.detach(name), name=name) for name in names), seed=3)
-    assert not any(isinstance(one, Exception) or one.refusals for one in done)
+    assert not any(isinstance(one, Exception) or one.errors for one in done)
     assert sorted(who for (who,) in history(world).values()) == [f"prod/{name}" for name in names]
     world.check()
 
@@ -152,8 +158,8 @@ def test_an_empty_block_is_closed_once_its_history_is_long_ago() -> None:
     assert world.api.look(ref)
 
     def grow_old(obj: Json) -> None:
-        for (tenure,) in obj["status"]["history"].values():
-            tenure["until"] = (datetime.now(timezone.utc) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for (past,) in obj["status"]["history"].values():
+            past["until"] = (datetime.now(timezone.utc) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     world.api.change(ref, grow_old)
     world.collect()
@@ -162,7 +168,7 @@ def test_an_empty_block_is_closed_once_its_history_is_long_ago() -> None:
 
 NAME = st.text("abc-.123", min_size=1, max_size=253)
 TENURES = st.builds(
-    Tenure,
+    PastAllocation,
     st.sampled_from([VIRTUALMACHINE, "Reservation", "Network"]),
     st.text("abc", min_size=1, max_size=63),
     NAME,
@@ -174,22 +180,24 @@ TENURES = st.builds(
 
 
 @given(st.lists(TENURES, max_size=6))
-def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[Tenure]) -> None:
+def test_a_history_stays_bounded_and_says_of_the_last_what_was_so(tenures: list[PastAllocation]) -> None:
     written: list[Json] = []
-    for tenure in tenures:
-        written = with_tenure(parse_history(written), tenure)
+    for past in tenures:
+        written = prepend_past_allocation(parse_history(written), past)
     read = parse_history(json.loads(json.dumps(written)))
     assert [(one.kind, one.namespace, one.name, one.uid) for one in read] == [
-        (one.kind, one.namespace, one.name, one.uid) for one in reversed(tenures[-MOST_PER_ADDRESS:])
+        (one.kind, one.namespace, one.name, one.uid) for one in reversed(tenures[-MAX_PER_ADDRESS:])
     ]
-    assert all(len(one.note) <= LONGEST_NOTE and one.until == "2026-11-25T11:00:00Z" for one in read)
+    assert all(len(one.note) <= MAX_NOTE_LENGTH and one.until == "2026-11-25T11:00:00Z" for one in read)
 
 
 def test_a_full_shelf_with_the_longest_names_is_far_from_the_size_limit() -> None:
-    longest = Tenure(VIRTUALMACHINE, "n" * 63, "v" * 253, "u" * 36, "", "2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z")
+    longest = PastAllocation(
+        VIRTUALMACHINE, "n" * 63, "v" * 253, "u" * 36, "", "2026-11-25T10:00:00Z", "2026-11-25T11:00:00Z"
+    )
     record = {**longest.to_json(), "kind": VIRTUALMACHINE, "mac": "02:00:00:00:00:01"}
-    of_one = len(json.dumps(with_tenure([longest] * 5, longest))) + len(json.dumps(record)) + 2 * 42
-    assert SHELF_SIZE * of_one < SIZE_LIMIT / 2
+    of_one = len(json.dumps(prepend_past_allocation([longest] * 5, longest))) + len(json.dumps(record)) + 2 * 42
+    assert SHARD_SIZE * of_one < SIZE_LIMIT / 2
 
 
 @pytest.mark.parametrize("value", [None, "web-1", 3, {}, [None, "x", {"name": "web-1"}]])

@@ -17,20 +17,27 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.backends.calico_pins import IP_ADDRS
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.backends.calico_pins import IP_ADDRS_ANNOTATION
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.desk import ExistingAddress
 from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.sources import ADDRESSES, Sighting, Source, Where, placed, sightings
+from kubectl_yoshi.plan.sources import (
+    ADDRESSES_ANNOTATION,
+    Observation,
+    SearchScope,
+    Source,
+    list_observations,
+    match_networks,
+)
 from tests.unit.plan.world import BACKENDS, World
 
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
-EVERYWHERE = Where(None, None, "prod")
+EVERYWHERE = SearchScope(None, None, "prod")
 
 
 def runs_with(world: World, address: str, name: str = "web-1", mac: str = "0a:00:00:00:00:01") -> None:
@@ -48,19 +55,22 @@ def runs_with(world: World, address: str, name: str = "web-1", mac: str = "0a:00
     world.api.change(VMI.ref(name, "prod"), with_mac)
 
 
-def seen(world: World, source: Source = Source.VMS, where: Where = EVERYWHERE) -> list[Sighting]:
-    return observe_value(lambda facts: sightings(source, where, BACKENDS, facts), world.api)[0]
+def seen(world: World, source: Source = Source.VMS, where: SearchScope = EVERYWHERE) -> list[Observation]:
+    return read_and_compute(lambda snapshot: list_observations(source, where, BACKENDS, snapshot), world.api)[0]
 
 
-def adopt(world: World, *given: Given | tuple[str, str], **options: Any) -> Done:
+def adopt(world: World, *existing: ExistingAddress | tuple[str, str], **options: Any) -> RunResult:
     """Adopts what is given, as pairs of VM and address too; all that is seen on VMs where nothing is."""
-    told = [one if isinstance(one, Given) else Given(("prod", one[0]), parse_address(one[1])) for one in given]
-    request = ImportRequest(("prod", "blue"), tuple(told or [one.given for one in seen(world)]))
+    told = [
+        one if isinstance(one, ExistingAddress) else ExistingAddress(("prod", one[0]), parse_address(one[1]))
+        for one in existing
+    ]
+    request = ImportRequest(("prod", "blue"), tuple(told or [one.existing for one in seen(world)]))
     return world.run(plan_import, request, **options)
 
 
-def said(done: Done, name: str = "web-1") -> str:
-    return done.refusals[f"prod/{name}"].message
+def said(done: RunResult, name: str = "web-1") -> str:
+    return done.errors[f"prod/{name}"].message
 
 
 @CIDRS
@@ -72,8 +82,8 @@ def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_
     if not keeps:
         as_older_calico(world, "10.133.0.77", "virt-launcher-web-1")
     done = adopt(world)
-    assert not done.refusals
-    assert done.plan.answers == {"prod/web-1": "10.133.0.77"}
+    assert not done.errors
+    assert done.plan.results == {"prod/web-1": "10.133.0.77"}
     assert not [note for note in done.notes if "restart" in note]
     assert world.pin() == "10.133.0.77"
     record = world.records()["10.133.0.77"]
@@ -81,7 +91,7 @@ def test_what_a_vm_runs_with_becomes_its_own_with_the_mac_address_and_without_a_
     assert world.mac() == "0a:00:00:00:00:01"
     world.check()
     world.api.writes.clear()
-    assert not adopt(world).refusals
+    assert not adopt(world).errors
     assert world.api.writes == []
 
 
@@ -89,14 +99,14 @@ def test_a_vm_on_which_another_address_is_written_is_told_how_to_keep_the_one_th
     world = World()
     world.network()
     runs_with(world, "10.133.0.77")
-    pins = {"annotations": {IP_ADDRS: '["10.133.0.9"]'}}
+    pins = {"annotations": {IP_ADDRS_ANNOTATION: '["10.133.0.9"]'}}
     world.api.change(world.now().ref, lambda obj: obj["spec"]["template"].update(metadata=pins))
     command = "kubectl yoshi vm attach web-1 -n prod --network blue --ip 10.133.0.77 --replace"
     assert said(adopt(world)) == (
         f"VM prod/web-1 runs with 10.133.0.77, but 10.133.0.9 is written on it (`{command}` changes that)"
     )
     assert not world.records()
-    assert not world.attach(ip="10.133.0.77", replace=True).refusals
+    assert not world.attach(ip="10.133.0.77", replace=True).errors
     assert world.holders() == {"10.133.0.77": "prod/web-1"}
 
 
@@ -117,7 +127,7 @@ def test_a_dry_run_writes_nothing() -> None:
     world.network()
     runs_with(world, "10.133.0.77")
     world.api.writes.clear()
-    assert next(change.says for change in adopt(world, dry_run="client").plan) == "record 10.133.0.77 for prod/web-1"
+    assert next(change.summary for change in adopt(world, dry_run="client").plan) == "record 10.133.0.77 for prod/web-1"
     assert world.api.writes == []
 
 
@@ -132,11 +142,14 @@ def test_the_annotation_of_ovn_kubernetes_is_read_and_nonsense_in_it_is_not() ->
         "none": '{"net1": ["10.133.0.999"]}',
         "elsewhere": '{"net1": ["10.134.0.9/24"]}',
     }.items():
-        world.vm(name, template={"metadata": {"annotations": {ADDRESSES: text}}, "spec": {"domain": {"devices": {}}}})
-    assert {one.given.vm[1]: str(one.given.address) for one in seen(world)} == {
+        world.vm(
+            name,
+            template={"metadata": {"annotations": {ADDRESSES_ANNOTATION: text}}, "spec": {"domain": {"devices": {}}}},
+        )
+    assert {one.existing.vm[1]: str(one.existing.address) for one in seen(world)} == {
         "right": "10.133.0.9", "text": "10.133.0.10",
     }  # fmt: skip
-    assert not adopt(world).refusals
+    assert not adopt(world).errors
     assert world.pin("right") == "10.133.0.9"
     world.check()
 
@@ -148,8 +161,8 @@ def test_what_calico_keeps_for_a_stopped_vm_is_adopted() -> None:
     world.hold("10.133.0.77", handle_name("prod", "web-1"))
     world.hold_by_pod("10.133.0.78")
     (one,) = seen(world, Source.CALICO)
-    assert "ipamblock/10-133-0-64-26 holds it for the VM" in one.shown_by
-    assert not adopt(world, one.given).refusals
+    assert "ipamblock/10-133-0-64-26 holds it for the VM" in one.evidence
+    assert not adopt(world, one.existing).errors
     assert world.pin() == "10.133.0.77"
     world.check()
 
@@ -178,7 +191,7 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
     assert "it is outside 10.133.0.0/24" in said(done, "f")
     assert "but 10.133.0.60 is written on it" in said(done, "g")
     assert 'VM "missing" not found' in said(done, "missing")
-    assert len(done.refusals) == 8
+    assert len(done.errors) == 8
     assert world.pin("well") == "10.133.0.63"
     assert world.pin("pinned") == "10.133.0.53"
     assert world.holders() == {
@@ -210,7 +223,7 @@ def test_an_address_said_of_two_vms_is_that_ones_which_has_it() -> None:
         world.vm(name)
     world.attach("a", ip="10.133.0.9")
     done = adopt(world, ("a", "10.133.0.9"), ("b", "10.133.0.9"))
-    assert {*done.refusals} == {"prod/b"}
+    assert {*done.errors} == {"prod/b"}
     assert "virtualmachine/a" in said(done, "b")
     assert world.holders() == {"10.133.0.9": "prod/a"}
 
@@ -231,7 +244,7 @@ def test_two_vms_that_run_with_one_address_are_both_refused() -> None:
         },
     )  # fmt: skip
     done = adopt(world)
-    assert {*done.refusals} == {"prod/a", "prod/b"}
+    assert {*done.errors} == {"prod/a", "prod/b"}
     assert world.records() == {}
 
 
@@ -239,7 +252,7 @@ def test_what_nobody_may_see_is_not_adopted() -> None:
     world = World()
     world.network()
     world.api.refuse("list", VMI)
-    with pytest.raises(Refused, match="cannot be told"):
+    with pytest.raises(PreconditionFailed, match="cannot be told"):
         seen(world)
 
 
@@ -247,11 +260,14 @@ def test_what_a_person_tells_goes_to_the_network_that_has_it() -> None:
     world = World()
     world.network()
     world.network("green", "10.134.0.0/24")
-    told = [(Given(("prod", "a"), parse_address(text)), text) for text in ("10.134.0.9", "10.133.0.9", "10.135.0.9")]
-    found, _ = observe_value(lambda facts: placed(told, EVERYWHERE, facts), world.api)
+    told = [
+        (ExistingAddress(("prod", "a"), parse_address(text)), text)
+        for text in ("10.134.0.9", "10.133.0.9", "10.135.0.9")
+    ]
+    found, _ = read_and_compute(lambda snapshot: match_networks(told, EVERYWHERE, snapshot), world.api)
     assert [one.network for one in found] == [("prod", "green"), ("prod", "blue"), None]
-    only = Where(("prod", "blue"), None, "prod")
-    found, _ = observe_value(lambda facts: placed(told, only, facts), world.api)
+    only = SearchScope(("prod", "blue"), None, "prod")
+    found, _ = read_and_compute(lambda snapshot: match_networks(told, only, snapshot), world.api)
     assert {one.network for one in found} == {("prod", "blue")}
 
 

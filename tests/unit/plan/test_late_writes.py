@@ -13,17 +13,17 @@ from functools import partial
 import pytest
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.carrying_out import send
-from kubectl_yoshi.cluster.errors import NotFound, TestFailed
+from kubectl_yoshi.cluster.carrying_out import send_change
+from kubectl_yoshi.cluster.errors import NotFoundError, PatchTestFailedError
 from kubectl_yoshi.cluster.observing import observe
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.releases import BARRIER
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
 from tests.unit.plan.world import World
 
 
@@ -35,7 +35,7 @@ def annotated_vm(world: World) -> Vm:
 
 
 def attach_again_and_detach(world: World) -> None:
-    assert world.attach(ip="10.133.0.1").answers == {"prod/web-1": "10.133.0.1"}
+    assert world.attach(ip="10.133.0.1").results == {"prod/web-1": "10.133.0.1"}
     world.detach()
 
 
@@ -68,8 +68,8 @@ def test_a_vm_is_written_to_only_while_its_record_stands(what: str, cidr: str) -
     MEANWHILE[what](world)
     assert not world.networks() or "10.133.0.1" not in world.holders()
 
-    with pytest.raises((TestFailed, NotFound)):
-        send(late, world.api, dry_run=False, waiters={})
+    with pytest.raises((PatchTestFailedError, NotFoundError)):
+        send_change(late, world.api, dry_run=False, waiters={})
     world.check()
 
 
@@ -80,8 +80,8 @@ def test_a_move_to_another_address_is_refused_once_that_was_given_back(world: Wo
     late = begin_attaching(world, "10.133.0.2", replace=True)
     world.attach()
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
-    with pytest.raises(TestFailed):
-        send(late, world.api, dry_run=False, waiters={})
+    with pytest.raises(PatchTestFailedError):
+        send_change(late, world.api, dry_run=False, waiters={})
     world.check()
 
 
@@ -89,7 +89,9 @@ def test_a_move_to_another_address_is_refused_once_that_was_given_back(world: Wo
 def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(world: World, what: str) -> None:
     """Whoever gives the record back only takes the mark off, and the attachment writes to the VM right before that."""
     annotated_vm(world)
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({BARRIER: "true"}))
+    world.api.change(
+        VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})
+    )
     late = begin_attaching(world)
     other = world.twin(1)
     other.api.before.clear()
@@ -97,7 +99,7 @@ def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(world: World, 
     def arrives(verb: str, ref: ObjectRef) -> None:
         if verb == "patch" and ref.resource == VM:
             other.api.before.clear()
-            send(late, world.api, dry_run=False, waiters={})
+            send_change(late, world.api, dry_run=False, waiters={})
 
     other.api.before.append(arrives)
     MEANWHILE[what](other)
@@ -119,7 +121,7 @@ def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(wo
             world.api.change(ref, lambda obj: obj["status"]["allocations"]["10.133.0.1"].update(since=now))
 
     world.api.before.append(renew)
-    assert not world.detach().refusals
+    assert not world.detach().errors
     assert (len(waited), world.records()) == (40, {})
     assert waited[8] - waited[0] < 0.5
     assert waited[-1] - waited[20] > 3
@@ -128,17 +130,17 @@ def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(wo
 def begin_attaching(world: World, address: str = "10.133.0.1", **more: bool) -> Change:
     """Carries an attachment out up to the write to the VM, and gives that one."""
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address(address), **more)  # type: ignore[arg-type]
-    plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt())
+    plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext())
     for change in plan:
         if change.ref.resource == VM:
             return change
-        send(change, world.api, dry_run=False, waiters={})
+        send_change(change, world.api, dry_run=False, waiters={})
     raise AssertionError("nothing is written to the VM")
 
 
 def test_a_late_write_is_done_where_nobody_has_touched_the_vm(world: World) -> None:
     annotated_vm(world)
-    send(begin_attaching(world), world.api, dry_run=False, waiters={})
+    send_change(begin_attaching(world), world.api, dry_run=False, waiters={})
     assert world.pin() == "10.133.0.1"
     world.check()
 

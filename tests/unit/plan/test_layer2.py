@@ -23,9 +23,9 @@ from kubectl_yoshi.backends.ovs import Ovs
 from kubectl_yoshi.backends.ovs_guests import SECRET
 from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Served
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
@@ -47,7 +47,7 @@ def spec_of(**ovs: Any) -> Json:
 
 
 def in_the_way(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", **ovs: Any) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(PreconditionFailed) as caught:
         world.make_network(name, cidr, **spec_of(**ovs))
     assert not world.networks() or name not in world.networks()
     return str(caught.value)
@@ -73,7 +73,7 @@ def without(world: World, *resources: Resource) -> None:
     names = {resource.full_name for resource in resources}
     known = world.api.served
     kept = {name: resource for name, resource in known.resources.items() if name not in names}
-    world.api.served = Served(kept, {r.group: (r.version,) for r in kept.values()}, {})
+    world.api.served = ServedApis(kept, {r.group: (r.version,) for r in kept.values()}, {})
 
 
 # -- networks --------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_of_two_networks_made_at_once_on_one_vlan_one_stays_with_all_its_objects
         seed=seed,
     )
     assert len(world.networks()) == 1
-    assert sum(isinstance(one, Refused) or bool(one.refusals) for one in outcomes) == 1
+    assert sum(isinstance(one, PreconditionFailed) or bool(one.errors) for one in outcomes) == 1
     assert len(made(world)) == 4
 
 
@@ -211,7 +211,7 @@ def test_on_bridges_that_exist_and_without_dhcp_only_the_attachment_is_made() ->
     layer2(world, hostConfig=False, nic=None, dhcp={"enabled": False})
     assert made(world) == ["NetworkAttachmentDefinition/lab"]
     world.vm()
-    assert world.attach(network=LAB).answers == {"prod/web-1": "10.20.0.1"}
+    assert world.attach(network=LAB).results == {"prod/web-1": "10.20.0.1"}
     world.detach(network=LAB)
     world.delete_network("lab")
     assert made(world) == []
@@ -275,7 +275,7 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
     world.vm()
     assert "the network itself (DHCP server) holds it" in str(refusal(world.attach(network=LAB, ip="10.20.0.1")))
     released = world.release("10.20.0.1", network="lab")
-    assert "stays recorded for the network itself" in str(released.refusals["10.20.0.1"])
+    assert "stays recorded for the network itself" in str(released.errors["10.20.0.1"])
     assert world.holders("lab")
 
 
@@ -294,18 +294,18 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
     ],
 )
 def test_what_can_never_be_is_a_mistake(ovs: Json, says: str) -> None:
-    with pytest.raises(UsageMistake, match="network prod/lab: ") as caught:
+    with pytest.raises(UsageError, match="network prod/lab: ") as caught:
         World().make_network("lab", "10.20.0.0/24", **spec_of(**ovs))
     assert says in caught.value.message
 
 
 def test_dhcp_is_for_ipv4_and_ipv6_works_without() -> None:
     world = World()
-    with pytest.raises(UsageMistake, match="IPv4 only"):
+    with pytest.raises(UsageError, match="IPv4 only"):
         world.make_network("lab", "fd00:20::/64", **spec_of())
     layer2(world, cidr="fd00:20::/64", dhcp={"enabled": False})
     world.vm()
-    assert world.attach(network=LAB).answers["prod/web-1"].startswith("fd00:20::")
+    assert world.attach(network=LAB).results["prod/web-1"].startswith("fd00:20::")
 
 
 # -- VMs -------------------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
     layer2(world)
     world.vm()
     done = world.attach(network=LAB, nic=Nic("data", "virtio"))
-    assert done.answers == {"prod/web-1": "10.20.0.2"}
+    assert done.results == {"prod/web-1": "10.20.0.2"}
     record = world.records("lab")["10.20.0.2"]
     assert interfaces(world) == [
         {"name": "default", "bridge": {}},
@@ -334,7 +334,7 @@ def test_a_vm_gets_an_interface_a_mac_and_a_file_of_the_server() -> None:
     assert multus(world) == {"default": "pod", "data": "lab"}
     assert hosts(world) == {"10.20.0.2.conf": f"dhcp-host={record.mac},10.20.0.2"}
     assert wishes(world.now()) == "lab"
-    assert not world.attach(network=LAB).done
+    assert not world.attach(network=LAB).executed
 
 
 def test_the_order_is_record_then_server_then_vm() -> None:
@@ -411,13 +411,13 @@ def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
     copied["metadata"] = {"name": "web-2", "namespace": "prod", "annotations": copied["metadata"]["annotations"]}
     world.api.put(VM, copied)
     assert "prod/web-1 holds it" in refusal(world.attach("web-2", network=LAB), "prod/web-2").message
-    assert world.attach("web-2", network=LAB, ip="10.20.0.9", replace=True).answers == {"prod/web-2": "10.20.0.9"}
+    assert world.attach("web-2", network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-2": "10.20.0.9"}
     macs = {record.name: record.mac for record in world.records("lab").values() if record.mac}
     assert macs.keys() == {"web-1", "web-2"} and len({*macs.values()}) == 2
     assert interfaces(world, "web-2")[-1]["macAddress"] == macs["web-2"]
     assert hosts(world)["10.20.0.9.conf"] == f"dhcp-host={macs['web-2']},10.20.0.9"
     world.api.writes.clear()
-    assert not world.attach("web-2", network=LAB).done
+    assert not world.attach("web-2", network=LAB).executed
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_layer_2_flags_are_refused_by_other_networks() -> None:
     world = World()
     world.network()
     world.vm()
-    with pytest.raises(Refused, match="no interface of their own"):
+    with pytest.raises(PreconditionFailed, match="no interface of their own"):
         world.attach(nic=Nic("data"))
 
 
@@ -464,7 +464,7 @@ def test_an_address_that_is_lent_to_another_machine_is_not_chosen() -> None:
         world.api.put(
             LEASE, {"metadata": {"name": f"10.20.0.{last}", "namespace": "default"}, "spec": {"macAddr": mac}}
         )
-    assert world.attach(network=LAB).answers == {"prod/web-1": "10.20.0.4"}
+    assert world.attach(network=LAB).results == {"prod/web-1": "10.20.0.4"}
     world.vm("web-2")
     lent = refusal(world.attach("web-2", network=LAB, ip="10.20.0.3"), "prod/web-2")
     assert "ipallocation/10.20.0.3 in namespace default uses it" in str(lent)
@@ -479,7 +479,7 @@ def test_the_vms_own_lease_is_no_obstacle() -> None:
     world.api.put(
         LEASE, {"metadata": {"name": "10.20.0.9", "namespace": "default"}, "spec": {"macAddr": "02:00:00:00:00:07"}}
     )
-    assert world.attach(network=LAB, ip="10.20.0.9").answers == {"prod/web-1": "10.20.0.9"}
+    assert world.attach(network=LAB, ip="10.20.0.9").results == {"prod/web-1": "10.20.0.9"}
 
 
 def test_a_reservation_is_kept_from_strangers_until_it_is_released() -> None:
@@ -503,7 +503,7 @@ def test_a_reservation_that_is_withdrawn_takes_its_file_with_it() -> None:
 
     there = files(world)
     mine.api.before.append(delete)
-    with pytest.raises(Refused, match="network prod/lab is being deleted"):
+    with pytest.raises(PreconditionFailed, match="network prod/lab is being deleted"):
         mine.reserve(network="lab")
     assert (list(world.holders("lab")), files(world)) == (["10.20.0.1"], there)
 
@@ -519,7 +519,7 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
         CONFIGMAP.ref("lab", "prod"),
         lambda obj: obj["binaryData"].update({"10.20.0.77.conf": late, "theirs.conf": late}),
     )
-    told = [change.says for change, _ in world.collect().done]
+    told = [change.summary for change, _ in world.collect().executed]
     assert told == ["no longer keep 10.20.0.77 for 02:00:00:00:00:01 in configmap/lab in namespace prod"]
     assert hosts(world).keys() == {*kept, "theirs.conf"}
 
@@ -537,8 +537,8 @@ def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -
     layer2(world)
     binary = {"10.20.0.77.conf": b64encode(file).decode()}
     world.api.change(CONFIGMAP.ref("lab", "prod"), lambda obj: obj["binaryData"].update(binary))
-    [(change, _)] = world.collect().done
-    assert f"no longer keep 10.20.0.77 for {whom} in " in change.says
+    [(change, _)] = world.collect().executed
+    assert f"no longer keep 10.20.0.77 for {whom} in " in change.summary
 
 
 def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
@@ -546,8 +546,8 @@ def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
     layer2(world)
     world.vm()
     world.attach(network=LAB)
-    says = [change.says for change, _ in world.detach(network=LAB).done]
-    assert "no longer keep 10.20.0.2 for prod/web-1 in configmap/lab in namespace prod" in says
+    summary = [change.summary for change, _ in world.detach(network=LAB).executed]
+    assert "no longer keep 10.20.0.2 for prod/web-1 in configmap/lab in namespace prod" in summary
 
 
 def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
@@ -558,7 +558,7 @@ def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
         world.vm(name)
     world.api.writes.clear()
     done = world.attach(*names, network=LAB)
-    assert len(set(done.answers.values())) == 30
+    assert len(set(done.results.values())) == 30
     assert world.api.writes.count("patch configmap/lab") == 1
     assert len(hosts(world)) == 30
 
@@ -573,7 +573,7 @@ def test_a_refused_vm_leaves_no_record_and_no_file() -> None:
     assert hosts(world) == {}
 
 
-def overtaken(world: World, *meanwhile: Callable[[], Any]) -> Done:
+def overtaken(world: World, *meanwhile: Callable[[], Any]) -> RunResult:
     """An attachment while others do something between its record and its file."""
     mine = world.twin(1)
     left = list(meanwhile)
@@ -593,9 +593,9 @@ def test_an_attachment_that_was_overtaken_takes_its_file_back_at_once() -> None:
     layer2(world)
     world.vm()
     done = overtaken(world, lambda: world.detach(network=LAB), lambda: world.attach(network=LAB, ip="10.20.0.77"))
-    assert done.answers == {"prod/web-1": "10.20.0.77"}
+    assert done.results == {"prod/web-1": "10.20.0.77"}
     assert list(hosts(world)) == ["10.20.0.77.conf"]
-    assert not world.collect().done
+    assert not world.collect().executed
 
 
 def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
@@ -609,7 +609,7 @@ def test_it_leaves_the_file_of_who_has_its_address_now() -> None:
         lambda: world.attach("web-2", network=LAB, ip="10.20.0.2"),
         lambda: world.attach(network=LAB, ip="10.20.0.77"),
     )
-    assert done.answers == {"prod/web-1": "10.20.0.77"}
+    assert done.results == {"prod/web-1": "10.20.0.77"}
     records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
     assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
     assert len(records) == 2
@@ -674,7 +674,7 @@ def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
             "mtu": 1400,
         }
     }
-    assert not world.attach(network=LAB, nic=Nic(cloud_init=True)).done
+    assert not world.attach(network=LAB, nic=Nic(cloud_init=True)).executed
     assert not world.attach(network=LAB).notes  # it is told already
     world.detach(network=LAB)
     assert yaml.safe_load(init(world)["cloudInitNoCloud"]["networkData"]) == {"version": 2, "ethernets": {}}
@@ -694,7 +694,7 @@ def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     assert list(world.holders("lab")) == []
     world.api.allow_everything()
     done = world.attach(network=LAB, nic=Nic(cloud_init=True))
-    assert done.answers
+    assert done.results
     there = world.api.look(SECRET.ref("net", "prod"))
     assert there
     assert there["data"]["password"] == "aGk="
@@ -702,7 +702,7 @@ def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     assert entry["subnets"] == [
         {"type": "static", "address": "10.20.0.2/24", "gateway": "10.20.0.1", "dns_nameservers": ["10.20.0.1"]}
     ]
-    assert not [change for change, _ in done.done if "password" in str(change.before)]
+    assert not [change for change, _ in done.executed if "password" in str(change.before)]
 
 
 @pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
@@ -722,7 +722,7 @@ def test_network_data_that_vms_share_has_the_addresses_of_all(kind: str, text: s
         return b64decode(world.api.get(SECRET.ref("net", "prod"))["data"]["networkdata"]).decode()
 
     for some in [names] if together else [[name] for name in names]:
-        assert not world.attach(*some, network=LAB, nic=Nic(cloud_init=True)).refusals
+        assert not world.attach(*some, network=LAB, nic=Nic(cloud_init=True)).errors
     assert all(f"10.20.0.{number}" in shared() for number in (2, 3, 4))
     world.api.writes.clear()
     for name in names:
@@ -732,7 +732,7 @@ def test_network_data_that_vms_share_has_the_addresses_of_all(kind: str, text: s
         world.detach(name, network=LAB)
         assert gone not in shared()
         for other in names[names.index(name) + 1 :]:
-            assert not world.attach(other, network=LAB, nic=Nic(cloud_init=True)).done
+            assert not world.attach(other, network=LAB, nic=Nic(cloud_init=True)).executed
     assert list(world.holders("lab")) == []
 
 
@@ -790,9 +790,9 @@ def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
     world.running()
     migratable(world, can_migrate)
     done = world.attach(network=LAB, nic=Nic(live=True))
-    assert done.answers == {"prod/web-1": "10.20.0.2"}
+    assert done.results == {"prod/web-1": "10.20.0.2"}
     assert any(says in note for note in done.notes), done.notes
-    assert not [change for change, _ in done.done if change.subresource in ("restart", "stop")]
+    assert not [change for change, _ in done.executed if change.subresource in ("restart", "stop")]
 
 
 def plugged_in_live(world: World, cidr: str = "10.20.0.0/24") -> None:
@@ -845,7 +845,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     for step in steps:  # the guest may use it still
         world.api.change(vmi, step)
         again = world.detach(network=LAB, live=True)
-        assert not again.done
+        assert not again.executed
         assert any("change with its next live migration" in note for note in again.notes)
         world.collect()
         assert "10.20.0.2" in world.holders("lab")
@@ -875,7 +875,7 @@ def test_the_address_of_what_was_plugged_in_live_stays_recorded_as_long_as_the_v
         "release": lambda: world.release(address, network="lab"),
     }
     if how == "gc":
-        assert world.attach(network=LAB, ip="10.20.0.9", replace=True).answers == {"prod/web-1": "10.20.0.9"}
+        assert world.attach(network=LAB, ip="10.20.0.9", replace=True).results == {"prod/web-1": "10.20.0.9"}
         world.collect()
         assert {address, "10.20.0.9"} <= world.holders("lab").keys()
     world.detach(network=LAB)
@@ -948,14 +948,14 @@ def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:
     assert 'its interface "lab" on network prod/lab is still being taken out' in str(refused)
     assert "10.20.0.2" in world.holders("lab")
     world.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
-    assert world.attach(network=LAB, nic=Nic(live=True)).answers == {"prod/web-1": "10.20.0.2"}
+    assert world.attach(network=LAB, nic=Nic(live=True)).results == {"prod/web-1": "10.20.0.2"}
 
 
 def test_a_network_is_not_deleted_while_a_vm_that_has_no_address_of_it_is_on_it() -> None:
     world = World()
     layer2(world)
     guest(world, {"emptyDisk": {}})
-    with pytest.raises(Refused, match="virtualmachine/web-1 in namespace prod still has an interface"):
+    with pytest.raises(PreconditionFailed, match="virtualmachine/web-1 in namespace prod still has an interface"):
         world.delete_network("lab")
     assert world.networks() == ["lab"]
     world.detach(network=LAB)
@@ -983,7 +983,7 @@ def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
     for name in names:
         world.vm(name)
     outcomes = world.at_once(*(lambda mine, name=name: mine.attach(name, network=LAB) for name in names), seed=seed)
-    assert not [one for one in outcomes if not isinstance(one, Done) or one.refusals]
+    assert not [one for one in outcomes if not isinstance(one, RunResult) or one.errors]
     records = {a: r for a, r in world.records("lab").items() if r.kind == "VirtualMachine"}
     assert len(records) == 8
     assert hosts(world) == {f"{a}.conf": f"dhcp-host={r.mac},{a}" for a, r in records.items()}
@@ -991,7 +991,7 @@ def test_many_at_once_have_an_address_and_a_file_each(seed: int) -> None:
 
 def test_it_is_known_by_its_properties() -> None:
     backend = Ovs()
-    assert (backend.plugin, backend.on_template, backend.has_interface, backend.by_default) == (
+    assert (backend.plugin, backend.pins_vm_template, backend.has_interface, backend.allowed_as_default) == (
         "ovs",
         True,
         True,
@@ -1019,4 +1019,4 @@ def test_the_address_of_a_running_vm_stays_recorded_when_it_is_deleted_while_it_
     assert "is being deleted" in refusal(world.attach(network="prod/lab")).message
     assert world.holders("lab")[address] == "prod/web-1"
     world.vm("other")
-    assert world.attach("other", network="prod/lab").answers["prod/other"] != address
+    assert world.attach("other", network="prod/lab").results["prod/other"] != address

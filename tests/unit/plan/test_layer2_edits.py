@@ -69,13 +69,13 @@ def test_no_bridge_goes_from_under_vms(ovs: Json, wanted: str) -> None:
     assert (status["created"], status["reason"]) == (False, refusal(world.sync_network("lab"), LAB).message)
 
     edit(world, **BEFORE)
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     assert on_the_nodes(world) == before
 
     edit(world, **ovs)
     world.sync_network("lab")
     world.detach(network=LAB)
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     assert on_the_nodes(world) != before
     assert len(world.api.every(TEMPLATE)) == (0 if ovs.get("hostConfig") is False else 1)
 
@@ -91,7 +91,7 @@ def test_nor_a_bridge_that_is_not_made_here() -> None:
     )
     assert bridges(world) == ["br-ext"]
     world.detach(network=LAB)
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     assert bridges(world) == ["br-new"]
 
 
@@ -100,7 +100,7 @@ def test_reservations_keep_no_bridge() -> None:
     layer2(world)
     world.reserve("10.20.0.7", network="lab")
     edit(world, bridge="br-new")
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     assert bridges(world) == ["br-new", "br-new"]
 
 
@@ -122,7 +122,7 @@ def test_an_attachment_that_somebody_else_changed_is_mended_while_vms_are_on_it(
     world.attach(network=LAB)
     [before] = world.api.every(NAD)
     world.api.change(NAD.ref("lab", "prod"), meddle)
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     [after] = world.api.every(NAD)
     assert (after["spec"], annotations_of(after)) == (before["spec"], annotations_of(before))
 
@@ -134,9 +134,9 @@ def test_a_bridge_that_another_network_needs_stays_anyway() -> None:
     world.vm()
     world.attach(network=LAB)
     edit(world, hostConfig=False)
-    assert not world.sync_network("lab").refusals
+    assert not world.sync_network("lab").errors
     assert bridges(world) == ["br-ext", "br-ext", "br-ext"]
-    assert not world.delete_network("fast").refusals
+    assert not world.delete_network("fast").errors
     assert world.api.every(TEMPLATE) == []
 
 

@@ -38,7 +38,7 @@ def test_a_second_vm_of_a_mac_is_refused_with_the_name_of_the_first(mac: str) ->
     assert error.message == f"VM prod/web-2 has MAC address {MAC} on network prod/lab, which VM prod/web-1 has"
     assert (world.holders("lab"), hosts(world), world.now("web-2").raw) == (holders, kept, before)
     world.api.writes.clear()
-    assert not world.attach("web-1", network=LAB).refusals
+    assert not world.attach("web-1", network=LAB).errors
     assert world.api.writes == []
 
 
@@ -58,7 +58,7 @@ def test_of_two_vms_of_one_command_one_is_attached() -> None:
     plugged(world, "web-1")
     world.vm("web-2")
     done = world.attach("web-1", "web-2", network=LAB, mac=MAC.upper())
-    assert done.answers == {"prod/web-1": "10.20.0.2"}
+    assert done.results == {"prod/web-1": "10.20.0.2"}
     assert "which VM prod/web-1 has" in refusal(done, "prod/web-2").message
     assert list(world.holders("lab").values()) == ["the network itself (DHCP server)", "prod/web-1"]
     assert list(hosts(world)) == ["10.20.0.2.conf"]
@@ -73,7 +73,7 @@ def test_it_is_free_again_with_the_first_vms_address() -> None:
     world.drop_vm("web-1")
     assert refusal(world.attach("web-2", network=LAB), "prod/web-2")
     world.collect()
-    assert world.attach("web-2", network=LAB).answers
+    assert world.attach("web-2", network=LAB).results
 
 
 def test_what_was_recorded_with_one_mac_before_is_completed() -> None:
@@ -91,7 +91,7 @@ def test_what_was_recorded_with_one_mac_before_is_completed() -> None:
 
     world.api.change(NETWORKWIZARD.ref("lab", "prod"), alike)
     world.api.put(VM, before)
-    assert world.attach("web-1", network=LAB).answers == {"prod/web-1": "10.20.0.2"}
+    assert world.attach("web-1", network=LAB).results == {"prod/web-1": "10.20.0.2"}
 
 
 def test_on_the_pod_network_it_is_nobodys_business() -> None:
@@ -103,4 +103,4 @@ def test_on_the_pod_network_it_is_nobodys_business() -> None:
     }
     for name in ("web-1", "web-2"):
         world.vm(name, template=template)
-        assert not world.attach(name).refusals
+        assert not world.attach(name).errors

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.marks import MARK_NETWORK, MARK_UID
+from kubectl_yoshi.backends.marks import NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION
 from kubectl_yoshi.cluster.errors import ApiError
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.facts import Facts
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES, parse_network
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from kubectl_yoshi.plan.network_status import READY
@@ -74,12 +74,12 @@ def after(world: World, verb: str, kind: str, happens: Callable[[], Any]) -> Non
 
 def test_a_network_is_made_with_its_pool_and_a_status_that_says_so(empty: World) -> None:
     done = empty.make_network("blue", "10.133.0.0/24")
-    assert not done.refusals
+    assert not done.errors
     made = empty.api.get(POOL)
     assert made["spec"]["cidr"] == "10.133.0.0/24"
     assert made["metadata"]["annotations"] == {
-        MARK_NETWORK: "prod/blue",
-        MARK_UID: empty.api.get(BLUE)["metadata"]["uid"],
+        NETWORK_ANNOTATION: "prod/blue",
+        NETWORK_UID_ANNOTATION: empty.api.get(BLUE)["metadata"]["uid"],
     }
     assert (status(empty)["created"], status(empty)["reason"]) == (True, "")
     assert (status(empty)["used"], status(empty)["free"]) == (0, 254)
@@ -90,8 +90,8 @@ def test_a_network_is_made_with_its_pool_and_a_status_that_says_so(empty: World)
 def test_the_same_again_changes_nothing(empty: World) -> None:
     empty.make_network("blue", "10.133.0.0/24")
     empty.api.writes.clear()
-    assert not empty.make_network("blue", "10.133.0.0/24").changed()
-    assert not empty.sync_network().changed()
+    assert not empty.make_network("blue", "10.133.0.0/24").has_changed()
+    assert not empty.sync_network().has_changed()
     assert empty.api.writes == []
 
 
@@ -99,7 +99,7 @@ def test_host_bits_are_dropped_with_a_note_and_are_no_difference(empty: World) -
     done = empty.make_network("blue", "10.133.0.7/24")
     assert any("10.133.0.7/24 has host bits; the network is 10.133.0.0/24" in note for note in done.notes)
     assert empty.api.get(POOL)["spec"]["cidr"] == "10.133.0.0/24"
-    assert not empty.make_network("blue", "10.133.0.0/24").changed()
+    assert not empty.make_network("blue", "10.133.0.0/24").has_changed()
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_host_bits_are_dropped_with_a_note_and_are_no_difference(empty: World) -
 def test_a_network_of_that_name_that_says_something_else_is_refused(
     world: World, spec: dict[str, Any], key: str
 ) -> None:
-    with pytest.raises(Refused, match=f"network prod/blue exists already, with another {key}: "):
+    with pytest.raises(PreconditionFailed, match=f"network prod/blue exists already, with another {key}: "):
         world.make_network("blue", **{"cidr": "10.133.0.0/24", **spec})
-    assert not world.sync_network().changed()
+    assert not world.sync_network().has_changed()
 
 
 def test_one_that_does_not_exist_cannot_be_synced(empty: World) -> None:
-    with pytest.raises(Refused, match='network "blue" not found'):
+    with pytest.raises(PreconditionFailed, match='network "blue" not found'):
         empty.sync_network()
 
 
@@ -176,7 +176,7 @@ def test_what_overlaps_is_named_and_nothing_is_made(
     empty: World, what: str, resource: Resource, obj: Json, named: str
 ) -> None:
     empty.api.put(resource, obj)
-    with pytest.raises(Refused, match=f"network prod/blue cannot be made: 10.133.0.0/16 overlaps {named}"):
+    with pytest.raises(PreconditionFailed, match=f"network prod/blue cannot be made: 10.133.0.0/16 overlaps {named}"):
         empty.make_network("blue", "10.133.0.0/16")
     assert empty.api.writes == []
 
@@ -184,21 +184,21 @@ def test_what_overlaps_is_named_and_nothing_is_made(
 def test_what_does_not_overlap_is_not_in_the_way(empty: World) -> None:
     for _, resource, obj, _ in IN_THE_WAY:
         empty.api.put(resource, obj)
-    assert not empty.make_network("blue", "172.16.0.0/16").refusals
+    assert not empty.make_network("blue", "172.16.0.0/16").errors
 
 
 @pytest.mark.parametrize(
     "cidr", ["127.0.0.0/16", "169.254.7.0/24", "224.1.0.0/16", "fe80::/64", "ff05::/64", "0.1.0.0/16"]
 )
 def test_addresses_that_no_vm_can_have_are_refused(empty: World, cidr: str) -> None:
-    with pytest.raises(Refused, match="overlaps"):
+    with pytest.raises(PreconditionFailed, match="overlaps"):
         empty.make_network("blue", cidr)
     assert empty.api.writes == []
 
 
 def test_a_pool_of_our_name_that_is_not_ours_is_named(empty: World) -> None:
     empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24"))
-    with pytest.raises(Refused, match=r"ippool/prod\.blue exists and was not made for this network"):
+    with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not made for this network"):
         empty.make_network("blue", "10.133.0.0/24")
     assert empty.api.writes == []
 
@@ -209,7 +209,7 @@ def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_
     before = world.api.get(RAW.pool.ref("prod.blue"))
     world.api.drop(BLUE)
     done = world.make_network("blue", "10.133.0.0/24")
-    assert not done.refusals
+    assert not done.errors
     after = world.api.get(RAW.pool.ref("prod.blue"))
     assert after["metadata"]["annotations"]["plumber.k8s.pf9.io/networkUID"] == world.api.get(BLUE)["metadata"]["uid"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -218,14 +218,14 @@ def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_
 
 def test_the_pool_of_an_earlier_network_with_another_cidr_is_in_the_way(world: World) -> None:
     world.api.drop(BLUE)
-    with pytest.raises(Refused, match=r"ippool/prod\.blue exists and was not made for this network"):
+    with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not made for this network"):
         world.make_network("blue", "10.134.0.0/24")
 
 
 def test_the_pool_that_the_original_made_is_used(empty: World) -> None:
     empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24", assignmentMode="Automatic"))
     done = empty.make_network("blue", "10.133.0.0/24")
-    assert not done.refusals
+    assert not done.errors
     assert empty.api.look(POOL) is None
     assert any("ippool/blue of the original yoshi is used as it is" in note for note in done.notes)
     assert ready(empty)["status"] == "True"
@@ -246,22 +246,22 @@ def test_the_pool_that_the_original_made_is_used(empty: World) -> None:
     ],
 )
 def test_what_calico_cannot_do_is_a_mistake_and_nothing_is_made(empty: World, spec: dict[str, Any], why: str) -> None:
-    with pytest.raises(UsageMistake, match=why):
+    with pytest.raises(UsageError, match=why):
         empty.make_network("blue", **spec)
     assert empty.api.writes == []
 
 
 def test_without_calico_what_was_looked_for_is_named(empty: World) -> None:
     empty.api.served = served([NETWORKWIZARD, ADDRESSBLOCK, NODE])
-    with pytest.raises(Refused, match=r"looked for Calico's IPPools") as refused:
+    with pytest.raises(PreconditionFailed, match=r"looked for Calico's IPPools") as refused:
         empty.make_network("blue", "10.133.0.0/24")
-    assert "Install" in refused.value.way_out
-    with pytest.raises(Refused, match=r"looked for calico: Calico's IPPools"):
-        default_plugin(BACKENDS, Facts(empty.api.served))
+    assert "Install" in refused.value.hint
+    with pytest.raises(PreconditionFailed, match=r"looked for calico: Calico's IPPools"):
+        default_plugin(BACKENDS, Snapshot(empty.api.served))
 
 
 def test_the_plugin_that_is_there_is_the_default(empty: World) -> None:
-    assert default_plugin(BACKENDS, Facts(empty.api.served)) == "calico"
+    assert default_plugin(BACKENDS, Snapshot(empty.api.served)) == "calico"
 
 
 # -- two at the same time -------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ UIDS = {"younger uid": "uid-{:05}".format, "older uid": lambda number: f"uid-{99
 def works(world: World) -> list[str]:
     """The networks that say that they are ready; each has its pool, and every pool has its network."""
     networks = world.api.every(NETWORKWIZARD)
-    pools = {dig(one, "metadata", "annotations", MARK_UID): one for one in world.api.every(RAW.pool)}
+    pools = {dig(one, "metadata", "annotations", NETWORK_UID_ANNOTATION): one for one in world.api.every(RAW.pool)}
     assert set(pools) == {one["metadata"]["uid"] for one in networks}
     return [one["metadata"]["name"] for one in networks if dig(one, "status", "created")]
 
@@ -287,18 +287,18 @@ def test_of_two_overlapping_networks_made_at_the_same_time_no_more_than_one_is_m
 
     def other() -> None:
         try:
-            outcomes.append(empty.make_network("red", "10.133.0.0/25").refusals)
-        except Refused as refused:
+            outcomes.append(empty.make_network("red", "10.133.0.0/25").errors)
+        except PreconditionFailed as refused:
             outcomes.append({"prod/red": refused})
 
     before(empty, *moment, other)
     try:
-        outcomes.append(empty.make_network("blue", "10.133.0.0/24").refusals)
-    except Refused as refused:
+        outcomes.append(empty.make_network("blue", "10.133.0.0/24").errors)
+    except PreconditionFailed as refused:
         outcomes.append({"prod/blue": refused})
     made = works(empty)
     assert len(made) == 1
-    refused = {subject for outcome in outcomes for subject in outcome}
+    refused = {owner for outcome in outcomes for owner in outcome}
     assert {f"prod/{name}" for name in made} | refused == {"prod/red", "prod/blue"}
 
 
@@ -309,7 +309,7 @@ def test_of_overlapping_networks_that_are_made_side_by_side_no_two_are_made(empt
     outcomes = dict(zip(cidrs, empty.at_once(*makers, seed=seed), strict=True))
     made = works(empty)
     assert len(made) <= 1
-    refused = {name for name, outcome in outcomes.items() if isinstance(outcome, Refused) or outcome.refusals}
+    refused = {name for name, outcome in outcomes.items() if isinstance(outcome, PreconditionFailed) or outcome.errors}
     assert {*made} | refused == {*cidrs}
     assert not {*made} & refused
 
@@ -319,7 +319,7 @@ def test_the_younger_of_two_networks_gives_way(empty: World) -> None:
     red = wizard("red", "10.133.0.0/25")
     red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
     before(empty, "create", "NetworkWizard", lambda: empty.api.put(NETWORKWIZARD, red))
-    with pytest.raises(Refused, match="overlaps network prod/red"):
+    with pytest.raises(PreconditionFailed, match="overlaps network prod/red"):
         empty.make_network("blue", "10.133.0.0/24")
     assert empty.api.look(BLUE) is None
     assert empty.api.every(RAW.pool) == []
@@ -329,13 +329,13 @@ def test_the_older_of_two_networks_goes_on(empty: World) -> None:
     red = wizard("red", "10.133.0.0/25")
     red["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
     before(empty, "create", "IPPool", lambda: empty.api.put(NETWORKWIZARD, red))
-    assert not empty.make_network("blue", "10.133.0.0/24").refusals
+    assert not empty.make_network("blue", "10.133.0.0/24").errors
     assert status(empty)["created"]
 
 
 def test_a_pool_of_that_name_that_comes_meanwhile_is_not_touched(empty: World) -> None:
     before(empty, "create", "IPPool", lambda: empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24")))
-    with pytest.raises(Refused, match="was not made for this network"):
+    with pytest.raises(PreconditionFailed, match="was not made for this network"):
         empty.make_network("blue", "10.133.0.0/24")
     assert empty.api.look(BLUE) is None
     assert empty.api.get(POOL)["spec"] == {"cidr": "10.133.0.0/24"}
@@ -373,7 +373,9 @@ def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(em
         empty.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.9"))
 
     after(empty, "create", "NetworkWizard", other_range)
-    with pytest.raises(Refused, match=r"not kept as it was asked for: gateway is 10.133.0.9 instead of 10.133.0.1"):
+    with pytest.raises(
+        PreconditionFailed, match=r"not kept as it was asked for: gateway is 10.133.0.9 instead of 10.133.0.1"
+    ):
         empty.make_network("blue", "10.133.0.0/24", gateway="10.133.0.1")
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
@@ -383,7 +385,7 @@ def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: Wor
         empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["nonsense"]))
 
     after(empty, "create", "NetworkWizard", nonsense)
-    with pytest.raises(Refused, match=r"not kept as it was asked for: .*nonsense"):
+    with pytest.raises(PreconditionFailed, match=r"not kept as it was asked for: .*nonsense"):
         empty.make_network("blue", "10.133.0.0/24")
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
@@ -423,13 +425,13 @@ def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: Worl
                 attach()
 
     def attach() -> None:
-        outcomes.append(empty.attach().refusals)
+        outcomes.append(empty.attach().errors)
 
     outcomes: list[Any] = []
     mine.api.before.append(look)
     try:
         refused = refusal(mine.make_network("blue", cidr), "prod/blue")
-    except Refused as error:
+    except PreconditionFailed as error:
         refused = error
     assert "overlaps network prod/red" in refused.message
     assert len(outcomes) == 1
@@ -447,8 +449,8 @@ def test_a_network_is_made_or_not_and_never_again_and_again_whatever_may_not_be_
     empty.vm(pin="10.133.0.9")
     empty.api.refuse(verb, resource)
     try:
-        made = not empty.make_network("blue", "10.133.0.0/16").refusals
-    except Refused:
+        made = not empty.make_network("blue", "10.133.0.0/16").errors
+    except PreconditionFailed:
         made = False
     assert made == ("blue" in empty.networks())
     assert empty.api.tried["create", NETWORKWIZARD.plural] <= 1
@@ -458,7 +460,7 @@ def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: Worl
     empty.api.refuse("create", RAW.pool)
     empty.api.refuse("delete", NETWORKWIZARD)
     done = empty.make_network("blue", "10.133.0.0/24")
-    assert done.refusals
+    assert done.errors
     assert empty.api.tried[("delete", "networkwizards")] < 50
 
 
@@ -479,7 +481,7 @@ def test_a_reason_goes_away_with_its_cause(empty: World) -> None:
     empty.api.put(RAW.pool, pool("other", "10.133.0.0/16"))
     empty.sync_network()
     empty.api.drop(RAW.pool.ref("other"))
-    assert not empty.sync_network().refusals
+    assert not empty.sync_network().errors
     assert (status(empty)["created"], status(empty)["reason"]) == (True, "")
     assert (ready(empty)["status"], ready(empty)["message"]) == ("True", "")
 
@@ -514,7 +516,7 @@ def test_a_pool_that_does_not_serve_is_told(world: World, change: Callable[[Json
 def test_a_pool_that_somebody_deleted_or_changed_is_made_good(world: World) -> None:
     wanted = world.api.get(POOL)["spec"]
     world.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False, disabled=True, theirs=1))
-    assert world.sync_network().changed()
+    assert world.sync_network().has_changed()
     assert world.api.get(POOL)["spec"] == {**wanted, "theirs": 1}
     world.api.drop(POOL)
     world.sync_network()
@@ -551,7 +553,7 @@ def test_conditions_and_records_of_others_stay(world: World) -> None:
 
 def test_a_spec_that_cannot_be_is_the_reason(world: World) -> None:
     world.api.change(BLUE, lambda obj: obj["spec"].update(range_start="10.134.0.1"))
-    assert isinstance(refusal(world.sync_network(), "prod/blue"), UsageMistake)
+    assert isinstance(refusal(world.sync_network(), "prod/blue"), UsageError)
     assert "range_start 10.134.0.1 is outside" in status(world)["reason"]
     assert ready(world)["status"] == "False"
 
@@ -561,7 +563,7 @@ def test_a_spec_that_cannot_be_is_the_reason(world: World) -> None:
 
 def test_a_network_goes_with_its_pool_which_is_disabled_first(world: World) -> None:
     world.api.writes.clear()
-    assert not world.delete_network().refusals
+    assert not world.delete_network().errors
     assert world.api.every(NETWORKWIZARD) == world.api.every(RAW.pool) == []
     writes = [write for write in world.api.writes if not write.endswith("status")]
     assert writes == ["patch ippool/prod.blue", "delete ippool/prod.blue", "delete networkwizard/blue"]
@@ -569,7 +571,7 @@ def test_a_network_goes_with_its_pool_which_is_disabled_first(world: World) -> N
 
 def test_a_network_that_is_gone_is_refused(world: World) -> None:
     world.delete_network()
-    with pytest.raises(Refused, match='network "blue" not found'):
+    with pytest.raises(PreconditionFailed, match='network "blue" not found'):
         world.delete_network()
 
 
@@ -580,10 +582,10 @@ def test_a_network_whose_addresses_are_held_stays_and_the_holders_are_listed(cid
     world.vm()
     world.attach(ip="10.133.0.9")
     world.reserve("10.133.0.10", note="printer")
-    with pytest.raises(Refused, match="network prod/blue is in use") as refused:
+    with pytest.raises(PreconditionFailed, match="network prod/blue is in use") as refused:
         world.delete_network()
     assert "10.133.0.9 prod/web-1, 10.133.0.10 reserved (printer)" in refused.value.message
-    assert "--force" in refused.value.way_out
+    assert "--force" in refused.value.hint
     assert world.api.look(BLUE)
     assert not world.api.get(POOL)["spec"]["disabled"]
     assert ready(world)["status"] == "True"
@@ -598,7 +600,7 @@ def test_with_force_vms_are_detached_and_reservations_dropped_first(cidr: str) -
         world.vm(bare, namespace or "prod")
     world.attach("web-1", "dev/web-2")
     world.reserve("10.133.0.77")
-    assert not world.delete_network(force=True).refusals
+    assert not world.delete_network(force=True).errors
     assert world.pin("web-1") == world.pin("web-2", "dev") == ""
     for resource in (NETWORKWIZARD, ADDRESSBLOCK, RAW.pool):
         assert world.api.every(resource) == []
@@ -607,9 +609,9 @@ def test_with_force_vms_are_detached_and_reservations_dropped_first(cidr: str) -
 def test_with_force_a_vm_that_runs_with_an_address_keeps_the_network(world: World) -> None:
     world.running(pin="10.133.0.7")
     world.attach()
-    with pytest.raises(Refused, match=r"cannot be deleted yet: 10\.133\.0\.7 stays recorded") as refused:
+    with pytest.raises(PreconditionFailed, match=r"cannot be deleted yet: 10\.133\.0\.7 stays recorded") as refused:
         world.delete_network(force=True)
-    assert "--restart" in refused.value.way_out
+    assert "--restart" in refused.value.hint
     assert world.api.look(BLUE)
     assert world.api.look(POOL)
     assert world.holders() == {"10.133.0.7": "prod/web-1"}
@@ -620,7 +622,7 @@ def test_with_force_a_vm_that_runs_with_an_address_keeps_the_network(world: Worl
 def test_with_force_and_restart_it_is_restarted_without_the_address(world: World) -> None:
     world.running(pin="10.133.0.7")
     world.attach()
-    assert not world.delete_network(force=True, restart=True).refusals
+    assert not world.delete_network(force=True, restart=True).errors
     world.time_passes()
     assert world.api.every(NETWORKWIZARD) == world.api.every(RAW.pool) == []
     assert world.runs_with() not in ("", "10.133.0.7")
@@ -629,7 +631,7 @@ def test_with_force_and_restart_it_is_restarted_without_the_address(world: World
 def test_a_pool_whose_addresses_calico_holds_is_never_disabled_or_deleted(world: World) -> None:
     world.hold_by_pod("10.133.0.9")
     world.api.writes.clear()
-    with pytest.raises(Refused, match=r"Calico still holds 1 addresses of ippool/prod.blue"):
+    with pytest.raises(PreconditionFailed, match=r"Calico still holds 1 addresses of ippool/prod.blue"):
         world.delete_network(force=True)
     assert [write for write in world.api.writes if "ippool" in write] == []
     assert world.api.look(BLUE)
@@ -638,7 +640,7 @@ def test_a_pool_whose_addresses_calico_holds_is_never_disabled_or_deleted(world:
 def test_a_pool_whose_use_cannot_be_told_stays(world: World) -> None:
     world.api.refuse("list", RAW.block)
     world.api.writes.clear()
-    with pytest.raises(Refused, match="is in use cannot be told"):
+    with pytest.raises(PreconditionFailed, match="is in use cannot be told"):
         world.delete_network()
     assert [write for write in world.api.writes if "ippool" in write] == []
 
@@ -655,14 +657,14 @@ def test_a_pool_that_this_program_did_not_make_stays(empty: World) -> None:
     empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24"))
     empty.make_network("blue", "10.133.0.0/24")
     done = empty.delete_network()
-    assert not done.refusals
+    assert not done.errors
     assert [one["metadata"]["name"] for one in empty.api.every(RAW.pool)] == ["blue"]
     assert any("ippool/blue stays" in note for note in done.notes)
 
 
 def test_a_network_with_a_broken_spec_can_be_deleted(world: World) -> None:
     world.api.put(NETWORKWIZARD, wizard("broken", "nonsense"))
-    assert not world.delete_network("broken").refusals
+    assert not world.delete_network("broken").errors
     assert world.api.look(NETWORKWIZARD.ref("broken", "prod")) is None
 
 
@@ -672,11 +674,11 @@ def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: World, 
     empty.vm()
     empty.attach(ip="10.133.0.9")
     empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.200.0.0/24"]))
-    with pytest.raises(Refused, match=r"network prod/blue is in use: 10\.133\.0\.9 prod/web-1"):
+    with pytest.raises(PreconditionFailed, match=r"network prod/blue is in use: 10\.133\.0\.9 prod/web-1"):
         empty.delete_network()
-    with pytest.raises(UsageMistake, match="exclude") as mistake:
+    with pytest.raises(UsageError, match="exclude") as mistake:
         empty.delete_network(force=True)
-    assert "kubectl edit networkwizard blue" in mistake.value.way_out
+    assert "kubectl edit networkwizard blue" in mistake.value.hint
     assert empty.holders() == {"10.133.0.9": "prod/web-1"}
     assert empty.pin() == "10.133.0.9"
 
@@ -686,7 +688,9 @@ def test_a_network_of_which_not_all_records_may_be_read_stays(empty: World) -> N
     empty.vm()
     empty.attach()
     empty.api.refuse("list", ADDRESSBLOCK)
-    with pytest.raises(Refused, match="ledger of network prod/blue cannot be read: may not list addressblocks"):
+    with pytest.raises(
+        PreconditionFailed, match="ledger of network prod/blue cannot be read: may not list addressblocks"
+    ):
         empty.delete_network()
     assert empty.networks() == ["blue"]
 
@@ -704,8 +708,8 @@ def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_aga
     mine = empty.twin(1)
     mine.api.before.append(bring_up)
     try:
-        assert not mine.delete_network().refusals
-    except Refused as refused:
+        assert not mine.delete_network().errors
+    except PreconditionFailed as refused:
         assert "it is brought up again as often as it is marked" in refused.message
     assert empty.networks() == left
     assert [dig(one, "spec", "disabled") for one in empty.api.every(RAW.pool)] == [False for _ in left]
@@ -713,8 +717,8 @@ def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_aga
 
 def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(world: World) -> None:
     world.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["everything"]))
-    world.api.change(BLUE, lambda obj: obj["metadata"].update(annotations={REQUIRES: "99.0.0"}))
-    with pytest.raises(Refused, match=r"requires kubectl yoshi 99\.0\.0 or later"):
+    world.api.change(BLUE, lambda obj: obj["metadata"].update(annotations={REQUIRES_ANNOTATION: "99.0.0"}))
+    with pytest.raises(PreconditionFailed, match=r"requires kubectl yoshi 99\.0\.0 or later"):
         world.delete_network()
     assert world.networks() == ["blue"]
 
@@ -724,12 +728,12 @@ def test_a_vm_that_is_attached_while_its_network_is_deleted_keeps_one_of_both(wo
     outcomes: list[Any] = []
 
     def meanwhile() -> None:
-        outcomes.append(world.attach().refusals)
+        outcomes.append(world.attach().errors)
 
     before(world, "patch", "IPPool", meanwhile)
     try:
         world.delete_network()
-    except Refused as refused:
+    except PreconditionFailed as refused:
         outcomes.append(refused)
     if world.api.look(BLUE):
         assert world.holders() == {world.pin(): "prod/web-1"}
@@ -745,7 +749,7 @@ def test_a_network_that_was_changed_meanwhile_is_looked_at_again(world: World) -
         world.reserve("10.133.0.9")
 
     before(world, "patch", "NetworkWizard", meanwhile)
-    with pytest.raises(Refused, match=r"is in use: 10\.133\.0\.9 reserved"):
+    with pytest.raises(PreconditionFailed, match=r"is in use: 10\.133\.0\.9 reserved"):
         world.delete_network()
     assert world.holders() == {"10.133.0.9": "reserved"}
     assert ready(world)["status"] == "True"
@@ -761,7 +765,7 @@ class Countdown:
     def __call__(self, verb: str, ref: ObjectRef) -> None:
         self.left -= 1
         if not self.left:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(PreconditionFailed):
                 self._happens()
 
 
@@ -778,9 +782,9 @@ def test_of_two_overlapping_networks_made_at_once_one_is_made_at_most(later_is_o
         late = partial(world.make_network, "late", "10.133.0.0/25", **spec_of(bridge="br-l", nic="eth2"))
         requests = Countdown(when, late)
         rival.api.before = [requests]
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(PreconditionFailed):
             rival.make_network("blue", "10.133.0.0/24", **spec_of(bridge="br-b", nic="eth1"))
-        made = [network for network in map(parse_network, world.api.every(NETWORKWIZARD)) if network.is_made]
+        made = [network for network in map(parse_network, world.api.every(NETWORKWIZARD)) if network.is_created]
         assert len(made) <= 1, f"both are made when the second one comes before request {when}"
         apart += requests.left <= 0
     assert apart > 10

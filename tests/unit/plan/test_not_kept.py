@@ -21,19 +21,19 @@ import pytest
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import TEMPLATE
 from kubectl_yoshi.cluster import running
-from kubectl_yoshi.cluster.carrying_out import Outcome
-from kubectl_yoshi.cluster.errors import Conflict, Endless, NotKept
-from kubectl_yoshi.cluster.repetition import TIMES_BESIDE_OTHERS, Round
+from kubectl_yoshi.cluster.carrying_out import ApplyResult
+from kubectl_yoshi.cluster.errors import ConflictError, NotConvergedError, WriteLostError
+from kubectl_yoshi.cluster.repetition import MAX_REPEATS_WITH_OTHER_WRITERS, AppliedRound
 from kubectl_yoshi.cluster.running import run
-from kubectl_yoshi.cluster.syncing import POINTLESS, sync
-from kubectl_yoshi.model.change import Change, Plan, Verb, in_order
+from kubectl_yoshi.cluster.syncing import FATAL_ERRORS, sync
+from kubectl_yoshi.model.change import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import Attempt
-from kubectl_yoshi.plan.syncing import Scope
+from kubectl_yoshi.plan.attempt import RunContext
+from kubectl_yoshi.plan.syncing import SyncScope
 from tests.unit.plan.world import BACKENDS, World, refusal
 
 POOL = RAW.pool.ref("prod.blue")
@@ -56,9 +56,9 @@ def test_a_network_whose_pool_is_not_kept_as_it_was_asked_for_is_taken_back() ->
     drops(world, "natOutgoing")
     done = world.make_network("blue", "10.133.0.0/24")
     error = refusal(done, "prod/blue")
-    assert isinstance(error, NotKept)
+    assert isinstance(error, WriteLostError)
     assert error.message == DROPPED
-    assert error.way_out.endswith("kubectl get ippools.crd.projectcalico.org prod.blue -o yaml --show-managed-fields")
+    assert error.hint.endswith("kubectl get ippools.crd.projectcalico.org prod.blue -o yaml --show-managed-fields")
     assert error.exit_code == 1
     assert world.api.tried[("patch", "ippools")] == 2  # once to set it, once to disable the pool before it is deleted
     assert world.networks() == []
@@ -68,7 +68,7 @@ def test_a_network_whose_pool_is_not_kept_as_it_was_asked_for_is_taken_back() ->
 def test_a_field_that_is_left_alone_is_not_missed() -> None:
     world = World()
     drops(world, "disabled")
-    assert not world.make_network("blue", "10.133.0.0/24").refusals
+    assert not world.make_network("blue", "10.133.0.0/24").errors
 
 
 def test_of_a_network_that_is_there_the_status_says_what_is_not_kept_and_sync_goes_on_to_the_others() -> None:
@@ -78,9 +78,9 @@ def test_of_a_network_that_is_there_the_status_says_what_is_not_kept_and_sync_go
     for pool in world.api.every(RAW.pool):
         world.api.change(RAW.pool.ref(pool["metadata"]["name"]), lambda obj: obj["spec"].update(natOutgoing=False))
     drops(world, "natOutgoing", of="blue")
-    report = sync(Scope("prod"), BACKENDS, world.api)  # type: ignore[arg-type]
-    assert {name: error.message for name, error in report.networks.items()} == {("prod", "blue"): DROPPED}
-    assert len([change for change, _ in report.done if change.ref == POOL]) == 1
+    report = sync(SyncScope("prod"), BACKENDS, world.api)  # type: ignore[arg-type]
+    assert {name: error.message for name, error in report.network_errors.items()} == {("prod", "blue"): DROPPED}
+    assert len([change for change, _ in report.executed if change.ref == POOL]) == 1
     for name in ("aqua", "cyan"):
         assert dig(world.api.look(RAW.pool.ref(f"prod.{name}")), "spec", "natOutgoing") is True
     assert dig(world.api.look(NETWORKWIZARD.ref("blue", "prod")), "status", "reason") == DROPPED
@@ -117,7 +117,7 @@ def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
     world.api.before.append(sets_back)
     error = refusal(world.sync_network(), "prod/blue")
     assert error.message == "ippool/prod.blue: spec.natOutgoing is set back as often as it is written"
-    assert len(done) == TIMES_BESIDE_OTHERS + 1
+    assert len(done) == MAX_REPEATS_WITH_OTHER_WRITERS + 1
 
 
 def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> None:
@@ -131,7 +131,9 @@ def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> 
     world.api.before.append(removes)
     error = refusal(world.sync_network(), "prod/blue")
     assert error.message == "ippool/prod.blue is removed as often as it is made"
-    assert world.api.tried[("create", "ippools")] == TIMES_BESIDE_OTHERS + 1  # the first one made the network
+    assert (
+        world.api.tried[("create", "ippools")] == MAX_REPEATS_WITH_OTHER_WRITERS + 1
+    )  # the first one made the network
 
 
 def test_a_race_that_ends_is_none_of_this() -> None:
@@ -145,7 +147,7 @@ def test_a_race_that_ends_is_none_of_this() -> None:
             world.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False))
 
     world.api.before.append(sets_back)
-    assert not world.sync_network().refusals
+    assert not world.sync_network().errors
     assert not left
     assert dig(world.api.look(POOL), "spec", "natOutgoing") is True
 
@@ -156,34 +158,34 @@ def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done
         world.vm(name)
     drops(world, "odd", plural="virtualmachines", of="b")
 
-    def planner(facts: Facts, attempt: Attempt) -> Plan:
-        vms = [vm for vm in facts.ask(Read(VM, "prod")) if f"prod/{name_of(vm)}" not in attempt.failed]
+    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
+        vms = [vm for vm in snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in run.failed]
         op = {"op": "add", "path": "/spec/odd", "value": "1"}
         changes = (
-            Change(Verb.PATCH, VM.ref(name_of(vm), "prod"), "set it", [op], before=vm, subject=f"prod/{name_of(vm)}")
+            Change(Verb.PATCH, VM.ref(name_of(vm), "prod"), "set it", [op], before=vm, owner=f"prod/{name_of(vm)}")
             for vm in vms
             if "odd" not in vm["spec"]
         )
-        return Plan((tuple(changes),), refusals=attempt.failed)
+        return Plan((tuple(changes),), errors=run.failed)
 
     done = run(planner, world.api)  # type: ignore[arg-type]
-    assert [*done.refusals] == ["prod/b"]
-    assert isinstance(refusal(done, "prod/b"), NotKept)
-    assert all(done.changed(f"prod/{name}") for name in ("a", "c"))
+    assert [*done.errors] == ["prod/b"]
+    assert isinstance(refusal(done, "prod/b"), WriteLostError)
+    assert all(done.has_changed(f"prod/{name}") for name in ("a", "c"))
 
 
 def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     world = World()
     world.vm()
     ref = VM.ref("web-1", "prod")
-    patch = Change(Verb.PATCH, ref, "set it", [{"op": "add", "path": "/spec/odd", "value": "1"}], subject="prod/web-1")
+    patch = Change(Verb.PATCH, ref, "set it", [{"op": "add", "path": "/spec/odd", "value": "1"}], owner="prod/web-1")
 
-    def planner(facts: Facts, attempt: Attempt) -> Plan:
-        (vm,) = facts.ask(Read(VM, "prod", "web-1"))
-        return in_order(replace(patch, before=vm))
+    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
+        (vm,) = snapshot.lookup(Query(VM, "prod", "web-1"))
+        return sequential(replace(patch, before=vm))
 
     drops(world, "odd", plural="virtualmachines")
-    with pytest.raises(NotKept, match=r"does not keep spec\.odd"):
+    with pytest.raises(WriteLostError, match=r"does not keep spec\.odd"):
         run(planner, world.api)  # type: ignore[arg-type]
     assert world.api.tried[("patch", "virtualmachines")] == 2
 
@@ -191,19 +193,19 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
 def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running, "ROUNDS", 5)
+    monkeypatch.setattr(running, "MAX_ROUNDS", 5)
     world = World()
     ref = world.vm().ref
     numbers = itertools.count()
 
-    def planner(facts: Facts, attempt: Attempt) -> Plan:
-        facts.ask(Read(VM, "prod", "web-1"))
+    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
+        snapshot.lookup(Query(VM, "prod", "web-1"))
         op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
-        return in_order(Change(Verb.PATCH, ref, "count", [op]))
+        return sequential(Change(Verb.PATCH, ref, "count", [op]))
 
-    with pytest.raises(Endless, match="did not end in 5 rounds"):
+    with pytest.raises(NotConvergedError, match="did not end in 5 rounds"):
         run(planner, world.api)  # type: ignore[arg-type]
-    assert not issubclass(Endless, POINTLESS)  # sync goes on
+    assert not issubclass(NotConvergedError, FATAL_ERRORS)  # sync goes on
 
 
 # -- the rule --------------------------------------------------------------------------------------------------------
@@ -220,50 +222,51 @@ def patch_of(name: str = "prod.blue", version: str = "7", value: Any = True, ver
     return Change(verb, RAW.pool.ref(name), "set it", ops, before=before)
 
 
-def answered(plan: Plan, version: str = "7") -> Outcome:
-    return Outcome(tuple((change, {"metadata": {"resourceVersion": version}}) for change in plan))
+def answered(plan: Plan, version: str = "7") -> ApplyResult:
+    return ApplyResult(tuple((change, {"metadata": {"resourceVersion": version}}) for change in plan))
 
 
-def stopped(first: Plan, outcome: Outcome, second: Plan) -> list[str]:
-    return [str(change.ref) for change, _ in Round().then(first, outcome).not_kept(second)]
+def stopped(first: Plan, outcome: ApplyResult, second: Plan) -> list[str]:
+    return [str(change.ref) for change, _ in AppliedRound().next_round(first, outcome).lost_writes(second)]
 
 
 def test_the_same_plan_again_with_nobody_else_at_work_does_not_stick() -> None:
-    plan = in_order(patch_of())
+    plan = sequential(patch_of())
     assert stopped(plan, answered(plan), plan) == ["ippool/prod.blue"]
-    assert stopped(in_order(patch_of(version="3")), answered(plan), plan) == ["ippool/prod.blue"]
+    assert stopped(sequential(patch_of(version="3")), answered(plan), plan) == ["ippool/prod.blue"]
 
 
 def test_times_are_not_what_makes_a_plan_another_one() -> None:
-    one, other = (in_order(patch_of(value={"at": f"2026-01-01T00:00:0{n}Z"})) for n in (1, 2))
+    one, other = (sequential(patch_of(value={"at": f"2026-01-01T00:00:0{n}Z"})) for n in (1, 2))
     assert stopped(one, answered(one), other) == ["ippool/prod.blue"]
 
 
-PLAN = in_order(patch_of())
+PLAN = sequential(patch_of())
 TESTS = [{"op": "test", "path": "/metadata/uid", "value": "x"}]
-TOLD: YoshiError = Conflict("somebody was faster")
+TOLD: YoshiError = ConflictError("somebody was faster")
 
 
 @pytest.mark.parametrize(
     ("first", "outcome", "second"),
     [
-        pytest.param(PLAN, answered(PLAN), in_order(patch_of(value=False)), id="another value"),
-        pytest.param(PLAN, answered(PLAN), in_order(patch_of("prod.red")), id="another object"),
-        pytest.param(PLAN, answered(PLAN), PLAN + in_order(patch_of("prod.red")), id="more of it"),
-        pytest.param(PLAN, answered(PLAN), in_order(patch_of(version="8")), id="somebody else has written"),
-        pytest.param(PLAN, Outcome(failed=((patch_of(), TOLD),)), PLAN, id="it was refused"),
-        pytest.param(PLAN, Outcome(skipped=(patch_of(),)), PLAN, id="it was not sent"),
-        pytest.param(PLAN, Outcome(((patch_of(), None),)), PLAN, id="it was so already"),
+        pytest.param(PLAN, answered(PLAN), sequential(patch_of(value=False)), id="another value"),
+        pytest.param(PLAN, answered(PLAN), sequential(patch_of("prod.red")), id="another object"),
+        pytest.param(PLAN, answered(PLAN), PLAN + sequential(patch_of("prod.red")), id="more of it"),
+        pytest.param(PLAN, answered(PLAN), sequential(patch_of(version="8")), id="somebody else has written"),
+        pytest.param(PLAN, ApplyResult(failed=((patch_of(), TOLD),)), PLAN, id="it was refused"),
+        pytest.param(PLAN, ApplyResult(skipped=(patch_of(),)), PLAN, id="it was not sent"),
+        pytest.param(PLAN, ApplyResult(((patch_of(), None),)), PLAN, id="it was so already"),
         *(
-            pytest.param(in_order(one), answered(in_order(one)), in_order(one), id=one.verb.value)
+            pytest.param(sequential(one), answered(sequential(one)), sequential(one), id=one.verb.value)
             for one in (patch_of(verb=verb) for verb in (Verb.DELETE, Verb.CALL, Verb.WAIT, Verb.CREATE))
         ),
         pytest.param(
-            *(lambda plan: (plan, answered(plan), plan))(in_order(Change(Verb.PATCH, POOL, "", TESTS))), id="tests only"
+            *(lambda plan: (plan, answered(plan), plan))(sequential(Change(Verb.PATCH, POOL, "", TESTS))),
+            id="tests only",
         ),
     ],
 )
-def test_what_may_repeat_rightly_does_not_end_a_run(first: Plan, outcome: Outcome, second: Plan) -> None:
+def test_what_may_repeat_rightly_does_not_end_a_run(first: Plan, outcome: ApplyResult, second: Plan) -> None:
     assert stopped(first, outcome, second) == []
 
 
@@ -271,5 +274,7 @@ def test_fields_are_named_as_people_write_them() -> None:
     paths = ["/metadata/annotations/a.b~1c", "/spec/list/0/x", "/spec/list/-", "/spec/more"]
     ops = [{"op": "add", "path": path, "value": 1} for path in paths]
     change = Change(Verb.PATCH, POOL, "", ops, before={"metadata": {"resourceVersion": "7"}})
-    [(_, error)] = Round().then(in_order(change), answered(in_order(change))).not_kept(in_order(change))
+    [(_, error)] = (
+        AppliedRound().next_round(sequential(change), answered(sequential(change))).lost_writes(sequential(change))
+    )
     assert "keep metadata.annotations[a.b/c], spec.list[0].x, spec.list, and 1 more" in error.message

@@ -18,21 +18,21 @@ import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import DHCPSERVER
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.cluster.syncing import Report, sync
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.cluster.syncing import SyncReport, sync
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.ledger import NETWORK
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.desk import ExistingAddress
 from kubectl_yoshi.plan.imports import ImportRequest, plan_import
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
-from kubectl_yoshi.plan.syncing import Scope
+from kubectl_yoshi.plan.syncing import SyncScope
 from tests.unit.plan.fake import _error, served
 from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
 
@@ -57,28 +57,28 @@ def restored(cidr: str, asks: bool = True) -> World:
     return world
 
 
-def passed(world: World) -> Report:
-    return sync(Scope(None), BACKENDS, world.api)  # type: ignore[arg-type]
+def passed(world: World) -> SyncReport:
+    return sync(SyncScope(None), BACKENDS, world.api)  # type: ignore[arg-type]
 
 
-def rebuild(world: World) -> Done:
+def rebuild(world: World) -> RunResult:
     return world.run(plan_rebuild, RebuildRequest())
 
 
-def create(world: World) -> Done:
+def create(world: World) -> RunResult:
     cidr = str(parse_network(world.api.get(BLUE)).cidr)
     return world.run(plan_network, NetworkRequest("prod", "blue", wizard("blue", cidr)))
 
 
-def is_open(world: World) -> bool:
-    return parse_network(world.api.get(BLUE)).is_open
+def is_initialized(world: World) -> bool:
+    return parse_network(world.api.get(BLUE)).is_initialized
 
 
 def newcomer_gets_another(world: World) -> None:
     world.vm("late")
-    with pytest.raises(Refused, match=r"10\.133\.0\.1 is not free|prod/late"):
-        raise world.attach("late", ip=MINE).refusals["prod/late"]
-    assert not world.attach("late").refusals
+    with pytest.raises(PreconditionFailed, match=r"10\.133\.0\.1 is not free|prod/late"):
+        raise world.attach("late", ip=MINE).errors["prod/late"]
+    assert not world.attach("late").errors
     assert world.pin("late") not in ("", MINE)
     world.check()
 
@@ -95,18 +95,18 @@ def newcomer_gets_another(world: World) -> None:
         lambda world: world.reserve(MINE),
         lambda world: world.run(plan_move, MoveRequest(parse_address(MINE), ("prod", "late"), ("prod", "blue"))),
         lambda world: world.run(
-            plan_import, ImportRequest(("prod", "blue"), (Given(("prod", "late"), parse_address(MINE)),))
+            plan_import, ImportRequest(("prod", "blue"), (ExistingAddress(("prod", "late"), parse_address(MINE)),))
         ),
     ],
     ids=["attach", "attach --ip", "dry-run=client", "dry-run=server", "reserve", "reserve IP", "move", "import"],
 )
-def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callable[[World], Done]) -> None:
+def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callable[[World], RunResult]) -> None:
     world = restored(cidr)
     world.vm("late")
-    with pytest.raises(Refused, match=r"gives out no addresses yet.*its status was lost") as refused:
+    with pytest.raises(PreconditionFailed, match=r"gives out no addresses yet.*its status was lost") as refused:
         ask(world)
-    assert "kubectl yoshi sync -n prod" in refused.value.way_out
-    assert "kubectl yoshi ips rebuild --network prod/blue" in refused.value.way_out
+    assert "kubectl yoshi sync -n prod" in refused.value.hint
+    assert "kubectl yoshi ips rebuild --network prod/blue" in refused.value.hint
     assert world.api.writes == []
 
 
@@ -114,7 +114,7 @@ def test_of_a_network_that_is_being_deleted_that_is_told_first() -> None:
     world = restored("10.133.0.0/24")
     world.vm("late")
     world.api.change(BLUE, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
-    with pytest.raises(Refused, match="prod/blue is being deleted"):
+    with pytest.raises(PreconditionFailed, match="prod/blue is being deleted"):
         world.attach("late")
 
 
@@ -123,7 +123,7 @@ def test_of_a_network_that_is_being_deleted_that_is_told_first() -> None:
 def test_whoever_opens_the_ledger_records_first_who_has_an_address(cidr: str, opens: Callable[[World], object]) -> None:
     world = restored(cidr, asks=False)
     opens(world)
-    assert is_open(world)
+    assert is_initialized(world)
     record = world.records()[MINE]
     assert (record.holder, record.uid, record.mac) == ("prod/web-1", world.now().uid, world.mac())
     newcomer_gets_another(world)
@@ -137,8 +137,10 @@ def test_sync_serves_those_who_ask_only_after_those_who_have(cidr: str) -> None:
     world = restored(cidr)
     for number in range(3):
         vm = world.vm(f"asks-{number}")
-        world.api.change(vm.ref, lambda obj: obj["metadata"].update(annotations={BACKENDS["calico"].wish: "blue"}))
-    assert not passed(world).failed
+        world.api.change(
+            vm.ref, lambda obj: obj["metadata"].update(annotations={BACKENDS["calico"].annotation_key: "blue"})
+        )
+    assert not passed(world).failure_count
     assert world.pin() == MINE
     assert len({world.pin(f"asks-{number}") for number in range(3)} - {MINE, ""}) == 3
     world.check()
@@ -148,10 +150,10 @@ def test_sync_serves_those_who_ask_only_after_those_who_have(cidr: str) -> None:
 def test_a_ledger_in_which_nobody_has_an_address_is_opened_by_a_rebuild(cidr: str) -> None:
     world = restored(cidr)
     world.drop_vm()
-    assert rebuild(world).plan.answers == {"prod/blue": "0"}
-    assert is_open(world)
+    assert rebuild(world).plan.results == {"prod/blue": "0"}
+    assert is_initialized(world)
     world.vm("late")
-    assert not world.attach("late").refusals
+    assert not world.attach("late").errors
     world.check()
     world.api.writes.clear()
     assert not rebuild(world).plan
@@ -186,11 +188,11 @@ def test_a_ledger_stays_closed_before_one_who_may_not_see_all_vms(cidr: str, ope
     only_own_namespace(world)
     try:
         opens(world)
-    except Refused as refused:
+    except PreconditionFailed as refused:
         assert "may not list" in refused.message
-    assert not is_open(world)
+    assert not is_initialized(world)
     world.vm("late")
-    with pytest.raises(Refused, match="gives out no addresses yet"):
+    with pytest.raises(PreconditionFailed, match="gives out no addresses yet"):
         world.attach("late")
 
 
@@ -211,7 +213,7 @@ def test_a_new_network_is_opened_whatever_of_calico_its_maker_may_not_see(verb: 
     world = World()
     for resource in (RAW.information, RAW.block) if verb == "list" else (RAW.information,):
         world.api.refuse(verb, resource)
-    assert world.network().is_open
+    assert world.network().is_initialized
     assert world.api.tried["create", NETWORKWIZARD.plural] == 1
     assert world.records() == {}
 
@@ -220,13 +222,13 @@ def test_a_network_that_cannot_be_made_is_not_opened() -> None:
     world = restored("10.133.0.0/24")
     theirs = {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/20"}}
     world.api.put(RAW.pool, theirs)
-    assert passed(world).networks
+    assert passed(world).network_errors
     assert dig(world.api.get(BLUE), "status", "created") is False
-    assert not is_open(world)
-    with pytest.raises(Refused, match=r"prod/blue is not ready: .* overlaps ippool/theirs"):
+    assert not is_initialized(world)
+    with pytest.raises(PreconditionFailed, match=r"prod/blue is not ready: .* overlaps ippool/theirs"):
         world.attach()
     world.api.drop(RAW.pool.ref("theirs"))
-    assert not passed(world).failed
+    assert not passed(world).failure_count
     newcomer_gets_another(world)
 
 
@@ -240,11 +242,11 @@ def test_a_deletion_that_is_given_up_leaves_a_lost_ledger_closed() -> None:
             world.running(pin=MINE)
 
     world.api.before.append(starts)
-    with pytest.raises(Refused, match="Calico still holds"):
+    with pytest.raises(PreconditionFailed, match="Calico still holds"):
         world.delete_network()
     assert world.networks() == ["blue"]
-    assert not is_open(world)
-    assert not passed(world).failed
+    assert not is_initialized(world)
+    assert not passed(world).failure_count
     newcomer_gets_another(world)
 
 
@@ -263,7 +265,7 @@ def test_a_run_that_ends_between_two_blocks_leaves_the_ledger_closed(opens: Call
     world.api.before.append(die)
     with pytest.raises(KeyboardInterrupt):
         opens(world)
-    assert not is_open(world)
+    assert not is_initialized(world)
     world.api.before.clear()
     opens(world)
     assert world.holders() == {MINE: "prod/web-1", "10.133.7.7": "prod/far"}
@@ -294,7 +296,7 @@ def test_the_address_of_the_network_itself_is_kept_and_is_no_vms(
         assert after == before
     passed(world)
     world.vm("late")
-    assert not world.attach("late", network="prod/lab").refusals
+    assert not world.attach("late", network="prod/lab").errors
     server = world.api.get(DHCPSERVER.ref("lab", "prod"))["spec"]["networks"][0]["interfaceIp"].partition("/")[0]
     assert world.records("lab")[server].kind == NETWORK
     assert {"10.20.0.2", server} <= world.records("lab").keys()
@@ -315,23 +317,23 @@ def test_a_rebuild_opens_no_network_that_another_one_overlaps() -> None:
     overlapped(world)
     done = world.run(plan_rebuild, RebuildRequest())
     assert done.notes == ("network prod/late is left alone: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)",)
-    assert not parse_network(world.api.get(NETWORKWIZARD.ref("late", "prod"))).is_open
+    assert not parse_network(world.api.get(NETWORKWIZARD.ref("late", "prod"))).is_initialized
     world.vm()
-    with pytest.raises(Refused, match="gives out no addresses yet"):
+    with pytest.raises(PreconditionFailed, match="gives out no addresses yet"):
         world.attach(network="prod/late")
 
 
 def test_why_a_network_was_refused_is_why_it_gives_out_no_addresses() -> None:
     world = World()
     overlapped(world)
-    assert world.sync_network("late").refusals
+    assert world.sync_network("late").errors
     world.vm()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(PreconditionFailed) as refused:
         world.attach(network="prod/late")
     assert refused.value.message == (
         "network prod/late is not ready: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)"
     )
-    assert "kubectl yoshi network describe late -n prod" in refused.value.way_out
+    assert "kubectl yoshi network describe late -n prod" in refused.value.hint
 
 
 def test_a_network_that_is_not_ready_any_more_gives_nobody_new_an_address_and_keeps_who_is_on_it() -> None:
@@ -341,10 +343,10 @@ def test_a_network_that_is_not_ready_any_more_gives_nobody_new_an_address_and_ke
     world.vm("web-2")
     world.attach()
     world.api.put(RAW.pool, {"metadata": {"name": "theirs"}, "spec": {"cidr": "10.133.0.0/16"}})
-    assert world.sync_network().refusals
-    assert not world.attach().refusals
+    assert world.sync_network().errors
+    assert not world.attach().errors
     assert "prod/blue is not ready: " in refusal(world.attach("web-2"), "prod/web-2").message
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
     world.api.drop(RAW.pool.ref("theirs"))
-    assert not world.sync_network().refusals
-    assert not world.attach("web-2").refusals
+    assert not world.sync_network().errors
+    assert not world.attach("web-2").errors

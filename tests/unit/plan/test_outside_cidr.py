@@ -20,15 +20,15 @@ import pytest
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.public_services import SERVICE
-from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, labels_of, name_of
-from kubectl_yoshi.plan.finding import network_having
+from kubectl_yoshi.plan.finding import find_network_of
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
-from kubectl_yoshi.plan.survey import disagreements, survey
+from kubectl_yoshi.plan.survey import build_inventory, find_discrepancies
 from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
 from tests.unit.plan.world import BACKENDS, World, refusal
 
@@ -59,15 +59,17 @@ def status(world: World) -> Json:
 
 def found(world: World, ip: str) -> str:
     """The network of an address that is named alone."""
-    having = partial(network_having, parse_address(ip), "prod", plugin="public")
-    return observe_value(having, world.api)[0].full_name  # type: ignore[arg-type]
+    having = partial(find_network_of, parse_address(ip), "prod", plugin="public")
+    return read_and_compute(having, world.api)[0].full_name  # type: ignore[arg-type]
 
 
 def findings(world: World) -> list[str]:
     """What `ips check` says of the network."""
     now = datetime.now(timezone.utc)
-    rows, _ = observe_value(lambda facts: survey(network(world), BACKENDS["public"], facts, now, True), world.api)  # type: ignore[arg-type]
-    return [sentence for _, sentence in disagreements(rows)]
+    rows, _ = read_and_compute(
+        lambda snapshot: build_inventory(network(world), BACKENDS["public"], snapshot, now, True), world.api
+    )  # type: ignore[arg-type]
+    return [sentence for _, sentence in find_discrepancies(rows)]
 
 
 def whole(world: World, held: dict[str, str]) -> bool:
@@ -81,14 +83,14 @@ def whole(world: World, held: dict[str, str]) -> bool:
 
 
 def test_an_address_that_is_asked_for_by_name_is_recorded_beside_the_others(world: World) -> None:
-    assert not world.attach("a", network=PUB, ip=OUT).refusals
+    assert not world.attach("a", network=PUB, ip=OUT).errors
     world.attach("b", network=PUB, ip=INSIDE)
     assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
     assert OUT in status(world)["allocations"]
     assert not findings(world)
     again = world.attach("a", network=PUB, ip=OUT)
-    assert not again.done
-    assert not world.attach("a", network=PUB).done
+    assert not again.executed
+    assert not world.attach("a", network=PUB).executed
 
 
 def test_a_small_network_counts_it_as_used_and_has_as_many_free_as_before() -> None:
@@ -120,13 +122,13 @@ def test_another_address_of_the_network_takes_its_place_and_the_other_way_round(
     world.attach("a", network=PUB, ip=INSIDE)
     for ip in (OUT, OUT_TOO, INSIDE):
         assert "already has" in refusal(world.attach("a", network=PUB, ip=ip), "prod/a").message
-        assert not world.attach("a", network=PUB, ip=ip, replace=True).refusals
+        assert not world.attach("a", network=PUB, ip=ip, replace=True).errors
         assert whole(world, {ip: "prod/a"})
 
 
 def test_it_goes_with_its_vm_and_is_never_chosen(world: World) -> None:
     world.attach("a", network=PUB, ip=OUT)
-    assert not world.detach("a", network=PUB).refusals
+    assert not world.detach("a", network=PUB).errors
     assert whole(world, {})
     world.attach("a", "b", network=PUB)
     assert OUT not in world.holders("pub")
@@ -139,7 +141,7 @@ def test_a_vm_made_anew_has_it_again(world: World) -> None:
     world.drop_vm("a")
     world.vm("a")
     world.api.change(world.now("a").ref, lambda obj: obj["metadata"].update(annotations=asked))
-    assert not world.attach("a", network=PUB).refusals
+    assert not world.attach("a", network=PUB).errors
     assert world.holders("pub") == {OUT: "prod/a"}
     assert world.records("pub")[OUT].uid == world.now("a").uid
 
@@ -147,7 +149,7 @@ def test_a_vm_made_anew_has_it_again(world: World) -> None:
 def test_who_wants_a_held_one_is_refused(world: World) -> None:
     world.attach("a", network=PUB, ip=OUT)
     assert f"{OUT} is not free: prod/a holds it" in refusal(world.attach("b", network=PUB, ip=OUT), "prod/b").message
-    with pytest.raises(Refused, match="prod/a holds it"):
+    with pytest.raises(PreconditionFailed, match="prod/a holds it"):
         world.reserve(OUT, network="pub")
     assert whole(world, {OUT: "prod/a"})
 
@@ -155,15 +157,15 @@ def test_who_wants_a_held_one_is_refused(world: World) -> None:
 def test_a_reserved_one_is_no_vms_until_it_is_released(world: World) -> None:
     world.reserve(OUT, network="pub", note="the printer")
     assert "reserved (the printer)" in refusal(world.attach("a", network=PUB, ip=OUT), "prod/a").message
-    assert not world.release(OUT, network="pub").refusals
-    assert not world.attach("a", network=PUB, ip=OUT).refusals
+    assert not world.release(OUT, network="pub").errors
+    assert not world.attach("a", network=PUB, ip=OUT).errors
     assert whole(world, {OUT: "prod/a"})
 
 
 def test_it_moves_to_another_vm(world: World) -> None:
     world.attach("a", network=PUB, ip=OUT)
     for to in ("b", "a"):
-        assert not world.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).refusals
+        assert not world.run(plan_move, MoveRequest(parse_address(OUT), ("prod", to))).errors
         assert whole(world, {OUT: f"prod/{to}"})
 
 
@@ -183,15 +185,15 @@ def test_a_ledger_that_was_lost_says_it_again(world: World) -> None:
     for block in world.api.every(ADDRESSBLOCK):
         world.api.drop(ADDRESSBLOCK.ref(block["metadata"]["name"], "prod"))
     world.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj.pop("status"))
-    assert not world.run(plan_rebuild, RebuildRequest(("prod", "pub"))).refusals
+    assert not world.run(plan_rebuild, RebuildRequest(("prod", "pub"))).errors
     assert whole(world, {OUT: "prod/a", INSIDE: "prod/b"})
 
 
 def test_a_network_that_holds_one_is_not_deleted_unless_forced(world: World) -> None:
     world.attach("a", network=PUB, ip=OUT)
-    with pytest.raises(Refused, match=f"network prod/pub is in use: {OUT} prod/a"):
+    with pytest.raises(PreconditionFailed, match=f"network prod/pub is in use: {OUT} prod/a"):
         world.delete_network("pub")
-    assert not world.delete_network("pub", force=True).refusals
+    assert not world.delete_network("pub", force=True).errors
     assert world.networks() == []
     assert (services(world), announced(world), wish(world, "a")) == ({}, [], "")
     assert not world.api.every(metallb.POOL)
@@ -209,12 +211,12 @@ def test_metallb_announces_it_from_a_pool_of_its_own(announce: str) -> None:
     assert dig(advertisement, "spec", "ipAddressPools") == ["prod.pub"]
     if announce == "metallb-bgp":
         assert dig(advertisement, "spec", "aggregationLength") == 32
-    assert not world.sync_network("pub").done
+    assert not world.sync_network("pub").executed
 
 
 def test_of_ipv6_it_is_a_128() -> None:
     world = public("2001:db8::/64", "metallb-l2")
-    assert not world.attach("a", network=PUB, ip="2001:db8:ffff::7").refusals
+    assert not world.attach("a", network=PUB, ip="2001:db8:ffff::7").errors
     assert world.holders("pub") == {"2001:db8:ffff::7": "prod/a"}
     pools = [text for pool in world.api.every(metallb.POOL) for text in dig(pool, "spec", "addresses")]
     assert pools == ["2001:db8::/64", "2001:db8:ffff::7/128"]
@@ -223,18 +225,18 @@ def test_of_ipv6_it_is_a_128() -> None:
 @pytest.mark.parametrize(("cidr", "ip"), [("203.0.113.0/29", "2001:db8::7"), ("2001:db8::/64", OUT)])
 def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
     world = public(cidr, "calico-bgp")
-    with pytest.raises(Refused, match=f"{ip} cannot be given out by network prod/pub: it is outside {cidr}"):
+    with pytest.raises(PreconditionFailed, match=f"{ip} cannot be given out by network prod/pub: it is outside {cidr}"):
         world.attach("a", network=PUB, ip=ip)
-    with pytest.raises(Refused, match="outside"):
+    with pytest.raises(PreconditionFailed, match="outside"):
         world.reserve(ip, network="pub")
 
 
 def test_a_private_network_gives_out_none_outside() -> None:
     world = public()
     world.network("blue", "10.133.0.0/24")
-    with pytest.raises(Refused, match=f"{OUT} cannot be given out by network prod/blue: it is outside 10"):
+    with pytest.raises(PreconditionFailed, match=f"{OUT} cannot be given out by network prod/blue: it is outside 10"):
         world.attach("a", network="prod/blue", ip=OUT)
-    with pytest.raises(Refused, match="outside"):
+    with pytest.raises(PreconditionFailed, match="outside"):
         world.reserve(OUT, network="blue")
 
 
@@ -244,8 +246,8 @@ def test_a_vm_on_two_networks_keeps_what_each_has_given_it() -> None:
     world.attach("a", network="prod/far", ip=OUT)
     world.attach("a", network=PUB, ip=SECOND)
     assert (world.holders("pub"), world.holders("far")) == ({SECOND: "prod/a"}, {OUT: "prod/a"})
-    assert not world.attach("a", network=PUB).done
-    assert not world.attach("a", network="prod/far").done
+    assert not world.attach("a", network=PUB).executed
+    assert not world.attach("a", network="prod/far").executed
     world.detach("a", network=PUB)
     assert wish(world, "a") == OUT
     world.attach("a", network=PUB, ip=SECOND)
@@ -267,7 +269,7 @@ def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one()
     world = public()
     assert found(world, OUT) == "prod/pub"
     make_public(world, "far", "198.51.100.0/24", "calico-bgp")
-    with pytest.raises(Refused, match=f"{OUT} may be of several networks: prod/far, prod/pub"):
+    with pytest.raises(PreconditionFailed, match=f"{OUT} may be of several networks: prod/far, prod/pub"):
         found(world, OUT)
     world.attach("a", network="prod/far", ip=OUT)
     assert found(world, OUT) == "prod/far"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
-from kubectl_yoshi.model.vm import VM, VM_CALLS
+from kubectl_yoshi.model.vm import VM, VM_SUBRESOURCES
 from tests.unit.plan.world import World, refusal
 
 UPDATE_BLOCKS = "may not update ipamblocks.crd.projectcalico.org"
@@ -36,7 +36,7 @@ def test_a_tenant_is_refused_another_address_for_a_halted_vm_before_anything_is_
     world.api.writes.clear()
     done = world.attach(ip="10.133.0.9", replace=True)
     assert UPDATE_BLOCKS in refusal(done).message
-    assert "administrator" in refusal(done).way_out
+    assert "administrator" in refusal(done).hint
     assert world.api.writes == []
     assert (world.pin(), set(world.records())) == (had, {had})
 
@@ -50,7 +50,7 @@ def test_a_tenants_vm_is_not_stopped_for_another_address_that_calico_would_not_g
     world.api.writes.clear()
     done = world.attach(ip="10.133.0.9", replace=True, restart=restart)
     assert UPDATE_BLOCKS in refusal(done).message
-    assert "administrator" in refusal(done).way_out
+    assert "administrator" in refusal(done).hint
     assert world.api.writes == []
     assert world.runs_with() == had
 
@@ -63,7 +63,7 @@ def test_a_tenants_vm_is_not_stopped_to_release_what_calico_would_give_it_again(
     assert UPDATE_BLOCKS in refusal(done).message
     assert world.api.writes == []
     done = world.detach()
-    assert not done.refusals
+    assert not done.errors
     assert (world.pin(), world.runs_with(), set(world.records())) == ("", had, {had})
     world.check()
 
@@ -77,7 +77,7 @@ def test_others_of_one_command_are_attached(world: World) -> None:
     world.network("green", "10.134.0.0/24")
     done = world.attach("web-1", "web-2", network="prod/green", replace=True)
     assert UPDATE_BLOCKS in refusal(done).message
-    assert done.answers == {"prod/web-2": world.pin("web-2")}
+    assert done.results == {"prod/web-2": world.pin("web-2")}
     assert world.pin() == had
     world.check()
 
@@ -89,7 +89,7 @@ def test_what_calico_keeps_of_a_vm_that_a_tenant_detaches_stays_recorded_for_an_
     halt(world)
     world.may_not_write_calicos_books()
     done = world.detach()
-    assert not done.refusals
+    assert not done.errors
     (note,) = done.notes
     assert note.startswith(f"{had} stays recorded for prod/web-1: ")
     assert UPDATE_BLOCKS in note
@@ -112,12 +112,12 @@ def test_what_calico_keeps_for_a_vm_that_is_gone_stays_where_a_tenant_collects(w
     world.hold(had, "k8s-pod-network.vmi.prod.web-1")
     world.may_not_write_calicos_books()
     done = world.collect()
-    assert not done.refusals
+    assert not done.errors
     assert any(UPDATE_BLOCKS in note for note in done.notes)
 
 
 @pytest.mark.parametrize("strategy", ["Always", "Manual", "RerunOnFailure"])
-@pytest.mark.parametrize("resource", [NETWORKWIZARD, VM_CALLS])
+@pytest.mark.parametrize("resource", [NETWORKWIZARD, VM_SUBRESOURCES])
 def test_a_vm_is_not_stopped_by_who_could_not_complete_it(world: World, resource: Any, strategy: str) -> None:
     had = calico_keeps(world, runStrategy=strategy)
     world.api.refuse("patch" if resource == NETWORKWIZARD else "update", resource)
@@ -152,9 +152,9 @@ def test_an_attachment_asks_for_no_permission_before(world: World) -> None:
     """A record whose VM may not be written to is removed again: nothing gets slower for those who may do everything."""
     world.vm()
     asked: list[Any] = []
-    may = world.api.may
-    world.api.may = lambda access: asked.append(access) or may(access)  # type: ignore[method-assign, func-returns-value]
-    assert world.attach().answers
+    is_allowed = world.api.is_allowed
+    world.api.is_allowed = lambda access: asked.append(access) or is_allowed(access)  # type: ignore[method-assign, func-returns-value]
+    assert world.attach().results
     assert asked == []
     world.vm("web-2")
     world.api.refuse("patch", VM)
@@ -191,7 +191,7 @@ def test_no_vm_is_detached_by_who_cannot_complete_a_forced_deletion(world: World
     world.api.writes.clear()
     try:
         refused: YoshiError = refusal(world.delete_network(force=True), "prod/blue")
-    except Refused as error:
+    except PreconditionFailed as error:
         refused = error
     assert f"may not {verb} {resource.plural}" in refused.message
     assert (world.api.writes, world.pin()) == ([], had)

@@ -21,21 +21,21 @@ import pytest
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.public_services import SERVICE, address_of_service
+from kubectl_yoshi.backends.public_services import SERVICE, get_service_address
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK, PUBLIC_PORTS
-from kubectl_yoshi.cluster.carrying_out import send
-from kubectl_yoshi.cluster.errors import TestFailed
+from kubectl_yoshi.cluster.carrying_out import send_change
+from kubectl_yoshi.cluster.errors import PatchTestFailedError
 from kubectl_yoshi.cluster.observing import observe
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.change import Change
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.attempt import Attempt
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attempt import RunContext
 from kubectl_yoshi.plan.moves import MoveRequest, plan_move
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from tests.unit.plan.fake import _error, served
@@ -51,7 +51,7 @@ PUB = "prod/pub"
 FIRST, SECOND = "203.0.113.7", "203.0.113.9"
 
 
-def make_public(world: World, name: str, cidr: str, announce: str) -> Done:
+def make_public(world: World, name: str, cidr: str, announce: str) -> RunResult:
     """Makes a public network; "" is for one without a CIDR."""
     bgp = {"bgpConfig": {"peers": "10.240.0.5", "myASN": 64512, "remoteASN": 64514}} if "bgp" in announce else {}
     network = wizard(name, cidr, plugin="public", public={"announce": announce}, **bgp)
@@ -64,7 +64,7 @@ def public(cidr: str = "203.0.113.0/24", announce: str = "calico-bgp") -> World:
     """A cluster with network prod/pub, and VMs a and b."""
     world = World()
     world.api.served = served((*SERVED, *ANNOUNCED))
-    assert not make_public(world, "pub", cidr, announce).refusals
+    assert not make_public(world, "pub", cidr, announce).errors
     world.vm("a")
     world.vm("b")
     return world
@@ -87,7 +87,7 @@ def world(request: pytest.FixtureRequest) -> World:
 def services(world: World) -> dict[str, str]:
     """VM -> the address of its Service."""
     return {
-        dig(service, "metadata", "ownerReferences", 0, "name"): str(address_of_service(service))
+        dig(service, "metadata", "ownerReferences", 0, "name"): str(get_service_address(service))
         for service in world.api.every(SERVICE)
     }
 
@@ -145,7 +145,7 @@ def at_most(times: int, which: Callable[[str, ObjectRef, str], bool]) -> Callabl
     return tells
 
 
-def attach_first(world: World) -> Done:
+def attach_first(world: World) -> RunResult:
     done = world.attach("a", network=PUB, ip=FIRST)
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/a"}, {"a": FIRST})
     return done
@@ -162,7 +162,7 @@ def test_refused_ports_leave_the_vm_its_address(world: World, kind: Resource) ->
     assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
     assert announced(world) == there
-    assert world.attach("a", network=PUB, ports=(Port(8443),), ip=FIRST).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB, ports=(Port(8443),), ip=FIRST).results == {"prod/a": FIRST}
     assert [port["port"] for port in world.api.every(SERVICE)[0]["spec"]["ports"]] == [8443]
     assert world.now("a").annotations[PUBLIC_PORTS] == "8443/tcp"
 
@@ -176,7 +176,7 @@ def test_a_refused_change_of_the_address_leaves_the_former_one(world: World, kin
     assert f"may not patch {kind.plural}" in refusal(done, "prod/a").message
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/a"}, {"a": FIRST}, FIRST)
     assert announced(world) == there
-    assert world.attach("a", network=PUB, ip=SECOND, replace=True).answers == {"prod/a": SECOND}
+    assert world.attach("a", network=PUB, ip=SECOND, replace=True).results == {"prod/a": SECOND}
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({SECOND: "prod/a"}, {"a": SECOND}, SECOND)
 
 
@@ -223,7 +223,7 @@ def test_of_several_refused_vms_each_keeps_its_record_until_its_own_service_is_g
     other = refusing(world, refused)
     other.api.before.append(lambda *_: there_are_records_of_all_services(world))
     done = other.attach("a", "b", network=PUB)
-    assert done.refusals.keys() == {"prod/a", "prod/b"}
+    assert done.errors.keys() == {"prod/a", "prod/b"}
     assert len(own) > 3
     assert (world.holders("pub"), services(world), announced(world), wish(world, "a")) == ({}, {}, [], "")
 
@@ -244,7 +244,7 @@ def test_an_address_that_is_written_on_the_vm_and_that_a_service_of_others_has_i
     assert f"{FIRST} is not free: service/shop in namespace elsewhere uses it" in refusal(done, "prod/a").message
     assert (world.holders("pub"), len(world.api.every(SERVICE)), announced(world)) == ({}, 1, [])
     world.api.drop(SERVICE.ref("shop", "elsewhere"))
-    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB).results == {"prod/a": FIRST}
 
 
 def test_an_attachment_that_a_killed_run_began_is_taken_back_when_it_is_refused() -> None:
@@ -272,7 +272,7 @@ def test_who_was_slower_leaves_the_vm_the_address_that_a_faster_run_gave_it(worl
             attach_first_after_all(world)
 
     def attach_first_after_all(world: World) -> None:
-        assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+        assert world.attach("a", network=PUB, ip=FIRST).results == {"prod/a": FIRST}
 
     slower.api.before.append(faster)
     done = slower.attach("a", network=PUB, ip=SECOND)
@@ -296,13 +296,13 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
 
 def test_what_is_attached_while_it_is_collected_stays_though_vms_were_listed_for_another_network_before() -> None:
     world = public("203.0.112.0/22")
-    assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").refusals
+    assert not make_public(world, "far", "198.51.100.0/24", "calico-bgp").errors
     world.attach("a", network="prod/far")
 
     def attaches(verb: str, ref: ObjectRef) -> None:
         if verb == "get" and ref == VM.ref("a", "prod"):
             world.api.before.clear()
-            assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+            assert world.attach("a", network=PUB, ip=FIRST).results == {"prod/a": FIRST}
 
     world.api.before.append(attaches)
     world.collect(grace=0.0)
@@ -324,10 +324,10 @@ def delete_without_its_service(world: World) -> None:
 def test_a_service_that_was_left_without_its_vm_goes_with_the_vms_record(world: World) -> None:
     attach_first(world)
     delete_without_its_service(world)
-    assert world.attach("b", network=PUB, ip=FIRST).refusals
-    assert not world.collect().refusals
+    assert world.attach("b", network=PUB, ip=FIRST).errors
+    assert not world.collect().errors
     assert (world.holders("pub"), world.api.every(SERVICE), announced(world)) == ({}, [], [])
-    assert world.attach("b", network=PUB, ip=FIRST).answers == {"prod/b": FIRST}
+    assert world.attach("b", network=PUB, ip=FIRST).results == {"prod/b": FIRST}
 
 
 def test_a_service_that_was_left_without_its_vm_is_not_in_the_way_of_the_vm_that_was_made_anew(world: World) -> None:
@@ -335,7 +335,7 @@ def test_a_service_that_was_left_without_its_vm_is_not_in_the_way_of_the_vm_that
     delete_without_its_service(world)
     world.vm("a")
     world.collect(grace=GRACE)
-    assert world.attach("a", network=PUB, ip=FIRST).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB, ip=FIRST).results == {"prod/a": FIRST}
     there = announced(world)
     world.collect()
     assert (world.holders("pub"), services(world), announced(world)) == ({FIRST: "prod/a"}, {"a": FIRST}, there)
@@ -348,7 +348,7 @@ def test_a_service_that_was_left_without_its_vm_goes_once_the_vm_that_was_made_a
     attach_first(world)
     delete_without_its_service(world)
     world.vm("a")
-    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB).results == {"prod/a": FIRST}
     world.collect()
     assert (world.holders("pub"), services(world), announced(world)) == ({FIRST: "prod/a"}, {"a": FIRST}, [FIRST])
 
@@ -360,14 +360,14 @@ def test_a_service_whose_vm_only_is_its_owner_no_more_stays(world: World) -> Non
     world.api.put(SERVICE, service)
     world.collect()
     assert len(world.api.every(SERVICE)) == 1
-    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
+    assert world.attach("a", network=PUB).results == {"prod/a": FIRST}
     assert services(world) == {"a": FIRST}
 
 
 # -- an address moves, or stays where it is ----------------------------------------------------------------------------
 
 
-def move(world: World, to: str = "b", address: str = FIRST) -> Done:
+def move(world: World, to: str = "b", address: str = FIRST) -> RunResult:
     return world.run(plan_move, MoveRequest(parse_address(address), ("prod", to), ("prod", "pub")))
 
 
@@ -377,22 +377,22 @@ def begin_attaching(world: World, name: str, address: str) -> list[Change]:
     done: list[Change] = []
     rest: list[Change] = []
     while not rest:
-        plan, _ = observe(partial(plan_attachments, request, BACKENDS), world.api, None, Attempt(done=tuple(done)))
+        plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext(done=tuple(done)))
         changes = [*plan]
         assert changes
         place = next((place for place, change in enumerate(changes) if change.ref.resource == VM), len(changes))
         done, rest = [*done, *changes[:place]], changes[place:]
         for change in changes[:place]:
-            send(change, world.api, dry_run=False, waiters={})
+            send_change(change, world.api, dry_run=False, waiters={})
     return rest
 
 
 def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_address_has_moved(world: World) -> None:
     late, *_ = begin_attaching(world, "a", FIRST)
     assert world.holders("pub") == {FIRST: "prod/a"}
-    assert move(world).answers == {"prod/b": FIRST}
-    with pytest.raises(TestFailed):
-        send(late, world.api, dry_run=False, waiters={})
+    assert move(world).results == {"prod/b": FIRST}
+    with pytest.raises(PatchTestFailedError):
+        send_change(late, world.api, dry_run=False, waiters={})
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {"b": FIRST})
     assert "plumber.k8s.pf9.io/releasing" not in world.now("a").annotations
 
@@ -406,7 +406,7 @@ def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leav
     def moves(verb: str, ref: ObjectRef) -> None:
         if verb == "create" and ref.resource == SERVICE:
             slower.api.before.clear()
-            assert move(world).answers == {"prod/b": FIRST}
+            assert move(world).results == {"prod/b": FIRST}
             there.append(announced(world))
 
     slower.api.before.append(moves)
@@ -454,7 +454,7 @@ def test_a_refused_move_leaves_the_address_where_it_was(world: World, what: str)
     assert (wish(world, "a"), wish(world, "b"), announced(world)) == (FIRST, "", there)
     (after,) = world.api.every(SERVICE)
     assert after["spec"]["ports"] == before["spec"]["ports"]
-    assert move(world).answers == {"prod/b": FIRST}
+    assert move(world).results == {"prod/b": FIRST}
     assert (world.holders("pub"), services(world), wish(world, "a")) == ({FIRST: "prod/b"}, {"b": FIRST}, "")
 
 
@@ -482,7 +482,7 @@ def test_what_a_killed_move_took_stays_with_the_other_vm_though_that_is_refused(
     assert "may not create services" in refusal(refused, "prod/b").message
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {})
     assert (wish(world, "a"), wish(world, "b")) == ("", FIRST)
-    assert move(world).answers == {"prod/b": FIRST}
+    assert move(world).results == {"prod/b": FIRST}
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {"b": FIRST})
 
 
@@ -507,7 +507,7 @@ def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(world: W
             world.detach("a", network=PUB)
 
     mover.api.before.append(detached)
-    with pytest.raises(Refused, match="is nobody's"):
+    with pytest.raises(PreconditionFailed, match="is nobody's"):
         move(mover)
     assert (world.holders("pub"), services(world)) == ({}, {})
     assert (wish(world, "a"), wish(world, "b")) == ("", "")
@@ -522,11 +522,11 @@ def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_n
     def faster(verb: str, ref: ObjectRef) -> None:
         if ref == VM.ref("a", "prod") and verb == "patch":
             slower.api.before.clear()
-            assert move(world, "c").answers == {"prod/c": FIRST}
+            assert move(world, "c").results == {"prod/c": FIRST}
 
     slower.api.before.append(faster)
     done = move(slower)
-    winner = "b" if done.answers else "c"
+    winner = "b" if done.results else "c"
     assert (world.holders("pub"), services(world)) == ({FIRST: f"prod/{winner}"}, {winner: FIRST})
     assert {name: wish(world, name) for name in "abc" if wish(world, name)} == {winner: FIRST}
 
@@ -541,7 +541,7 @@ def test_the_status_of_a_service_that_has_come_to_another_network_meanwhile_is_n
             world.api.change(ref, lambda obj: obj["metadata"]["labels"].update({metallb.NETWORK_LABEL: "uid-of-far"}))
 
     world.api.before.append(comes_to_another)
-    with pytest.raises(Refused, match="was not made for network prod/pub"):
+    with pytest.raises(PreconditionFailed, match="was not made for network prod/pub"):
         world.attach("a", network=PUB, ip=FIRST)
     [service] = world.api.every(SERVICE)
     assert service["status"] == {"loadBalancer": {}}

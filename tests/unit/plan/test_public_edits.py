@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.observing import observe_value
+from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
@@ -20,9 +20,9 @@ CALICOS = RAW.bgp_configuration.ref("default")
 def edit(world: World, name: str = "pub", public: Json | None = None, **spec: Any) -> None:
     """Edits a network as `kubectl edit` does, and brings it up again."""
     only_edit(world, name, public, **spec)
-    assert not world.sync_network(name).refusals
+    assert not world.sync_network(name).errors
     world.api.writes.clear()
-    assert not world.sync_network(name).refusals
+    assert not world.sync_network(name).errors
     assert world.api.writes == []
 
 
@@ -41,7 +41,7 @@ def only_edit(world: World, name: str = "pub", public: Json | None = None, **spe
 def described(world: World) -> dict[str, str]:
     """What `network describe` adds."""
     network = parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
-    return dict(observe_value(lambda facts: BACKENDS["public"].describe(network, facts), world.api)[0])
+    return dict(read_and_compute(lambda snapshot: BACKENDS["public"].describe(network, snapshot), world.api)[0])
 
 
 def names(world: World, resource: Resource) -> list[str]:
@@ -81,11 +81,11 @@ def test_an_address_that_is_announced_another_way_leaves_the_list_that_it_was_in
     world.attach("a", network=PUB, ip=FIRST)
     assert dig(world.api.look(CALICOS), "spec", lists[1]) == [{"cidr": f"{FIRST}/32"}]
     edit(world, public=ways[0])
-    assert not world.attach("a", network=PUB).refusals
+    assert not world.attach("a", network=PUB).errors
     spec = world.api.get(CALICOS)["spec"]
     assert (spec[lists[0]], spec.get(lists[1], [])) == ([{"cidr": f"{FIRST}/32"}], [])
     world.detach("a", network=PUB)
-    assert not world.delete_network("pub").refusals
+    assert not world.delete_network("pub").errors
     assert world.api.look(CALICOS) is None
 
 
@@ -138,10 +138,10 @@ def test_a_peering_that_another_network_needs_changes_when_both_say_so(
     message = refusal(world.sync_network("pub"), "prod/pub").message
     assert f"with {field} 64514, as network prod/far wants it, and this network wants 64999" in message
     assert world.api.every(resource) == before
-    assert not world.sync_network("far").refusals
+    assert not world.sync_network("far").errors
     only_edit(world, "far", bgpConfig=peering(64999))
-    assert not world.sync_network("pub").refusals
-    assert not world.sync_network("far").refusals
+    assert not world.sync_network("pub").errors
+    assert not world.sync_network("far").errors
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
 
 
@@ -172,7 +172,7 @@ def test_a_network_that_went_or_has_that_router_no_more_is_not_asked(
     only_edit(world, "far", bgpConfig=bgp("10.240.0.9"))
     world.api.drop(NETWORKWIZARD.ref("gone", "prod"))
     only_edit(world, bgpConfig=peering(64999))
-    assert not world.sync_network("pub").refusals
+    assert not world.sync_network("pub").errors
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64999]
 
 
@@ -241,9 +241,9 @@ def test_what_announced_a_network_before_goes_once_no_service_needs_it(
     assert there and not after(world)
     edit(world, public=announce, bgpConfig=config)
     assert before(world) == there
-    assert world.attach("a", network=PUB).answers == {"prod/a": FIRST}
-    assert not world.sync_network("pub").refusals
+    assert world.attach("a", network=PUB).results == {"prod/a": FIRST}
+    assert not world.sync_network("pub").errors
     assert before(world) == [] != after(world)
     world.detach("a", network=PUB)
-    assert not world.delete_network("pub").refusals
+    assert not world.delete_network("pub").errors
     assert after(world) == []

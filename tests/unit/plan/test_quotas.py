@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import Refused, UsageMistake
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Record
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.desk import Given
+from kubectl_yoshi.plan.desk import ExistingAddress
 from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.quotas import beyond_quota, must_have_room
+from kubectl_yoshi.plan.quotas import check_quota_room, list_quota_violations
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World, refusal, wizard
 
@@ -44,17 +44,17 @@ def test_a_namespace_gets_as_many_addresses_as_it_may_and_is_told_the_way_out(ci
     world = limited(cidr, 2)
     for name in ("web-1", "web-2", "web-3"):
         world.vm(name)
-    assert not world.attach("web-1").refusals
-    assert not world.attach("web-2").refusals
+    assert not world.attach("web-1").errors
+    assert not world.attach("web-2").errors
     error = refusal(world.attach("web-3"), "prod/web-3")
     assert error.message == "namespace prod holds 2 addresses of network prod/blue, which gives it 2 at most"
-    assert "Detach a VM of it" in error.way_out
-    assert "kubectl edit networkwizard blue -n prod" in error.way_out
+    assert "Detach a VM of it" in error.hint
+    assert "kubectl edit networkwizard blue -n prod" in error.hint
     assert world.pin("web-3") == ""
     assert set(world.holders().values()) == {"prod/web-1", "prod/web-2"}
 
     world.detach("web-1")
-    assert not world.attach("web-3").refusals
+    assert not world.attach("web-3").errors
     world.check()
 
 
@@ -77,9 +77,9 @@ def test_one_command_serves_as_many_vms_as_there_is_room_for(cidr: str) -> None:
     for name in names:
         world.vm(name)
     done = world.attach(*names)
-    assert set(done.refusals) == {"prod/web-3", "prod/web-4"}
+    assert set(done.errors) == {"prod/web-3", "prod/web-4"}
     assert len(world.holders()) == 3
-    assert len(done.answers) == 3
+    assert len(done.results) == 3
     world.check()
 
 
@@ -89,7 +89,7 @@ def test_each_namespace_has_its_own_room(cidr: str) -> None:
     world.vm("web-1")
     world.vm("web-1", "dev")
     world.attach("prod/web-1")
-    assert not world.attach("dev/web-1").refusals
+    assert not world.attach("dev/web-1").errors
 
 
 @SIZES
@@ -97,12 +97,12 @@ def test_who_has_an_address_is_not_refused_though_the_quota_is_used_up(cidr: str
     world = limited(cidr, 1)
     world.vm()
     world.attach()
-    assert not world.attach().refusals  # again
-    assert not world.attach(ip="10.133.0.9", replace=True).refusals
+    assert not world.attach().errors  # again
+    assert not world.attach(ip="10.133.0.9", replace=True).errors
     assert world.holders() == {"10.133.0.9": "prod/web-1"}
     world.drop_vm()
     world.vm()
-    assert not world.attach().refusals  # made anew
+    assert not world.attach().errors  # made anew
     assert set(world.holders().values()) == {"prod/web-1"}
 
 
@@ -114,7 +114,7 @@ def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str
     world.attach("web-1", "web-2")
     blue = NETWORKWIZARD.ref("blue", "prod")
     world.api.change(blue, lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
-    assert not world.attach("web-1", "web-2").refusals
+    assert not world.attach("web-1", "web-2").errors
     error = refusal(world.attach("web-3"), "prod/web-3")
     assert error.message == "namespace prod holds 2 addresses of network prod/blue, which gives it 1 at most"
     assert len(world.holders()) == 2
@@ -123,8 +123,8 @@ def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str
 def test_reservations_are_of_no_namespaces_vms_and_do_not_count() -> None:
     world = limited(SMALL, 1)
     world.vm()
-    assert not world.reserve("10.133.0.7", "10.133.0.8").refusals
-    assert not world.attach().refusals
+    assert not world.reserve("10.133.0.7", "10.133.0.8").errors
+    assert not world.attach().errors
 
 
 @SIZES
@@ -135,19 +135,21 @@ def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: 
     for name in names:
         world.vm(name)
     done = world.at_once(*(lambda mine, name=name: mine.attach(name) for name in names), seed=seed)
-    got = [one for one in done if not isinstance(one, Exception) and not one.refusals]
+    got = [one for one in done if not isinstance(one, Exception) and not one.errors]
     assert len(got) == 3
     assert sum(1 for name in names if world.pin(name)) == len(world.holders()) == 3
     for one in done:
         if one not in got:
-            error = one if isinstance(one, Exception) else next(iter(one.refusals.values()))
+            error = one if isinstance(one, Exception) else next(iter(one.errors.values()))
             assert "3 at most" in str(error)
     world.check()
 
 
-def adopt(world: World, *names: str) -> Done:
+def adopt(world: World, *names: str) -> RunResult:
     """`ips import` of what these VMs are told to have: web-7 has the address with 7 at its end."""
-    given = tuple(Given(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names)
+    given = tuple(
+        ExistingAddress(("prod", name), parse_address(f"10.133.0.{name.partition('-')[2]}")) for name in names
+    )
     return world.run(plan_import, ImportRequest(("prod", "blue"), given))
 
 
@@ -161,7 +163,7 @@ def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_h
     def meanwhile(verb: str, ref: ObjectRef) -> None:
         if verb == "patch":
             mine.api.before.clear()
-            assert not world.attach("web-2").refusals
+            assert not world.attach("web-2").errors
 
     mine.api.before[:] = [meanwhile]
     assert "gives it 1 at most" in refusal(mine.attach("web-1"), "prod/web-1").message
@@ -177,7 +179,7 @@ def test_who_carried_an_address_and_has_it_recorded_keeps_it_under_a_quota_that_
         world.attach(name)
     world.api.change(NETWORKWIZARD.ref("blue", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
     held = world.holders()
-    assert not world.attach("web-1", mac="02:00:00:00:00:07").refusals  # the record is written again
+    assert not world.attach("web-1", mac="02:00:00:00:00:07").errors  # the record is written again
     assert world.holders() == held
 
 
@@ -188,10 +190,10 @@ def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> N
         world.vm(name)
     world.attach("web-8")
     done = adopt(world, "web-7", "web-9")
-    assert done.answers == {"prod/web-7": "10.133.0.7"}
+    assert done.results == {"prod/web-7": "10.133.0.7"}
     assert "which gives it 2 at most" in refusal(done, "prod/web-9").message
     assert set(world.holders().values()) == {"prod/web-7", "prod/web-8"}
-    assert not adopt(world, "web-7").refusals  # again
+    assert not adopt(world, "web-7").errors  # again
     world.check()
 
 
@@ -250,20 +252,22 @@ def test_room_is_left_as_long_as_fewer_vms_hold_an_address_than_may(
     held: dict[int, tuple[tuple[str, str], bool]], most: int, asks: tuple[str, str]
 ) -> None:
     blue = parse_network(wizard("blue", SMALL, maxAddressesPerNamespace=most))
-    records = {n: Record(VIRTUALMACHINE if vm else RESERVATION, *name) for n, (name, vm) in held.items()}
+    records = {n: Allocation(VIRTUALMACHINE if vm else RESERVATION, *name) for n, (name, vm) in held.items()}
     holders = {name for name, vm in held.values() if vm}
     there = Counter(namespace for namespace, _ in holders)
     room = asks in holders or there[asks[0]] < most
     vm = Vm({"metadata": {"namespace": asks[0], "name": asks[1]}, "spec": {}})
     if room:
-        must_have_room(blue, records, vm)
+        check_quota_room(blue, records, vm)
     else:
-        with pytest.raises(Refused, match=f"namespace {asks[0]} holds {there[asks[0]]} addresses"):
-            must_have_room(blue, records, vm)
-    assert len(list(beyond_quota(blue, records.values()))) == sum(1 for count in there.values() if count > most)
+        with pytest.raises(PreconditionFailed, match=f"namespace {asks[0]} holds {there[asks[0]]} addresses"):
+            check_quota_room(blue, records, vm)
+    assert len(list(list_quota_violations(blue, records.values()))) == sum(
+        1 for count in there.values() if count > most
+    )
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "3", 1.5])
 def test_a_quota_is_a_number_from_1_on(value: object) -> None:
-    with pytest.raises(UsageMistake, match="maxAddressesPerNamespace"):
+    with pytest.raises(UsageError, match="maxAddressesPerNamespace"):
         parse_network(wizard("blue", SMALL, maxAddressesPerNamespace=value))

@@ -20,16 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import IP_ADDRS
+from kubectl_yoshi.backends.calico import IP_ADDRS_ANNOTATION
 from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.backend import How, Use
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Record
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
-from kubectl_yoshi.plan.claims import claims_to, why_first
+from kubectl_yoshi.plan.claims import deciding_reason, rank_claims
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
@@ -37,11 +37,11 @@ BLUE = NETWORKWIZARD.ref("blue", "prod")
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 
 
-def rebuild(world: World, **more: Any) -> Done:
+def rebuild(world: World, **more: Any) -> RunResult:
     return world.run(plan_rebuild, RebuildRequest(**more))
 
 
-def contradictions(done: Done) -> list[str]:
+def contradictions(done: RunResult) -> list[str]:
     return [note for note in done.notes if note.startswith("contradiction: ")]
 
 
@@ -84,7 +84,7 @@ def test_a_lost_ledger_is_as_it_was_before(cidr: str) -> None:
     world.api.writes.clear()
     again = rebuild(world)
     assert world.api.writes == []
-    assert again.answers == again.plan.answers == {}
+    assert again.results == again.plan.results == {}
 
 
 @CIDRS
@@ -119,7 +119,7 @@ def test_blocks_of_a_network_made_anew_are_made_anew_with_all_that_only_they_kno
         block["metadata"].pop("ownerReferences")
         world.api.put(ADDRESSBLOCK, block)
     done = rebuild(world)
-    assert not done.refusals
+    assert not done.errors
     assert whole(world) == before
     (block,) = world.api.every(ADDRESSBLOCK)
     assert block["spec"]["networkUID"] == world.api.get(BLUE)["metadata"]["uid"]
@@ -202,7 +202,7 @@ def test_what_calico_keeps_for_a_vm_that_asks_for_the_network_is_recorded_so_tha
     world.hold("10.133.0.77", handle_name("prod", "web-1"))
     lose_status(world)
     world.api.change(
-        VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["metadata"]["annotations"].pop(IP_ADDRS)
+        VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["metadata"]["annotations"].pop(IP_ADDRS_ANNOTATION)
     )
     rebuild(world)
     assert world.holders() == {"10.133.0.77": "prod/web-1"}
@@ -266,7 +266,7 @@ def test_a_vm_that_runs_with_another_address_than_it_is_to_have_has_both_recorde
     world.running("web-1", pin="10.133.0.10")
     world.api.change(
         VM.ref("web-1", "prod"),
-        lambda obj: obj["spec"]["template"]["metadata"]["annotations"].update({IP_ADDRS: '["10.133.0.11"]'}),
+        lambda obj: obj["spec"]["template"]["metadata"]["annotations"].update({IP_ADDRS_ANNOTATION: '["10.133.0.11"]'}),
     )
     (said,) = contradictions(rebuild(world))
     assert "VM prod/web-1 has 2 addresses" in said
@@ -289,7 +289,7 @@ def test_what_may_not_be_seen_is_unknown_and_nothing_is_written(unseen: Any) -> 
     world.network()
     world.vm("web-1", pin="10.133.0.10")
     world.api.refuse("list", unseen)
-    with pytest.raises(Refused, match="cannot be told"):
+    with pytest.raises(PreconditionFailed, match="cannot be told"):
         rebuild(world)
     assert world.records() == {}
 
@@ -312,11 +312,11 @@ def test_many_networks_are_rebuilt_in_one_run_and_one_that_is_refused_does_not_s
 
     def fail(verb: str, ref: Any) -> None:
         if verb == "patch" and ref.name == "blue":
-            raise Refused("no")
+            raise PreconditionFailed("no")
 
     world.api.before.append(fail)
     done = rebuild(world)
-    assert [*done.refusals] == ["prod/blue"]
+    assert [*done.errors] == ["prod/blue"]
     assert world.holders("green") == {"10.134.0.10": "prod/b"}
 
 
@@ -349,42 +349,43 @@ def vm_of(name: str, uid: str, born: str) -> Vm:
 
 NAMES = ("a", "b", "c")
 records = st.none() | st.builds(
-    Record, st.just(VIRTUALMACHINE), st.just("prod"), st.sampled_from(NAMES), st.sampled_from(("u1", "u2", "u3", ""))
-) | st.just(Record(RESERVATION, "prod", ""))  # fmt: skip
+    Allocation, st.just(VIRTUALMACHINE), st.just("prod"), st.sampled_from(NAMES),
+    st.sampled_from(("u1", "u2", "u3", "")),
+) | st.just(Allocation(RESERVATION, "prod", ""))  # fmt: skip
 
 
 @given(
     born=st.tuples(*[st.sampled_from(("2026-01-01", "2026-01-02"))] * 3),
-    shown=st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(How)), max_size=6),
+    shown=st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(UsageKind)), max_size=6),
     record=records,
     asking=st.sets(st.sampled_from(NAMES)),
     seed=st.integers(),
 )
 def test_who_keeps_an_address_does_not_depend_on_the_order_in_which_things_are_seen(
-    born: tuple[str, ...], shown: list[tuple[str, How]], record: Record | None, asking: set[str], seed: int
+    born: tuple[str, ...], shown: list[tuple[str, UsageKind]], record: Allocation | None, asking: set[str], seed: int
 ) -> None:
     vms = {("prod", name): vm_of(name, f"u{n}", born[n - 1]) for n, name in enumerate(NAMES, 1)}
-    uses = [Use(1, how, POD.ref(f"pod-{name}", "prod"), "prod", name) for name, how in shown]
+    address_uses = [AddressUse(1, kind, POD.ref(f"pod-{name}", "prod"), "prod", name) for name, kind in shown]
     askers = {("prod", name) for name in asking}
-    claims, strangers = claims_to(uses, record, vms, askers)
-    shuffled = [*uses]
+    claims, strangers = rank_claims(address_uses, record, vms, askers)
+    shuffled = [*address_uses]
     random.Random(seed).shuffle(shuffled)
-    again, _ = claims_to(shuffled, record, dict(reversed(vms.items())), askers)
+    again, _ = rank_claims(shuffled, record, dict(reversed(vms.items())), askers)
     assert [claim.vm for claim in claims] == [claim.vm for claim in again]
     assert not strangers
     if claims:
-        assert why_first(claims)
+        assert deciding_reason(claims)
         first = claims[0]
-        if any(claim.shown_by(How.RUNNING, How.SERVED) for claim in claims):
-            assert first.shown_by(How.RUNNING, How.SERVED)
+        if any(claim.find_use(UsageKind.RUNNING, UsageKind.ANNOUNCED) for claim in claims):
+            assert first.find_use(UsageKind.RUNNING, UsageKind.ANNOUNCED)
     for claim in claims:
-        assert claim.vm.name in asking or any(use.how is not How.HELD for use in claim.uses)
+        assert claim.vm.name in asking or any(use.kind is not UsageKind.HELD_BY_BACKEND for use in claim.address_uses)
 
 
 def test_a_vm_made_anew_has_no_claim_to_what_an_earlier_one_of_its_name_still_runs_with() -> None:
     vms = {("prod", "a"): vm_of("a", "new", "2026-01-02")}
-    use = Use(1, How.RUNNING, VMI.ref("a", "prod"), "prod", "a", "old")
-    claims, strangers = claims_to([use], None, vms, set())
+    use = AddressUse(1, UsageKind.RUNNING, VMI.ref("a", "prod"), "prod", "a", "old")
+    claims, strangers = rank_claims([use], None, vms, set())
     assert claims == []
     assert strangers == [use]
 
@@ -394,9 +395,9 @@ def test_a_large_network_is_reckoned_without_looking_at_everything_for_everythin
     world = World()
     world.network(cidr="10.133.0.0/16")
     for number in range(count):
-        annotations = {IP_ADDRS: json.dumps([f"10.133.{number // 250 + 1}.{number % 250 + 1}"])}
+        annotations = {IP_ADDRS_ANNOTATION: json.dumps([f"10.133.{number // 250 + 1}.{number % 250 + 1}"])}
         world.vm(f"vm-{number}", template={"metadata": {"annotations": annotations}, "spec": {}})
     done = rebuild(world)
-    assert done.plan.answers == {"prod/blue": str(count)}
+    assert done.plan.results == {"prod/blue": str(count)}
     patches = [write for write in world.api.writes if write.startswith("patch addressblock/")]
     assert len(patches) == -(-count // 250)

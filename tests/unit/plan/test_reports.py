@@ -17,22 +17,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.observing import observe_value
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused, UsageMistake
+from kubectl_yoshi.cluster.observing import read_and_compute
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.books import open_network
+from kubectl_yoshi.plan.books import load_network
 from kubectl_yoshi.plan.reports import (
     LeakRequest,
     Report,
-    agreed,
+    build_report,
+    confirmed_leaks,
     parse_report,
-    plan_leak_releases,
-    report_of,
+    plan_leak_release,
 )
-from kubectl_yoshi.plan.survey import disagreements, survey
+from kubectl_yoshi.plan.survey import build_inventory, find_discrepancies
 from tests.unit.plan.world import BACKENDS, World
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
@@ -49,17 +49,19 @@ def look(world: World, seconds_ago: float = 600.0, identity: str = "one") -> Rep
     """A report of prod/blue, through its file."""
     now = datetime.now(timezone.utc) + timedelta(hours=1)  # no record is young
 
-    def ask(facts: Any) -> Json:
-        rows = survey(open_network("prod", "blue", facts), BACKENDS["calico"], facts, now, everywhere=True)
-        return report_of(rows, disagreements(rows), ago(seconds_ago), identity)
+    def ask(snapshot: Any) -> Json:
+        rows = build_inventory(
+            load_network("prod", "blue", snapshot), BACKENDS["calico"], snapshot, now, all_namespaces=True
+        )
+        return build_report(rows, find_discrepancies(rows), ago(seconds_ago), identity)
 
-    found, _ = observe_value(ask, world.api)  # type: ignore[arg-type]
+    found, _ = read_and_compute(ask, world.api)  # type: ignore[arg-type]
     return parse_report(json.loads(json.dumps(found)), f"{identity}.json")
 
 
-def release(world: World, one: Report, two: Report) -> Done:
-    leaks = agreed(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
-    return world.run(plan_leak_releases, LeakRequest(tuple(leaks)))
+def release(world: World, one: Report, two: Report) -> RunResult:
+    leaks = confirmed_leaks(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
+    return world.run(plan_leak_release, LeakRequest(tuple(leaks)))
 
 
 def leaking(cidr: str = "10.133.0.0/24") -> World:
@@ -81,11 +83,11 @@ def test_what_both_reports_call_leaked_is_given_back(cidr: str) -> None:
     one, two = look(world), look(world, 5, "two")
     assert [address for _, address in one.leaked] == ["10.133.0.1"]
     done = release(world, one, two)
-    assert done.plan.answers == {"10.133.0.1": "prod/web-1"}
-    assert not done.refusals
+    assert done.plan.results == {"10.133.0.1": "prod/web-1"}
+    assert not done.errors
     assert set(world.holders()) == {"10.133.0.2", "10.133.0.3"}
     again = release(world, two, one)
-    assert not again.done
+    assert not again.executed
     assert "10.133.0.1 on network prod/blue is left alone: its record is not what the reports say" in again.notes
     world.check()
 
@@ -141,7 +143,7 @@ def test_between_the_reports_too() -> None:
     two = look(world, 5, "two")
     assert one.leaked
     assert two.leaked
-    assert agreed(one, two, NOW, APART_SECONDS, OLDEST_SECONDS) == []
+    assert confirmed_leaks(one, two, NOW, APART_SECONDS, OLDEST_SECONDS) == []
 
 
 def unwanting() -> World:
@@ -165,7 +167,7 @@ def test_a_vm_that_does_not_want_it_loses_it_unless_it_was_written_to_since() ->
     assert world.holders()
 
     one, two = look(world), look(world, 5, "two")
-    assert release(world, one, two).plan.answers
+    assert release(world, one, two).plan.results
     assert not world.holders()
     world.check()
 
@@ -179,8 +181,8 @@ def test_a_network_that_is_gone_took_its_records_with_it() -> None:
 
 def test_one_report_is_not_two() -> None:
     one = Report("a.json", "same", ago(600), {})
-    with pytest.raises(UsageMistake, match=r"a\.json and b\.json are the same report"):
-        agreed(one, Report("b.json", "same", ago(5), {}), NOW, APART_SECONDS, OLDEST_SECONDS)
+    with pytest.raises(UsageError, match=r"a\.json and b\.json are the same report"):
+        confirmed_leaks(one, Report("b.json", "same", ago(5), {}), NOW, APART_SECONDS, OLDEST_SECONDS)
 
 
 @given(st.integers(-7200, 200_000), st.integers(-7200, 200_000))
@@ -188,16 +190,16 @@ def test_reports_are_compared_only_if_young_and_far_enough_apart(first: int, sec
     one, two = Report("a.json", "a", ago(first), {}), Report("b.json", "b", ago(second), {})
     sound = all(-60 <= age <= OLDEST_SECONDS for age in (first, second)) and abs(first - second) >= APART_SECONDS
     if sound:
-        assert agreed(one, two, NOW, APART_SECONDS, OLDEST_SECONDS) == []
+        assert confirmed_leaks(one, two, NOW, APART_SECONDS, OLDEST_SECONDS) == []
     else:
-        with pytest.raises(Refused, match=r"too old|apart|future"):
-            agreed(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
+        with pytest.raises(PreconditionFailed, match=r"too old|apart|future"):
+            confirmed_leaks(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
 
 
 def test_a_time_that_is_none_is_too_old() -> None:
     one, two = Report("a.json", "a", "yesterday", {}), Report("b.json", "b", ago(5), {})
-    with pytest.raises(Refused, match=r"a\.json is too old"):
-        agreed(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
+    with pytest.raises(PreconditionFailed, match=r"a\.json is too old"):
+        confirmed_leaks(one, two, NOW, APART_SECONDS, OLDEST_SECONDS)
 
 
 GOOD = {"kind": "AddressReport", "id": "x", "time": "2026-11-25T12:00:00Z", "leaked": []}
@@ -212,5 +214,5 @@ ENTRIES: list[Any] = [3, {}, {**ENTRY, "network": "blue"}, {**ENTRY, "address": 
 )
 def test_what_is_no_report_is_a_mistake(value: Any) -> None:
     assert parse_report({**GOOD, "leaked": [ENTRY]}, "a.json").leaked
-    with pytest.raises(UsageMistake, match=r"a\.json is no report"):
+    with pytest.raises(UsageError, match=r"a\.json is no report"):
         parse_report(value, "a.json")

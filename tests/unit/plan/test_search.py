@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import Unreachable
+from kubectl_yoshi.cluster.errors import UnreachableError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import stamp_of
-from kubectl_yoshi.plan.choosing import NEAR
+from kubectl_yoshi.plan.attempt import format_timestamp
+from kubectl_yoshi.plan.choosing import CONTENDED_SHARDS
 from tests.unit.plan.fake import FakeApi
 from tests.unit.plan.test_attachments import once_before
 from tests.unit.plan.world import World
@@ -128,7 +128,7 @@ def test_wherever_the_status_says_to_begin_every_address_is_free_once(wrong: str
     world.reserve("10.133.8.254", "10.133.8.255", *[f"10.133.9.{last}" for last in range(256)])
     world.api.change(BLUE, lambda obj: obj["status"].update(searchFrom=wrong))
     done = world.attach("web-1", "web-2", "web-3")
-    assert list(done.refusals) == ["prod/web-3"]
+    assert list(done.errors) == ["prod/web-3"]
     assert {world.pin("web-1"), world.pin("web-2")} == {"10.133.10.0", "10.133.10.1"}
     world.check()
 
@@ -142,13 +142,13 @@ def test_where_it_cannot_be_written_nothing_is_lost_but_time(fails: bool, monkey
 
     def without(api: FakeApi, ref: ObjectRef, body: list[Json], **more: Any) -> Json:
         if fails and any(op["path"] == "/status/searchFrom" and op["op"] == "add" for op in body):
-            raise Unreachable("the API server cannot be reached")
+            raise UnreachableError("the API server cannot be reached")
         return patch(api, ref, [op for op in body if op["path"] != "/status/searchFrom"], **more)
 
     monkeypatch.setattr(FakeApi, "patch", without)
     for place, name in enumerate(VMS[:3], 1):
         done = world.attach(name)
-        assert not done.refusals
+        assert not done.errors
         assert not done.notes
         assert world.pin(name) == f"10.133.1.{place}"
     assert search_from(world) == ""
@@ -167,7 +167,7 @@ def test_who_was_slower_chooses_at_random_and_for_a_moment_others_spread_over_th
     world.attach("web-4")
     world.attach("web-5")
     thirds = {int(address.split(".")[2]) for address in world.holders()}
-    assert max(thirds) < NEAR
+    assert max(thirds) < CONTENDED_SHARDS
     assert len(thirds) > 1
     assert search_from(world) == "", "where the lowest free address is, is not forgotten"
     world.api.change(BLUE, lambda obj: obj["status"].update(contendedAt="2026-01-01T00:00:00Z"))
@@ -180,7 +180,7 @@ def test_who_was_slower_chooses_at_random_and_for_a_moment_others_spread_over_th
 def test_while_writers_contend_one_block_is_read_for_a_choice() -> None:
     world = large()
     world.attach("web-1")
-    world.api.change(BLUE, lambda obj: obj["status"].update(contendedAt=stamp_of(datetime.now(timezone.utc))))
+    world.api.change(BLUE, lambda obj: obj["status"].update(contendedAt=format_timestamp(datetime.now(timezone.utc))))
     before = world.api.tried[("get", ADDRESSBLOCK.plural)]
     world.attach("web-2", dry_run="client")
     assert world.api.tried[("get", ADDRESSBLOCK.plural)] == before + 1
@@ -190,7 +190,7 @@ def test_a_preview_and_its_plan_do_not_speak_of_it() -> None:
     world = large()
     full_but(world)
     shown = world.attach("web-1", dry_run="client").plan
-    assert not [change.says for change in shown if "search" in change.says]
+    assert not [change.summary for change in shown if "search" in change.summary]
     assert search_from(world) == ""
 
 

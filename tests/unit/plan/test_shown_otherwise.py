@@ -18,10 +18,10 @@ import pytest
 from kubectl_yoshi.backends import metallb
 from kubectl_yoshi.backends.calico_api import RAW
 from kubectl_yoshi.backends.ovs_spec import DHCPSERVER, NAD, TEMPLATE
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
 from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
 from tests.unit.plan.fake import served
 from tests.unit.plan.test_public import ANNOUNCED
@@ -94,13 +94,13 @@ def world(request: pytest.FixtureRequest) -> World:
     return found
 
 
-def twice(world: World, command: Callable[[], Done]) -> Done:
+def twice(world: World, command: Callable[[], RunResult]) -> RunResult:
     """Runs a command, and once more: that changes nothing."""
     first = command()
-    assert not first.refusals, first.refusals
+    assert not first.errors, first.errors
     before, state = len(world.api.writes), copy.deepcopy(world.api._objects)
     second = command()
-    assert not second.refusals, second.refusals
+    assert not second.errors, second.errors
     assert world.api.writes[before:] == []
     assert world.api._objects == state
     return first
@@ -119,15 +119,15 @@ def test_the_second_run_of_every_command_changes_nothing(world: World, kind: str
     request = NetworkRequest("prod", "it", wanted("it", cidr, spec))
     ip = {"": "203.0.113.7", "10": "", "20": "", "fd": ""}[cidr[:2]]
 
-    def detach(*names: str) -> Done:
+    def detach(*names: str) -> RunResult:
         vms = tuple(("prod", name) for name in names)
-        return world.run(plan_detachments, DetachRequest(("prod", "it"), vms))
+        return world.run(plan_detach, DetachRequest(("prod", "it"), vms))
 
     twice(world, lambda: world.run(plan_network, request))
     twice(world, lambda: world.sync_network("it"))
     attached: Any = twice(world, lambda: world.attach("a", network="prod/it", ip=ip))
     twice(world, lambda: world.attach("b", network="prod/it", ip=ip and "203.0.113.9"))
-    assert attached.answers
+    assert attached.results
     twice(world, lambda: world.sync_network("it"))
     twice(world, lambda: detach("b"))
     twice(world, lambda: detach("a"))

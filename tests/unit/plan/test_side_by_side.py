@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.model.errors import PreconditionFailed
 from tests.unit.plan.world import World
 
 SEEDS = range(6)
@@ -19,11 +19,11 @@ def test_of_more_vms_than_addresses_exactly_as_many_get_one(seed: int) -> None:
     for name in names:
         world.vm(name)
     outcomes = world.at_once(*(lambda mine, name=name: mine.attach(name) for name in names), seed=seed)
-    refused = [error.message for done in outcomes for error in done.refusals.values()]
+    refused = [error.message for done in outcomes for error in done.errors.values()]
     assert len(refused) == 3
     assert all("is full" in message for message in refused)
     assert len(world.records()) == 6
-    assert sorted(address for done in outcomes for address in done.answers.values()) == sorted(world.records())
+    assert sorted(address for done in outcomes for address in done.results.values()) == sorted(world.records())
     world.check()
 
 
@@ -34,7 +34,7 @@ def test_one_vm_that_is_attached_many_times_has_one_address_and_one_record(cidr:
     world.network(cidr=cidr)
     world.vm()
     outcomes = world.at_once(*[lambda mine: mine.attach()] * 5, seed=seed)
-    assert {str(done.answers) for done in outcomes} == {str({"prod/web-1": world.pin()})}
+    assert {str(done.results) for done in outcomes} == {str({"prod/web-1": world.pin()})}
     assert list(world.records()) == [world.pin()]
     world.check()
 
@@ -49,7 +49,7 @@ def test_whoever_asks_for_one_address_one_gets_it(cidr: str, seed: int) -> None:
         world.vm(name)
     errands = [lambda mine, name=name: mine.attach(name, ip="10.133.0.7") for name in names]
     outcomes = world.at_once(*errands, lambda mine: mine.reserve("10.133.0.7"), seed=seed)
-    got = [one for one in outcomes if not isinstance(one, Refused) and not one.refusals]
+    got = [one for one in outcomes if not isinstance(one, PreconditionFailed) and not one.errors]
     assert len(got) == 1
     assert list(world.records()) == ["10.133.0.7"]
     world.check()

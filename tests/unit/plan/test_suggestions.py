@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.facts import Facts, NeedMore, Read
-from kubectl_yoshi.model.ledger import block_name, shelf_of
+from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot
+from kubectl_yoshi.model.ledger import block_name, shard_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.suggestions import MOST_FREE, MOST_SHELVES, free_addresses, held_addresses, spans_beginning
+from kubectl_yoshi.plan.suggestions import (
+    MAX_ADDRESSES,
+    MAX_SHARDS,
+    list_free_addresses,
+    list_held_addresses,
+    spans_with_prefix,
+)
 
 HOLDER = {"kind": "VirtualMachine", "namespace": "prod", "name": "web-1", "uid": "u"}
 
@@ -36,21 +42,21 @@ class Cluster:
         self.reads = 0
 
     def answer(self, question: Any) -> Any:
-        facts = Facts()
+        snapshot = Snapshot()
         while True:
             try:
-                return question(facts)
-            except NeedMore as more:
-                self.reads += len(more.wanted)
-                facts = facts.with_answers({read: self.find(read) for read in more.wanted})
+                return question(snapshot)
+            except MissingQueriesError as more:
+                self.reads += len(more.queries)
+                snapshot = snapshot.with_results({read: self.find(read) for read in more.queries})
 
-    def find(self, read: Read) -> tuple[Json, ...]:
+    def find(self, read: Query) -> tuple[Json, ...]:
         objects = self.blocks if read.resource == ADDRESSBLOCK else (self.one.raw,)
         assert read.resource in (ADDRESSBLOCK, NETWORKWIZARD)
         return tuple(obj for obj in objects if not read.name or obj["metadata"]["name"] == read.name)
 
     def free(self, typed: str = "") -> list[str]:
-        found: list[str] = self.answer(lambda facts: free_addresses(self.one, typed, facts))
+        found: list[str] = self.answer(lambda snapshot: list_free_addresses(self.one, typed, snapshot))
         return found
 
 
@@ -70,7 +76,7 @@ def test_the_lowest_free_addresses_are_offered() -> None:
 
 
 def test_no_more_are_offered_than_one_can_look_through() -> None:
-    assert len(Cluster(network("10.0.0.0/24")).free()) == MOST_FREE
+    assert len(Cluster(network("10.0.0.0/24")).free()) == MAX_ADDRESSES
 
 
 @pytest.mark.parametrize(
@@ -105,31 +111,31 @@ def test_a_network_that_is_full_at_its_beginning_costs_a_few_reads_only() -> Non
     one = network("10.0.0.0/16")
     cluster = Cluster(one, *(block(one, f"10.0.{number}.0", held=256) for number in range(20)))
     assert cluster.free() == []
-    assert cluster.reads == MOST_SHELVES
+    assert cluster.reads == MAX_SHARDS
 
 
 def test_ipv6_is_offered_too() -> None:
     one = network("fd00::/64")
     assert Cluster(one).free("fd00::")[:2] == ["fd00::1", "fd00::2"]
     assert Cluster(one).free("fe") == []
-    assert shelf_of(one, int(ipaddress.ip_address("fd00::1"))).is_block
+    assert shard_of(one, int(ipaddress.ip_address("fd00::1"))).is_block
 
 
 def test_held_addresses_come_with_their_holder_in_order() -> None:
     one = network("10.0.0.0/24", {"10.0.0.10": HOLDER, "10.0.0.9": {"kind": "Reservation", "note": "printer"}})
-    found = Cluster(one).answer(lambda facts: held_addresses([one], facts))
+    found = Cluster(one).answer(lambda snapshot: list_held_addresses([one], snapshot))
     assert list(found.items()) == [("10.0.0.9", "reserved (printer)"), ("10.0.0.10", "prod/web-1")]
 
 
 @given(st.integers(0, (1 << 32) - 1), st.integers(0, 15))
 def test_an_address_is_among_those_that_begin_as_it_does(number: int, length: int) -> None:
     typed = str(ipaddress.IPv4Address(number))[:length]
-    assert number in spans_beginning(typed)
+    assert number in spans_with_prefix(typed)
 
 
 @given(st.from_regex(r"[0-9]{0,3}(\.[0-9]{0,3}){0,4}", fullmatch=True), st.integers(0, (1 << 32) - 1))
 def test_all_that_begin_so_do(typed: str, number: int) -> None:
-    spans = spans_beginning(typed)
+    spans = spans_with_prefix(typed)
     for first, last in spans.spans:
         assert str(ipaddress.IPv4Address(first)).startswith(typed)
         assert str(ipaddress.IPv4Address(last)).startswith(typed)

@@ -16,13 +16,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused
+from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.takeovers import NETWORK_FINALIZER, VM_FINALIZER, TakeoverRequest, plan_takeover
+from kubectl_yoshi.plan.takeovers import (
+    NETWORK_FINALIZER,
+    VM_FINALIZER,
+    LegacyConversionRequest,
+    plan_legacy_conversion,
+)
 from tests.unit.plan.world import World, is_killed
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
@@ -46,8 +51,8 @@ def original(world: World, cidr: str, allocations: dict[str, Any], **metadata: A
     world.api.writes.clear()
 
 
-def take_over(world: World, **more: Any) -> Done:
-    return world.run(plan_takeover, TakeoverRequest(**more))
+def take_over(world: World, **more: Any) -> RunResult:
+    return world.run(plan_legacy_conversion, LegacyConversionRequest(**more))
 
 
 def in_status(world: World) -> Json:
@@ -60,12 +65,15 @@ def unmoved(world: World) -> Json:
 
 @CIDRS
 def test_a_vms_name_becomes_a_record(world: World, cidr: str) -> None:
-    template = {"metadata": {"annotations": {IP_ADDRS: '["10.133.0.7"]', HW_ADDR: "02:00:00:00:00:07"}}, "spec": {}}
+    template = {
+        "metadata": {"annotations": {IP_ADDRS_ANNOTATION: '["10.133.0.7"]', HW_ADDR_ANNOTATION: "02:00:00:00:00:07"}},
+        "spec": {},
+    }
     vm = world.vm(template=template)
     original(world, cidr, {"10.133.0.7": "web-1"})
     done = take_over(world)
-    assert done.answers == {}, "nothing is left to take over"
-    assert done.plan.answers == {"prod/blue": "1"}
+    assert done.results == {}, "nothing is left to take over"
+    assert done.plan.results == {"prod/blue": "1"}
     record = world.records()["10.133.0.7"]
     assert (record.namespace, record.name, record.uid, record.mac) == ("prod", "web-1", vm.uid, "02:00:00:00:00:07")
     assert record.since
@@ -125,7 +133,7 @@ def test_one_network_that_cannot_be_written_does_not_stop_another(world: World) 
 
     world.api.before.append(no_writes_to_blue)
     done = take_over(world)
-    assert [*done.refusals] == ["prod/blue"]
+    assert [*done.errors] == ["prod/blue"]
     assert world.records("green")["10.134.0.7"].uid
     assert unmoved(world) == {"10.133.0.7": "web-1"}
 
@@ -174,10 +182,10 @@ def test_an_address_that_was_not_moved_yet_is_given_to_nobody_else(world: World)
     done = world.attach()
     assert world.pin() == "10.133.1.254", "the only one that is left"
     world.vm("web-2")
-    assert "full" in str(world.attach("web-2").refusals["prod/web-2"])
+    assert "full" in str(world.attach("web-2").errors["prod/web-2"])
     done = world.attach("web-2", ip="10.133.0.9")
-    assert "prod/old-9 holds it" in str(done.refusals["prod/web-2"])
-    with pytest.raises(Refused, match="prod/old-9 holds it"):
+    assert "prod/old-9 holds it" in str(done.errors["prod/web-2"])
+    with pytest.raises(PreconditionFailed, match="prod/old-9 holds it"):
         world.reserve("10.133.0.9")
 
 
@@ -185,7 +193,7 @@ def test_an_address_that_was_not_moved_yet_is_given_to_nobody_else(world: World)
 def test_its_own_vm_keeps_an_address_that_was_not_moved_yet(world: World, carries: bool) -> None:
     vm = world.vm(pin="10.133.9.9" if carries else "")
     original(world, LARGE, {"10.133.9.9": "web-1"})
-    assert not world.attach().refusals
+    assert not world.attach().errors
     assert world.pin() == "10.133.9.9"
     assert world.records()["10.133.9.9"].uid == vm.uid
     assert not unmoved(world)
@@ -201,7 +209,7 @@ def test_a_half_moved_address_is_moved_whole_by_whoever_touches_it(world: World)
         obj["status"]["allocations"] = {"10.133.9.9": "web-1"}
 
     world.api.change(NETWORKWIZARD.ref("blue", "prod"), half_moved)
-    assert not world.attach().refusals
+    assert not world.attach().errors
     assert not unmoved(world)
     assert world.holders() == {"10.133.9.9": "prod/web-1"}
 
@@ -212,7 +220,7 @@ def test_detaching_strikes_an_address_that_was_not_moved_yet(world: World, gone:
     vm = world.vm(pin="10.133.9.9")
     if gone:
         world.api.drop(vm.ref)
-    assert not world.detach().refusals
+    assert not world.detach().errors
     assert not in_status(world)
     assert not world.api.every(ADDRESSBLOCK)
 
@@ -244,7 +252,7 @@ def test_its_finalizers_go_and_those_of_others_stay(world: World) -> None:
     take_over(world)
     assert VM_FINALIZER in world.now().raw["metadata"]["finalizers"], "only install takes them off"
     done = take_over(world, finalizers=True)
-    assert not done.refusals
+    assert not done.errors
     assert world.now().raw["metadata"]["finalizers"] == ["a/first", "b/last"]
     assert world.api.get(NETWORKWIZARD.ref("blue", "prod"))["metadata"]["finalizers"] == []
     world.api.writes.clear()
@@ -260,7 +268,7 @@ def test_a_finalizer_that_cannot_be_taken_off_stops_nothing_else(world: World) -
     original(world, SMALL, {"10.133.0.7": "web-1"}, finalizers=[NETWORK_FINALIZER])
     world.api.refuse("patch", VM)
     done = take_over(world, finalizers=True)
-    assert [*done.refusals] == ["virtualmachine/web-1 in namespace prod"]
+    assert [*done.errors] == ["virtualmachine/web-1 in namespace prod"]
     assert world.records()["10.133.0.7"].uid
 
 
@@ -271,4 +279,6 @@ def test_a_network_of_this_program_costs_a_takeover_one_list(world: World) -> No
     world.api.tried.clear()
     take_over(world, finalizers=True)
     assert world.api.tried == {("list", "networkwizards"): 1}
-    assert Vm(world.api.get(VM.ref("web-1", "prod"))).template_annotations[IP_ADDRS] == json.dumps(["10.133.0.1"])
+    assert Vm(world.api.get(VM.ref("web-1", "prod"))).template_annotations[IP_ADDRS_ANNOTATION] == json.dumps(
+        ["10.133.0.1"]
+    )

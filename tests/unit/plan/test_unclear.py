@@ -9,24 +9,24 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import Ambiguous, TimedOut, Unreachable
-from kubectl_yoshi.cluster.running import Done
+from kubectl_yoshi.cluster.errors import AmbiguousWriteError, TimedOutError, UnreachableError
+from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.model.change import Change, Verb
-from kubectl_yoshi.model.errors import Refused
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.effects import Look
-from kubectl_yoshi.plan.releases import BARRIER
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.effects import ObservedObjects
+from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
 from tests.unit.plan.faulty import Fate, Scripted, faulty
 from tests.unit.plan.world import World, refusal, wizard
 
 ADDRESS = "10.133.0.1"
 
 
-def run(world: World, fate: Fate, command: Callable[[World], Done]) -> Done:
+def run(world: World, fate: Fate, command: Callable[[World], RunResult]) -> RunResult:
     """A command by a bad way."""
     return command(faulty(world, fate))
 
@@ -34,8 +34,8 @@ def run(world: World, fate: Fate, command: Callable[[World], Done]) -> Done:
 @pytest.mark.parametrize("fault", ["done-cut", "done-error"])
 def test_a_deletion_that_was_done_without_an_answer_is_no_error(world: World, fault: str) -> None:
     done = run(world, Scripted(delete__NetworkWizard=fault), lambda w: w.delete_network())
-    assert done.refusals == {}
-    assert done.changed()
+    assert done.errors == {}
+    assert done.has_changed()
     assert world.networks() == []
 
 
@@ -45,7 +45,7 @@ def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
     world.drop_vm()
     done = run(world, Scripted(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
     assert world.holders() == {}
-    assert [change.says for change, _ in done.done] == [f"give back {ADDRESS} of prod/web-1"]
+    assert [change.summary for change, _ in done.executed] == [f"give back {ADDRESS} of prod/web-1"]
 
 
 def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world: World) -> None:
@@ -62,10 +62,10 @@ def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world:
 
     world.api.before.append(give_back)
     done = run(world, Scripted(patch__VirtualMachine="done-error,"), lambda w: w.delete_network(force=True))
-    assert done.refusals == {}
+    assert done.errors == {}
     assert world.networks() == []
     assert not world.api.before
-    assert BARRIER not in world.now().annotations
+    assert FENCE_ANNOTATION not in world.now().annotations
 
 
 def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
@@ -74,15 +74,15 @@ def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
     told: list[tuple[str, str]] = []
     other = faulty(world, Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="done-error,"))
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),))
-    other.run(plan_attachments, request, progress=lambda change, state: told.append((change.says, state)))
+    other.run(plan_attach, request, progress=lambda change, state: told.append((change.summary, state)))
     record, give = f"record {ADDRESS} for prod/web-1", f"give {ADDRESS} to virtualmachine/web-1 in namespace prod"
-    assert [*dict.fromkeys(says for says, state in told if state == "done")] == [record, give]
+    assert [*dict.fromkeys(summary for summary, state in told if state == "done")] == [record, give]
 
 
 def test_a_reservation_that_was_made_without_an_answer_is_not_called_unchanged(world: World) -> None:
     done = run(world, Scripted(patch__NetworkWizard="lost,done-error,"), lambda w: w.reserve("10.133.0.7"))
     assert world.holders() == {"10.133.0.7": "reserved"}
-    assert done.changed()
+    assert done.has_changed()
 
 
 def test_two_reservations_of_the_same_moment_are_told_apart(world: World) -> None:
@@ -98,7 +98,7 @@ def test_a_record_of_which_nothing_was_heard_is_taken_back(world: World) -> None
     fate = Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="invalid")
     error = refusal(run(world, fate, lambda w: w.attach()))
     assert "not today" in error.message
-    assert error.so_far == ""
+    assert error.changes_so_far == ""
     assert world.holders() == {}
 
 
@@ -124,7 +124,7 @@ def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused
     world.vm()
     fate = Scripted(patch__VirtualMachine="late,invalid,")
     error = refusal(run(world, fate, lambda w: w.attach()))
-    assert "May have been done, or may be yet: give 10.133.0.1 to virtualmachine/web-1" in error.so_far
+    assert "May have been done, or may be yet: give 10.133.0.1 to virtualmachine/web-1" in error.changes_so_far
     assert world.holders() == {}
     fate.arrive_all()
     assert world.pin() == ""
@@ -139,24 +139,26 @@ def test_a_mark_that_comes_late_is_refused(world: World) -> None:
     run(world, fate, lambda w: w.collect())
     assert world.holders() == {}
     fate.arrive_all()
-    assert BARRIER not in world.now().annotations
+    assert FENCE_ANNOTATION not in world.now().annotations
 
 
 @pytest.mark.parametrize("command", [World.attach, World.detach, World.collect])
-def test_a_mark_that_a_run_has_left_is_taken_off(world: World, command: Callable[[World], Done]) -> None:
+def test_a_mark_that_a_run_has_left_is_taken_off(world: World, command: Callable[[World], RunResult]) -> None:
     world.vm()
     world.attach()
-    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({BARRIER: "true"}))
+    world.api.change(
+        VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})
+    )
     command(world)
-    assert BARRIER not in world.now().annotations
+    assert FENCE_ANNOTATION not in world.now().annotations
     world.check()
 
 
 def test_an_error_says_what_was_done_before(world: World) -> None:
     world.vm()
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(UnreachableError) as caught:
         run(world, Scripted(list__Pod=",lost"), lambda w: w.attach())
-    assert caught.value.so_far == (
+    assert caught.value.changes_so_far == (
         "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
     )
     assert world.pin() == ADDRESS
@@ -164,9 +166,9 @@ def test_an_error_says_what_was_done_before(world: World) -> None:
 
 def test_an_error_before_anything_was_done_says_nothing_of_it(world: World) -> None:
     world.vm()
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(UnreachableError) as caught:
         run(world, Scripted(list__Pod="lost"), lambda w: w.attach())
-    assert caught.value.so_far == ""
+    assert caught.value.changes_so_far == ""
 
 
 def test_a_look_that_fails_once_after_something_was_done_is_tried_again(world: World) -> None:
@@ -175,17 +177,17 @@ def test_a_look_that_fails_once_after_something_was_done_is_tried_again(world: W
         for fault in ("lost", "busy", "error", "unavailable"):
             verb = "list" if kind == "Pod" else "get"
             done = run(world, Scripted(**{f"{verb}__{kind}": f",{fault},{fault},"}), lambda w: w.attach())
-            assert done.answers == {"prod/web-1": ADDRESS}
+            assert done.results == {"prod/web-1": ADDRESS}
             world.detach()
 
 
 def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
     old_world.running()
     error = refusal(run(old_world, Scripted(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True)))
-    assert error.so_far == (
+    assert error.changes_so_far == (
         "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
     )
-    assert str(error).splitlines() == [error.message, error.so_far]
+    assert str(error).splitlines() == [error.message, error.changes_so_far]
 
 
 def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_refusal(world: World) -> None:
@@ -194,7 +196,7 @@ def test_what_a_vm_had_on_the_network_that_it_left_is_given_back_also_after_a_re
     world.attach()
     fate = Scripted(patch__NetworkWizard=",conflict,")
     done = run(world, fate, lambda w: w.attach(network="prod/red", replace=True))
-    assert done.refusals == {}
+    assert done.errors == {}
     assert world.pin() == "10.134.0.1"
     assert world.holders() == {}
     assert world.holders("red") == {"10.134.0.1": "prod/web-1"}
@@ -208,8 +210,8 @@ def test_a_network_that_stays_tells_what_was_taken_from_its_vms(world: World) ->
     done = run(world, refuse, lambda w: w.delete_network(force=True))
     carry = [name for name in ("web-1", "web-2") if world.pin(name)]
     assert len(carry) == 1
-    assert "Done before that: " in refusal(done, "prod/blue").so_far
-    assert "web" in refusal(done, "prod/blue").so_far
+    assert "Done before that: " in refusal(done, "prod/blue").changes_so_far
+    assert "web" in refusal(done, "prod/blue").changes_so_far
 
 
 def test_what_was_made_and_taken_back_again_is_not_told_as_done(world: World) -> None:
@@ -223,11 +225,11 @@ def test_what_was_made_and_taken_back_again_is_not_told_as_done(world: World) ->
             )
 
     world.api.before.append(meanwhile)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(PreconditionFailed) as caught:
         world.make_network("red", "10.140.0.0/24")
     assert "overlaps" in caught.value.message
     assert "red" not in world.networks()
-    assert caught.value.so_far == ""
+    assert caught.value.changes_so_far == ""
 
 
 def test_what_was_removed_from_a_list_counts_as_done() -> None:
@@ -236,11 +238,13 @@ def test_what_was_removed_from_a_list_counts_as_done() -> None:
     change = Change(Verb.PATCH, ref, "unplug it", [{"op": "remove", "path": "/spec/networks/0"}])
     for networks in ([], [{"name": "other"}]):
         obj = {"metadata": {"name": "web-1", "namespace": "prod"}, "spec": {"networks": networks}}
-        facts = Facts().with_answers({Read(VM, "prod", "web-1"): (obj,)})
-        assert Look(facts).in_effect(change) is None
+        snapshot = Snapshot().with_results({Query(VM, "prod", "web-1"): (obj,)})
+        assert ObservedObjects(snapshot).is_in_effect(change) is None
 
 
-@pytest.mark.parametrize("fault", [Unreachable("cut"), TimedOut("slow"), Ambiguous("cut within")], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [UnreachableError("cut"), TimedOutError("slow"), AmbiguousWriteError("cut within")], ids=repr
+)
 def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(world: World, fault: Exception) -> None:
     """Counters are put right by whoever writes last, and by the next one if he cannot."""
     world.vm()
@@ -260,6 +264,6 @@ def test_a_run_that_is_done_does_not_fail_over_the_count_that_it_puts_right(worl
     world.api.before.append(another_is_recorded_then_nothing_answers)
     done = world.attach()
     assert len(patches) == 2
-    assert done.answers == {"prod/web-1": ADDRESS}
-    assert done.refusals == {}
+    assert done.results == {"prod/web-1": ADDRESS}
+    assert done.errors == {}
     assert world.pin() == ADDRESS

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from kubectl_yoshi import __version__
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused, YoshiError
-from kubectl_yoshi.model.ledger import parse_record
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.ledger import parse_allocation
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION
 from kubectl_yoshi.model.objects import Json, ObjectRef, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
@@ -43,11 +43,13 @@ def written(world: World, address: str = ADDRESS) -> Json:
 
 
 def test_a_record_that_is_written_again_for_its_holder_keeps_what_is_not_known() -> None:
-    old = parse_record({**NEWER, "kind": "VirtualMachine", "lease": {"days": 3}}, "prod")
-    new = parse_record({**NEWER, "kind": "VirtualMachine", "since": "2021-01-01T00:00:00Z"}, "prod")
-    assert new.to_json(over=old) == {**new.to_json(), "lease": {"days": 3}}
-    assert "lease" not in parse_record({**NEWER, "kind": "Reservation"}, "prod").to_json(over=old)
-    assert "lease" not in parse_record({**NEWER, "kind": "VirtualMachine", "uid": "2"}, "prod").to_json(over=old)
+    old = parse_allocation({**NEWER, "kind": "VirtualMachine", "lease": {"days": 3}}, "prod")
+    new = parse_allocation({**NEWER, "kind": "VirtualMachine", "since": "2021-01-01T00:00:00Z"}, "prod")
+    assert new.to_json(existing=old) == {**new.to_json(), "lease": {"days": 3}}
+    assert "lease" not in parse_allocation({**NEWER, "kind": "Reservation"}, "prod").to_json(existing=old)
+    assert "lease" not in parse_allocation({**NEWER, "kind": "VirtualMachine", "uid": "2"}, "prod").to_json(
+        existing=old
+    )
 
 
 def test_an_attachment_that_renews_its_record_keeps_what_is_not_known(world: World) -> None:
@@ -84,7 +86,7 @@ def test_a_record_of_a_kind_that_is_not_known_is_nobodys_to_take(
     try:
         command(world)
     except YoshiError as error:
-        assert isinstance(error, Refused)
+        assert isinstance(error, PreconditionFailed)
     assert written(world) == NEWER
     assert world.pin() != ADDRESS
 
@@ -92,9 +94,9 @@ def test_a_record_of_a_kind_that_is_not_known_is_nobodys_to_take(
 def test_who_would_take_it_is_told_why_not(world: World) -> None:
     write_newer(world)
     done = world.release(ADDRESS)
-    assert "Gateway prod/edge" in str(done.refusals[ADDRESS])
-    assert "newer" in str(done.refusals[ADDRESS])
-    with pytest.raises(Refused, match="newer"):
+    assert "Gateway prod/edge" in str(done.errors[ADDRESS])
+    assert "newer" in str(done.errors[ADDRESS])
+    with pytest.raises(PreconditionFailed, match="newer"):
         world.delete_network(force=True)
 
 
@@ -117,7 +119,9 @@ def test_a_block_with_more_in_it_than_is_known_is_not_closed(world: World) -> No
 def require(world: World, version: str, network: str = "blue") -> None:
     """What a newer version writes before it records in a way of its own."""
     ref = NETWORKWIZARD.ref(network, "prod")
-    world.api.change(ref, lambda obj: obj["metadata"].setdefault("annotations", {}).update({REQUIRES: version}))
+    world.api.change(
+        ref, lambda obj: obj["metadata"].setdefault("annotations", {}).update({REQUIRES_ANNOTATION: version})
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,18 +138,20 @@ def require(world: World, version: str, network: str = "blue") -> None:
     ],
     ids=["attach", "detach", "reserve", "release", "delete", "sync", "gc", "rebuild"],
 )
-def test_a_network_that_requires_a_newer_version_is_left_alone(world: World, command: Callable[[World], Done]) -> None:
+def test_a_network_that_requires_a_newer_version_is_left_alone(
+    world: World, command: Callable[[World], RunResult]
+) -> None:
     world.vm()
     world.vm("web-2")
     world.attach()
     require(world, "99.1")
     before = world.records(), world.pin()
     with pytest.raises(
-        Refused, match=r"network prod/blue requires kubectl yoshi 99\.1 or later, and this is"
+        PreconditionFailed, match=r"network prod/blue requires kubectl yoshi 99\.1 or later, and this is"
     ) as caught:
-        for error in command(world).refusals.values():
+        for error in command(world).errors.values():
             raise error
-    assert "Use kubectl yoshi 99.1 or later" in caught.value.way_out
+    assert "Use kubectl yoshi 99.1 or later" in caught.value.hint
     assert (world.records(), world.pin()) == before
 
 
@@ -174,7 +180,7 @@ def test_what_is_done_for_all_networks_is_done_for_the_others(world: World) -> N
 
 def test_no_network_is_made_over_one_that_is_not_understood(world: World) -> None:
     require(world, "99.1")
-    with pytest.raises(Refused, match="overlaps network prod/blue"):
+    with pytest.raises(PreconditionFailed, match="overlaps network prod/blue"):
         world.network("red", "10.133.0.0/29")
 
 
@@ -195,8 +201,8 @@ def test_an_attachment_that_a_newer_version_overtakes_is_refused(world: World, c
 
     world.api.before.append(overtake)
     try:
-        refused = [*world.attach(network="prod/red").refusals.values()]
-    except Refused as error:
+        refused = [*world.attach(network="prod/red").errors.values()]
+    except PreconditionFailed as error:
         refused = [error]
     assert [error for error in refused if "99.1" in error.message]
     assert world.pin() == ""

@@ -10,15 +10,15 @@ from kubectl_yoshi.backends.calico import Calico
 from kubectl_yoshi.backends.public import Public
 from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.errors import Refused, UsageMistake, YoshiError
-from kubectl_yoshi.model.facts import Facts, Read
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attachments import AttachRequest
-from kubectl_yoshi.plan.wishes import Wish, attach_requests, wishes_of
+from kubectl_yoshi.plan.wishes import RequestedNetwork, build_attach_requests, find_requested_networks
 
-NETWORK_NAME = Calico().wish
+NETWORK_NAME = Calico().annotation_key
 BACKENDS = {"calico": Calico(), "public": Public()}
 WEB = ("prod", "web")
 
@@ -37,12 +37,12 @@ def network(name: str, cidr: str = "", plugin: str = "public", namespace: str = 
 
 def understood(asking: Vm, *networks: Json) -> list[tuple[str, str]]:
     """Each wish as its network's whole name and the address that it names ("" for none)."""
-    answers: dict[Read, Any] = {Read(NETWORKWIZARD): networks}
+    results: dict[Query, Any] = {Query(NETWORKWIZARD): networks}
     for obj in networks:
         meta = obj["metadata"]
-        answers[Read(NETWORKWIZARD, meta["namespace"], meta["name"])] = (obj,)
-    facts = Facts(answers=answers)
-    return [("/".join(w.network), str(w.address or "")) for w in wishes_of(asking, BACKENDS, facts)]
+        results[Query(NETWORKWIZARD, meta["namespace"], meta["name"])] = (obj,)
+    snapshot = Snapshot(results=results)
+    return [("/".join(w.network), str(w.address or "")) for w in find_requested_networks(asking, BACKENDS, snapshot)]
 
 
 FIRST = network("first", "203.0.113.0/28")
@@ -78,10 +78,14 @@ def test_an_address_that_no_cidr_has_is_of_the_network_without_one() -> None:
 @pytest.mark.parametrize(
     ("asking", "error", "words"),
     [
-        (vm(private="a/b/c"), UsageMistake, "not the name of a network"),
-        (vm(ip="1.2.3"), UsageMistake, "1.2.3"),
-        (vm(ip="192.0.2.1"), Refused, "prod/loose, prod/loose-2 may all have 192.0.2.1"),
-        (vm(public="first", ip="203.0.113.3,203.0.113.4"), Refused, "asks for 203.0.113.3 and 203.0.113.4 of network"),
+        (vm(private="a/b/c"), UsageError, "not the name of a network"),
+        (vm(ip="1.2.3"), UsageError, "1.2.3"),
+        (vm(ip="192.0.2.1"), PreconditionFailed, "prod/loose, prod/loose-2 may all have 192.0.2.1"),
+        (
+            vm(public="first", ip="203.0.113.3,203.0.113.4"),
+            PreconditionFailed,
+            "asks for 203.0.113.3 and 203.0.113.4 of network",
+        ),
     ],
 )
 def test_what_cannot_be_understood_says_why(asking: Vm, error: type[YoshiError], words: str) -> None:
@@ -105,14 +109,14 @@ def test_an_address_outside_is_of_the_network_that_holds_it() -> None:
 
 
 def test_an_address_that_several_networks_may_have_names_them() -> None:
-    with pytest.raises(Refused, match=r"networks prod/first, prod/second may all have 192\.0\.2\.1"):
+    with pytest.raises(PreconditionFailed, match=r"networks prod/first, prod/second may all have 192\.0\.2\.1"):
         understood(vm(ip="192.0.2.1"), FIRST, SECOND)
 
 
 @pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::7"])
 def test_an_address_that_nobody_has_says_so(ip: str) -> None:
     others = [network("blue", "192.0.2.0/24", "calico")] + ([FIRST] if ":" in ip else [])
-    with pytest.raises(Refused, match="no public network has it"):
+    with pytest.raises(PreconditionFailed, match="no public network has it"):
         understood(vm(ip=ip), *others)
 
 
@@ -120,13 +124,13 @@ def test_all_that_want_any_address_of_a_network_are_one_request() -> None:
     blue, first = ("prod", "blue"), ("prod", "first")
     address = parse_address("203.0.113.3")
     wishes = [
-        Wish(("prod", "b"), blue, None, "calico"),
-        Wish(("prod", "a"), blue, None, "calico"),
-        Wish(("prod", "a"), first, address, "public"),
-        Wish(("prod", "b"), first, None, "public"),
+        RequestedNetwork(("prod", "b"), blue, None, "calico"),
+        RequestedNetwork(("prod", "a"), blue, None, "calico"),
+        RequestedNetwork(("prod", "a"), first, address, "public"),
+        RequestedNetwork(("prod", "b"), first, None, "public"),
     ]
-    assert attach_requests(wishes, restart=True) == [
-        AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public", foreseen=True),
-        AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico", foreseen=True),
-        AttachRequest(first, (("prod", "b"),), restart=True, plugin="public", foreseen=True),
+    assert build_attach_requests(wishes, restart=True) == [
+        AttachRequest(first, (("prod", "a"),), address, restart=True, plugin="public", network_planned=True),
+        AttachRequest(blue, (("prod", "a"), ("prod", "b")), restart=True, plugin="calico", network_planned=True),
+        AttachRequest(first, (("prod", "b"),), restart=True, plugin="public", network_planned=True),
     ]

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.running import Done
-from kubectl_yoshi.model.errors import Refused, YoshiError
+from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from tests.unit.plan.test_public import FIRST, make_public, public, services, wish
@@ -56,10 +56,10 @@ def meanwhile(world: World, happens: Callable[[], object]) -> World:
     return mine
 
 
-def refused(run: Callable[[], Done]) -> str:
+def refused(run: Callable[[], RunResult]) -> str:
     """Why a run did nothing; "" where it did."""
     try:
-        return "; ".join(error.message for error in run().refusals.values())
+        return "; ".join(error.message for error in run().errors.values())
     except YoshiError as error:
         return error.message
 
@@ -101,7 +101,7 @@ def test_no_network_is_made_over_an_address_that_one_without_a_cidr_has_given_ou
     else:
         world.attach("a", network="prod/far", ip=FIRST)
     holder = world.holders("far")[FIRST]
-    with pytest.raises(Refused) as error:
+    with pytest.raises(PreconditionFailed) as error:
         make_public(world, "wide", "203.0.113.0/24", "calico-bgp")
     assert f"203.0.113.0/24 overlaps network prod/far, which has {FIRST} ({holder})" in error.value.message
     assert world.networks() == ["far", "pub"]
@@ -116,7 +116,7 @@ def test_a_network_whose_spec_is_broken_keeps_its_addresses(world: World) -> Non
     assert "is of network prod/wide" in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
     assert "is of network prod/pub" in refused(lambda: world.attach("b", network="prod/far", ip="198.51.100.7"))
     for cidr, other in (("203.0.113.0/25", "wide"), ("198.51.100.0/24", "pub")):
-        with pytest.raises(Refused, match=f"overlaps network prod/{other}"):
+        with pytest.raises(PreconditionFailed, match=f"overlaps network prod/{other}"):
             make_public(world, "more", cidr, "calico-bgp")
 
 

@@ -13,9 +13,9 @@ from tests.unit.plan.world import World, wizard
 def test_an_address_that_must_not_be_given_out_is_found_though_the_program_thinks_it_may(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Network, "why_not_usable", lambda *_: "")
+    monkeypatch.setattr(Network, "unusable_reason", lambda *_: "")
     world.vm()
-    assert world.attach(ip="10.133.0.255").answers == {"prod/web-1": "10.133.0.255"}
+    assert world.attach(ip="10.133.0.255").results == {"prod/web-1": "10.133.0.255"}
     with pytest.raises(AssertionError, match=r"I4 prod/blue: 10\.133\.0\.255 is held, but it is the broadcast address"):
         world.check()
 

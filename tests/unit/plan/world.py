@@ -18,9 +18,9 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from kubectl_yoshi.backends.calico import HW_ADDR, IP_ADDRS, Calico, pinned
+from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION, Calico, parse_pinned_addresses
 from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, without_address
+from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, remove_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs import Ovs
 from kubectl_yoshi.backends.ovs_guests import SECRET
@@ -28,29 +28,29 @@ from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, 
 from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
 from kubectl_yoshi.backends.public import Public
 from kubectl_yoshi.backends.public_services import SERVICE
-from kubectl_yoshi.cluster.errors import TimedOut
-from kubectl_yoshi.cluster.running import Done, run
+from kubectl_yoshi.cluster.errors import TimedOutError
+from kubectl_yoshi.cluster.running import RunResult, run
 from kubectl_yoshi.cluster.waiting import waiters
 from kubectl_yoshi.model.addresses import Cidr, parse_address
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.kinds import APISERVICE
-from kubectl_yoshi.model.ledger import Record, parse_record
+from kubectl_yoshi.model.ledger import Allocation, parse_allocation
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
-from kubectl_yoshi.model.vm import POD, VM, VM_CALLS, VMI, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attachments
-from kubectl_yoshi.plan.collection import CollectRequest, plan_collection
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detachments
-from kubectl_yoshi.plan.networks import NetworkRemoval, NetworkRequest, plan_network, plan_network_removal
+from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
+from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.collection import GcRequest, plan_gc
+from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
+from kubectl_yoshi.plan.networks import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
 from kubectl_yoshi.plan.overlaps import NODE
-from kubectl_yoshi.plan.reservations import ReleaseRequest, ReserveRequest, plan_releases, plan_reservations
+from kubectl_yoshi.plan.reservations import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 from tests.unit.plan.fake import FakeApi
 
 SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
 SERVED = (
-    NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_CALLS, POD, NODE, SERVICECIDR, APISERVICE,
+    NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_SUBRESOURCES, POD, NODE, SERVICECIDR, APISERVICE,
     RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
     NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, SECRET, KUBEVIRT,
 )  # fmt: skip
@@ -91,7 +91,7 @@ class World:
         self.slow: set[str] = set()
         self.asked: dict[tuple[str, str], list[str]] = {}
         self.api = KubeVirtApi(self)
-        self.chance = random.Random(5)
+        self.rng = random.Random(5)
         version = "v3.32.1" if keeps else "v3.31.0"
         self.api.put(RAW.information, _named("default", spec={"calicoVersion": version, "datastoreReady": True}))
         self.api.put(RAW.config, _named("default", spec={"strictAffinity": False}))
@@ -101,17 +101,17 @@ class World:
     def network(self, name: str = "blue", cidr: str = "10.133.0.0/24", namespace: str = "prod", **spec: Any) -> Network:
         """A network that works already."""
         done = self.make_network(name, cidr, namespace, **spec)
-        assert not done.refusals
+        assert not done.errors
         return parse_network(self.api.get(NETWORKWIZARD.ref(name, namespace)))
 
-    def make_network(self, name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Done:
+    def make_network(self, name: str, cidr: str, namespace: str = "prod", **spec: Any) -> RunResult:
         return self.run(plan_network, NetworkRequest(namespace, name, wizard(name, cidr, namespace, **spec)))
 
-    def sync_network(self, name: str = "blue", namespace: str = "prod") -> Done:
+    def sync_network(self, name: str = "blue", namespace: str = "prod") -> RunResult:
         return self.run(plan_network, NetworkRequest(namespace, name))
 
-    def delete_network(self, name: str = "blue", namespace: str = "prod", **more: Any) -> Done:
-        return self.run(plan_network_removal, NetworkRemoval(namespace, name, **more))
+    def delete_network(self, name: str = "blue", namespace: str = "prod", **more: Any) -> RunResult:
+        return self.run(plan_network_deletion, NetworkDeleteRequest(namespace, name, **more))
 
     def vm(
         self, name: str = "web-1", namespace: str = "prod", pin: str = "", template: Json | None = None, **spec: Any
@@ -120,7 +120,7 @@ class World:
         spec = spec or {"runStrategy": "Halted"}
         body = template or {"spec": {"domain": {"devices": {}}}}
         if pin:
-            body = {"metadata": {"annotations": {IP_ADDRS: json.dumps([pin])}}, **body}
+            body = {"metadata": {"annotations": {IP_ADDRS_ANNOTATION: json.dumps([pin])}}, **body}
         return Vm(self.api.put(VM, _named(name, namespace, spec={**spec, "template": body})))
 
     def running(self, name: str = "web-1", namespace: str = "prod", **more: Any) -> Vm:
@@ -142,7 +142,7 @@ class World:
     def twin(self, seed: int) -> World:
         """The same cluster for another user, whose requests take their random time."""
         other = copy.copy(self)
-        other.api, other.chance = self.api.twin(), random.Random(seed)  # type: ignore[assignment]
+        other.api, other.rng = self.api.twin(), random.Random(seed)  # type: ignore[assignment]
         dice = random.Random(seed)
         other.api.before.append(lambda verb, ref: time.sleep(dice.random() * 0.002))
         return other
@@ -161,31 +161,33 @@ class World:
 
     # -- running plans -------------------------------------------------------------------------------------------
 
-    def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> Done:
+    def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> RunResult:
         waiting = waiters(limit_seconds=LIMIT)
         planner = partial(plan, request, BACKENDS)
-        return run(planner, self.api, waiters=waiting, chance=self.chance, **options)  # type: ignore[arg-type]
+        return run(planner, self.api, waiters=waiting, rng=self.rng, **options)  # type: ignore[arg-type]
 
-    def attach(self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any) -> Done:
+    def attach(
+        self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any
+    ) -> RunResult:
         where, _, name = network.partition("/")
         vms = tuple(_pair(one) for one in names or ("web-1",))
         address = parse_address(ip) if ip else None
-        return self.run(plan_attachments, AttachRequest((where, name), vms, address, **more), dry_run=dry_run)
+        return self.run(plan_attach, AttachRequest((where, name), vms, address, **more), dry_run=dry_run)
 
-    def detach(self, *names: str, network: str = "prod/blue", **more: Any) -> Done:
+    def detach(self, *names: str, network: str = "prod/blue", **more: Any) -> RunResult:
         where, _, name = network.partition("/")
         vms = tuple(_pair(one) for one in names or ("web-1",))
-        return self.run(plan_detachments, DetachRequest((where, name), vms, **more))
+        return self.run(plan_detach, DetachRequest((where, name), vms, **more))
 
-    def reserve(self, *addresses: str, network: str = "blue", **more: Any) -> Done:
+    def reserve(self, *addresses: str, network: str = "blue", **more: Any) -> RunResult:
         wanted = tuple(map(parse_address, addresses))
-        return self.run(plan_reservations, ReserveRequest(("prod", network), wanted, **more))
+        return self.run(plan_reserve, ReserveRequest(("prod", network), wanted, **more))
 
-    def release(self, *addresses: str, network: str = "blue") -> Done:
-        return self.run(plan_releases, ReleaseRequest(("prod", network), tuple(map(parse_address, addresses))))
+    def release(self, *addresses: str, network: str = "blue") -> RunResult:
+        return self.run(plan_release, ReleaseRequest(("prod", network), tuple(map(parse_address, addresses))))
 
-    def collect(self, grace: float = 0.0, **more: Any) -> Done:
-        return self.run(plan_collection, CollectRequest(grace_seconds=grace, **more))
+    def collect(self, grace: float = 0.0, **more: Any) -> RunResult:
+        return self.run(plan_gc, GcRequest(grace_seconds=grace, **more))
 
     def may_not_write_calicos_books(self, reviews: bool = True) -> None:
         """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read.
@@ -199,7 +201,7 @@ class World:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def records(self, network: str = "blue", namespace: str = "prod") -> dict[str, Record]:
+    def records(self, network: str = "blue", namespace: str = "prod") -> dict[str, Allocation]:
         """Address -> record, of the network and its blocks."""
         objects = [self.api.get(NETWORKWIZARD.ref(network, namespace))]
         objects += [
@@ -207,11 +209,11 @@ class World:
             for block in self.api.every(ADDRESSBLOCK)
             if namespace_of(block) == namespace and dig(block, "spec", "network") == network
         ]
-        found: dict[str, Record] = {}
+        found: dict[str, Allocation] = {}
         for obj in objects:
             for address, value in dig(obj, "status", "allocations", default={}).items():
                 assert address not in found, f"{address} has two records"
-                found[address] = parse_record(value, namespace)
+                found[address] = parse_allocation(value, namespace)
         return found
 
     def holders(self, network: str = "blue", namespace: str = "prod") -> dict[str, str]:
@@ -228,13 +230,13 @@ class World:
 
     def pin(self, name: str = "web-1", namespace: str = "prod") -> str:
         """The address that a VM's template carries; "" for none."""
-        found = pinned(self.now(name, namespace).template_annotations)
+        found = parse_pinned_addresses(self.now(name, namespace).template_annotations)
         assert len(found) <= 1
         return str(found[0]) if found else ""
 
     def mac(self, name: str = "web-1", namespace: str = "prod") -> str:
         """The MAC address that a VM's template carries."""
-        return self.now(name, namespace).template_annotations.get(HW_ADDR, "")
+        return self.now(name, namespace).template_annotations.get(HW_ADDR_ANNOTATION, "")
 
     def runs_with(self, name: str = "web-1", namespace: str = "prod") -> str:
         """The address that a VM's instance really has; "" where it does not run."""
@@ -388,7 +390,7 @@ class World:
         if address not in self._held():
             self.hold(address, handle_name("prod", name))
         block = RAW.block.ref(block_name(self._block_of(address)))
-        self.api.put(RAW.block, without_address(self.api.get(block), int(ip_address(address))))
+        self.api.put(RAW.block, remove_address(self.api.get(block), int(ip_address(address))))
 
     def _handle(self, vm: Vm) -> str:
         return handle_name(vm.namespace, vm.name) if self.keeps else f"k8s-pod-network.container-{vm.name}"
@@ -401,7 +403,7 @@ class World:
             return held[0]
         if self.api.look(RAW.handle.ref(handle)):
             return ""  # it takes what the handle counts for an allocation in progress
-        wanted = pinned(vm.template_annotations)
+        wanted = parse_pinned_addresses(vm.template_annotations)
         address = str(wanted[0]) if wanted else f"192.168.0.{len(self._held()) + 1}"
         self.hold(address, handle)
         return address
@@ -434,7 +436,7 @@ class World:
         for address, of in self._held().items():
             if of == handle:
                 block = RAW.block.ref(block_name(self._block_of(address)))
-                self.api.put(RAW.block, without_address(self.api.get(block), int(ip_address(address))))
+                self.api.put(RAW.block, remove_address(self.api.get(block), int(ip_address(address))))
                 self.api.drop(RAW.handle.ref(handle))
 
 
@@ -469,9 +471,9 @@ def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
     }
 
 
-def refusal(done: Done, subject: str = "prod/web-1") -> YoshiError:
+def refusal(done: RunResult, owner: str = "prod/web-1") -> YoshiError:
     """Why a run did nothing for somebody."""
-    return done.refusals[subject]
+    return done.errors[owner]
 
 
 def wishes(vm: Vm) -> str | None:
@@ -497,4 +499,4 @@ def _pair(name: str) -> tuple[str, str]:
     return (where, rest) if slash else ("prod", name)
 
 
-__all__ = ["GRACE", "LIMIT", "TimedOut", "World", "is_killed", "refusal", "wishes", "wizard"]
+__all__ = ["GRACE", "LIMIT", "TimedOutError", "World", "is_killed", "refusal", "wishes", "wizard"]

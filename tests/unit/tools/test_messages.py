@@ -8,11 +8,11 @@ from tools.documents.messages import messages_of_page, messages_of_program
 
 SOURCE = """
 class YoshiError(Exception): ...
-class Refused(YoshiError): ...
-class Deeper(Refused): ...
+class PreconditionFailed(YoshiError): ...
+class Deeper(PreconditionFailed): ...
 
 def plan(name, full):
-    raise Refused(f"network {name}{full} is full", f"see {name}") from None
+    raise PreconditionFailed(f"network {name}{full} is full", f"see {name}") from None
 
 def act(api):
     message = f"nothing came of {api}" + "; " + "sorry"
@@ -22,14 +22,14 @@ def act(api):
 
 def flags(self, value):
     if value:
-        raise usage_mistake("leave one out")
+        raise usage_error("leave one out")
     self.fail(f'"{value}" is nothing')
 
-def obstacles(network):
+def conflicts(network):
     return [f"{network} overlaps everything", *note(f"{network}")]
 
 def other(network):
-    return LetGo(obstacle=f"{network} still runs") or ValueError("not ours")
+    return HoldRelease(blocker=f"{network} still runs") or ValueError("not ours")
 """
 
 

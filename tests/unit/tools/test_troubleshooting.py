@@ -60,14 +60,14 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("added", "message"),
     [
-        ("raise Refused(f'{vm} is haunted', f'see {vm}')", "… is haunted"),
-        ("text = f'{vm} is ' + 'haunted'; raise Refused(text if vm else 'nobody is')", "nobody is"),
-        ("raise usage_mistake('one ghost at a time')", "one ghost at a time"),
+        ("raise PreconditionFailed(f'{vm} is haunted', f'see {vm}')", "… is haunted"),
+        ("text = f'{vm} is ' + 'haunted'; raise PreconditionFailed(text if vm else 'nobody is')", "nobody is"),
+        ("raise usage_error('one ghost at a time')", "one ghost at a time"),
     ],
 )
 def test_a_message_that_is_added_to_the_program_is_missed(copy: Path, added: str, message: str) -> None:
     (copy / "plan" / "haunting.py").write_text(
-        f"from kubectl_yoshi.model.errors import Refused\n\ndef haunt(vm):\n    {added}\n"
+        f"from kubectl_yoshi.model.errors import PreconditionFailed\n\ndef haunt(vm):\n    {added}\n"
     )
     with pytest.raises(AssertionError, match=rf"lacks error messages(.|\n)*- `{message}` .*plan/haunting\.py:4"):
         check_complete(copy, PAGE.read_text(encoding="utf-8"))
