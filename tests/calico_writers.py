@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ConflictError, NotFoundError
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ConflictError, NotFoundError
 from kubectl_yoshi.model.objects import ObjectRef, Resource
 
 Json = dict[str, Any]

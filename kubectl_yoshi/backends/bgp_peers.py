@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from kubectl_yoshi.backends.marks import (
+from kubectl_yoshi.backends.ownership import (
     add_annotations,
     add_needing_network,
     get_needing_networks,
@@ -21,9 +21,7 @@ from kubectl_yoshi.backends.marks import (
 )
 from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.backend import NetworkConflict
-from kubectl_yoshi.model.change import Change, PatchBuilder, Verb
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, Peer, parse_network
 from kubectl_yoshi.model.objects import (
@@ -36,6 +34,8 @@ from kubectl_yoshi.model.objects import (
     resource_version_of,
     uid_of,
 )
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 
 def peer_name(peer: Peer) -> str:

@@ -6,8 +6,8 @@ import hashlib
 import re
 
 from kubectl_yoshi.model.backend import HotPlug
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm, find_instance
 
 KUBEVIRT = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")

@@ -18,7 +18,7 @@ from kubectl_yoshi.commands.files import read_text
 from kubectl_yoshi.commands.vms import parse_mac
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.plan.desk import ExistingAddress
+from kubectl_yoshi.plan.attach.context import ExistingAddress
 
 COLUMN_HEADERS: Mapping[str, tuple[str, ...]] = {
     "address": (

@@ -6,20 +6,20 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.addresses import Intervals, format_span
-from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.books import list_requested_networks, load_allocations
 from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from kubectl_yoshi.plan.records import list_requested_networks, load_allocations
 from kubectl_yoshi.plan.serving import get_backend
-from kubectl_yoshi.plan.survey import InventoryRow, build_inventory
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.ips import ListOptions

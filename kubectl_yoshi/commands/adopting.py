@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
-from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.commands.address_files import read_address_files
 from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.change import Change
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import GROUP, parse_network_name
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.plan import Change
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.sources import Observation, SearchScope, Source, list_observations, match_networks
+from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
+from kubectl_yoshi.plan.import_.sources import Observation, SearchScope, Source, list_observations, match_networks
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.importing import ImportOptions

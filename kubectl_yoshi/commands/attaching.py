@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import Planner, read_and_compute
-from kubectl_yoshi.cluster.running import RunResult, preview_errors, run
 from kubectl_yoshi.commands.changing import display_names, execute, print_results, raise_errors
 from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import parse_mac, resolve_vms, wait_for_addresses
+from kubectl_yoshi.engine.loop import RunResult, preview_errors, run
+from kubectl_yoshi.engine.observing import Planner, read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name
 from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import NamespacedName
+from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.ports import parse_ports
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.finding import find_network_of
-from kubectl_yoshi.plan.releases import explains_retention
+from kubectl_yoshi.plan.release import explains_retention
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.vm import AttachOptions, DetachOptions

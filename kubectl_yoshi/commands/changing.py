@@ -9,14 +9,14 @@ import click
 
 from kubectl_yoshi.commands.errors import print_error
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
+from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.progress import progress
 
 if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
-    from kubectl_yoshi.cluster.observing import Planner
-    from kubectl_yoshi.cluster.running import RunResult
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.engine.observing import Planner
     from kubectl_yoshi.model.objects import Json
 
 UNCHANGED_MESSAGE = {"": "unchanged"}
@@ -50,8 +50,8 @@ def execute(
     Raises:
         YoshiError: nothing could be planned.
     """
-    from kubectl_yoshi.cluster.running import run
-    from kubectl_yoshi.cluster.waiting import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
 
     if session.is_diff:
         _show_diff(session, planner)
@@ -85,7 +85,7 @@ def execute(
 def _show_dry_run(
     session: Session, result: RunResult, dry_run: str, output: OutputFormat, unchanged: Mapping[str, str]
 ) -> None:
-    from kubectl_yoshi.model.change import Verb
+    from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
 
     changed = {change.owner for change in result.plan if change.verb is not Verb.WAIT}
@@ -106,7 +106,7 @@ def _show_dry_run(
 
 def _show_diff(session: Session, planner: Planner) -> None:
     """Writes the differences that a plan would make; remembers for the exit code that there were some."""
-    from kubectl_yoshi.cluster.running import run
+    from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.output.differences import write_diff
     from kubectl_yoshi.output.plans import object_changes
 
@@ -131,7 +131,7 @@ def run_each(session: Session, noun: str, items: Sequence[tuple[str, Item]], act
         Exit: with code 1 where one of several was refused.
         YoshiError: the only one was refused, or the cluster takes nothing from anybody.
     """
-    from kubectl_yoshi.cluster.errors import ApiError, UnauthorizedError
+    from kubectl_yoshi.kube.errors import ApiError, UnauthorizedError
 
     failed = 0
     for name, item in items:

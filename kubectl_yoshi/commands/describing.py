@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.listing import NetworkRow
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.model.allocations import Allocations, is_large
 from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, json_size
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import Allocations, is_large
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, name_of
 from kubectl_yoshi.model.printable import to_single_line
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import NONE, write_fields
-from kubectl_yoshi.plan.books import load_allocations, load_network
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from kubectl_yoshi.plan.records import load_allocations, load_network
 from kubectl_yoshi.plan.serving import get_backend
-from kubectl_yoshi.plan.survey import InventoryRow, build_inventory
 
 MAX_ADDRESSES = 50
 MAX_OBJECTS = 10

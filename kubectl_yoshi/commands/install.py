@@ -20,9 +20,9 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.asked import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.api import Api
-    from kubectl_yoshi.model.change import Plan
+    from kubectl_yoshi.kube.client import Api
     from kubectl_yoshi.model.objects import Json, ObjectRef
+    from kubectl_yoshi.model.plan import Plan
 
 ESTABLISHED_SECONDS = 60.0
 
@@ -82,8 +82,8 @@ def install(session: Session, options: InstallOptions) -> None:
 
 def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
     """Those of the manifests' objects that exist."""
-    from kubectl_yoshi.cluster.errors import NotFoundError
     from kubectl_yoshi.commands.installation import manifest_ref
+    from kubectl_yoshi.kube.errors import NotFoundError
 
     found = {}
     for ref in map(manifest_ref, desired):
@@ -102,11 +102,11 @@ def check_permissions(api: Api, plan: Plan) -> None:
     Raises:
         ForbiddenError: something may not be written.
     """
-    from kubectl_yoshi.cluster.carrying_out import apply_plan
-    from kubectl_yoshi.cluster.errors import ForbiddenError
-    from kubectl_yoshi.cluster.permissions import Permissions
     from kubectl_yoshi.commands.installation import CRD
-    from kubectl_yoshi.model.change import Plan
+    from kubectl_yoshi.engine.apply import apply_plan
+    from kubectl_yoshi.engine.permissions import Permissions
+    from kubectl_yoshi.kube.errors import ForbiddenError
+    from kubectl_yoshi.model.plan import Plan
 
     for error in Permissions(api).all_errors(plan).values():
         raise error
@@ -118,7 +118,7 @@ def check_permissions(api: Api, plan: Plan) -> None:
 
 def apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Applies, and says of each object what became of it, also where another one failed."""
-    from kubectl_yoshi.cluster.carrying_out import apply_plan
+    from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.output.plans import format_outcomes, show_objects
 
     outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
@@ -140,8 +140,8 @@ def wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
         PreconditionFailed: it never will, because another CRD has the names.
         TimedOutError: it does not within the limit.
     """
-    from kubectl_yoshi.cluster.errors import TimedOutError
     from kubectl_yoshi.commands.installation import CRD, is_established, names_conflict_reason
+    from kubectl_yoshi.kube.errors import TimedOutError
 
     deadline = api.clock.now() + limit_seconds
     for change in plan:

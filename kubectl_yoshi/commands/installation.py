@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.files import parse_objects
-from kubectl_yoshi.model.change import Change, Plan, Verb
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import (
@@ -22,6 +21,7 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     uid_of,
 )
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.versions import is_newer
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)

@@ -124,7 +124,7 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.reservations import ReserveRequest, plan_reserve
+    from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve
 
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
@@ -197,7 +197,7 @@ def release(session: Session, options: ReleaseOptions) -> None:
     from kubectl_yoshi.commands.releasing import print_released
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.reservations import ReleaseRequest, plan_release
+    from kubectl_yoshi.plan.reserve import ReleaseRequest, plan_release
 
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network or "", session.namespace)
@@ -238,7 +238,7 @@ def move(session: Session, options: MoveOptions) -> None:
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.model.ports import parse_ports
-    from kubectl_yoshi.plan.moves import MoveRequest, plan_move
+    from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 
     address = parse_address(options.address)
     ports = parse_ports(options.port) if options.port else ()
@@ -319,10 +319,10 @@ def gc(session: Session, options: GcOptions) -> None:
     bridges) goes too; with -A, that of all namespaces.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.cluster.running import run
+    from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.plans import show_plan
-    from kubectl_yoshi.plan.collection import GcRequest, plan_gc
+    from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None
     namespace = None if options.all_namespaces else session.namespace

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cluster.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
 from kubectl_yoshi.commands.names import NETWORK, NameKind
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.words import CommandLine
-from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.engine.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
 from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
@@ -92,7 +92,7 @@ def _held_addresses(line: CommandLine, _param: click.Parameter, session: Session
 def _select_networks(line: CommandLine, param: str, session: Session, snapshot: Snapshot) -> list[Network]:
     """The network that the line names, else all of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.books import list_requested_networks
+    from kubectl_yoshi.plan.records import list_requested_networks
 
     names = line.values.get(param, [])
     network_name = parse_network_name(NETWORK.convert(names[-1], None, None), session.namespace) if names else None

@@ -6,28 +6,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.changing import execute, print_result, raise_errors, run_each
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.wizards import build_network, read_networks
-from kubectl_yoshi.model.change import Verb
+from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
 from kubectl_yoshi.model.objects import name_of, namespace_of
+from kubectl_yoshi.model.plan import Verb
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.plan.networks import (
+from kubectl_yoshi.plan.network.planner import (
     NetworkDeleteRequest,
     NetworkRequest,
     list_holders,
     plan_network,
     plan_network_deletion,
 )
-from kubectl_yoshi.plan.releases import find_released_records
+from kubectl_yoshi.plan.release import find_released_records
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import RunResult
     from kubectl_yoshi.commands.network import CreateOptions, DeleteOptions
+    from kubectl_yoshi.engine.loop import RunResult
 
 MAX_NAMED = 5
 """VMs that a question names; the rest is counted."""

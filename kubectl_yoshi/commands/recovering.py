@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.changing import raise_errors
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import Allocation
+from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.model.allocations import Allocation
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.output.tables import Column, write_table
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, audit_networks
-from kubectl_yoshi.plan.reckoning import AllocationAudit, ExpectedAllocation
+from kubectl_yoshi.plan.rebuild.expected import AllocationAudit, ExpectedAllocation
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, audit_networks
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import RunResult
+    from kubectl_yoshi.engine.loop import RunResult
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.commands.recovering import print_rebuild_result, show_audits
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+    from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 
     network = parse_network_name(options.network, session.namespace) if options.network else None
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)

@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.errors import print_error
 from kubectl_yoshi.commands.session import Session
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import RunResult
+    from kubectl_yoshi.engine.loop import RunResult
 
 
 def print_released(session: Session, result: RunResult, addresses: Sequence[str], dry_run: str = "none") -> None:

@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.observing import read_and_compute
 from kubectl_yoshi.commands.addresses import load_inventory, row_to_json, select_networks
 from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.releasing import print_released
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.backend import VmProblem
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.output.asked import OutputFormat, ReportFile
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
-from kubectl_yoshi.plan.attempt import format_timestamp
+from kubectl_yoshi.plan.context import format_timestamp
 from kubectl_yoshi.plan.forsaken import OrphanedVm, find_orphaned_vms
+from kubectl_yoshi.plan.inventory import InventoryRow, find_discrepancies, list_other_troubles
 from kubectl_yoshi.plan.reports import (
     NEW_REPORT_HINT,
     LeakRequest,
@@ -36,7 +37,6 @@ from kubectl_yoshi.plan.reports import (
     parse_report,
     plan_leak_release,
 )
-from kubectl_yoshi.plan.survey import InventoryRow, find_discrepancies, list_other_troubles
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.ips import CheckOptions, ReleaseOptions

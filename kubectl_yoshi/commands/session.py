@@ -14,7 +14,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.printable import indent_continuation
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.api import Api
+    from kubectl_yoshi.kube.client import Api
 
 SESSION_KEY = "kubectl_yoshi.session"
 DIFF_KEY = "kubectl_yoshi.diffing"
@@ -72,9 +72,9 @@ class Session:
     @cached_property
     def api(self) -> Api:
         """The connection to the cluster; the client library is imported here and not before."""
-        from kubectl_yoshi.cluster.api import Api
-        from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-        from kubectl_yoshi.cluster.http_log import enable_request_log
+        from kubectl_yoshi.kube.client import Api
+        from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+        from kubectl_yoshi.kube.request_log import enable_request_log
 
         enable_request_log(self.verbosity, self.err)
         flags = {name: value for name, value in self.flags.items() if name not in NON_CONNECTION_FLAGS}
@@ -93,7 +93,7 @@ class Session:
 
     def note_unreadable(self, reasons: Iterable[str]) -> None:
         """A note on what could not be read, where there is any."""
-        from kubectl_yoshi.model.facts import unreadable_note
+        from kubectl_yoshi.model.snapshot import unreadable_note
 
         for line in unreadable_note(reasons):
             self.note(f"note: {line}")

@@ -48,7 +48,7 @@ def needs_cluster(line: CommandLine) -> bool:
 
 def import_client() -> None:
     """Imports what asking takes."""
-    from kubectl_yoshi.cluster.lean_import import import_client_modules
+    from kubectl_yoshi.kube.slim_import import import_client_modules
 
     importlib.import_module("kubectl_yoshi.commands.known_names")
     import_client_modules()

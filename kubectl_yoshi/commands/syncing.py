@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.keeping import Controller, ControllerOutput
-from kubectl_yoshi.cluster.syncing import SyncReport, sync
-from kubectl_yoshi.cluster.waiting import DEFAULT_WAIT_SECONDS, waiters
 from kubectl_yoshi.commands.changing import format_errors_by_cause
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.engine.controller import Controller, ControllerOutput
+from kubectl_yoshi.engine.sync import SyncReport, sync
+from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import NamespacedName
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_change, format_outcomes, object_changes, show_plan
 from kubectl_yoshi.output.progress import progress
-from kubectl_yoshi.plan.attempt import format_timestamp
-from kubectl_yoshi.plan.syncing import SyncScope
+from kubectl_yoshi.plan.context import format_timestamp
+from kubectl_yoshi.plan.sync.planner import SyncScope
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.sync import SyncOptions

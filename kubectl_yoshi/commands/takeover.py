@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.errors import InvalidError, NotServedError
-from kubectl_yoshi.cluster.observing import Planner
-from kubectl_yoshi.cluster.running import RunResult, run
 from kubectl_yoshi.commands.changing import raise_errors
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.observing import Planner
+from kubectl_yoshi.kube.errors import InvalidError, NotServedError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.output.plans import format_outcomes
-from kubectl_yoshi.plan.takeovers import LegacyConversionRequest, plan_legacy_conversion
+from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
 
 SETTLE_SECONDS = 15.0
 """How long an API server may still check objects against the CRD as it was before."""

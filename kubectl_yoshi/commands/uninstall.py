@@ -14,8 +14,8 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.asked import HUMAN_READABLE
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.api import Api
     from kubectl_yoshi.commands.installation import LostNetwork
+    from kubectl_yoshi.kube.client import Api
     from kubectl_yoshi.model.objects import Json, Resource
 
 
@@ -50,9 +50,9 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
     delete the networks first.
     """
-    from kubectl_yoshi.cluster.carrying_out import apply_plan
-    from kubectl_yoshi.cluster.permissions import Permissions
     from kubectl_yoshi.commands.installation import load_manifests, plan_uninstall
+    from kubectl_yoshi.engine.apply import apply_plan
+    from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.output.plans import format_outcomes, show_plan
 
     found = find_installed(session.api, load_manifests())
@@ -111,7 +111,7 @@ def list_lost_networks(api: Api) -> list[LostNetwork]:
 
 def list_or_empty(api: Api, resource: Resource) -> tuple[Json, ...]:
     """All objects of a kind; none where the kind is not served (any more)."""
-    from kubectl_yoshi.cluster.errors import NotFoundError, NotServedError
+    from kubectl_yoshi.kube.errors import NotFoundError, NotServedError
 
     try:
         return api.list(resource)

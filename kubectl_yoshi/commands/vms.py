@@ -15,7 +15,7 @@ from kubectl_yoshi.model.objects import name_of, namespace_of
 from kubectl_yoshi.model.vm import VM
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cluster.running import RunResult
+    from kubectl_yoshi.engine.loop import RunResult
 
 
 def resolve_vms(
@@ -95,10 +95,10 @@ def wait_for_addresses(session: Session, network: tuple[str, str], result: RunRe
         TimedOutError: one does not, in time.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.cluster.arrivals import wait_until_running
+    from kubectl_yoshi.engine.arrivals import wait_until_running
     from kubectl_yoshi.output.progress import progress
-    from kubectl_yoshi.plan.arrivals import find_pending_vms
-    from kubectl_yoshi.plan.restarts import starts_vm
+    from kubectl_yoshi.plan.attach.wait import find_pending_vms
+    from kubectl_yoshi.plan.restart import starts_vm
 
     started = {change.owner for change, _ in result.executed if starts_vm(change)}
     compute = partial(find_pending_vms, network, result.results, started, BACKENDS)

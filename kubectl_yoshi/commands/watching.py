@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ExpiredError
 from kubectl_yoshi.commands.session import Session
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ExpiredError
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Resource
 

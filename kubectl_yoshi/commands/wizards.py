@@ -13,10 +13,10 @@ from kubectl_yoshi.commands.layer2 import build_layer2_spec
 from kubectl_yoshi.commands.network import PEER_SYNTAX
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.addresses import parse_cidr, parse_range
-from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_asn, parse_cool_down, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
-from kubectl_yoshi.plan.networks import default_plugin
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.network.planner import default_plugin
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.network import CreateOptions

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.change import Change, Verb
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.vm import POD, VMI
 
 _VERBS: dict[Verb, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kubectl_yoshi.model.change import Change, Verb, apply_json_patch
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.plan import Change, Verb, apply_json_patch
 
 MAX_OBJECT_BYTES = 1 << 20
 """Bytes of an object as JSON, which is how etcd holds custom resources."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -21,6 +20,7 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     uid_of,
 )
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 VMI = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.allocations import NETWORK, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb, sequential
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import NETWORK, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.books import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
 
 
 def plan_network_objects(network: Network, backend: Backend, snapshot: Snapshot, run: RunContext) -> Plan:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.objects import NamespacedName, metadata
 from kubectl_yoshi.model.vm import Vm
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from kubectl_yoshi.model.allocations import Allocations
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.history import PastAllocation
-from kubectl_yoshi.model.ledger import Allocations
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.attempt import age_in_seconds
+from kubectl_yoshi.plan.context import age_in_seconds
 
 
 def cooling_down(allocations: Allocations, now: datetime) -> Mapping[int, float]:

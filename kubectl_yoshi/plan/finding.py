@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import allocations_outside_cidr
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.books import LIST_NETWORKS_HINT, list_networks
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_networks
 
 
 def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin: str = "") -> Network:

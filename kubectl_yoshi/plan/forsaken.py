@@ -12,17 +12,17 @@ from functools import partial
 from ipaddress import ip_network
 
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, allocations_outside_cidr
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Change, Plan, parallel_plans
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
-from kubectl_yoshi.model.facts import Query, Snapshot, parallel, parallel_pair
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, allocations_outside_cidr
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, NamespacedName
+from kubectl_yoshi.model.plan import Change, Plan, parallel_plans
+from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel, parallel_pair
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
-from kubectl_yoshi.plan import restarts
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.books import list_networks, network_query
+from kubectl_yoshi.plan import restart as restarts
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.records import list_networks, network_query
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kubectl_yoshi.model.change import PatchBuilder
+from kubectl_yoshi.model.allocations import Allocation, Allocations
 from kubectl_yoshi.model.history import PastAllocation, prepend_past_allocation
-from kubectl_yoshi.model.ledger import Allocation, Allocations
 from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.plan import PatchBuilder
 
 STATUS_HISTORY = ("status", "history")
 

@@ -1,26 +1,26 @@
 """A place in a namespace's quota, taken before an address is moved to a VM of that namespace.
 
 A move must not find out that there is no room left when the address was taken from the one who had it already. So the
-VM that is to have it is first given any free address, counted as an attachment is (plan/quotas.py), and gives it back
-when the other one is its own. Where no address is free, or none can be chosen, the move counts without a place.
+VM that is to have it is first given any free address, counted as an attachment is (plan/attach/quota.py), and gives
+it back when the other one is its own. Where no address is free, or none can be chosen, the move counts without a place.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, Allocations, Shard, is_large, shard_of
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.change import Plan
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE, Allocation, Allocations, Shard, is_large, shard_of
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.plan import Plan
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.books import load_allocations, load_shards, remove_records, write_records
-from kubectl_yoshi.plan.choosing import FreeAddresses, find_unused_addresses
-from kubectl_yoshi.plan.quotas import check_quota_room, check_within_quota
-from kubectl_yoshi.plan.undoing import records_written_by_run
+from kubectl_yoshi.plan.attach.allocate import FreeAddresses, find_unused_addresses
+from kubectl_yoshi.plan.attach.quota import check_quota_room, check_within_quota
+from kubectl_yoshi.plan.attach.rollback import records_written_by_run
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records, write_records
 
 PLACEHOLDER_NOTE = "a place in the quota while an address is moved"
 

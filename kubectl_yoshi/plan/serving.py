@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.snapshot import Snapshot
 
 
 def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:

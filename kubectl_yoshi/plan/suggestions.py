@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from kubectl_yoshi.model.addresses import Intervals, Span
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import SHARD_SIZE, is_large, shard_of
+from kubectl_yoshi.model.allocations import SHARD_SIZE, is_large, shard_of
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.plan.books import load_allocations, load_shards
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.records import load_allocations, load_shards
 
 MAX_ADDRESSES = 20
 """Free addresses offered at once: a screen's worth."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
-from kubectl_yoshi.model.ledger import SHARD_SIZE, Allocation, Allocations, shard_of
+from kubectl_yoshi.model.allocations import SHARD_SIZE, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.choosing import Allocator, find_free_address
+from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
+from kubectl_yoshi.plan.context import RunContext
 from tests.bench.bench import Bench
 from tests.bench.measuring import Row, Target, microseconds, paired, single
 

@@ -12,17 +12,17 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import apply_plan
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.model.change import Change, Plan, Verb
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, shard_of
+from kubectl_yoshi.engine.apply import apply_plan
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.books import write_records
-from kubectl_yoshi.plan.network_status import plan_status
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.network.status import plan_status
+from kubectl_yoshi.plan.records import write_records
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PINNED = "cni.projectcalico.org/ipAddrs"

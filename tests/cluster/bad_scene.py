@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Resource, name_of, resource_version_of
 from kubectl_yoshi.model.vm import VM

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from kubectl_yoshi.cluster.api import ACCESS_REVIEW
+from kubectl_yoshi.kube.client import ACCESS_REVIEW
 from tests.cluster.played_kubevirt import Answer
 
 PATH = re.compile(

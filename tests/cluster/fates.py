@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from kubectl_yoshi.cluster.api import ACCESS_REVIEW
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.client import ACCESS_REVIEW
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
 from tests.cluster.played_kubevirt import Kubevirt

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
 from tests.cluster.gates import Gate
 from tests.unit.cluster.fault_server import Behaviour, cuts, serving

@@ -265,7 +265,7 @@ def serve() -> None:
     import pkgutil
 
     import kubectl_yoshi
-    from kubectl_yoshi.cluster.lean_import import import_client_modules
+    from kubectl_yoshi.kube.slim_import import import_client_modules
 
     for module in pkgutil.walk_packages(kubectl_yoshi.__path__, "kubectl_yoshi."):
         if module.name != "kubectl_yoshi.__main__":

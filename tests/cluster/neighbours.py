@@ -25,7 +25,7 @@ def become(version: str) -> None:
 
 def _older() -> None:
     from kubectl_yoshi.model.network import Network
-    from kubectl_yoshi.plan import books
+    from kubectl_yoshi.plan import records as books
 
     def only_the_deletion(patch: Any, network: Json) -> None:
         if network.get("status") is not None:
@@ -37,8 +37,8 @@ def _older() -> None:
 
 
 def _newer() -> None:
-    from kubectl_yoshi.cluster.api import Api
-    from kubectl_yoshi.model.ledger import Allocation
+    from kubectl_yoshi.kube.client import Api
+    from kubectl_yoshi.model.allocations import Allocation
 
     to_json: Callable[..., Json] = Allocation.to_json
     patch: Callable[..., Json] = Api.patch

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import NotFoundError
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 from tests.cluster.played_kubevirt import ELSEWHERE, Kubevirt
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import AlreadyExistsError, NotFoundError
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import AlreadyExistsError, NotFoundError
 from kubectl_yoshi.model.objects import Json, owner_reference
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 

@@ -19,16 +19,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, NAD, TEMPLATE
-from kubectl_yoshi.backends.public_services import SERVICE
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.commands.errors import run_reporting_errors
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import SESSION_KEY, Session
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI

@@ -5,11 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_bgp import ASN_ANNOTATION, ENTRY_PREFIX, EXTERNAL_IPS, LOAD_BALANCER_IPS
-from kubectl_yoshi.backends.marks import NEEDED_BY_PREFIX
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ConflictError, NotFoundError
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.bgp_configuration import (
+    ASN_ANNOTATION,
+    ENTRY_PREFIX,
+    EXTERNAL_IPS,
+    LOAD_BALANCER_IPS,
+)
+from kubectl_yoshi.backends.ownership import NEEDED_BY_PREFIX
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ConflictError, NotFoundError
 from kubectl_yoshi.model.objects import Json
 
 REF = RAW.bgp_configuration.ref("default")

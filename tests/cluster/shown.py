@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.cluster.connection import Connection
+from kubectl_yoshi.kube.connection import Connection
 from tests.unit.cluster.fault_server import status_body
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.showing import DEFAULTS, Json, as_shown, as_stored

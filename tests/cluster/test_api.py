@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kubectl_yoshi.cluster import api as api_module
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import apply_plan
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.discovery import discover
-from kubectl_yoshi.cluster.errors import (
+from kubectl_yoshi.engine.apply import apply_plan
+from kubectl_yoshi.engine.read import run_queries
+from kubectl_yoshi.kube import client as api_module
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.discovery import discover
+from kubectl_yoshi.kube.errors import (
     AlreadyExistsError,
     ConflictError,
     ExpiredError,
@@ -26,10 +27,9 @@ from kubectl_yoshi.cluster.errors import (
     PatchTestFailedError,
     UnauthorizedError,
 )
-from kubectl_yoshi.cluster.reading import run_queries
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
-from kubectl_yoshi.model.facts import Query, Unreadable
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, resource_version_of, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, Unreadable
 from lab.testing import Cluster
 
 MAPS = Resource("", "v1", "configmaps", "ConfigMap")

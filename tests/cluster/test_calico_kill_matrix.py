@@ -28,10 +28,10 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.errors import NotFoundError
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.kube.client import Api
 from lab.testing import Cluster
 from tests.cluster.checker import violations
 from tests.cluster.seats import HastyClock, Seat, run_here, seats
@@ -35,7 +35,7 @@ class Skewed(datetime):
 
 @pytest.fixture
 def seat(installed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seat]:
-    monkeypatch.setattr("kubectl_yoshi.plan.attempt.datetime", Skewed)
+    monkeypatch.setattr("kubectl_yoshi.plan.context.datetime", Skewed)
     with seats(installed, [70], tmp_path) as (found,):
         found.clear()
         found.done("network create small --cidr {ip}.0.0/29")

@@ -24,7 +24,7 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.cluster.running import MAX_WRITE_ATTEMPTS
+from kubectl_yoshi.engine.loop import MAX_WRITE_ATTEMPTS
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster

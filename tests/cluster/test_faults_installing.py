@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 import pytest
 
 import lab
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
 from kubectl_yoshi.commands.install import find_installed
 from kubectl_yoshi.commands.installation import CRD, load_manifests
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster

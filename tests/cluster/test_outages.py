@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 import lab
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster.admission import Admission, admission

@@ -19,7 +19,7 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
+from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import VMI
 from lab.testing import Cluster

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends import metallb, ovs_spec
-from kubectl_yoshi.backends.calico_api import APISERVICE, MIGRATION, NATIVE, RAW
+from kubectl_yoshi.backends.calico.api import APISERVICE, MIGRATION, NATIVE, RAW
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
-from kubectl_yoshi.backends.ovs_guests import SECRET
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP
-from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ovs import spec as ovs_spec
+from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP
+from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Resource
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI
-from kubectl_yoshi.plan.notices import EVENT
-from kubectl_yoshi.plan.overlaps import NODE
+from kubectl_yoshi.plan.conflicts import NODE
+from kubectl_yoshi.plan.events import EVENT
 from lab.errors import LabError
 from lab.testing import Cluster
 from tests.waiting import wait_for

@@ -25,10 +25,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.api import PAGE_SIZE
-from kubectl_yoshi.cluster.carrying_out import MAX_PARALLEL
+from kubectl_yoshi.engine.apply import MAX_PARALLEL
+from kubectl_yoshi.kube.client import PAGE_SIZE
 from kubectl_yoshi.output.progress import REDRAW_SECONDS
-from kubectl_yoshi.plan.choosing import CONTENDED_SHARDS
+from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check

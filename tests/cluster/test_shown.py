@@ -13,9 +13,9 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ovs.spec import DHCPSERVER, NAD, TEMPLATE
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import VM

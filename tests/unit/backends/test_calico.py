@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import ALLOW_MIGRATION_ANNOTATION, Calico
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_pins import (
+from kubectl_yoshi.backends.calico.annotations import (
     HW_ADDR_ANNOTATION,
     IP_ADDRS_ANNOTATION,
     POD_IPS_ANNOTATION,
     parse_pinned_addresses,
 )
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import ALLOW_MIGRATION_ANNOTATION, Calico
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.plan.fake import served

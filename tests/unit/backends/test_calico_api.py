@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import (
+from kubectl_yoshi.backends.calico.api import (
     AGGREGATED,
     APISERVICE,
     MIGRATION,
@@ -32,7 +32,7 @@ from kubectl_yoshi.backends.calico_api import (
     get_write_api,
     is_installed,
 )
-from kubectl_yoshi.backends.marks import (
+from kubectl_yoshi.backends.ownership import (
     NETWORK_ANNOTATION,
     NETWORK_UID_ANNOTATION,
     get_annotations,
@@ -40,9 +40,9 @@ from kubectl_yoshi.backends.marks import (
     ownership_annotations,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from tests.unit.plan.fake import served
 
 CRD_V1 = (RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config)

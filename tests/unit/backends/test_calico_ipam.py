@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends import calico_ipam as ipam
-from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico import ipam
+from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.change import Verb
 from kubectl_yoshi.model.errors import OutdatedError
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.plan import Verb
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import POD, VMI
 
 BASE = int(parse_address("10.133.0.0"))

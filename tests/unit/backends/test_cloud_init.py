@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.cloud_init import GuestAddress, remove_address, set_address
+from kubectl_yoshi.backends.ovs.cloud_init import GuestAddress, remove_address, set_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 
 MAC = "02:00:00:00:00:07"

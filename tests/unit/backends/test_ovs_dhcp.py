@@ -10,14 +10,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends import ovs_dhcp as dhcp
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, Layer2, parse_layer2_spec
+from kubectl_yoshi.backends.ovs import dhcp
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, Layer2, parse_layer2_spec
 from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.facts import Snapshot
-from kubectl_yoshi.model.ledger import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Snapshot
 from tests.unit.plan.fake import served
 
 NOTHING = Snapshot(served((CONFIGMAP, DHCPSERVER)))

@@ -12,19 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends import calico_bgp, kubevirt, metallb
-from kubectl_yoshi.backends import public_wishes as wishes
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.marks import find_deleted_networks
-from kubectl_yoshi.backends.public import Public, get_announcer
-from kubectl_yoshi.backends.public_services import service_ref
+from kubectl_yoshi.backends import kubevirt
+from kubectl_yoshi.backends.calico import bgp_configuration as calico_bgp
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ownership import find_deleted_networks
+from kubectl_yoshi.backends.public import annotations as wishes
+from kubectl_yoshi.backends.public.backend import Public, get_announcer
+from kubectl_yoshi.backends.public.services import service_ref
 from kubectl_yoshi.model.addresses import address_of
-from kubectl_yoshi.model.change import Change, Plan, apply_json_patch, sequential
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.facts import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.plan import Change, Plan, apply_json_patch, sequential
 from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
 
 Json = dict[str, Any]

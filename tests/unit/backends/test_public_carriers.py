@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.public import Public
-from kubectl_yoshi.backends.public_carriers import find_foreign_service, list_service_uses, selects
-from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.backends.public.backend import Public
+from kubectl_yoshi.backends.public.foreign_services import find_foreign_service, list_service_uses, selects
+from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.network import Network, parse_network
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM, Vm
 
 Json = dict[str, Any]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, NAD, TEMPLATE
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, NAD, TEMPLATE
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.model.facts import MissingQueriesError, Snapshot, Unreadable
 from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, Unreadable
 from tests.unit.plan.fake import served
 
 SERVED = served(

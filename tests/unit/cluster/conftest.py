@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.retry import Clock
 from tests.unit.cluster.fault_server import FaultServer, fault_server
 
 

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kubectl_yoshi.cluster import http_log
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ExpiredError, ServerError, UnreachableError
+from kubectl_yoshi.kube import request_log as http_log
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ExpiredError, ServerError, UnreachableError
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, cuts, refuses, says, status_body, streams

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import Calico
-from kubectl_yoshi.cluster.attention import (
+from kubectl_yoshi.backends.calico.backend import Calico
+from kubectl_yoshi.engine.reflector import ObjectChanged, ObjectsListed
+from kubectl_yoshi.engine.sync import SyncReport
+from kubectl_yoshi.engine.workqueue import (
     DEBOUNCE_SECONDS,
     DEFERRED_SECONDS,
     FULL_SYNC_SECONDS,
@@ -17,14 +19,12 @@ from kubectl_yoshi.cluster.attention import (
     MIN_RETRY_DELAY,
     WorkQueue,
 )
-from kubectl_yoshi.cluster.following import ObjectChanged, ObjectsListed
-from kubectl_yoshi.cluster.syncing import SyncReport
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, NamespacedName
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
-from kubectl_yoshi.plan.syncing import SyncPlan, SyncScope
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
+from kubectl_yoshi.plan.sync.planner import SyncPlan, SyncScope
 
 WHOLE = SyncScope(None, restart=True)
 WEB, DB, BLUE, GREEN = ("prod", "web"), ("prod", "db"), ("prod", "blue"), ("prod", "green")

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.carrying_out import CONFLICT_SECONDS, MAX_PAUSE, ApplyResult, apply_plan, merge_changes
-from kubectl_yoshi.cluster.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
-from kubectl_yoshi.cluster.sending import Clock, WaitCancelledError
-from kubectl_yoshi.model.change import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.engine.apply import CONFLICT_SECONDS, MAX_PAUSE, ApplyResult, apply_plan, merge_changes
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
+from kubectl_yoshi.kube.retry import Clock, WaitCancelledError
 from kubectl_yoshi.model.errors import OutdatedError
 from kubectl_yoshi.model.objects import Json, Resource
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 from tests.unit.jsonpatch import apply_patch
 

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kubectl_yoshi.cluster import connection as room
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, RequestNotSentError
-from kubectl_yoshi.cluster.errors import ClusterError, UnreachableError
+from kubectl_yoshi.kube import connection as room
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, RequestNotSentError
+from kubectl_yoshi.kube.errors import ClusterError, UnreachableError
 from tests.unit.cluster.fault_server import FaultServer, hangs, says
 
 LATE_SECONDS = 25

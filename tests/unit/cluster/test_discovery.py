@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.discovery import discover
-from kubectl_yoshi.cluster.errors import UnauthorizedError
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.discovery import discover
+from kubectl_yoshi.kube.errors import UnauthorizedError
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 

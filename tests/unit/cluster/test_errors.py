@@ -22,8 +22,8 @@ import json
 
 import pytest
 
-from kubectl_yoshi.cluster import errors
-from kubectl_yoshi.cluster.errors import RequestInfo, error_from_response
+from kubectl_yoshi.kube import errors
+from kubectl_yoshi.kube.errors import RequestInfo, error_from_response
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import status_body
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Listing
-from kubectl_yoshi.cluster.errors import ExpiredError, RequestInfo, UnreachableError, error_from_response
-from kubectl_yoshi.cluster.following import (
+from kubectl_yoshi.engine.reflector import (
     MAX_BACKOFF,
     MIN_BACKOFF,
     ObjectChanged,
@@ -21,8 +19,10 @@ from kubectl_yoshi.cluster.following import (
     WatchEvent,
     WatchFailed,
 )
-from kubectl_yoshi.cluster.following import backoff_delay as pause
-from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.engine.reflector import backoff_delay as pause
+from kubectl_yoshi.kube.client import Listing
+from kubectl_yoshi.kube.errors import ExpiredError, RequestInfo, UnreachableError, error_from_response
+from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.objects import Json, Resource
 
 MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -73,7 +73,7 @@ class Script:
 
 
 def followed(script: Script, monkeypatch: pytest.MonkeyPatch, initial_list: Listing | None = None) -> list[WatchEvent]:
-    monkeypatch.setattr("kubectl_yoshi.cluster.following.backoff_delay", lambda failures, rng: 0.0)
+    monkeypatch.setattr("kubectl_yoshi.engine.reflector.backoff_delay", lambda failures, rng: 0.0)
     news: SimpleQueue[WatchEvent] = SimpleQueue()
     follower = Reflector(script, MAPS, "prod", news, initial_list)  # type: ignore[arg-type]
     script.stop = follower.stop

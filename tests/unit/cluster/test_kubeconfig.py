@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, parse_timeout
-from kubectl_yoshi.cluster.errors import KubeconfigError
-from kubectl_yoshi.cluster.kubeconfig import load
-from kubectl_yoshi.cluster.lean_import import import_client_modules
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, parse_timeout
+from kubectl_yoshi.kube.errors import KubeconfigError
+from kubectl_yoshi.kube.kubeconfig import load
+from kubectl_yoshi.kube.slim_import import import_client_modules
 from kubectl_yoshi.model.errors import UsageError
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
@@ -246,7 +246,7 @@ def test_proxies_come_from_the_file_or_the_environment(file: Path, monkeypatch: 
 
 
 def test_a_pod_uses_its_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kubectl_yoshi.cluster import kubeconfig
+    from kubectl_yoshi.kube import kubeconfig
 
     parts = kubeconfig.import_client_modules()
     for name, text in (("token", "sa-token"), ("ca.crt", "CA"), ("namespace", "inside")):

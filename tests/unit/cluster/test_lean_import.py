@@ -39,9 +39,9 @@ def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: 
     loaded = run(
         f"""
         import sys
-        from kubectl_yoshi.cluster.api import Api
-        from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions
-        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        from kubectl_yoshi.kube.client import Api
+        from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+        from kubectl_yoshi.kube.slim_import import import_client_modules
         api = Api(Connection.open(ConnectionOptions(server="{server.url}")))
         assert api.raw("/version")["gitVersion"] == "v1.36.0"
         assert import_client_modules().slim
@@ -54,7 +54,7 @@ def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: 
 def test_the_whole_client_can_be_imported_afterwards() -> None:
     out = run(
         """
-        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        from kubectl_yoshi.kube.slim_import import import_client_modules
         parts = import_client_modules()
         import kubernetes
         from kubernetes import client, config, watch
@@ -71,7 +71,7 @@ def test_a_client_that_is_imported_already_is_used_as_it_is() -> None:
     out = run(
         """
         import kubernetes
-        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        from kubectl_yoshi.kube.slim_import import import_client_modules
         parts = import_client_modules()
         import kubernetes.client.rest
         print(parts.slim, parts.rest is kubernetes.client.rest)
@@ -84,10 +84,10 @@ def test_a_client_of_another_layout_is_imported_whole() -> None:
     out = run(
         """
         import sys
-        from kubectl_yoshi.cluster import lean_import
+        from kubectl_yoshi.kube import slim_import
         def other_layout(*args): raise AttributeError("no such name in this version")
-        lean_import._lazy_modules = other_layout
-        parts = lean_import.import_client_modules()
+        slim_import._lazy_modules = other_layout
+        parts = slim_import.import_client_modules()
         import kubernetes.client
         print(parts.slim, hasattr(kubernetes.client, "CoreV1Api"), parts.rest is sys.modules["kubernetes.client.rest"])
         """
@@ -127,9 +127,9 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
     server.then(says(200, {}))
     run(
         """
-        from kubectl_yoshi.cluster.api import Api
-        from kubectl_yoshi.cluster.connection import Connection
-        from kubectl_yoshi.cluster.lean_import import import_client_modules
+        from kubectl_yoshi.kube.client import Api
+        from kubectl_yoshi.kube.connection import Connection
+        from kubectl_yoshi.kube.slim_import import import_client_modules
         Api(Connection.open()).raw("/version")
         assert import_client_modules().slim
         import sys
@@ -143,6 +143,9 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
     assert (kept["id-token"], kept["refresh-token"]) == (new, "r2")
 
 
-@pytest.mark.parametrize("module", ["api", "discovery", "reading", "carrying_out", "waiting", "errors", "kubeconfig"])
+@pytest.mark.parametrize(
+    "module",
+    ["kube.client", "kube.discovery", "engine.read", "engine.apply", "engine.wait", "kube.errors", "kube.kubeconfig"],
+)
 def test_importing_a_module_of_this_room_does_not_import_the_client(module: str) -> None:
-    assert run(f"import sys, kubectl_yoshi.cluster.{module}; print('urllib3' in sys.modules)") == "False"
+    assert run(f"import sys, kubectl_yoshi.{module}; print('urllib3' in sys.modules)") == "False"

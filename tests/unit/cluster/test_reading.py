@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ServerError
-from kubectl_yoshi.cluster.reading import LIST_THRESHOLD, MAX_OBJECTS_PER_QUERY, run_queries
-from kubectl_yoshi.model.facts import Query, Unreadable
+from kubectl_yoshi.engine.read import LIST_THRESHOLD, MAX_OBJECTS_PER_QUERY, run_queries
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ServerError
 from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.snapshot import Query, Unreadable
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
 THINGS = Resource("try.example", "v1", "things", "Thing")

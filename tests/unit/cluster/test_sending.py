@@ -26,9 +26,9 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.connection import Connection, ConnectionOptions, RequestNotSentError
-from kubectl_yoshi.cluster.errors import (
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, RequestNotSentError
+from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
     ApiServiceUnavailableError,
     InvalidError,
@@ -38,7 +38,7 @@ from kubectl_yoshi.cluster.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from kubectl_yoshi.cluster.sending import MAX_WAITING_SECONDS
+from kubectl_yoshi.kube.retry import MAX_WAITING_SECONDS
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.conftest import FakeClock
 from tests.unit.cluster.fault_server import FaultServer, closes, cuts, cuts_within, forgets, hangs, refuses, says
@@ -189,7 +189,7 @@ def test_a_write_by_a_forgotten_connection_is_unclear_and_the_next_one_goes_by_a
 def test_what_was_idle_for_long_is_not_used_again(
     forgotten: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch, request_
 ):
-    monkeypatch.setattr("kubectl_yoshi.cluster.connection.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("kubectl_yoshi.kube.connection.IDLE_SECONDS", 0.05)
     time.sleep(0.1)
     assert request_(forgotten)
     assert len(server.requests) == 1

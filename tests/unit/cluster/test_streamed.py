@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.api import MIN_REMAINING_FOR_CACHE, PAGE_SIZE, Api
-from kubectl_yoshi.cluster.streamed import ListItemParser
+from kubectl_yoshi.kube.client import MIN_REMAINING_FOR_CACHE, PAGE_SIZE, Api
+from kubectl_yoshi.kube.list_stream import ListItemParser
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.fault_server import FaultServer, cuts_within, refuses, says
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.api import Api
-from kubectl_yoshi.cluster.errors import ServerError, TimedOutError
-from kubectl_yoshi.cluster.waiting import waiters
-from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.engine.wait import waiters
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ServerError, TimedOutError
 from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cluster.conftest import FakeClock
 from tests.unit.cluster.fault_server import FaultServer, refuses, says

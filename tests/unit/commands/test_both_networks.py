@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.backends.public_services import SERVICE
+from kubectl_yoshi.backends.public.services import SERVICE
 from tests.unit.commands.played import run
 from tests.unit.plan.test_public import public
 from tests.unit.plan.world import World

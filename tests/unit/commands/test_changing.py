@@ -7,15 +7,15 @@ import io
 import click
 import pytest
 
-from kubectl_yoshi.cluster.running import RunResult
-from kubectl_yoshi.cluster.syncing import SyncReport
 from kubectl_yoshi.commands.changing import format_errors_by_cause, print_results
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.syncing import error_lines, format_errors
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.sync import SyncReport
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.plan.syncing import SyncScope
+from kubectl_yoshi.plan.sync.planner import SyncScope
 
 
 def refused() -> PreconditionFailed:

@@ -80,7 +80,7 @@ def test_completing_commands_and_flags_imports_nothing_heavy() -> None:
     )  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert imported.isdisjoint({"kubernetes", "urllib3", "yaml", "netaddr", "tabulate"})
-    assert not any(name.startswith("kubectl_yoshi.cluster") for name in imported)
+    assert not any(name.startswith(("kubectl_yoshi.kube", "kubectl_yoshi.engine")) for name in imported)
 
 
 # -- completion install ----------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from kubectl_yoshi.cluster.waiting import DEFAULT_WAIT_SECONDS
 from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, Seconds
 from kubectl_yoshi.commands.install import ESTABLISHED_SECONDS
 from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.plan.collection import GcRequest
+from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS
 from kubectl_yoshi.plan.cooling import format_duration
+from kubectl_yoshi.plan.gc import GcRequest
 
 DEFAULTS = {
     "--grace": GcRequest.grace_seconds,

@@ -26,9 +26,9 @@ from kubectl_yoshi.commands.installation import (
 )
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.uninstall import UninstallOptions, refuse_or_warn
-from kubectl_yoshi.model.change import Verb
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import Json, name_of
+from kubectl_yoshi.model.plan import Verb
 
 FOUND = {manifest_ref(obj): obj for obj in load_manifests()}
 YOSHI_USER = CLUSTER_ROLE.ref("yoshi-user")

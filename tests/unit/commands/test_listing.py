@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import ForbiddenError
+from kubectl_yoshi.kube.errors import ForbiddenError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef, Resource
 from kubectl_yoshi.model.vm import VMI

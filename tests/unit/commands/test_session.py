@@ -27,11 +27,11 @@ def test_the_namespace_of_the_flag_needs_no_cluster() -> None:
 
 
 def test_the_flags_make_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kubectl_yoshi.cluster.connection import Connection
+    from kubectl_yoshi.kube.connection import Connection
 
     given = []
     monkeypatch.setattr(Connection, "open", classmethod(lambda cls, options: given.append(options)))
-    monkeypatch.setattr("kubectl_yoshi.cluster.api.Api", lambda connection, on_warning: "the api")
+    monkeypatch.setattr("kubectl_yoshi.kube.client.Api", lambda connection, on_warning: "the api")
     flags = {"context": "c", "as_groups": ("a", "b"), "request_timeout": "5s", "verbosity": 3, "cache_dir": "/x"}
     session = Session(flags)
     assert session.api == session.api == "the api"
@@ -42,9 +42,9 @@ def test_the_flags_make_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_common_flag_is_one_of_the_connection_or_known_not_to_be() -> None:
     from dataclasses import fields
 
-    from kubectl_yoshi.cluster.connection import ConnectionOptions
     from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, KubectlFlag
     from kubectl_yoshi.commands.session import NON_CONNECTION_FLAGS
+    from kubectl_yoshi.kube.connection import ConnectionOptions
 
     known = {field.name for field in fields(ConnectionOptions)}
     flags = {flag.field for flag in KUBECTL_FLAGS if isinstance(flag, KubectlFlag)}

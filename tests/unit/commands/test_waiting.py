@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.running import RunResult
 from kubectl_yoshi.commands import attaching
-from kubectl_yoshi.model.change import Plan
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.plan import Plan
 
 STAYS = "10.22.0.70 stays recorded for prod/web-1 as long as pod/virt-launcher-web-1 runs with it"
 OTHER = "bgpconfiguration/default is shared"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import kubectl_yoshi
-from kubectl_yoshi.backends.calico_api import CalicoApi
+from kubectl_yoshi.backends.calico.api import CalicoApi
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.plan.overlaps import SERVICECIDR
+from kubectl_yoshi.plan.conflicts import SERVICECIDR
 
 ROLES = {
     role["metadata"]["name"]: role

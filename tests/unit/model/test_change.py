@@ -9,7 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.change import (
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.plan import (
     Change,
     PatchBuilder,
     Plan,
@@ -19,8 +21,6 @@ from kubectl_yoshi.model.change import (
     parallel_plans,
     sequential,
 )
-from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.objects import Resource
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 THING = Resource("try.example", "v1", "things", "Thing")

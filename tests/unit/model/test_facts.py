@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, ServedApis, Snapshot, Unreadable
 from kubectl_yoshi.model.objects import Json, Resource
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, ServedApis, Snapshot, Unreadable
 
 THING = Resource("try.example", "v1", "things", "Thing")
 OTHER = Resource("try.example", "v1", "others", "Other")

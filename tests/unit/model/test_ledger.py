@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model import ledger as ledger_module
+from kubectl_yoshi.model import allocations as ledger_module
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.ledger import (
+from kubectl_yoshi.model.allocations import (
     RESERVATION,
     SHARD_SIZE,
     VIRTUALMACHINE,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import (
     LAUNCHER_SELECTOR,
     LIST_THRESHOLD,

@@ -27,11 +27,11 @@ from kubectl_yoshi.__main__ import run as run_program
 from kubectl_yoshi.commands.completing import write as write_suggestions
 from kubectl_yoshi.commands.errors import run_reporting_errors
 from kubectl_yoshi.commands.suggesting import Suggestions
-from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.history import PastAllocation
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_controls, indent_continuation, to_single_line
 from kubectl_yoshi.output.asked import parse_output
 from kubectl_yoshi.output.differences import write_diff

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubectl_yoshi.model.change import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.differences import diff_file_name, write_diff
 from kubectl_yoshi.output.plans import ObjectChange, format_change, object_changes, show_plan

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from kubectl_yoshi.cluster.errors import RequestInfo, error_from_response
-from kubectl_yoshi.cluster.sending import Clock
+from kubectl_yoshi.kube.errors import RequestInfo, error_from_response
+from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, labels_of, name_of, namespace_of
+from kubectl_yoshi.model.snapshot import ServedApis
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 REJECTED = "the server rejected our request due to an error in our request"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.cluster.errors import AmbiguousWriteError, RequestInfo, UnreachableError, error_from_response
+from kubectl_yoshi.kube.errors import AmbiguousWriteError, RequestInfo, UnreachableError, error_from_response
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
 from tests.unit.cluster.fault_server import status_body

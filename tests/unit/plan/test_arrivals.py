@@ -14,14 +14,14 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.cluster.arrivals import wait_until_running
-from kubectl_yoshi.cluster.errors import TimedOutError
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.engine.arrivals import wait_until_running
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.plan.arrivals import find_pending_vms
-from kubectl_yoshi.plan.restarts import starts_vm
+from kubectl_yoshi.plan.attach.wait import find_pending_vms
+from kubectl_yoshi.plan.restart import starts_vm
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World
 

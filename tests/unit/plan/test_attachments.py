@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import ALLOW_MIGRATION_ANNOTATION, HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.errors import ApiError
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import ALLOW_MIGRATION_ANNOTATION, HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.kube.errors import ApiError
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.ledger import VIRTUALMACHINE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from tests.unit.plan.world import World, is_killed, refusal, wishes, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM

@@ -10,16 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kubectl_yoshi.cluster.carrying_out import send_change
-from kubectl_yoshi.cluster.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
+from kubectl_yoshi.engine.apply import send_change
+from kubectl_yoshi.kube.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Change, Plan, Verb
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, build_block, shard_of
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot, Unreadable
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation, Allocations, build_block, shard_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.plan.books import (
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
+from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters
+from kubectl_yoshi.plan.records import (
     blocks_query,
     find_stale_blocks,
     list_networks,
@@ -32,7 +33,6 @@ from kubectl_yoshi.plan.books import (
     shard_query,
     write_records,
 )
-from kubectl_yoshi.plan.tidying import delete_empty_block, fix_counters
 from tests.unit.plan.fake import FakeApi
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)

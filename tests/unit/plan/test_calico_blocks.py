@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.objects import ObjectRef, dig
 from tests.unit.plan.faulty import FaultyApi, Scripted
 from tests.unit.plan.world import World, refusal

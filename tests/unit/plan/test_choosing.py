@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address, span_of
+from kubectl_yoshi.model.allocations import Allocations, Shard, build_block
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.facts import MissingQueriesError, Query
-from kubectl_yoshi.model.ledger import Allocations, Shard, build_block
 from kubectl_yoshi.model.network import Network, parse_network
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.choosing import Allocator, find_free_address
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query
+from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
+from kubectl_yoshi.plan.context import RunContext
 
 NOBODY = Intervals()
 CHANCES = st.none() | st.integers().map(random.Random)

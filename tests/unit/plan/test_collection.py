@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
+from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.world import World, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.carrying_out import send_change
-from kubectl_yoshi.cluster.errors import ApiError
-from kubectl_yoshi.cluster.observing import observe
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
+from kubectl_yoshi.engine.apply import send_change
+from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.kube.errors import ApiError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 

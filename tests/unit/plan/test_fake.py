@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import (
+from kubectl_yoshi.kube.errors import (
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
@@ -12,8 +12,8 @@ from kubectl_yoshi.cluster.errors import (
     NotServedError,
     PatchTestFailedError,
 )
-from kubectl_yoshi.model.change import PatchBuilder
 from kubectl_yoshi.model.objects import Resource, owner_reference
+from kubectl_yoshi.model.plan import PatchBuilder
 from tests.unit.plan.fake import FakeApi
 
 THING = Resource("try.example", "v1", "things", "Thing")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of

@@ -17,22 +17,22 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.cluster.observing import read_and_compute
-from kubectl_yoshi.model.facts import Snapshot
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.ipam import handle_name
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
-from kubectl_yoshi.plan.survey import (
+from kubectl_yoshi.plan.inventory import (
     AddressState,
     InventoryRow,
     build_inventory,
     find_discrepancies,
     list_other_troubles,
 )
-from kubectl_yoshi.plan.sync_jobs import RepairTask
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.sync.tasks import RepairTask
 from tests.unit.plan.world import BACKENDS, World
 
 WEB = handle_name("prod", "web-1")

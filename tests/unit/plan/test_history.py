@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubectl_yoshi.model.allocations import SHARD_SIZE, VIRTUALMACHINE
 from kubectl_yoshi.model.history import (
     MAX_NOTE_LENGTH,
     MAX_PER_ADDRESS,
@@ -22,11 +23,10 @@ from kubectl_yoshi.model.history import (
     parse_history,
     prepend_past_allocation,
 )
-from kubectl_yoshi.model.ledger import SHARD_SIZE, VIRTUALMACHINE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.backends.calico_pins import IP_ADDRS_ANNOTATION
-from kubectl_yoshi.cluster.observing import read_and_compute
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.annotations import IP_ADDRS_ANNOTATION
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.ipam import handle_name
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.desk import ExistingAddress
-from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.sources import (
+from kubectl_yoshi.plan.attach.context import ExistingAddress
+from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
+from kubectl_yoshi.plan.import_.sources import (
     ADDRESSES_ANNOTATION,
     Observation,
     SearchScope,

@@ -13,17 +13,17 @@ from functools import partial
 import pytest
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cluster.carrying_out import send_change
-from kubectl_yoshi.cluster.errors import NotFoundError, PatchTestFailedError
-from kubectl_yoshi.cluster.observing import observe
+from kubectl_yoshi.engine.apply import send_change
+from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.kube.errors import NotFoundError, PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
+from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.world import World
 
 

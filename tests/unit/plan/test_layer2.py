@@ -19,16 +19,16 @@ import pytest
 import yaml
 
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
-from kubectl_yoshi.backends.ovs import Ovs
-from kubectl_yoshi.backends.ovs_guests import SECRET
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
-from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.ovs.backend import Ovs
+from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.facts import ServedApis
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
+from kubectl_yoshi.model.snapshot import ServedApis
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from tests.unit.plan.world import World, refusal, wishes
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.ovs import RESOURCE_NAME
-from kubectl_yoshi.backends.ovs_spec import NAD, TEMPLATE
+from kubectl_yoshi.backends.ovs.backend import RESOURCE_NAME
+from kubectl_yoshi.backends.ovs.spec import NAD, TEMPLATE
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of
 from tests.unit.plan.test_layer2 import LAB, layer2

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.marks import NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION
-from kubectl_yoshi.cluster.errors import ApiError
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.ownership import NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION
+from kubectl_yoshi.kube.errors import ApiError
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.facts import Snapshot
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.network_status import READY
-from kubectl_yoshi.plan.networks import default_plugin
-from kubectl_yoshi.plan.overlaps import NODE
+from kubectl_yoshi.plan.conflicts import NODE
+from kubectl_yoshi.plan.network.planner import default_plugin
+from kubectl_yoshi.plan.network.status import READY
 from tests.unit.plan.fake import served
 from tests.unit.plan.test_layer2 import spec_of
 from tests.unit.plan.world import BACKENDS, SERVICECIDR, World, refusal, wizard
@@ -125,7 +125,7 @@ def test_one_that_does_not_exist_cannot_be_synced(empty: World) -> None:
 
 @pytest.mark.parametrize("dry_run", ["client", "server"])
 def test_a_dry_run_shows_the_network_and_its_pool_and_makes_neither(empty: World, dry_run: str) -> None:
-    from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+    from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 
     request = NetworkRequest("prod", "blue", wizard("blue", "10.133.0.0/24"))
     done = empty.run(plan_network, request, dry_run=dry_run)

@@ -18,22 +18,22 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import TEMPLATE
-from kubectl_yoshi.cluster import running
-from kubectl_yoshi.cluster.carrying_out import ApplyResult
-from kubectl_yoshi.cluster.errors import ConflictError, NotConvergedError, WriteLostError
-from kubectl_yoshi.cluster.repetition import MAX_REPEATS_WITH_OTHER_WRITERS, AppliedRound
-from kubectl_yoshi.cluster.running import run
-from kubectl_yoshi.cluster.syncing import FATAL_ERRORS, sync
-from kubectl_yoshi.model.change import Change, Plan, Verb, sequential
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.ovs.spec import TEMPLATE
+from kubectl_yoshi.engine import loop as running
+from kubectl_yoshi.engine.apply import ApplyResult
+from kubectl_yoshi.engine.loop import run
+from kubectl_yoshi.engine.repetition import MAX_REPEATS_WITH_OTHER_WRITERS, AppliedRound
+from kubectl_yoshi.engine.sync import FATAL_ERRORS, sync
+from kubectl_yoshi.kube.errors import ConflictError, NotConvergedError, WriteLostError
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.syncing import SyncScope
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.world import BACKENDS, World, refusal
 
 POOL = RAW.pool.ref("prod.blue")

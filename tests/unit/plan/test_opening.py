@@ -16,23 +16,23 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import DHCPSERVER
-from kubectl_yoshi.cluster.running import RunResult
-from kubectl_yoshi.cluster.syncing import SyncReport, sync
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.ovs.spec import DHCPSERVER
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.sync import SyncReport, sync
 from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import NETWORK
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.ledger import NETWORK
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.desk import ExistingAddress
-from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.moves import MoveRequest, plan_move
-from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
-from kubectl_yoshi.plan.syncing import SyncScope
+from kubectl_yoshi.plan.attach.context import ExistingAddress
+from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
+from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.fake import _error, served
 from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
 

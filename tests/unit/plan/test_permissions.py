@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
+from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.vm import VM, VM_SUBRESOURCES

@@ -19,25 +19,25 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.public_services import SERVICE, get_service_address
-from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK, PUBLIC_PORTS
-from kubectl_yoshi.cluster.carrying_out import send_change
-from kubectl_yoshi.cluster.errors import PatchTestFailedError
-from kubectl_yoshi.cluster.observing import observe
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK, PUBLIC_PORTS
+from kubectl_yoshi.backends.public.services import SERVICE, get_service_address
+from kubectl_yoshi.engine.apply import send_change
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.kube.errors import PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
-from kubectl_yoshi.model.change import Change
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
+from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
-from kubectl_yoshi.plan.attempt import RunContext
-from kubectl_yoshi.plan.moves import MoveRequest, plan_move
-from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from tests.unit.plan.fake import _error, served
 from tests.unit.plan.world import BACKENDS, GRACE, SERVED, World, refusal, wizard
 

@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.desk import ExistingAddress
-from kubectl_yoshi.plan.imports import ImportRequest, plan_import
-from kubectl_yoshi.plan.quotas import check_quota_room, list_quota_violations
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.attach.context import ExistingAddress
+from kubectl_yoshi.plan.attach.quota import check_quota_room, list_quota_violations
+from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World, refusal, wizard
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"

@@ -20,17 +20,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import IP_ADDRS_ANNOTATION
-from kubectl_yoshi.backends.calico_ipam import handle_name
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.backend import IP_ADDRS_ANNOTATION
+from kubectl_yoshi.backends.calico.ipam import handle_name
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.ledger import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 from kubectl_yoshi.plan.claims import deciding_reason, rank_claims
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")

@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.cluster.observing import read_and_compute
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.books import load_network
+from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
+from kubectl_yoshi.plan.records import load_network
 from kubectl_yoshi.plan.reports import (
     LeakRequest,
     Report,
@@ -32,7 +33,6 @@ from kubectl_yoshi.plan.reports import (
     parse_report,
     plan_leak_release,
 )
-from kubectl_yoshi.plan.survey import build_inventory, find_discrepancies
 from tests.unit.plan.world import BACKENDS, World
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import UnreachableError
+from kubectl_yoshi.kube.errors import UnreachableError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attempt import format_timestamp
-from kubectl_yoshi.plan.choosing import CONTENDED_SHARDS
+from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
+from kubectl_yoshi.plan.context import format_timestamp
 from tests.unit.plan.fake import FakeApi
 from tests.unit.plan.test_attachments import once_before
 from tests.unit.plan.world import World

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends import metallb
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.ovs_spec import DHCPSERVER, NAD, TEMPLATE
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.ovs.spec import DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
-from kubectl_yoshi.plan.networks import NetworkRequest, plan_network
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from tests.unit.plan.fake import served
 from tests.unit.plan.test_public import ANNOUNCED
 from tests.unit.plan.world import SERVED, World, wizard

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot
-from kubectl_yoshi.model.ledger import block_name, shard_of
+from kubectl_yoshi.model.allocations import block_name, shard_of
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.plan.suggestions import (
     MAX_ADDRESSES,
     MAX_SHARDS,

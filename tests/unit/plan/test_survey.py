@@ -21,13 +21,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.observing import read_and_compute
-from kubectl_yoshi.model.facts import MissingQueriesError, Query, Snapshot
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.plan.survey import AddressState, InventoryRow, build_inventory, find_discrepancies
+from kubectl_yoshi.plan.inventory import AddressState, InventoryRow, build_inventory, find_discrepancies
 from tests.unit.plan.world import BACKENDS, World, refusal
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")

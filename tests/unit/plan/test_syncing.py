@@ -20,16 +20,16 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import IP_ADDRS_ANNOTATION
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.cluster.syncing import SyncReport, sync
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import IP_ADDRS_ANNOTATION
+from kubectl_yoshi.engine.sync import SyncReport, sync
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM, VMI, Vm
-from kubectl_yoshi.plan.restarts import START_AGAIN_ANNOTATION
-from kubectl_yoshi.plan.syncing import SyncScope
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
+from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.fake import served
 from tests.unit.plan.world import BACKENDS, SERVED, World, wishes, wizard
 

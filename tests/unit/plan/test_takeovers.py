@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.backends.calico.backend import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.takeovers import (
+from kubectl_yoshi.plan.legacy import (
     NETWORK_FINALIZER,
     VM_FINALIZER,
     LegacyConversionRequest,

@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_yoshi.cluster.errors import AmbiguousWriteError, TimedOutError, UnreachableError
-from kubectl_yoshi.cluster.running import RunResult
-from kubectl_yoshi.model.change import Change, Verb
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.kube.errors import AmbiguousWriteError, TimedOutError, UnreachableError
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
+from kubectl_yoshi.model.plan import Change, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.effects import ObservedObjects
-from kubectl_yoshi.plan.releases import FENCE_ANNOTATION
+from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.faulty import Fate, Scripted, faulty
 from tests.unit.plan.world import World, refusal, wizard
 

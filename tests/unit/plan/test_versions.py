@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from kubectl_yoshi import __version__
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.allocations import parse_allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
-from kubectl_yoshi.model.ledger import parse_allocation
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION
 from kubectl_yoshi.model.objects import Json, ObjectRef, name_of
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.rebuilds import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
 ADDRESS = "10.133.0.1"

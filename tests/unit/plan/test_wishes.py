@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.backends.calico import Calico
-from kubectl_yoshi.backends.public import Public
-from kubectl_yoshi.backends.public_wishes import PUBLIC_IP, PUBLIC_NETWORK
+from kubectl_yoshi.backends.calico.backend import Calico
+from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK
+from kubectl_yoshi.backends.public.backend import Public
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
-from kubectl_yoshi.model.facts import Query, Snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attachments import AttachRequest
-from kubectl_yoshi.plan.wishes import RequestedNetwork, build_attach_requests, find_requested_networks
+from kubectl_yoshi.plan.attach.planner import AttachRequest
+from kubectl_yoshi.plan.sync.requests import RequestedNetwork, build_attach_requests, find_requested_networks
 
 NETWORK_NAME = Calico().annotation_key
 BACKENDS = {"calico": Calico(), "public": Public()}

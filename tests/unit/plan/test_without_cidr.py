@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cluster.running import RunResult
+from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef

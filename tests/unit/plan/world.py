@@ -18,32 +18,37 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from kubectl_yoshi.backends.calico import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION, Calico, parse_pinned_addresses
-from kubectl_yoshi.backends.calico_api import RAW
-from kubectl_yoshi.backends.calico_ipam import block_name, handle_name, remove_address
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import (
+    HW_ADDR_ANNOTATION,
+    IP_ADDRS_ANNOTATION,
+    Calico,
+    parse_pinned_addresses,
+)
+from kubectl_yoshi.backends.calico.ipam import block_name, handle_name, remove_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
-from kubectl_yoshi.backends.ovs import Ovs
-from kubectl_yoshi.backends.ovs_guests import SECRET
-from kubectl_yoshi.backends.ovs_spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
-from kubectl_yoshi.backends.ovs_vm import MULTUS_NETWORKS
-from kubectl_yoshi.backends.public import Public
-from kubectl_yoshi.backends.public_services import SERVICE
-from kubectl_yoshi.cluster.errors import TimedOutError
-from kubectl_yoshi.cluster.running import RunResult, run
-from kubectl_yoshi.cluster.waiting import waiters
+from kubectl_yoshi.backends.ovs.backend import Ovs
+from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.backends.public.backend import Public
+from kubectl_yoshi.backends.public.services import SERVICE
+from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.wait import waiters
+from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.addresses import Cidr, parse_address
+from kubectl_yoshi.model.allocations import Allocation, parse_allocation
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.kinds import APISERVICE
-from kubectl_yoshi.model.ledger import Allocation, parse_allocation
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
-from kubectl_yoshi.plan.attachments import AttachRequest, plan_attach
-from kubectl_yoshi.plan.collection import GcRequest, plan_gc
-from kubectl_yoshi.plan.detachments import DetachRequest, plan_detach
-from kubectl_yoshi.plan.networks import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
-from kubectl_yoshi.plan.overlaps import NODE
-from kubectl_yoshi.plan.reservations import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.conflicts import NODE
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.gc import GcRequest, plan_gc
+from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 from tests.unit.plan.fake import FakeApi

@@ -1,0 +1,158 @@
+"""Which of Calico's two API groups to talk to.
+
+Calico keeps its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
+projectcalico.org/v3) or as projectcalico.org/v3 custom resources. The cases: docs/design.md, "Which Calico API".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.kinds import APISERVICE
+from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+
+V1 = "crd.projectcalico.org"
+V3 = "projectcalico.org"
+
+MIGRATION = Resource("migration.projectcalico.org", "v1beta1", "datastoremigrations", "DatastoreMigration", False)
+
+COMPLETE = "Complete"
+_APISERVICE_QUERY = Query(APISERVICE, name=f"v3.{V3}")
+
+
+def _v1(plural: str, kind: str) -> Resource:
+    return Resource(V1, "v1", plural, kind, namespaced=False)
+
+
+def _v3(plural: str, kind: str) -> Resource:
+    return Resource(V3, "v3", plural, kind, namespaced=False)
+
+
+@dataclass(frozen=True)
+class CalicoApi:
+    """The resources to use: configuration in one group, IPAM's bookkeeping maybe in another."""
+
+    pool: Resource
+    information: Resource
+    block: Resource
+    handle: Resource
+    config: Resource
+    bgp_configuration: Resource
+    bgp_peer: Resource
+
+
+def _api(group: str, ipam: str) -> CalicoApi:
+    spec = _v3 if group == V3 else _v1
+    ipam_resource = _v3 if ipam == V3 else _v1
+    return CalicoApi(
+        pool=spec("ippools", "IPPool"),
+        information=spec("clusterinformations", "ClusterInformation"),
+        block=ipam_resource("ipamblocks", "IPAMBlock"),
+        handle=ipam_resource("ipamhandles", "IPAMHandle"),
+        config=ipam_resource("ipamconfigurations", "IPAMConfiguration")
+        if ipam == V3
+        else ipam_resource("ipamconfigs", "IPAMConfig"),
+        bgp_configuration=spec("bgpconfigurations", "BGPConfiguration"),
+        bgp_peer=spec("bgppeers", "BGPPeer"),
+    )
+
+
+RAW = _api(V1, V1)
+AGGREGATED = _api(V3, V1)
+NATIVE = _api(V3, V3)
+
+
+def is_installed(served: ServedApis) -> bool:
+    """Whether Calico's pools are served in either group."""
+    return f"ippools.{V1}" in served.resources or f"ippools.{V3}" in served.resources or V3 in served.unavailable
+
+
+def get_read_api(snapshot: Snapshot) -> CalicoApi:
+    """The resources that hold Calico's bookkeeping. What is not served reads as empty.
+
+    Raises:
+        MissingQueriesError: whether Calico has moved its data to projectcalico.org/v3 was not read yet.
+    """
+    served = snapshot.served
+    raw = f"ippools.{V1}" in served.resources or f"ipamblocks.{V1}" in served.resources
+    v3 = f"ippools.{V3}" in served.resources
+    if raw and v3 and MIGRATION.full_name in served.resources and not _is_aggregated(snapshot):
+        phases = {_phase(migration) for migration in snapshot.lookup(Query(MIGRATION))}
+        return NATIVE if phases == {COMPLETE} else RAW
+    return RAW if raw or not v3 else NATIVE
+
+
+def get_write_api(snapshot: Snapshot) -> CalicoApi:
+    """The resources through which Calico itself is to be configured.
+
+    Raises:
+        MissingQueriesError: whether projectcalico.org/v3 is Calico's API server or plain custom resources was not read
+            yet.
+        PreconditionFailed: Calico is between two stores, locked, or its API server is down.
+    """
+    served = snapshot.served
+    raw, v3 = f"ippools.{V1}" in served.resources, f"ippools.{V3}" in served.resources
+    if V3 in served.unavailable:
+        raise PreconditionFailed(
+            f"Calico's API server does not answer: {served.unavailable[V3]}",
+            "Repair APIService v3.projectcalico.org first; writing past it could break Calico.",
+        )
+    if v3 and not raw:
+        api = NATIVE
+    elif raw and not v3:
+        api = RAW
+    else:
+        api = _choose_served_api(snapshot)
+    _check_ready(api, snapshot)
+    return api
+
+
+def _choose_served_api(snapshot: Snapshot) -> CalicoApi:
+    aggregated = _is_aggregated(snapshot)
+    if reason := snapshot.unreadable_reason(_APISERVICE_QUERY):
+        raise PreconditionFailed(
+            f"whether Calico's API server serves {V3}/v3 cannot be told: {reason}",
+            "Ask an administrator for the right to get apiservices, or let them run this command.",
+        )
+    if aggregated:
+        return AGGREGATED
+    if MIGRATION.full_name in snapshot.served.resources:
+        migrations = snapshot.lookup(Query(MIGRATION))
+        for migration in migrations:
+            if _phase(migration) != COMPLETE:
+                raise PreconditionFailed(
+                    f"Calico is moving its data from {V1} to {V3} (datastoremigration is {_phase(migration)})",
+                    "Wait until the migration is complete, then run this again.",
+                )
+        if migrations:
+            return NATIVE
+    return RAW
+
+
+def _is_aggregated(snapshot: Snapshot) -> bool:
+    """Whether projectcalico.org/v3 is served by Calico's own API server, and not as plain custom resources."""
+    return any(dig(service, "spec", "service") for service in snapshot.lookup(_APISERVICE_QUERY))
+
+
+def _phase(migration: Json) -> str:
+    return str(dig(migration, "status", "phase", default="not started"))
+
+
+def _check_ready(api: CalicoApi, snapshot: Snapshot) -> None:
+    for information in snapshot.lookup(Query(api.information, name="default")):
+        if dig(information, "spec", "datastoreReady") is False:
+            raise PreconditionFailed(
+                "Calico's datastore is locked (clusterinformation/default says datastoreReady: false)",
+                "Wait until whoever locked it (calicoctl datastore migrate) unlocks it.",
+            )
+
+
+def calico_version(api: CalicoApi, snapshot: Snapshot) -> tuple[int, int] | None:
+    """Calico's version as (major, minor) from ClusterInformation; None where it does not tell or may not be read."""
+    for information in snapshot.lookup(Query(api.information, name="default")):
+        parts = str(dig(information, "spec", "calicoVersion", default="")).lstrip("v").split(".")
+        if len(parts) >= 2 and parts[0].isdecimal() and parts[1].isdecimal():
+            return int(parts[0]), int(parts[1])
+    return None

@@ -1,0 +1,298 @@
+"""Calico's BGPConfiguration "default", which is shared with everybody.
+
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. What this program writes into
+BGPConfiguration is marked there by annotations: the networks that need the asNumber it set, and each list entry it
+added, so that it takes back those and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from kubectl_yoshi.backends.calico.api import CalicoApi
+from kubectl_yoshi.backends.ownership import (
+    CREATED_BY_ANNOTATION,
+    CREATED_BY_YOSHI,
+    NEEDED_BY_PREFIX,
+    add_annotations,
+    get_annotations,
+    get_needing_networks,
+    is_created_by_yoshi,
+    needed_by_annotation,
+    remove_annotations,
+    shared_object_annotations,
+)
+from kubectl_yoshi.model.addresses import Address, Cidr, parse_name_part, to_name_part
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.matching import Fields, differing_fields
+from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+
+MAX_ASN = 2147483647
+"""Calico's CRDs have its ASNs as int32."""
+
+LOAD_BALANCER_IPS = "serviceLoadBalancerIPs"
+EXTERNAL_IPS = "serviceExternalIPs"
+
+_FIELDS = Fields(defaults={"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"})
+
+ASN_ANNOTATION = f"{GROUP}/asNumber"
+"""Annotation: the asNumber that this program set where there was none."""
+LIST_CREATED_PREFIX = f"list.{GROUP}/"
+"""Prefix of the annotation, named after a list, that says that this program made the list."""
+ENTRY_PREFIX = f"address.{GROUP}/"
+"""Prefix of the annotation, named after an address, that says which network's the list entry is."""
+
+
+def get_configuration(api: CalicoApi, snapshot: Snapshot) -> Json | None:
+    """BGPConfiguration "default"; None where there is none.
+
+    Raises:
+        PreconditionFailed: it may not be read.
+    """
+    query = Query(api.bgp_configuration, name="default")
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"Calico's bgpconfiguration/default cannot be read: {reason}",
+            "Ask an administrator for this right; the ClusterRole yoshi-admin holds it.",
+        )
+    return found[0] if found else None
+
+
+# -- the configuration as a whole ------------------------------------------------------------------------------------
+
+
+def asn_conflicts(network: Network, api: CalicoApi, snapshot: Snapshot) -> list[str]:
+    """Why the cluster cannot speak with the network's ASNs."""
+    assert network.bgp is not None
+    found = [
+        f"Calico takes no ASN above {MAX_ASN}, and {field} is {asn}: choose --announce metallb-bgp, or another ASN"
+        for field, asn in (("myASN", network.bgp.my_asn), ("remoteASN", network.bgp.remote_asn))
+        if asn > MAX_ASN
+    ]
+    current_asn = dig(get_configuration(api, snapshot), "spec", "asNumber")
+    if current_asn is not None and current_asn != network.bgp.my_asn:
+        found.append(
+            f"bgpconfiguration/default has asNumber {current_asn}, and this network wants myASN {network.bgp.my_asn}: "
+            f"say --my-asn {current_asn}"
+        )
+    return found
+
+
+def ensure_configuration(network: Network, api: CalicoApi, snapshot: Snapshot) -> tuple[Change, ...]:
+    """Makes BGPConfiguration "default", or sets its asNumber where it has none."""
+    assert network.bgp is not None
+    config = get_configuration(api, snapshot)
+    ref = api.bgp_configuration.ref("default")
+    asn = network.bgp.my_asn
+    summary = f"set asNumber {asn} in Calico's {ref}"
+    if config is None:
+        body = {
+            "apiVersion": api.bgp_configuration.api_version,
+            "kind": api.bgp_configuration.kind,
+            "metadata": {
+                "name": "default",
+                "annotations": {**shared_object_annotations(network), ASN_ANNOTATION: str(asn)},
+            },
+            "spec": {"asNumber": asn},
+        }
+        return (Change(Verb.CREATE, ref, summary, body=body),)
+    if dig(config, "spec", "asNumber") is None:
+        patch = PatchBuilder.for_uid(uid_of(config))
+        patch.set_in(config, ("spec", "asNumber"), asn)
+        add_annotations(patch, config, {ASN_ANNOTATION: str(asn), **needed_by_annotation(network)})
+        return (Change(Verb.PATCH, ref, summary, patch.ops, before=config),)
+    if ASN_ANNOTATION in get_annotations(config) and network.uid not in get_needing_networks(config):
+        patch = PatchBuilder.for_uid(uid_of(config))
+        add_annotations(patch, config, needed_by_annotation(network))
+        return (
+            Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=config),
+        )
+    return ()
+
+
+def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, snapshot: Snapshot) -> Plan:
+    """Takes back what was written into BGPConfiguration for these networks (by uid): entries, then asNumber, then all
+    of it where this program made it and nothing else is in it."""
+    config = get_configuration(api, snapshot)
+    if config is None:
+        return Plan()
+    annotations = get_annotations(config)
+    ref = api.bgp_configuration.ref("default")
+    entries = {key: entry for key, entry in _parse_entry_marks(config).items() if entry.uid in deleted_uids}
+    needing_uids = get_needing_networks(config).keys() & set(deleted_uids)
+    keys = [*entries, *(f"{NEEDED_BY_PREFIX}{uid}" for uid in sorted(needing_uids))]
+    other_keys = [key for key in annotations if key.startswith((ENTRY_PREFIX, NEEDED_BY_PREFIX)) and key not in keys]
+    lists = [] if other_keys else [key for key in annotations if key.startswith(LIST_CREATED_PREFIX)]
+    if not keys and not lists:
+        return Plan()
+    spec = dict(config.get("spec") or {})
+    patch = PatchBuilder.for_uid(uid_of(config))
+    if not other_keys:  # what nobody needs is taken away whole: it must be as it was read
+        patch.test(("metadata", "resourceVersion"), resource_version_of(config))
+    for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+        own_addresses = {
+            parse_name_part(key.removeprefix(ENTRY_PREFIX)) for key, entry in entries.items() if entry.field == field
+        }
+        spec[field] = _remove_entries(patch, config, field, own_addresses)
+    if not other_keys:
+        if ASN_ANNOTATION in annotations and str(spec.get("asNumber")) == annotations[ASN_ANNOTATION]:
+            patch.test(("spec", "asNumber"), spec.pop("asNumber")).remove(("spec", "asNumber"))
+        for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
+            if f"{LIST_CREATED_PREFIX}{field}" in annotations and spec[field] == []:
+                patch.ops.append({"op": "remove", "path": f"/spec/{field}"})
+        keys += [*lists, *(key for key in (ASN_ANNOTATION, CREATED_BY_ANNOTATION) if key in annotations)]
+        if is_created_by_yoshi(config) and not differing_fields(dict.fromkeys(spec), spec, _FIELDS):
+            return sequential(
+                Change(
+                    Verb.DELETE, ref, f"delete {ref}", before=config, uid=uid_of(config),
+                    resource_version=resource_version_of(config), ignore_not_found=True,
+                )
+            )  # fmt: skip
+    remove_annotations(patch, config, keys)
+    return sequential(Change(Verb.PATCH, ref, f"take back what was written into {ref}", patch.ops, before=config))
+
+
+def owner_networks(api: CalicoApi, snapshot: Snapshot) -> dict[str, str]:
+    """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
+    config = get_configuration(api, snapshot)
+    found = {entry.uid: entry.network for entry in _parse_entry_marks(config).values()} if config else {}
+    for obj in [*([config] if config else []), *snapshot.lookup(Query(api.bgp_peer))]:
+        found |= get_needing_networks(obj)
+    return found
+
+
+# -- its lists -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _ListEntryMark:
+    """The mark beside an entry of a list: for which network (uid, "namespace/name") it is in which list (field)."""
+
+    uid: str
+    field: str
+    network: str
+
+    @classmethod
+    def parse(cls, text: str) -> _ListEntryMark:
+        """From an annotation's value; earlier versions wrote no network."""
+        return cls(*[*text.split(" "), "", ""][:3])
+
+    def __str__(self) -> str:
+        return f"{self.uid} {self.field} {self.network}"
+
+
+def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
+    """The marks of all entries that are this program's, by the annotation's name."""
+    return {
+        key: _ListEntryMark.parse(value)
+        for key, value in get_annotations(config).items()
+        if key.startswith(ENTRY_PREFIX)
+    }
+
+
+def add_entry(
+    network: Network, address: Address, field: str, api: CalicoApi, snapshot: Snapshot, owner: str
+) -> Change | None:
+    """Adds an address to a list of BGPConfiguration, at its end; None where it is there. Where it is in the other list,
+    it is first taken out of that one.
+
+    The list must still be as it was read, so that no address comes in twice; entries of several VMs of one plan are
+    sent as one patch.
+    """
+    config = get_configuration(api, snapshot)
+    ref = api.bgp_configuration.ref("default")
+    entry = {"cidr": to_host_cidr(address)}
+    key, mark = f"{ENTRY_PREFIX}{to_name_part(address)}", str(_ListEntryMark(network.uid, field, network.full_name))
+    summary = f"let Calico announce {address}"
+    if config is None:
+        annotations = {CREATED_BY_ANNOTATION: CREATED_BY_YOSHI, key: mark, f"{LIST_CREATED_PREFIX}{field}": "true"}
+        body = {
+            "apiVersion": api.bgp_configuration.api_version,
+            "kind": api.bgp_configuration.kind,
+            "metadata": {"name": "default", "annotations": annotations},
+            "spec": {field: [entry]},
+        }
+        return Change(Verb.CREATE, ref, summary, body=body, owner=owner)
+    current_mark = _parse_entry_marks(config).get(key)
+    if current_mark is not None and current_mark.uid == network.uid and current_mark.field != field:
+        return remove_entry(network, address, api, snapshot, owner)
+    entries = dig(config, "spec", field)
+    patch = PatchBuilder.for_uid(uid_of(config))
+    if _find_positions(config, field, {address}):
+        other_mark = get_annotations(config).get(key)
+        if other_mark is None or other_mark == mark:
+            return None
+        add_annotations(patch, config, {key: mark})  # an earlier network left it behind
+        return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+    annotations = {key: mark}
+    if entries is None:
+        patch.set_in(config, ("spec", field), [entry])
+        annotations[f"{LIST_CREATED_PREFIX}{field}"] = "true"
+    else:
+        patch.test(("spec", field), entries).add(("spec", field, "-"), entry)
+    add_annotations(patch, config, annotations)
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+
+
+def remove_entry(network: Network, address: Address, api: CalicoApi, snapshot: Snapshot, owner: str) -> Change | None:
+    """Takes an address out of the list into which this program put it for this network; None where it did not."""
+    config = get_configuration(api, snapshot)
+    key = f"{ENTRY_PREFIX}{to_name_part(address)}"
+    mark = _parse_entry_marks(config).get(key) if config else None
+    if config is None or mark is None or mark.uid != network.uid:
+        return None
+    patch = PatchBuilder.for_uid(uid_of(config))
+    _remove_entries(patch, config, mark.field, {address})
+    remove_annotations(patch, config, [key])
+    ref = api.bgp_configuration.ref("default")
+    summary = f"have Calico announce {address} no more"
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+
+
+def covering_cidr(address: Address, field: str, api: CalicoApi, snapshot: Snapshot) -> str:
+    """The larger network in a list that covers an address, which every node announces; "" where there is none, or
+    Calico was told to announce single addresses only."""
+    config = get_configuration(api, snapshot)
+    if config is None or dig(config, "spec", "serviceLoadBalancerAggregation") == "Disabled":
+        return ""
+    for entry in dig(config, "spec", field, default=[]):
+        cidr = parse_cidr_or_none(entry.get("cidr"))
+        if cidr is not None and cidr.version == address.version and address in cidr and cidr.num_addresses > 1:
+            return str(cidr)
+    return ""
+
+
+def to_host_cidr(address: Address) -> str:
+    """A single address as these lists have it: "203.0.113.5/32"."""
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _find_positions(config: Json, field: str, addresses: Collection[Address]) -> list[int]:
+    wanted = {ip_network(address) for address in addresses}
+    entries = dig(config, "spec", field, default=[])
+    return [position for position, entry in enumerate(entries) if parse_cidr_or_none(entry.get("cidr")) in wanted]
+
+
+def parse_cidr_or_none(text: object) -> Cidr | None:
+    """A CIDR as Calico's objects have it; None where it is none."""
+    try:
+        return ip_network(str(text), strict=False)
+    except ValueError:
+        return None
+
+
+def _remove_entries(patch: PatchBuilder, config: Json, field: str, addresses: Collection[Address]) -> list[Json] | None:
+    """Removes entries from the list's end on, each tested; gives what is left."""
+    entries: list[Json] | None = dig(config, "spec", field)
+    positions = _find_positions(config, field, addresses)
+    for position in reversed(positions):
+        patch.test(("spec", field, str(position)), (entries or [])[position])
+    for position in reversed(positions):
+        patch.remove(("spec", field, str(position)))
+    return None if entries is None else [entry for position, entry in enumerate(entries) if position not in positions]

@@ -1,0 +1,63 @@
+"""MetalLB's BGPPeers.
+
+Fields: https://metallb.io/apis/#bgppeer (v1beta2). That a peering needs an address and an ASN is checked by MetalLB's
+webhook only, so nothing is left out here.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from kubectl_yoshi.backends.bgp_peers import BgpPeers
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.matching import Fields
+from kubectl_yoshi.model.network import Network, Peer
+from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.snapshot import Snapshot
+
+COMPARED_FIELDS = (
+    "myASN",
+    "peerASN",
+    "dynamicASN",
+    "ebgpMultiHop",
+    "passwordSecret",
+    "password",
+    "nodeSelectors",
+    "vrf",
+)
+FIELD_RULES = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"nodeSelectors"}))
+
+
+def metallb_bgp_peers(snapshot: Snapshot) -> BgpPeers:
+    """What is to be known of MetalLB's BGPPeers; they are in its own namespace.
+
+    Raises:
+        MissingQueriesError: which namespace that is was not read yet.
+    """
+    return BgpPeers(
+        "MetalLB", metallb.PEER, metallb.own_namespace(snapshot), _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES
+    )
+
+
+def _spec(network: Network, peer: Peer) -> Json:
+    assert network.bgp is not None
+    spec: Json = {
+        "myASN": network.bgp.my_asn,
+        "peerASN": network.bgp.remote_asn,
+        "peerAddress": str(peer.address),
+    }
+    if peer.multihop:
+        spec["ebgpMultiHop"] = True
+    if peer.password_secret:
+        spec["passwordSecret"] = {"name": peer.password_secret}
+    if labels := network.options.get("nodeSelector"):
+        spec["nodeSelectors"] = [{"matchLabels": dict(labels)}]
+    return spec
+
+
+def _get_peer_address(obj: Json) -> Address | None:
+    try:
+        return ip_address(str(dig(obj, "spec", "peerAddress")))
+    except ValueError:
+        return None

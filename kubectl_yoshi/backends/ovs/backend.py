@@ -1,0 +1,437 @@
+"""Layer 2 networks: Open vSwitch bridges on the nodes, an interface of the VM's own on them, addresses by DHCP.
+
+Hostplumber makes the bridges (ovs_bridges), Multus and the CNI plugin ovs plug the VM's pod in (the
+NetworkAttachmentDefinition here), luigi's DHCP server tells the guest its address (ovs_dhcp).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from kubectl_yoshi.backends import kubevirt
+from kubectl_yoshi.backends.defaults import PrivateDefaults
+from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, parse_network_names
+from kubectl_yoshi.backends.ovs import bridges, dhcp
+from kubectl_yoshi.backends.ovs import guests as ovs_guests
+from kubectl_yoshi.backends.ovs import interface as ovs_vm
+from kubectl_yoshi.backends.ovs import leases as ovs_leases
+from kubectl_yoshi.backends.ovs.objects import (
+    adoption_fields,
+    creation,
+    deletion,
+    find_name_conflicts,
+    find_object,
+    is_created_for_network,
+    object_query,
+    patch_fields,
+)
+from kubectl_yoshi.backends.ovs.spec import NAD, PLUGIN, Layer2, parse_layer2_spec
+from kubectl_yoshi.backends.ownership import find_deleted_networks, find_recreated_networks
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, Allocation
+from kubectl_yoshi.model.backend import (
+    AddressUse,
+    AllocationsLoader,
+    HoldRelease,
+    HotPlug,
+    NetworkConflict,
+    RequestedNetworks,
+)
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, first_few
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, has_precedence, parse_network
+from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, same_json
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.vm import (
+    LAUNCHER_SELECTOR,
+    POD,
+    VM,
+    VMI,
+    Vm,
+    find_vms,
+    has_ended,
+    instance_queries,
+    list_launcher_pods,
+)
+
+RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
+MARKER_PREFIX = "ovs-cni.network.kubevirt.io/"
+"""Prefix of the node resource by which ovs-cni's marker tells that a node has a bridge."""
+CNI_VERSION = "0.4.0"
+MAX_LISTED_VMS = 5
+"""So many VMs are named in a message."""
+
+
+class Ovs(PrivateDefaults):
+    """The back-end for spec.plugin: ovs."""
+
+    plugin = PLUGIN
+    annotation_key = NETWORK_NAME
+    pins_vm_template = True
+    has_interface = True
+    keeps_addresses = False
+    allowed_as_default = False
+
+    def requested_networks(self, vm: Vm) -> RequestedNetworks:
+        """See Backend."""
+        return RequestedNetworks(parse_network_names(vm))
+
+    def missing_apis(self, served: ServedApis) -> str:
+        """See Backend."""
+        return "" if NAD in served else f"Multus's attachments ({NAD.full_name})"
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
+        """See Backend."""
+        layer = parse_layer2_spec(network)
+        missing_reasons = [
+            reason
+            for reason in (bridges.missing_apis(layer, snapshot.served), dhcp.missing_apis(layer, snapshot.served))
+            if reason
+        ]
+        if missing_reasons:
+            raise PreconditionFailed(
+                f"network {network.full_name} needs what is not installed: {missing_reasons[0]}", *missing_reasons[1:]
+            )
+        other_networks, live = _other_networks(network, snapshot)
+        return (
+            *map(NetworkConflict, _find_bridge_conflicts(network, layer, other_networks)),
+            *find_name_conflicts(NAD, network, snapshot),
+            *bridges.conflicts(layer, live, snapshot),
+            *dhcp.conflicts(network, layer, snapshot),
+        )
+
+    def infra_address_purpose(self, network: Network) -> str | None:
+        """See Backend."""
+        return "DHCP server" if parse_layer2_spec(network).dhcp is not None else ""
+
+    def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
+        """See Backend."""
+        layer = parse_layer2_spec(network)
+        attachment = find_object(NAD, network, snapshot)
+        _check_bridge_unchanged(network, layer, attachment, records, snapshot)
+        config, annotations = cni_config(network, layer), {RESOURCE_NAME: MARKER_PREFIX + layer.bridge}
+        if attachment is None:
+            first_changes = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
+        else:
+            fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
+            if not same_json(
+                _parse_config(attachment), config
+            ):  # the plugin's own words, in a text: nobody changes them
+                fields[("spec", "config")] = json.dumps(config)
+            first_changes = patch_fields(NAD, attachment, fields | adoption_fields(attachment, network))
+        first_changes += bridges.ensure(network, layer, snapshot)
+        dhcp_plan = dhcp.ensure(network, layer, records, snapshot)
+        return (Plan((tuple(first_changes),)) if first_changes else Plan()) + dhcp_plan
+
+    def health(self, network: Network, snapshot: Snapshot) -> str:
+        """See Backend."""
+        layer = parse_layer2_spec(network)
+        if find_object(NAD, network, snapshot) is None:
+            return f"{NAD.ref(network.name, network.namespace)} is missing"
+        return bridges.health(layer, snapshot) or dhcp.health(network, layer, snapshot)
+
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
+        """See Backend."""
+        layer = parse_layer2_spec(network)
+        existing = find_object(NAD, network, snapshot)
+        describe_absence = snapshot.describe_absence(object_query(NAD, network))
+        nics = f" on {','.join(layer.nics)}" if layer.nics else ""
+        return (
+            ("Bridge", f"{layer.bridge}{nics}"),
+            ("VLAN", str(layer.vlan) if layer.vlan else "untagged"),
+            ("MTU", str(layer.mtu or "")),
+            (
+                "Attachment",
+                str(NAD.ref(network.name, network.namespace)) + ("" if existing else f" ({describe_absence})"),
+            ),
+            *bridges.describe(layer, snapshot),
+            *dhcp.describe(network, layer, snapshot),
+        )
+
+    def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
+        """See Backend."""
+        if (attached_vms := _list_attached_vms(network, snapshot)) and not ignore_usage:
+            raise PreconditionFailed(
+                f"{attached_vms[0].ref} still has an interface on network {network.full_name}",
+                f"Take it off: kubectl yoshi vm detach {attached_vms[0].name} -n {attached_vms[0].namespace} "
+                f"--network {network.full_name}",
+            )
+        attachment = find_object(NAD, network, snapshot)
+        last_changes: list[Change] = bridges.release_templates({network.uid}, snapshot)
+        if attachment is not None and is_created_for_network(attachment, network):
+            last_changes.insert(0, deletion(NAD, attachment))
+        return dhcp.teardown(network, snapshot) + (Plan((tuple(last_changes),)) if last_changes else Plan())
+
+    def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
+        """See Backend. All but templates is owned by its network, so that Kubernetes takes it away."""
+        owner_networks = bridges.owner_networks(snapshot)
+        deleted_uids = find_deleted_networks(owner_networks, live, namespace) - find_recreated_networks(
+            owner_networks, live
+        )
+        changes = bridges.release_templates(deleted_uids, snapshot) if deleted_uids else []
+        return Plan((tuple(changes),)) if changes else Plan()
+
+    # -- VMs -----------------------------------------------------------------------------------------------------
+
+    def address_uses(
+        self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
+    ) -> tuple[AddressUse, ...]:
+        """See Backend."""
+        leases = ovs_leases.lease_queries(network, numbers, snapshot)
+        snapshot.lookup(*instance_queries(vms), *leases, *(dhcp.server_queries(network, snapshot) if numbers else ()))
+        found: list[AddressUse] = []
+        for vm in vms:
+            found += ovs_vm.list_template_uses(vm, network)
+            instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
+            if instance is not None and not has_ended(instance):
+                found += ovs_vm.list_instance_uses(instance, network, vm, snapshot)
+            found += [
+                u
+                for pod in list_launcher_pods(vm.namespace, vm.name, snapshot)
+                for u in ovs_vm.list_pod_uses(pod, network)
+            ]
+        if numbers:
+            found += [use for use in dhcp.list_server_uses(network, snapshot) if use.number in numbers]
+        return (*found, *ovs_leases.list_lease_uses(network, leases, dict(ovs_vm.iter_macs(vms, network)), snapshot))
+
+    def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
+        """See Backend."""
+        return ()
+
+    def all_address_uses(
+        self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+    ) -> tuple[AddressUse, ...]:
+        """See Backend."""
+        search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
+        vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
+        vmi_queries = [Query(VMI, namespace) for namespace in search_namespaces]
+        pod_queries = [Query(POD, namespace, label_selector=LAUNCHER_SELECTOR) for namespace in search_namespaces]
+        leases = ovs_leases.lease_queries(network, network.cidr_addresses, snapshot)
+        snapshot.lookup(*vm_queries, *vmi_queries, *pod_queries, *leases, *dhcp.server_queries(network, snapshot))
+        vms = find_vms(vm_queries, snapshot)
+        by_name = {(vm.namespace, vm.name): vm for vm in vms}
+        found = [use for vm in vms for use in ovs_vm.list_template_uses(vm, network)]
+        for vmi in snapshot.lookup(*vmi_queries):
+            if not has_ended(vmi):
+                found += ovs_vm.list_instance_uses(
+                    vmi, network, by_name.get((namespace_of(vmi), name_of(vmi))), snapshot
+                )
+        for pod in snapshot.lookup(*pod_queries):
+            if not has_ended(pod):
+                found += ovs_vm.list_pod_uses(pod, network)
+        found += dhcp.list_server_uses(network, snapshot)
+        return (*found, *ovs_leases.list_lease_uses(network, leases, dict(ovs_vm.iter_macs(vms, network)), snapshot))
+
+    def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
+        """See Backend."""
+        return ovs_vm.addresses_on_vm(vm, network)
+
+    def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
+        """See Backend. A VM may be on several layer 2 networks."""
+        return ""
+
+    def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
+        """See Backend."""
+        return HoldRelease()
+
+    def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
+        """See Backend."""
+        return dhcp.reserve(network, records, snapshot) if parse_layer2_spec(network).dhcp is not None else Plan()
+
+    def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
+        """See Backend."""
+        if parse_layer2_spec(network).dhcp is None:
+            return HoldRelease()
+        kept_for_others = dhcp.find_kept_for_others(network, records, snapshot)
+        return dhcp.unreserve(network, [number for number in records if number not in kept_for_others], snapshot)
+
+    def attach_patch(
+        self,
+        vm: Vm,
+        network: Network,
+        number: int,
+        mac: str,
+        snapshot: Snapshot,
+        ports: Sequence[Port] = (),
+        nic: Nic = DEFAULT_NIC,
+    ) -> tuple[Change, ...]:
+        """See Backend."""
+        patch = PatchBuilder.for_uid(vm.uid)
+        binding = kubevirt.default_binding(snapshot) if vm.pod_interface == {} else ""
+        name = ovs_vm.attach_interface(patch, vm, network, number, mac, nic, binding)
+        layer = parse_layer2_spec(network)
+        guest_changes: tuple[Change, ...] = ()
+        if nic.cloud_init:
+            guest_changes = ovs_guests.write_address(patch, vm, network, layer, number, name, mac, snapshot)
+        if not patch.has_writes:
+            return guest_changes
+        summary = f"give {network.address(number)} to {vm.ref}"
+        return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
+
+    def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
+        """See Backend."""
+        return kubevirt.hot_plug(vm, snapshot)
+
+    def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
+        """See Backend."""
+        if not ovs_vm.is_attached(vm, network):
+            return ()
+        patch = PatchBuilder.for_uid(vm.uid)
+        mac = ovs_vm.detach_interface(patch, vm, network, live)
+        guest_changes = ovs_guests.remove_address(patch, vm, mac, snapshot)
+        summary = f"take {vm.ref} off network {network.full_name}"
+        return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
+
+    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
+        """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
+        if parse_layer2_spec(network).dhcp is None:
+            return HoldRelease()
+        return dhcp.unreserve(network, [number], snapshot, f"{namespace}/{name}")
+
+    def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
+        """See Backend."""
+        return ovs_vm.macs_of(vm, network)
+
+    def warnings(
+        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
+    ) -> tuple[str, ...]:
+        """See Backend."""
+        layer = parse_layer2_spec(network)
+        if layer.dhcp is None:
+            is_configured = nic.cloud_init or ovs_guests.has_address(vm, number, network, snapshot)
+            return () if is_configured else _guest_setup_notes(vm, network, number)
+        leases = ovs_leases.lease_queries(network, Intervals.from_numbers([number]), snapshot)
+        snapshot.lookup(*leases)
+        found = []
+        if reason := snapshot.unreadable_reason(*leases):
+            found.append(f"whether {network.address(number)} is lent to another machine cannot be told: {reason}")
+        return (*found, *dhcp.warnings(network, number, snapshot))
+
+    def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
+        """See Backend. An address's file goes before its record; but a run that was slow or killed may write it after
+        that. Leases end by themselves."""
+        return (
+            dhcp.orphaned_allocations(network, recorded, snapshot)
+            if parse_layer2_spec(network).dhcp is not None
+            else Plan()
+        )
+
+
+def _guest_setup_notes(vm: Vm, network: Network, number: int) -> tuple[str, ...]:
+    assert network.cidr is not None
+    via = f", gateway {network.gateway}" if network.gateway else ""
+    address = f"{network.address(number)}/{network.cidr.prefixlen}{via}"
+    return (f"{vm.ref}: nothing tells the guest its address: set {address} in it, or pass --cloud-init",)
+
+
+def _list_attached_vms(network: Network, snapshot: Snapshot) -> list[Vm]:
+    """VMs, of all namespaces that may be seen, that could not start any more without the network's attachment."""
+    all_objects = Query(VM)
+    found = snapshot.lookup(all_objects)
+    if snapshot.unreadable_reason(all_objects):
+        found = snapshot.lookup(Query(VM, network.namespace))
+    return [vm for vm in map(Vm, found) if ovs_vm.find_interface(vm.raw, vm.namespace, network) is not None]
+
+
+def cni_config(network: Network, layer: Layer2) -> Json:
+    """The NetworkAttachmentDefinition's config, as the CNI plugin ovs reads it.
+
+    The VLAN is always there: with none the plugin makes a trunk, and the VM would see every VLAN of the bridge.
+    """
+    config: Json = {
+        "cniVersion": CNI_VERSION,
+        "name": network.name,
+        "type": "ovs",
+        "bridge": layer.bridge,
+        "vlan": layer.vlan,
+    }
+    return {**config, "mtu": layer.mtu} if layer.mtu else config
+
+
+def _parse_config(attachment: Json) -> object:
+    try:
+        return json.loads(dig(attachment, "spec", "config", default=""))
+    except ValueError:
+        return None
+
+
+def _check_bridge_unchanged(
+    network: Network, layer: Layer2, attachment: Json | None, records: Mapping[int, Allocation], snapshot: Snapshot
+) -> None:
+    """Raises PreconditionFailed where an edited spec would take the bridge from under VMs: they run on it, or would
+    start on another one than before."""
+    held = {n: r for n, r in sorted(records.items()) if r.kind not in (NETWORK, RESERVATION)}
+    if not held:
+        return
+    former_bridge = bridges.find_removed_bridge(network, layer, snapshot) or _former_bridge(layer, attachment)
+    if not former_bridge:
+        return
+    holders = [f"{record.holder} ({network.address(number)})" for number, record in held.items()]
+    raise PreconditionFailed(
+        f"network {network.full_name} wants bridge {bridges.describe_bridge(layer)}, and VMs are on bridge "
+        f"{former_bridge}: "
+        f"{first_few(holders, MAX_LISTED_VMS)}",
+        "Detach them first, or put back what the network's spec.ovs said: "
+        f"kubectl edit networkwizard {network.name} -n {network.namespace}",
+    )
+
+
+def _former_bridge(layer: Layer2, attachment: Json | None) -> str:
+    """The bridge that the attachment was made for, where it is another one; "" also where somebody else has changed
+    the attachment, which does not say the same in both places then."""
+    if attachment is None:
+        return ""
+    marker = str(annotations_of(attachment).get(RESOURCE_NAME, ""))
+    bridge = marker.removeprefix(MARKER_PREFIX)
+    is_unchanged = marker.startswith(MARKER_PREFIX) and dig(_parse_config(attachment), "bridge") == bridge
+    return bridge if is_unchanged and bridge != layer.bridge else ""
+
+
+def _other_networks(network: Network, snapshot: Snapshot) -> tuple[list[Network], set[str]]:
+    """The other layer 2 networks that may be read, and the uids of all networks that are there."""
+    all_objects = Query(NETWORKWIZARD)
+    found = snapshot.lookup(all_objects)
+    if snapshot.unreadable_reason(all_objects):
+        found = snapshot.lookup(Query(NETWORKWIZARD, network.namespace))
+    other_networks = []
+    for obj in found:
+        is_same = (namespace_of(obj), name_of(obj)) == (network.namespace, network.name)
+        if is_same or dig(obj, "spec", "plugin") != PLUGIN:
+            continue
+        try:
+            other_networks.append(parse_network(obj))
+        except UsageError:
+            continue
+    return other_networks, {other.uid for other in other_networks} | {network.uid}
+
+
+def _find_bridge_conflicts(network: Network, layer: Layer2, other_networks: Sequence[Network]) -> Iterator[str]:
+    """Networks that want the same VLAN of the same bridge, its interface in another one, or the bridge made otherwise.
+
+    Of two that are made at the same moment one gives way.
+    """
+    for other in other_networks:
+        if network.uid and not has_precedence(other, network):
+            continue
+        try:
+            other_layer = parse_layer2_spec(other)
+        except UsageError:
+            continue
+        if (other_layer.bridge, other_layer.vlan) == (layer.bridge, layer.vlan):
+            vlan = f"VLAN {layer.vlan}" if layer.vlan else "untagged"
+            yield f"network {other.full_name} is on bridge {layer.bridge}, {vlan}, already"
+        elif nic := bridges.find_shared_nic(layer, other_layer):
+            other_bridge = other_layer.bridge
+            yield f"network {other.full_name} has {nic} in bridge {other_bridge}: an interface is in one bridge only"
+        elif bridges.has_other_nics(layer, other_layer):
+            yield f"network {other.full_name} has {','.join(other_layer.nics)} in bridge {layer.bridge}"
+        elif bridges.has_other_nodes(layer, other_layer):
+            yield (
+                f"network {other.full_name} makes bridge {layer.bridge} on other nodes: ask for the same "
+                "--node-selector, or for --no-host-config"
+            )

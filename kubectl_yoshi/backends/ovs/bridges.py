@@ -1,0 +1,294 @@
+"""Bridges on the nodes: HostNetworkTemplates, which Hostplumber carries out, one for all networks of the same bridge.
+
+Networks of different VLANs share a bridge, so they share its template, which goes with the last of them. One that
+somebody else made is used where it says the same, and stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from kubectl_yoshi.backends.ovs.spec import HOST, TEMPLATE, Layer2
+from kubectl_yoshi.backends.ownership import (
+    add_needing_network,
+    find_recreated_networks,
+    get_needing_networks,
+    is_created_by_yoshi,
+    remove_needing_networks,
+    shared_object_annotations,
+)
+from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.matching import DEFAULT_FIELDS, differing_fields
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, short_hash, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+
+TEMPLATES_QUERY = Query(TEMPLATE)
+BRIDGE_PARAMS = ("mtuRequest", "bondMode", "lacp")
+"""The settings of a bridge that a network may ask for."""
+
+
+def missing_apis(layer: Layer2, served: ServedApis) -> str:
+    """What the cluster lacks to make the bridge, and what still works; "" where it lacks nothing."""
+    if not layer.makes_bridges or TEMPLATE in served:
+        return ""
+    return (
+        f"Hostplumber (no {TEMPLATE.full_name} is served): --no-host-config (spec.ovs.hostConfig: false) does without "
+        f"it where {layer.bridge} is on the nodes already"
+    )
+
+
+def conflicts(layer: Layer2, live: Collection[str], snapshot: Snapshot) -> list[NetworkConflict]:
+    """Templates of others that are in the bridge's way; those of live networks (by uid) are told by their networks."""
+    if not layer.makes_bridges:
+        return []
+    templates = snapshot.lookup(TEMPLATES_QUERY)
+    if reason := snapshot.unreadable_reason(TEMPLATES_QUERY):
+        return [
+            NetworkConflict(
+                f"whether {layer.bridge} can be made on the nodes cannot be told: {reason}", is_unreadable=True
+            )
+        ]
+    found = []
+    for template in templates:
+        if is_created_by_yoshi(template) and get_needing_networks(template).keys() & set(live):
+            continue
+        if _may_share_nodes(dig(template, "spec", "nodeSelector", default={}), layer.nodes):
+            found += [
+                NetworkConflict(f"{_ref(template)} {conflict}")
+                for entry in _entries(template)
+                if (conflict := _template_conflict(template, entry, layer))
+            ]
+    return found
+
+
+def _template_conflict(template: Json, entry: Json, layer: Layer2) -> str:
+    """What a template says that the bridge cannot be made beside; "" where both can be."""
+    bridge, nics = str(entry.get("bridgeName")), _nics(entry)
+    if bridge != layer.bridge:
+        shared = sorted(nics & set(layer.nics))
+        return f"plugs {shared[0]} into bridge {bridge}: an interface is in one bridge only" if shared else ""
+    if nics != set(layer.nics):
+        return f"plugs {','.join(sorted(nics)) or 'nothing'} into bridge {bridge}, not {','.join(layer.nics)}"
+    if dig(template, "spec", "nodeSelector", default={}) != dict(layer.nodes):
+        return f"makes bridge {bridge} on other nodes: ask for the same --node-selector, or for --no-host-config"
+    wanted = _params(layer)
+    for key in ("bondMode", "lacp"):
+        current_value = dig(entry, "params", key, default="")
+        if key in wanted and current_value != wanted[key]:
+            return f"gives bridge {bridge} {key} {current_value or 'none'}, not {wanted[key]}"
+    mtu = dig(entry, "params", "mtuRequest", default=0)
+    if mtu and layer.mtu and mtu < layer.mtu:
+        return f"gives bridge {bridge} an MTU of {mtu}, which is less than {layer.mtu}"
+    return ""
+
+
+def ensure(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Change]:
+    """Makes the bridge's template, or notes that the network needs it, or mends one that only this network needs."""
+    if TEMPLATE not in snapshot.served:
+        return []
+    existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY)) if layer.makes_bridges else None
+    changes = _remove_former_templates(network, layer, snapshot)
+    if existing is None and layer.makes_bridges:
+        return [*changes, _creation(network, layer)]
+    if existing is not None:
+        needed_by_patch = add_needing_network(_ref(existing), existing, network)
+        removal = (
+            None
+            if needed_by_patch
+            else remove_needing_networks(
+                _ref(existing), existing, find_recreated_networks(get_needing_networks(existing), [network])
+            )
+        )
+        changes += (
+            [needed_by_patch] if needed_by_patch else [removal] if removal else _fix_template(network, layer, existing)
+        )
+    return changes
+
+
+def find_removed_bridge(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
+    """The bridge that `ensure` would take off the nodes, which only the network needed by what its spec said before,
+    such as "br-ext on eth1"; "" where all stay."""
+    if TEMPLATE not in snapshot.served:
+        return ""
+    deleted_templates = [
+        change.before or {}
+        for change in _remove_former_templates(network, layer, snapshot)
+        if change.verb is Verb.DELETE
+    ]
+    descriptions = [
+        _format_bridge(
+            str(entry.get("bridgeName")), sorted(_nics(entry)), dig(template, "spec", "nodeSelector", default={})
+        )
+        for template in deleted_templates
+        for entry in _entries(template)
+    ]
+    return descriptions[0] if descriptions else ""
+
+
+def describe_bridge(layer: Layer2) -> str:
+    """The bridge that is asked for, in the same words."""
+    return (
+        _format_bridge(layer.bridge, layer.nics, layer.nodes)
+        if layer.makes_bridges
+        else f"{layer.bridge} (hostConfig: false)"
+    )
+
+
+def release_templates(deleted_uids: Collection[str], snapshot: Snapshot) -> list[Change]:
+    """Takes away templates that only these networks (by uid) needed, or the networks' marks on them."""
+    if TEMPLATE not in snapshot.served:
+        return []
+    return [
+        change
+        for template in snapshot.lookup(TEMPLATES_QUERY)
+        if (change := remove_needing_networks(_ref(template), template, deleted_uids))
+    ]
+
+
+def owner_networks(snapshot: Snapshot) -> dict[str, str]:
+    """All networks that need a template of this program's: uid -> "namespace/name"."""
+    found: dict[str, str] = {}
+    if TEMPLATE in snapshot.served:
+        for template in snapshot.lookup(TEMPLATES_QUERY):
+            found |= get_needing_networks(template) if is_created_by_yoshi(template) else {}
+    return found
+
+
+def health(layer: Layer2, snapshot: Snapshot) -> str:
+    """Why there is no bridge; "" where there is a template for it, or need be none."""
+    if not layer.makes_bridges:
+        return ""
+    existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY))
+    if existing is None:
+        return f"no hostnetworktemplate makes bridge {layer.bridge}"
+    return f"{_ref(existing)} is being deleted" if metadata(existing).get("deletionTimestamp") else ""
+
+
+def describe(layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
+    """The template, and the nodes that have the bridge, as Hostplumber tells."""
+    rows = []
+    if layer.makes_bridges and TEMPLATE in snapshot.served:
+        existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY))
+        rows.append(
+            ("Host Config", str(_ref(existing)) if existing else f"({snapshot.describe_absence(TEMPLATES_QUERY)})")
+        )
+    if HOST in snapshot.served:
+        snapshot.lookup(Query(HOST))
+        if snapshot.unreadable_reason(Query(HOST)):
+            return [*rows, ("Nodes With It", "(may not be read)")]
+        nodes = sorted(name_of(host) for host in snapshot.lookup(Query(HOST)) if layer.bridge in _bridges_of(host))
+        if nodes:
+            rows.append(("Nodes With It", ", ".join(nodes)))
+    return rows
+
+
+def find_shared_nic(layer: Layer2, other: Layer2) -> str:
+    """An interface that two networks would plug into different bridges of a node; "" where there is none."""
+    is_independent = layer.bridge == other.bridge or not _may_share_nodes(layer.nodes, other.nodes)
+    shared = () if is_independent else sorted(set(layer.nics) & set(other.nics))
+    return shared[0] if shared else ""
+
+
+def has_other_nics(layer: Layer2, other: Layer2) -> bool:
+    """Whether two networks would make the same bridge of a node with different interfaces."""
+    is_same_bridge = layer.makes_bridges and other.makes_bridges and layer.bridge == other.bridge
+    return is_same_bridge and set(layer.nics) != set(other.nics) and _may_share_nodes(layer.nodes, other.nodes)
+
+
+def has_other_nodes(layer: Layer2, other: Layer2) -> bool:
+    """Whether two networks would make the same bridge by two templates: the end of one takes it off all nodes."""
+    is_same_bridge = layer.makes_bridges and other.makes_bridges and layer.bridge == other.bridge
+    return is_same_bridge and layer.nodes != other.nodes
+
+
+def _may_share_nodes(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether a node may have both labels: it cannot where they want different values of a key."""
+    return all(one[key] == other[key] for key in one.keys() & other.keys())
+
+
+def _remove_former_templates(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Change]:
+    """What takes back the templates that the network needed by what its spec said before."""
+    templates = snapshot.lookup(TEMPLATES_QUERY) if layer.makes_bridges or network.uid else []
+    existing = _find_template(layer, templates) if layer.makes_bridges else None
+    removals = [
+        remove_needing_networks(_ref(template), template, {network.uid})
+        for template in templates
+        if template is not existing
+    ]
+    return [change for change in removals if change is not None]
+
+
+def _find_template(layer: Layer2, templates: list[Json]) -> Json | None:
+    """The template that makes the bridge: of its interfaces, on its nodes.
+
+    One of this program's comes first: it would go if somebody else's were used instead, and the bridge with it.
+    """
+    for template in sorted(templates, key=is_created_by_yoshi, reverse=True):
+        if dig(template, "spec", "nodeSelector", default={}) != dict(layer.nodes):
+            continue
+        if any(e.get("bridgeName") == layer.bridge and _nics(e) == set(layer.nics) for e in _entries(template)):
+            return template
+    return None
+
+
+def _creation(network: Network, layer: Layer2) -> Change:
+    nics = ",".join(layer.nics)
+    name_part = re.sub(r"[^a-z0-9]+", "-", layer.bridge.lower()).strip("-") or "bridge"
+    digest = short_hash([layer.bridge, nics, *(f"{key}={value}" for key, value in sorted(layer.nodes.items()))])
+    ref = TEMPLATE.ref(f"yoshi-{name_part}-{digest}", network.namespace)
+    entry: Json = {"bridgeName": layer.bridge, "nodeInterface": nics}
+    if params := _params(layer):
+        entry["params"] = params
+    body = {
+        "apiVersion": TEMPLATE.api_version,
+        "kind": TEMPLATE.kind,
+        "metadata": {"name": ref.name, "namespace": ref.namespace, "annotations": shared_object_annotations(network)},
+        "spec": {**({"nodeSelector": dict(layer.nodes)} if layer.nodes else {}), "ovsConfig": [entry]},
+    }
+    return Change(Verb.CREATE, ref, f"make {ref} with bridge {layer.bridge} on {nics}", body=body)
+
+
+def _fix_template(network: Network, layer: Layer2, template: Json) -> list[Change]:
+    """Sets what the network asks of its bridge, where no other network has a say."""
+    entries = _entries(template)
+    if not is_created_by_yoshi(template) or get_needing_networks(template).keys() != {network.uid} or len(entries) != 1:
+        return []
+    current_params, params = entries[0].get("params") or {}, _params(layer)
+    if not differing_fields({**dict.fromkeys(BRIDGE_PARAMS), **params}, current_params, DEFAULT_FIELDS):
+        return []
+    entry = {key: value for key, value in entries[0].items() if key != "params"}
+    if merged_params := {**{key: value for key, value in current_params.items() if key not in BRIDGE_PARAMS}, **params}:
+        entry["params"] = merged_params
+    patch = PatchBuilder.for_uid(uid_of(template))
+    patch.set_in(template, ("spec", "ovsConfig"), [entry])
+    return [Change(Verb.PATCH, _ref(template), f"mend {_ref(template)}", patch.ops, before=template)]
+
+
+def _params(layer: Layer2) -> Json:
+    wanted = dict(zip(BRIDGE_PARAMS, (layer.mtu, layer.bond_mode, layer.lacp), strict=True))
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _entries(template: Json) -> list[Json]:
+    return [entry for entry in dig(template, "spec", "ovsConfig", default=[]) if entry]
+
+
+def _nics(entry: Json) -> set[str]:
+    return set(filter(None, str(entry.get("nodeInterface") or "").split(",")))
+
+
+def _format_bridge(bridge: str, nics: Iterable[str], nodes: Mapping[str, str]) -> str:
+    nodes_text = ", ".join(f"{key}={value}" for key, value in sorted(nodes.items()))
+    return f"{bridge} on {','.join(nics)}" + (f" (nodes with {nodes_text})" if nodes_text else "")
+
+
+def _bridges_of(host: Json) -> Iterator[str]:
+    for entry in dig(host, "status", "ovsStatus", default=[]):
+        yield str(entry.get("bridgeName"))
+
+
+def _ref(template: Json) -> ObjectRef:
+    return TEMPLATE.ref(name_of(template), namespace_of(template))

@@ -1,0 +1,416 @@
+"""The DHCP server of a layer 2 network: a DHCPServer, and the ConfigMap of its name with dnsmasq's configuration.
+
+luigi's DHCP controller puts the ConfigMap on the server's disk, and dnsmasq there reads every file of it
+(`--conf-dir`). The controller writes the ConfigMap anew whenever its `data` is not what the controller itself makes of
+the DHCPServer, and looks at `data` only. So `data` is exactly that, and what is ours is in `binaryData`: one file with
+options and further ranges, and one for each address that is held, so that no two attachments touch the same.
+
+dnsmasq gives an address of a dhcp-host line to nobody else (https://thekelleys.org.uk/dnsmasq/docs/dnsmasq-man.html):
+what strangers get is what the ranges say without those.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
+
+from kubectl_yoshi.backends.ovs.objects import (
+    adoption_fields,
+    creation,
+    deletion,
+    find_name_conflicts,
+    find_object,
+    is_created_for_network,
+    is_owned_by,
+    object_query,
+    patch_fields,
+)
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, Dhcp, Layer2
+from kubectl_yoshi.backends.ownership import ownership_annotations
+from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_address
+from kubectl_yoshi.model.allocations import NETWORK, Allocation
+from kubectl_yoshi.model.backend import AddressUse, AllocationsLoader, HoldRelease, NetworkConflict, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.vm import VM, VMI
+
+OPTIONS_FILE = "yoshi-options.conf"
+"""The file with what machines are told, and further ranges."""
+SERVER_INTERFACE = "eth1"
+"""The server's interface on the network, as luigi's controller names it; eth0 is on the pod network."""
+
+ROUTER, DNS_SERVERS, MTU = 3, 6, 26
+"""DHCP options (RFC 2132)."""
+
+
+def missing_apis(layer: Layer2, served: ServedApis) -> str:
+    """What the cluster lacks to serve addresses, and what still works; "" where it lacks nothing."""
+    if layer.dhcp is None or DHCPSERVER in served:
+        return ""
+    return (
+        f"luigi's DHCP controller (no {DHCPSERVER.full_name} is served): --no-dhcp (spec.ovs.dhcp.enabled: false) does "
+        "without it"
+    )
+
+
+def conflicts(network: Network, layer: Layer2, snapshot: Snapshot) -> list[NetworkConflict]:
+    """Objects of the names that are needed which somebody else has made."""
+    if layer.dhcp is None:
+        return []
+    found = find_name_conflicts(DHCPSERVER, network, snapshot)
+    return (
+        found
+        if _is_created_by_controller(network, snapshot)
+        else found + find_name_conflicts(CONFIGMAP, network, snapshot)
+    )
+
+
+def ensure(network: Network, layer: Layer2, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
+    """Makes or mends the ConfigMap, then the DHCPServer; takes both away where there is to be none.
+
+    Raises:
+        PreconditionFailed: no address is left for strangers.
+    """
+    if DHCPSERVER not in snapshot.served:
+        return Plan()
+    if layer.dhcp is None:
+        return teardown(network, snapshot)
+    server_numbers = [number for number, record in records.items() if record.kind == NETWORK]
+    if not server_numbers:
+        return Plan()
+    dynamic_spans = dynamic_ranges(network, layer.dhcp, server_numbers[0])
+    config = find_object(CONFIGMAP, network, snapshot)
+    server = find_object(DHCPSERVER, network, snapshot)
+    data = {"dnsmasq.conf": generate_dnsmasq_config(network, layer, dynamic_spans[0])}
+    own_files = {OPTIONS_FILE: format_options_file(network, layer, dynamic_spans[1:])}
+    own_files |= {
+        host_file_name(network, number): format_host_line(network, number, record) for number, record in records.items()
+    }
+    files = {key: encode_file(text) for key, text in own_files.items() if text}
+    spec = server_spec(network, layer, server_numbers[0], dynamic_spans[0])
+    if config is None:
+        config_changes = [creation(CONFIGMAP, network, {"data": data, "binaryData": files})]
+    else:
+        config_changes = patch_fields(
+            CONFIGMAP, config, _config_fields(network, data, files) | adoption_fields(config, network)
+        )
+    if server is None:
+        server_changes = [creation(DHCPSERVER, network, {"spec": spec})]
+    else:
+        fields: dict[tuple[str, ...], object] = {("spec", key): spec.get(key) for key in ("networks", "nodeSelector")}
+        server_changes = patch_fields(DHCPSERVER, server, fields | adoption_fields(server, network))
+    return Plan(tuple(tuple(stage) for stage in (config_changes, server_changes) if stage))
+
+
+def teardown(network: Network, snapshot: Snapshot) -> Plan:
+    """Takes the server away, then its configuration, if they are the network's."""
+    if DHCPSERVER not in snapshot.served:
+        return Plan()
+    server = find_object(DHCPSERVER, network, snapshot)
+    config = find_object(CONFIGMAP, network, snapshot)
+    stages = []
+    if server is not None and is_created_for_network(server, network):
+        stages.append((deletion(DHCPSERVER, server),))
+    if config is not None and (is_created_for_network(config, network) or _is_created_by_controller(network, snapshot)):
+        stages.append((deletion(CONFIGMAP, config),))
+    return Plan(tuple(stages))
+
+
+def health(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
+    """Why no addresses are served; "" where they are, or need not be."""
+    if layer.dhcp is None:
+        return ""
+    for resource in (DHCPSERVER, CONFIGMAP):
+        if find_object(resource, network, snapshot) is None:
+            return f"{resource.ref(network.name, network.namespace)} is missing"
+    return ""
+
+
+def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
+    """The server, and what it hands out."""
+    if layer.dhcp is None or DHCPSERVER not in snapshot.served:
+        return [("DHCP", "none")] if layer.dhcp is None else []
+    server = find_object(DHCPSERVER, network, snapshot)
+    address = dig(
+        server,
+        "spec",
+        "networks",
+        0,
+        "interfaceIp",
+        default=f"({snapshot.describe_absence(object_query(DHCPSERVER, network))})",
+    )
+    rows = [("DHCP", f"{address.partition('/')[0]}, leases of {layer.dhcp.lease}")]
+    return [*rows, ("DNS", ", ".join(map(str, layer.dns)))] if layer.dns else rows
+
+
+def server_queries(network: Network, snapshot: Snapshot) -> tuple[Query, ...]:
+    """What to read to know the address of the network's DHCP server."""
+    return (object_query(DHCPSERVER, network),) if DHCPSERVER in snapshot.served else ()
+
+
+def list_server_uses(network: Network, snapshot: Snapshot) -> list[AddressUse]:
+    """The address that the network's DHCP server has, whatever the ledger says: the network's own."""
+    found = snapshot.lookup(*server_queries(network, snapshot))
+    server = found[0] if found else None
+    try:
+        address = parse_address(str(dig(server, "spec", "networks", 0, "interfaceIp", default="")).partition("/")[0])
+    except UsageError:
+        return []
+    if server is None or address not in network:
+        return []
+    ref = DHCPSERVER.ref(network.name, network.namespace)
+    return [AddressUse(int(address), UsageKind.HELD_BY_BACKEND, ref, network.namespace, network.name, network.uid)]
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
+    """Keeps addresses for their holders. The patches of one plan go as one: each writes its own file only.
+
+    Raises:
+        PreconditionFailed: there is no configuration, or it may not be read.
+    """
+    query = object_query(CONFIGMAP, network)
+    config = find_object(CONFIGMAP, network, snapshot)
+    ref = CONFIGMAP.ref(network.name, network.namespace)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"the DHCP server's {ref} cannot be read: {reason}", "Ask an administrator for this right."
+        )
+    if config is None:
+        raise PreconditionFailed(
+            f"the DHCP server's {ref} is missing", f"Make it with `kubectl yoshi sync -n {network.namespace}`."
+        )
+    changes = []
+    for number, record in records.items():
+        key, line = host_file_name(network, number), encode_file(format_host_line(network, number, record))
+        if dig(config, "binaryData", key) == line:
+            continue
+        summary = f"keep {network.address(number)} for {record.holder} in {ref}"
+        changes.append(_file_patch(config, key, line, summary, record.owner))
+    return Plan().parallel(Plan((tuple(changes),))) if changes else Plan()
+
+
+def unreserve(network: Network, numbers: Iterable[int], snapshot: Snapshot, owner: str = "") -> HoldRelease:
+    """How addresses are kept for nobody any more; `owner` is whom the changes are for."""
+    query = object_query(CONFIGMAP, network)
+    config = find_object(CONFIGMAP, network, snapshot)
+    if reason := snapshot.unreadable_reason(query):
+        return HoldRelease(blocker=f"whether the DHCP server keeps it is unknown: {reason}")
+    changes = []
+    for number in numbers:
+        key = host_file_name(network, number)
+        kept_file = dig(config, "binaryData", key)
+        if kept_file is not None:
+            assert config is not None
+            summary = (
+                f"no longer keep {network.address(number)} for {owner or _describe_client(kept_file)} in {_ref(config)}"
+            )
+            changes.append(_file_patch(config, key, None, summary, owner))
+    return HoldRelease(Plan().parallel(Plan((tuple(changes),)))) if changes else HoldRelease()
+
+
+def find_kept_for_others(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> set[int]:
+    """Those of these addresses whose files bear the time of another record."""
+    config = find_object(CONFIGMAP, network, snapshot)
+    found = set()
+    for number, record in records.items():
+        file = _decode_file(dig(config, "binaryData", host_file_name(network, number), default=""))
+        since = re.match(r"# (\S+)$", file, re.MULTILINE)
+        if since is not None and since[1] != record.since:
+            found.add(number)
+    return found
+
+
+def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ...]:
+    """That a server which runs does not know of the address yet: its disk is made of the ConfigMap when it starts."""
+    config = find_object(CONFIGMAP, network, snapshot)
+    if dig(config, "binaryData", host_file_name(network, number)) is not None:
+        return ()
+    server = Query(
+        VM, network.namespace, f"{network.name}-0"
+    )  # of the VirtualMachinePool that luigi's controller makes
+    instance = Query(VMI, network.namespace, server.name)
+    if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
+        return ()
+    restart = f"virtctl restart {server.name} -n {network.namespace}"
+    return (f"the DHCP server of network {network.full_name} learns of its addresses when it starts: {restart}",)
+
+
+def orphaned_allocations(network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
+    """Takes away files that keep addresses for which there is no record."""
+    config = find_object(CONFIGMAP, network, snapshot)
+    kept_numbers = [
+        number for key in dig(config, "binaryData", default={}) if (number := _parse_number(network, key)) is not None
+    ]
+    if not kept_numbers:
+        return Plan()
+    records = recorded()
+    return unreserve(network, [number for number in kept_numbers if number not in records], snapshot).plan
+
+
+def _parse_number(network: Network, key: str) -> int | None:
+    try:
+        address = parse_address(key.removesuffix(".conf"))
+    except UsageError:
+        return None
+    return int(address) if address in network else None
+
+
+def _ref(config: Json) -> ObjectRef:
+    return CONFIGMAP.ref(name_of(config), namespace_of(config))
+
+
+def _describe_client(file: str) -> str:
+    """Whom an address's file keeps it for, as far as the file tells: "02:aa:bb:cc:dd:ee", "a reservation"."""
+    match = re.search(r"^dhcp-host=([^,\s]+)", _decode_file(file), re.MULTILINE)
+    if match is None:
+        return "somebody unknown"
+    return "a reservation" if match[1].startswith("id:reserved-") else match[1]
+
+
+def _decode_file(file: str) -> str:
+    """A file's text; "" where it is none."""
+    try:
+        return b64decode(file).decode()
+    except ValueError:
+        return ""
+
+
+def _file_patch(config: Json, key: str, value: str | None, summary: str, owner: str) -> Change:
+    """Writes one file (None: removes it), so that patches of several hands can be joined."""
+    patch = PatchBuilder.for_uid(uid_of(config))
+    patch.set_keys(config, ("binaryData",), {key: value})
+    return Change(Verb.PATCH, _ref(config), summary, patch.ops, before=config, owner=owner, shared=True)
+
+
+# -- what the files say ----------------------------------------------------------------------------------------------
+
+
+def dynamic_addresses(network: Network, dhcp: Dhcp, server_number: int) -> Intervals:
+    """The addresses of the ranges: those that the network hands out, inside the DHCP range, without the server's own.
+
+    Addresses that are held are taken out by their dhcp-host lines.
+    """
+    found = network.usable - Intervals.from_numbers([server_number])
+    if dhcp.first is not None and dhcp.last is not None:
+        found &= Intervals.from_spans([(int(dhcp.first), int(dhcp.last))])
+    return found
+
+
+def dynamic_ranges(network: Network, dhcp: Dhcp, server_number: int) -> list[Span]:
+    """The runs of addresses that strangers may get: the largest first, which is the DHCPServer's, the rest in order.
+
+    Raises:
+        PreconditionFailed: there is none.
+    """
+    spans = dynamic_addresses(network, dhcp, server_number).spans
+    if not spans:
+        raise PreconditionFailed(
+            f"network {network.full_name} has no address left that DHCP may hand out",
+            "Widen its range or its DHCP range, or do without a DHCP server (--no-dhcp).",
+        )
+    largest = max(spans, key=lambda span: span[1] - span[0])
+    return [largest, *(span for span in spans if span != largest)]
+
+
+def server_spec(network: Network, layer: Layer2, server_number: int, span: Span) -> Json:
+    """The DHCPServer's spec, with None for what must not be there; its address bears the prefix length, which the
+    server's network configuration needs."""
+    assert network.cidr is not None
+    assert layer.dhcp is not None
+    first, last = (str(address_of(end, 4)) for end in span)
+    cidr: Json = {"range": str(network.cidr), "range_start": first, "range_end": last}
+    cidr["gateway"] = str(network.gateway) if network.gateway is not None else None
+    served: Json = {
+        "networkName": network.name,
+        "interfaceIp": f"{network.address(server_number)}/{network.cidr.prefixlen}",
+        "leaseDuration": layer.dhcp.lease,
+        "cidr": cidr,
+        "vlanId": str(layer.vlan) if layer.vlan else None,
+    }
+    return {"networks": [served], **({"nodeSelector": dict(layer.nodes)} if layer.nodes else {})}
+
+
+def generate_dnsmasq_config(network: Network, layer: Layer2, span: Span) -> str:
+    """The file that luigi's controller makes of the DHCPServer, to the byte (its genConfigMap).
+
+    With a VLAN its line for the router has "set:" where dnsmasq wants "tag:", so that it tells nobody; the options'
+    file says it again.
+    """
+    tag = f"set:{layer.vlan}," if layer.vlan else ""
+    router = f"dhcp-option={tag}{ROUTER},{network.gateway}\n" if network.gateway is not None else ""
+    return f"port=0\n{format_range_line(network, layer, span)}{router}interface={SERVER_INTERFACE}\n"
+
+
+def format_range_line(network: Network, layer: Layer2, span: Span) -> str:
+    """A run of addresses as dnsmasq reads it."""
+    assert isinstance(network.cidr, IPv4Network)
+    assert layer.dhcp is not None
+    tag = f"set:{layer.vlan}," if layer.vlan else ""
+    first, last = (address_of(end, 4) for end in span)
+    return f"dhcp-range={tag}{first},{last},{network.cidr.netmask},{layer.dhcp.lease}\n"
+
+
+def format_options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
+    """What machines are told, and the further ranges.
+
+    A network without a gateway names no router, or dnsmasq would name itself.
+    """
+    assert layer.dhcp is not None
+    router = f",{network.gateway}" if network.gateway is not None else ""
+    text = f"dhcp-option={ROUTER}{router}\n"
+    if layer.dns:
+        text += f"dhcp-option={DNS_SERVERS},{','.join(map(str, layer.dns))}\n"
+    if layer.mtu:
+        text += f"dhcp-option={MTU},{layer.mtu}\n"
+    return text + "".join(format_range_line(network, layer, span) for span in further)
+
+
+def host_file_name(network: Network, number: int) -> str:
+    """The name of the file that keeps an address for who holds it."""
+    return f"{network.address(number)}.conf"
+
+
+def format_host_line(network: Network, number: int, record: Allocation) -> str:
+    """The file's content: the address for its holder's MAC, or, of a reservation, for an id that nobody has.
+
+    The record's time is in it, so that whoever takes a file away (testing what is in it) never takes that of a record
+    which was renewed meanwhile.
+    """
+    if record.kind == NETWORK:
+        return ""  # dnsmasq never gives away its own
+    address = network.address(number)
+    since = f"# {record.since}\n" if record.since else ""
+    return f"{since}dhcp-host={record.mac or f'id:reserved-{address}'},{address}\n"
+
+
+def encode_file(text: str) -> str:
+    """A file as binaryData has it."""
+    return b64encode(text.encode()).decode()
+
+
+def _config_fields(
+    network: Network, data: Mapping[str, str], files: Mapping[str, str]
+) -> dict[tuple[str, ...], object]:
+    fields: dict[tuple[str, ...], object] = {("data", key): text for key, text in data.items()}
+    fields |= {("binaryData", key): text for key, text in files.items()}
+    return fields | {(*ANNOTATIONS, key): text for key, text in ownership_annotations(network).items()}
+
+
+def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
+    """Whether luigi's controller has made the ConfigMap, or made it anew, for the network's own DHCPServer."""
+    config = find_object(CONFIGMAP, network, snapshot)
+    server = find_object(DHCPSERVER, network, snapshot)
+    return (
+        config is not None
+        and server is not None
+        and is_created_for_network(server, network)
+        and is_owned_by(config, server)
+    )

@@ -1,0 +1,406 @@
+"""A VM's interface on a layer 2 network: what its template says, and what runs of it.
+
+The template has a Multus network and a bridge interface with the MAC address of the ledger's record; an annotation of
+the template, ip.plumber.k8s.pf9.io/<interface>, says which address goes with it. KubeVirt hands it to the VMI and its
+pod, so that what runs tells the address too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, add_network_name, names_network, remove_network_name
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, NETWORKWIZARD, Network
+from kubectl_yoshi.model.nic import Nic
+from kubectl_yoshi.model.objects import (
+    ANNOTATIONS,
+    Json,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    short_hash,
+    uid_of,
+)
+from kubectl_yoshi.model.plan import PatchBuilder
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.model.vm import POD, VMI, Vm, get_instance_name, owner_uid
+
+IP_ANNOTATION_PREFIX = f"ip.{GROUP}/"
+"""Prefix of the template's annotation, named after an interface, that says its address."""
+
+MULTUS_NETWORKS = "k8s.v1.cni.cncf.io/networks"
+TEMPLATE = ("spec", "template")
+TEMPLATE_ANNOTATIONS = (*TEMPLATE, "metadata", "annotations")
+NETWORKS = (*TEMPLATE, "spec", "networks")
+INTERFACES = (*TEMPLATE, "spec", "domain", "devices", "interfaces")
+MAX_NAME_LENGTH = 63
+
+
+@dataclass(frozen=True)
+class VmInterface:
+    """A VM's interface on a network.
+
+    Attributes:
+        name: the interface's.
+        entry, interface: as the template has them.
+    """
+
+    name: str
+    entry: Json
+    interface: Json
+
+    @property
+    def mac(self) -> str:
+        """Its MAC address; "" where KubeVirt makes one up at each start."""
+        return str(self.interface.get("macAddress") or "").lower()
+
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether KubeVirt is to take it out of the running VM."""
+        return self.interface.get("state") == "absent"
+
+
+def find_interface(
+    obj: Json, namespace: str, network: Network, spec: tuple[str, ...] = (*TEMPLATE, "spec")
+) -> VmInterface | None:
+    """The interface on a network, of a VM or, with `spec` ("spec",), of a VMI; None where there is none.
+
+    An interface that is to be absent is there no more for a VM; for a VMI it is until KubeVirt has taken it out of what
+    runs, and out of the VMI's status.
+    """
+    present = {status.get("name") for status in dig(obj, "status", "interfaces", default=[])}
+    return next(
+        (
+            vm_interface
+            for vm_interface in _iter_interfaces(obj, namespace, network, spec)
+            if not vm_interface.is_being_removed or vm_interface.name in present
+        ),
+        None,
+    )
+
+
+def _iter_interfaces(obj: Json, namespace: str, network: Network, spec: tuple[str, ...]) -> Iterator[VmInterface]:
+    """The interfaces on a network, those too that are to be absent."""
+    for entry in dig(obj, *spec, "networks", default=[]):
+        if dig(entry, "multus", "networkName") in _network_references(network, namespace):
+            for interface in dig(obj, *spec, "domain", "devices", "interfaces", default=[]):
+                if interface.get("name") == entry.get("name"):
+                    yield VmInterface(str(entry["name"]), entry, interface)
+
+
+def _network_references(network: Network, namespace: str) -> set[str]:
+    """How a VM of a namespace may name the network's attachment."""
+    return {network.full_name, *((network.name,) if namespace == network.namespace else ())}
+
+
+def parse_pinned_numbers(annotations: Mapping[str, str], network: Network) -> dict[str, int]:
+    """Interface -> the address of the network that annotations say it has."""
+    found = {}
+    for key, text in annotations.items():
+        if key.startswith(IP_ANNOTATION_PREFIX) and (number := _parse_number(text, network)) is not None:
+            found[key.removeprefix(IP_ANNOTATION_PREFIX)] = number
+    return found
+
+
+def macs_of(vm: Vm, network: Network) -> tuple[str, str]:
+    """See Backend.macs_of: an interface that we have not given an address to is as its owner made it."""
+    vm_interface = find_interface(vm.raw, vm.namespace, network)
+    if vm_interface is None:
+        return "", ""
+    return (
+        ("", vm_interface.mac)
+        if vm_interface.name in parse_pinned_numbers(vm.template_annotations, network)
+        else (vm_interface.mac, "")
+    )
+
+
+# -- what is wanted, and what runs -----------------------------------------------------------------------------------
+
+
+def list_template_uses(vm: Vm, network: Network) -> list[AddressUse]:
+    """The address that a VM's template carries; not that of an interface which is to be taken out."""
+    vm_interface = find_interface(vm.raw, vm.namespace, network)
+    number = parse_pinned_numbers(vm.template_annotations, network).get(vm_interface.name) if vm_interface else None
+    return [] if number is None else [AddressUse(number, UsageKind.REQUESTED, vm.ref, vm.namespace, vm.name, vm.uid)]
+
+
+def addresses_on_vm(vm: Vm, network: str) -> tuple[Address, ...]:
+    """See Backend.told_by."""
+    namespace, name = network.split("/")
+    names = {network, *((name,) if namespace == vm.namespace else ())}
+    entries = [e for e in dig(vm.raw, *NETWORKS, default=[]) if dig(e, "multus", "networkName") in names]
+    found = (
+        _parse_address(vm.template_annotations.get(f"{IP_ANNOTATION_PREFIX}{entry.get('name')}", ""))
+        for entry in entries
+    )
+    return tuple(address for address in found if address is not None)
+
+
+def list_instance_uses(vmi: Json, network: Network, vm: Vm | None, snapshot: Snapshot) -> list[AddressUse]:
+    """What a VMI has on the network: what its guest tells, else what it was started or plugged in with.
+
+    What was plugged in while it ran, only the template said, which may say something else by now: so it counts as
+    running with every address that is recorded for it with this MAC address.
+    """
+    namespace, name = namespace_of(vmi), name_of(vmi)
+    vm_interface = find_interface(vmi, namespace, network, ("spec",))
+    if vm_interface is None:  # taken out while it ran: annotations do not go after
+        return []
+    numbers = _reported_numbers(vmi, vm_interface, network)
+    if not numbers:
+        initial_number = parse_pinned_numbers(annotations_of(vmi), network).get(vm_interface.name)
+        numbers = {initial_number} if initial_number is not None else set()
+        allocated = _allocated_numbers(vmi, vm_interface, network, snapshot)
+        if not numbers or (
+            allocated and not numbers & allocated
+        ):  # plugged in later, and annotations stay as they were
+            numbers |= allocated if vm is None else allocated | _hot_plugged_numbers(vm, vmi, vm_interface, network)
+    ref = VMI.ref(name, namespace)
+    return [AddressUse(number, UsageKind.RUNNING, ref, namespace, name, owner_uid(vmi)) for number in sorted(numbers)]
+
+
+def _allocated_numbers(vmi: Json, vm_interface: VmInterface, network: Network, snapshot: Snapshot) -> set[int]:
+    """The addresses that the ledger, as far as it was read, has for a VMI's interface that it has plugged in."""
+    if not vm_interface.mac or not _is_plugged_in(vmi, vm_interface):
+        return set()
+    found = snapshot.derived(_index_allocations).get(
+        (network.uid, namespace_of(vmi), name_of(vmi), vm_interface.mac), ()
+    )
+    return {number for text in found if (number := _parse_number(text, network)) is not None}
+
+
+def _index_allocations(snapshot: Snapshot) -> dict[tuple[str, str, str, str], list[str]]:
+    """What ledgers say, by network (its uid), VM (namespace, name) and MAC address."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    shards = [(uid_of(obj), obj) for obj in snapshot.list_objects(NETWORKWIZARD)]
+    shards += [(str(dig(obj, "spec", "networkUID")), obj) for obj in snapshot.list_objects(ADDRESSBLOCK)]
+    for uid, obj in shards:
+        for text, value in dig(obj, "status", "allocations", default={}).items():
+            if isinstance(value, Mapping) and value.get("mac"):
+                key = (uid, str(value.get("namespace")), str(value.get("name")), str(value["mac"]).lower())
+                found.setdefault(key, []).append(text)
+    return found
+
+
+def _reported_numbers(vmi: Json, vm_interface: VmInterface, network: Network) -> set[int]:
+    texts: list[str] = []
+    for status in dig(vmi, "status", "interfaces", default=[]):
+        if status.get("name") == vm_interface.name or (
+            vm_interface.mac and str(status.get("mac")).lower() == vm_interface.mac
+        ):
+            texts += [status.get("ipAddress") or "", *(status.get("ipAddresses") or ())]
+    return {number for text in texts if (number := _parse_number(text, network)) is not None}
+
+
+def _is_plugged_in(vmi: Json, vm_interface: VmInterface) -> bool:
+    return any(status.get("name") == vm_interface.name for status in dig(vmi, "status", "interfaces", default=[]))
+
+
+def _hot_plugged_numbers(vm: Vm, vmi: Json, vm_interface: VmInterface, network: Network) -> set[int]:
+    """What the template says of an interface that the running VM has, and not only shall have."""
+    same_named = [item for item in dig(vm.raw, *INTERFACES, default=[]) if item.get("name") == vm_interface.name]
+    is_same = (
+        _is_plugged_in(vmi, vm_interface)
+        and bool(same_named)
+        and str(same_named[0].get("macAddress") or "").lower() == vm_interface.mac
+    )
+    number = parse_pinned_numbers(vm.template_annotations, network).get(vm_interface.name) if is_same else None
+    return set() if number is None else {number}
+
+
+def list_pod_uses(pod: Json, network: Network) -> list[AddressUse]:
+    """What a launcher pod was started with, as long as Multus is to have it on the network."""
+    annotations = annotations_of(pod)
+    if not _requests_multus_network(annotations.get(MULTUS_NETWORKS), network):
+        return []
+    namespace, name = namespace_of(pod), get_instance_name(pod)
+    numbers = sorted(set(parse_pinned_numbers(annotations, network).values()))
+    return [
+        AddressUse(number, UsageKind.RUNNING, POD.ref(name_of(pod), namespace), namespace, name) for number in numbers
+    ]
+
+
+def _requests_multus_network(text: str | None, network: Network) -> bool:
+    """Whether a pod's annotation names the network's attachment; one that cannot be read may do so.
+
+    KubeVirt leaves it out for a pod without any such network (pkg/network/pod/annotations/generator.go), which may have
+    the address in its annotations all the same: of an interface that was taken out of the VM while it ran.
+    """
+    if text is None:
+        return False
+    try:
+        requested = json.loads(text)
+        return any((item.get("namespace"), item.get("name")) == (network.namespace, network.name) for item in requested)
+    except (ValueError, AttributeError, TypeError):
+        return True
+
+
+def _parse_number(text: str, network: Network) -> int | None:
+    address = _parse_address(text)
+    return int(address) if address is not None and address in network else None
+
+
+def _parse_address(text: str) -> Address | None:
+    try:
+        return ip_address(str(text).partition("/")[0])
+    except ValueError:
+        return None
+
+
+# -- plugging in and out ---------------------------------------------------------------------------------------------
+
+
+def attach_interface(
+    patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str, nic: Nic, pod_binding: str
+) -> str:
+    """Adds to a patch what gives the VM an interface on the network with an address; gives the interface's name.
+
+    Args:
+        patch: of the VM.
+        vm, network, number, mac: whose, where, which.
+        nic: see Nic.
+        pod_binding: how KubeVirt binds the pod network for a VM without any interface, which ends when it has one.
+
+    Raises:
+        PreconditionFailed: the VM has another interface of that name, or is on the network with another one, or with
+            one that is still being taken out.
+        UsageError: no MAC address was given, and DHCP knows machines by them.
+    """
+    if not mac:
+        raise UsageError(f"network {network.full_name} knows its VMs by their MAC addresses", "Leave --mac none out.")
+    vm_interface = find_interface(vm.raw, vm.namespace, network)
+    if vm_interface is None:
+        _check_not_being_removed(vm, network)
+        name = _choose_interface_name(vm, network, nic.name)
+        _add_interface(patch, vm, network, name, mac, nic.model, pod_binding)
+    else:
+        name = vm_interface.name
+        if nic.name and nic.name != name:
+            raise PreconditionFailed(
+                f'VM {vm.full_name} is on network {network.full_name} with interface "{name}", not "{nic.name}"',
+                "Detach it first to give it another name, or leave --nic-name out.",
+            )
+        _update_interface(patch, vm, vm_interface, mac, nic.model)
+    wanted = {
+        key: None
+        for key in vm.template_annotations
+        if _is_address_annotation(key, network, vm) and key != IP_ANNOTATION_PREFIX + name
+    }
+    patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, {**wanted, IP_ANNOTATION_PREFIX + name: str(network.address(number))})
+    patch.set_keys(vm.raw, ANNOTATIONS, {NETWORK_NAME: add_network_name(vm, network)})
+    return name
+
+
+def _check_not_being_removed(vm: Vm, network: Network) -> None:
+    """Raises PreconditionFailed while KubeVirt takes an interface out: a second one would have the same MAC address."""
+    for vm_interface in _iter_interfaces(vm.raw, vm.namespace, network, (*TEMPLATE, "spec")):
+        raise PreconditionFailed(
+            f'VM {vm.full_name}: its interface "{vm_interface.name}" on network {network.full_name} is still being '
+            "taken out",
+            f"KubeVirt ends that with a live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
+        )
+
+
+def detach_interface(patch: PatchBuilder, vm: Vm, network: Network, live: bool = False) -> str:
+    """Adds to a patch what takes the VM off the network; gives the MAC address that it had there.
+
+    With `live` the interface is only said to be absent: KubeVirt takes it out of the running VM, then off the template.
+    Until then its annotation tells what address runs.
+    """
+    vm_interface = find_interface(vm.raw, vm.namespace, network)
+    if vm_interface is not None and live:
+        existing = dig(vm.raw, *INTERFACES)
+        patch.test(INTERFACES, existing).add(
+            (*INTERFACES, str(existing.index(vm_interface.interface)), "state"), "absent"
+        )
+    elif vm_interface is not None:
+        for path, element in ((NETWORKS, vm_interface.entry), (INTERFACES, vm_interface.interface)):
+            existing = dig(vm.raw, *path)
+            patch.test(path, existing).remove((*path, str(existing.index(element))))
+    if vm_interface is None or not live:
+        patch.set_keys(
+            vm.raw,
+            TEMPLATE_ANNOTATIONS,
+            {key: None for key in vm.template_annotations if _is_address_annotation(key, network, vm)},
+        )
+    if names_network(vm, network):
+        patch.set_keys(vm.raw, ANNOTATIONS, remove_network_name(vm, network))
+    return vm_interface.mac if vm_interface else ""
+
+
+def is_attached(vm: Vm, network: Network) -> bool:
+    """Whether anything of the VM says that it is on the network."""
+    if find_interface(vm.raw, vm.namespace, network) is not None or names_network(vm, network):
+        return True
+    absent = {item.get("name") for item in dig(vm.raw, *INTERFACES, default=[]) if item.get("state") == "absent"}
+    return bool(parse_pinned_numbers(vm.template_annotations, network).keys() - absent)
+
+
+def _is_address_annotation(key: str, network: Network, vm: Vm) -> bool:
+    return key.startswith(IP_ANNOTATION_PREFIX) and _parse_number(vm.template_annotations[key], network) is not None
+
+
+def _choose_interface_name(vm: Vm, network: Network, requested: str) -> str:
+    used_names = {str(entry.get("name")) for path in (NETWORKS, INTERFACES) for entry in dig(vm.raw, *path, default=[])}
+    if requested:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?", requested) or len(requested) > MAX_NAME_LENGTH:
+            raise UsageError(
+                f'"{requested}" is not a name for an interface', "Use letters, digits and dashes, 63 at most."
+            )
+        if requested in used_names:
+            raise PreconditionFailed(
+                f'VM {vm.full_name} has an interface "{requested}" already', "Choose another --nic-name."
+            )
+        return requested
+    name = network.name.replace(".", "-")
+    if name in used_names or len(name) > MAX_NAME_LENGTH:
+        name = f"{name[: MAX_NAME_LENGTH - 9].rstrip('-')}-{short_hash([network.full_name])}"
+    return name
+
+
+def _add_interface(
+    patch: PatchBuilder, vm: Vm, network: Network, name: str, mac: str, model: str, pod_binding: str
+) -> None:
+    entry: Json = {"name": name, "multus": {"networkName": network.relative_name(vm.namespace)}}
+    interface: Json = {"name": name, "bridge": {}, "macAddress": mac, **({"model": model} if model else {})}
+    networks, interfaces = [entry], [interface]
+    if vm.pod_interface == {}:  # KubeVirt's default one, which it adds to a VM without any
+        networks.insert(0, {"name": "default", "pod": {}})
+        interfaces.insert(0, {"name": "default", pod_binding: {}})
+    for path, additions in ((NETWORKS, networks), (INTERFACES, interfaces)):
+        existing = dig(vm.raw, *path)
+        if not existing:
+            patch.set_in(vm.raw, path, additions)
+            continue
+        patch.test(path, existing)
+        for item in additions:
+            patch.add((*path, "-"), item)
+
+
+def _update_interface(patch: PatchBuilder, vm: Vm, vm_interface: VmInterface, mac: str, model: str) -> None:
+    wanted = {**vm_interface.interface, "macAddress": mac, **({"model": model} if model else {})}
+    if str(vm_interface.interface.get("macAddress") or "").lower() == mac.lower():
+        wanted["macAddress"] = vm_interface.interface["macAddress"]
+    if wanted == vm_interface.interface:
+        return
+    existing = dig(vm.raw, *INTERFACES)
+    patch.test(INTERFACES, existing)
+    for key in ("macAddress", "model"):
+        if wanted.get(key) != vm_interface.interface.get(key):
+            patch.add((*INTERFACES, str(existing.index(vm_interface.interface)), key), wanted[key])
+
+
+def iter_macs(vms: Iterable[Vm], network: Network) -> Iterator[tuple[str, Vm]]:
+    """The MAC addresses of VMs' interfaces on a network."""
+    for vm in vms:
+        vm_interface = find_interface(vm.raw, vm.namespace, network)
+        if vm_interface is not None and vm_interface.mac:
+            yield vm_interface.mac, vm

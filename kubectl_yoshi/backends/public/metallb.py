@@ -1,0 +1,343 @@
+"""Announcing by MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement for each network.
+
+Each address outside the network's CIDR has a pool of its own, so that no list is shared; the network's advertisement
+chooses them by label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from kubectl_yoshi.backends.bgp_peers import remove_peers
+from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.backends.metallb.bgp_peers import metallb_bgp_peers
+from kubectl_yoshi.backends.ownership import (
+    NETWORK_UID_ANNOTATION,
+    get_annotations,
+    get_needing_networks,
+    get_owner_networks,
+    is_created_for,
+    ownership_annotations,
+)
+from kubectl_yoshi.backends.public.announcer import ServiceTemplate
+from kubectl_yoshi.model.addresses import Address, to_name_part
+from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
+from kubectl_yoshi.model.matching import Fields, differing_fields
+from kubectl_yoshi.model.network import GROUP, Network
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+    short_hash,
+    uid_of,
+)
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+
+OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"
+OPTIONAL_FIELDS = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
+"""Fields of an advertisement that are taken away again when the network does not want them any more."""
+
+# autoAssign is not declared: its default, true, is in MetalLB's CRD, so where the API server shows none, it is false.
+_SELECTORS = frozenset({"ipAddressPoolSelectors", "nodeSelectors"})
+_FIELDS = Fields(
+    unordered=_SELECTORS | {"addresses", "interfaces", "ipAddressPools", "peers"},
+    whole=_SELECTORS,
+)
+
+
+class MetalLb:
+    """Announces by MetalLB.
+
+    Args:
+        name: "metallb-l2" or "metallb-bgp".
+        advertisement: the resource that makes it so.
+        status: the resource in which speakers say what they announce.
+    """
+
+    def __init__(self, name: str, advertisement: Resource, status: Resource) -> None:
+        self.name = name
+        self._advertisement = advertisement
+        self._status = status
+        self._speaks_bgp = advertisement == metallb.BGP_ADVERTISEMENT
+
+    def missing_apis(self, served: ServedApis) -> str:
+        """See Announcer."""
+        return "" if metallb.is_installed(served) else f"MetalLB's pools ({metallb.POOL.full_name})"
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
+        """See Announcer."""
+        found = []
+        pools = metallb.pools(snapshot)
+        if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
+            return (
+                NetworkConflict(
+                    f"whether MetalLB has these addresses already cannot be told: {reason}", is_unreadable=True
+                ),
+            )
+        own_namespace = metallb.own_namespace(snapshot)
+        for pool in pools:
+            if is_created_for(pool, network) or not network.cidr:
+                continue
+            if name_of(pool) == object_name(network) and namespace_of(pool) == own_namespace:
+                found.append(f"ipaddresspool/{name_of(pool)} exists and was not made for this network")
+            elif metallb.shares(pool, network) and not metallb.has_exactly(pool, network):
+                addresses = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
+                found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({addresses})")
+        existing = self._find_advertisement(network, snapshot)
+        kind = self._advertisement.kind.lower()
+        if reason := snapshot.unreadable_reason(Query(self._advertisement, own_namespace)):
+            ref = f"{kind}/{object_name(network)}"
+            return (NetworkConflict(f"whether there is a {ref} already cannot be told: {reason}", is_unreadable=True),)
+        if existing is not None and not is_created_for(existing, network):
+            found.append(f"{kind}/{name_of(existing)} exists and was not made for this network")
+        found += [
+            f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and "
+            "say multihop if the router is not on the nodes' own network"
+            for peer in (network.bgp.peers if network.bgp else ())
+            if peer.reachable_by is not None
+        ]
+        return (*map(NetworkConflict, found), *metallb_bgp_peers(snapshot).conflicts(network, snapshot))
+
+    def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
+        """See Announcer."""
+        own_namespace = metallb.own_namespace(snapshot)
+        peer_changes, peers = metallb_bgp_peers(snapshot).ensure(network, snapshot) if self._speaks_bgp else ((), ())
+        first: list[Change] = list(peer_changes)
+        pool = find_pool(network, snapshot)
+        pool_name = object_name(network)
+        if network.cidr is not None and pool is None:
+            first.append(_create(metallb.POOL, pool_name, own_namespace, pool_spec([str(network.cidr)]), network))
+        elif pool is not None:
+            pool_name = name_of(pool)
+            if is_created_for(pool, network):
+                first += _fix_fields(metallb.POOL, pool, pool_spec([str(network.cidr)]), ())
+        spec = self._advertisement_spec(network, pool_name, peers)
+        existing = self._find_advertisement(network, snapshot)
+        if existing is None:
+            second: list[Change] = [_create(self._advertisement, object_name(network), own_namespace, spec, network)]
+        else:
+            second = _fix_fields(self._advertisement, existing, spec, OPTIONAL_FIELDS)
+        return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
+
+    def _remove_former(self, network: Network, snapshot: Snapshot) -> list[Change]:
+        """What takes back the advertisement of the other kind and the peers that the network had before it was
+        changed."""
+        if not network.is_edited:
+            return []
+        own_namespace = metallb.own_namespace(snapshot)
+        former = [
+            _delete(resource, obj)
+            for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
+            if resource != self._advertisement
+            for obj in snapshot.lookup(Query(resource, own_namespace))
+            if is_created_for(obj, network)
+        ]
+        return [*former, *metallb_bgp_peers(snapshot).remove_former(network, snapshot)]
+
+    def _find_advertisement(self, network: Network, snapshot: Snapshot) -> Json | None:
+        own_namespace = metallb.own_namespace(snapshot)
+        snapshot.lookup(Query(self._advertisement, own_namespace))
+        return snapshot.get_object(self._advertisement, object_name(network), own_namespace)
+
+    def _advertisement_spec(self, network: Network, pool_name: str, peers: Sequence[str]) -> Json:
+        spec: Json = {}
+        if network.cidr is not None:
+            spec["ipAddressPools"] = [pool_name]
+        spec["ipAddressPoolSelectors"] = [{"matchLabels": _outside_labels(network)}]
+        if labels := network.options.get("nodeSelector"):
+            spec["nodeSelectors"] = [{"matchLabels": dict(labels)}]
+        if self._speaks_bgp:
+            spec |= {"aggregationLength": 32, "aggregationLengthV6": 128}
+            if peers:
+                spec["peers"] = list(peers)
+        elif interfaces := network.options.get("interfaces"):
+            spec["interfaces"] = list(interfaces)
+        return spec
+
+    def health(self, network: Network, snapshot: Snapshot) -> str:
+        """See Announcer."""
+        if network.cidr is not None and find_pool(network, snapshot) is None:
+            return f"ipaddresspool/{object_name(network)} is missing"
+        return metallb.configuration_error(snapshot)
+
+    def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
+        """See Announcer."""
+        pool = find_pool(network, snapshot)
+        describe_absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"
+        shown = name_of(pool) if pool else describe_absence if network.cidr else "one per address"
+        pool_row = ("Pool", f"{shown} in namespace {metallb.own_namespace(snapshot)}")
+        return (pool_row, *metallb_bgp_peers(snapshot).describe(network, snapshot))
+
+    def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
+        """See Announcer."""
+        return remove_for_networks({network.uid}, snapshot)
+
+    # -- addresses -----------------------------------------------------------------------------------------------
+
+    def service_template(self, network: Network, address: Address) -> ServiceTemplate:
+        """See Announcer."""
+        return ServiceTemplate({metallb.LOAD_BALANCER_IPS_ANNOTATION: str(address)}, {"type": "LoadBalancer"})
+
+    def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
+        """See Announcer. For an address outside the CIDR, a pool of just this address, unless a pool has it already."""
+        if address in network:
+            return Plan()
+        pools = metallb.pools(snapshot)
+        if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
+            raise UnreadableError(
+                f"whether MetalLB has these addresses already cannot be told: {reason}", ASK_ADMIN_HINT
+            )
+        if any(metallb.covers(pool, address) for pool in pools):
+            return Plan()
+        spec = pool_spec([f"{address}/{address.max_prefixlen}"])
+        name = f"yoshi-{to_name_part(address)}-{short_hash((network.uid,))}"
+        change = _create(
+            metallb.POOL, name, metallb.own_namespace(snapshot), spec, network, owner, _outside_labels(network)
+        )
+        return sequential(change)
+
+    def announce(
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
+    ) -> Plan:
+        """See Announcer. MetalLB does the rest."""
+        return Plan()
+
+    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
+        """See Announcer."""
+        if address in network:
+            return Plan()
+        own_pools = [p for p in metallb.pools(snapshot) if is_created_for(p, network) and metallb.covers(p, address)]
+        return Plan((tuple(_delete(metallb.POOL, pool, owner) for pool in own_pools),) if own_pools else ())
+
+    def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
+        """See Announcer."""
+        if service is not None and metallb.is_served(service, address):
+            return ()
+        summary = f"wait until MetalLB has given {address} to {ref}"
+        return (Change(Verb.WAIT, ref, summary, body=str(address), owner=owner, wait_for="served"),)
+
+    def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
+        """See Announcer."""
+        if address in network:
+            return ()
+        for pool in metallb.pools(snapshot):
+            if metallb.covers(pool, address) and not is_created_for(pool, network):
+                return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced as that pool is",)
+        return ()
+
+    def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
+        """See Announcer."""
+        if not dig(service, "status", "loadBalancer", "ingress"):
+            return metallb.pending_reason(service, snapshot) or "MetalLB has not given it yet", ""
+        return self.name, metallb.nodes_announcing(service, self._status, snapshot)
+
+
+def object_name(network: Network) -> str:
+    """ "<namespace>.<name>": what is made for a network is in MetalLB's namespace, networks are in any."""
+    return f"{network.namespace}.{network.name}"
+
+
+def _outside_labels(network: Network) -> dict[str, str]:
+    """The labels of the pools of addresses outside the CIDR. The pool of the CIDR itself does not have all of them: one
+    that an advertisement both names and selects would be announced twice."""
+    return {metallb.NETWORK_LABEL: network.uid, **({OUTSIDE_CIDR_LABEL: "true"} if network.cidr is not None else {})}
+
+
+def pool_spec(addresses: list[str]) -> Json:
+    """A pool that gives out no address unasked; what may be given out is the ledger's to say."""
+    return {"addresses": addresses, "autoAssign": False, "avoidBuggyIPs": False}
+
+
+def find_pool(network: Network, snapshot: Snapshot) -> Json | None:
+    """The network's pool: ours, or another's that has just its addresses; None where there is none or no CIDR."""
+    if network.cidr is None:
+        return None
+    pools = metallb.pools(snapshot)
+    own_pools = [pool for pool in pools if is_created_for(pool, network) and name_of(pool) == object_name(network)]
+    return next(iter(own_pools + [pool for pool in pools if metallb.has_exactly(pool, network)]), None)
+
+
+def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
+    """Takes away everything that was made for these networks (by uid), the advertisements first."""
+    snapshot.lookup(
+        *(Query(r) for r in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL, metallb.PEER))
+    )
+    first = [
+        _delete(resource, obj)
+        for resource in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT)
+        for obj in snapshot.lookup(Query(resource))
+        if get_annotations(obj).get(NETWORK_UID_ANNOTATION) in deleted_uids
+    ]
+    second = [
+        _delete(metallb.POOL, pool)
+        for pool in metallb.pools(snapshot)
+        if get_annotations(pool).get(NETWORK_UID_ANNOTATION) in deleted_uids
+    ]
+    second += remove_peers(metallb.PEER, deleted_uids, snapshot)
+    return Plan(tuple(tuple(stage) for stage in (first, second) if stage))
+
+
+def announces(service: Json) -> bool:
+    """Whether a Service of this program's is made to be announced by MetalLB."""
+    return metallb.LOAD_BALANCER_IPS_ANNOTATION in annotations_of(service)
+
+
+def owner_networks(snapshot: Snapshot) -> dict[str, str]:
+    """All networks for which something of MetalLB's was made: uid -> "namespace/name"."""
+    resources = (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL)
+    found: dict[str, str] = {}
+    for obj in snapshot.lookup(*(Query(resource) for resource in resources)):
+        found |= get_owner_networks(obj)
+    for peer in snapshot.lookup(Query(metallb.PEER)):
+        found |= get_needing_networks(peer)
+    return found
+
+
+def _create(
+    resource: Resource,
+    name: str,
+    namespace: str,
+    spec: Json,
+    network: Network,
+    owner: str = "",
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Change:
+    ref = resource.ref(name, namespace)
+    body = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {metallb.NETWORK_LABEL: network.uid, **labels},
+            "annotations": ownership_annotations(network),
+        },
+        "spec": spec,
+    }
+    return Change(Verb.CREATE, ref, f"make {resource.kind.lower()} {name}", body=body, owner=owner)
+
+
+def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
+    ref = resource.ref(name_of(obj), namespace_of(obj))
+    patch = PatchBuilder.for_uid(uid_of(obj))
+    stale = differing_fields({**dict.fromkeys(optional), **wanted}, obj.get("spec"), _FIELDS)
+    for key in stale:
+        if key in wanted:
+            patch.set_in(obj, ("spec", key), wanted[key])
+        else:
+            patch.unset_in(obj, ("spec", key))
+    return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)] if stale else []
+
+
+def _delete(resource: Resource, obj: Json, owner: str = "") -> Change:
+    ref = resource.ref(name_of(obj), namespace_of(obj))
+    return Change(Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj), owner=owner, ignore_not_found=True)

@@ -1,1 +1,0 @@
-"""The only room that does I/O: the API client, reading, and carrying plans out."""

@@ -1,0 +1,287 @@
+"""Observe, plan, carry out, until nothing is left to do: the one loop behind every command that changes something.
+
+A planner is a pure function of what was read; it raises MissingQueriesError for what it wants to know, and is asked
+again with the answers. When a write is refused because somebody was faster, or its fate is unknown, everything is read
+anew and planned anew; when it fails for good, or does not stick (see repetition), the planner is told and takes back
+what this run had done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+
+from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, check_sizes, send_change
+from kubectl_yoshi.engine.observing import Planner, observe
+from kubectl_yoshi.engine.outcomes import AMBIGUOUS_ERRORS, WriteJournal, WriteOutcome
+from kubectl_yoshi.engine.permissions import Permissions
+from kubectl_yoshi.engine.repetition import AppliedRound
+from kubectl_yoshi.engine.wait import Waiter
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    NotConvergedError,
+    NotFoundError,
+    PatchTestFailedError,
+    ServerError,
+    TimedOutError,
+    TooManyRequestsError,
+    UnreachableError,
+)
+from kubectl_yoshi.model.errors import OutdatedError, YoshiError
+from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.snapshot import Snapshot, unreadable_note
+from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.release import drop_outdated_notes
+
+TRANSIENT_ERRORS = (UnreachableError, TimedOutError, TooManyRequestsError, ServerError)
+"""What a moment later may be over."""
+
+MAX_ROUNDS_WITHOUT_PROGRESS = 15
+"""How often in a row somebody may be faster before this run gives up."""
+MAX_WRITE_ATTEMPTS = 4
+"""How often the same write may end with an error of the server, or without an answer, before this run gives it up."""
+READ_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between looks while the API server gives no answer to a run that has begun to change things."""
+MAX_ROUNDS = 500
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        plan: what was planned first (under a dry run: all that there is).
+        done: every change carried out, with what the server answered; None too where no answer came, and it was done.
+        results: subject -> what it has now (see Plan.answers).
+        errors: subject -> why not.
+        notes: for people, each once.
+        skipped: under --dry-run=server, changes that need an earlier one to be kept.
+        unreadable: what could not be read, each reason once.
+    """
+
+    plan: Plan
+    executed: tuple[tuple[Change, Json | None], ...] = ()
+    results: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, YoshiError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    skipped: tuple[Change, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The notes, and what could not be read as one of them."""
+        return (*self.notes, *unreadable_note(self.unreadable))
+
+    def has_changed(self, owner: str = "") -> bool:
+        """Whether anything was changed for a subject ("": at all).
+
+        What several subjects share, such as a patch of a block's records, comes with changes of each one's own.
+        """
+        return any(not owner or change.owner == owner for change, _ in self.executed)
+
+
+def run(
+    planner: Planner,
+    api: Api,
+    *,
+    dry_run: str = "none",
+    progress: ProgressCallback | None = None,
+    waiters: Mapping[str, Waiter] | None = None,
+    rng: random.Random | None = None,
+) -> RunResult:
+    """Makes true what a planner wants.
+
+    Args:
+        planner: see Planner.
+        api: the cluster.
+        dry_run: "client" plans only, "server" sends the plan with dryRun=All.
+        progress: told of every change; of one that got no answer, again when it is seen to be done.
+        waiters: see carry_out.
+        rng: for random choices.
+
+    Raises:
+        YoshiError: nothing could be planned at all, or others were faster again and again.
+        KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
+    """
+    run = RunContext(rng=rng or random.Random())
+    if dry_run != "none":
+        return _dry_run(planner, api, replace(run, preview=True), dry_run, progress)
+    first: Plan | None = None
+    journal = WriteJournal()
+    permissions = Permissions(api)
+    notes: dict[str, None] = {}
+    unreadable: dict[str, None] = {}
+    rounds_without_progress = 0
+    last_round = AppliedRound()
+    unclear: Counter[tuple[ObjectRef, str]] = Counter()
+    for _ in range(MAX_ROUNDS):
+        try:
+            plan, snapshot = _observe_with_retries(planner, api, run, started=first is not None)
+        except YoshiError as error:
+            error.changes_so_far = journal.changes_so_far()
+            raise
+        first = first or plan
+        for change in journal.resolve(plan, snapshot, run.failed):
+            if progress:
+                progress(change, "done")
+        notes.update(dict.fromkeys(plan.notes))
+        unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
+        if not plan:
+            break
+        if lost_writes := last_round.lost_writes(plan):
+            lost = _errors_by_owner(lost_writes, plan)
+            if lost.keys() <= run.failed.keys():  # the planner knows it, and has nothing else to do
+                lost_writes[0][1].changes_so_far = journal.changes_so_far()
+                raise lost_writes[0][1]
+            run = replace(run, failed={**lost, **run.failed}, previous_snapshot=snapshot)
+            last_round = AppliedRound()
+            continue
+        later = Plan() if journal.entries else _preview_later_rounds(planner, api, plan, snapshot, run)
+        if denied := permissions.errors(plan, later, run.failed):
+            run = replace(run, failed={**run.failed, **denied}, previous_snapshot=snapshot)
+            continue
+        result = apply_plan(plan, api, progress=progress, waiters=waiters)
+        journal.add(result)
+        last_round = last_round.next_round(plan, result)
+        _clean_up(result, api)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        for change, _ in result.executed:
+            unclear.pop(_target(change), None)
+        unclear.update({_target(change) for change, error in result.failed if isinstance(error, AMBIGUOUS_ERRORS)})
+        exhausted = {target for target, times in unclear.items() if times >= MAX_WRITE_ATTEMPTS}
+        fatal, retryable = _classify_failures(
+            result, plan, exhausted, can_retry=rounds_without_progress < MAX_ROUNDS_WITHOUT_PROGRESS
+        )
+        rounds_without_progress = (
+            0 if any(answer is not None for _, answer in result.executed) else rounds_without_progress + 1
+        )
+        if rounds_without_progress > 2 * MAX_ROUNDS_WITHOUT_PROGRESS:
+            notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
+            break
+        if retryable:
+            # An attachment and a detachment of one VM may undo each other's first write, again and again, at one pace.
+            exponent = max(rounds_without_progress, run.attempt_number // 4)
+            api.clock.sleep(run.rng.random() * min(0.02 * 2**exponent, 1.0))
+        run = replace(
+            run,
+            attempt_number=run.attempt_number + (1 if retryable and not isinstance(retryable, AMBIGUOUS_ERRORS) else 0),
+            now=datetime.now(timezone.utc),
+            done=journal.changes_with(WriteOutcome.DONE, WriteOutcome.NO_OP),
+            unclear=journal.changes_with(WriteOutcome.FAILED, WriteOutcome.UNANSWERED, WriteOutcome.OBSERVED),
+            unanswered=journal.changes_with(WriteOutcome.UNANSWERED),
+            failed={**run.failed, **fatal},
+            rolled_back={**run.rolled_back, **plan.rolled_back},
+            previous_snapshot=snapshot,
+        )
+    else:
+        endless = NotConvergedError(
+            f"This did not end in {MAX_ROUNDS} rounds.", "Run the same command again to complete it."
+        )
+        endless.changes_so_far = journal.changes_so_far()
+        raise endless
+    errors = journal.explain_errors({**plan.errors, **run.failed}, snapshot, plan.results)
+    errors.pop("", None)
+    current_notes = drop_outdated_notes(notes, (change for change, _ in journal.done))
+    return RunResult(first or Plan(), journal.done, plan.results, errors, current_notes, unreadable=tuple(unreadable))
+
+
+def preview_errors(planner: Planner, api: Api) -> dict[str, YoshiError]:
+    """Return who would be refused by a run, and why, as far as that can be known before; nothing is written.
+
+    Raises:
+        YoshiError: nothing could be planned.
+    """
+    plan = observe(planner, api, None, RunContext(preview=True))[0]
+    return {**plan.errors, **Permissions(api).all_errors(plan)}
+
+
+def _observe_with_retries(planner: Planner, api: Api, run: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
+    """As observe; what was begun is worth some patience with an API server that gives no answer for a moment."""
+    for pause in READ_RETRY_DELAYS if started else ():
+        try:
+            return observe(planner, api, None, run)
+        except TRANSIENT_ERRORS:
+            api.clock.sleep(pause * (0.5 + 0.5 * run.rng.random()))
+    return observe(planner, api, None, run)
+
+
+def _preview_later_rounds(planner: Planner, api: Api, plan: Plan, snapshot: Snapshot, run: RunContext) -> Plan:
+    """What a run will do after its first plan, as far as a preview shows it.
+
+    Raises:
+        YoshiError: it would be refused after its first write.
+    """
+    return observe(planner, api, snapshot, replace(run, preview=True))[0] if plan.requeue else Plan()
+
+
+def _dry_run(planner: Planner, api: Api, run: RunContext, dry_run: str, progress: ProgressCallback | None) -> RunResult:
+    plan, snapshot = observe(planner, api, None, run)
+    notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
+    if dry_run == "client":
+        check_sizes(plan)
+        return RunResult(plan, (), plan.results, plan.errors, notes, unreadable=unreadable)
+    result = apply_plan(plan, api, dry_run=True, progress=progress)
+    failed = {change.owner: error for change, error in result.failed}
+    if "" in failed:
+        raise failed[""]
+    return RunResult(plan, result.executed, plan.results, {**plan.errors, **failed}, notes, result.skipped, unreadable)
+
+
+def _target(change: Change) -> tuple[ObjectRef, str]:
+    return change.ref, change.subresource
+
+
+def _classify_failures(
+    result: ApplyResult, plan: Plan, exhausted: Collection[tuple[ObjectRef, str]], *, can_retry: bool
+) -> tuple[dict[str, YoshiError], YoshiError | None]:
+    """Failures for good, by subject, and one of those that a new look may mend (none when patience has ended)."""
+    fatal: dict[str, YoshiError] = {}
+    retryable: YoshiError | None = None
+    for change, error in result.failed:
+        if can_retry and _target(change) not in exhausted and _is_retryable(change, error):
+            retryable = error
+        else:
+            fatal |= _errors_by_owner([(change, error)], plan)
+    return fatal, retryable
+
+
+def _errors_by_owner(failed: Iterable[tuple[Change, YoshiError]], plan: Plan) -> dict[str, YoshiError]:
+    """Errors by whom their changes are for; those of a change that is for all, for everybody."""
+    fatal: dict[str, YoshiError] = {}
+    for change, error in failed:
+        fatal.update(dict.fromkeys([change.owner] if change.owner else ["", *plan.results], error))
+    return fatal
+
+
+def _is_retryable(change: Change, error: YoshiError) -> bool:
+    if isinstance(error, PatchTestFailedError | ConflictError | OutdatedError | AMBIGUOUS_ERRORS):
+        return True
+    if isinstance(error, AlreadyExistsError):
+        return change.verb is Verb.CREATE
+    return isinstance(error, NotFoundError) and change.verb is not Verb.CREATE
+
+
+def _clean_up(result: ApplyResult, api: Api) -> None:
+    """Counts anew what other writers made stale, closes blocks that were left empty, and sends what the changes want
+    sent after them; best effort by design: whoever writes next does it again."""
+    latest: dict[ObjectRef, Json] = {}
+    for change, answer in result.executed:
+        if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":
+            latest[change.ref] = answer
+    now = RunContext().now
+    clean_ups = [delete_empty_block(answer, now) or fix_counters(answer) for answer in latest.values()]
+    for change_or_none in (*clean_ups, *list_follow_ups(change for change, _ in result.executed)):
+        if change_or_none is not None:
+            try:
+                send_change(change_or_none, api, dry_run=False, waiters={})
+            except ClusterError:
+                continue

@@ -1,0 +1,123 @@
+"""Reading what a plan needs to know, side by side, keeping "is not there" apart from "may not be read"."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from kubectl_yoshi.engine.permissions import describe_missing_permission, is_allowed
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import (
+    ApiServiceUnavailableError,
+    ClusterError,
+    ForbiddenError,
+    NotFoundError,
+    NotServedError,
+)
+from kubectl_yoshi.model.access import Access
+from kubectl_yoshi.model.lean import get_trimmer
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, Resource, name_of
+from kubectl_yoshi.model.snapshot import Query, Unreadable
+from kubectl_yoshi.model.vm import VM
+
+MAX_PARALLEL = 8
+LIST_THRESHOLD = 50
+"""From so many objects of one kind and namespace on, one list is cheaper than a request each…"""
+MAX_OBJECTS_PER_QUERY = 20
+"""… unless for each of them it has more objects than this."""
+
+OWN_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK)
+"""Where these are not served `kubectl yoshi install` was not run, which is no reason to find nothing."""
+
+REQUIRED_GROUPS = (NETWORKWIZARD.group, VM.group)
+"""The API server serves these itself: where they do not answer nothing does, and a moment later all is known."""
+
+QueryResult = tuple[Json, ...] | Unreadable
+
+
+def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) -> dict[Query, QueryResult]:
+    """The answer to each wish.
+
+    Args:
+        api: the cluster.
+        queries: what is wanted.
+        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.lean).
+
+    Returns:
+        What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the
+        right to read it is missing or the aggregated API that serves it does not answer.
+
+    Raises:
+        NotServedError: this program's own kinds are not there.
+        ApiServiceUnavailableError: these, or KubeVirt's, cannot be read for the moment.
+        ClusterError: anything else.
+    """
+    unique = list(dict.fromkeys(queries))
+    batches = {key: batch for key, batch in _list_batches(unique).items() if _is_list_cheaper(api, *key, len(batch))}
+    batched = {query for batch in batches.values() for query in batch}
+    results: dict[Query, QueryResult] = {}
+
+    lists = [Query(resource, namespace) for resource, namespace in batches]
+    single = [query for query in unique if query not in batched and query not in lists]
+    results.update(_run_parallel(api, lists + single, trim_objects))
+
+    unlistable: list[Query] = []
+    for (resource, namespace), batch in batches.items():
+        listed = results[Query(resource, namespace)]
+        if isinstance(listed, Unreadable):  # who may not list may still get
+            unlistable += batch
+        else:
+            by_name = {name_of(obj): obj for obj in listed}
+            results.update({query: (by_name[query.name],) if query.name in by_name else () for query in batch})
+    results.update(_run_parallel(api, unlistable, trim_objects))
+    return {query: results[query] for query in unique}
+
+
+def _list_batches(queries: list[Query]) -> dict[tuple[Resource, str | None], list[Query]]:
+    """Objects wanted by name, where there are MANY of one kind and namespace."""
+    by_place: dict[tuple[Resource, str | None], list[Query]] = defaultdict(list)
+    for query in queries:
+        if query.name and not query.verb and (query.namespace or not query.resource.namespaced):
+            by_place[(query.resource, query.namespace)].append(query)
+    return {key: batch for key, batch in by_place.items() if len(batch) >= LIST_THRESHOLD}
+
+
+def _is_list_cheaper(api: Api, resource: Resource, namespace: str | None, count: int) -> bool:
+    try:
+        return api.count(resource, namespace) <= MAX_OBJECTS_PER_QUERY * count
+    except ClusterError:  # the list will say what is wrong
+        return True
+
+
+def _run_parallel(api: Api, queries: list[Query], trim_objects: bool) -> dict[Query, QueryResult]:
+    if len(queries) <= 1:
+        return {query: _run_query(api, query, trim_objects) for query in queries}
+    with ThreadPoolExecutor(min(MAX_PARALLEL, len(queries))) as pool:
+        return dict(zip(queries, pool.map(lambda query: _run_query(api, query, trim_objects), queries), strict=True))
+
+
+def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
+    if query.verb:
+        access = Access(query.verb, query.resource, query.namespace, query.name)
+        return () if is_allowed(api, access) else ({"forbidden": describe_missing_permission(access)},)
+    try:
+        if query.name:
+            return (api.get(query.resource.ref(query.name, query.namespace)),)
+        if query.as_table:
+            return api.table(query.resource, query.namespace, label_selector=query.label_selector)
+        transform = get_trimmer(query.resource) if trim_objects else None
+        return api.list(query.resource, query.namespace, label_selector=query.label_selector, transform=transform)
+    except NotFoundError:
+        return ()
+    except NotServedError:
+        if query.resource in OWN_RESOURCES:
+            raise
+        return ()
+    except ForbiddenError as error:
+        return Unreadable(error.missing_permission)
+    except ApiServiceUnavailableError as error:
+        if query.resource.group in REQUIRED_GROUPS:
+            raise
+        return Unreadable(error.message)

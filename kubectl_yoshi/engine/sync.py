@@ -1,0 +1,173 @@
+"""One pass of `sync`: every job looked at with what was read once, and those carried out that have something to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
+
+from kubectl_yoshi.engine.apply import ProgressCallback
+from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.observing import observe, read_and_compute
+from kubectl_yoshi.engine.wait import Waiter
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import KubeconfigError, TimedOutError, UnauthorizedError, UnreachableError
+from kubectl_yoshi.kube.retry import WaitCancelledError
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.objects import Json, NamespacedName
+from kubectl_yoshi.model.plan import Change, Plan
+from kubectl_yoshi.model.snapshot import Snapshot, unreadable_note
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.events import plan_events
+from kubectl_yoshi.plan.sync.planner import SyncPlan, SyncScope, plan_sync, with_single_objects
+from kubectl_yoshi.plan.sync.tasks import SyncTask
+
+FATAL_ERRORS = (UnreachableError, TimedOutError, UnauthorizedError, KubeconfigError, WaitCancelledError)
+"""What ends a pass: the next job would meet it as well."""
+
+
+@dataclass
+class SyncReport:
+    """What a pass came to.
+
+    Attributes:
+        scope: what was looked at.
+        sync_plan: what there was to do.
+        done: every change carried out, with what the server answered.
+        plan: under a dry run, everything that would be done.
+        skipped: under --dry-run=server, changes that need an earlier one to be kept.
+        vms, networks: those that are not as they should be, and why.
+        others: what else could not be done.
+        notes: for people, each once.
+        unreadable: what could not be read, each reason once.
+    """
+
+    scope: SyncScope
+    sync_plan: SyncPlan = field(default_factory=SyncPlan)
+    executed: list[tuple[Change, Json | None]] = field(default_factory=list)
+    plan: Plan = field(default_factory=Plan)
+    skipped: list[Change] = field(default_factory=list)
+    vm_errors: dict[NamespacedName, YoshiError] = field(default_factory=dict)
+    network_errors: dict[NamespacedName, YoshiError] = field(default_factory=dict)
+    other_errors: list[YoshiError] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    unreadable: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def failure_count(self) -> int:
+        """How many things are not as they should be."""
+        return len(self.vm_errors) + len(self.network_errors) + len(self.other_errors)
+
+    def add_notes(self, texts: tuple[str, ...]) -> None:
+        """Adds lines for people."""
+        self.notes.update(dict.fromkeys(texts))
+
+    @property
+    def lines(self) -> list[str]:
+        """The notes, and what could not be read as one of them."""
+        return [*self.notes, *unreadable_note(self.unreadable)]
+
+    def add_errors(self, task: SyncTask, errors: Mapping[str, YoshiError]) -> None:
+        """Notes down why a job is not done for some; what a network is called, its job knows."""
+        names = {"/".join(name): name for name in task.vms}
+        for owner, error in errors.items():
+            if owner in names:
+                self.vm_errors.setdefault(names[owner], error)
+            elif task.network is not None:
+                self.network_errors[task.network] = error
+            else:
+                self.other_errors.append(error)
+
+    def add_failure(self, task: SyncTask, error: YoshiError) -> None:
+        """Notes down that a job could not be done at all."""
+        self.add_errors(task, dict.fromkeys(("/".join(name) for name in task.vms), error) or {"": error})
+
+
+def sync(
+    scope: SyncScope,
+    backends: Mapping[str, Backend],
+    api: Api,
+    *,
+    dry_run: str = "none",
+    progress: ProgressCallback | None = None,
+    waiters: Mapping[str, Waiter] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SyncReport:
+    """Makes true what networks and VM annotations ask for.
+
+    Args:
+        scope: what is to be looked at.
+        backends: by plugin.
+        api: the cluster.
+        dry_run: "client" plans only, "server" sends each plan with dryRun=All.
+        progress: told of every change.
+        waiters: see carry_out.
+        should_stop: asked before each job; when true, the rest is left.
+
+    Raises:
+        YoshiError: nothing can be read, or the API server is gone; what was done is complete or will be by the next
+            pass.
+    """
+    report = SyncReport(scope)
+    now = datetime.now(timezone.utc)
+    report.sync_plan, snapshot = read_and_compute(lambda known: plan_sync(scope, backends, known, now), api)
+    report.vm_errors |= report.sync_plan.errors
+    report.add_notes(report.sync_plan.notes)
+    report.unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
+    snapshot = with_single_objects(snapshot)
+    for task in (task for stage in report.sync_plan.stages for task in stage):
+        if should_stop():
+            return report
+        planner = partial(task.plan, backends, report.network_errors)
+        try:
+            plan, snapshot = observe(planner, api, snapshot, RunContext(preview=dry_run != "none"))
+            if not plan:
+                _record_plan(report, task, plan)
+                continue
+            if dry_run == "client":
+                report.plan = report.plan + replace(plan, errors={})
+                _record_plan(report, task, plan)
+                continue
+            done = run(planner, api, dry_run=dry_run, progress=progress, waiters=waiters)
+        except FATAL_ERRORS:
+            raise
+        except YoshiError as error:
+            report.add_failure(task, error)
+            continue
+        _record_result(report, task, done)
+        if dry_run == "none":
+            snapshot = Snapshot(api.served)  # this run, or a faster one, has changed what the next job looks at
+    if dry_run == "none":
+        _emit_events(report, api)
+    return report
+
+
+def _record_plan(report: SyncReport, task: SyncTask, plan: Plan) -> None:
+    report.add_notes(plan.notes)
+    report.add_errors(task, plan.errors)
+
+
+def _record_result(report: SyncReport, task: SyncTask, result: RunResult) -> None:
+    report.executed += result.executed
+    report.skipped += result.skipped
+    report.add_notes(result.notes)
+    report.unreadable.update(dict.fromkeys(result.unreadable))
+    report.add_errors(task, result.errors)
+
+
+def _emit_events(report: SyncReport, api: Api) -> None:
+    """Writes what could not be done for a VM as an Event on it."""
+    if not report.vm_errors:
+        return
+    try:
+        result = run(partial(plan_events, report.vm_errors), api)
+    except FATAL_ERRORS:
+        raise
+    except YoshiError as error:
+        report.add_notes((f"VMs' owners were not told: {error.message}",))
+        return
+    if result.errors:
+        first = next(iter(result.errors.values()))
+        report.add_notes((f"VMs' owners were not told: {first.message}",))

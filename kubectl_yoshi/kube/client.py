@@ -1,0 +1,414 @@
+"""The Kubernetes API's verbs on plain JSON objects.
+
+Every write bears the field manager `kubectl-yoshi`. Nothing here knows what an object means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kubectl_yoshi.kube.connection import Connection
+from kubectl_yoshi.kube.errors import (
+    ClusterError,
+    ExpiredError,
+    InvalidError,
+    RequestInfo,
+    error_from_response,
+    invalid_json_error,
+)
+from kubectl_yoshi.kube.list_stream import ListItemParser
+from kubectl_yoshi.kube.retry import Clock, Sender
+from kubectl_yoshi.model.access import Access
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, resource_version_of
+from kubectl_yoshi.model.snapshot import ServedApis
+
+FIELD_MANAGER = "kubectl-yoshi"
+ACCESS_REVIEW = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
+PAGE_SIZE = 500
+MIN_REMAINING_FOR_CACHE = 1500
+"""From so many objects beyond the first page on, a list is not read in pages."""
+AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+WATCH_GRACE_SECONDS = 30.0
+"""How much longer than its own time a watch may be silent before the connection counts as lost."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A consistent list.
+
+    Attributes:
+        items: the objects, each with its apiVersion and kind.
+        resource_version: where to start a watch.
+    """
+
+    items: tuple[Json, ...]
+    resource_version: str
+
+
+class Api:
+    """An API server's verbs. May be used by several threads.
+
+    All methods raise cluster.errors; `dry_run` sends the request with dryRun=All: checked by the server, not kept.
+
+    Args:
+        connection: where the server is and who is asking.
+        on_warning: called once with each different warning of the API server.
+        clock: how time passes; for tests.
+    """
+
+    def __init__(
+        self, connection: Connection, on_warning: Callable[[str], None] | None = None, clock: Clock | None = None
+    ) -> None:
+        self.connection = connection
+        self._sender = Sender(connection, on_warning, clock)
+
+    @property
+    def clock(self) -> Clock:
+        """How time passes."""
+        return self._sender.clock
+
+    @cached_property
+    def served(self) -> ServedApis:
+        """What the server serves, asked once."""
+        from kubectl_yoshi.kube.discovery import discover
+
+        return discover(self)
+
+    def invalidate_discovery(self) -> None:
+        """Forgets what the server serves; it is asked anew when that is wanted."""
+        self.__dict__.pop("served", None)
+
+    def raw(self, path: str, accept: str = "application/json") -> Json:
+        """What a path answers, such as /version."""
+        return self._sender.send(RequestInfo("get", path=path.partition("?")[0]), "GET", path, accept=accept)
+
+    def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
+        """One object."""
+        return self._send("get", "GET", ref, subresource=subresource)
+
+    def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        transform: Callable[[Json], Json] | None = None,
+    ) -> tuple[Json, ...]:
+        """All objects of a kind, of a namespace or (None) of all; of each only what `transform` makes of it."""
+        listing = self.listing(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector, transform=transform
+        )
+        return listing.items
+
+    def listing(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        transform: Callable[[Json], Json] | None = None,
+    ) -> Listing:
+        """As `list`, with the resourceVersion that a watch starts at.
+
+        Read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, whole. One
+        that turns out to be long is read from the server's cache instead (`_list_from_cache`).
+        """
+        items: list[Json] = []
+        kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+
+        def to_item(item: Json) -> Json:
+            full_item = {**kinds, **item}
+            return transform(full_item) if transform else full_item
+
+        for page in self._pages(resource, namespace, query):
+            if page is None:
+                items = []
+                continue
+            version = resource_version_of(page)
+            if not items and (page["metadata"].get("remainingItemCount") or 0) >= MIN_REMAINING_FOR_CACHE:
+                try:
+                    return self._list_from_cache(resource, namespace, query, version, to_item)
+                except ClusterError:  # whatever stands in the way of it: pages go on
+                    pass
+            items += map(to_item, page.get("items") or ())
+        return Listing(tuple(items), version)
+
+    def _list_from_cache(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        query: dict[str, str],
+        version: str,
+        to_item: Callable[[Json], Json],
+    ) -> Listing:
+        """A list in one answer, as it was at that resourceVersion or later, parsed while it arrives.
+
+        Every API server takes it from its watch cache, where pages cost it several times more, as it reads and decodes
+        them from etcd (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions; figures are in
+        docs/scale.md).
+        """
+        request_info = RequestInfo("list", resource, namespace=namespace)
+        version_query = {"resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
+        parser = ListItemParser()
+        items: list[Json] = []
+        try:
+            for chunk in self._sender.stream_chunks(
+                request_info, _with_query(_path(resource, namespace), {**query, **version_query})
+            ):
+                items += map(to_item, parser.feed(chunk))
+            return Listing(tuple(items), resource_version_of(parser.list_without_items()))
+        except ValueError as error:
+            raise invalid_json_error(request_info, b"", self.connection.server) from error
+
+    def count(self, resource: Resource, namespace: str | None = None) -> int:
+        """How many objects of a kind there are, without reading them."""
+        request_info = RequestInfo("list", resource, namespace=namespace)
+        answer = self._sender.send(request_info, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
+        return len(answer.get("items") or ()) + int(dig(answer, "metadata", "remainingItemCount", default=0))
+
+    def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
+        """The columns that `kubectl get` shows of each object of a list: a dictionary by the columns' names."""
+        rows: list[Json] = []
+        query = {"labelSelector": label_selector, "includeObject": "None"}
+        for page in self._pages(resource, namespace, query, accept=AS_TABLE):
+            if page is None:
+                rows = []
+                continue
+            names = [str(column["name"]) for column in page.get("columnDefinitions") or ()]
+            rows += (dict(zip(names, row["cells"], strict=True)) for row in page.get("rows") or ())
+        return tuple(rows)
+
+    def _pages(
+        self, resource: Resource, namespace: str | None, query: dict[str, str], accept: str = "application/json"
+    ) -> Iterator[Json | None]:
+        """The answers that make one consistent list; None where it begins anew, as its snapshot has expired."""
+        request_info = RequestInfo("list", resource, namespace=namespace)
+        path = _path(resource, namespace)
+        page: dict[str, str] = {"limit": str(PAGE_SIZE)}
+        while True:
+            try:
+                answer = self._sender.send(request_info, "GET", _with_query(path, {**query, **page}), accept=accept)
+            except InvalidError as error:
+                if query["labelSelector"] and error.status == 400:
+                    hint = "Write it as kubectl takes it: -l key1=value1,key2!=value2"
+                    text = query["labelSelector"]
+                    raise UsageError(f'"{text}" is no label selector: {error.detail}', hint) from error
+                raise
+            except ExpiredError:
+                if not page:
+                    raise
+                page = {}
+                yield None
+                continue
+            if not isinstance(answer.get("items") or answer.get("rows"), list) and not _is_list(answer):
+                raise invalid_json_error(request_info, json.dumps(answer).encode(), self.connection.server)
+            yield answer
+            continue_token = (answer.get("metadata") or {}).get("continue")
+            if not continue_token:
+                return
+            page = {"limit": str(PAGE_SIZE), "continue": continue_token}
+
+    def create(
+        self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False
+    ) -> Json:
+        """Creates an object; a ref without a name is for a body with generateName.
+
+        Args:
+            strict: unknown fields are refused, as `kubectl create` does it, instead of dropped with a warning
+                (https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation).
+
+        Raises:
+            InvalidError: the body is not what the API server takes.
+        """
+        query = {**_write_query(dry_run), **({"fieldValidation": "Strict"} if strict else {})}
+        if subresource:
+            return self._send("create", "POST", ref, subresource=subresource, query=query, body=body)
+        request_info = RequestInfo("create", ref.resource, ref.name, ref.namespace)
+        path = _with_query(_path(ref.resource, ref.namespace), query)
+        return self._sender.send(request_info, "POST", path, body=body)
+
+    def patch(
+        self, ref: ObjectRef, body: Json | Sequence[Json], *, subresource: str = "", dry_run: bool = False
+    ) -> Json:
+        """Patches an object: a list is a JSON Patch (RFC 6902), a dict a merge patch (RFC 7386).
+
+        Raises:
+            PatchTestFailedError: a JSON Patch does not fit the object as it is now.
+        """
+        kind = "application/merge-patch+json" if isinstance(body, dict) else "application/json-patch+json"
+        query = _write_query(dry_run)
+        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+
+    def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
+        """Replaces an object; the body's resourceVersion must be the newest.
+
+        Raises:
+            ConflictError: it is not.
+        """
+        return self._send("update", "PUT", ref, subresource=subresource, query=_write_query(dry_run), body=body)
+
+    def apply(
+        self, ref: ObjectRef, body: Json, *, force: bool = True, subresource: str = "", dry_run: bool = False
+    ) -> Json:
+        """Server-side apply (https://kubernetes.io/docs/reference/using-api/server-side-apply/).
+
+        Args:
+            force: take over fields that another manager owns.
+
+        Raises:
+            ConflictError: another manager owns a field and `force` is not set.
+        """
+        query = {**_write_query(dry_run), "force": "true" if force else ""}
+        kind = "application/apply-patch+yaml"
+        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+
+    def delete(
+        self,
+        ref: ObjectRef,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "Background",
+        dry_run: bool = False,
+    ) -> Json:
+        """Deletes an object.
+
+        Args:
+            uid: the uid that it must still have.
+            resource_version: the resourceVersion that it must still have.
+
+        Raises:
+            ConflictError: it has another uid or resourceVersion.
+        """
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if any(preconditions.values()):
+            body["preconditions"] = {key: value for key, value in preconditions.items() if value}
+        if dry_run:
+            body["dryRun"] = ["All"]  # beside a body the API server ignores the query: it would really delete
+        return self._send("delete", "DELETE", ref, body=body)
+
+    def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
+        """PUTs to a subresource that acts, such as a VirtualMachine's restart.
+
+        A dry run is asked for in the body as well, which is where KubeVirt looks for it. KubeVirt answers 406 to
+        whoever accepts nothing but JSON, and says nothing when all is well.
+        """
+        content = dict(body or {})
+        if dry_run:
+            content["dryRun"] = ["All"]
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
+
+    def is_allowed(self, access: Access) -> bool:
+        """Return whether the user may do that, as the API server's authorizers say (SelfSubjectAccessReview)."""
+        resource = access.resource
+        attributes = {
+            "verb": access.verb,
+            "group": resource.group,
+            "version": resource.version,
+            "resource": resource.plural,
+            "subresource": access.subresource,
+            "namespace": access.namespace or "",
+            "name": access.name,
+        }
+        body = {
+            "apiVersion": ACCESS_REVIEW.api_version,
+            "kind": ACCESS_REVIEW.kind,
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        answer = self._sender.send(RequestInfo("create", ACCESS_REVIEW), "POST", ACCESS_REVIEW.path(), body=body)
+        return bool(dig(answer, "status", "allowed"))
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str = "",
+        timeout_seconds: int = 300,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Iterator[tuple[str, Json]]:
+        """Changes as they happen: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object). Ends after its time.
+
+        Raises:
+            ExpiredError: the resourceVersion is too old: list again.
+        """
+        request_info = RequestInfo("watch", resource, namespace=namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
+        path = _with_query(_path(resource, namespace), query)
+        for line in self._sender.stream_lines(request_info, path, timeout_seconds + WATCH_GRACE_SECONDS):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+                kind, obj = str(event["type"]), event["object"]
+            except (ValueError, TypeError, KeyError) as error:
+                raise invalid_json_error(request_info, line, self.connection.server) from error
+            if kind == "ERROR":
+                raise error_from_response(
+                    int(obj.get("code") or 500), json.dumps(obj).encode(), request_info, self.connection.server
+                )
+            yield kind, obj
+
+    def _send(
+        self,
+        verb: str,
+        method: str,
+        ref: ObjectRef,
+        *,
+        subresource: str = "",
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Json:
+        request_info = RequestInfo(verb, ref.resource, ref.name, ref.namespace, subresource)
+        if not ref.name:
+            raise UsageError(f"To {verb} a {ref.resource.kind} its name is needed.")
+        path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
+        return self._sender.send(request_info, method, path, body=body, content_type=content_type, accept=accept)
+
+
+def _is_list(answer: Json) -> bool:
+    kind = str(answer.get("kind", ""))
+    return kind.endswith("List") or kind == "Table"
+
+
+def _write_query(dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
+
+
+def _path(resource: Resource, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    """The URL path, refusing names that would lead to another one.
+
+    The rule is client-go's (k8s.io/apimachinery/pkg/api/validation/path).
+    """
+    for word in (namespace or "", name):
+        if word in (".", "..") or "/" in word or "%" in word:
+            raise UsageError(f'"{word}" cannot be the name of an object.', 'A name holds no "/" and no "%".')
+    return quote(resource.path(namespace, name, subresource), safe="/:")
+
+
+def _with_query(path: str, query: dict[str, str]) -> str:
+    non_empty = {key: value for key, value in query.items() if value}
+    return f"{path}?{urlencode(non_empty)}" if non_empty else path

@@ -1,0 +1,314 @@
+"""A connection to an API server: where it is, who is asking, and one request over it.
+
+The official client configures it (certificates, proxies, credentials) and its pool of connections carries the requests;
+nothing is retried here, and what goes wrong is told apart by whether the request can have reached the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from kubectl_yoshi.kube.errors import (
+    AmbiguousWriteError,
+    KubeconfigError,
+    TimedOutError,
+    UnreachableError,
+    one_line,
+)
+from kubectl_yoshi.kube.kubeconfig import CHECK_CONFIG_HINT, ConnectionOptions, LoadedConfig, load
+from kubectl_yoshi.kube.slim_import import import_client_modules
+from kubectl_yoshi.model.durations import parse_duration
+from kubectl_yoshi.model.errors import UsageError
+
+CONNECT_SECONDS = 5.0
+"""How long resolving the server's name, and connecting to all its addresses together, may take each at most."""
+READ_SECONDS = 30.0
+"""How long the server may be silent, unless --request-timeout says otherwise."""
+POOL_SIZE = 32
+"""Connections kept: as many as a bulk change sends side by side, and some."""
+IDLE_SECONDS = 60.0
+"""After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
+without a word, and a write that goes the way of such a connection may or may not have been done."""
+
+__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError", "parse_timeout"]
+
+
+class RequestNotSentError(UnreachableError):
+    """The request cannot have reached the server. `is_transient`: a moment later it may."""
+
+    is_transient = False
+
+
+class Connection:
+    """One API server and one identity. May be used by several threads.
+
+    Attributes:
+        namespace: the namespace that commands without -n work in.
+        server: the API server's URL.
+        user: the user's name in the kubeconfig, "" where it has none.
+        read_seconds: how long the server may be silent; None for no limit.
+    """
+
+    def __init__(self, loaded: LoadedConfig, *, read_seconds: float | None = READ_SECONDS, reload: Any = None) -> None:
+        self._reload: Callable[[], LoadedConfig] | None = reload
+        self._lock = threading.Lock()
+        self._connect_timeout: float | None = None
+        self._last_request_at = time.monotonic()
+        self.read_seconds = read_seconds
+        self.namespace = loaded.namespace
+        self.user = loaded.user
+        self.server = str(loaded.configuration.host).rstrip("/")
+        self._apply_config(loaded)
+
+    @classmethod
+    def open(cls, options: ConnectionOptions | None = None) -> Connection:
+        """The connection that kubectl would make with these flags. Nothing is sent yet.
+
+        Raises:
+            KubeconfigError: the configuration cannot be used.
+            UsageError: --request-timeout is no duration.
+        """
+        options = options or ConnectionOptions()
+        seconds = parse_timeout(options.request_timeout) if options.request_timeout else READ_SECONDS
+        return cls(load(options), read_seconds=seconds or None, reload=lambda: load(options))
+
+    def _apply_config(self, loaded: LoadedConfig) -> None:
+        configuration = loaded.configuration
+        configuration.connection_pool_maxsize = POOL_SIZE
+        configuration.retries = False
+        logging.getLogger("urllib3").addHandler(logging.NullHandler())
+        try:
+            self._pool = import_client_modules().rest.RESTClientObject(configuration).pool_manager
+        except (OSError, ValueError, ImportError) as error:  # a SOCKS proxy needs a package that may not be installed
+            raise KubeconfigError(
+                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", CHECK_CONFIG_HINT
+            ) from error
+        self._loaded = loaded
+        if configuration.verify_ssl is False:
+            import warnings
+
+            import urllib3
+
+            # kubectl says nothing either when it is told not to verify.
+            warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
+
+    @property
+    def credentials(self) -> object:
+        """What requests are sent with now; to be given to `renew_credentials`."""
+        return self._loaded
+
+    def renew_credentials(self, rejected: object) -> bool:
+        """Loads the credentials anew after a 401; False where that cannot give others.
+
+        Args:
+            rejected: the credentials that the request was sent with; if another thread has renewed them meanwhile,
+                nothing is to be done.
+        """
+        if self._reload is None or not self._loaded.renewable:
+            return False
+        with self._lock:
+            if self._loaded is rejected:
+                self._apply_config(self._reload())
+        return True
+
+    def close(self) -> None:
+        """Ends the connections that are kept open."""
+        self._pool.clear()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._last_request_at = time.monotonic() - self._last_request_at, time.monotonic()
+        if idle > IDLE_SECONDS:
+            self._pool.clear()
+
+    def _headers(self, headers: Mapping[str, str]) -> Any:
+        from urllib3._collections import HTTPHeaderDict  # urllib3 2 has it at the top, 1.26 only here
+
+        result = HTTPHeaderDict(headers)
+        token = self._loaded.configuration.auth_settings().get("BearerToken")
+        if token and token["value"]:
+            result["Authorization"] = _encode_header_value(str(token["value"]).strip())
+        for name, value in self._loaded.headers:
+            result.add(name, _encode_header_value(value))
+        return result
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        stream: bool = False,
+        read_seconds: float | None = None,
+    ) -> Any:
+        """Sends one request, once.
+
+        Args:
+            path: URL path and query, from the server's URL on.
+            stream: return as soon as the headers are there, the body still to be read.
+            read_seconds: instead of the connection's.
+
+        Returns:
+            urllib3's response, whatever its status. Redirects are not followed.
+
+        Raises:
+            RequestNotSentError: the server cannot have got it.
+            AmbiguousWriteError: a write whose answer never came.
+            UnreachableError: a read whose answer never came.
+            TimedOutError: a read that was not answered in time.
+        """
+        import urllib3
+
+        self._drop_idle()
+        connect = self._per_address_timeout()
+        timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
+        with self.translate_errors(is_write=method != "GET"):
+            return self._pool.request(
+                method,
+                self.server + path,
+                body=body,
+                headers=self._headers(headers),
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=not stream,
+            )
+
+    @contextmanager
+    def translate_errors(self, *, is_write: bool) -> Iterator[None]:
+        """Turns urllib3's errors into ours; also for reading a streamed body."""
+        from urllib3 import exceptions
+
+        try:
+            yield
+        except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.LocationParseError) as error:
+            not_sent = RequestNotSentError(
+                f"Cannot reach the API server {self.server}: {_innermost_reason(error)}.", self._connection_hint
+            )
+            not_sent.is_transient = isinstance(error.__cause__ or error.__context__, ConnectionError)
+            raise not_sent from error
+        except exceptions.ProxyError as error:
+            hint = "Check the proxy: proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY."
+            raise RequestNotSentError(
+                f"Cannot reach the API server {self.server} by its proxy: {_innermost_reason(error)}.", hint
+            ) from error
+        except exceptions.SSLError as error:
+            raise self._tls_error(error, is_write) from error
+        except exceptions.TimeoutError as error:
+            if is_write:
+                raise self._ambiguous_error("did not answer in time") from error
+            raise TimedOutError(
+                f"The API server {self.server} did not answer in time.",
+                f"Check that {self.server} can be reached from here, and try again; --request-timeout=2m waits longer.",
+            ) from error
+        except (exceptions.HTTPError, OSError) as error:
+            if is_write:
+                raise self._ambiguous_error("ended the connection before it had answered") from error
+            raise UnreachableError(
+                f"The API server {self.server} ended the connection before it had answered: "
+                f"{_innermost_reason(error)}.",
+                self._connection_hint,
+            ) from error
+
+    def _ambiguous_error(self, what: str) -> AmbiguousWriteError:
+        return AmbiguousWriteError(
+            f"The API server {self.server} {what}: the change may or may not have been done.",
+            "Run the same command again: it finishes what is half done and repeats nothing.",
+        )
+
+    def _tls_error(self, error: Exception, is_write: bool) -> UnreachableError:
+        text = _innermost_reason(error)
+        if "certificate" in text.lower() or "doesn't match" in text:
+            hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
+            return RequestNotSentError(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
+        if "PEM lib" in text:
+            hint = "Check client-certificate and client-key in the kubeconfig."
+            return RequestNotSentError(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
+        if is_write and "wrong version number" not in text:  # TLS can also break after the request was sent
+            return self._ambiguous_error("ended the connection before it had answered")
+        return UnreachableError(f"Cannot speak TLS with the API server {self.server}: {text}.", self._connection_hint)
+
+    @property
+    def _connection_hint(self) -> str:
+        return (
+            f"Check that {self.server} is right (kubeconfig, --context) and can be reached from here (VPN, firewall)."
+        )
+
+    def _per_address_timeout(self) -> float:
+        """Seconds for each address of the server, so that all of them together stay within CONNECT_SECONDS.
+
+        The name is looked up here first and in a thread of its own: a resolver that is silent cannot be hurried.
+        """
+        with self._lock:
+            if self._connect_timeout is None:
+                proxied = getattr(self._pool, "proxy", None)
+                count = 1 if proxied else self._count_addresses(urlsplit(self.server))
+                limit = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
+                self._connect_timeout = limit / max(count, 1)
+            return self._connect_timeout
+
+    def _count_addresses(self, url: Any) -> int:
+        import socket
+
+        results: list[Any] = []
+
+        def look_up() -> None:
+            try:
+                results.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                results.append(error)
+
+        thread = threading.Thread(target=look_up, daemon=True)
+        thread.start()
+        thread.join(CONNECT_SECONDS)
+        if not results or isinstance(results[0], Exception):
+            reason = "name resolution takes too long" if not results else _innermost_reason(results[0])
+            raise RequestNotSentError(
+                f"Cannot reach the API server {self.server}: {url.hostname}: {reason}.", self._connection_hint
+            )
+        return len(results[0])
+
+
+def _encode_header_value(value: str) -> str:
+    """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
+    if not value.isprintable():
+        raise KubeconfigError(
+            "A token or the name of a user or group holds a line break or control character.", CHECK_CONFIG_HINT
+        )
+    return value.encode().decode("latin-1")
+
+
+def _innermost_reason(error: BaseException) -> str:
+    """The innermost reason in words, without urllib3's object representations."""
+    reason: Any = error
+    while True:
+        inner = reason.__cause__ or reason.__context__ or getattr(reason, "reason", None)
+        if not isinstance(inner, BaseException) or inner is reason:
+            break
+        reason = inner
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    if isinstance(reason, OSError) and reason.strerror:
+        return one_line(re.sub(r"\s*\(_ssl\.c:\d+\)|\[SSL: (\w+)\] ", "", reason.strerror))
+    text = re.sub(r"<[^>]*>:?\s*|\(_ssl\.c:\d+\)", "", str(reason))
+    return one_line(text).rstrip(".") or type(reason).__name__
+
+
+def parse_timeout(text: str) -> float:
+    """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UsageError(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
+    return seconds

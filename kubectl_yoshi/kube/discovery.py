@@ -1,0 +1,124 @@
+"""What the API server serves: one request for all groups, one for the core group, whatever the cluster's size.
+
+Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) answers
+with every group at once, and marks as Stale the groups whose aggregated API server does not answer. An older server
+gives the list of groups to the same request, and each is then asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import ApiError, RequestInfo, invalid_json_error, one_line
+from kubectl_yoshi.model.kinds import APISERVICE
+from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.snapshot import ServedApis
+
+_ACCEPT = ",".join(
+    [
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        "application/json",
+    ]
+)
+
+
+def discover(api: Api) -> ServedApis:
+    """Everything that is served."""
+    with ThreadPoolExecutor(2) as pool:
+        core = pool.submit(api.raw, "/api", _ACCEPT)
+        groups = pool.submit(api.raw, "/apis", _ACCEPT)
+        results = [core.result(), groups.result()]
+    return _parse_discovery(api, results)
+
+
+def _parse_discovery(api: Api, results: Iterable[Json]) -> ServedApis:
+    resources: dict[str, Resource] = {}
+    versions: dict[str, tuple[str, ...]] = {}
+    unavailable: dict[str, str] = {}
+    for answer in results:
+        if answer.get("kind") not in ("APIGroupDiscoveryList", "APIGroupList", "APIVersions"):
+            raise invalid_json_error(
+                RequestInfo("get", path="/apis"), json.dumps(answer).encode(), api.connection.server
+            )
+        if answer.get("kind") == "APIGroupDiscoveryList":
+            groups = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
+        else:
+            groups = _discover_each_group(api, answer)
+        for group, item in groups:
+            _add_group(group, item, resources, versions)
+            stale = [str(v["version"]) for v in item.get("versions") or [] if v.get("freshness") == "Stale"]
+            if stale:
+                unavailable[group] = _unavailable_reason(api, group, stale[0])
+    return ServedApis(resources, versions, unavailable)
+
+
+def _add_group(group: str, item: Json, resources: dict[str, Resource], versions: dict[str, tuple[str, ...]]) -> None:
+    """Adds an APIGroupDiscovery; its versions come in the order of preference."""
+    versions[group] = tuple(str(version["version"]) for version in item.get("versions") or [])
+    for version in item.get("versions") or []:
+        for found in version.get("resources") or []:
+            kind = dig(found, "responseKind", "kind") or dig(
+                found, "subresources", 0, "responseKind", "kind", default=""
+            )
+            resource = Resource(
+                group, str(version["version"]), str(found["resource"]), str(kind), found.get("scope") != "Cluster"
+            )
+            resources.setdefault(resource.full_name, resource)
+
+
+def _unavailable_reason(api: Api, group: str, version: str) -> str:
+    name = f"{version}.{group}"
+    reason = f"what serves {group}/{version} does not answer"
+    try:
+        conditions = dig(api.get(APISERVICE.ref(name)), "status", "conditions", default=[])
+    except ApiError:  # most people may not read APIServices
+        return f"{reason} (APIService {name})"
+    messages = [
+        str(c.get("message") or "") for c in conditions if c.get("type") == "Available" and c.get("status") != "True"
+    ]
+    return f"{reason} (APIService {name}{': ' + one_line(messages[0]) if messages and messages[0] else ''})"
+
+
+def _discover_each_group(api: Api, answer: Json) -> list[tuple[str, Json]]:
+    """The same from a server without aggregated discovery: a request per group and version."""
+    if answer.get("kind") == "APIVersions":
+        paths_by_group = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}
+    else:
+        paths_by_group = {}
+        for item in answer.get("groups") or []:
+            preferred = dig(item, "preferredVersion", "version")
+            names = [str(version["version"]) for version in item.get("versions") or []]
+            names.sort(key=lambda name: name != preferred)  # stable: the rest stay in order
+            paths_by_group[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
+
+    def get_or_none(path: str) -> Json | None:
+        try:
+            return api.raw(path)
+        except ApiError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = [path for pairs in paths_by_group.values() for _, path in pairs]
+        answers_by_path = dict(zip(paths, pool.map(get_or_none, paths), strict=True))
+    return [
+        (group, {"versions": [_to_aggregated_version(name, answers_by_path[path]) for name, path in pairs]})
+        for group, pairs in paths_by_group.items()
+    ]
+
+
+def _to_aggregated_version(name: str, answer: Json | None) -> Json:
+    """An APIResourceList in the shape of aggregated discovery; None is a group that did not answer."""
+    if answer is None:
+        return {"version": name, "freshness": "Stale"}
+    resources: dict[str, Json] = {}
+    for found in answer.get("resources") or []:
+        plural, _, sub = str(found["name"]).partition("/")
+        if plural not in resources or not sub:
+            scope = "Namespaced" if found.get("namespaced") else "Cluster"
+            kind = {"kind": found.get("kind", "")}
+            resources[plural] = {"resource": plural, "scope": scope, "responseKind": kind}
+    return {"version": name, "resources": list(resources.values())}

@@ -1,0 +1,290 @@
+"""Sending a request until it is answered, as often as that is safe.
+
+What is sent again:
+
+- anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
+  requests at once from then on (see crowding.py);
+- anything when the connection was refused, once;
+- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
+- anything after a 401, once, if the kubeconfig can give new credentials.
+
+A write whose connection was cut after it was sent is never sent again: it may have been done (errors.Ambiguous).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kubectl_yoshi.kube import request_log as http_log
+from kubectl_yoshi.kube.connection import Connection, RequestNotSentError
+from kubectl_yoshi.kube.crowding import ConcurrencyLimiter
+from kubectl_yoshi.kube.errors import (
+    AmbiguousWriteError,
+    ClusterError,
+    RequestInfo,
+    UnreachableError,
+    error_from_response,
+    invalid_json_error,
+)
+from kubectl_yoshi.model.objects import Json
+
+CHUNK_BYTES = 1 << 18
+MAX_TRIES = 5
+"""Of one request, those aside that were refused with 429."""
+MAX_WAITING_SECONDS = 20.0
+"""All waits for one request together: longer than that a person thinks it hangs."""
+
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+class WaitCancelledError(ClusterError):
+    """Waiting was given up because the user wants to end."""
+
+
+class Clock:
+    """Time as this room sees it: every wait goes through it and can be ended. Tests bring their own."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def now(self) -> float:
+        """Seconds that only go forward."""
+        return time.monotonic()
+
+    def jitter(self) -> float:
+        """A random number from 0 to 1, so that many clients do not come back all at once."""
+        return random.random()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits.
+
+        Raises:
+            WaitCancelledError: `stop` was called.
+        """
+        if self._stopping.wait(seconds):
+            raise WaitCancelledError("Ended before it was done.")
+
+    def stop(self, stopping: bool = True) -> None:
+        """Ends every wait, those under way and those to come, until called with False."""
+        if stopping:
+            self._stopping.set()
+        else:
+            self._stopping.clear()
+
+
+class Sender:
+    """Sends requests over a connection. May be used by several threads.
+
+    Args:
+        connection: where to.
+        on_warning: called once with each different warning of the API server (deprecated versions, unknown fields).
+        clock: see Clock.
+    """
+
+    def __init__(
+        self, connection: Connection, on_warning: Callable[[str], None] | None = None, clock: Clock | None = None
+    ) -> None:
+        self.connection = connection
+        self.clock = clock or Clock()
+        self._on_warning = on_warning
+        self._limiter = ConcurrencyLimiter()
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        request_info: RequestInfo,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Json:
+        """One request's answer.
+
+        Args:
+            request_info: what is wanted, for messages.
+            path: URL path and query.
+            body: what json.dumps takes; None for no body.
+
+        Returns:
+            The answer's object; {} for an empty answer.
+
+        Raises:
+            ClusterError: see cluster.errors.
+        """
+        response = self._send_with_retries(
+            request_info, method, path, _build_headers(body, content_type, accept), _encode_body(body)
+        )
+        return _parse_object(request_info, response.data, self.connection.server)
+
+    def stream_lines(self, request_info: RequestInfo, path: str, read_seconds: float) -> Iterator[bytes]:
+        """The lines of an answer that goes on, as a watch's does, until the server ends it."""
+        response = self._send_with_retries(
+            request_info,
+            "GET",
+            path,
+            _build_headers(None, "", "application/json"),
+            None,
+            stream=True,
+            read_seconds=read_seconds,
+        )
+        try:
+            rest = b""
+            with self.connection.translate_errors(is_write=False):
+                for chunk in _iter_chunks(response):
+                    *complete_lines, rest = (rest + chunk).split(b"\n")
+                    yield from complete_lines
+            if rest.strip():
+                yield rest
+        finally:
+            response.close()
+
+    def stream_chunks(self, request_info: RequestInfo, path: str) -> Iterator[bytes]:
+        """The parts of a long answer as they arrive."""
+        response = self._send_with_retries(
+            request_info, "GET", path, _build_headers(None, "", "application/json"), None, stream=True
+        )
+        try:
+            with self.connection.translate_errors(is_write=False):
+                yield from response.stream(CHUNK_BYTES, decode_content=True)
+        finally:
+            response.release_conn()
+
+    def _send_with_retries(
+        self,
+        request_info: RequestInfo,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        stream: bool = False,
+        read_seconds: float | None = None,
+    ) -> Any:
+        is_read = method == "GET"
+        waited = 0.0
+        tries_left, throttled_count = MAX_TRIES, 0
+        renewed = connection_retried = False
+        while True:
+            tries_left -= 1
+            credentials = self.connection.credentials
+            try:
+                with self._limiter:
+                    response = self._send_once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
+            except UnreachableError as error:
+                is_transient = error.is_transient if isinstance(error, RequestNotSentError) else is_read
+                if connection_retried or not is_transient or not tries_left or isinstance(error, AmbiguousWriteError):
+                    raise
+                connection_retried = True
+                self.clock.sleep(0.2 + 0.2 * self.clock.jitter())
+                continue
+            self._report_warnings(response)
+            if 200 <= response.status < 300:
+                self._limiter.increase()
+                return response
+            if stream:
+                with self.connection.translate_errors(is_write=not is_read):
+                    _ = response.data
+            if response.status == 401 and not renewed and tries_left and self.connection.renew_credentials(credentials):
+                renewed = True
+                continue
+            if response.status == 429:
+                self._limiter.decrease()
+                throttled_count, tries_left = throttled_count + 1, tries_left + 1
+            wait = _retry_after(response, is_read, throttled_count)
+            if wait is not None and tries_left and waited + wait <= MAX_WAITING_SECONDS:
+                waited += wait
+                self.clock.sleep(wait + min(wait, 1.0) * 0.25 * self.clock.jitter())
+                continue
+            raise error_from_response(response.status, response.data, request_info, self.connection.server)
+
+    def _send_once(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        stream: bool,
+        read_seconds: float | None,
+    ) -> Any:
+        url = self.connection.server + path
+        http_log.log_request(method, url, headers.items(), body)
+        start = self.clock.now()
+        try:
+            response = self.connection.request(
+                method, path, headers=headers, body=body, stream=stream, read_seconds=read_seconds
+            )
+        except ClusterError as error:
+            http_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
+            raise
+        elapsed_ms = (self.clock.now() - start) * 1000
+        answer = None if stream else response.data
+        http_log.log_response(method, url, response.status, elapsed_ms, response.headers.items(), answer)
+        return response
+
+    def _report_warnings(self, response: Any) -> None:
+        """Hands on Warning headers (RFC 7234, https://kubernetes.io/blog/2020/09/03/warnings/)."""
+        if self._on_warning is None:
+            return
+        for header in response.headers.getlist("Warning"):
+            for text in _WARNING.findall(header):
+                text = re.sub(r"\\(.)", r"\1", text)
+                with self._lock:
+                    new = text not in self._warned
+                    self._warned.add(text)
+                if new:
+                    self._on_warning(text)
+
+
+def _retry_after(response: Any, is_read: bool, throttled_count: int) -> float | None:
+    """Seconds to wait before the next try, the server having been busy so often; None where there must be none."""
+    header = response.headers.get("Retry-After", "")
+    seconds = float(header) if re.fullmatch(r"\d+", header) else None
+    if response.status == 429:
+        return 0.5 * 2**throttled_count if seconds is None else max(seconds, 0.1)
+    if is_read and response.status in (500, 503, 504):
+        return seconds
+    return None
+
+
+def _build_headers(body: Any, content_type: str, accept: str) -> dict[str, str]:
+    from kubectl_yoshi import __version__
+
+    headers = {"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": f"kubectl-yoshi/{__version__}"}
+    if body is not None:
+        headers["Content-Type"] = content_type
+    return headers
+
+
+def _encode_body(body: Any) -> bytes | None:
+    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+
+def _parse_object(request_info: RequestInfo, data: bytes, server: str) -> Json:
+    if not data.strip():
+        return {}
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise invalid_json_error(request_info, data, server)
+    return answer
+
+
+def _iter_chunks(response: Any) -> Iterator[bytes]:
+    """Parts of a streamed body as soon as they arrive."""
+    if response.chunked or not hasattr(response, "read1"):
+        yield from response.stream(decode_content=True)
+        return
+    while chunk := response.read1():
+        yield chunk

@@ -1,0 +1,299 @@
+"""Choosing free addresses: the lowest one, or one at random in the same shelf when somebody was faster.
+
+Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). A large network's status says
+in which block to begin (`status.searchFrom`, a hint); where that is full, one table of all blocks' counts tells which
+others have room.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.allocations import Allocations, SearchHint, Shard, block_label, is_large, iter_shards
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
+from kubectl_yoshi.model.objects import dig, name_of
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
+from kubectl_yoshi.plan.context import RunContext, seconds_between
+from kubectl_yoshi.plan.cooling import cooling_down, format_duration
+from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS
+
+MAX_SHARDS_AT_ONCE = 64
+"""Shelves that are opened at the same time, at most: each may be 60 KB."""
+CONTENDED_SHARDS = 8
+"""Shelves over which writers spread who contend: they test different addresses, and what each sends is smaller."""
+CONTENDED_SECONDS = 60.0
+"""For how long after somebody was faster others choose at random at once. Who is slower pays with a second look."""
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """How many records the blocks of a network are said to have: where to look first, and no more than that.
+
+    Attributes:
+        network: whose blocks.
+        snapshot: what was read.
+        previous_snapshot: what an earlier round of the run had read; None in the first.
+    """
+
+    network: Network
+    snapshot: Snapshot
+    previous_snapshot: Snapshot | None = None
+
+    def known(self) -> Mapping[str, int]:
+        """Block -> records, as far as an earlier round has seen it."""
+        if self.previous_snapshot is None or not is_large(self.network):
+            return {}
+        own_blocks = {
+            name_of(block): len(dig(block, *STATUS_ALLOCATIONS, default={}))
+            for block in self.previous_snapshot.list_objects(ADDRESSBLOCK, self.network.namespace)
+            if dig(block, "spec", "networkUID") == self.network.uid
+        }
+        return {**_used_by_block(self.previous_snapshot, self._query), **own_blocks}
+
+    def load_all(self) -> Mapping[str, int]:
+        """Block -> records, of all blocks. One that is missing does not exist, or had no count yet.
+
+        Raises:
+            MissingQueriesError: they were not read yet.
+        """
+        if not is_large(self.network) or (
+            self.previous_snapshot is not None and self._query in self.previous_snapshot.results
+        ):
+            return self.known()
+        self.snapshot.lookup(self._query)
+        return _used_by_block(self.snapshot, self._query)
+
+    @property
+    def _query(self) -> Query:
+        selector = "=".join(block_label(self.network))
+        return Query(ADDRESSBLOCK, self.network.namespace, label_selector=selector, as_table=True)
+
+
+def _used_by_block(snapshot: Snapshot, query: Query) -> dict[str, int]:
+    rows = snapshot.lookup(query) if query in snapshot.results else []
+    return {row["Name"]: row["Used"] for row in rows if isinstance(row.get("Used"), int)}
+
+
+class Allocator:
+    """Hands out addresses of a network, each once, while one plan is made.
+
+    Args:
+        network: whose addresses.
+        load_shard: gives the ledger of one shelf; may raise NeedMore.
+        taken: addresses that are used though the ledger does not say so.
+        run: in the first, the lowest free address is chosen, in a later one a random address of its shelf. While
+            writers contend for the network's addresses, a random one of the next few shelves at once.
+        wanted: how many will be asked for: as many shelves as have room for them are opened at once.
+        counts: which shelves are said to be full; they are opened last.
+        cooldowns: tells which addresses of a shelf are not handed out yet, and for how many seconds.
+
+    Attributes:
+        hint: for whoever chooses next: to begin where the last address came from, unless that was a random shelf.
+
+    Raises:
+        MissingQueriesError: the first shelves were not read yet.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        load_shard: Callable[..., Allocations],
+        taken: Intervals,
+        run: RunContext,
+        *,
+        wanted: int = 1,
+        counts: BlockCounts | None = None,
+        cooldowns: Callable[[Allocations], Mapping[int, float]] = lambda _: {},
+    ) -> None:
+        self._network = network
+        rng = random.Random(run.seed)
+        contended = is_large(network) and is_contended(network, run)
+        self._shards = self._order_shards(counts, rng if contended else None)
+        self._load_shard = load_shard
+        self._taken = taken
+        self._rng = rng if run.attempt_number or contended else None
+        self._cooldowns = cooldowns
+        self._cooling_seconds: dict[int, float] = {}
+        self._wanted = wanted
+        self._random_shard: Shard | None = None
+        self._loaded: deque[tuple[Shard, Allocations]] = deque()
+        self._contended_at = run.timestamp if run.attempt_number and not contended else ""
+        self.hint = SearchHint(network.search_from, self._contended_at)
+        self._usable = Intervals()
+        self._preferred = Intervals()
+        self._held = Intervals()
+        self._advance_to_next_shard()
+
+    def next_address(self) -> int:
+        """One more free address.
+
+        Raises:
+            PreconditionFailed: the network is full.
+            MissingQueriesError: a shelf was not read yet.
+        """
+        while True:
+            number = find_free_address(self._preferred, self._held, self._rng)
+            if number is None:
+                number = find_free_address(self._usable, self._held, self._rng)
+            if number is not None:
+                allocated = Intervals.from_numbers([number])
+                self._preferred -= allocated
+                self._usable -= allocated
+                self._wanted -= 1
+                return number
+            self._advance_to_next_shard()
+
+    def exclude(self, numbers: Iterable[int]) -> None:
+        """These are not to be handed out either (somebody of the same plan has asked for them)."""
+        more = Intervals.from_numbers(numbers)
+        self._taken |= more
+        self._held |= more
+
+    def _advance_to_next_shard(self) -> None:
+        if not self._loaded:
+            self._load_more_shards()
+        shard, allocations = self._loaded.popleft()
+        if shard != self._random_shard:
+            self.hint = SearchHint(shard.span[0], self._contended_at)
+        self._usable = self._preferred = self._usable_in(shard)
+        if shard.is_block and self._network.version == 4:
+            # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
+            # are in a /24: they go last.
+            self._preferred -= Intervals.from_numbers(shard.span)
+        cooling = {
+            number: seconds for number, seconds in self._cooldowns(allocations).items() if number in self._usable
+        }
+        self._cooling_seconds |= cooling
+        self._held = Intervals.from_numbers({*allocations.records(), *cooling}) | self._taken
+
+    def _load_more_shards(self) -> None:
+        """Opens as many shelves as will have room for what is still wanted, all of them at once."""
+        shards: list[Shard] = []
+        room = 0
+        while room < max(self._wanted, 1) and len(shards) < MAX_SHARDS_AT_ONCE:
+            shard, expected = next(self._shards, (None, 0))
+            if shard is None:
+                break
+            shards.append(shard)
+            room += expected
+        if not shards:
+            if self._cooling_seconds:
+                raise PreconditionFailed(
+                    f"network {self._network.full_name} is full: no address of {self._network.cidr} is free, "
+                    f"{len(self._cooling_seconds)} cool down, the first for another "
+                    f"{format_duration(min(self._cooling_seconds.values()))}",
+                    "Wait, or shorten the time (spec.coolDown): "
+                    f"kubectl edit networkwizard {self._network.name} -n {self._network.namespace}",
+                )
+            raise PreconditionFailed(
+                f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
+                "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",
+            )
+        needed: list[Query] = []
+        for shard in shards:
+            try:
+                self._loaded.append((shard, self._load_shard(shard)))
+            except MissingQueriesError as more:
+                needed += more.queries
+        if needed:
+            raise MissingQueriesError(tuple(needed))
+
+    def _order_shards(self, counts: BlockCounts | None, rng: random.Random | None) -> Iterator[tuple[Shard, int]]:
+        """Every shelf once, with the room that it is expected to have: the one where the search begins; when that is
+        not enough, all others from the lowest on, those last that are said to be full.
+
+        With `rng` the first one is a random one of those next to where the search begins.
+        """
+        used = counts.known() if counts else {}
+        deferred: list[Shard] = []
+        first, *nearby = islice(iter_shards(self._network, self._network.search_from), CONTENDED_SHARDS)
+        if rng is not None and (choice := rng.choice([first, *nearby])) != first:
+            first = self._random_shard = choice
+        others = (shard for shard in iter_shards(self._network) if shard != first)
+        for position, shard in enumerate(chain((first,), others)):
+            if position == 1 and counts:
+                used = {**used, **counts.load_all()}
+            room = self._usable_in(shard).size - used.get(shard.ref.name, 0)
+            if room > 0:
+                yield shard, room
+            else:
+                deferred.append(shard)
+        for shard in deferred:
+            yield shard, 0
+
+    def _usable_in(self, shard: Shard) -> Intervals:
+        return self._network.usable & Intervals.from_spans([shard.span])
+
+
+@dataclass(frozen=True)
+class FreeAddresses:
+    """What was chosen.
+
+    Attributes:
+        numbers: free addresses.
+        hint: see Chooser.
+    """
+
+    numbers: list[int]
+    hint: SearchHint
+
+
+def find_unused_addresses(
+    network: Network,
+    backend: Backend,
+    count: int,
+    load_shard: Callable[..., Allocations],
+    snapshot: Snapshot,
+    run: RunContext,
+) -> FreeAddresses | PreconditionFailed:
+    """Free addresses that nothing uses either, whatever the ledger says; why there are not so many, where that is so.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    taken = Intervals()
+    while True:
+        allocator = Allocator(
+            network,
+            load_shard,
+            taken,
+            run,
+            wanted=count,
+            counts=BlockCounts(network, snapshot, run.previous_snapshot),
+            cooldowns=lambda allocations: cooling_down(allocations, run.now),
+        )
+        try:
+            numbers = [allocator.next_address() for _ in range(count)]
+        except PreconditionFailed as error:
+            return error
+        address_uses = backend.address_uses(network, (), Intervals.from_numbers(numbers), snapshot)
+        used = {use.number for use in address_uses} & {*numbers}
+        if not used:
+            return FreeAddresses(numbers, allocator.hint)
+        taken |= Intervals.from_numbers(used)
+
+
+def is_contended(network: Network, run: RunContext) -> bool:
+    """Whether writers have wanted one address of a large network a moment ago, by the clock of one of them."""
+    return abs(seconds_between(network.contended_at, run.now)) < CONTENDED_SECONDS
+
+
+def find_free_address(usable: Intervals, held: Intervals, rng: random.Random | None) -> int | None:
+    """A usable address that is not held: the lowest, or with `rng` the next one from a random place on.
+
+    Costs the number of intervals of `usable`, and a binary search in `held`; None where all are held.
+    """
+    if not usable:
+        return None
+    if rng is None:
+        return usable.first_not_in(held)
+    start = usable.nth(rng.randrange(usable.size))
+    number = usable.first_not_in(held, start)
+    return usable.first_not_in(held) if number is None else number

@@ -1,0 +1,114 @@
+"""How many addresses of a network the VMs of one namespace may hold: `spec.maxAddressesPerNamespace`.
+
+Counted are VMs with a record, by their names: a VM that gets another address holds two for a moment and counts once;
+reservations are of no namespace's VMs and do not count. Nothing but the records is counted, so nothing can get out of
+step with them.
+
+Where all records are in one object, they are counted and written by one patch, which is refused if anybody has written
+to that object meanwhile: the records never say more than the quota. Where they are in several, a record is written
+first, then all are counted, and whoever finds too many takes his own back before any VM has the address. Of those who
+write at the same time, the one who writes last counts last and sees all others: so no more VMs get addresses than may.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.attach.context import AttachState
+from kubectl_yoshi.plan.attach.rollback import original_records, records_written_by_run
+from kubectl_yoshi.plan.records import load_allocations
+
+
+def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, YoshiError]) -> bool:
+    """Adds to `errors` the VMs for which the quota leaves no address; gives whether any of the others is a new one.
+
+    Args:
+        state: with what is wanted.
+        vms: those for which there is an address.
+        errors: by VM.
+
+    Raises:
+        MissingQueriesError: the whole ledger was not read yet.
+    """
+    limit = state.network.max_per_namespace
+    if limit is None:
+        return False
+    names = _vm_names(load_allocations(state.network, state.snapshot).records().values())
+    count = Counter(namespace for namespace, _ in names)
+    has_new = False
+    for vm in vms:
+        if (vm.namespace, vm.name) in names:
+            if count[vm.namespace] > limit and (not state.on_vm(vm) or _has_only_recorded(state, vm)):
+                errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
+        elif count[vm.namespace] >= limit:
+            errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
+        else:
+            count[vm.namespace] += 1
+            has_new = True
+    return has_new
+
+
+def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
+    """Whether all that this run has done for a VM yet is to record an address for one that had none: whatever it
+    carries, it has carried before."""
+    if any(change.ref == vm.ref for change in state.run.sent):
+        return False
+    written_by_run = records_written_by_run(state.network, state.run)
+    written = any(state.records[number].as_written in written_by_run.get(number, ()) for number in state.allocated(vm))
+    return written and (vm.namespace, vm.name) not in _vm_names(original_records(state).values())
+
+
+def check_quota_room(
+    network: Network, records: Mapping[int, Allocation], vm: Vm, replaced: Allocation | None = None
+) -> None:
+    """Raises PreconditionFailed where the quota leaves no address for a VM.
+
+    Args:
+        network: which.
+        records: all of the network.
+        vm: who is to get an address.
+        replaced: the record that this replaces.
+    """
+    remaining = [record for record in records.values() if record is not replaced]
+    names = _vm_names(remaining)
+    count = sum(1 for namespace, _ in names if namespace == vm.namespace)
+    limit = network.max_per_namespace
+    if limit is not None and count >= limit and (vm.namespace, vm.name) not in names:
+        raise _quota_error(network, vm.namespace, count)
+
+
+def check_within_quota(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
+    """Raises PreconditionFailed where the VMs of a VM's namespace, with its own record, hold more addresses than they
+    may."""
+    count = sum(1 for namespace, _ in _vm_names(records) if namespace == vm.namespace)
+    limit = network.max_per_namespace
+    if limit is not None and count > limit:
+        raise _quota_error(network, vm.namespace, limit)
+
+
+def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:
+    """A sentence for each namespace whose VMs hold more addresses than they may."""
+    limit = network.max_per_namespace
+    if limit is not None:
+        count = Counter(namespace for namespace, _ in _vm_names(records))
+        for namespace in sorted(count):
+            if count[namespace] > limit:
+                yield _quota_error(network, namespace, count[namespace]).message
+
+
+def _vm_names(records: Iterable[Allocation]) -> set[tuple[str, str]]:
+    return {(record.namespace, record.name) for record in records if record.kind == VIRTUALMACHINE}
+
+
+def _quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"namespace {namespace} holds {count} addresses of network {network.full_name}, which gives it "
+        f"{network.max_per_namespace} at most",
+        f"Detach a VM of it, or raise the quota (spec.maxAddressesPerNamespace): "
+        f"kubectl edit networkwizard {network.name} -n {network.namespace}",
+    )

@@ -1,0 +1,204 @@
+"""Taking back what this very run wrote for a VM that does not get the address in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from kubectl_yoshi.model.addresses import Intervals, parse_address
+from kubectl_yoshi.model.allocations import Allocation, parse_allocation, shard_of
+from kubectl_yoshi.model.backend import UsageKind
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig
+from kubectl_yoshi.model.plan import Plan, Verb, json_pointer, parallel_plans, sequential
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.attach.context import AttachState
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.histories import STATUS_HISTORY
+from kubectl_yoshi.plan.records import remove_records
+from kubectl_yoshi.plan.release import build_release, fence_vm
+
+
+def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[Json]]:
+    """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
+    numbers: dict[int, list[Json]] = {}
+    for change in run.sent:
+        if change.subresource == "status" and isinstance(change.body, list):
+            for op in change.body:
+                if op["op"] != "add" or op["path"].startswith(json_pointer(STATUS_HISTORY)):
+                    continue
+                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
+                if op["path"].endswith("/allocations"):
+                    values = op["value"]
+                elif op["path"] == "/status":
+                    values = dig(op, "value", "allocations", default={})
+                for key, value in values.items():
+                    try:
+                        address = parse_address(key)
+                    except UsageError:
+                        continue
+                    if address in network or (change.ref == network.ref and network.can_hold(address)):
+                        numbers.setdefault(int(address), []).append(value)
+    return numbers
+
+
+def original_records(state: AttachState) -> dict[int, Allocation]:
+    """The records as they were when this run first wrote to the objects that hold them, of those to which it wrote."""
+    first: dict[ObjectRef, Json] = {}
+    for change in state.run.sent:
+        if change.subresource == "status" and change.before is not None:
+            first.setdefault(change.ref, change.before)
+    return {
+        int(parse_address(key)): parse_allocation(value, state.network.namespace)
+        for obj in first.values()
+        for key, value in dig(obj, "status", "allocations", default={}).items()
+    }
+
+
+def plan_rollback(
+    state: AttachState,
+    vms: list[Vm],
+    written_by_run: Mapping[int, list[Json]],
+    selected: Collection[int],
+    over_quota: Collection[str] = (),
+) -> Plan:
+    """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
+    somebody was faster and gave them another address, or another network.
+
+    What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
+    that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
+    among those `selected` for this plan, which has it written anew.
+
+    Those `over_quota` a quota were recorded and then counted, and nothing else was written: what they carry they
+    carried without a record before, and do so again.
+    """
+    numbers: dict[int, Allocation] = {}
+    plans: list[Plan] = []
+    with_cleanup: set[int] = set()
+    in_flight = {change.ref for change in state.run.unanswered}
+    for vm in vms:
+        running = state.running(vm)
+        in_use = {*running, *state.on_vm(vm)}
+        held_before = [] if state.backend.pins_vm_template else _held_before_run(state, vm, written_by_run)
+        plans.append(_remove_unneeded_objects(state, vm))
+        for number in state.allocated(vm):
+            if state.records[number].as_written not in written_by_run.get(number, ()) or number in held_before:
+                continue
+            cleanup: list[Plan] = []
+            if not state.backend.pins_vm_template:
+                cleanup.append(
+                    _restore_previous_address(state, vm, number, held_before[0])
+                    if held_before
+                    else _detach_new_address(state, vm, number)
+                )
+            elif number in (running if vm.full_name in over_quota else in_use):
+                continue
+            numbers[number] = state.records[number]
+            if vm.ref in in_flight:
+                cleanup.append(fence_vm(vm, vm.full_name))
+            plans += cleanup
+            if any(cleanup):
+                with_cleanup.add(number)
+    released, deleted = _release_deleted_vms(state, written_by_run)
+    released_by_others = _released_by_others(state, written_by_run)
+    to_unreserve = (
+        {number: record for number, record in released_by_others.items() if number not in selected} | numbers | deleted
+    )
+    if not to_unreserve:
+        return parallel_plans(plans) + released
+    plans.append(state.backend.unreserve(state.network, to_unreserve, state.snapshot).plan)
+    # Each for itself where something is to go before it, which may be refused for one and not for another.
+    parts = [{number} for number in sorted(with_cleanup)] + [numbers.keys() - with_cleanup]
+    removals = [_remove_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
+    return parallel_plans(plans) + parallel_plans(removals) + released
+
+
+def _remove_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Plan:
+    return remove_records(state.allocations, numbers, {number: record.owner for number, record in numbers.items()})
+
+
+def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
+    """Takes away what this run has made beside a VM for an address that is not the VM's any more: others have given it
+    back, or to somebody else, before it was there."""
+    if state.backend.pins_vm_template or state.allocated(vm):
+        return Plan()
+    detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
+    deletions = [change for change in detach_patches if change.verb is Verb.DELETE and change.ref in state.run.created]
+    unallocated = [number for number in state.on_vm(vm) if number not in state.records] if deletions else []
+    release_hold = [
+        state.backend.release_hold(state.network, n, vm.namespace, vm.name, state.snapshot).plan for n in unallocated
+    ]
+    return sequential(*deletions) + parallel_plans(release_hold)
+
+
+def _release_deleted_vms(
+    state: AttachState, written_by_run: Mapping[int, list[Json]]
+) -> tuple[Plan, dict[int, Allocation]]:
+    """What gives back the addresses that were recorded for VMs that are gone or going, and these; not those that
+    something of them still runs with, or wants."""
+    live_uids = {vm.uid for vm in state.vms}
+    missing_owners = {
+        f"{query.namespace}/{query.name}"
+        for query in state.request.queries
+        if not state.snapshot.unreadable_reason(query)
+    }
+    orphaned = {
+        number: record
+        for number, record in state.records.items()
+        if number in written_by_run and record.owner in missing_owners and record.uid not in live_uids
+    }
+    if not orphaned:
+        return Plan(), {}
+    namespaces = tuple(dict.fromkeys(record.namespace for record in orphaned.values()))
+    address_uses = state.backend.all_address_uses(state.network, namespaces, state.snapshot)
+    releases = {
+        number: build_release(state.allocations, number, record, address_uses, state.backend, state.snapshot, until="")
+        for number, record in orphaned.items()
+    }
+    plan = parallel_plans([release.plan for release in releases.values()])
+    notes = tuple(note for release in releases.values() for note in release.notes)
+    return replace(plan, notes=notes), {
+        number: orphaned[number] for number, release in releases.items() if release.plan
+    }
+
+
+def _released_by_others(state: AttachState, written_by_run: Mapping[int, list[Json]]) -> dict[int, Allocation]:
+    """The last record that this run wrote of each address whose record is none of this run's any more."""
+    current = {number: state.records[number].as_written for number in written_by_run if number in state.records}
+    return {
+        number: parse_allocation(values[-1], state.network.namespace)
+        for number, values in written_by_run.items()
+        if current.get(number) not in values
+    }
+
+
+def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, list[Json]]) -> list[int]:
+    """The VM's addresses that are not of this run's making: it wanted them before this run wrote to it, and the ledger
+    gave them to it; or another run has given them to it meanwhile, which come first."""
+    before = Vm(state.run.object_before(vm.ref) or vm.raw)
+    address_uses = state.backend.address_uses(state.network, [before], Intervals(), state.snapshot)
+    wanted = [use.number for use in address_uses if use.kind is UsageKind.REQUESTED and use.ref == vm.ref]
+    state.load({shard_of(state.network, number) for number in wanted})
+    others = [n for n in state.allocated(vm) if state.records[n].as_written not in written_by_run.get(n, ())]
+    allocated_numbers = {
+        *others,
+        *(number for number, record in original_records(state).items() if record.uid == vm.uid),
+    }
+    current = [number for number in state.on_vm(vm) if number in others]
+    return [*dict.fromkeys([*current, *(number for number in wanted if number in allocated_numbers)])]
+
+
+def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
+    """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
+    attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
+    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
+    return Plan((attach_patches,) if attach_patches else ()) + service_plan + release_hold.plan
+
+
+def _detach_new_address(state: AttachState, vm: Vm, number: int) -> Plan:
+    """Takes away what was made beside a VM for an address that it does not get in the end."""
+    detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
+    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    return Plan((tuple(detach_patches),) if detach_patches else ()) + release_hold.plan

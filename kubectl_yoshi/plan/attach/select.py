@@ -1,0 +1,173 @@
+"""Settling which address a VM is to have: the one that it has, had or asks for, else one that is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.allocations import RESERVATION, SearchHint
+from kubectl_yoshi.model.backend import AddressUses
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts
+from kubectl_yoshi.plan.attach.context import AttachState
+from kubectl_yoshi.plan.cooling import check_cooled_down, cooling_down
+
+
+def select_existing_address(state: AttachState, vm: Vm) -> int | None:
+    """The address that the VM is to have where nothing needs to be chosen; None where it does.
+
+    Raises:
+        PreconditionFailed: it cannot have one.
+    """
+    request, network = state.request, state.network
+    requested = state.requested(vm)
+    on_vm = state.on_vm(vm)
+    other = state.backend.conflicting_address(vm, network, state.snapshot)
+    if on_vm and (requested is None or requested in on_vm):
+        if other and not request.replace:
+            raise PreconditionFailed(
+                f"VM {vm.full_name} has {state.allocations.address(on_vm[0])} and {other}",
+                "A VM can have one such address; pass --replace to keep the one of this network only.",
+            )
+        number = requested if requested is not None else on_vm[0]
+        _check_available(state, vm, number, ", which is written on the VM,")
+        return number
+    if on_vm and state.existing(vm) and requested is not None:
+        raise _other_address_error(state, vm, state.network.address(requested), state.network.address(on_vm[0]))
+    if on_vm and not request.replace:
+        raise PreconditionFailed(
+            f"VM {vm.full_name} already has {state.allocations.address(on_vm[0])} on network {network.full_name}",
+            "Pass --replace to change its address, or detach it first.",
+        )
+    if other and not request.replace:
+        raise PreconditionFailed(
+            f"VM {vm.full_name} already has {other}",
+            "A VM can be on one such network; pass --replace to move it, or detach it first.",
+        )
+    if requested is not None:
+        _check_available(state, vm, requested)
+        check_cooled_down(state.allocations, requested, vm.namespace, vm.name, state.run.now)
+        return requested
+    for number in state.allocated(vm):
+        if number not in on_vm and not network.unusable_reason(network.address(number)):
+            return number
+    for number in state.held_by_predecessor(vm):
+        if not state.other_users(number, vm) and not network.unusable_reason(network.address(number)):
+            return number
+    if network.cidr is None:
+        raise PreconditionFailed(
+            f"network {network.full_name} has no cidr to choose an address from", "Name the address with --ip."
+        )
+    return None
+
+
+def _other_address_error(state: AttachState, vm: Vm, existing: Address, other: Address) -> PreconditionFailed:
+    """Why a VM that has an address outside the ledger is not given it: another one is written on it."""
+    verb = "runs with" if int(existing) in state.running(vm) else "is said to have"
+    network = state.network.relative_name(vm.namespace)
+    attach_command = (
+        f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network} --ip {existing} --replace"
+    )
+    return PreconditionFailed(
+        f"VM {vm.full_name} {verb} {existing}, but {other} is written on it (`{attach_command}` changes that)"
+    )
+
+
+def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") -> None:
+    address = state.allocations.address(number)
+    record = state.records.get(number)
+    if record is not None and record.uid != vm.uid and number not in state.held_by_predecessor(vm):
+        holder_text = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
+        raise PreconditionFailed(
+            f"{address}{suffix} is not free: {holder_text} on network {state.network.full_name}",
+            f"Choose another address, or give it back first; see `kubectl yoshi ips who {address}`.",
+        )
+    if record is None or record.uid != vm.uid:
+        if reason := state.network.unusable_reason(address):
+            raise PreconditionFailed(
+                f"VM {vm.full_name} carries {address}, which network {state.network.full_name} never gives out: "
+                f"{reason}",
+                "Detach it, or change the network.",
+            )
+        other_users = state.other_users(number, vm)
+        if other_users:
+            raise PreconditionFailed(
+                f"{address} is not free: {other_users[0].summary}",
+                "Choose another address, or wait until it is gone.",
+            )
+
+
+def allocate_addresses(
+    state: AttachState, vms: list[Vm], selected: dict[str, int], errors: dict[str, YoshiError]
+) -> None:
+    """Chooses an address for each VM; adds to `selected` or `errors`."""
+    taken = Intervals.from_numbers(selected.values())
+    while True:
+        allocated, errors_by_vm, hint = _try_allocate(state, vms, taken)
+        unrecorded = {owner: number for owner, number in allocated.items() if number not in state.records}
+        numbers = Intervals.from_numbers(unrecorded.values())
+        state.address_uses = AddressUses(state.backend.address_uses(state.network, state.vms, numbers, state.snapshot))
+        if not any(state.other_users(unrecorded[vm.full_name], vm) for vm in vms if vm.full_name in unrecorded):
+            selected.update(allocated)
+            errors.update(errors_by_vm)
+            state.hint = hint
+            return
+        taken |= Intervals.from_numbers(use.number for use in state.address_uses.all)
+
+
+def _try_allocate(
+    state: AttachState, vms: list[Vm], taken: Intervals
+) -> tuple[dict[str, int], dict[str, YoshiError], SearchHint]:
+    """An address for each VM that the ledger does not give to anybody else, why there is none for some, and the
+    hint for whoever chooses next."""
+    allocator = Allocator(
+        state.network,
+        lambda shard: state.load([shard]),
+        taken,
+        state.run,
+        wanted=len(vms),
+        counts=BlockCounts(state.network, state.snapshot, state.run.previous_snapshot),
+        cooldowns=lambda allocations: cooling_down(allocations, state.run.now),
+    )
+    allocated: dict[str, int] = {}
+    errors_by_vm: dict[str, YoshiError] = {}
+    taken_now: set[int] = set()
+    for vm in vms:  # before anybody else is given what they had
+        number = _recorded_address(state, vm, taken_now)
+        number = _last_held_address(state, vm, taken_now, taken) if number is None else number
+        if number is not None:
+            allocated[vm.full_name] = number
+            taken_now.add(number)
+    allocator.exclude(taken_now)
+    for vm in vms:
+        if vm.full_name in allocated:
+            continue
+        number = _recorded_address(state, vm, taken_now)
+        if number is None:
+            try:
+                number = allocator.next_address()
+            except PreconditionFailed as error:
+                errors_by_vm[vm.full_name] = error
+                continue
+            number = _recorded_address(state, vm, taken_now) or number
+        allocated[vm.full_name] = number
+        taken_now.add(number)
+    return allocated, errors_by_vm, allocator.hint
+
+
+def _last_held_address(state: AttachState, vm: Vm, taken_now: Set[int], taken: Intervals) -> int | None:
+    """The address that a VM of this name had last, if it is free: it gets it again, whether it cools down or not."""
+    for number in state.last_held(vm):
+        free = number not in state.records and number not in taken_now and number not in taken
+        if free and number in state.network.usable:  # one outside the CIDR is never chosen
+            return number
+    return None
+
+
+def _recorded_address(state: AttachState, vm: Vm, taken_now: Set[int]) -> int | None:
+    """An address that the shelves read so far already give to the VM, or gave to an earlier one of its name."""
+    for number in state.allocated(vm) + [n for n in state.held_by_predecessor(vm) if not state.other_users(n, vm)]:
+        if number not in taken_now and not state.network.unusable_reason(state.allocations.address(number)):
+            return number
+    return None

@@ -1,0 +1,84 @@
+"""What whoever writes last does for the others: counters put right, and blocks closed that nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import count_addresses
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.history import RETENTION_SECONDS, parse_history
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, STATUS_SEARCH_FROM, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb, json_pointer
+from kubectl_yoshi.plan.context import age_in_seconds
+
+BLOCK_STATUS_FIELDS = {"allocations", "used", "history"}
+
+
+def fix_counters(obj: Json) -> Change | None:
+    """Puts right the counters of an object that was just written, if another writer made them stale; else None.
+
+    Guarded by the resourceVersion: whoever writes last counts last.
+    """
+    allocations = dig(obj, "status", "allocations")
+    used = dig(obj, "status", "used")
+    if used is None or used == len(allocations or {}):
+        return None
+    patch = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(obj))
+    ref = _reference_to(obj)
+    counted = {"used": len(allocations or {})}
+    if ref.resource == NETWORKWIZARD and dig(obj, "status", "free") is not None:
+        counted = _network_counters(obj) or counted
+    for key, value in counted.items():
+        patch.add(("status", key), value)
+    return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
+
+
+def delete_empty_block(obj: Json, now: datetime) -> Change | None:
+    """Takes away an AddressBlock that was written once and holds nothing any more.
+
+    None where it holds something, also something that only a newer version knows, or who had an address of it is worth
+    knowing still (model/history.py: KEPT_SECONDS).
+    """
+    ref, status = _reference_to(obj), obj.get("status")
+    if ref.resource != ADDRESSBLOCK or status is None or status.get("allocations") or {*status} - BLOCK_STATUS_FIELDS:
+        return None
+    for value in (dig(obj, "status", "history") or {}).values():
+        if any(age_in_seconds(past.until, now) < RETENTION_SECONDS for past in parse_history(value)):
+            return None
+    return Change(
+        Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,
+        uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
+        ignore_not_found=True,
+    )  # fmt: skip
+
+
+def list_follow_ups(done: Iterable[Change]) -> list[Change]:
+    """What is to be sent after these changes (see Change.then): of several hints for one network, the one that has the
+    next search begin lowest."""
+    found: dict[ObjectRef, Change] = {}
+    for change in done:
+        if change.follow_up is not None:
+            lowest = found.setdefault(change.follow_up.ref, change.follow_up)
+            found[change.follow_up.ref] = min(lowest, change.follow_up, key=_search_start)
+    return list(found.values())
+
+
+def _search_start(hint: Change) -> int:
+    path = json_pointer(STATUS_SEARCH_FROM)
+    starts = [int(parse_address(op["value"])) for op in hint.body if op["op"] == "add" and op["path"] == path]
+    return starts[0] if starts else 1 << 128
+
+
+def _network_counters(network: Json) -> dict[str, int]:
+    try:
+        return count_addresses(parse_network(network), dig(network, "status", "allocations") or {})
+    except UsageError:  # of a spec that cannot be read, how much is free cannot be told
+        return {}
+
+
+def _reference_to(obj: Json) -> ObjectRef:
+    resource = ADDRESSBLOCK if obj.get("kind") == ADDRESSBLOCK.kind else NETWORKWIZARD
+    return resource.ref(name_of(obj), namespace_of(obj))

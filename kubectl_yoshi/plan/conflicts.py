@@ -1,0 +1,162 @@
+"""What a network must not share addresses with, whatever its back-end (invariant I1)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+
+from kubectl_yoshi.model.addresses import Address, Cidr
+from kubectl_yoshi.model.allocations import allocations_outside_cidr
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.network import Network, has_precedence
+from kubectl_yoshi.model.objects import Json, Resource, dig, name_of
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.plan.records import list_networks
+
+NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
+SERVICECIDR = "servicecidrs.networking.k8s.io"
+
+RESERVED_RANGES = {
+    ip_network(text): reason
+    for text, reason in {
+        "0.0.0.0/8": "which means this host",  # RFC 1122 3.2.1.3
+        "127.0.0.0/8": "loopback",
+        "169.254.0.0/16": "link-local",  # RFC 3927
+        "224.0.0.0/4": "multicast",
+        "255.255.255.255/32": "the broadcast address",
+        "::/128": "which means no address",  # RFC 4291
+        "::1/128": "loopback",
+        "fe80::/10": "link-local",
+        "ff00::/8": "multicast",
+    }.items()
+}
+"""Addresses that no VM can have on any network, and why."""
+
+
+def find_overlapping_networks(network: Network, snapshot: Snapshot) -> list[Network]:
+    """The other networks, of any namespace that may be read, whose CIDR shares an address with this one's."""
+    return [other for other in _other_networks(network, snapshot) if _overlap(network.cidr, other.cidr)]
+
+
+def check_no_earlier_overlap(network: Network, snapshot: Snapshot, just_created: bool = False) -> None:
+    """Raises PreconditionFailed where a network that shares an address with this one is there first, and keeps it.
+
+    Of two of which neither is made the older one is there first, and one that is made before one that is not
+    (`has_precedence`). A run that has made a network looks once more when its status says so: with `just_created` it
+    then gives way to any other that is made. So of two runs that both say so, at least the one that said it later sees
+    the other, whatever their clocks and uids are.
+
+    Raises:
+        MissingQueriesError: the networks were not read yet.
+    """
+    for other in find_overlapping_networks(network, snapshot):
+        if has_precedence(other, network) or (just_created and network.is_created and other.is_created):
+            raise PreconditionFailed(
+                f"{network.cidr} overlaps network {other.full_name} ({other.cidr})", "Choose another CIDR."
+            )
+
+
+def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Network] = ()) -> list[str]:
+    """Everything that overlaps the network's CIDR: a sentence each that names the object.
+
+    Args:
+        planned: other networks, which are to be there by then.
+
+    Raises:
+        MissingQueriesError: something was not read yet.
+    """
+    if network.cidr is None:
+        return []
+    others = [
+        *find_overlapping_networks(network, snapshot),
+        *(other for other in planned if _overlap(network.cidr, other.cidr)),
+    ]
+    found = [f"{network.cidr} overlaps network {o.full_name} ({o.cidr})" for o in others]
+    return found + find_other_overlaps(network, snapshot)
+
+
+def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
+    """The same without other networks' CIDRs: the addresses that others hold outside theirs, what the cluster itself
+    uses, and what no VM can ever have.
+
+    Raises:
+        MissingQueriesError: something was not read yet.
+    """
+    found = [
+        f"{network.cidr} overlaps network {other.full_name}, which has {address} ({record.holder})"
+        for other in _other_networks(network, snapshot)
+        for address, record in sorted(allocations_outside_cidr(other).items(), key=lambda item: int(item[0]))
+        if address in network
+    ]
+    found += [
+        f"{network.cidr} overlaps {cidr}, {reason}"
+        for cidr, reason in RESERVED_RANGES.items()
+        if _overlap(network.cidr, cidr)
+    ]
+    nodes = snapshot.lookup(Query(NODE))
+    others = [*_service_cidrs(snapshot), *(pair for node in nodes for pair in _node_cidrs(node))]
+    return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
+
+
+class OtherNetworks:
+    """The other networks, for asking of many addresses outside a network's CIDR whose they are.
+
+    A record that was just written is asked about too: of two networks that record one address outside their CIDRs at
+    the same time, the one that has written last sees the other.
+    """
+
+    def __init__(self, network: Network, snapshot: Snapshot) -> None:
+        self._network = network
+        self._facts = snapshot
+
+    def check_not_theirs(self, address: Address) -> None:
+        """Raises PreconditionFailed where an address is another network's.
+
+        Raises:
+            MissingQueriesError: the networks were not read yet; not for an address of the CIDR, which is the network's
+                own.
+        """
+        if address in self._network:
+            return
+        for other, outside in self._other_networks:
+            if address in other or address in outside:
+                raise PreconditionFailed(
+                    f"{address} is of network {other.full_name}, not of {self._network.full_name}",
+                    f"Name network {other.full_name}, or choose another address.",
+                )
+
+    @cached_property
+    def _other_networks(self) -> list[tuple[Network, Collection[Address]]]:
+        return [(other, allocations_outside_cidr(other)) for other in _other_networks(self._network, self._facts)]
+
+
+def _other_networks(network: Network, snapshot: Snapshot) -> list[Network]:
+    """The other networks that may be read, whatever their spec says."""
+    networks = list_networks(network.namespace, snapshot, include_invalid=True)
+    return [other for other in networks if (other.namespace, other.name) != (network.namespace, network.name)]
+
+
+def _service_cidrs(snapshot: Snapshot) -> Iterator[tuple[str, Cidr]]:
+    resource = snapshot.served.resources.get(SERVICECIDR)
+    if resource is None:
+        return
+    for obj in snapshot.lookup(Query(resource)):
+        for text in dig(obj, "spec", "cidrs", default=[]):
+            yield f"servicecidr/{name_of(obj)}", ip_network(text, strict=False)
+
+
+def _node_cidrs(node: Json) -> Iterator[tuple[str, Cidr]]:
+    for text in dig(node, "spec", "podCIDRs", default=[]) or [dig(node, "spec", "podCIDR")]:
+        if text:
+            yield f"the pod CIDR of node/{name_of(node)}", ip_network(text, strict=False)
+    for address in dig(node, "status", "addresses", default=[]):
+        if address.get("type") in ("InternalIP", "ExternalIP"):
+            try:
+                yield f"the address of node/{name_of(node)}", ip_network(ip_address(address["address"]))
+            except ValueError:
+                continue
+
+
+def _overlap(one: Cidr | None, other: Cidr | None) -> bool:
+    return one is not None and other is not None and one.version == other.version and one.overlaps(other)

@@ -1,0 +1,216 @@
+"""Detaching VMs from a network: the template first, then the record, and that only when nothing uses the address.
+
+What the back-end holds for the VM is released before the template changes if the VM would get it all the same
+(Backend.keeps_addresses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from kubectl_yoshi.model.addresses import Intervals
+from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, shard_of, status_shard
+from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.plan import Plan, parallel_plans
+from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.vm import VM, Vm, find_instance
+from kubectl_yoshi.plan import restart as restarts
+from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.forsaken import is_network_missing, plan_detach_from_missing
+from kubectl_yoshi.plan.records import (
+    LIST_VMS_HINT,
+    load_allocations,
+    load_network,
+    load_shards,
+    network_query,
+    remove_records,
+)
+from kubectl_yoshi.plan.release import Release, build_release, remove_left_fences, require_unchanged
+from kubectl_yoshi.plan.serving import get_backend
+
+
+@dataclass(frozen=True)
+class DetachRequest:
+    """What is wanted.
+
+    Attributes:
+        network: its namespace and name.
+        vms: namespace and name of each VM; a VM that is gone already is detached all the same.
+        restart: restart a VM that still runs with the address, so that it can be given back.
+        live: take its interface out of the running VM where that can be done.
+    """
+
+    network: tuple[str, str]
+    vms: tuple[tuple[str, str], ...]
+    restart: bool = False
+    live: bool = False
+
+
+def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that take the VMs off the network, as far as they can be planned now.
+
+    The plan's `results` has the address that each VM gives up.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network, and no VM that asks for it.
+    """
+    queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
+    snapshot.lookup(network_query(*request.network), *queries)
+    try:
+        network = load_network(*request.network, snapshot)
+    except PreconditionFailed as error:
+        if not is_network_missing(request.network, snapshot):
+            raise
+        return plan_detach_from_missing(request.network, request.vms, backends, snapshot, run, error)
+    backend = get_backend(network, backends)
+    errors: dict[str, YoshiError] = dict(run.failed)
+    present: list[Vm] = []
+    for query in queries:
+        if reason := snapshot.unreadable_reason(query):
+            errors[f"{query.namespace}/{query.name}"] = PreconditionFailed(
+                f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT
+            )
+        elif found := snapshot.lookup(query):
+            present.append(Vm(found[0]))
+    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
+    missing = {(r.namespace, r.name) for r in queries} - {(vm.namespace, vm.name) for vm in present}
+    allocations = _load_relevant_allocations(network, present, address_uses, snapshot, load_all=bool(missing))
+    active = [vm for vm in present if vm.full_name not in errors]
+    missing_names = sorted((str(ns), n) for ns, n in missing if f"{ns}/{n}" not in errors)
+    parts = [
+        partial(_detach_vm, request, network, backend, vm, allocations, address_uses, snapshot, run) for vm in active
+    ]
+    parts += [partial(_detach_missing_vm, *name, backend, allocations, snapshot, run, errors) for name in missing_names]
+    failed_vms = [vm for vm in present if vm.full_name in errors]
+    plan = parallel_plans(parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    return replace(plan + remove_left_fences(active, plan), errors={**plan.errors, **errors})
+
+
+def _stop_in_vain_error(
+    vm: Vm, numbers: Iterable[int], network: Network, backend: Backend, snapshot: Snapshot
+) -> PreconditionFailed | None:
+    """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
+    for number in numbers:
+        if reason := backend.release_hold(network, number, vm.namespace, vm.name, snapshot).forbidden:
+            return PreconditionFailed(
+                f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {reason}",
+                "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
+            )
+    return None
+
+
+def _load_relevant_allocations(
+    network: Network, vms: list[Vm], address_uses: AddressUses, snapshot: Snapshot, load_all: bool
+) -> Allocations:
+    """The shelves of the addresses that these VMs carry; the whole ledger where that does not tell enough."""
+    numbers = {use.number for vm in vms for use in address_uses.by_vm(vm.namespace, vm.name)}
+    known = {(use.namespace, use.name) for use in address_uses.all}
+    if load_all or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
+        return load_allocations(network, snapshot)
+    numbers |= find_legacy_addresses(network, known)
+    status_shards = [status_shard(network)] if network.accepts_outside_cidr else []
+    return load_shards(network, {*status_shards, *(shard_of(network, number) for number in numbers)}, snapshot)
+
+
+def _detach_vm(
+    request: DetachRequest,
+    network: Network,
+    backend: Backend,
+    vm: Vm,
+    allocations: Allocations,
+    address_uses: AddressUses,
+    snapshot: Snapshot,
+    run: RunContext,
+) -> Plan:
+    running = find_instance(vm, snapshot) is not None
+    hot_plug = backend.hot_plug(vm, snapshot) if request.live and running else None
+    detach_patches = backend.detach_patch(vm, network, snapshot, live=hot_plug is not None and not hot_plug.blocker)
+    detach_patches = require_unchanged(vm, detach_patches)
+    plan = Plan((detach_patches,) if detach_patches else ())
+    vm_records = allocations.held_by(vm.namespace, vm.name)
+    vm_uses = [
+        *address_uses.by_vm(vm.namespace, vm.name),
+        *(use for number in vm_records for use in address_uses.by_number(number)),
+    ]
+    remaining = [
+        use for use in vm_uses if not (use.kind is UsageKind.REQUESTED and use.is_for_vm(vm.namespace, vm.name, vm.uid))
+    ]
+    running_uses = [
+        use for use in remaining if use.kind is UsageKind.RUNNING and use.is_for_vm(vm.namespace, vm.name, vm.uid)
+    ]
+    fenced = any(change.ref == vm.ref for change in detach_patches)
+    release = _release_records(vm_records, allocations, remaining, backend, snapshot, run, fenced)
+    released = [str(allocations.address(number)) for number in sorted(vm_records)]
+    results = {vm.full_name: ", ".join(released)} if released or plan else {}
+    if running and running_uses and request.restart:
+        if error := _stop_in_vain_error(vm, vm_records, network, backend, snapshot):
+            return Plan(errors={vm.full_name: error})
+        stop_plan = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=True).plan
+        first, last = (stop_plan, plan if run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
+        removal = remove_records(allocations, vm_records, dict.fromkeys(vm_records, vm.full_name))
+        return replace(
+            first + last, requeue=True, results=results, future_changes=(*stop_plan.future_changes, *removal)
+        )
+    plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
+    if not backend.pins_vm_template:
+        return replace(plan, notes=(*plan.notes, *release.notes), results=results)
+    restart = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=False)
+    if restart.resumes:
+        plan = plan + restart.plan
+    notes = release.notes
+    if running and running_uses:
+        address = allocations.address(running_uses[0].number)
+        notes = (*notes, restarts.restart_note(f"{vm.ref} still runs with {address}", hot_plug))
+        if hot_plug is not None and not hot_plug.blocker:
+            notes = (*notes, f"then run the same again to give {address} back, or `kubectl yoshi ips gc`")
+    return replace(plan, notes=(*plan.notes, *notes), results=results)
+
+
+def _release_records(
+    vm_records: Mapping[int, Allocation],
+    allocations: Allocations,
+    address_uses: Iterable[AddressUse],
+    backend: Backend,
+    snapshot: Snapshot,
+    run: RunContext,
+    fenced: bool = False,
+) -> Release:
+    release = Release()
+    for number, record in vm_records.items():
+        release = release + build_release(
+            allocations, number, record, address_uses, backend, snapshot, run.micro_time, fenced=fenced
+        )
+    return release
+
+
+def _detach_missing_vm(
+    namespace: str,
+    name: str,
+    backend: Backend,
+    allocations: Allocations,
+    snapshot: Snapshot,
+    run: RunContext,
+    errors: dict[str, YoshiError],
+) -> Plan:
+    """A VM that exists no more: only its records are left."""
+    vm_records = allocations.held_by(namespace, name)
+    owner = f"{namespace}/{name}"
+    if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
+        return Plan()  # this very run has given it back
+    if not vm_records:
+        errors[owner] = PreconditionFailed(
+            f'VM "{name}" not found in namespace "{namespace}", and it holds no address of '
+            f"{allocations.network.full_name}",
+            LIST_VMS_HINT,
+        )
+        return Plan()
+    address_uses = backend.all_address_uses(allocations.network, (namespace,), snapshot)
+    release = _release_records(vm_records, allocations, address_uses, backend, snapshot, run)
+    results = {owner: ", ".join(str(allocations.address(number)) for number in sorted(vm_records))}
+    return replace(release.plan, notes=release.notes, results=results)

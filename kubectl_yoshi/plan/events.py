@@ -1,0 +1,92 @@
+"""Telling the owner of a VM what could not be done for it: an Event on the VM.
+
+Fields: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/ (the core group's form of it,
+which `kubectl describe` shows). The same Event is counted up at most once in REPEAT_SECONDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.kinds import EVENT
+from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, NamespacedName, dig, short_hash, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.context import RunContext, age_in_seconds
+
+COMPONENT = "kubectl-yoshi"
+REASON_REFUSED = "AddressRefused"
+REASON_FAILED = "AddressFailed"
+REPEAT_SECONDS = 600.0
+MAX_MESSAGE_LENGTH = 1024  # the API server's limit
+
+
+def plan_events(errors: Mapping[NamespacedName, YoshiError], snapshot: Snapshot, run: RunContext) -> Plan:
+    """An Event for each VM that still exists.
+
+    Args:
+        errors: what could not be done, by the VM's namespace and name.
+        snapshot: what was read.
+        run: see Attempt.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    queries = {name: Query(VM, *name) for name in errors}
+    snapshot.lookup(*queries.values())
+    changes: list[Change] = []
+    for name, error in errors.items():
+        found = snapshot.lookup(queries[name])
+        if found and "/".join(name) not in run.failed and (change := _event_change(Vm(found[0]), error, snapshot, run)):
+            changes.append(change)
+    return Plan((tuple(changes),) if changes else (), errors=run.failed)
+
+
+def _event_change(vm: Vm, error: YoshiError, snapshot: Snapshot, run: RunContext) -> Change | None:
+    reason = REASON_REFUSED if isinstance(error, PreconditionFailed | UsageError) else REASON_FAILED
+    message = (
+        error.message if len(error.message) <= MAX_MESSAGE_LENGTH else error.message[: MAX_MESSAGE_LENGTH - 1] + "…"
+    )
+    digest = short_hash((vm.uid, reason, message), 16)
+    ref = EVENT.ref(f"{vm.name[: MAX_NAME_LENGTH - 17].rstrip('-.')}.{digest}", vm.namespace)
+    if any(change.ref == ref for change in run.done):
+        return None
+    found = snapshot.lookup(Query(EVENT, vm.namespace, ref.name))
+    if not found:
+        body = _event(vm, ref.name, reason, message, run.timestamp)
+        summary = f"note on {vm.ref}: {message}"
+        return Change(Verb.CREATE, ref, summary, body=body, owner=vm.full_name, ignore_already_exists=True)
+    event = found[0]
+    if age_in_seconds(str(dig(event, "lastTimestamp", default="")), run.now) < REPEAT_SECONDS:
+        return None
+    count = int(dig(event, "count", default=1))
+    patch = PatchBuilder.for_uid(uid_of(event)).test(("count",), dig(event, "count"))
+    patch.add(("count",), count + 1).add(("lastTimestamp",), run.timestamp)
+    summary = f"note on {vm.ref} once more: {message}"
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=event, owner=vm.full_name)
+
+
+def _event(vm: Vm, name: str, reason: str, message: str, now: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": vm.namespace},
+        "involvedObject": {
+            "apiVersion": VM.api_version,
+            "kind": VM.kind,
+            "namespace": vm.namespace,
+            "name": vm.name,
+            "uid": vm.uid,
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": COMPONENT,
+    }

@@ -1,0 +1,202 @@
+"""Collecting what nobody uses any more: records, addresses that the back-end keeps, objects of networks that are gone.
+
+Only what invariant I5 allows is given back: not while a VM wants it, not while anything runs with it, not while that
+cannot be told; and no record younger than a grace period, since its attachment may be under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
+from kubectl_yoshi.model.backend import AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network
+from kubectl_yoshi.model.plan import Plan, parallel_plans
+from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.block_maintenance import delete_empty_block
+from kubectl_yoshi.plan.context import RunContext, age_in_seconds
+from kubectl_yoshi.plan.cooling import format_duration
+from kubectl_yoshi.plan.records import (
+    load_allocations,
+    load_network,
+    parse_networks,
+    reload_allocations,
+    unsupported_reason,
+)
+from kubectl_yoshi.plan.release import build_release, remove_left_fences
+
+
+@dataclass(frozen=True)
+class GcRequest:
+    """What is to be collected.
+
+    Attributes:
+        networks: namespace and name of each network; None for all that may be seen, and leftovers of deleted ones.
+        namespace: with networks None, only those of this namespace; None for all.
+        grace_seconds: records younger than this stay.
+    """
+
+    networks: tuple[tuple[str, str], ...] | None = None
+    namespace: str | None = None
+    grace_seconds: float = 300.0
+
+
+def plan_gc(request: GcRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that give back what is unused.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: no such network, or networks may not be listed.
+    """
+    plan = Plan()
+    if "" in run.failed:
+        return Plan(errors=_errors_by_owner(run.failed))
+    for network in _list_networks(request, snapshot):
+        backend = backends.get(network.plugin)
+        if backend is None:
+            plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
+            continue
+        if reason := unsupported_reason(network):
+            plan = plan + Plan(notes=(f"{reason}: it is left alone",))
+            continue
+        part = _release_unused(request, network, backend, snapshot, run).parallel(
+            _delete_empty_blocks(network, snapshot, run)
+        )
+        if not part and not run.failed:  # what is still recorded for a VM that is gone stays in the back-end too
+            part = part + backend.orphaned_allocations(network, partial(_reload_records, network, snapshot), snapshot)
+        if not part:
+            part = part + backend.repairs(network, None, snapshot)
+        plan = plan.parallel(part)
+    plan = plan + remove_left_fences(map(Vm, snapshot.list_objects(VM)), plan)
+    if request.networks is None:
+        plan = plan + remove_orphaned_objects(request.namespace, backends, snapshot)
+    return replace(plan, requeue=bool(plan), errors=_errors_by_owner(run.failed))
+
+
+def plan_orphan_removal(
+    namespace: str | None, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
+) -> Plan:
+    """The changes that take away what networks of a namespace (None: of all) left behind that somebody deleted with
+    plain kubectl.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    if run.failed:
+        return Plan(errors=_errors_by_owner(run.failed))
+    return remove_orphaned_objects(namespace, backends, snapshot)
+
+
+def _errors_by_owner(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
+    """Errors by whom they are for; those for nobody in particular must not get lost."""
+    return {owner or "objects in other places": error for owner, error in failed.items()}
+
+
+def _list_networks(request: GcRequest, snapshot: Snapshot) -> list[Network]:
+    if request.networks is not None:
+        return [load_network(namespace, name, snapshot) for namespace, name in request.networks]
+    query = Query(NETWORKWIZARD, request.namespace)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(f"networks cannot be listed: {reason}", "Choose one namespace with -n instead of -A.")
+    return parse_networks(found)
+
+
+def _release_unused(
+    request: GcRequest, network: Network, backend: Backend, snapshot: Snapshot, run: RunContext
+) -> Plan:
+    allocations = load_allocations(network, snapshot)
+    candidates = {
+        number: record
+        for number, record in allocations.records().items()
+        if record.kind == VIRTUALMACHINE and record.owner not in run.failed
+    }
+    if not candidates:
+        return Plan()
+    namespaces = namespaces_to_search(candidates.values(), snapshot)
+    address_uses = AddressUses(backend.all_address_uses(network, namespaces, snapshot))
+    wanted = {use.number for use in address_uses.all if use.kind is UsageKind.REQUESTED}
+
+    def plan_record_release(number: int, record: Allocation) -> Plan:
+        if reason := snapshot.unreadable_reason(Query(VM, record.namespace if namespaces else None)):
+            return Plan(notes=(f"{allocations.address(number)} stays recorded for {record.holder}: {reason}",))
+        remaining = [use for use in address_uses.by_number(number) if use.kind is not UsageKind.REQUESTED]
+        release = build_release(allocations, number, record, remaining, backend, snapshot, run.micro_time)
+        return replace(release.plan, notes=release.notes)
+
+    remaining = sorted(number for number in candidates if number not in wanted)
+    ages = {number: age_in_seconds(candidates[number].since, run.now) for number in remaining}
+    old = [number for number in remaining if ages[number] >= request.grace_seconds]
+    young_count = len(remaining) - len(old)
+    plan = (
+        parallel_plans(parallel(partial(plan_record_release, number, candidates[number]) for number in old))
+        if old
+        else Plan()
+    )
+    return plan + _grace_period_notes(network, young_count, request.grace_seconds) if young_count else plan
+
+
+def _grace_period_notes(network: Network, count: int, grace_seconds: float) -> Plan:
+    """Says that records stay for their age alone, on which `ips check` has an eye already."""
+    records = f"{count} record{'s' if count > 1 else ''} of network {network.full_name}"
+    reason = f"{'are' if count > 1 else 'is'} younger than --grace {format_duration(grace_seconds)}"
+    return Plan(notes=(f"{records} that no VM carries {reason}: left alone for now",))
+
+
+def _delete_empty_blocks(network: Network, snapshot: Snapshot, run: RunContext) -> Plan:
+    """Closes blocks that hold nothing, once who had their addresses is long ago."""
+    blocks = [
+        obj for shard, obj in load_allocations(network, snapshot).objects.items() if shard.is_block and obj is not None
+    ]
+    closed = tuple(change for change in (delete_empty_block(block, run.now) for block in blocks) if change)
+    return Plan((closed,) if closed else ())
+
+
+def _reload_records(network: Network, snapshot: Snapshot) -> Mapping[int, Allocation]:
+    return reload_allocations(network, snapshot).records()
+
+
+def namespaces_to_search(records: Iterable[Allocation], snapshot: Snapshot) -> tuple[str, ...] | None:
+    """All namespaces, since a VM of any may carry the address; those of the records where not all may be seen."""
+    snapshot.lookup(Query(VM))
+    if snapshot.unreadable_reason(Query(VM)):
+        return tuple(sorted({record.namespace for record in records}))
+    return None
+
+
+def remove_orphaned_objects(namespace: str | None, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
+    """Takes away objects of networks that somebody deleted with plain kubectl, of those that were in the namespace.
+
+    Needs to see every network there is: one may have been made anew elsewhere, and is not known by its name alone.
+    """
+    all_namespaces = Query(NETWORKWIZARD)
+    live = snapshot.lookup(all_namespaces)
+    if reason := snapshot.unreadable_reason(all_namespaces):
+        return Plan(notes=(f"objects of deleted networks are not looked for: {reason}",))
+    networks = parse_networks(live)
+    if len(networks) != len(live):
+        return Plan(notes=("objects of deleted networks are not looked for while a network's spec is broken",))
+    plan = Plan()
+    for backend in backends.values():
+        if not backend.missing_apis(snapshot.served):
+            try:
+                plan = plan + _remove_objects_of(backend, networks, namespace, snapshot)
+            except PreconditionFailed as error:
+                plan = plan + Plan(notes=(error.message,))
+    return plan
+
+
+def _remove_objects_of(backend: Backend, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
+    """What takes away what one back-end made for networks that are no more.
+
+    A network may have come after all were read, and its objects before these were: so they are read once more.
+    """
+    plan = backend.orphaned_objects(live, namespace, snapshot)
+    if not plan:
+        return plan
+    latest = parse_networks(snapshot.lookup(Query(NETWORKWIZARD, read_number=1)))
+    return backend.orphaned_objects([*live, *latest], namespace, snapshot)

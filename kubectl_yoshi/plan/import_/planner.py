@@ -1,0 +1,113 @@
+"""Adopting addresses that VMs have already: by the protocol of an attachment, whose planner does all that is written.
+
+What is refused, besides what an attachment would refuse: an address that anything else in the cluster uses, and a VM
+for which two addresses of one network are named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.backend import AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.objects import NamespacedName
+from kubectl_yoshi.model.plan import Plan
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.attach.context import ExistingAddress
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.records import load_network, network_query
+from kubectl_yoshi.plan.serving import check_backend_available, get_backend
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What is to be adopted into one network.
+
+    Attributes:
+        network: its namespace and name.
+        existing: who has which address.
+    """
+
+    network: NamespacedName
+    existing: tuple[ExistingAddress, ...]
+
+
+def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that record these addresses for the VMs that have them, and pin them there.
+
+    The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attachments.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed, UsageError: none can be adopted (no such network, the network cannot be used).
+    """
+    snapshot.lookup(network_query(*request.network))
+    network = load_network(*request.network, snapshot)
+    backend = get_backend(network, backends)
+    check_backend_available(network, backend, snapshot)
+    uses = AddressUses(backend.all_address_uses(network, None, snapshot))
+    ambiguous, unambiguous = _split_ambiguous(request.existing)
+    errors: dict[str, YoshiError] = {
+        f"{vm[0]}/{vm[1]}": PreconditionFailed(
+            f"{' and '.join(texts)} are both said to be the VM's on network {network.full_name}",
+            "A VM has one address of a network: name it in a file (-f).",
+        )
+        for vm, texts in ambiguous.items()
+    }
+    for existing, others in _shared_addresses(unambiguous).items():
+        if any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
+            continue  # the others are not alone
+        errors[_owner_of(existing)] = PreconditionFailed(
+            f"{existing.address} is said to be {' and '.join(others)}'s too",
+            "An address has one owner: settle whose it is.",
+        )
+    for existing in unambiguous:
+        other_uses = [
+            use
+            for use in uses.by_number(int(existing.address))
+            if not use.is_for_vm(*existing.vm) and use.kind is not UsageKind.LEASED
+        ]
+        if other_uses and existing.address in network:
+            errors[_owner_of(existing)] = PreconditionFailed(
+                f"{existing.address} is not the VM's alone: {other_uses[0].ref} uses it",
+                "See `kubectl yoshi ips rebuild --dry-run=client`, which tells who keeps it and why.",
+            )
+    attach_request = AttachRequest(
+        request.network, tuple(dict.fromkeys(existing.vm for existing in request.existing)), existing=tuple(unambiguous)
+    )
+    new_errors = {owner: error for owner, error in errors.items() if owner not in run.failed}
+    plan = plan_attach(attach_request, backends, snapshot, replace(run, failed={**run.failed, **new_errors}))
+    return replace(plan, errors={**plan.errors, **errors})
+
+
+def _owner_of(existing: ExistingAddress) -> str:
+    return "/".join(existing.vm)
+
+
+def _split_ambiguous(
+    all_existing: Iterable[ExistingAddress],
+) -> tuple[dict[NamespacedName, list[str]], list[ExistingAddress]]:
+    """The addresses of VMs for which several are named, and what is left."""
+    by_vm: dict[NamespacedName, dict[str, ExistingAddress]] = {}
+    for existing in all_existing:
+        by_vm.setdefault(existing.vm, {}).setdefault(str(existing.address), existing)
+    ambiguous = {vm: [*by_address] for vm, by_address in by_vm.items() if len(by_address) > 1}
+    return ambiguous, [
+        existing for vm, by_address in by_vm.items() if vm not in ambiguous for existing in by_address.values()
+    ]
+
+
+def _shared_addresses(unambiguous: Iterable[ExistingAddress]) -> dict[ExistingAddress, list[str]]:
+    """What is named for several VMs, and for which others."""
+    unambiguous = list(unambiguous)
+    counts = Counter(existing.address for existing in unambiguous)
+    return {
+        existing: [
+            _owner_of(other) for other in unambiguous if other.address == existing.address and other.vm != existing.vm
+        ]
+        for existing in unambiguous
+        if counts[existing.address] > 1
+    }

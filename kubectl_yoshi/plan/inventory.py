@@ -1,0 +1,296 @@
+"""What the ledger says joined with what is true: a row for every address that somebody holds, wants or uses."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubectl_yoshi.model.addresses import parse_address
+from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
+from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind, VmProblem
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import NamespacedName, Resource
+from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel_pair
+from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
+from kubectl_yoshi.plan.context import age_in_seconds
+from kubectl_yoshi.plan.records import load_allocations
+
+PENDING_SECONDS = 120.0
+"""A record younger than this may belong to an attachment that is under way."""
+
+
+class AddressState(enum.Enum):
+    """What an address is."""
+
+    BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
+    PENDING = "pending"  # recorded a moment ago and not on the VM's template yet; or nothing announces it yet
+    CONFLICT = "conflict"  # the back-end would give the VM another address, or keeps it from starting
+    RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
+    ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
+    RESERVED = "reserved"  # recorded by a person
+    LEASED = "lent"  # a machine that has no address of its own has it for a time
+    COOLING_DOWN = "cooling down"  # nobody has it, and the back-end does not give it out again yet
+    UNRECORDED = "unrecorded"  # used, but the ledger does not say so
+    UNKNOWN = "unknown"  # what would tell may not be read
+
+
+@dataclass(frozen=True)
+class InventoryRow:
+    """An address and what is known of it.
+
+    Attributes:
+        network: whose address.
+        address: as text.
+        number: for sorting.
+        state: see State.
+        record: what the ledger says; None where it says nothing.
+        address_uses: what the cluster shows.
+        vm: the VM that the record names, as it is now; None where there is none (of that uid).
+        running: a VMI or pod runs with the address; for one that is beside the VM, the VM runs.
+        vm_problems: what the back-end's own bookkeeping keeps from the VM.
+    """
+
+    network: Network
+    address: str
+    number: int
+    state: AddressState
+    record: Allocation | None
+    address_uses: tuple[AddressUse, ...]
+    vm: Vm | None
+    running: bool
+    vm_problems: tuple[VmProblem, ...] = ()
+
+    @property
+    def holder(self) -> str:
+        """Who has it, for people."""
+        if self.record is not None:
+            return self.record.holder
+        named = [f"{use.namespace}/{use.name}" for use in self.address_uses if use.name]
+        return named[0] if named else str(self.address_uses[0].ref) if self.address_uses else ""
+
+
+def build_inventory(
+    network: Network, backend: Backend, snapshot: Snapshot, now: datetime, all_namespaces: bool, exact: bool = False
+) -> tuple[InventoryRow, ...]:
+    """Every address of a network that is recorded or used, in order.
+
+    Args:
+        network: which.
+        backend: its back-end.
+        snapshot: what was read.
+        now: to tell a young record.
+        all_namespaces: look at the VMs of all namespaces; otherwise of those that the ledger names, and the network's.
+        exact: look at all namespaces for uses that the ledger does not know.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    namespaces: tuple[str, ...] | None = None if all_namespaces or exact else (network.namespace,)
+    allocations, (found, vm_problems) = parallel_pair(
+        lambda: load_allocations(network, snapshot, all_namespaces),
+        lambda: parallel_pair(
+            lambda: backend.all_address_uses(network, namespaces, snapshot),
+            lambda: backend.vm_problems(network, namespaces, snapshot),
+        ),
+    )
+    if namespaces is not None:
+        named = {r.namespace for r in allocations.records().values() if r.kind == VIRTUALMACHINE}
+        if named - {*namespaces}:
+            namespaces = tuple(sorted({network.namespace, *named}))
+            found = backend.all_address_uses(network, namespaces, snapshot)
+            vm_problems = backend.vm_problems(network, namespaces, snapshot)
+    records = allocations.records()
+    address_uses: dict[int, list[AddressUse]] = {}
+    for use in found:
+        address_uses.setdefault(use.number, []).append(use)
+    visibility = _Visibility(
+        snapshot,
+        now,
+        _unreadable_namespaces(VM, namespaces, snapshot),
+        _unreadable_namespaces(VMI, namespaces, snapshot),
+        _by_vm(vm_problems),
+    )
+    return tuple(
+        _row(
+            network,
+            backend.pins_vm_template,
+            allocations,
+            number,
+            records.get(number),
+            tuple(address_uses.get(number, ())),
+            visibility,
+        )
+        for number in sorted({*records, *address_uses})
+    )
+
+
+def list_other_troubles(
+    network: Network, backend: Backend, rows: Iterable[InventoryRow], snapshot: Snapshot
+) -> list[VmProblem]:
+    """What the back-end's own bookkeeping keeps from VMs that no row of a network's survey tells of.
+
+    Args:
+        network, backend: which.
+        rows: the survey, in which all namespaces were looked at.
+        snapshot: what was read.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    reported = {trouble for row in rows for trouble in row.vm_problems}
+    return [trouble for trouble in backend.vm_problems(network, None, snapshot) if trouble not in reported]
+
+
+def _by_vm(vm_problems: Iterable[VmProblem]) -> dict[NamespacedName, tuple[VmProblem, ...]]:
+    found: dict[NamespacedName, tuple[VmProblem, ...]] = {}
+    for trouble in vm_problems:
+        vm = (trouble.namespace, trouble.name)
+        found[vm] = (*found.get(vm, ()), trouble)
+    return found
+
+
+@dataclass(frozen=True)
+class _Visibility:
+    """What can be seen.
+
+    Attributes:
+        snapshot: what was read.
+        now: when.
+        hidden_vms, hidden_instances: the namespaces in which they may not be read; None for all.
+        vm_problems: by the VM's namespace and name.
+    """
+
+    snapshot: Snapshot
+    now: datetime
+    hidden_vms: frozenset[str] | None
+    hidden_instances: frozenset[str] | None
+    vm_problems: Mapping[NamespacedName, tuple[VmProblem, ...]]
+
+    def hides_vms_in(self, namespace: str) -> bool:
+        """Whether the VMs of a namespace may not be read."""
+        return self.hidden_vms is None or namespace in self.hidden_vms
+
+    def hides_instances_in(self, namespace: str) -> bool:
+        """Whether the instances of a namespace may not be read."""
+        return self.hidden_instances is None or namespace in self.hidden_instances
+
+
+def _unreadable_namespaces(
+    kind: Resource, namespaces: tuple[str, ...] | None, snapshot: Snapshot
+) -> frozenset[str] | None:
+    """The namespaces whose objects of a kind may not be read; None for all of them."""
+    if namespaces is None:
+        return None if snapshot.unreadable_reason(Query(kind)) else frozenset()
+    return frozenset(
+        namespace for namespace in namespaces if snapshot.unreadable_reason(Query(kind), Query(kind, namespace))
+    )
+
+
+def _row(
+    network: Network,
+    pins_vm_template: bool,
+    allocations: Allocations,
+    number: int,
+    record: Allocation | None,
+    address_uses: tuple[AddressUse, ...],
+    visibility: _Visibility,
+) -> InventoryRow:
+    found = visibility.snapshot.get_object(VM, record.name, record.namespace) if record else None
+    vm = Vm(found) if found else None
+    if vm is not None and record is not None and record.uid and vm.uid != record.uid:
+        vm = None
+    state = _state(pins_vm_template, record, address_uses, vm, visibility)
+    running = any(use.kind is UsageKind.RUNNING for use in address_uses)
+    if not pins_vm_template and vm is not None:
+        running = find_instance(vm, visibility.snapshot) is not None
+    vm_problems = visibility.vm_problems.get((record.namespace, record.name), ()) if record and vm else ()
+    if vm_problems and state is AddressState.BOUND:
+        state = AddressState.CONFLICT
+    return InventoryRow(
+        network, str(allocations.address(number)), number, state, record, address_uses, vm, running, vm_problems
+    )
+
+
+def _state(
+    pins_vm_template: bool,
+    record: Allocation | None,
+    address_uses: tuple[AddressUse, ...],
+    vm: Vm | None,
+    visibility: _Visibility,
+) -> AddressState:
+    if record is None and all(use.cooldown_reason for use in address_uses):
+        return AddressState.COOLING_DOWN
+    if record is None:
+        return (
+            AddressState.LEASED
+            if all(use.kind is UsageKind.LEASED for use in address_uses)
+            else AddressState.UNRECORDED
+        )
+    if record.kind in (RESERVATION, NETWORK):
+        return AddressState.RESERVED
+    record_uses = [use for use in address_uses if use.is_for_vm(record.namespace, record.name, record.uid)]
+    wanted = any(use.kind is UsageKind.REQUESTED for use in record_uses)
+    runs = any(use.kind is UsageKind.RUNNING for use in record_uses)
+    if visibility.hides_vms_in(record.namespace):
+        return AddressState.UNKNOWN
+    if vm is not None and wanted and not pins_vm_template:
+        return (
+            AddressState.BOUND if any(use.kind is UsageKind.ANNOUNCED for use in record_uses) else AddressState.PENDING
+        )
+    if vm is not None and wanted:
+        if not runs and visibility.hides_instances_in(record.namespace):
+            return AddressState.UNKNOWN
+        vm_running = find_instance(vm, visibility.snapshot) is not None
+        return AddressState.RESTART_NEEDED if vm_running and not runs else AddressState.BOUND
+    if runs:
+        return AddressState.RESTART_NEEDED
+    if visibility.hides_instances_in(record.namespace):
+        return AddressState.UNKNOWN
+    if vm is not None and age_in_seconds(record.since, visibility.now) < PENDING_SECONDS:
+        return AddressState.PENDING
+    return AddressState.ORPHANED
+
+
+def find_discrepancies(rows: Iterable[InventoryRow]) -> list[tuple[InventoryRow, str]]:
+    """Everything in a survey that is not as it should be, a sentence each (`ips check`)."""
+    found: list[tuple[InventoryRow, str]] = []
+    for row in rows:
+        found += [(row, sentence) for sentence in _discrepancies_of(row)]
+    return found
+
+
+def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
+    """That these use an address, each object once: "a uses it", "a, b and c use it"."""
+    *others, last = dict.fromkeys(str(use.ref) for use in address_uses)
+    return f"{', '.join(others)} and {last} use it" if others else f"{last} uses it"
+
+
+def _discrepancies_of(row: InventoryRow) -> list[str]:
+    place = f"{row.address} on {row.network.full_name}"
+    if row.state is AddressState.UNRECORDED:
+        return [f"{place}: {_use_it_phrase(row.address_uses)}, but the ledger does not say so"]
+    if row.record is None or row.state is AddressState.UNKNOWN:
+        return []
+    others = (
+        use for use in row.address_uses if not use.is_for_vm(row.record.namespace, row.record.name, row.record.uid)
+    )
+    shared = [
+        f"{place}: recorded for {row.holder}, but {use.cooldown_reason or f'{use.ref} uses it too'}" for use in others
+    ]
+    discrepancies = [f"{place}: {trouble}" for trouble in row.vm_problems]
+    if row.state is AddressState.PENDING:
+        return discrepancies + shared
+    if row.state is AddressState.ORPHANED:
+        reason = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
+        discrepancies.append(f"{place}: recorded for {row.holder}, but {reason}")
+    if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
+        discrepancies.append(f"{place}: {row.holder} does not run as its template says; it needs a restart")
+    if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
+        discrepancies.append(
+            f"{place}: recorded in the original's form, without the VM's uid; attach {row.holder} again"
+        )
+    if why_not := row.network.unusable_reason(parse_address(row.address)):
+        discrepancies.append(f"{place}: recorded for {row.holder}, but {why_not}")
+    return discrepancies + shared

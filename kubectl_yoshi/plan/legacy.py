@@ -1,0 +1,168 @@
+"""Taking over what the original yoshi left: its records become ours, and its finalizers go.
+
+The original wrote `address: vm-name` into the network's status, however large the network, and put a finalizer on
+every network and VM that it touched. Without its controller such an object can be deleted no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, Allocations, is_large, shard_of
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import UsageError, first_few
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.records import load_allocations, write_records
+
+NETWORK_FINALIZER = "network.plumber.k8s.pf9.io"
+VM_FINALIZER = "vm.plumber.k8s.pf9.io"
+MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class LegacyConversionRequest:
+    """What is to be taken over.
+
+    Attributes:
+        namespace: the networks of this namespace; None for all.
+        networks: only these, by namespace and name; None for all.
+        finalizers: take the original's finalizers away as well.
+    """
+
+    namespace: str | None = None
+    networks: frozenset[tuple[str, str]] | None = None
+    finalizers: bool = False
+
+
+def plan_legacy_conversion(
+    request: LegacyConversionRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
+) -> Plan:
+    """The changes that rewrite the original's records where their VM exists, each network by itself.
+
+    Records of a large network are written to their address block before they are struck from its status, so that a
+    run that is killed leaves no address without a record. `results` has how many addresses each network had.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+    """
+    found = _list_networks(request, snapshot)
+    if reason := snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
+        return Plan(notes=(f"what the original yoshi left is not looked for: {reason}",))
+    plan = Plan(errors=run.failed)
+    finalizer_removals: list[Change] = []
+    for obj in found:
+        owner = f"{namespace_of(obj)}/{name_of(obj)}"
+        if owner in run.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
+            continue
+        if request.finalizers:
+            finalizer_removals += _remove_finalizer(
+                NETWORKWIZARD.ref(name_of(obj), namespace_of(obj)), obj, NETWORK_FINALIZER
+            )
+        try:
+            network = parse_network(obj)
+        except UsageError as error:
+            if dig(obj, "status", "allocations"):
+                plan = plan + Plan(notes=(f"{error.message}: its records stay as they are",))
+            continue
+        plan = plan.parallel(_convert_records(network, backends.get(network.plugin), snapshot, run))
+    if finalizer_removals:
+        vms = snapshot.lookup(Query(VM))
+        if reason := snapshot.unreadable_reason(Query(VM)):
+            return plan + Plan(notes=(f"the original yoshi's finalizers stay: {reason}",))
+        # The networks' come last: as long as one is there, a run that was killed is taken up again.
+        plan = Plan((_remove_vm_finalizers(vms, run),)) + plan + Plan((tuple(finalizer_removals),))
+    return plan
+
+
+def _list_networks(request: LegacyConversionRequest, snapshot: Snapshot) -> list[Json]:
+    if request.networks is None:
+        return snapshot.lookup(Query(NETWORKWIZARD, request.namespace))
+    return snapshot.lookup(*(Query(NETWORKWIZARD, namespace, name) for namespace, name in sorted(request.networks)))
+
+
+def _remove_vm_finalizers(vms: Iterable[Json], run: RunContext) -> tuple[Change, ...]:
+    changes = [c for vm in vms for c in _remove_finalizer(VM.ref(name_of(vm), namespace_of(vm)), vm, VM_FINALIZER)]
+    return tuple(change for change in changes if change.owner not in run.failed)
+
+
+def _load_allocations(network: Network, snapshot: Snapshot) -> Allocations:
+    """The whole ledger, also while the cluster does not know address blocks yet (under a dry run)."""
+    if ADDRESSBLOCK in snapshot.served or not is_large(network):
+        return load_allocations(network, snapshot)
+    return Allocations(
+        network, dict.fromkeys(shard_of(network, number) for number in Allocations(network, {}).legacy_allocations)
+    )
+
+
+@dataclass
+class _LegacyRecords:
+    """The records of a network, sorted by what becomes of them."""
+
+    convertible: dict[int, Allocation] = field(default_factory=dict)
+    ownerless: dict[int, Allocation] = field(default_factory=dict)
+    disputed: list[str] = field(default_factory=list)
+
+
+def _convert_records(network: Network, backend: Backend | None, snapshot: Snapshot, run: RunContext) -> Plan:
+    if not dig(network.raw, "status", "allocations"):
+        return Plan()
+    allocations = _load_allocations(network, snapshot)
+    legacy_records = [record for record in allocations.records().values() if not isinstance(record.as_written, Mapping)]
+    if not legacy_records and not allocations.legacy_allocations:
+        return Plan()
+    query = Query(VM, network.namespace)
+    vms = {vm.name: vm for vm in map(Vm, snapshot.lookup(query) if legacy_records else ()) if not vm.is_deleting}
+    found = _classify(allocations, vms, backend, run)
+    notes = [f"network {network.full_name}: {text}" for text in found.disputed]
+    if found.ownerless:
+        reason = snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
+        listed = [f"{allocations.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
+        notes.append(f"network {network.full_name} keeps {first_few(listed, MAX_LISTED, ' and')} as written: {reason}")
+    plan = (
+        write_records(allocations, found.convertible, dict.fromkeys(found.convertible, network.full_name))
+        if found.convertible
+        else Plan()
+    )
+    results = {network.full_name: str(len(found.convertible))} if found.convertible else {}
+    return replace(plan, notes=tuple(notes), results=results)
+
+
+def _classify(
+    allocations: Allocations, vms: Mapping[str, Vm], backend: Backend | None, run: RunContext
+) -> _LegacyRecords:
+    found = _LegacyRecords()
+    for number, record in allocations.records().items():
+        legacy_allocations = allocations.legacy_allocations.get(number)
+        if isinstance(record.as_written, Mapping):
+            if legacy_allocations is None:
+                continue
+            if (legacy_allocations.record.namespace, legacy_allocations.record.name) == (record.namespace, record.name):
+                found.convertible[number] = record
+            else:
+                found.disputed.append(
+                    f"{allocations.address(number)} is recorded for {record.holder}, but its status still says "
+                    f"{legacy_allocations.record.name}"
+                )
+        elif vm := vms.get(record.name):
+            mac = backend.macs_of(vm, allocations.network)[1] if backend else ""
+            found.convertible[number] = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, run.timestamp)
+        else:
+            found.ownerless[number] = record
+    return found
+
+
+def _remove_finalizer(ref: ObjectRef, obj: Json, finalizer: str) -> list[Change]:
+    finalizers = metadata(obj).get("finalizers") or []
+    if finalizer not in finalizers:
+        return []
+    path = ("metadata", "finalizers", str(finalizers.index(finalizer)))
+    patch = PatchBuilder.for_uid(uid_of(obj)).test(path, finalizer).remove(path)
+    summary = f"take the original yoshi's finalizer off {ref}"
+    owner = f"{ref.namespace}/{ref.name}" if ref.resource == NETWORKWIZARD else str(ref)
+    return [Change(Verb.PATCH, ref, summary, patch.ops, before=obj, owner=owner)]

@@ -1,0 +1,320 @@
+"""Moving an address that is beside its VM to another VM: never on two at once, never without a record, never stolen.
+
+The VM that is to have it says so first, with the ports that it was open on; the one that has it lets go; the record
+changes hands in one patch, which fails if anybody else was faster; then the other one gets it. A run that was killed in
+between is finished by the same command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.allocations import (
+    RESERVATION,
+    UNKNOWN_KIND_REASON,
+    UPGRADE_HINT,
+    VIRTUALMACHINE,
+    Allocation,
+    Allocations,
+    shard_of,
+)
+from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.ports import Port
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.attach.quota import check_quota_room
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.finding import find_network_of
+from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
+from kubectl_yoshi.plan.network.init_allocations import check_initialized
+from kubectl_yoshi.plan.places import needs_quota_placeholder, plan_quota_placeholder, release_quota_placeholder
+from kubectl_yoshi.plan.records import load_allocations, load_network, load_shards, write_records
+from kubectl_yoshi.plan.release import remove_own_fences, write_fence
+from kubectl_yoshi.plan.serving import get_backend
+
+
+@dataclass(frozen=True)
+class MoveRequest:
+    """What is wanted.
+
+    Attributes:
+        address: which.
+        to: namespace and name of the VM that is to have it.
+        network: its namespace and name; None for the one that has the address.
+        ports: what it is to be open on; () for what the VM asks for, else what it was open on.
+        wait: wait until it can be reached.
+    """
+
+    address: Address
+    to: tuple[str, str]
+    network: tuple[str, str] | None = None
+    ports: tuple[Port, ...] = ()
+    wait: bool = False
+
+
+def plan_move(request: MoveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that move the address, as far as they can be planned now.
+
+    The plan's `results` has the address for the VM that gets it.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
+    """
+    network = _load_network(request, snapshot)
+    backend = get_backend(network, backends)
+    number = int(request.address)
+    allocations = load_shards(network, [shard_of(network, number)], snapshot)
+    target = _load_vm(request.to, snapshot)
+    if run.failed:
+        plan = _roll_back(network, backend, allocations, target, number, run, snapshot, run.failed)
+    else:
+        check_initialized(network)
+        try:
+            plan = _plan_forward(request, network, backend, allocations, target, backends, snapshot, run)
+        except PreconditionFailed as error:
+            plan = _roll_back(network, backend, allocations, target, number, run, snapshot, {target.full_name: error})
+            if not plan:
+                raise
+    return plan + remove_own_fences(run, snapshot, plan)
+
+
+def _plan_forward(
+    request: MoveRequest,
+    network: Network,
+    backend: Backend,
+    allocations: Allocations,
+    target: Vm,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+    run: RunContext,
+) -> Plan:
+    number = int(request.address)
+    record = allocations.records().get(number)
+    attach_request = AttachRequest(
+        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
+    )
+    _check_movable(request, network, backend, record, target)
+    assert record is not None
+    if record.uid == target.uid and record.namespace == target.namespace:
+        return plan_attach(attach_request, backends, snapshot, run)
+    _check_not_held_for_other(network, backend, record, number, target, snapshot)
+    uses_placeholder = needs_quota_placeholder(network, record, target) and not run.preview
+    started = _check_no_other_address(network, backend, target, number, snapshot, uses_placeholder)
+    if not uses_placeholder:
+        check_quota_room(network, load_allocations(network, snapshot).records(), target, record)
+    elif placeholder := plan_quota_placeholder(network, backend, target, number, snapshot, run, started):
+        return replace(placeholder, results={target.full_name: str(request.address)})
+    plan = _detach_holder(request, network, backend, record, target, run, snapshot)
+    if plan is None:
+        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+        handover = write_records(
+            allocations, {number: new_record}, {number: target.full_name}, if_unchanged=uses_placeholder
+        )
+        handover = write_fence(record, snapshot, target.full_name) + handover
+        return replace(handover, results={target.full_name: str(request.address)})
+    later_changes = _plan_after_detach(network, backend, allocations, target, request, run, snapshot)
+    plan = plan + later_changes if run.preview else replace(plan, future_changes=(*plan.future_changes, *later_changes))
+    return replace(plan, results={target.full_name: str(request.address)})
+
+
+def _load_network(request: MoveRequest, snapshot: Snapshot) -> Network:
+    if request.network is not None:
+        return load_network(*request.network, snapshot)
+    return find_network_of(request.address, request.to[0], snapshot)
+
+
+def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
+    query = Query(VM, *name)
+    found = snapshot.lookup(query)
+    if not found or Vm(found[0]).is_deleting:
+        reason = snapshot.unreadable_reason(query) or ("it is being deleted" if found else "there is none")
+        raise PreconditionFailed(
+            f'VM "{name[1]}" in namespace "{name[0]}" cannot get an address: {reason}', "Name another VM."
+        )
+    return Vm(found[0])
+
+
+def _check_movable(
+    request: MoveRequest, network: Network, backend: Backend, record: Allocation | None, target: Vm
+) -> None:
+    address = request.address
+    attach_command = f"kubectl yoshi vm attach {target.name} -n {target.namespace}"
+    name = network.relative_name(target.namespace)
+    if backend.pins_vm_template:
+        raise PreconditionFailed(
+            f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
+            f"{_detach_hint(network, record)}`{attach_command} --network {name} --ip {address}`.",
+        )
+    if record is None:
+        raise PreconditionFailed(
+            f"{address} is nobody's on network {network.full_name}: there is nothing to move",
+            f"Give it with `{attach_command} --public-network {name} --public-ip {address}`.",
+        )
+    if not record.is_known:
+        raise PreconditionFailed(
+            f"{address} is {record.holder}'s on network {network.full_name}: {UNKNOWN_KIND_REASON}", UPGRADE_HINT
+        )
+    if record.kind == RESERVATION:
+        raise PreconditionFailed(
+            f"{address} is {record.holder} on network {network.full_name}",
+            f"Release it first with `kubectl yoshi ips release {network.full_name} {address}`.",
+        )
+
+
+def _detach_hint(network: Network, record: Allocation | None) -> str:
+    """What comes before an attachment to an address of a VM's, in words."""
+    if record is None or record.kind != VIRTUALMACHINE:
+        return ""
+    name = network.relative_name(record.namespace)
+    return f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network {name}`, then "
+
+
+def _check_no_other_address(
+    network: Network, backend: Backend, target: Vm, number: int, snapshot: Snapshot, uses_placeholder: bool
+) -> bool:
+    """Raises PreconditionFailed where the VM has another address of the network; gives whether it asks for this one
+    already.
+
+    With `uses_placeholder` it may have a record of another one, for the time of the move (plan/places.py).
+    """
+    address_uses = [
+        use for use in backend.address_uses(network, [target], Intervals(), snapshot) if use.kind is UsageKind.REQUESTED
+    ]
+    on_vm = {use.number for use in address_uses if use.is_for_vm(target.namespace, target.name, target.uid)}
+    recorded = [n for n, r in load_allocations(network, snapshot).records().items() if r.uid == target.uid]
+    for other in sorted(on_vm.union(() if uses_placeholder else recorded) - {number}):
+        raise PreconditionFailed(
+            f"VM {target.full_name} already has {network.address(other)} on network {network.full_name}",
+            f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
+            f"--network {network.full_name}`.",
+        )
+    return number in on_vm
+
+
+def _check_not_held_for_other(
+    network: Network, backend: Backend, record: Allocation, number: int, target: Vm, snapshot: Snapshot
+) -> None:
+    """An address that somebody else's object keeps for the VM that has it goes where that object says, not here."""
+    for use in backend.all_address_uses(network, (record.namespace,), snapshot):
+        if (
+            use.number == number
+            and use.kind is UsageKind.HELD_BY_BACKEND
+            and not use.is_for_vm(target.namespace, target.name, target.uid)
+        ):
+            raise PreconditionFailed(
+                f"{use.ref} has {network.address(number)} for VM {record.holder}, and somebody else has made it",
+                f"Make it select VM {target.full_name}, then move the address.",
+            )
+
+
+def _roll_back(
+    network: Network,
+    backend: Backend,
+    allocations: Allocations,
+    target: Vm,
+    number: int,
+    run: RunContext,
+    snapshot: Snapshot,
+    errors: Mapping[str, YoshiError],
+) -> Plan:
+    """Takes back what this run did for a VM that does not get the address in the end, and the VM's place."""
+    placeholder = release_quota_placeholder(network, target, number, snapshot, run)
+    move_rollback = roll_back_move(network, backend, allocations, target, number, snapshot, run)
+    return replace(move_rollback + placeholder, errors=errors)
+
+
+def _detach_holder(
+    request: MoveRequest,
+    network: Network,
+    backend: Backend,
+    record: Allocation,
+    target: Vm,
+    run: RunContext,
+    snapshot: Snapshot,
+) -> Plan | None:
+    """What makes the VM that has the address let go of it; None where it does not have it any more.
+
+    Raises:
+        PreconditionFailed: something of a VM that is gone still has it.
+    """
+    number = int(request.address)
+    query = Query(VM, record.namespace, record.name)
+    found = snapshot.lookup(query)
+    owner = record.owner
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
+        )
+    current_vm = Vm(found[0]) if found else None
+    if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
+        detach_changes = [
+            replace(change, owner=target.full_name) for change in backend.detach_patch(current_vm, network, snapshot)
+        ]
+        if not detach_changes:
+            return None
+        ports = (
+            request.ports
+            or backend.configured_ports(target, network, snapshot)
+            or backend.configured_ports(current_vm, network, snapshot)
+        )
+        attach_patches = backend.attach_patch(target, network, number, "", snapshot, ports)
+        plan = Plan((attach_patches,) if attach_patches else ())
+        if not run.preview:
+            plan = plan + _permission_tests(
+                backend.ensure_service(target, network, number, ports, snapshot), detach_changes
+            )
+        return plan + stage_detach_changes(detach_changes)
+    remaining = [use for use in _uses_of_deleted_vm(network, backend, record, snapshot) if use.number == number]
+    if remaining:
+        raise PreconditionFailed(
+            f"{remaining[0].ref} of VM {owner}, which is gone, still has {network.address(number)}",
+            "Kubernetes is deleting it; try again in a moment.",
+        )
+    return None
+
+
+def _permission_tests(service_plan: Plan, detach_changes: Iterable[Change]) -> Plan:
+    """Finds out whether what is made for the VM may be made, before anything is taken from the other one: patches that
+    only test, of what that one has, where patches of the like are needed (a Service's status)."""
+    deletions = [change for change in detach_changes if change.verb is Verb.DELETE]
+    patched_kinds = {(change.ref.resource, change.subresource) for change in service_plan if change.verb is Verb.PATCH}
+    tests = tuple(
+        Change(
+            Verb.PATCH, end.ref, f"see whether the {subresource} of {end.ref} may be written",
+            PatchBuilder.for_uid(end.uid).ops, subresource, before=end.before, owner=end.owner,
+        )
+        for end in deletions
+        for resource, subresource in patched_kinds
+        if subresource and resource == end.ref.resource
+    )  # fmt: skip
+    return Plan((tests,) if tests else ())
+
+
+def _uses_of_deleted_vm(
+    network: Network, backend: Backend, record: Allocation, snapshot: Snapshot
+) -> tuple[AddressUse, ...]:
+    address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
+    return tuple(use for use in address_uses if use.is_for_vm(record.namespace, record.name, record.uid))
+
+
+def _plan_after_detach(
+    network: Network,
+    backend: Backend,
+    allocations: Allocations,
+    target: Vm,
+    request: MoveRequest,
+    run: RunContext,
+    snapshot: Snapshot,
+) -> Plan:
+    """What comes once the VM that has the address has let go."""
+    number = int(request.address)
+    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+    plan = write_records(allocations, {number: new_record})
+    return plan + backend.ensure_service(target, network, number, request.ports, snapshot)

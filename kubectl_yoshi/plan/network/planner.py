@@ -1,0 +1,479 @@
+"""Making networks and taking them away: the NetworkWizard, what its back-end needs, a status that tells the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.allocations import (
+    NETWORK,
+    RESERVATION,
+    UNKNOWN_KIND_REASON,
+    UPGRADE_HINT,
+    VIRTUALMACHINE,
+    is_large,
+)
+from kubectl_yoshi.model.backend import Backend, NetworkConflict
+from kubectl_yoshi.model.errors import (
+    ASK_ADMIN_HINT,
+    PreconditionFailed,
+    UnreadableError,
+    UsageError,
+    YoshiError,
+    first_few,
+)
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_minimal_network, parse_network
+from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
+from kubectl_yoshi.model.plan import Change, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.agreement import check_created_spec, check_spec_matches
+from kubectl_yoshi.plan.attach.rollback import records_written_by_run
+from kubectl_yoshi.plan.building import plan_network_objects
+from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap, find_other_overlaps, find_overlaps
+from kubectl_yoshi.plan.context import RunContext, age_in_seconds
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.network.init_allocations import check_initialized, plan_init_allocations
+from kubectl_yoshi.plan.network.status import plan_status
+from kubectl_yoshi.plan.records import (
+    STATUS_DELETING,
+    check_version_supported,
+    load_network,
+    network_query,
+    remove_records,
+    require_allocations,
+)
+from kubectl_yoshi.plan.release import remove_own_fences
+from kubectl_yoshi.plan.serving import check_backend_available, get_backend
+
+ABANDONED_DELETION_SECONDS = 600.0
+"""A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
+NON_BACKEND_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK, VM)
+"""Where a run that makes a network writes besides what its back-end has it make, or write into what is there."""
+MAX_DELETION_MARKS = 3
+"""How often a deletion marks a network anew that others bring up again meanwhile. Then a small one is deleted unmarked,
+if nobody writes to it meanwhile; of a large one, whose records are in other objects, that would not tell enough."""
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """What is wanted: the NetworkWizard of that name made to work.
+
+    Attributes:
+        namespace, name: which.
+        manifest: the object to make where it does not exist; None to work on what is there (sync).
+        created_together: networks that the same command makes first: a preview counts them as there.
+    """
+
+    namespace: str
+    name: str
+    manifest: Json | None = None
+    created_together: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkDeleteRequest:
+    """What is wanted: the network gone, and all that was made for it.
+
+    Attributes:
+        namespace, name: which.
+        force: detach its VMs and drop its reservations first.
+        restart: with force, restart VMs that run with its addresses.
+    """
+
+    namespace: str
+    name: str
+    force: bool = False
+    restart: bool = False
+
+
+def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
+    """The plugin of a network for which none was named: the first one whose back-end is there.
+
+    Raises:
+        PreconditionFailed: none is; the message names what was looked for.
+    """
+    missing_apis = []
+    for plugin, backend in backends.items():
+        if not backend.allowed_as_default:
+            continue
+        missing = backend.missing_apis(snapshot.served)
+        if not missing:
+            return plugin
+        missing_apis.append(f"{plugin}: {missing}")
+    raise PreconditionFailed(
+        "this cluster has nothing that networks can be made with; looked for " + "; ".join(missing_apis),
+        "Install one of these first.",
+    )
+
+
+def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that make the network and bring its status up to date.
+
+    A network that another one overlaps is refused before it is made; where two are made at the same time, the
+    younger one gives way. When anything fails, what this run made is taken away again.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed, UsageError: it cannot be made.
+    """
+    query = network_query(request.namespace, request.name)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(f'network "{request.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
+    owner = f"{request.namespace}/{request.name}"
+    if run.failed:
+        return _roll_back(found, run, owner, backends, snapshot)
+    if not found:
+        if owner in run.rolled_back:  # or it would be made, and taken back, without end
+            raise run.rolled_back[owner]
+        if request.manifest is None:
+            load_network(request.namespace, request.name, snapshot)
+        return _create(request, backends, snapshot, run, owner)
+    if request.manifest is not None and _is_created_by(parse_minimal_network(found[0]), run.done):
+        try:
+            check_created_spec(found[0], request.manifest)
+        except PreconditionFailed as error:
+            return _remove_created_network(parse_minimal_network(found[0]), error, backends, snapshot, run, owner)
+    elif request.manifest is not None:
+        check_spec_matches(found[0], request.manifest)
+    try:
+        network = parse_network(found[0])
+    except UsageError as error:
+        return replace(
+            plan_status(parse_minimal_network(found[0]), False, error.message, run, owner), errors={owner: error}
+        )
+    check_version_supported(network)
+    age = age_in_seconds(network.deleting_since, run.now)
+    if request.manifest is None and network.deleting_since and age < ABANDONED_DELETION_SECONDS:
+        return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
+    return _reconcile(network, backends, snapshot, run, owner)
+
+
+def _create(
+    request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
+) -> Plan:
+    """Makes the NetworkWizard, once all is known to be well."""
+    assert request.manifest is not None
+    network = parse_network(request.manifest)
+    backend = get_backend(network, backends)
+    check_backend_available(network, backend, snapshot)
+    created_together = [parse_network(obj) for obj in request.created_together] if run.preview else []
+    for other in created_together:
+        if other.ref == network.ref:
+            check_spec_matches(other.raw, request.manifest)
+            return Plan()
+    conflicts = [
+        *map(NetworkConflict, find_overlaps(network, snapshot, created_together)),
+        *backend.conflicts(network, snapshot),
+    ]
+    if conflicts:
+        raise PreconditionFailed(
+            f"network {network.full_name} cannot be made: {conflicts[0].summary}", _conflict_hint(conflicts)
+        )
+    notes = []
+    if network.host_bits:
+        notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
+    if defaults := backend.implicit_choices(network, snapshot):
+        notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(defaults)}")
+    summary = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
+    change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=owner, strict=True)
+    plan = sequential(change, notes=tuple(notes))
+    if run.preview:
+        return plan + plan_network_objects(network, backend, snapshot, run)
+    return replace(plan, requeue=True)
+
+
+def _reconcile(
+    network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
+) -> Plan:
+    if dig(network.raw, "metadata", "deletionTimestamp"):
+        raise PreconditionFailed(
+            f"network {network.full_name} is being deleted", "Wait until it is gone, then try again."
+        )
+    backend = get_backend(network, backends)
+    created_now = _is_created_by(network, run.done)
+    try:
+        check_backend_available(network, backend, snapshot)
+        check_no_earlier_overlap(network, snapshot, just_created=created_now)
+        overlaps = [] if network.is_created else find_other_overlaps(network, snapshot)
+        conflicts = [*map(NetworkConflict, overlaps), *backend.conflicts(network, snapshot)]
+        if conflicts:
+            raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
+        if network.deleting_since and (
+            backend.infra_address_purpose(network) or not network.is_initialized
+        ):  # the mark refuses all records
+            unmark_plan = plan_status(network, network.is_created, "it is made anew", run, owner)
+            return replace(unmark_plan, requeue=True)
+        init_plan = plan_init_allocations(network, backend, snapshot, run, is_new=_is_created_by(network, run.sent))
+        plan = init_plan or plan_network_objects(network, backend, snapshot, run)
+    except YoshiError as error:
+        if created_now:
+            return _remove_created_network(network, error, backends, snapshot, run, owner)
+        if snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
+            return Plan(errors={owner: error})
+        return replace(plan_status(network, False, error.message, run, owner), errors={owner: error})
+    if plan:
+        return replace(plan, requeue=True)
+    health = backend.health(network, snapshot)
+    return replace(plan_status(network, True, health, run, owner), notes=(*init_plan.notes, *plan.notes))
+
+
+def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
+    """Whether the network is made by one of these changes."""
+    return any(change.verb is Verb.CREATE and change.ref == network.ref for change in changes)
+
+
+def _conflict_hint(conflicts: Sequence[NetworkConflict]) -> str:
+    """What else is in the way, a little of it, and what to do."""
+    if conflicts[0].is_unreadable:
+        return "Ask an administrator for this right, or to make the network."
+    more = [obstacle.summary for obstacle in conflicts[1:3]]
+    return "\n".join([*more, "Choose another CIDR or name, or remove what is in the way."])
+
+
+def _delete_own_network(network: Network, owner: str) -> Plan:
+    return sequential(
+        Change(
+            Verb.DELETE, network.ref, f"take network {network.full_name} back", before=network.raw, uid=network.uid,
+            resource_version=resource_version_of(network.raw), owner=owner, ignore_not_found=True,
+        )
+    )  # fmt: skip
+
+
+def _roll_back(
+    found: list[Json], run: RunContext, owner: str, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> Plan:
+    """Takes away what this run made before it failed."""
+    error = next(iter(run.failed.values()))
+    created = {change.ref for change in run.done if change.verb is Verb.CREATE}
+    plan = Plan(errors={owner: error})
+    if not found:
+        return plan
+    if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in created:
+        if owner in run.failed:  # the status itself could not be written
+            return plan
+        network = parse_minimal_network(found[0])
+        return replace(plan_status(network, network.is_created, error.message, run, owner), errors=plan.errors)
+    return _remove_created_network(parse_network(found[0]), error, backends, snapshot, run, owner)
+
+
+def _remove_created_network(
+    network: Network,
+    error: YoshiError,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+    run: RunContext,
+    owner: str,
+) -> Plan:
+    """Takes away a network that this run made and that cannot be made to work, with what it made for it.
+
+    It stays where others have been given addresses of it meanwhile: it was open to them as soon as those VMs were
+    recorded that had some before. A large one is marked before its records are looked at, as in every deletion.
+    """
+    plan = Plan(errors={owner: error})
+    if reason := _reason_to_keep(network, snapshot, run):
+        note = f"network {network.full_name} stays, though it does not work: {reason}"
+        if owner not in run.failed:  # else the status itself could not be written
+            plan = plan + plan_status(network, False, error.message, run, owner)
+        return replace(plan, notes=(note,))
+    if is_large(network) and network.is_initialized and not network.is_deleting:
+        mark_plan = plan_status(network, False, "it is taken back", run, owner, deleting=run.timestamp)
+        return replace(plan + mark_plan, requeue=True)
+    if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in run.sent):
+        try:
+            plan = plan + get_backend(network, backends).teardown(network, snapshot)
+        except PreconditionFailed as refused:
+            plan = replace(plan, notes=(refused.message,))
+    return replace(plan + _delete_own_network(network, owner), rolled_back={owner: error})
+
+
+def _reason_to_keep(network: Network, snapshot: Snapshot, run: RunContext) -> str:
+    """Who else has been given an address of a network that this run made, or why that cannot be told; "" for nobody."""
+    if not network.is_initialized:
+        return ""
+    written_by_run = records_written_by_run(network, run)
+    try:
+        allocations = require_allocations(network, snapshot)
+    except PreconditionFailed as refused:
+        return refused.message
+    for number, record in sorted(allocations.records().items()):
+        if record.kind != NETWORK and record.as_written not in written_by_run.get(number, ()):
+            return f"{record.holder} has {allocations.address(number)} meanwhile"
+    return ""
+
+
+def plan_network_deletion(
+    request: NetworkDeleteRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
+) -> Plan:
+    """The changes that take the network away, with all that was made for it.
+
+    It is marked first, so that no address of it is given out any more, and looked at again; where it must stay after
+    all, it is brought up again.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: VMs hold its addresses (the message lists them) and `force` was not given, or they still
+            run.
+    """
+    query = network_query(request.namespace, request.name)
+    found = snapshot.lookup(query)
+    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in run.sent):
+        return Plan()
+    network = _load_even_invalid(request, snapshot)
+    owner = network.full_name
+    if run.failed:
+        aborts = bool(network.deleting_since) and "" not in run.failed
+        plan = _abort_deletion(network, backends, snapshot, run) if aborts else Plan()
+        return replace(plan, errors={owner: next(iter(run.failed.values()))})
+    try:
+        plan = _plan_deletion(request, network, backends, snapshot, run)
+    except PreconditionFailed as refused:
+        if not network.deleting_since or run.preview:
+            raise
+        return replace(_abort_deletion(network, backends, snapshot, run), requeue=True, errors={owner: refused})
+    marks = sum(1 for c in run.done if c.ref == network.ref and _marks_deletion(c))
+    if run.preview or network.is_deleting:
+        return plan
+    if marks >= MAX_DELETION_MARKS:
+        if is_large(network):
+            raise PreconditionFailed(
+                f"network {network.full_name} cannot be deleted: it is brought up again as often as it is marked",
+                "End what brings it up, such as a `kubectl yoshi sync --watch` on a machine whose clock is ahead. If "
+                "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
+            )
+        return plan
+    mark_plan = plan_status(network, network.is_created, "it is being deleted", run, owner, deleting=run.timestamp)
+    return replace(mark_plan, requeue=True, future_changes=plan.future_changes)
+
+
+def _marks_deletion(change: Change) -> bool:
+    """Whether a change marks a network as being deleted."""
+    ops = change.body if isinstance(change.body, list) else ()
+    return any(op["path"] == json_pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
+
+
+def _abort_deletion(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """Brings up again a network whose deletion was begun and cannot be completed."""
+    plan, created, health = Plan(), True, ""
+    try:
+        backend = get_backend(network, backends)
+        check_initialized(network)
+        plan = plan_network_objects(network, backend, snapshot, run)
+        health = "" if plan else backend.health(network, snapshot)
+    except YoshiError as error:
+        created, health = network.is_created, error.message
+    return plan + plan_status(network, created, health, run, "")
+
+
+def _plan_deletion(
+    request: NetworkDeleteRequest,
+    network: Network,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+    run: RunContext,
+) -> Plan:
+    allocations = require_allocations(network, snapshot)
+    records = allocations.records()
+    records = {number: record for number, record in records.items() if record.kind != NETWORK}
+    for number, record in sorted(records.items()):
+        if not record.is_known:
+            holder = f"{allocations.address(number)} {record.holder}"
+            raise PreconditionFailed(
+                f"network {network.full_name} is in use: {holder}; {UNKNOWN_KIND_REASON}", UPGRADE_HINT
+            )
+    vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
+    reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
+    if records and not request.force:
+        holders = [f"{allocations.address(n)} {r.holder}" for n, r in sorted(records.items())]
+        raise PreconditionFailed(
+            f"network {network.full_name} is in use: {first_few(holders, 10)}",
+            "Detach them first, or pass --force to detach them and drop reservations.",
+        )
+    plan = remove_records(allocations, reserved, until=run.micro_time) if reserved else Plan()
+    if vms:
+        detach_request = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
+        detach_plan = plan_detach(detach_request, backends, snapshot, run)
+        blockers = detach_plan.notes or tuple(error.message for error in detach_plan.errors.values())
+        if not any(detach_plan) and blockers:
+            raise PreconditionFailed(
+                f"network {network.full_name} cannot be deleted yet: {blockers[0]}",
+                "Stop these VMs first, or pass --force --restart.",
+            )
+        plan = plan + detach_plan
+    plan = plan + remove_own_fences(run, snapshot, plan)
+    deletion = Change(
+        Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
+        resource_version=resource_version_of(network.raw), owner=network.full_name,
+    )  # fmt: skip
+    if plan and (not run.preview or plan.notes):
+        later_changes = (*_teardown_later(network, backends, snapshot), deletion)
+        return replace(plan, requeue=True, future_changes=(*plan.future_changes, *later_changes))
+    backend = backends.get(network.plugin)
+    if backend is not None and not backend.missing_apis(snapshot.served):
+        plan = plan + backend.repairs(network, None, snapshot)
+        try:
+            plan = plan + backend.teardown(network, snapshot)
+        except PreconditionFailed as refused:
+            if not plan:
+                raise
+            return plan + Plan(notes=(f"for now: {refused.message}",))
+    if dig(network.raw, "metadata", "deletionTimestamp"):
+        return replace(plan, notes=(*plan.notes, _finalizer_note(network)))
+    return plan + sequential(deletion)
+
+
+def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
+    """The back-end's part of a deletion, as far as it is known while somebody still has an address.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        UnreadableError: something that the deletion depends on may not be read: no VM is to be detached in vain.
+    """
+    backend = backends.get(network.plugin)
+    plan = Plan()
+    if backend is not None and not backend.missing_apis(snapshot.served):
+        try:
+            plan = backend.teardown(network, snapshot, ignore_usage=True)
+        except PreconditionFailed as refused:
+            raise UnreadableError(
+                f"network {network.full_name} cannot be deleted: {refused.message}", refused.hint
+            ) from None
+    if unreadable := snapshot.unreadable_reasons():
+        raise UnreadableError(
+            f"network {network.full_name} cannot be deleted: {unreadable[0]}",
+            "Ask an administrator for this right, or to delete the network.",
+        )
+    return plan
+
+
+def _finalizer_note(network: Network) -> str:
+    finalizers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
+    return f"network {network.full_name} is being deleted" + (
+        f"; its finalizers keep it: {finalizers}" if finalizers else ""
+    )
+
+
+def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `force` takes a network's addresses from: VMs ("prod/web-1"), and the reserved addresses.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network.
+    """
+    allocations = require_allocations(_load_even_invalid(NetworkDeleteRequest(namespace, name), snapshot), snapshot)
+    records = sorted(allocations.records().items())
+    vms = dict.fromkeys(record.holder for _, record in records if record.kind == VIRTUALMACHINE)
+    return tuple(vms), tuple(
+        str(allocations.address(number)) for number, record in records if record.kind == RESERVATION
+    )
+
+
+def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Network:
+    """The network to delete: one whose spec cannot be read rightly can still be deleted."""
+    try:
+        return load_network(request.namespace, request.name, snapshot)
+    except UsageError:
+        network = parse_minimal_network(snapshot.lookup(network_query(request.namespace, request.name))[0])
+        check_version_supported(network)
+        return network

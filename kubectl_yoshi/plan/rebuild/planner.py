@@ -1,0 +1,198 @@
+"""Rebuilding ledgers: making them say what `audit` says that they should, after a restore or whatever broke them.
+
+Only records are written, and what an interrupted run has left inconsistent in a back-end's own bookkeeping; no VM is
+changed, and no address is given back. A ledger that was not open (plan/network/init_allocations.py) is open afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from kubectl_yoshi.model.allocations import Allocation, Allocations, Shard, shard_of
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import PreconditionFailed, first_few
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json, NamespacedName, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.attach.quota import list_quota_violations
+from kubectl_yoshi.plan.attach.rollback import records_written_by_run
+from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.network.status import plan_init_status
+from kubectl_yoshi.plan.rebuild.expected import (
+    ADMIN_REBUILD_HINT,
+    AllocationAudit,
+    ExpectedAllocation,
+    audit_allocations,
+)
+from kubectl_yoshi.plan.records import list_requested_networks, write_records
+from kubectl_yoshi.plan.release import fence_vm
+
+MAX_LISTED = 3
+
+
+@dataclass(frozen=True)
+class RebuildRequest:
+    """Which ledgers.
+
+    Attributes:
+        network: namespace and name of a single network; None for all.
+        namespace: with network None, only those of this namespace; None for every one.
+    """
+
+    network: NamespacedName | None = None
+    namespace: str | None = None
+
+
+def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that make the ledgers say what they should.
+
+    The plan's `results` has how many addresses are written of each network that is changed.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: there is no such network, or what may use its addresses cannot be seen.
+    """
+    audits, notes = audit_networks(request, backends, snapshot)
+    vms = list_vms_by_name(snapshot)
+    plans = [plan_record_updates(audit, vms, run).parallel(_plan_initialization(audit, run)) for audit in audits]
+    plans += [_plan_repairs(audit.network, backends, snapshot, run) for audit in audits]
+    plan = Plan(notes=notes, errors=run.failed)
+    for audit in plans:
+        plan = plan.parallel(audit)
+    return plan
+
+
+def audit_networks(
+    request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot
+) -> tuple[list[AllocationAudit], tuple[str, ...]]:
+    """What each ledger should say, and a line for every network that is left alone.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: see plan_rebuild.
+    """
+    all_namespaces = request.network is None and request.namespace is None
+    networks, broken = list_requested_networks(request.network, request.namespace, snapshot)
+    notes = [f"{text}: its ledger is left alone" for text in broken]
+    vms = list_vms_by_name(snapshot)
+    found: list[AllocationAudit] = []
+    for network in networks:
+        backend = backends.get(network.plugin)
+        if backend is None:
+            notes.append(f"network {network.full_name} is left alone: plugin {network.plugin!r} is unknown")
+        elif network.is_deleting:
+            notes.append(f"network {network.full_name} is left alone: it is being deleted")
+        elif reason := _overlap_reason(network, snapshot):
+            notes.append(f"network {network.full_name} is left alone: {reason}")
+        else:
+            found.append(audit_allocations(network, backend, vms, snapshot, all_namespaces))
+    return found, tuple(notes)
+
+
+def _overlap_reason(network: Network, snapshot: Snapshot) -> str:
+    """Why a network whose ledger is not open may not be opened: another one has its addresses; "" where it may."""
+    try:
+        if not network.is_initialized:
+            check_no_earlier_overlap(network, snapshot)
+    except PreconditionFailed as error:
+        return error.message
+    return ""
+
+
+def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = None) -> dict[NamespacedName, Vm]:
+    """Every VM that exists, or of these namespaces.
+
+    Raises:
+        MissingQueriesError: they were not read yet.
+        PreconditionFailed: not all may be seen.
+    """
+    queries = [Query(VM, namespace) for namespace in namespaces or (None,)]
+    found = snapshot.lookup(*queries)
+    if reason := snapshot.unreadable_reason(*queries):
+        raise PreconditionFailed(f"which VM has which address cannot be told: {reason}", ADMIN_REBUILD_HINT)
+    return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
+
+
+def _plan_repairs(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """Makes the back-end's own bookkeeping consistent again that an interrupted run has left."""
+    if run.failed:
+        return Plan()
+    return backends[network.plugin].repairs(network, None, snapshot)
+
+
+def _plan_initialization(audit: AllocationAudit, run: RunContext) -> Plan:
+    """Opens a ledger in which nothing is missing any more."""
+    owner = audit.network.full_name
+    plan = Plan() if audit.updates or owner in run.failed else plan_init_status(audit.network, owner)
+    return replace(plan, results={owner: "0"}) if plan else plan
+
+
+def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm], run: RunContext) -> Plan:
+    """The changes that make one ledger say what it should. `results` has how many addresses are written."""
+    owner = audit.network.full_name
+    if owner in run.failed:
+        return Plan()
+    written_by_run = records_written_by_run(audit.network, run)  # what is written now is not why it was written
+    notes = tuple(f"contradiction: {text}" for text in audit.contradictions_except(written_by_run)) + _unused_notes(
+        audit
+    )
+    notes += tuple(list_quota_violations(audit.network, (v.expected for v in audit.entries if v.expected is not None)))
+    updates = audit.updates
+    if not updates:
+        return Plan(notes=notes)
+    records = {v.number: _with_time(v.expected, run) for v in updates if v.expected is not None}
+    allocations = _with_missing_shards(audit.allocations, records)
+    plan = _fence_losing_vms(updates, vms, owner) + _delete_stale_blocks(audit.stale, owner)
+    plan = plan + write_records(allocations, records, dict.fromkeys(records, owner))
+    return replace(plan, notes=notes, results={owner: str(len(updates))})
+
+
+def _with_time(record: Allocation, run: RunContext) -> Allocation:
+    """The record to write: since when an address is somebody's stays where it was known."""
+    return record if record.since else replace(record, since=run.micro_time)
+
+
+def _with_missing_shards(allocations: Allocations, records: Mapping[int, Allocation]) -> Allocations:
+    """The ledger with an empty place for every block that these records need and that is not there."""
+    needed = dict.fromkeys(shard_of(allocations.network, number) for number in records)
+    return allocations.with_objects({shard: None for shard in needed if shard not in allocations.objects})
+
+
+def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[NamespacedName, Vm], owner: str) -> Plan:
+    """Ends attachments that are under way of the VMs whose record another one gets, before it does."""
+    losing: dict[NamespacedName, Vm] = {}
+    for entry in updates:
+        record, expected = entry.record, entry.expected
+        if record is not None and expected is not None and record.uid != expected.uid:
+            vm = vms.get((record.namespace, record.name))
+            if vm is not None and vm.uid == record.uid:
+                losing[(vm.namespace, vm.name)] = vm
+    plans = [fence_vm(vm, owner).stages for vm in losing.values()]
+    parallel_stages = zip_longest(*plans, fillvalue=())
+    return Plan(tuple(tuple(change for stage in stages for change in stage) for stages in parallel_stages))
+
+
+def _delete_stale_blocks(stale: Mapping[Shard, Json], owner: str) -> Plan:
+    """Takes blocks of an earlier network away; what they say is among the records that are written next."""
+    changes = tuple(
+        Change(
+            Verb.DELETE, shard.ref, f"make the address block of {dig(block, 'spec', 'first')} anew", before=block,
+            uid=uid_of(block), resource_version=resource_version_of(block), owner=owner, ignore_not_found=True,
+        )
+        for shard, block in stale.items()
+    )  # fmt: skip
+    return Plan((changes,)) if changes else Plan()
+
+
+def _unused_notes(audit: AllocationAudit) -> tuple[str, ...]:
+    unused = audit.unused
+    if not unused:
+        return ()
+    listed = first_few(unused, MAX_LISTED, " and")
+    summary = f"network {audit.network.full_name} keeps {listed} recorded for VMs that do not use them"
+    return (f"{summary} (`kubectl yoshi ips gc` gives them back)",)

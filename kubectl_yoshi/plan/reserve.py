@@ -1,0 +1,231 @@
+"""Reserving addresses for people, and giving addresses back by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.allocations import (
+    RESERVATION,
+    VIRTUALMACHINE,
+    Allocation,
+    Allocations,
+    SearchHint,
+    Shard,
+    shard_of,
+)
+from kubectl_yoshi.model.backend import Backend, UsageKind
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.plan import Plan
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.plan.attach.allocate import find_unused_addresses
+from kubectl_yoshi.plan.attach.rollback import records_written_by_run
+from kubectl_yoshi.plan.conflicts import OtherNetworks
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.network.init_allocations import being_deleted_error, check_initialized
+from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, load_network, load_shards, remove_records, write_records
+from kubectl_yoshi.plan.release import build_release
+from kubectl_yoshi.plan.serving import get_backend
+
+FREE_ADDRESSES_HINT = "Choose another address; see `kubectl yoshi ips list --free`."
+
+
+@dataclass(frozen=True)
+class ReserveRequest:
+    """What is wanted.
+
+    Attributes:
+        network: its namespace and name.
+        addresses: these; empty for any.
+        count: how many, where no address is named.
+        note: what for, in a person's words.
+    """
+
+    network: tuple[str, str]
+    addresses: tuple[Address, ...] = ()
+    count: int = 1
+    note: str = ""
+
+
+def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that reserve addresses, all or none. `results` has them as keys.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: an address is held, or is never given out, or the network is full.
+    """
+    network = load_network(*request.network, snapshot)
+    backend = get_backend(network, backends)
+    if "" in run.failed:
+        raise run.failed[""]
+    check_initialized(network)
+    record = Allocation(RESERVATION, network.namespace, "", since=run.micro_time, note=request.note)
+    allocations, reserved_by_run = _reserved_by_run(network, snapshot, run)
+    if network.is_deleting:
+        return _roll_back(allocations, reserved_by_run, being_deleted_error(network), backend, snapshot)
+    selected: list[int] = []
+    hint: SearchHint | None = None
+    other_networks = OtherNetworks(network, snapshot)
+    for address in request.addresses:
+        try:
+            other_networks.check_not_theirs(address)
+        except PreconditionFailed as error:
+            return _roll_back(allocations, reserved_by_run, error, backend, snapshot)
+        if reason := network.unusable_reason(address):
+            raise PreconditionFailed(
+                f"{address} cannot be reserved on network {network.full_name}: {reason}", FREE_ADDRESSES_HINT
+            )
+        allocations = allocations.with_objects(
+            load_shards(network, [shard_of(network, int(address))], snapshot).objects
+        )
+        held = allocations.records().get(int(address))
+        if held is not None and not (held.kind == RESERVATION and held.note == request.note):
+            holder_text = f"it is {held.holder}" if held.kind == RESERVATION else f"{held.holder} holds it"
+            raise PreconditionFailed(
+                f"{address} is not free: {holder_text} on network {network.full_name}", FREE_ADDRESSES_HINT
+            )
+        if held is None:
+            selected.append(int(address))
+    other_uses = [
+        u for u in backend.address_uses(network, (), Intervals.from_numbers(selected), snapshot) if u.number in selected
+    ]
+    if other_uses and request.addresses:
+        raise PreconditionFailed(
+            f"{network.address(other_uses[0].number)} is not free: {other_uses[0].summary}", FREE_ADDRESSES_HINT
+        )
+    missing_count = request.count - len(reserved_by_run)
+    if not request.addresses and missing_count > 0:
+
+        def load_shard(shard: Shard) -> Allocations:
+            nonlocal allocations
+            loaded = load_shards(network, [shard], snapshot)
+            allocations = allocations.with_objects(loaded.objects)
+            return loaded
+
+        found = find_unused_addresses(network, backend, missing_count, load_shard, snapshot, run)
+        if isinstance(found, PreconditionFailed):
+            return _roll_back(allocations, reserved_by_run, found, backend, snapshot)
+        selected, hint = found.numbers, found.hint
+    results = {str(a): request.note for a in request.addresses}
+    results |= {str(network.address(number)): request.note for number in sorted({*reserved_by_run, *selected})}
+    plan = write_records(allocations, dict.fromkeys(selected, record), hint=hint) if selected else Plan()
+    current, numbers = allocations.records(), [*map(int, request.addresses), *reserved_by_run, *selected]
+    plan = plan + backend.reserve(network, {number: current.get(number, record) for number in numbers}, snapshot)
+    return replace(plan, results=results)
+
+
+def _reserved_by_run(
+    network: Network, snapshot: Snapshot, run: RunContext
+) -> tuple[Allocations, dict[int, Allocation]]:
+    """What earlier rounds of this run reserved and still stands, with the ledger as far as that goes."""
+    written_by_run = records_written_by_run(network, run)
+    allocations = load_shards(network, {shard_of(network, number) for number in written_by_run}, snapshot)
+    current = allocations.records()
+    return allocations, {
+        n: current[n] for n, values in written_by_run.items() if n in current and current[n].as_written in values
+    }
+
+
+def _roll_back(
+    allocations: Allocations,
+    reserved_by_run: Mapping[int, Allocation],
+    error: PreconditionFailed,
+    backend: Backend,
+    snapshot: Snapshot,
+) -> Plan:
+    """Takes back what this run has reserved, and what the back-end keeps for it, since it cannot reserve all that was
+    wanted.
+
+    Raises:
+        PreconditionFailed: nothing needs to be taken back.
+    """
+    if not reserved_by_run:
+        raise error
+    plan = backend.unreserve(allocations.network, reserved_by_run, snapshot).plan + remove_records(
+        allocations, reserved_by_run
+    )
+    return replace(plan, errors={allocations.network.full_name: error})
+
+
+@dataclass(frozen=True)
+class ReleaseRequest:
+    """What is to be given back by hand.
+
+    Attributes:
+        network: its namespace and name.
+        addresses: which; reservations, and records of VMs that do not use them.
+    """
+
+    network: tuple[str, str]
+    addresses: tuple[Address, ...]
+
+
+def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+    """The changes that give addresses back. `results` has who held each, `errors` why one must stay.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: no such network.
+    """
+    network = load_network(*request.network, snapshot)
+    if "" in run.failed:
+        return Plan(errors={owner or network.full_name: error for owner, error in run.failed.items()})
+    backend = get_backend(network, backends)
+    for address in request.addresses:
+        if not network.can_hold(address):
+            raise PreconditionFailed(
+                f"{address} is no address of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
+            )
+    allocations = load_shards(network, {shard_of(network, int(address)) for address in request.addresses}, snapshot)
+    records = allocations.records()
+    plan = Plan()
+    results: dict[str, str] = {}
+    errors: dict[str, YoshiError] = {}
+    reserved: dict[int, Allocation] = {}
+    for address in request.addresses:
+        record = records.get(int(address))
+        if record is None:
+            continue
+        results[str(address)] = record.holder
+        if record.kind == RESERVATION:
+            reserved[int(address)] = record
+            continue
+        if record.owner in run.failed:
+            errors[str(address)] = run.failed[record.owner]
+            continue
+        address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
+        if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
+            holder = Query(VM, record.namespace, record.name)
+            vms = [Vm(obj) for obj in snapshot.lookup(holder)]
+            if reason := snapshot.unreadable_reason(holder):
+                errors[str(address)] = PreconditionFailed(
+                    f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {reason}",
+                    ASK_ADMIN_HINT,
+                )
+                continue
+            address_uses = (*address_uses, *backend.address_uses(network, vms, Intervals(), snapshot))
+        wanted = [u for u in address_uses if u.number == int(address) and u.kind is UsageKind.REQUESTED]
+        wanted = [u for u in wanted if u.is_for_vm(record.namespace, record.name, record.uid)]
+        release = build_release(
+            allocations, int(address), record, (*wanted, *address_uses), backend, snapshot, run.micro_time
+        )
+        if release.notes:
+            hint = f"See `kubectl yoshi ips who {address}`."
+            if wanted:
+                hint = (
+                    f"Detach it with `kubectl yoshi vm detach {record.name} -n {record.namespace} "
+                    f"--network {network.relative_name(record.namespace)}`."
+                )
+            errors[str(address)] = PreconditionFailed(release.notes[0], hint)
+        plan = plan.parallel(release.plan)
+    if reserved:
+        unreserved = backend.unreserve(network, reserved, snapshot)
+        if unreserved.blocker:
+            raise PreconditionFailed(
+                f"reservations on network {network.full_name} stay: {unreserved.blocker}", ASK_ADMIN_HINT
+            )
+        plan = plan + unreserved.plan + remove_records(allocations, reserved, until=run.micro_time)
+    return replace(plan, results=results, errors=errors)

@@ -1,0 +1,199 @@
+"""Restarting a VM so that what its template says comes true, and starting again what a killed run had stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from kubectl_yoshi.model.backend import AddressUse, HotPlug, UsageKind
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata
+from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, parallel_plans, sequential
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.model.vm import VM_SUBRESOURCES, Vm, find_instance
+from kubectl_yoshi.plan.context import RunContext
+
+START_AGAIN_ANNOTATION = f"{GROUP}/startAgain"
+"""Annotation on a VM that this program has stopped: what to put back so that it starts, for whoever finishes the run.
+
+"Always", "RerunOnFailure", "Manual": its spec.runStrategy; "running": its spec.running was true.
+"""
+
+NOT_RESTARTED_STRATEGIES = ("Manual", "RerunOnFailure")
+"""KubeVirt's stop turns Always into Halted, but leaves these run strategies as they are, and the VM stopped."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """How a VM comes to run with what its template says.
+
+    Attributes:
+        plan: the changes.
+        resumes: a run that stopped the VM was cut off; it is started whether or not a restart was asked for.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    resumes: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.plan)
+
+
+def plan_restart(
+    vm: Vm, number: int | None, address_uses: Iterable[AddressUse], snapshot: Snapshot, run: RunContext, must_stop: bool
+) -> Restart:
+    """What makes the VM run with an address (None: with none of the network).
+
+    Args:
+        vm: the VM as read.
+        number: the address that it is to run with.
+        address_uses: what was seen of the network's addresses.
+        snapshot: what was read.
+        run: a VM that this run has restarted already is not restarted again while its old instance goes.
+        must_stop: something can only be done while it does not run; the plan then ends when it has stopped.
+    """
+    running = find_instance(vm, snapshot)
+    if must_stop:
+        start_plan = start_vm(vm, vm.annotations.get(START_AGAIN_ANNOTATION) or _start_value(vm))
+        return Restart(replace(stop_vm(vm, runs=running is not None), future_changes=tuple(start_plan)))
+    if running is None:
+        start_value = vm.annotations.get(START_AGAIN_ANNOTATION) or _stopped_by_run(run, vm)
+        return Restart(start_vm(vm, start_value), resumes=True) if start_value else Restart()
+    runs_with = {
+        u.number for u in address_uses if u.kind is UsageKind.RUNNING and u.is_for_vm(vm.namespace, vm.name, vm.uid)
+    }
+    if START_AGAIN_ANNOTATION in vm.annotations:
+        # While it stops, whoever stops it needs the mark.
+        return Restart() if is_stopping(vm, running) else Restart(remove_start_mark(vm), resumes=True)
+    restarted = any(change.subresource == "restart" for change in run.done_for(vm.full_name))
+    if restarted or runs_with == ({number} if number is not None else set()):
+        return Restart()
+    call = Change(
+        Verb.CALL, VM_SUBRESOURCES.ref(vm.name, vm.namespace), f"restart virtualmachine/{vm.name}",
+        body={}, subresource="restart", before=vm.raw, owner=vm.full_name,
+    )  # fmt: skip
+    return Restart(sequential(call))
+
+
+def resume_stopped_vms(vms: Iterable[Vm], snapshot: Snapshot, run: RunContext) -> Plan:
+    """What starts VMs again that were stopped for something that does not come about.
+
+    Args:
+        vms: who gets nothing more. Of those that failed, also one is started that a killed run had stopped; of others
+            only what this very run has stopped, since another one may be at work on them.
+        snapshot, run: as every planner gets them.
+    """
+
+    def plans() -> Iterator[Plan]:
+        for vm in vms:
+            if vm.full_name in run.failed or _stopped_by_run(run, vm):
+                restart = plan_restart(vm, None, (), snapshot, run, must_stop=False)
+                if restart.resumes:
+                    starts = any(starts_vm(change) for change in restart.plan)
+                    yield replace(restart.plan, notes=(f"{vm.ref} is started again as it was",) if starts else ())
+
+    return parallel_plans([*plans()])
+
+
+def restart_note(reason: str, hot_plug: HotPlug | None = None) -> str:
+    """The note that tells what brings a running VM to what its template says.
+
+    Args:
+        reason: what it runs with or without.
+        hot_plug: whether its interface can be plugged while it runs; None where that was not asked for.
+    """
+    if hot_plug is not None and not hot_plug.blocker:
+        return hot_plug.next_step
+    return f"restart needed: {reason}{f': {hot_plug.blocker}' if hot_plug else ''} (`--restart`)"
+
+
+def stop_vm(vm: Vm, runs: bool) -> Plan:
+    """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again.
+
+    Args:
+        vm: the VM as read.
+        runs: it has an instance. Where only a pod is left of it, KubeVirt stops only what would start by itself.
+    """
+    start_value = _start_value(vm)
+    changes = []
+    if vm.run_strategy != "Halted" and (runs or vm.run_strategy not in NOT_RESTARTED_STRATEGIES):
+        mark = PatchBuilder.for_uid(vm.uid)
+        mark.set_in(vm.raw, (*ANNOTATIONS, START_AGAIN_ANNOTATION), start_value)
+        if START_AGAIN_ANNOTATION not in vm.annotations:
+            changes.append(
+                Change(
+                    Verb.PATCH, vm.ref, f"remember that {vm.ref} is to be started again", mark.ops,
+                    before=vm.raw, owner=vm.full_name,
+                )
+            )  # fmt: skip
+        changes.append(
+            Change(
+                Verb.CALL, VM_SUBRESOURCES.ref(vm.name, vm.namespace), f"stop virtualmachine/{vm.name}",
+                body={}, subresource="stop", before=vm.raw, owner=vm.full_name,
+            )
+        )  # fmt: skip
+    changes.append(
+        Change(Verb.WAIT, vm.ref, f"wait until {vm.ref} has stopped", owner=vm.full_name, wait_for="stopped")
+    )
+    return sequential(*changes)
+
+
+def is_stopping(vm: Vm, instance: Json) -> bool:
+    """Whether a VM that still runs is on its way to stop."""
+    return vm.run_strategy == "Halted" or bool(metadata(instance).get("deletionTimestamp"))
+
+
+def _stopped_by_run(run: RunContext, vm: Vm) -> str:
+    """How this very run is to start the VM again that it has stopped, should another one have taken the mark off."""
+    start_value = ""
+    for change in run.done_for(vm.full_name):
+        if change.subresource == "stop":
+            start_value = _start_value(Vm(change.before or {}))
+        elif starts_vm(change):
+            start_value = ""
+    return start_value
+
+
+def starts_vm(change: Change) -> bool:
+    """Whether a change of this room makes KubeVirt start a VM, or start it anew."""
+    if change.subresource in ("start", "restart"):
+        return True
+    ops = change.body if change.verb is Verb.PATCH and isinstance(change.body, list) else ()
+    return any(op["op"] != "test" and op["path"] in ("/spec/running", "/spec/runStrategy") for op in ops)
+
+
+def _start_value(vm: Vm) -> str:
+    return vm.run_strategy if dig(vm.raw, "spec", "runStrategy") else "running"
+
+
+def start_vm(vm: Vm, start_value: str) -> Plan:
+    """Starts a VM that this program had stopped, as it was before.
+
+    Args:
+        vm: the VM as read.
+        start_value: see START_AGAIN.
+    """
+    patch = PatchBuilder.for_uid(vm.uid)
+    if start_value == "running":
+        patch.set_in(vm.raw, ("spec", "running"), True)
+    elif dig(vm.raw, "spec", "runStrategy") == "Halted":
+        patch.set_in(vm.raw, ("spec", "runStrategy"), start_value)
+    patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN_ANNOTATION))
+    changes = [Change(Verb.PATCH, vm.ref, f"start {vm.ref} again", patch.ops, before=vm.raw, owner=vm.full_name)]
+    if start_value in NOT_RESTARTED_STRATEGIES and vm.run_strategy == start_value:
+        changes.insert(
+            0,
+            Change(
+                Verb.CALL, VM_SUBRESOURCES.ref(vm.name, vm.namespace), f"start virtualmachine/{vm.name}",
+                body={}, subresource="start", before=vm.raw, owner=vm.full_name,
+            ),
+        )  # fmt: skip
+    return sequential(*changes)
+
+
+def remove_start_mark(vm: Vm) -> Plan:
+    """Takes the mark off a VM that somebody else has started meanwhile."""
+    patch = PatchBuilder.for_uid(vm.uid)
+    patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN_ANNOTATION))
+    summary = f"note that {vm.ref} runs again"
+    return sequential(Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))

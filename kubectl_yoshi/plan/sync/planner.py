@@ -1,0 +1,208 @@
+"""What there is to do to make true what networks and VM annotations ask for.
+
+What nobody asks for any more stays: a VM whose wish annotation was removed keeps its address, as it did with the
+original. Taking it away would be a silent detach after a slip of the hand; a note says how to do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, dig, metadata, name_of, namespace_of
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
+from kubectl_yoshi.plan.context import age_in_seconds
+from kubectl_yoshi.plan.legacy import LegacyConversionRequest
+from kubectl_yoshi.plan.records import load_allocations, parse_networks
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION, is_stopping
+from kubectl_yoshi.plan.sync.requests import RequestedNetwork, build_attach_requests, find_requested_networks
+from kubectl_yoshi.plan.sync.tasks import (
+    AttachTask,
+    LegacyConversionTask,
+    NetworkTask,
+    OrphanRemovalTask,
+    RepairTask,
+    ResumeTask,
+    SyncTask,
+)
+
+RESTART_SECONDS = 330.0
+"""A VM that another run has marked for a restart is left to it for so long: as long as that may wait, and some more."""
+
+
+@dataclass(frozen=True)
+class SyncScope:
+    """What is to be looked at.
+
+    Attributes:
+        namespace: networks and VMs of this namespace; None for all.
+        networks: only these; None for all of the namespace.
+        vms: only these; None for all of the namespace.
+        include_orphans: look for what deleted networks (of that namespace) left in other places.
+        restart: restart VMs that run without their address.
+    """
+
+    namespace: str | None
+    networks: frozenset[NamespacedName] | None = None
+    vms: frozenset[NamespacedName] | None = None
+    include_orphans: bool = True
+    restart: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is everything that there is in the namespace, or anywhere."""
+        return self.networks is None and self.vms is None
+
+
+@dataclass(frozen=True)
+class SyncPlan:
+    """What a pass has to do.
+
+    Attributes:
+        stages: one after the other; a stage's jobs do not need each other.
+        errors: VMs whose wish cannot be understood, and why.
+        deferred: VMs that another run is restarting just now.
+        notes: for people, a line each.
+        networks, vms: how many networks there are, and VMs that ask for something.
+    """
+
+    stages: tuple[tuple[SyncTask, ...], ...] = ()
+    errors: Mapping[NamespacedName, YoshiError] = field(default_factory=dict)
+    deferred: frozenset[NamespacedName] = frozenset()
+    notes: tuple[str, ...] = ()
+    networks: int = 0
+    vms: int = 0
+
+
+def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snapshot, now: datetime) -> SyncPlan:
+    """The jobs that there are: leftovers first, since they may be in the way, then networks, then VMs.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        PreconditionFailed: neither networks nor VMs may be seen, or the cluster does not know networks.
+    """
+    if NETWORKWIZARD not in snapshot.served:
+        raise PreconditionFailed(
+            f"this cluster does not know {NETWORKWIZARD.full_name}", "Run `kubectl yoshi install` first, once."
+        )
+    network_queries = _queries(NETWORKWIZARD, scope.namespace, scope.networks)
+    vm_queries = _queries(VM, scope.namespace, scope.vms)
+    snapshot.lookup(*network_queries, *vm_queries)
+    networks = [obj for obj in snapshot.lookup(*network_queries) if not metadata(obj).get("deletionTimestamp")]
+    vms = [vm for vm in map(Vm, snapshot.lookup(*vm_queries)) if not vm.is_deleting]
+    unreadable = [
+        reason
+        for reason in (snapshot.unreadable_reason(*network_queries), snapshot.unreadable_reason(*vm_queries))
+        if reason
+    ]
+    if len(unreadable) == 2:
+        raise PreconditionFailed(
+            f"neither networks nor VMs may be seen: {unreadable[0]}", "Choose a namespace with -n."
+        )
+    marked = [vm for vm in vms if START_AGAIN_ANNOTATION in vm.annotations]
+    snapshot.lookup(*instance_queries(marked))
+    deferred = {_name(vm): vm for vm in marked if _is_restarting_elsewhere(vm, snapshot, now)}
+    notes = [f"{vm.ref} is being restarted by another run; it is left to that" for vm in deferred.values()]
+    requested_networks, errors = _parse_requests((vm for vm in vms if _name(vm) not in deferred), backends, snapshot)
+    requesting = {requested_network.vm for requested_network in requested_networks} | errors.keys()
+    resume_tasks = [ResumeTask(_name(vm)) for vm in marked if _name(vm) not in {*requesting, *deferred}]
+    if scope.is_whole:
+        notes += _unrequested_notes(
+            networks, [vm for vm in vms if _name(vm) not in requesting], scope, backends, snapshot
+        )
+    names = [(namespace_of(obj), name_of(obj)) for obj in networks]
+    first_stage: list[SyncTask] = [OrphanRemovalTask(scope.namespace)] if scope.include_orphans else []
+    first_stage += [LegacyConversionTask(LegacyConversionRequest(scope.namespace, scope.networks))] if names else []
+    first_stage += [RepairTask(tuple(names), scope.namespace)] if names and scope.include_orphans else []
+    attach_tasks = [AttachTask(request) for request in build_attach_requests(requested_networks, scope.restart)]
+    stages: list[tuple[SyncTask, ...]] = [
+        tuple(first_stage),
+        tuple(map(NetworkTask, names)),
+        (*attach_tasks, *resume_tasks),
+    ]
+    stages = [stage for stage in stages if stage]
+    return SyncPlan(tuple(stages), errors, frozenset(deferred), tuple(notes), len(names), len(requesting))
+
+
+def _parse_requests(
+    vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot
+) -> tuple[list[RequestedNetwork], dict[NamespacedName, YoshiError]]:
+    """What the VMs ask for, and why that cannot be understood of some."""
+    requested_networks: list[RequestedNetwork] = []
+    errors: dict[NamespacedName, YoshiError] = {}
+    for vm in vms:
+        try:
+            requested_networks += find_requested_networks(vm, backends, snapshot)
+        except YoshiError as error:
+            errors[_name(vm)] = error
+    return requested_networks, errors
+
+
+def with_single_objects(snapshot: Snapshot) -> Snapshot:
+    """These facts with an answer for each network and VM by its name, where a list has brought it."""
+    singles = {
+        replace(query, namespace=namespace_of(obj), name=name_of(obj)): (obj,)
+        for query, answer in snapshot.results.items()
+        if query.resource in (NETWORKWIZARD, VM) and not query.name and not query.label_selector
+        and isinstance(answer, tuple)
+        for obj in answer
+    }  # fmt: skip
+    return snapshot.with_results({**singles, **snapshot.results})
+
+
+def _name(vm: Vm) -> NamespacedName:
+    return vm.namespace, vm.name
+
+
+def _queries(resource: Resource, namespace: str | None, only: frozenset[NamespacedName] | None) -> tuple[Query, ...]:
+    if only is None:
+        return (Query(resource, namespace),)
+    return tuple(Query(resource, namespace, name) for namespace, name in sorted(only))
+
+
+def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
+    """Whether whoever marked the VM may still be at work: it has not stopped yet, and the mark is no old one.
+
+    A VM that has stopped is started again by whoever sees it first.
+    """
+    running = find_instance(vm, snapshot)
+    if running is None:
+        return False
+    return is_stopping(vm, running) or _mark_age_seconds(vm, now) < RESTART_SECONDS
+
+
+def _mark_age_seconds(vm: Vm, now: datetime) -> float:
+    """Seconds since the mark was written, as managedFields tell; infinite where they do not."""
+    times = [
+        str(entry.get("time", ""))
+        for entry in metadata(vm.raw).get("managedFields") or ()
+        if dig(entry, "fieldsV1", "f:metadata", "f:annotations", f"f:{START_AGAIN_ANNOTATION}") is not None
+    ]
+    return min((age_in_seconds(time, now) for time in times), default=float("inf"))
+
+
+def _unrequested_notes(
+    networks: Iterable[Json],
+    not_requesting: Iterable[Vm],
+    scope: SyncScope,
+    backends: Mapping[str, Backend],
+    snapshot: Snapshot,
+) -> list[str]:
+    """VMs that ask for nothing and have an address all the same, a line each."""
+    by_uid = {vm.uid: vm for vm in not_requesting}
+    notes: list[str] = []
+    for network in parse_networks(networks) if by_uid else ():
+        backend = backends.get(network.plugin)
+        allocations = load_allocations(network, snapshot, all_namespaces=scope.namespace is None)
+        for number, record in allocations.records().items():
+            vm = by_uid.get(record.uid) if record.kind == VIRTUALMACHINE and record.uid else None
+            if vm is not None and backend is not None and backend.detach_patch(vm, network, snapshot):
+                detach = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {network.full_name}"
+                notes.append(f"{vm.ref} keeps {allocations.address(number)} but asks for none any more (`{detach}`)")
+    return notes

@@ -1,0 +1,115 @@
+"""What the annotations of VMs ask for: which network, and maybe which address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.network import parse_network_name
+from kubectl_yoshi.model.objects import NamespacedName, dig
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.plan.attach.planner import AttachRequest
+from kubectl_yoshi.plan.finding import find_candidate_networks
+from kubectl_yoshi.plan.records import list_networks, network_query
+
+
+@dataclass(frozen=True)
+class RequestedNetwork:
+    """A VM's wish to be on a network.
+
+    Attributes:
+        vm, network: who, and where.
+        address: the one named; None for any.
+        plugin: the back-end that it was asked of.
+    """
+
+    vm: NamespacedName
+    network: NamespacedName
+    address: Address | None
+    plugin: str
+
+
+def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: Snapshot) -> list[RequestedNetwork]:
+    """What a VM's annotations ask for, each network once.
+
+    Raises:
+        MissingQueriesError: more must be read first.
+        UsageError: an annotation cannot be read.
+        PreconditionFailed: no network is known that has the address named.
+    """
+    requested_networks: dict[NamespacedName, RequestedNetwork] = {}
+    for backend in backends.values():
+        vm_request = backend.requested_networks(vm)
+        if not vm_request:
+            continue
+        networks = [parse_network_name(text, vm.namespace) for text in vm_request.networks]
+        named: dict[NamespacedName, Address] = {}
+        for address in vm_request.addresses:
+            network = _find_network(address, networks, backend, vm, snapshot)
+            if named.setdefault(network, address) != address:
+                raise PreconditionFailed(
+                    f"VM {vm.full_name} asks for {named[network]} and {address} of network {'/'.join(network)}",
+                    "A VM has at most one address of a network: name one of them.",
+                )
+        for network in dict.fromkeys([*networks, *named]):
+            requested_network = RequestedNetwork((vm.namespace, vm.name), network, named.get(network), backend.plugin)
+            if network not in requested_networks or _has_plugin(network, backend.plugin, snapshot):
+                requested_networks[network] = (
+                    requested_network  # two back-ends may read one annotation: the network's own one it is
+                )
+    return list(requested_networks.values())
+
+
+def _has_plugin(network: NamespacedName, plugin: str, snapshot: Snapshot) -> bool:
+    return any(dig(obj, "spec", "plugin") == plugin for obj in snapshot.lookup(network_query(*network)))
+
+
+def _find_network(
+    address: Address, networks: list[NamespacedName], backend: Backend, vm: Vm, snapshot: Snapshot
+) -> NamespacedName:
+    """The network that an address is asked of: one of those named, else the one of this back-end that has it."""
+    candidates = [n for n in list_networks(vm.namespace, snapshot) if n.plugin == backend.plugin]
+    if networks:
+        candidates = [n for n in candidates if (n.namespace, n.name) in networks]
+        if not candidates:
+            return networks[0]  # that it cannot be found is for the planner to say
+    matches = find_candidate_networks(address, candidates, vm.namespace)
+    if len(matches) == 1 or (matches and networks):
+        return matches[0].namespace, matches[0].name
+    if networks:
+        return networks[0]
+    conflict_text = f"networks {', '.join(n.full_name for n in matches)} may all have {address}"
+    raise PreconditionFailed(
+        f"VM {vm.full_name} asks for {address}: {conflict_text if matches else f'no {backend.plugin} network has it'}",
+        f"Name the network on the VM with the annotation {backend.annotation_key}.",
+    )
+
+
+def build_attach_requests(requested_networks: Iterable[RequestedNetwork], restart: bool) -> list[AttachRequest]:
+    """The wishes as requests: all VMs that want any address of a network at once, those that name one by themselves."""
+    by_network: dict[tuple[NamespacedName, str], list[NamespacedName]] = {}
+    single: list[AttachRequest] = []
+    for requested_network in requested_networks:
+        if requested_network.address is None:
+            by_network.setdefault((requested_network.network, requested_network.plugin), []).append(
+                requested_network.vm
+            )
+        else:
+            request = AttachRequest(
+                requested_network.network,
+                (requested_network.vm,),
+                requested_network.address,
+                restart=restart,
+                plugin=requested_network.plugin,
+                network_planned=True,
+            )
+            single.append(request)
+    any_address = [
+        AttachRequest(network, tuple(sorted(vms)), restart=restart, plugin=plugin, network_planned=True)
+        for (network, plugin), vms in by_network.items()
+    ]
+    return [*sorted(single, key=lambda request: request.vms), *any_address]

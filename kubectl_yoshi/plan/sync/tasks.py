@@ -1,0 +1,192 @@
+"""The jobs that `sync` consists of: each succeeds or fails by itself, and has the planner of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.objects import NamespacedName, dig
+from kubectl_yoshi.model.plan import Plan, parallel_plans
+from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.vm import VM, Vm, instance_queries
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.gc import plan_orphan_removal
+from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
+from kubectl_yoshi.plan.records import list_networks, load_allocations, network_query, parse_networks
+from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION, plan_restart
+
+Backends = Mapping[str, Backend]
+NetworkErrors = Mapping[NamespacedName, YoshiError]
+
+
+class SyncTask(Protocol):
+    """A part of the work."""
+
+    @property
+    def vms(self) -> tuple[NamespacedName, ...]:
+        """The VMs that it is for; () where it is for none."""
+
+    @property
+    def network(self) -> NamespacedName | None:
+        """The network that it makes; None where it makes none."""
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """What is to be done.
+
+        Args:
+            backends: by plugin.
+            failed_networks: the networks that this pass could not make, and why.
+            snapshot: what was read.
+            run: see Attempt.
+
+        Raises:
+            MissingQueriesError: more must be read first.
+            YoshiError: nothing can be done.
+        """
+
+
+@dataclass(frozen=True)
+class OrphanRemovalTask:
+    """Takes away what networks left in other places that somebody deleted with plain kubectl.
+
+    Attributes:
+        namespace: of networks that were in this one; None for all.
+    """
+
+    namespace: str | None = None
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        return plan_orphan_removal(self.namespace, backends, snapshot, run)
+
+
+@dataclass(frozen=True)
+class RepairTask:
+    """Makes the back-ends' own bookkeeping consistent again that interrupted runs have left.
+
+    Attributes:
+        networks: in whose blocks.
+        namespace: of VMs of this one; None for all.
+    """
+
+    networks: tuple[NamespacedName, ...]
+    namespace: str | None = None
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        if run.failed:
+            return Plan(errors=run.failed)
+        found = parse_networks(snapshot.lookup(*(network_query(*name) for name in self.networks)))
+        with_backend = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
+        plans = (partial(backend.repairs, network, self.namespace, snapshot) for network, backend in with_backend)
+        return parallel_plans(parallel(plans))
+
+
+@dataclass(frozen=True)
+class LegacyConversionTask:
+    """Rewrites what the original yoshi recorded; what must stay as it is, `ips check` tells."""
+
+    request: LegacyConversionRequest
+    vms: tuple[NamespacedName, ...] = ()
+    network: NamespacedName | None = None
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        return replace(plan_legacy_conversion(self.request, backends, snapshot, run), notes=())
+
+
+@dataclass(frozen=True)
+class NetworkTask:
+    """Makes a network and brings its status up to date; one that cannot be judged for want of rights stays as it is."""
+
+    network: NamespacedName
+    vms: tuple[NamespacedName, ...] = ()
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        plan = plan_network(NetworkRequest(*self.network), backends, snapshot, run)
+        if plan.errors and not plan and not run.failed and snapshot.unreadable_reasons():
+            reason = next(iter(plan.errors.values())).message
+            return Plan(notes=(f"network {'/'.join(self.network)} is left as it is: {reason}",))
+        return plan
+
+
+@dataclass(frozen=True)
+class AttachTask:
+    """Gives VMs the addresses of a network; nobody new where the network could not be made, and who is on it stays."""
+
+    request: AttachRequest
+    network: NamespacedName | None = None
+
+    @property
+    def vms(self) -> tuple[NamespacedName, ...]:
+        """See Job."""
+        return self.request.vms
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        reason = "" if run.done else self._not_ready_reason(failed_networks, snapshot, run)
+        name = "/".join(self.request.network)
+        error = PreconditionFailed(
+            f"network {name} is not ready: {reason}", f"See `kubectl yoshi network describe {name}`."
+        )
+        try:
+            plan = plan_attach(replace(self.request, skip_repeated_notes=True), backends, snapshot, run)
+        except PreconditionFailed:
+            if reason:
+                raise error from None
+            raise
+        if not reason:
+            return plan
+        new_vms = {change.owner for change in plan if change.ref.resource == VM}
+        return Plan(errors={**plan.errors, **dict.fromkeys(new_vms, error)})
+
+    def _not_ready_reason(self, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> str:
+        if error := failed_networks.get(self.request.network):
+            return error.message
+        for obj in snapshot.lookup(network_query(*self.request.network)):
+            created = dig(obj, "status", "created")
+            if created is False or (created is None and not run.preview):
+                return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
+        return ""
+
+
+@dataclass(frozen=True)
+class ResumeTask:
+    """Finishes what a run had begun that was killed while it took a VM off a network, and starts the VM again."""
+
+    vm: NamespacedName
+    network: NamespacedName | None = None
+
+    @property
+    def vms(self) -> tuple[NamespacedName, ...]:
+        """See Job."""
+        return (self.vm,)
+
+    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+        """See Job."""
+        found = snapshot.lookup(Query(VM, *self.vm))
+        if not found or run.failed:
+            return Plan(errors=run.failed)
+        vm = Vm(found[0])
+        if START_AGAIN_ANNOTATION not in vm.annotations:
+            return Plan()
+        for network in list_networks(vm.namespace, snapshot):
+            backend = backends.get(network.plugin)
+            held = any(record.uid == vm.uid for record in load_allocations(network, snapshot).records().values())
+            if backend is not None and held and not backend.detach_patch(vm, network, snapshot):
+                request = DetachRequest((network.namespace, network.name), (self.vm,))
+                return plan_detach(request, backends, snapshot, run)
+        snapshot.lookup(*instance_queries([vm]))
+        return plan_restart(vm, None, (), snapshot, run, must_stop=False).plan
