@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from kubectl_yoshi.kube.client import ACCESS_REVIEW
+from tests.cluster.fates import Proxy
 from tests.cluster.played_kubevirt import Answer
 
 PATH = re.compile(
@@ -89,3 +92,13 @@ class Denial:
         self.met = True
         answer = {**review, "status": {"allowed": False}}
         return Answer(201, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+
+@contextmanager
+def denying(proxy: Proxy, permission: Permission | None) -> Iterator[Denial]:
+    """The user who comes through this proxy lacks a permission."""
+    proxy.authorizer = denial = Denial(permission)
+    try:
+        yield denial
+    finally:
+        proxy.authorizer = None

@@ -25,6 +25,7 @@ from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
+from tests.cluster.denials import denying
 from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran
@@ -144,6 +145,36 @@ def test_installing_and_uninstalling_under_every_fault(place: Place, undisturbed
     for number in ONLY or range(len(COURSES)):
         command, writing, fault = COURSES[number]
         assert met[command][f"{'write' if writing else 'read'} {fault}"], f"{command} never met {fault}"
+
+
+@pytest.mark.timeout(900)
+def test_without_one_permission_they_are_done_or_change_nothing(
+    place: Place, undisturbed: dict[str, Undisturbed]
+) -> None:
+    outcomes: Counter[str] = Counter()
+    for command in COMMANDS:
+        place.prepare(command)
+        with denying(place.proxy, None) as everything:
+            ran = place.run(command, Fate())
+        assert ran.code == 0, str(ran)
+        refused = False
+        for permission in sorted(everything.needed):
+            if not refused:  # or everything is as it was
+                place.prepare(command)
+            versions = place.versions()
+            with denying(place.proxy, permission) as denial:
+                ran = place.run(command, Fate())
+            told = f"{command}, may not {permission}\n{ran}\n"
+            assert denial.met, told
+            check_message(ran)
+            refused = ran.code != 0
+            if not refused:
+                must_be(place.state(), undisturbed[command].state, f"{told}it says that it is done, and it is not")
+            else:
+                must_be(place.versions(), versions, f"{told}it was refused, and has changed something")
+            outcomes["refused" if refused else "done"] += 1
+    print(f"\n{outcomes}")
+    assert outcomes["refused"] > len(COMMANDS), outcomes
 
 
 def run_course(

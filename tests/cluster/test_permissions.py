@@ -13,7 +13,6 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +31,7 @@ from tests.cluster.courses import (
     keep_in_calico,
     start_vms,
 )
-from tests.cluster.denials import Denial, Permission
+from tests.cluster.denials import Permission, denying
 from tests.cluster.fates import Fate
 from tests.cluster.harness import Ran
 from tests.cluster.seats import HastyClock, Seat, run_here, seats_beside_others, side_by_side
@@ -43,7 +42,7 @@ ONLY = os.environ.get("YOSHI_PERMISSIONS_ONLY", "")
 ONE_BY_ONE = {"sync", "ips rebuild"}
 """Commands for many networks: each network, and each VM of sync, is done or refused by itself, and says so."""
 ELSEWHERE = {"install", "uninstall"}
-"""Commands that change the whole cluster: tests/unit/commands/test_installation.py."""
+"""Commands that change the whole cluster: tests/cluster/test_faults_installing.py."""
 
 KEPT = (WIDE, keep_in_calico, "vm attach web-1 --network wide --ip {ip}.24.40")
 MORE = {
@@ -105,7 +104,7 @@ class Cell:
 def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
     """A command by who may do everything, then without each permission that it needed."""
     prepare(seat, case)
-    with denying(seat, None) as everything:
+    with denying(seat.proxy, None) as everything:
         ran = run(seat, case.command)
     assert ran.code == case.code, str(ran)
     done, is_fresh = seat.state(), False
@@ -116,7 +115,7 @@ def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
         if not is_fresh:
             prepare(seat, case)
             before, known, uids = seat.state(), seat.violations(), uids_of(seat)
-        with denying(seat, permission):
+        with denying(seat.proxy, permission):
             ran = run(seat, case.command)
         cell = Cell(permission, ran.code != case.code)
         told.append(cell)
@@ -164,13 +163,3 @@ def run(seat: Seat, command: str) -> Ran:
     api.__dict__["served"] = seat.api.served
     seat.proxy.fate = Fate()
     return run_here(shlex.split(seat.words(command)), api, seat.namespace)
-
-
-@contextmanager
-def denying(seat: Seat, permission: Permission | None) -> Iterator[Denial]:
-    """A seat whose user lacks a permission."""
-    seat.proxy.authorizer = denial = Denial(permission)
-    try:
-        yield denial
-    finally:
-        seat.proxy.authorizer = None
