@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
-# A worker for each core, with a lab of its own; a module's tests stay together, long modules do not come last.
-PYTEST = $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .PHONY: help test lint unit cluster e2e demo bench documents traces pictures man dist clean
 help: ## What there is to make
@@ -22,9 +20,9 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 unit: $(STAMP) ## Pure tests, no cluster
-	$(PYTEST) tests/unit tests/golden
+	$(BIN)/pytest -n auto --dist loadscope tests/unit tests/golden
 cluster: $(STAMP) ## Tests against a real API server
-	$(PYTEST) tests/cluster
+	$(BIN)/pytest tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
 	$(BIN)/pytest tests/e2e
 demo: $(STAMP) ## The main job, on a real control plane that it starts itself
