@@ -1,1 +1,1 @@
-"""TODO"""
+"""MetalLB's objects: address pools, advertisements and BGP peers."""

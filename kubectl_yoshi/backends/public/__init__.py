@@ -1,1 +1,4 @@
-"""TODO"""
+"""Public networks: a Service with the address for each VM, announced by MetalLB or by Calico's BGP.
+
+`backend` implements the protocol of `model.backend`; `announcer` is what the two ways to announce have in common.
+"""
