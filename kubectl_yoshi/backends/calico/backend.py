@@ -11,9 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
-from kubectl_yoshi.backends.calico import ipam
-from kubectl_yoshi.backends.calico import ipam_handles as handles
-from kubectl_yoshi.backends.calico import ippool as pools
+from kubectl_yoshi.backends.calico import ipam, ipam_handles, ippool
 from kubectl_yoshi.backends.calico.annotations import (
     HW_ADDR_ANNOTATION,
     IP_ADDRS_ANNOTATION,
@@ -106,8 +104,8 @@ class Calico(PrivateDefaults):
             raise UsageError(
                 f"network {network.full_name}: a Calico network needs a cidr", "Give it one, such as 10.133.0.0/16."
             )
-        pools.pool_spec(network, manual=True)
-        return pools.conflicts(network, snapshot)
+        ippool.pool_spec(network, manual=True)
+        return ippool.conflicts(network, snapshot)
 
     def infra_address_purpose(self, network: Network) -> str | None:
         """See Backend."""
@@ -115,18 +113,18 @@ class Calico(PrivateDefaults):
 
     def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
         """See Backend."""
-        return pools.ensure(network, snapshot)
+        return ippool.ensure(network, snapshot)
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
         """See Backend."""
-        return pools.health(network, snapshot)
+        return ippool.health(network, snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Backend."""
         api = get_write_api(snapshot)
-        pool = pools.find_pool(network, api, snapshot)
+        pool = ippool.find_pool(network, api, snapshot)
         if pool is None:
-            return (("IPPool", f"{pools.pool_name(network)} ({snapshot.describe_absence(Query(api.pool))})"),)
+            return (("IPPool", f"{ippool.pool_name(network)} ({snapshot.describe_absence(Query(api.pool))})"),)
         spec = pool.get("spec") or {}
         return (
             ("IPPool", f"{name_of(pool)} ({api.pool.api_version})"),
@@ -139,11 +137,11 @@ class Calico(PrivateDefaults):
 
     def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
         """See Backend."""
-        return pools.teardown(network, snapshot, ignore_usage)
+        return ippool.teardown(network, snapshot, ignore_usage)
 
     def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
         """See Backend."""
-        return pools.orphaned_objects(live, namespace, snapshot) if is_installed(snapshot.served) else Plan()
+        return ippool.orphaned_objects(live, namespace, snapshot) if is_installed(snapshot.served) else Plan()
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 
@@ -192,10 +190,10 @@ class Calico(PrivateDefaults):
             return [Query(api.block, name=ipam.block_name(block)) for block in blocks]
 
         expected_queries = queries_for_size(
-            pools.block_size(network)
+            ippool.block_size(network)
         )  # read at once, since it is what the pool says but for edits
         size, _ = parallel_pair(
-            lambda: pools.actual_block_size(network, api, snapshot), lambda: snapshot.lookup(*expected_queries)
+            lambda: ippool.actual_block_size(network, api, snapshot), lambda: snapshot.lookup(*expected_queries)
         )
         return queries_for_size(size)
 
@@ -244,7 +242,7 @@ class Calico(PrivateDefaults):
             return HoldRelease(Plan(notes=(f"whether Calico holds other addresses for VMs is unknown: {reason}",)))
         other_holdings = [h for h in held if (h.number, h.version) != (number, network.version)]
         if not other_holdings or not ipam.keeps_addresses(api, snapshot):
-            return handles.reconcile_handle(api, vm, snapshot)
+            return ipam_handles.reconcile_handle(api, vm, snapshot)
         address = address_of(other_holdings[0].number, other_holdings[0].version)
         released = ipam.release_allocations(api, other_holdings, snapshot, vm.full_name)
         if running_reason := ipam.running_reason(vm.namespace, vm.name, snapshot):
@@ -258,14 +256,6 @@ class Calico(PrivateDefaults):
                 f"({running_reason})"
             )
         return HoldRelease(released)
-
-    def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
-        return Plan()
-
-    def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
-        return HoldRelease()
 
     def attach_patch(
         self,
@@ -409,7 +399,7 @@ class Calico(PrivateDefaults):
         api = get_read_api(snapshot)
         snapshot.lookup(*self.config_queries(snapshot))
         found = []
-        if overlay := pools.describe_overlay(network):
+        if overlay := ippool.describe_overlay(network):
             found.append(f"network {network.full_name} has {overlay} (made without --live-migration)")
         if "masquerade" not in interface and ALLOW_MIGRATION_ANNOTATION not in vm.template_annotations:
             found.append(f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}")
@@ -449,11 +439,11 @@ class Calico(PrivateDefaults):
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[VmProblem, ...]:
         """See Backend."""
-        return handles.vm_problems(network, namespaces, snapshot)
+        return ipam_handles.vm_problems(network, namespaces, snapshot)
 
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
         """See Backend."""
-        return handles.repairs(network, namespace, snapshot)
+        return ipam_handles.repairs(network, namespace, snapshot)
 
 
 def _to_address_use(allocation: ipam.IpamAllocation, snapshot: Snapshot) -> AddressUse:

@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from kubectl_yoshi.backends import kubevirt
 from kubectl_yoshi.backends.defaults import PrivateDefaults
 from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, parse_network_names
-from kubectl_yoshi.backends.ovs import bridges, dhcp
-from kubectl_yoshi.backends.ovs import guests as ovs_guests
-from kubectl_yoshi.backends.ovs import interface as ovs_vm
-from kubectl_yoshi.backends.ovs import leases as ovs_leases
+from kubectl_yoshi.backends.ovs import bridges, dhcp, guests, leases
+from kubectl_yoshi.backends.ovs import interface as interfaces
 from kubectl_yoshi.backends.ovs.objects import (
     adoption_fields,
     creation,
@@ -182,22 +180,22 @@ class Ovs(PrivateDefaults):
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
         """See Backend."""
-        leases = ovs_leases.lease_queries(network, numbers, snapshot)
-        snapshot.lookup(*instance_queries(vms), *leases, *(dhcp.server_queries(network, snapshot) if numbers else ()))
+        queries = leases.lease_queries(network, numbers, snapshot)
+        snapshot.lookup(*instance_queries(vms), *queries, *(dhcp.server_queries(network, snapshot) if numbers else ()))
         found: list[AddressUse] = []
         for vm in vms:
-            found += ovs_vm.list_template_uses(vm, network)
+            found += interfaces.list_template_uses(vm, network)
             instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
             if instance is not None and not has_ended(instance):
-                found += ovs_vm.list_instance_uses(instance, network, vm, snapshot)
+                found += interfaces.list_instance_uses(instance, network, vm, snapshot)
             found += [
                 u
                 for pod in list_launcher_pods(vm.namespace, vm.name, snapshot)
-                for u in ovs_vm.list_pod_uses(pod, network)
+                for u in interfaces.list_pod_uses(pod, network)
             ]
         if numbers:
             found += [use for use in dhcp.list_server_uses(network, snapshot) if use.number in numbers]
-        return (*found, *ovs_leases.list_lease_uses(network, leases, dict(ovs_vm.iter_macs(vms, network)), snapshot))
+        return (*found, *leases.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
         """See Backend."""
@@ -211,33 +209,25 @@ class Ovs(PrivateDefaults):
         vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
         vmi_queries = [Query(VMI, namespace) for namespace in search_namespaces]
         pod_queries = [Query(POD, namespace, label_selector=LAUNCHER_SELECTOR) for namespace in search_namespaces]
-        leases = ovs_leases.lease_queries(network, network.cidr_addresses, snapshot)
-        snapshot.lookup(*vm_queries, *vmi_queries, *pod_queries, *leases, *dhcp.server_queries(network, snapshot))
+        queries = leases.lease_queries(network, network.cidr_addresses, snapshot)
+        snapshot.lookup(*vm_queries, *vmi_queries, *pod_queries, *queries, *dhcp.server_queries(network, snapshot))
         vms = find_vms(vm_queries, snapshot)
         by_name = {(vm.namespace, vm.name): vm for vm in vms}
-        found = [use for vm in vms for use in ovs_vm.list_template_uses(vm, network)]
+        found = [use for vm in vms for use in interfaces.list_template_uses(vm, network)]
         for vmi in snapshot.lookup(*vmi_queries):
             if not has_ended(vmi):
-                found += ovs_vm.list_instance_uses(
+                found += interfaces.list_instance_uses(
                     vmi, network, by_name.get((namespace_of(vmi), name_of(vmi))), snapshot
                 )
         for pod in snapshot.lookup(*pod_queries):
             if not has_ended(pod):
-                found += ovs_vm.list_pod_uses(pod, network)
+                found += interfaces.list_pod_uses(pod, network)
         found += dhcp.list_server_uses(network, snapshot)
-        return (*found, *ovs_leases.list_lease_uses(network, leases, dict(ovs_vm.iter_macs(vms, network)), snapshot))
+        return (*found, *leases.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
         """See Backend."""
-        return ovs_vm.addresses_on_vm(vm, network)
-
-    def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
-        """See Backend. A VM may be on several layer 2 networks."""
-        return ""
-
-    def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
-        return HoldRelease()
+        return interfaces.addresses_on_vm(vm, network)
 
     def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
         """See Backend."""
@@ -263,11 +253,11 @@ class Ovs(PrivateDefaults):
         """See Backend."""
         patch = PatchBuilder.for_uid(vm.uid)
         binding = kubevirt.default_binding(snapshot) if vm.pod_interface == {} else ""
-        name = ovs_vm.attach_interface(patch, vm, network, number, mac, nic, binding)
+        name = interfaces.attach_interface(patch, vm, network, number, mac, nic, binding)
         layer = parse_layer2_spec(network)
         guest_changes: tuple[Change, ...] = ()
         if nic.cloud_init:
-            guest_changes = ovs_guests.write_address(patch, vm, network, layer, number, name, mac, snapshot)
+            guest_changes = guests.write_address(patch, vm, network, layer, number, name, mac, snapshot)
         if not patch.has_writes:
             return guest_changes
         summary = f"give {network.address(number)} to {vm.ref}"
@@ -279,11 +269,11 @@ class Ovs(PrivateDefaults):
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
         """See Backend."""
-        if not ovs_vm.is_attached(vm, network):
+        if not interfaces.is_attached(vm, network):
             return ()
         patch = PatchBuilder.for_uid(vm.uid)
-        mac = ovs_vm.detach_interface(patch, vm, network, live)
-        guest_changes = ovs_guests.remove_address(patch, vm, mac, snapshot)
+        mac = interfaces.detach_interface(patch, vm, network, live)
+        guest_changes = guests.remove_address(patch, vm, mac, snapshot)
         summary = f"take {vm.ref} off network {network.full_name}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
@@ -295,7 +285,7 @@ class Ovs(PrivateDefaults):
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """See Backend."""
-        return ovs_vm.macs_of(vm, network)
+        return interfaces.macs_of(vm, network)
 
     def warnings(
         self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
@@ -303,12 +293,12 @@ class Ovs(PrivateDefaults):
         """See Backend."""
         layer = parse_layer2_spec(network)
         if layer.dhcp is None:
-            is_configured = nic.cloud_init or ovs_guests.has_address(vm, number, network, snapshot)
+            is_configured = nic.cloud_init or guests.has_address(vm, number, network, snapshot)
             return () if is_configured else _guest_setup_notes(vm, network, number)
-        leases = ovs_leases.lease_queries(network, Intervals.from_numbers([number]), snapshot)
-        snapshot.lookup(*leases)
+        queries = leases.lease_queries(network, Intervals.from_numbers([number]), snapshot)
+        snapshot.lookup(*queries)
         found = []
-        if reason := snapshot.unreadable_reason(*leases):
+        if reason := snapshot.unreadable_reason(*queries):
             found.append(f"whether {network.address(number)} is lent to another machine cannot be told: {reason}")
         return (*found, *dhcp.warnings(network, number, snapshot))
 
@@ -335,7 +325,7 @@ def _list_attached_vms(network: Network, snapshot: Snapshot) -> list[Vm]:
     found = snapshot.lookup(all_objects)
     if snapshot.unreadable_reason(all_objects):
         found = snapshot.lookup(Query(VM, network.namespace))
-    return [vm for vm in map(Vm, found) if ovs_vm.find_interface(vm.raw, vm.namespace, network) is not None]
+    return [vm for vm in map(Vm, found) if interfaces.find_interface(vm.raw, vm.namespace, network) is not None]
 
 
 def cni_config(network: Network, layer: Layer2) -> Json:

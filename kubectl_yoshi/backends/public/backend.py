@@ -10,9 +10,10 @@ from types import ModuleType
 
 from kubectl_yoshi.backends import kubevirt
 from kubectl_yoshi.backends.calico import api as calico_api
+from kubectl_yoshi.backends.defaults import BackendDefaults
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ownership import find_deleted_networks
-from kubectl_yoshi.backends.public import annotations as wishes
+from kubectl_yoshi.backends.public import annotations as vm_annotations
 from kubectl_yoshi.backends.public import calico_bgp as public_calico
 from kubectl_yoshi.backends.public import foreign_services, services
 from kubectl_yoshi.backends.public import metallb as public_metallb
@@ -30,7 +31,6 @@ from kubectl_yoshi.model.backend import (
     NetworkConflict,
     RequestedNetworks,
     UsageKind,
-    VmProblem,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network
@@ -62,11 +62,11 @@ def get_announcer(network: Network, served: ServedApis) -> Announcer:
     return ANNOUNCERS["metallb-bgp" if ANNOUNCERS["calico-bgp"].missing_apis(served) else "calico-bgp"]
 
 
-class Public:
+class Public(BackendDefaults):
     """The back-end for spec.plugin: public."""
 
     plugin = "public"
-    annotation_key = wishes.PUBLIC_NETWORK
+    annotation_key = vm_annotations.PUBLIC_NETWORK
     pins_vm_template = False
     has_interface = False
     keeps_addresses = False
@@ -74,7 +74,7 @@ class Public:
 
     def requested_networks(self, vm: Vm) -> RequestedNetworks:
         """See Backend."""
-        return wishes.parse_requested_networks(vm)
+        return vm_annotations.parse_requested_networks(vm)
 
     def missing_apis(self, served: ServedApis) -> str:
         """See Backend."""
@@ -187,7 +187,8 @@ class Public:
         found: list[AddressUse] = []
         own_services: set[tuple[str, str]] = set()
         for vm in vms:
-            found += [_vm_use(int(a), UsageKind.REQUESTED, vm) for a in wishes.list_requested_addresses(vm, network)]
+            requested = vm_annotations.list_requested_addresses(vm, network)
+            found += [_vm_use(int(address), UsageKind.REQUESTED, vm) for address in requested]
             service = services.find_service(vm, network, snapshot)
             if service is not None:
                 own_services.add((namespace_of(service), name_of(service)))
@@ -218,7 +219,8 @@ class Public:
         snapshot.lookup(*vm_queries, *service_queries, *(Query(VMI, namespace) for namespace in search_namespaces))
         found: list[AddressUse] = []
         for vm in find_vms(vm_queries, snapshot):
-            found += [_vm_use(int(a), UsageKind.REQUESTED, vm) for a in wishes.list_requested_addresses(vm, network)]
+            requested = vm_annotations.list_requested_addresses(vm, network)
+            found += [_vm_use(int(address), UsageKind.REQUESTED, vm) for address in requested]
         requested_numbers = {use.number for use in found}
         nearby_vms = foreign_services.group_by_namespace(snapshot.lookup(*vm_queries))
         announcer = get_announcer(network, snapshot.served)
@@ -246,22 +248,6 @@ class Public:
         """See Backend."""
         return foreign_services.service_addresses(network, namespaces, snapshot)
 
-    def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
-        """See Backend. A VM may have an address of every public network."""
-        return ""
-
-    def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
-        return HoldRelease()
-
-    def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
-        return Plan()
-
-    def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
-        return HoldRelease()
-
     def attach_patch(
         self,
         vm: Vm,
@@ -276,7 +262,7 @@ class Public:
         service = services.find_service(vm, network, snapshot)
         address = network.address(number)
         previous_address = services.get_service_address(service) if service else None
-        changed = wishes.build_attach_annotations(vm, network, address, previous_address, ports)
+        changed = vm_annotations.build_attach_annotations(vm, network, address, previous_address, ports)
         summary = f"note on {vm.ref} that it has {address}"
         return _annotation_patch(vm, changed, summary)
 
@@ -286,7 +272,7 @@ class Public:
         announcer = get_announcer(network, snapshot.served)
         service = services.find_service(vm, network, snapshot)
         ref = services.service_ref(vm, network)
-        requested = tuple(ports) or wishes.parse_ports_annotation(vm)
+        requested = tuple(ports) or vm_annotations.parse_ports_annotation(vm)
         selector = kubevirt.pod_selector(vm, snapshot)
         service_template = announcer.service_template(network, address)
         wanted = services.new_service(vm, network, address, service_template, selector, requested)
@@ -313,7 +299,7 @@ class Public:
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         """See Backend."""
-        if annotated := wishes.parse_ports_annotation(vm):
+        if annotated := vm_annotations.parse_ports_annotation(vm):
             return annotated
         service = services.find_service(vm, network, snapshot)
         ports = services.get_service_ports(service) if service else ()
@@ -343,7 +329,7 @@ class Public:
         """See Backend."""
         service = services.find_service(vm, network, snapshot)
         previous_address = services.get_service_address(service) if service else None
-        changed = wishes.build_detach_annotations(vm, network, previous_address)
+        changed = vm_annotations.build_detach_annotations(vm, network, previous_address)
         detach_patches = _annotation_patch(vm, changed, f"take {vm.ref} off network {network.full_name}")
         return (*detach_patches, *((services.deletion(service, vm.full_name),) if service else ()))
 
@@ -370,20 +356,6 @@ class Public:
             return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
         return found
 
-    def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend. The Service follows the VM."""
-        return ()
-
-    def vm_problems(
-        self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
-    ) -> tuple[VmProblem, ...]:
-        """See Backend."""
-        return ()
-
-    def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend."""
-        return Plan()
-
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
         """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the
         Service when the record was given back already, and one may be left without its VM (--cascade=orphan)."""
@@ -397,7 +369,7 @@ class Public:
                 plan = plan.parallel(self._remove_ownerless(service, address, existing, network, recorded, snapshot))
                 continue
             vms = snapshot.lookup(Query(VM, namespace, name)) if uid and address else []
-            if address is None or not vms or address in wishes.list_requested_addresses(Vm(vms[0]), network):
+            if address is None or not vms or address in vm_annotations.list_requested_addresses(Vm(vms[0]), network):
                 continue
             record = recorded().get(int(address))
             if record is None:
@@ -513,7 +485,7 @@ def _service_uses(service: Json, by: str, node: str) -> list[AddressUse]:
 
 
 def _other_service_uses(service: Json, network: Network, vms: Iterable[Vm]) -> list[AddressUse]:
-    """The addresses that a Service has which is not one of this VM's, or of this network's; see uses_of."""
+    """The addresses that a Service has which is not one of this VM's, or of this network's; see list_service_uses."""
     if not services.is_created_by_yoshi(service):
         return foreign_services.list_service_uses(service, network, vms)
     ref = SERVICE.ref(name_of(service), namespace_of(service))
