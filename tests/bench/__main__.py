@@ -3,6 +3,7 @@
     python -m tests.bench                         everything, in a quarter of an hour
     python -m tests.bench list growth --runs 9    some of it, and more often
     python -m tests.bench --quick                 everything with little of each, to see that it works
+    python -m tests.bench side-by-side --other DIR   beside another version, a checkout with its .venv
 
 A new measurement is a module beside this one with `measure(bench) -> rows`, and a line in MEASUREMENTS. What is
 compared is measured in turns on one API server; each figure is a median of at least five. Take them on an idle machine:
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kubectl = find_or_build([KUBECTL], progress)[KUBECTL.name]
     taken = Taken(options.runs, [os.getloadavg()[0]])
     try:
-        with bench_on_a_lab(kubectl, options.runs, QUICK if options.quick else Sizes(), progress) as bench:
+        sizes = QUICK if options.quick else Sizes()
+        with bench_on_a_lab(kubectl, options.runs, sizes, progress, options.other) as bench:
             for name in options.rows or MEASUREMENTS:
                 take(name, bench, taken)
                 options.json.write_text(json.dumps(report(taken), indent=2, ensure_ascii=False) + "\n")
@@ -79,14 +81,16 @@ def take(name: str, bench: Bench, taken: Taken) -> None:
 
 
 @contextmanager
-def bench_on_a_lab(kubectl: Path, runs: int, sizes: Sizes, progress: Progress) -> Iterator[Bench]:
+def bench_on_a_lab(
+    kubectl: Path, runs: int, sizes: Sizes, progress: Progress, other: Path | None = None
+) -> Iterator[Bench]:
     """A lab of the bench's own, with `kubectl yoshi install` run. The kubectl is one that runs as it is: some
     distributions put a program in its place that looks for one of the server's version, which takes its time."""
     with tempfile.TemporaryDirectory() as folder, lab.start(progress=progress) as running:
         yoshi = Path(sys.executable).parent / "kubectl-yoshi"
         programs = Programs(yoshi, kubectl, running.kubeconfig, Path(folder))
         programs.by_yoshi("install")
-        yield Bench(programs, running, Scene(running.kubeconfig), runs, progress, sizes)
+        yield Bench(programs, running, Scene(running.kubeconfig), runs, progress, sizes, other)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=int, default=LEAST_RUNS, choices=counts, metavar="N", help=f"how often each is measured, {some}"
     )
     parser.add_argument("--quick", action="store_true", help="little of each: to see that it works, not how fast")
+    parser.add_argument("--other", type=Path, metavar="DIR", help="side-by-side: also measure the version there")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
     return parser
 

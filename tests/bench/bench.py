@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import join
 
 from lab import Lab
@@ -72,6 +73,7 @@ class Bench:
         runs: how often each is measured.
         progress: tells a person what is going on.
         sizes: how much.
+        other: a checkout of another version of this program, with its virtual environment in .venv; None for none.
     """
 
     programs: Programs
@@ -80,6 +82,7 @@ class Bench:
     runs: int
     progress: Progress
     sizes: Sizes = Sizes()
+    other: Path | None = None
 
     def each_run(self, what: str, more_often: int = 1) -> Iterator[int]:
         """Counts the runs, and tells."""

@@ -1,7 +1,8 @@
 """Many processes at once that all want an address of one network, beside as many of whereabouts.
 
 Of this program twice: a process for each attachment, as a shell's loop has it, and processes that go on, as a
-controller's would. whereabouts has a process for each ADD always, since that is what a CNI plugin is.
+controller's would. whereabouts has a process for each ADD always, since that is what a CNI plugin is. With `--other`
+also beside another version of this program, in processes that go on.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ def measure(bench: Bench) -> Iterator[Row]:
     sizes, peer = bench.sizes, whereabouts.installed(bench)
     peer.add("warm-up", "10.140.0.0/16")
     turns: list[tuple[Window, Window, Window]] = []
+    others: list[tuple[Window, Window]] = []
     for run in bench.each_run(f"{sizes.processes} processes side by side, {sizes.seconds:g} s each"):
-        namespace = prepared(bench, run)
+        namespace = prepared(bench, f"{NAMESPACE}-{run}", f"10.{180 + run}.0.0/16")
         one_each = partial(attach, bench, namespace)
         theirs = partial(add, peer, f"side-{run}", f"10.{150 + run}.0.0/16")
-        with looping(bench, namespace) as one_after_the_other:
+        with looping(bench, namespace, Path(sys.executable)) as one_after_the_other:
             turns.append(
                 (
                     together(bench, one_each, GROUPS, count()),
@@ -71,12 +73,21 @@ def measure(bench: Bench) -> Iterator[Row]:
                     together(bench, theirs, whereabouts.GROUPS, count()),
                 )
             )
-    beside = f"whereabouts, {sizes.processes} processes at a time"
-    yield from rows(bench, f"{sizes.processes} at a time, a process for each attach", beside, [t[::2] for t in turns])
-    yield from rows(bench, f"{sizes.processes} processes, attaching in a loop", beside, [t[1:] for t in turns])
+        if bench.other is not None:
+            namespace = prepared(bench, f"{NAMESPACE}-other-{run}", f"10.{210 + run}.0.0/16")
+            with looping(bench, namespace, bench.other / ".venv" / "bin" / "python") as by_the_other:
+                others.append((turns[-1][1], together(bench, by_the_other, GROUPS, count())))
+    beside, twice = f"whereabouts, {sizes.processes} processes at a time", Target(2, of_ratio=True, at_least=True)
+    each, loop = f"{sizes.processes} at a time, a process for each attach", "processes, attaching in a loop"
+    yield from rows(bench, each, beside, [t[::2] for t in turns], twice)
+    yield from rows(bench, f"{sizes.processes} {loop}", beside, [t[1:] for t in turns], twice)
+    if others:
+        yield from rows(bench, f"{sizes.processes} {loop}", f"the other version, {sizes.processes} {loop}", others)
 
 
-def rows(bench: Bench, what: str, beside: str, pairs: Sequence[tuple[Window, ...]]) -> Iterator[Row]:
+def rows(
+    bench: Bench, what: str, beside: str, pairs: Sequence[tuple[Window, ...]], target: Target | None = None
+) -> Iterator[Row]:
     """What became of the windows of this program, beside those of the peer."""
 
     def row(name: str, unit: str, of: Callable[[Window], float]) -> Row:
@@ -86,7 +97,7 @@ def rows(bench: Bench, what: str, beside: str, pairs: Sequence[tuple[Window, ...
         return counted(f"{what}: {name}", beside, [(of(mine), of(other)) for mine, other in pairs]).aims(Target(0))
 
     rate = row(f"in {bench.sizes.seconds:g} s", "/s", lambda window: window.in_time / bench.sizes.seconds)
-    yield rate.aims(Target(2, of_ratio=True, at_least=True))
+    yield rate.aims(target) if target else rate
     yield row("conflicts for each", "", lambda window: window.conflicts / max(len(window.given), 1))
     yield never("duplicates", lambda window: window.duplicates)
     yield never("failed", lambda window: window.failed)
@@ -97,12 +108,12 @@ def vms_of_a_window(bench: Bench) -> int:
     return int(VMS_A_SECOND * bench.sizes.seconds)
 
 
-def prepared(bench: Bench, run: int) -> str:
+def prepared(bench: Bench, namespace: str, cidr: str) -> str:
     """A namespace with a network, one VM attached to it, which does not count, and VMs for two windows."""
-    namespace, last = f"{NAMESPACE}-{run}", 2 * vms_of_a_window(bench)
+    last = 2 * vms_of_a_window(bench)
     bench.scene.namespace(namespace)
     bench.scene.vms(namespace, (f"vm-{number}" for number in range(last + 1)))
-    bench.programs.by_yoshi("-n", namespace, "network", "create", "big", "--cidr", f"10.{180 + run}.0.0/16")
+    bench.programs.by_yoshi("-n", namespace, "network", "create", "big", "--cidr", cidr)
     attach(bench, namespace, last)
     return namespace
 
@@ -114,13 +125,16 @@ def attach(bench: Bench, namespace: str, number: int) -> str:
 
 
 @contextmanager
-def looping(bench: Bench, namespace: str) -> Iterator[Callable[[int], str]]:
-    """Processes that are there already; gives what attaches a VM by one of them that has nothing to do."""
+def looping(bench: Bench, namespace: str, python: Path) -> Iterator[Callable[[int], str]]:
+    """Processes that are there already; gives what attaches a VM by one of them that has nothing to do.
+
+    `python` is of the virtual environment that has the program.
+    """
     words = ("-n", namespace, "vm", "attach", "{}", "--network", "big")
     free: SimpleQueue[Popen[str]] = SimpleQueue()
     with ExitStack() as ended:
         for _ in range(bench.sizes.processes):
-            free.put(ended.enter_context(bench.programs.going_on(sys.executable, LOOPING, *words)))
+            free.put(ended.enter_context(bench.programs.going_on(python, LOOPING, *words)))
 
         def do(number: int) -> str:
             process = free.get()
