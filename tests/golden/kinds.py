@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from tests.golden.seam import Kind
+
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of object.
-
-    Attributes:
-        group: API group, "" for the core group.
-        version: the only version that is served.
-        plural: the name in URLs.
-        kind: the name in manifests.
-        namespaced: whether objects live in a namespace.
-    """
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """The apiVersion of manifests."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def full_name(self) -> str:
-        """The name with the group, "ippools.crd.projectcalico.org"."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
 def _kinds(group: str, version: str, kinds: Iterable[str], namespaced: bool = True) -> list[Kind]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import kubectl_yoshi
 from kubectl_yoshi.__main__ import main
+from kubectl_yoshi.model.objects import Resource as Kind
 
 VERSION = kubectl_yoshi.__version__
 
@@ -16,4 +17,4 @@ MANIFESTS = "manifests/crds.yaml"
 COMPLETION_LIMIT = "KUBECTL_YOSHI_COMPLETION_SECONDS"
 """The environment variable for how many seconds of real time a completion may take."""
 
-__all__ = ["COMPLETION_LIMIT", "MANIFESTS", "PACKAGE", "VERSION", "main"]
+__all__ = ["COMPLETION_LIMIT", "MANIFESTS", "PACKAGE", "VERSION", "Kind", "main"]

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 
 from tests.golden.kinds import Json, Kind, discovery
 from tests.golden.selectors import BadSelector, labels_match
-from tests.unit.jsonpatch import DoesNotFit, apply_patch
+from tests.unit.jsonpatch import DoesNotFit, apply_patch, only_subresource
 
 REJECTED = "the server rejected our request due to an error in our request"
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -340,7 +340,7 @@ class FakeApiServer:
             after = copy.deepcopy(body)
             if after["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
                 raise Failure(409, "Conflict", _modified(target), target.details)
-        result = _only_subresource(target.subresource, after, before)
+        result = only_subresource(target.subresource, after, before)
         if (meta := result["metadata"]).get("deletionTimestamp") and not meta.get("finalizers"):
             if not dry_run:
                 self._delete(target.key)
@@ -439,15 +439,6 @@ def _modified(target: Target) -> str:
         f'Operation cannot be fulfilled on {target.kind.full_name} "{target.name}": the object has been modified; '
         "please apply your changes to the latest version and try again"
     )
-
-
-def _only_subresource(subresource: str, after: Json, before: Json) -> Json:
-    """A write to the status changes nothing else, and a write to the object does not change its status."""
-    outside, status = (before, after) if subresource == "status" else (after, before)
-    result = {key: copy.deepcopy(value) for key, value in outside.items() if key != "status"}
-    if "status" in status:
-        result["status"] = copy.deepcopy(status["status"])
-    return result
 
 
 def _merged(before: Json, patch: Json, remove_null: bool = False) -> Json:

@@ -1,4 +1,6 @@
-"""JSON Patch as the API server applies it: the library evanphx/json-patch, whose `test` is laxer than RFC 6902.
+"""Writes as the API server applies them: to a subresource, and JSON Patch.
+
+It patches with the library evanphx/json-patch, whose `test` is laxer than RFC 6902:
 
 what                                RFC 6902   API server
 ----------------------------------  ---------  ----------
@@ -70,3 +72,12 @@ def _in_list(here: list[Any], last: str, op: dict[str, Any]) -> None:
         del here[index]
     else:
         raise DoesNotFit(op)
+
+
+def only_subresource(subresource: str, after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """A write to the status changes nothing else, and one to the object does not change the status."""
+    outside, status = (before, after) if subresource == "status" else (after, before)
+    result = {key: copy.deepcopy(value) for key, value in outside.items() if key != "status"}
+    if "status" in status:
+        result["status"] = copy.deepcopy(status["status"])
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tests.cluster.originals import README_PUBLIC
 from tests.golden.cluster import NETWORKS, Cluster, hours, network
 from tests.golden.kinds import Kind
 from tests.golden.scenario import Run, Scenario
@@ -27,19 +28,6 @@ CRD = {
     },
 }
 FINALIZERS = {"finalizers": ["network.plumber.k8s.pf9.io"]}
-README = """\
-apiVersion: plumber.k8s.pf9.io/v1
-kind: NetworkWizard
-metadata:
-  name: publicnetwork
-spec:
-  plugin: "public"
-  cidr: "207.97.241.196/29"
-  bgpConfig:
-    peers: 10.240.0.5, 10.240.0.4
-    remoteASN: 64512
-    myASN: 64514
-"""
 
 
 def left(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str]) -> None:
@@ -129,7 +117,7 @@ SCENARIOS = [
             "diff sync",
             "sync",
             Run("sync", note="again"),
-            Run("network create -f -", stdin=README),
+            Run("network create -f -", stdin=README_PUBLIC),
             readme_public,
             Run("sync", note="public ones"),
             "sync --restart --timeout 30s",

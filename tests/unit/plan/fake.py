@@ -21,7 +21,7 @@ from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, labels_of, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import ServedApis
-from tests.unit.jsonpatch import DoesNotFit, apply_patch
+from tests.unit.jsonpatch import DoesNotFit, apply_patch, only_subresource
 
 REJECTED = "the server rejected our request due to an error in our request"
 BIRTH = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -196,7 +196,7 @@ class FakeApi:
             except DoesNotFit as error:
                 raise _error(422, "Invalid", REJECTED, "patch", ref) from error
             assert patched["metadata"]["uid"] == there["metadata"]["uid"]
-            return self._done("patch", ref, _only(subresource, patched, there), there, dry_run, subresource)
+            return self._done("patch", ref, only_subresource(subresource, patched, there), there, dry_run, subresource)
 
     def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
         self._happen("update", ref)
@@ -209,7 +209,7 @@ class FakeApi:
                     "modified; please apply your changes to the latest version and try again"
                 )
                 raise _error(409, "Conflict", message, "update", ref)
-            return self._done("replace", ref, _only(subresource, copy.deepcopy(body), there), there, dry_run)
+            return self._done("replace", ref, only_subresource(subresource, copy.deepcopy(body), there), there, dry_run)
 
     def delete(self, ref: ObjectRef, *, uid: str = "", resource_version: str = "", dry_run: bool = False) -> Json:
         self._happen("delete", ref)
@@ -306,15 +306,6 @@ class FakeApi:
 
 def _key(resource: Resource, namespace: str, name: str) -> Key:
     return resource.full_name, namespace if resource.namespaced else "", name
-
-
-def _only(subresource: str, new: Json, there: Json) -> Json:
-    """A write to the status changes nothing else, and one to the object does not change the status."""
-    kept, taken = (there, new) if subresource == "status" else (new, there)
-    result = {key: copy.deepcopy(value) for key, value in kept.items() if key != "status"}
-    if "status" in taken:
-        result["status"] = copy.deepcopy(taken["status"])
-    return result
 
 
 def _error(status: int, reason: str, message: str, verb: str, ref: ObjectRef, details: Json | None = None) -> Exception:
