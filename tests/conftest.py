@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -56,29 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the chosen tests will start before any of them runs: on a fresh machine it takes longer than a test
     may, and is worth being seen."""
-    if session.config.getoption("collectonly") or hasattr(session.config, "workerinput"):
+    if session.config.getoption("collectonly") or session.config.getoption("cluster") != "lab":
         return
-    build_programs(session.config, {mark.name for item in session.items for mark in item.iter_markers()})
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Build the same once for all workers; which tests are chosen is not known yet, but their folders are."""
-    if not config.getoption("collectonly"):
-        build_programs(config, {part for argument in config.args for part in Path(argument.partition("::")[0]).parts})
-
-
-def build_programs(config: pytest.Config, chosen: Collection[str]) -> None:
-    """Build what a lab of the chosen folders starts, with progress on the terminal.
-
-    Raises:
-        pytest.UsageError: something cannot be built on this machine.
-    """
-    if config.getoption("cluster") != "lab":
-        return
+    chosen = {name for name in ("cluster", "e2e") if any(item.get_closest_marker(name) for item in session.items)}
     wanted = [Options("core"), Options("core", OLDEST_KUBERNETES)] if "cluster" in chosen else []
     wanted += [Options("full")] if "e2e" in chosen else []
-    capture = config.pluginmanager.getplugin("capturemanager")
+    capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         for options in wanted:
             try:
