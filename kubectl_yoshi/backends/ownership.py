@@ -1,8 +1,9 @@
 """Marks: for which network an object was made or written into, so that just that is taken back with the network.
 
-An object of one network bears its name and uid (marks_of). One that several may share (a router's peering, a bridge,
-Calico's BGPConfiguration) bears MADE and a mark for each network that needs it, and goes with the last of them.
-An object that somebody else made is used as it is and bears no marks of ours, but for what was written into it.
+An object of one network bears its name and uid (ownership_annotations). One that several may share (a router's peering,
+a bridge, Calico's BGPConfiguration) bears CREATED_BY_ANNOTATION and a mark for each network that needs it, and goes
+with the last of them. An object that somebody else made is used as it is and bears no
+marks of ours, but for what was written into it.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def find_deleted_networks(
 
 
 def find_recreated_networks(owner_networks: Mapping[str, str], live: Iterable[Network]) -> set[str]:
-    """The uids of those users that are networks of today before a restore made them anew, under new uids; see gone_of.
+    """The uids of those users that are networks of today before a restore made them anew, under new uids; see
+    find_deleted_networks.
 
     What was made for them serves on: it is theirs again when they are brought up.
     """

@@ -59,7 +59,7 @@ def read_address_files(names: Iterable[str], namespace: str) -> list[tuple[Exist
 
 
 def parse_address_file(source: str, text: str, namespace: str) -> list[tuple[ExistingAddress, str]]:
-    """What the text of one file says; see read_given. `source` is its name."""
+    """What the text of one file says; see read_address_files. `source` is its name."""
     found: list[tuple[ExistingAddress, str]] = []
     errors: list[str] = []
     lines = list(_lines(source, text))

@@ -60,7 +60,7 @@ def _none_found_message(session: Session) -> str:
 def load_inventory(
     session: Session, network: str | None, all_namespaces: bool, exact: bool = False
 ) -> tuple[list[InventoryRow], Snapshot]:
-    """Every row of the networks that are meant, and the facts behind them; says what could not be read."""
+    """Every row of the networks that are meant, and the snapshot behind them; says what could not be read."""
     now = datetime.now(timezone.utc)
 
     def compute(snapshot: Snapshot) -> list[InventoryRow]:

@@ -36,7 +36,7 @@ PlannerFactory = Callable[[tuple[NamespacedName, ...]], Planner]
 """What plans a part of a command for some VMs."""
 PUBLIC = "public"
 NETWORK_FLAGS = {True: "--network", False: "--public-network"}
-"""By Backend.on_template, whose back-ends share an annotation."""
+"""By Backend.pins_vm_template, whose back-ends share an annotation."""
 
 
 def attach_vms(session: Session, options: AttachOptions) -> None:

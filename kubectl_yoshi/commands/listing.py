@@ -164,7 +164,7 @@ class _VmRow:
         network: namespace and name; None where it is on no network.
         address, mac: that it has there.
         running: the addresses that it runs with.
-        state: see plan.survey.State.
+        state: see plan.inventory.State.
         missing: what would make it whole.
     """
 

@@ -2,7 +2,7 @@
 
 Patches of one stage that go to the same object are sent as one, and so are replacements that are made by edits.
 
-An error in a change that is for somebody (Change.subject) stops that one's later changes and nobody else's; an error
+An error in a change that is for somebody (Change.owner) stops that one's later changes and nobody else's; an error
 in a change that is for all stops everything after its stage. Nothing is undone: running the command again observes,
 plans and goes on from there (invariant I7).
 """
@@ -77,7 +77,7 @@ def apply_plan(
     Args:
         dry_run: with dryRun=All. What an earlier change of the plan would have made is not there then: changes that
             need it are skipped. Nothing is waited for.
-        progress: see Progress.
+        progress: see ProgressCallback.
         parallel: how many requests at once.
         waiters: what the plan may wait for; waiting.waiters() unless given.
     """
@@ -92,7 +92,8 @@ def apply_plan(
 
 _ChangeResult = Json | YoshiError | None
 _RequestFuture = Future[list[_ChangeResult]]
-"""What became of each of the changes that went in one request: the server's answer, None (see Outcome), or an error."""
+"""What became of each of the changes that went in one request: the server's answer, None (see ApplyResult), or an
+error."""
 _IndexedChange = tuple[int, Change]
 """A change and its place in the plan."""
 

@@ -53,7 +53,7 @@ class Controller:
         full_scope: what is watched over.
         backends: by plugin.
         sync: makes a pass over a part of it.
-        output: see Voice.
+        output: see ControllerOutput.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ class RunResult:
     Attributes:
         plan: what was planned first (under a dry run: all that there is).
         done: every change carried out, with what the server answered; None too where no answer came, and it was done.
-        results: subject -> what it has now (see Plan.answers).
+        results: subject -> what it has now (see Plan.results).
         errors: subject -> why not.
         notes: for people, each once.
         skipped: under --dry-run=server, changes that need an earlier one to be kept.
@@ -104,16 +104,16 @@ def run(
         api: the cluster.
         dry_run: "client" plans only, "server" sends the plan with dryRun=All.
         progress: told of every change; of one that got no answer, again when it is seen to be done.
-        waiters: see carry_out.
+        waiters: see apply_plan.
         rng: for random choices.
 
     Raises:
         YoshiError: nothing could be planned at all, or others were faster again and again.
         KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
     """
-    run = RunContext(rng=rng or random.Random())
+    context = RunContext(rng=rng or random.Random())
     if dry_run != "none":
-        return _dry_run(planner, api, replace(run, preview=True), dry_run, progress)
+        return _dry_run(planner, api, replace(context, preview=True), dry_run, progress)
     first: Plan | None = None
     journal = WriteJournal()
     permissions = Permissions(api)
@@ -124,12 +124,12 @@ def run(
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     for _ in range(MAX_ROUNDS):
         try:
-            plan, snapshot = _observe_with_retries(planner, api, run, started=first is not None)
+            plan, snapshot = _observe_with_retries(planner, api, context, started=first is not None)
         except YoshiError as error:
             error.changes_so_far = journal.changes_so_far()
             raise
         first = first or plan
-        for change in journal.resolve(plan, snapshot, run.failed):
+        for change in journal.resolve(plan, snapshot, context.failed):
             if progress:
                 progress(change, "done")
         notes.update(dict.fromkeys(plan.notes))
@@ -138,15 +138,15 @@ def run(
             break
         if lost_writes := last_round.lost_writes(plan):
             lost = _errors_by_owner(lost_writes, plan)
-            if lost.keys() <= run.failed.keys():  # the planner knows it, and has nothing else to do
+            if lost.keys() <= context.failed.keys():  # the planner knows it, and has nothing else to do
                 lost_writes[0][1].changes_so_far = journal.changes_so_far()
                 raise lost_writes[0][1]
-            run = replace(run, failed={**lost, **run.failed}, previous_snapshot=snapshot)
+            context = replace(context, failed={**lost, **context.failed}, previous_snapshot=snapshot)
             last_round = AppliedRound()
             continue
-        later = Plan() if journal.entries else _preview_later_rounds(planner, api, plan, snapshot, run)
-        if denied := permissions.errors(plan, later, run.failed):
-            run = replace(run, failed={**run.failed, **denied}, previous_snapshot=snapshot)
+        later = Plan() if journal.entries else _preview_later_rounds(planner, api, plan, snapshot, context)
+        if denied := permissions.errors(plan, later, context.failed):
+            context = replace(context, failed={**context.failed, **denied}, previous_snapshot=snapshot)
             continue
         result = apply_plan(plan, api, progress=progress, waiters=waiters)
         journal.add(result)
@@ -169,17 +169,18 @@ def run(
             break
         if retryable:
             # An attachment and a detachment of one VM may undo each other's first write, again and again, at one pace.
-            exponent = max(rounds_without_progress, run.attempt_number // 4)
-            api.clock.sleep(run.rng.random() * min(0.02 * 2**exponent, 1.0))
-        run = replace(
-            run,
-            attempt_number=run.attempt_number + (1 if retryable and not isinstance(retryable, AMBIGUOUS_ERRORS) else 0),
+            exponent = max(rounds_without_progress, context.attempt_number // 4)
+            api.clock.sleep(context.rng.random() * min(0.02 * 2**exponent, 1.0))
+        context = replace(
+            context,
+            attempt_number=context.attempt_number
+            + (1 if retryable and not isinstance(retryable, AMBIGUOUS_ERRORS) else 0),
             now=datetime.now(timezone.utc),
             done=journal.changes_with(WriteOutcome.DONE, WriteOutcome.NO_OP),
             unclear=journal.changes_with(WriteOutcome.FAILED, WriteOutcome.UNANSWERED, WriteOutcome.OBSERVED),
             unanswered=journal.changes_with(WriteOutcome.UNANSWERED),
-            failed={**run.failed, **fatal},
-            rolled_back={**run.rolled_back, **plan.rolled_back},
+            failed={**context.failed, **fatal},
+            rolled_back={**context.rolled_back, **plan.rolled_back},
             previous_snapshot=snapshot,
         )
     else:
@@ -188,7 +189,7 @@ def run(
         )
         endless.changes_so_far = journal.changes_so_far()
         raise endless
-    errors = journal.explain_errors({**plan.errors, **run.failed}, snapshot, plan.results)
+    errors = journal.explain_errors({**plan.errors, **context.failed}, snapshot, plan.results)
     errors.pop("", None)
     current_notes = drop_outdated_notes(notes, (change for change, _ in journal.done))
     return RunResult(first or Plan(), journal.done, plan.results, errors, current_notes, unreadable=tuple(unreadable))
@@ -204,27 +205,29 @@ def preview_errors(planner: Planner, api: Api) -> dict[str, YoshiError]:
     return {**plan.errors, **Permissions(api).all_errors(plan)}
 
 
-def _observe_with_retries(planner: Planner, api: Api, run: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
+def _observe_with_retries(planner: Planner, api: Api, context: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
     """As observe; what was begun is worth some patience with an API server that gives no answer for a moment."""
     for pause in READ_RETRY_DELAYS if started else ():
         try:
-            return observe(planner, api, None, run)
+            return observe(planner, api, None, context)
         except TRANSIENT_ERRORS:
-            api.clock.sleep(pause * (0.5 + 0.5 * run.rng.random()))
-    return observe(planner, api, None, run)
+            api.clock.sleep(pause * (0.5 + 0.5 * context.rng.random()))
+    return observe(planner, api, None, context)
 
 
-def _preview_later_rounds(planner: Planner, api: Api, plan: Plan, snapshot: Snapshot, run: RunContext) -> Plan:
+def _preview_later_rounds(planner: Planner, api: Api, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
     """What a run will do after its first plan, as far as a preview shows it.
 
     Raises:
         YoshiError: it would be refused after its first write.
     """
-    return observe(planner, api, snapshot, replace(run, preview=True))[0] if plan.requeue else Plan()
+    return observe(planner, api, snapshot, replace(context, preview=True))[0] if plan.requeue else Plan()
 
 
-def _dry_run(planner: Planner, api: Api, run: RunContext, dry_run: str, progress: ProgressCallback | None) -> RunResult:
-    plan, snapshot = observe(planner, api, None, run)
+def _dry_run(
+    planner: Planner, api: Api, context: RunContext, dry_run: str, progress: ProgressCallback | None
+) -> RunResult:
+    plan, snapshot = observe(planner, api, None, context)
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
     if dry_run == "client":
         check_sizes(plan)

@@ -40,14 +40,14 @@ def read_initial(compute: Callable[[Snapshot], object], api: Api, trim_objects: 
 
 
 def observe(planner: Planner, api: Api, snapshot: Snapshot | None, run: RunContext) -> tuple[Plan, Snapshot]:
-    """A plan, and the facts that it was made from: asks the planner and reads what it wants until it is content."""
+    """A plan, and the snapshot that it was made from: asks the planner and reads what it wants until it is content."""
     return read_and_compute(lambda known: planner(known, run), api, snapshot)
 
 
 def read_and_compute(
     compute: Callable[[Snapshot], Value], api: Api, snapshot: Snapshot | None = None, *, trim_objects: bool = False
 ) -> tuple[Value, Snapshot]:
-    """What a pure function makes of the cluster, and the facts behind it: `observe` for commands that only look.
+    """What a pure function makes of the cluster, and the snapshot behind it: `observe` for commands that only look.
 
     With `trim_objects` the objects of lists are cut down to what is looked at: for what writes nothing that rests on
     them.

@@ -72,7 +72,7 @@ class WriteJournal:
                 self.entries.append(JournalEntry(change, None, outcome))
 
     def resolve(self, plan: Plan, snapshot: Snapshot, failed: Iterable[str]) -> tuple[Change, ...]:
-        """Sees by newer facts what was done, which is given, and whose changes are taken back from here on."""
+        """Sees by a newer snapshot what was done, which is given, and whose changes are taken back from here on."""
         ambiguous = [sent for sent in self.entries if sent.outcome in UNRESOLVED]
         look = ObservedObjects(snapshot) if ambiguous else None
         seen = [sent for sent in ambiguous if look and look.is_in_effect(sent.change)]

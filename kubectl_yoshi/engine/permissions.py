@@ -32,7 +32,7 @@ class Permissions:
         """Return why changes may not be sent, by the subjects that get nothing therefore.
 
         Nothing is asked where a write that is refused leaves nothing half done: it is the first one, or comes right
-        after a record, which is removed again (plan.undoing).
+        after a record, which is removed again (plan.attach.rollback).
 
         Args:
             plan: what is to be sent next.
@@ -101,7 +101,7 @@ def forbidden_error(access: Access, summary: str) -> ForbiddenError:
 
     Args:
         access: what may not be done.
-        summary: what the change does, see Change.says.
+        summary: what the change does, see Change.summary.
     """
     request_info = _request_info(access)
     message = f"cannot {summary}: may not {request_info.permission}"

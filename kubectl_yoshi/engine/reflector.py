@@ -95,7 +95,7 @@ class Reflector(threading.Thread):
         self._stop_requested.set()
 
     def run(self) -> None:
-        """See Follower."""
+        """See Reflector."""
         try:
             while not self._stop_requested.is_set():
                 if self._version or self._list():

@@ -23,7 +23,7 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 MAX_REPEATS_WITH_OTHER_WRITERS = 8
 """How often in a row the same plan may be carried out while others write to its objects: two deletions of a network
-that mark it three times each (plan.networks.MARKS), and some more."""
+that mark it three times each (plan.network.planner.MAX_DELETION_MARKS), and some more."""
 MAX_NAMED_FIELDS = 3
 """So many fields are named."""
 
@@ -36,7 +36,7 @@ class AppliedRound:
     """A round all of whose changes were answered.
 
     Attributes:
-        written: what was written, see _written; None where the plan may repeat rightly.
+        written: what was written, see _written_content; None where the plan may repeat rightly.
         versions: the resourceVersion of each object in the last answer.
         repeat_count: how many rounds in a row have written this.
     """

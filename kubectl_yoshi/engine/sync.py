@@ -103,7 +103,7 @@ def sync(
         api: the cluster.
         dry_run: "client" plans only, "server" sends each plan with dryRun=All.
         progress: told of every change.
-        waiters: see carry_out.
+        waiters: see apply_plan.
         should_stop: asked before each job; when true, the rest is left.
 
     Raises:

@@ -3,18 +3,18 @@
 The tree::
 
     YoshiError
-    └── ClusterError        anything that went wrong between this program and the cluster
-        ├── KubeconfigError   there is no usable configuration: nothing was sent
-        ├── Unreachable     nothing answered
-        │   └── Ambiguous   a write was sent and its answer never came: it may or may not have been done
-        ├── TimedOutError        an answer, or what was waited for, did not come in time
-        ├── WriteLostError         a write was answered, and the object does not say what was written
-        ├── Endless         the same command had still something to write after many rounds
-        └── ApiError        the API server answered, and the answer is no
-            ├── NotFound, NotServedError (the kind itself is missing), AlreadyExists, Expired (410)
-            ├── Conflict (409), PatchTestFailedError (a JSON Patch that no longer fits), Invalid
-            ├── Unauthorized, Forbidden
-            └── Busy (429), ServerError (5xx, and answers that are none)
+    └── ClusterError                        anything that went wrong between this program and the cluster
+        ├── KubeconfigError                 there is no usable configuration: nothing was sent
+        ├── UnreachableError                nothing answered
+        │   └── AmbiguousWriteError         a write was sent and its response never came: it may have been done
+        ├── TimedOutError                   a response, or what was waited for, did not come in time
+        ├── WriteLostError                  a write was answered, and the object does not say what was written
+        ├── NotConvergedError               the same command had still something to write after many rounds
+        └── ApiError                        the API server answered, and the answer is no
+            ├── NotFoundError, NotServedError (the kind itself is missing), AlreadyExistsError, ExpiredError (410)
+            ├── ConflictError (409), PatchTestFailedError (a JSON Patch that no longer fits), InvalidError
+            ├── UnauthorizedError, ForbiddenError
+            └── TooManyRequestsError (429), ServerError (5xx, and responses that are not Kubernetes')
                 └── ApiServiceUnavailableError (503 from an aggregated API)
 
 HTTP answers are turned into errors in one place, `error_from_response`.

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kubectl_yoshi.kube import request_log as http_log
+from kubectl_yoshi.kube import request_log
 from kubectl_yoshi.kube.connection import Connection, RequestNotSentError
 from kubectl_yoshi.kube.crowding import ConcurrencyLimiter
 from kubectl_yoshi.kube.errors import (
@@ -217,18 +217,18 @@ class Sender:
         read_seconds: float | None,
     ) -> Any:
         url = self.connection.server + path
-        http_log.log_request(method, url, headers.items(), body)
+        request_log.log_request(method, url, headers.items(), body)
         start = self.clock.now()
         try:
             response = self.connection.request(
                 method, path, headers=headers, body=body, stream=stream, read_seconds=read_seconds
             )
         except ClusterError as error:
-            http_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
+            request_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
             raise
         elapsed_ms = (self.clock.now() - start) * 1000
         answer = None if stream else response.data
-        http_log.log_response(method, url, response.status, elapsed_ms, response.headers.items(), answer)
+        request_log.log_response(method, url, response.status, elapsed_ms, response.headers.items(), answer)
         return response
 
     def _report_warnings(self, response: Any) -> None:

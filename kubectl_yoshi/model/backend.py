@@ -37,7 +37,7 @@ class AddressUse:
 
     Attributes:
         number: the address.
-        kind: see How.
+        kind: see UsageKind.
         ref: the object that shows it.
         namespace, name: of the VM that it is used for, or of the network itself; "" where it is for neither.
         uid: of that VM where the object tells, or of the network; "" otherwise.
@@ -68,7 +68,7 @@ class AddressUse:
         return not (self.uid and vm_uid) or self.uid == vm_uid
 
     def is_infra_use_of(self, network: Network) -> bool:
-        """Whether the network itself has the address, for what it needs (see Backend.own_use)."""
+        """Whether the network itself has the address, for what it needs (see Backend.infra_address_purpose)."""
         return bool(network.uid) and self.uid == network.uid
 
 
@@ -92,7 +92,7 @@ class AddressUses:
         return self._by_number.get(number, ())
 
     def by_vm(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> list[AddressUse]:
-        """A VM's uses; see AddressUse.is_of."""
+        """A VM's uses; see AddressUse.is_for_vm."""
         vm_uses = self._by_vm.get((vm_namespace, vm_name), ())
         return [use for use in vm_uses if use.is_for_vm(vm_namespace, vm_name, vm_uid)]
 
@@ -174,11 +174,12 @@ class VmProblem:
 
 
 AllocationsLoader = Callable[[], Mapping[int, Allocation]]
-"""The records of a network as they are now, later than all that was read before; calling it may raise NeedMore."""
+"""The records of a network as they are now, later than all that was read before; calling it may raise
+MissingQueriesError."""
 
 
 class Backend(Protocol):
-    """A way to make networks. All functions are pure; those that take facts may raise facts.NeedMore."""
+    """A way to make networks. All functions are pure; those that take a snapshot may raise MissingQueriesError."""
 
     @property
     def plugin(self) -> str:

@@ -1,4 +1,4 @@
-"""Kubernetes' own kinds of objects that more than one room asks for."""
+"""Kubernetes' own kinds of objects that more than one package asks for."""
 
 from __future__ import annotations
 

@@ -84,11 +84,11 @@ class Snapshot:
     _derived: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def with_results(self, results: Mapping[Query, tuple[Json, ...] | Unreadable]) -> Snapshot:
-        """These facts and more of them."""
+        """This snapshot and more answers."""
         return Snapshot(self.served, {**self.results, **results})
 
     def derived(self, function: Callable[[Snapshot], Value]) -> Value:
-        """What a named function of these facts gives, worked out once."""
+        """What a named function of this snapshot gives, worked out once."""
         if function not in self._derived:
             self._derived[function] = function(self)
         return self._derived[function]  # type: ignore[no-any-return]

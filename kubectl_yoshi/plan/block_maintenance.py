@@ -56,8 +56,8 @@ def delete_empty_block(obj: Json, now: datetime) -> Change | None:
 
 
 def list_follow_ups(done: Iterable[Change]) -> list[Change]:
-    """What is to be sent after these changes (see Change.then): of several hints for one network, the one that has the
-    next search begin lowest."""
+    """What is to be sent after these changes (see Change.follow_up): of several hints for one network, the one that has
+    the next search begin lowest."""
     found: dict[ObjectRef, Change] = {}
     for change in done:
         if change.follow_up is not None:

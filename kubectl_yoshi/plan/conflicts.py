@@ -108,7 +108,7 @@ class OtherNetworks:
 
     def __init__(self, network: Network, snapshot: Snapshot) -> None:
         self._network = network
-        self._facts = snapshot
+        self._snapshot = snapshot
 
     def check_not_theirs(self, address: Address) -> None:
         """Raises PreconditionFailed where an address is another network's.
@@ -128,7 +128,7 @@ class OtherNetworks:
 
     @cached_property
     def _other_networks(self) -> list[tuple[Network, Collection[Address]]]:
-        return [(other, allocations_outside_cidr(other)) for other in _other_networks(self._network, self._facts)]
+        return [(other, allocations_outside_cidr(other)) for other in _other_networks(self._network, self._snapshot)]
 
 
 def _other_networks(network: Network, snapshot: Snapshot) -> list[Network]:

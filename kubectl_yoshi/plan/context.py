@@ -1,4 +1,4 @@
-"""What a planner is told beside its request and the facts: the time, chance, and what this run has already done."""
+"""What a planner is told beside its request and the snapshot: the time, chance, and what this run has already done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RunContext:
         unclear: those whose answer never came, or was a failure of the server's: done or not.
         unanswered: those of them that were not seen to be done; they may even be done later.
         failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
-        rolled_back: see Plan.given_up.
+        rolled_back: see Plan.rolled_back.
         previous_snapshot: what the round before had read: a hint where to look first, never what a change may rest on.
         preview: the plan is only to be shown, so it must hold all that can be foreseen.
     """

@@ -29,7 +29,7 @@ def plan_events(errors: Mapping[NamespacedName, YoshiError], snapshot: Snapshot,
     Args:
         errors: what could not be done, by the VM's namespace and name.
         snapshot: what was read.
-        run: see Attempt.
+        run: see RunContext.
 
     Raises:
         MissingQueriesError: more must be read first.

@@ -44,7 +44,7 @@ class InventoryRow:
         network: whose address.
         address: as text.
         number: for sorting.
-        state: see State.
+        state: see AddressState.
         record: what the ledger says; None where it says nothing.
         address_uses: what the cluster shows.
         vm: the VM that the record names, as it is now; None where there is none (of that uid).

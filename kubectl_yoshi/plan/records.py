@@ -112,7 +112,7 @@ def unsupported_reason(network: Network) -> str:
 
 def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = False) -> list[Network]:
     """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
-    cannot be are left out, or with `include_invalid` told as far as they can be (see bare_network).
+    cannot be are left out, or with `include_invalid` told as far as they can be (see parse_minimal_network).
 
     Raises:
         MissingQueriesError: they were not read yet.
@@ -165,7 +165,7 @@ def list_requested_networks(
 
 
 def parse_networks(objects: Iterable[Json], include_invalid: bool = False) -> list[Network]:
-    """The networks of these NetworkWizards; see known_networks."""
+    """The networks of these NetworkWizards; see list_networks."""
     networks = []
     for obj in objects:
         try:
@@ -229,7 +229,7 @@ def load_allocations(
         network: whose; its own object is what it was parsed from.
         snapshot: what was read.
         all_namespaces: blocks of all namespaces were or will be read by one list.
-        read_number: which reading of the blocks (see Read).
+        read_number: which reading of the blocks (see Query).
     """
     if not is_large(network):
         return Allocations(network, {shard_of(network, 0): network.raw})
@@ -263,7 +263,8 @@ def _check_readable(query: Query, network: Network, snapshot: Snapshot) -> None:
 
 
 def find_stale_blocks(network: Network, snapshot: Snapshot, all_namespaces: bool = False) -> dict[Shard, Json]:
-    """The blocks that an earlier network of this name has left where this network's own would be; see open_whole."""
+    """The blocks that an earlier network of this name has left where this network's own would be; see
+    load_allocations."""
     if not is_large(network):
         return {}
     found = _find_blocks_by_name(network, snapshot, all_namespaces)
@@ -467,7 +468,8 @@ def _search_hint_change(network: Network, hint: SearchHint) -> Change | None:
 
 
 def _lower_search_hint_change(network: Network, number: int) -> Change | None:
-    """As _leave_hint, for an address that is released. Not where addresses cool down: nobody may have it yet."""
+    """As _search_hint_change, for an address that is released. Not where addresses cool down: nobody may have it
+    yet."""
     if not is_large(network) or network.cool_down or number >= network.search_from:
         return None
     return _search_hint_change(network, SearchHint(shard_of(network, number).span[0]))

@@ -74,7 +74,7 @@ def drop_outdated_notes(notes: Iterable[str], changes: Iterable[Change]) -> tupl
 
 
 def explains_retention(note: str) -> bool:
-    """Whether a note says why an address stays recorded (see release_of)."""
+    """Whether a note says why an address stays recorded (see build_release)."""
     return note.partition(" ")[2].startswith("stays recorded for ")
 
 

@@ -155,7 +155,7 @@ def _stopped_by_run(run: RunContext, vm: Vm) -> str:
 
 
 def starts_vm(change: Change) -> bool:
-    """Whether a change of this room makes KubeVirt start a VM, or start it anew."""
+    """Whether a change of this module makes KubeVirt start a VM, or start it anew."""
     if change.subresource in ("start", "restart"):
         return True
     ops = change.body if change.verb is Verb.PATCH and isinstance(change.body, list) else ()
@@ -171,7 +171,7 @@ def start_vm(vm: Vm, start_value: str) -> Plan:
 
     Args:
         vm: the VM as read.
-        start_value: see START_AGAIN.
+        start_value: see START_AGAIN_ANNOTATION.
     """
     patch = PatchBuilder.for_uid(vm.uid)
     if start_value == "running":

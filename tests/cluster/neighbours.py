@@ -25,14 +25,14 @@ def become(version: str) -> None:
 
 def _older() -> None:
     from kubectl_yoshi.model.network import Network
-    from kubectl_yoshi.plan import records as books
+    from kubectl_yoshi.plan import records
 
     def only_the_deletion(patch: Any, network: Json) -> None:
         if network.get("status") is not None:
-            patch.test(books.STATUS_DELETING, None)
+            patch.test(records.STATUS_DELETING, None)
 
-    _set(books, "append_history", lambda *_: None)
-    _set(books, "_test_not_deleting", only_the_deletion)
+    _set(records, "append_history", lambda *_: None)
+    _set(records, "_test_not_deleting", only_the_deletion)
     _set(Network, "requires", "")
 
 

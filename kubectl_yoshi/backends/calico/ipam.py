@@ -268,7 +268,7 @@ def find_mismatches(
         api: see CalicoApi.
         name: the handle's.
         snapshot: what was read.
-        read_number: see Read; with another one than 0 the blocks are read after the handle.
+        read_number: see Query; with another one than 0 the blocks are read after the handle.
         cidrs: of blocks that are looked at besides those that the handle counts addresses of.
 
     Raises:

@@ -52,7 +52,7 @@ def set_address(
 
     Args:
         text: as it is; "" for none.
-        wanted: see Address4Guest.
+        wanted: see GuestAddress.
         is_config_drive: it is a ConfigDrive's.
         dhcp_on_first: where there is no network data yet, the guest's first interface gets its address by DHCP, as it
             does without any.
@@ -139,9 +139,9 @@ def _choose_entry_id(wanted: GuestAddress, macs: Mapping[str, str], shared: bool
     """What the interface's entry is called.
 
     Args:
-        wanted: see Address4Guest.
+        wanted: see GuestAddress.
         macs: the entries that there are, and whose each is.
-        shared: see with_address.
+        shared: see set_address.
     """
     default_id = f"yoshi-{wanted.nic}"
     id_with_mac = f"{default_id}-{wanted.mac.replace(':', '')}"

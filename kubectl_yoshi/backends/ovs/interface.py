@@ -133,7 +133,7 @@ def list_template_uses(vm: Vm, network: Network) -> list[AddressUse]:
 
 
 def addresses_on_vm(vm: Vm, network: str) -> tuple[Address, ...]:
-    """See Backend.told_by."""
+    """See Backend.addresses_on_vm."""
     namespace, name = network.split("/")
     names = {network, *((name,) if namespace == vm.namespace else ())}
     entries = [e for e in dig(vm.raw, *NETWORKS, default=[]) if dig(e, "multus", "networkName") in names]

@@ -43,7 +43,7 @@ def is_created_for_network(obj: Json, network: Network) -> bool:
 
 
 def adoption_fields(obj: Json, network: Network) -> dict[tuple[str, ...], Any]:
-    """The fields by which an object of a network's earlier self is its own again; {} of any other. See mending."""
+    """The fields by which an object of a network's earlier self is its own again; {} of any other. See patch_fields."""
     if not is_created_for_predecessor(obj, network) or not network.uid:
         return {}
     fields: dict[tuple[str, ...], Any] = {("metadata", "ownerReferences"): [owner_reference(network.raw)]}

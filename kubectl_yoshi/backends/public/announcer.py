@@ -20,7 +20,7 @@ class ServiceTemplate:
     Attributes:
         annotations: what the announcer reads.
         spec: fields of the Service's spec.
-        rejection_hint: see Change.if_refused.
+        rejection_hint: see Change.rejection_hint.
     """
 
     annotations: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class ServiceTemplate:
 
 
 class Announcer(Protocol):
-    """A way to announce. All functions are pure; those that take facts may raise facts.NeedMore."""
+    """A way to announce. All functions are pure; those that take a snapshot may raise MissingQueriesError."""
 
     @property
     def name(self) -> str:
@@ -39,19 +39,19 @@ class Announcer(Protocol):
         """What would have to be served and is not; "" where it is there."""
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Backend.obstacles."""
+        """See Backend.conflicts."""
 
     def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Backend.build."""
+        """See Backend.ensure."""
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Backend.problem."""
+        """See Backend.health."""
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Backend.describe."""
 
     def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Backend.demolish; nothing has an address of the network any more."""
+        """See Backend.teardown; nothing has an address of the network any more."""
 
     def service_template(self, network: Network, address: Address) -> ServiceTemplate:
         """How the Service of an address looks."""
@@ -71,7 +71,7 @@ class Announcer(Protocol):
         """What is to be waited for until the address is announced."""
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend.concerns."""
+        """See Backend.warnings."""
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         """What announces the Service's address, or why nothing does, and from which nodes."""

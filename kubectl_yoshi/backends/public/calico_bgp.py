@@ -8,7 +8,7 @@ Service's status. With `via: external-ips` it is the original's way: spec.extern
 from __future__ import annotations
 
 from kubectl_yoshi.backends.bgp_peers import remove_peers
-from kubectl_yoshi.backends.calico import bgp_configuration as bgp
+from kubectl_yoshi.backends.calico import bgp_configuration
 from kubectl_yoshi.backends.calico.api import V1, V3, CalicoApi, get_write_api
 from kubectl_yoshi.backends.calico.bgp_peers import calico_bgp_peers
 from kubectl_yoshi.backends.metallb import objects as metallb
@@ -48,7 +48,7 @@ class CalicoBgp:
         """See Announcer."""
         api = get_write_api(snapshot)
         found = [
-            *map(NetworkConflict, bgp.asn_conflicts(network, api, snapshot)),
+            *map(NetworkConflict, bgp_configuration.asn_conflicts(network, api, snapshot)),
             *calico_bgp_peers(api).conflicts(network, snapshot),
         ]
         if metallb.is_installed(snapshot.served) and network.cidr is not None:
@@ -63,7 +63,7 @@ class CalicoBgp:
         """See Announcer."""
         api = get_write_api(snapshot)
         peers, _ = calico_bgp_peers(api).ensure(network, snapshot)
-        changes = (*bgp.ensure_configuration(network, api, snapshot), *peers)
+        changes = (*bgp_configuration.ensure_configuration(network, api, snapshot), *peers)
         if changes:
             return Plan((changes,), self._export_notes(api, snapshot))
         former_peers = calico_bgp_peers(api).remove_former(network, snapshot)
@@ -79,7 +79,7 @@ class CalicoBgp:
     def health(self, network: Network, snapshot: Snapshot) -> str:
         """See Announcer."""
         api = get_write_api(snapshot)
-        config = bgp.get_configuration(api, snapshot)
+        config = bgp_configuration.get_configuration(api, snapshot)
         wanted = network.bgp.my_asn if network.bgp else None
         if wanted is not None and dig(config, "spec", "asNumber") != wanted:
             return f"bgpconfiguration/default has asNumber {dig(config, 'spec', 'asNumber')} instead of {wanted}"
@@ -118,7 +118,8 @@ class CalicoBgp:
     ) -> Plan:
         """See Announcer. A Service that is not made yet is known by its annotations when its status is written."""
         changes = []
-        entry = bgp.add_entry(network, address, _list_field(network), get_write_api(snapshot), snapshot, owner)
+        api = get_write_api(snapshot)
+        entry = bgp_configuration.add_entry(network, address, _list_field(network), api, snapshot, owner)
         if entry is not None:
             changes.append(entry)
         if not _uses_external_ips(network) and not (service and _has_only(service, address)):
@@ -132,7 +133,7 @@ class CalicoBgp:
 
     def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """See Announcer."""
-        change = bgp.remove_entry(network, address, get_write_api(snapshot), snapshot, owner)
+        change = bgp_configuration.remove_entry(network, address, get_write_api(snapshot), snapshot, owner)
         return sequential(change) if change else Plan()
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
@@ -141,7 +142,8 @@ class CalicoBgp:
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
         """See Announcer."""
-        covering_cidr = bgp.covering_cidr(address, _list_field(network), get_write_api(snapshot), snapshot)
+        api = get_write_api(snapshot)
+        covering_cidr = bgp_configuration.covering_cidr(address, _list_field(network), api, snapshot)
         if not covering_cidr:
             return ()
         line = f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which has {address}"
@@ -160,7 +162,7 @@ def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
     """Takes back everything that was written into Calico's BGP objects for these networks (by uid)."""
     api = get_write_api(snapshot)
     peers = remove_peers(api.bgp_peer, deleted_uids, snapshot)
-    return Plan((peers,) if peers else ()) + bgp.remove_from_configuration(deleted_uids, api, snapshot)
+    return Plan((peers,) if peers else ()) + bgp_configuration.remove_from_configuration(deleted_uids, api, snapshot)
 
 
 def announces(service: Json) -> bool:
@@ -170,7 +172,7 @@ def announces(service: Json) -> bool:
 
 def owner_networks(snapshot: Snapshot) -> dict[str, str]:
     """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
-    return bgp.owner_networks(get_write_api(snapshot), snapshot)
+    return bgp_configuration.owner_networks(get_write_api(snapshot), snapshot)
 
 
 def overlapping_pools(network: Network, snapshot: Snapshot) -> list[str]:
@@ -179,7 +181,7 @@ def overlapping_pools(network: Network, snapshot: Snapshot) -> list[str]:
         return []
     found = []
     for pool in snapshot.lookup(Query(get_write_api(snapshot).pool)):
-        cidr = bgp.parse_cidr_or_none(dig(pool, "spec", "cidr"))
+        cidr = bgp_configuration.parse_cidr_or_none(dig(pool, "spec", "cidr"))
         if (
             cidr is not None
             and cidr.version == network.version
@@ -194,7 +196,7 @@ def _uses_external_ips(network: Network) -> bool:
 
 
 def _list_field(network: Network) -> str:
-    return bgp.EXTERNAL_IPS if _uses_external_ips(network) else bgp.LOAD_BALANCER_IPS
+    return bgp_configuration.EXTERNAL_IPS if _uses_external_ips(network) else bgp_configuration.LOAD_BALANCER_IPS
 
 
 def _has_only(service: Json, address: Address) -> bool:

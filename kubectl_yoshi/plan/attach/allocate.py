@@ -86,7 +86,7 @@ class Allocator:
 
     Args:
         network: whose addresses.
-        load_shard: gives the ledger of one shelf; may raise NeedMore.
+        load_shard: gives the ledger of one shelf; may raise MissingQueriesError.
         taken: addresses that are used though the ledger does not say so.
         run: in the first, the lowest free address is chosen, in a later one a random address of its shelf. While
             writers contend for the network's addresses, a random one of the next few shelves at once.
@@ -238,7 +238,7 @@ class FreeAddresses:
 
     Attributes:
         numbers: free addresses.
-        hint: see Chooser.
+        hint: see Allocator.
     """
 
     numbers: list[int]

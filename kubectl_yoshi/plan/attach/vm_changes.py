@@ -111,7 +111,7 @@ class _VmChanges:
         vm_plan: what comes after the record.
         notes: for people.
         pending_actions: those of them that somebody is still to do.
-        migration_blockers: see Backend.immobile.
+        migration_blockers: see Backend.migration_blockers.
     """
 
     record: Allocation | None

@@ -38,7 +38,7 @@ class ImportRequest:
 def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
     """The changes that record these addresses for the VMs that have them, and pin them there.
 
-    The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attachments.
+    The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attach.
 
     Raises:
         MissingQueriesError: more must be read first.

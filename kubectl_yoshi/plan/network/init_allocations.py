@@ -2,7 +2,7 @@
 
 A network without any status is a new one, or one whose status a restore has left out while VMs still carry its
 addresses. Nothing tells them apart, so both are treated alike: its ledger is not open, no address of it is given out,
-and whoever opens it (`network create`, `sync`, `ips rebuild`) first records what `reckoning` finds.
+and whoever opens it (`network create`, `sync`, `ips rebuild`) first records what `rebuild.expected` finds.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def _parse_requests(
 
 
 def with_single_objects(snapshot: Snapshot) -> Snapshot:
-    """These facts with an answer for each network and VM by its name, where a list has brought it."""
+    """The snapshot with an answer for each network and VM by its name, where a list has brought it."""
     singles = {
         replace(query, namespace=namespace_of(obj), name=name_of(obj)): (obj,)
         for query, answer in snapshot.results.items()

@@ -44,7 +44,7 @@ class SyncTask(Protocol):
             backends: by plugin.
             failed_networks: the networks that this pass could not make, and why.
             snapshot: what was read.
-            run: see Attempt.
+            run: see RunContext.
 
         Raises:
             MissingQueriesError: more must be read first.
@@ -65,7 +65,7 @@ class OrphanRemovalTask:
     network: NamespacedName | None = None
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         return plan_orphan_removal(self.namespace, backends, snapshot, run)
 
 
@@ -84,7 +84,7 @@ class RepairTask:
     network: NamespacedName | None = None
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         if run.failed:
             return Plan(errors=run.failed)
         found = parse_networks(snapshot.lookup(*(network_query(*name) for name in self.networks)))
@@ -102,7 +102,7 @@ class LegacyConversionTask:
     network: NamespacedName | None = None
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         return replace(plan_legacy_conversion(self.request, backends, snapshot, run), notes=())
 
 
@@ -114,7 +114,7 @@ class NetworkTask:
     vms: tuple[NamespacedName, ...] = ()
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         plan = plan_network(NetworkRequest(*self.network), backends, snapshot, run)
         if plan.errors and not plan and not run.failed and snapshot.unreadable_reasons():
             reason = next(iter(plan.errors.values())).message
@@ -131,11 +131,11 @@ class AttachTask:
 
     @property
     def vms(self) -> tuple[NamespacedName, ...]:
-        """See Job."""
+        """See SyncTask."""
         return self.request.vms
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         reason = "" if run.done else self._not_ready_reason(failed_networks, snapshot, run)
         name = "/".join(self.request.network)
         error = PreconditionFailed(
@@ -171,11 +171,11 @@ class ResumeTask:
 
     @property
     def vms(self) -> tuple[NamespacedName, ...]:
-        """See Job."""
+        """See SyncTask."""
         return (self.vm,)
 
     def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
-        """See Job."""
+        """See SyncTask."""
         found = snapshot.lookup(Query(VM, *self.vm))
         if not found or run.failed:
             return Plan(errors=run.failed)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.calico import ippool as pools
+from kubectl_yoshi.backends.calico import ippool
 from kubectl_yoshi.backends.calico.api import NATIVE, RAW
 from kubectl_yoshi.backends.ownership import ownership_annotations
 from kubectl_yoshi.model.backend import NetworkConflict
@@ -51,7 +51,7 @@ def pool(name: str = "prod.blue", cidr: str = "10.133.0.0/16", ours: bool = True
     annotations = ownership_annotations(network()) if ours else {}
     return {
         "metadata": {"name": name, "uid": "uid-pool", "annotations": annotations},
-        "spec": {**pools.pool_spec(network(), manual=True), "cidr": cidr, **spec},
+        "spec": {**ippool.pool_spec(network(), manual=True), "cidr": cidr, **spec},
     }
 
 
@@ -70,13 +70,13 @@ WITHOUT_OPTIONS = {
 
 
 def test_the_pool_is_the_originals_with_every_field_written_and_closed_to_ordinary_pods() -> None:
-    assert pools.pool_spec(network(), manual=True) == WITHOUT_OPTIONS
+    assert ippool.pool_spec(network(), manual=True) == WITHOUT_OPTIONS
 
 
 def test_before_calico_3_30_a_selector_that_matches_no_node_keeps_pods_out() -> None:
     spec = {**WITHOUT_OPTIONS, "nodeSelector": "!all()"}
     del spec["assignmentMode"]
-    assert pools.pool_spec(network(), manual=False) == spec
+    assert ippool.pool_spec(network(), manual=False) == spec
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,21 @@ def test_before_calico_3_30_a_selector_that_matches_no_node_keeps_pods_out() -> 
 def test_every_encapsulation_has_its_modes_and_exports_only_where_bgp_is_needed(
     encapsulation: str, ipip: str, vxlan: str, exports: bool
 ) -> None:
-    spec = pools.pool_spec(network(encapsulation=encapsulation), manual=True)
+    spec = ippool.pool_spec(network(encapsulation=encapsulation), manual=True)
     assert (spec["ipipMode"], spec["vxlanMode"], spec["disableBGPExport"]) == (ipip, vxlan, not exports)
 
 
 def test_a_network_for_live_migration_has_neither_overlay_nor_nat() -> None:
-    spec = pools.pool_spec(network(liveMigration=True), manual=True)
+    spec = ippool.pool_spec(network(liveMigration=True), manual=True)
     assert (spec["ipipMode"], spec["vxlanMode"], spec["natOutgoing"]) == ("Never", "Never", False)
-    same = pools.pool_spec(network(liveMigration=True, encapsulation="None", natOutgoing=False), manual=True)
+    same = ippool.pool_spec(network(liveMigration=True, encapsulation="None", natOutgoing=False), manual=True)
     assert same == spec
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [(None, True), (True, True), (False, False)])
 def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
     calico = {} if asked is None else {"natOutgoing": asked}
-    assert pools.pool_spec(network(**calico), manual=True)["natOutgoing"] is wanted
+    assert ippool.pool_spec(network(**calico), manual=True)["natOutgoing"] is wanted
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
 )
 def test_what_calico_cannot_do_is_a_mistake_that_names_the_network(cidr: str, calico: Json, why: str) -> None:
     with pytest.raises(UsageError, match=why) as refused:
-        pools.pool_spec(network(cidr, **calico), manual=True)
+        ippool.pool_spec(network(cidr, **calico), manual=True)
     assert "prod/blue" in refused.value.message
     assert refused.value.hint
 
@@ -141,27 +141,27 @@ def test_what_calico_cannot_do_is_a_mistake_that_names_the_network(cidr: str, ca
     ],
 )
 def test_the_block_size_is_the_usual_one_or_the_cidrs(cidr: str, wanted: int) -> None:
-    assert pools.block_size(network(cidr)) == wanted
+    assert ippool.block_size(network(cidr)) == wanted
 
 
 @given(st.integers(8, 32), st.integers(0, 140))
 def test_an_ipv4_block_size_is_20_to_32_and_not_shorter_than_the_cidr(prefix: int, asked: int) -> None:
     net = network(f"10.0.0.0/{prefix}", blockSize=asked)
     if 20 <= asked <= 32 and asked >= prefix:
-        assert pools.block_size(net) == asked
+        assert ippool.block_size(net) == asked
     else:
         with pytest.raises(UsageError, match="does not fit"):
-            pools.block_size(net)
+            ippool.block_size(net)
 
 
 @given(st.integers(48, 128), st.integers(0, 140))
 def test_an_ipv6_block_size_is_116_to_128_and_not_shorter_than_the_cidr(prefix: int, asked: int) -> None:
     net = network(f"fd00::/{prefix}", blockSize=asked)
     if 116 <= asked <= 128 and asked >= prefix:
-        assert pools.block_size(net) == asked
+        assert ippool.block_size(net) == asked
     else:
         with pytest.raises(UsageError, match="does not fit"):
-            pools.block_size(net)
+            ippool.block_size(net)
 
 
 # -- making ---------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def only(plan: Plan) -> Any:
     ],
 )
 def test_the_pool_is_made_as_calicos_version_knows_it(version: str, mode: str | None, selector: str) -> None:
-    change = only(pools.ensure(network(), snapshot(version=version)))
+    change = only(ippool.ensure(network(), snapshot(version=version)))
     assert change.verb is Verb.CREATE
     assert (change.body["spec"].get("assignmentMode"), change.body["spec"]["nodeSelector"]) == (mode, selector)
     assert change.body["metadata"] == {"name": "prod.blue", "annotations": ownership_annotations(network())}
@@ -194,21 +194,21 @@ def test_in_the_other_group_it_is_the_same_pool() -> None:
         served((NATIVE.pool, NATIVE.information, NATIVE.block, APISERVICE)),
         {Query(NATIVE.pool): (), Query(NATIVE.information, name="default"): ()},
     )
-    change = only(pools.ensure(network(), known))
+    change = only(ippool.ensure(network(), known))
     assert change.body["apiVersion"] == "projectcalico.org/v3"
     assert change.body["spec"] == WITHOUT_OPTIONS
 
 
 def test_a_pool_that_is_right_is_left_alone() -> None:
-    assert not pools.ensure(network(), snapshot(pool()))
+    assert not ippool.ensure(network(), snapshot(pool()))
 
 
 def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by_a_selector() -> None:
     there = pool()
     del there["spec"]["assignmentMode"]
-    after = apply_json_patch(only(pools.ensure(network(), snapshot(there))).body, there)
+    after = apply_json_patch(only(ippool.ensure(network(), snapshot(there))).body, there)
     assert after["spec"]["nodeSelector"] == "!all()"
-    assert not pools.ensure(network(), snapshot(after))
+    assert not ippool.ensure(network(), snapshot(after))
 
 
 @given(
@@ -220,10 +220,10 @@ def test_a_pool_that_an_older_calico_stored_without_assignment_mode_is_closed_by
 )
 def test_what_somebody_changed_is_mended_and_what_is_theirs_stays(changed: Json, theirs: Json) -> None:
     there = pool(**changed, **theirs)
-    plan = pools.ensure(network(), snapshot(there))
+    plan = ippool.ensure(network(), snapshot(there))
     after = apply_json_patch(only(plan).body, there) if plan else there
     assert matches({**WITHOUT_OPTIONS, **theirs}, after["spec"])
-    assert not pools.ensure(network(), snapshot(after))
+    assert not ippool.ensure(network(), snapshot(after))
 
 
 @pytest.mark.parametrize("calico", [{}, {"natOutgoing": False}, {"liveMigration": True}, {"encapsulation": "IPIP"}])
@@ -241,31 +241,31 @@ def test_a_pool_that_is_not_shown_as_it_was_written_is_left_alone(
     if ":" in cidr and "encapsulation" in calico:
         calico = {}
     wanted = network(cidr, **calico)
-    there = {**pool(), "spec": shown(pools.pool_spec(wanted, manual=True))}
-    assert not pools.ensure(wanted, snapshot(there))
-    assert not pools.conflicts(wanted, snapshot(there))
+    there = {**pool(), "spec": shown(ippool.pool_spec(wanted, manual=True))}
+    assert not ippool.ensure(wanted, snapshot(there))
+    assert not ippool.conflicts(wanted, snapshot(there))
     there["spec"]["disabled"] = True
-    change = only(pools.ensure(wanted, snapshot(there)))
+    change = only(ippool.ensure(wanted, snapshot(there)))
     assert [op for op in change.body if op["op"] != "test"] == [{"op": "add", "path": "/spec/disabled", "value": False}]
 
 
 def test_a_pool_is_known_by_its_cidr_in_whatever_form_it_is_written() -> None:
     six = network("fd00:133::/64")
     original = pool("blue", "FD00:0133:0:0::/64", ours=False)
-    assert pools.find_pool(six, RAW, snapshot(original)) == original
+    assert ippool.find_pool(six, RAW, snapshot(original)) == original
     anew = Network(**{**vars(six), "uid": "uid-after-the-restore"})
-    assert pools.is_predecessors_pool(pool(cidr="FD00:0133:0:0::/64"), anew)
+    assert ippool.is_predecessors_pool(pool(cidr="FD00:0133:0:0::/64"), anew)
 
 
 def test_cidr_and_block_size_never_change() -> None:
-    assert not pools.ensure(network(), snapshot(pool(blockSize=28)))
+    assert not ippool.ensure(network(), snapshot(pool(blockSize=28)))
 
 
 def test_the_originals_pool_is_used_as_it_is() -> None:
-    plan = pools.ensure(network(), snapshot(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
+    plan = ippool.ensure(network(), snapshot(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
     assert not plan
     assert "pods can take its addresses" in plan.notes[0]
-    assert not pools.ensure(network(), snapshot(pool("blue", ours=False))).notes
+    assert not ippool.ensure(network(), snapshot(pool("blue", ours=False))).notes
 
 
 # -- what is in the way ---------------------------------------------------------------------------------------------
@@ -287,12 +287,12 @@ def test_the_originals_pool_is_used_as_it_is() -> None:
     ],
 )
 def test_pools_in_the_way_are_named(there: Json, named: str | None) -> None:
-    assert pools.conflicts(network(), snapshot(there)) == ((NetworkConflict(named),) if named else ())
+    assert ippool.conflicts(network(), snapshot(there)) == ((NetworkConflict(named),) if named else ())
 
 
 def test_where_pools_may_not_be_read_that_is_in_the_way() -> None:
     known = snapshot().with_results({Query(RAW.pool): Unreadable("may not list ippools")})
-    (obstacle,) = pools.conflicts(network(), known)
+    (obstacle,) = ippool.conflicts(network(), known)
     assert "cannot be told: may not list ippools" in obstacle.summary
     assert obstacle.is_unreadable
 
@@ -312,15 +312,15 @@ def block(cidr: str, *held: int) -> Json:
 
 
 def test_a_pool_is_disabled_before_it_is_deleted() -> None:
-    disable, delete = pools.teardown(network(), snapshot(pool()))
+    disable, delete = ippool.teardown(network(), snapshot(pool()))
     assert apply_json_patch(disable.body, pool())["spec"]["disabled"] is True
     assert (delete.verb, delete.uid) == (Verb.DELETE, "uid-pool")
-    assert [change.verb for change in pools.teardown(network(), snapshot(pool(disabled=True)))] == [Verb.DELETE]
+    assert [change.verb for change in ippool.teardown(network(), snapshot(pool(disabled=True)))] == [Verb.DELETE]
 
 
 def test_a_pool_with_addresses_in_use_stays() -> None:
     with pytest.raises(PreconditionFailed, match=r"still holds 2 addresses of ippool/prod\.blue: some-pod"):
-        pools.teardown(network(), snapshot(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
+        ippool.teardown(network(), snapshot(pool(), blocks=(block("10.133.5.0/26", 3, 9),)))
 
 
 def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
@@ -331,7 +331,7 @@ def test_a_pod_that_has_one_of_its_addresses_is_named() -> None:
     with pytest.raises(
         PreconditionFailed, match=r"still holds 1 addresses of ippool/prod\.blue: pod/shop in namespace dev"
     ):
-        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
+        ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
 def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps() -> None:
@@ -340,26 +340,26 @@ def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps()
     with pytest.raises(
         PreconditionFailed, match=r"2 addresses of ippool/prod\.blue still cool down in Calico"
     ) as error:
-        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
+        ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
     assert error.value.hint.startswith("Wait until Calico frees them")
     held["spec"]["allocations"][4] = 1
     held["spec"]["attributes"].append({"handle_id": "some-pod"})
     with pytest.raises(PreconditionFailed, match=r"still holds 1 addresses of ippool/prod\.blue: some-pod"):
-        pools.teardown(network(), snapshot(pool(), blocks=(held,)))
+        ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
 
 
 def test_empty_blocks_and_those_of_other_pools_keep_nothing() -> None:
     blocks = (block("10.133.5.0/26"), block("192.168.0.0/26", 1))
-    assert pools.teardown(network(), snapshot(pool(), blocks=blocks))
+    assert ippool.teardown(network(), snapshot(pool(), blocks=blocks))
 
 
 def test_a_pool_that_is_not_ours_or_is_gone_is_left() -> None:
-    assert not pools.teardown(network(), snapshot(pool("blue", ours=False)))
-    assert not pools.teardown(network(), snapshot())
+    assert not ippool.teardown(network(), snapshot(pool("blue", ours=False)))
+    assert not ippool.teardown(network(), snapshot())
 
 
 def test_the_pool_of_a_network_made_anew_is_no_leftover() -> None:
     anew = Network(**{**vars(network()), "uid": "uid-after-the-restore"})
-    assert not pools.orphaned_objects([anew], None, snapshot(pool()))
-    assert pools.orphaned_objects([], None, snapshot(pool()))
-    assert pools.orphaned_objects([anew], None, snapshot(pool(cidr="10.134.0.0/16")))
+    assert not ippool.orphaned_objects([anew], None, snapshot(pool()))
+    assert ippool.orphaned_objects([], None, snapshot(pool()))
+    assert ippool.orphaned_objects([anew], None, snapshot(pool(cidr="10.134.0.0/16")))

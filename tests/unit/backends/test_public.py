@@ -17,7 +17,7 @@ from kubectl_yoshi.backends.calico import bgp_configuration as calico_bgp
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ownership import find_deleted_networks
-from kubectl_yoshi.backends.public import annotations as wishes
+from kubectl_yoshi.backends.public import annotations as vm_annotations
 from kubectl_yoshi.backends.public.backend import Public, get_announcer
 from kubectl_yoshi.backends.public.services import service_ref
 from kubectl_yoshi.model.addresses import address_of
@@ -118,39 +118,40 @@ def test_kubevirts_id_of_a_long_name_is_the_one_that_kubevirt_computes() -> None
 
 
 def test_the_original_readmes_annotations_are_read() -> None:
-    found = wishes.parse_requested_networks(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
+    found = vm_annotations.parse_requested_networks(vm(publicNetwork="yoshiPublicNetwork", publicIP="1.2.3.4"))
     assert found.networks == ("yoshipublicnetwork",)
     assert found.addresses == (ip_address("1.2.3.4"),)
 
 
 def test_a_wish_that_is_no_address_is_refused_with_the_vm_and_the_annotation() -> None:
     with pytest.raises(UsageError, match=r"virtualmachine/web.*publicIP"):
-        wishes.parse_requested_networks(vm(publicIP="1.2.3.400"))
+        vm_annotations.parse_requested_networks(vm(publicIP="1.2.3.400"))
 
 
 def test_a_wish_is_written_beside_others_and_taken_out_of_them() -> None:
     one = vm(publicNetwork="six", publicIP="2001:db8::5")
-    added = wishes.build_attach_annotations(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
+    added = vm_annotations.build_attach_annotations(one, network(), ip_address("203.0.113.4"), None, [Port(22)])
     assert added == {
-        wishes.PUBLIC_NETWORK: "six,pub",
-        wishes.PUBLIC_IP: "2001:db8::5,203.0.113.4",
-        wishes.PUBLIC_PORTS: "22/tcp",
+        vm_annotations.PUBLIC_NETWORK: "six,pub",
+        vm_annotations.PUBLIC_IP: "2001:db8::5,203.0.113.4",
+        vm_annotations.PUBLIC_PORTS: "22/tcp",
     }
     both = vm(publicNetwork="six,pub", publicIP="2001:db8::5,203.0.113.4", publicPorts="22/tcp")
-    assert wishes.build_attach_annotations(both, network(), ip_address("203.0.113.4"), None, ()) == {}
-    moved = wishes.build_attach_annotations(both, network(), ip_address("203.0.113.5"), ip_address("203.0.113.4"), ())
-    assert moved == {wishes.PUBLIC_IP: "2001:db8::5,203.0.113.5"}
-    assert wishes.build_detach_annotations(both, network(), None) == {
-        wishes.PUBLIC_NETWORK: "six",
-        wishes.PUBLIC_IP: "2001:db8::5",
+    assert vm_annotations.build_attach_annotations(both, network(), ip_address("203.0.113.4"), None, ()) == {}
+    address, previous = ip_address("203.0.113.5"), ip_address("203.0.113.4")
+    moved = vm_annotations.build_attach_annotations(both, network(), address, previous, ())
+    assert moved == {vm_annotations.PUBLIC_IP: "2001:db8::5,203.0.113.5"}
+    assert vm_annotations.build_detach_annotations(both, network(), None) == {
+        vm_annotations.PUBLIC_NETWORK: "six",
+        vm_annotations.PUBLIC_IP: "2001:db8::5",
     }
     alone = vm(publicNetwork="pub", publicIP="203.0.113.4", publicPorts="22/tcp")
-    assert set(wishes.build_detach_annotations(alone, network(), None).values()) == {None}
+    assert set(vm_annotations.build_detach_annotations(alone, network(), None).values()) == {None}
 
 
 def test_a_name_in_upper_case_is_left_as_it_was_written() -> None:
     one = vm(publicNetwork="PUB")
-    assert wishes.PUBLIC_NETWORK not in wishes.build_attach_annotations(
+    assert vm_annotations.PUBLIC_NETWORK not in vm_annotations.build_attach_annotations(
         one, network(), ip_address("203.0.113.4"), None, ()
     )
 

@@ -31,7 +31,7 @@ def test_the_names_are_the_plugins() -> None:
 
 
 def test_no_module_of_model_and_plan_knows_a_back_ends_name() -> None:
-    modules = [path for room in ("model", "plan") for path in (PACKAGE / room).glob("*.py")]
+    modules = [path for package in ("model", "plan") for path in (PACKAGE / package).glob("*.py")]
     assert len(modules) > 40
     known = [
         f"{path.parent.name}/{path.name}:{line} says {word!r}"

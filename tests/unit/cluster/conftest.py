@@ -1,4 +1,4 @@
-"""What every test of the cluster room may ask for."""
+"""What every test of kube and engine may ask for."""
 
 from __future__ import annotations
 

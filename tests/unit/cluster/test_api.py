@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kubectl_yoshi.kube import request_log as http_log
+from kubectl_yoshi.kube import request_log
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ExpiredError, ServerError, UnreachableError
 from kubectl_yoshi.model.errors import UsageError
@@ -192,10 +192,10 @@ def test_an_error_of_whoever_takes_the_events_stays_his_own(api: Api, server: Fa
 def log() -> Iterator[io.StringIO]:
     text = io.StringIO()
     yield text
-    for handler in list(http_log.logger.handlers):
-        http_log.logger.removeHandler(handler)
-    http_log.logger.setLevel(logging.NOTSET)
-    http_log.logger.propagate = True
+    for handler in list(request_log.logger.handlers):
+        request_log.logger.removeHandler(handler)
+    request_log.logger.setLevel(logging.NOTSET)
+    request_log.logger.propagate = True
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def log() -> Iterator[io.StringIO]:
 def test_more_is_shown_with_each_level(
     api: Api, server: FaultServer, log: io.StringIO, verbosity, line, headers, body, whole
 ) -> None:
-    http_log.enable_request_log(verbosity, log)
+    request_log.enable_request_log(verbosity, log)
     server.then(says(200, {"first": 1, "pad": "x" * 3000, "last": 2}, Set_Cookie="session"))
     api.raw("/version")
     text = log.getvalue()
@@ -221,7 +221,7 @@ def test_more_is_shown_with_each_level(
 
 
 def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer, log: io.StringIO) -> None:
-    http_log.enable_request_log(9, log)
+    request_log.enable_request_log(9, log)
     server.then(says(200, {"data": {"password": "aGlkZGVu"}}))
     api.connection._loaded.configuration.api_key["authorization"] = "Bearer hidden"
     secret = Resource("", "v1", "secrets", "Secret").ref("s", "prod")
@@ -234,7 +234,7 @@ def test_no_credential_and_no_secret_is_ever_shown(api: Api, server: FaultServer
 
 
 def test_what_was_not_answered_is_shown_too(api: Api, server: FaultServer, log: io.StringIO) -> None:
-    http_log.enable_request_log(6, log)
+    request_log.enable_request_log(6, log)
     server.then(cuts)
     with pytest.raises(UnreachableError):
         api.raw("/version")

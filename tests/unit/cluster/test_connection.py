@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kubectl_yoshi.kube import connection as room
+from kubectl_yoshi.kube import connection as connection_module
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, RequestNotSentError
 from kubectl_yoshi.kube.errors import ClusterError, UnreachableError
@@ -113,7 +113,7 @@ def tls_url(certificate: Path) -> Iterator[str]:
 def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
     full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(RequestNotSentError, match="no answer in time") as caught:
         version(f"http://{full}")
@@ -122,7 +122,7 @@ def test_a_server_that_does_not_take_the_connection_is_given_up_in_time(
 
 
 def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ClusterError):
         version(f"https://{silent}", request_timeout="1s")
@@ -138,7 +138,7 @@ def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.M
 
 def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
-    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(60))
     start = time.monotonic()
     with pytest.raises(RequestNotSentError, match="name resolution takes too long"):
@@ -205,7 +205,7 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
 
 def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
     assert Connection.open(ConnectionOptions(server=server.url, request_timeout="0")).read_seconds is None
-    assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == room.READ_SECONDS
+    assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == connection_module.READ_SECONDS
     server.then(hangs(60))
     start = time.monotonic()
     with pytest.raises(ClusterError):

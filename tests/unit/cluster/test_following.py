@@ -18,8 +18,8 @@ from kubectl_yoshi.engine.reflector import (
     ReflectorCrashed,
     WatchEvent,
     WatchFailed,
+    backoff_delay,
 )
-from kubectl_yoshi.engine.reflector import backoff_delay as pause
 from kubectl_yoshi.kube.client import Listing
 from kubectl_yoshi.kube.errors import ExpiredError, RequestInfo, UnreachableError, error_from_response
 from kubectl_yoshi.kube.retry import Clock
@@ -135,5 +135,5 @@ def test_pauses_grow_up_to_a_limit_and_differ() -> None:
     rng = random.Random(1)
     for failures in range(1, 40):
         longest = min(MIN_BACKOFF * 2 ** (failures - 1), MAX_BACKOFF)
-        assert longest / 2 <= pause(failures, rng) <= longest
-    assert len({pause(9, rng) for _ in range(10)}) == 10
+        assert longest / 2 <= backoff_delay(failures, rng) <= longest
+    assert len({backoff_delay(9, rng) for _ in range(10)}) == 10

@@ -1,4 +1,4 @@
-"""The client is imported without the rooms that are not used, and nothing that needs them is lost.
+"""The client is imported without the modules that are not used, and nothing that needs them is lost.
 
 Each test has an interpreter of its own: what is imported once stays.
 """
@@ -147,5 +147,5 @@ def test_an_oidc_token_that_has_run_out_is_renewed_and_kept(server: FaultServer,
     "module",
     ["kube.client", "kube.discovery", "engine.read", "engine.apply", "engine.wait", "kube.errors", "kube.kubeconfig"],
 )
-def test_importing_a_module_of_this_room_does_not_import_the_client(module: str) -> None:
+def test_importing_a_module_of_kube_or_engine_does_not_import_the_client(module: str) -> None:
     assert run(f"import sys, kubectl_yoshi.{module}; print('urllib3' in sys.modules)") == "False"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model import allocations as ledger_module
+from kubectl_yoshi.model import allocations as allocations_module
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.allocations import (
     RESERVATION,
@@ -142,14 +142,14 @@ def test_shelves_outside_the_range_or_wholly_excluded_do_not_come() -> None:
 )
 def test_the_first_shelves_cost_the_same_whatever_the_size(cidr: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
-    original_shelf_of = ledger_module.shard_of
+    original_shelf_of = allocations_module.shard_of
 
     def counting_shelf_of(net: Network, here: int) -> Any:
         nonlocal asked
         asked += 1
         return original_shelf_of(net, here)
 
-    monkeypatch.setattr(ledger_module, "shard_of", counting_shelf_of)
+    monkeypatch.setattr(allocations_module, "shard_of", counting_shelf_of)
     middle = sum(network(cidr).cidr_addresses.spans[0]) // 2
     assert len(list(islice(iter_shards(network(cidr), middle), 3))) == 3
     assert asked == 3

@@ -20,7 +20,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.ovs.spec import TEMPLATE
-from kubectl_yoshi.engine import loop as running
+from kubectl_yoshi.engine import loop
 from kubectl_yoshi.engine.apply import ApplyResult
 from kubectl_yoshi.engine.loop import run
 from kubectl_yoshi.engine.repetition import MAX_REPEATS_WITH_OTHER_WRITERS, AppliedRound
@@ -158,15 +158,15 @@ def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done
         world.vm(name)
     drops(world, "odd", plural="virtualmachines", of="b")
 
-    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
-        vms = [vm for vm in snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in run.failed]
+    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
+        vms = [vm for vm in snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in context.failed]
         op = {"op": "add", "path": "/spec/odd", "value": "1"}
         changes = (
             Change(Verb.PATCH, VM.ref(name_of(vm), "prod"), "set it", [op], before=vm, owner=f"prod/{name_of(vm)}")
             for vm in vms
             if "odd" not in vm["spec"]
         )
-        return Plan((tuple(changes),), errors=run.failed)
+        return Plan((tuple(changes),), errors=context.failed)
 
     done = run(planner, world.api)  # type: ignore[arg-type]
     assert [*done.errors] == ["prod/b"]
@@ -180,7 +180,7 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     ref = VM.ref("web-1", "prod")
     patch = Change(Verb.PATCH, ref, "set it", [{"op": "add", "path": "/spec/odd", "value": "1"}], owner="prod/web-1")
 
-    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
+    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
         (vm,) = snapshot.lookup(Query(VM, "prod", "web-1"))
         return sequential(replace(patch, before=vm))
 
@@ -193,12 +193,12 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
 def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running, "MAX_ROUNDS", 5)
+    monkeypatch.setattr(loop, "MAX_ROUNDS", 5)
     world = World()
     ref = world.vm().ref
     numbers = itertools.count()
 
-    def planner(snapshot: Snapshot, run: RunContext) -> Plan:
+    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
         snapshot.lookup(Query(VM, "prod", "web-1"))
         op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
         return sequential(Change(Verb.PATCH, ref, "count", [op]))
