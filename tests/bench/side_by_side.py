@@ -74,15 +74,24 @@ def measure(bench: Bench) -> Iterator[Row]:
                 )
             )
         if bench.other is not None:
-            namespace = prepared(bench, f"{NAMESPACE}-other-{run}", f"10.{210 + run}.0.0/16")
-            with looping(bench, namespace, bench.other / ".venv" / "bin" / "python") as by_the_other:
-                others.append((turns[-1][1], together(bench, by_the_other, GROUPS, count())))
+            others.append(beside_the_other(bench, bench.other, run))
     beside, twice = f"whereabouts, {sizes.processes} processes at a time", Target(2, of_ratio=True, at_least=True)
     each, loop = f"{sizes.processes} at a time, a process for each attach", "processes, attaching in a loop"
     yield from rows(bench, each, beside, [t[::2] for t in turns], twice)
     yield from rows(bench, f"{sizes.processes} {loop}", beside, [t[1:] for t in turns], twice)
     if others:
         yield from rows(bench, f"{sizes.processes} {loop}", f"the other version, {sizes.processes} {loop}", others)
+
+
+def beside_the_other(bench: Bench, other: Path, run: int) -> tuple[Window, Window]:
+    """A window of each version, in a network of its own; every second time the other one is first."""
+    pythons = {"mine": Path(sys.executable), "other": other / ".venv" / "bin" / "python"}
+    windows = {}
+    for turn, (name, python) in enumerate(sorted(pythons.items(), reverse=run % 2 == 1)):
+        namespace = prepared(bench, f"{NAMESPACE}-{name}-{run}", f"10.{100 + 2 * run + turn}.0.0/16")
+        with looping(bench, namespace, python) as attach_by_it:
+            windows[name] = together(bench, attach_by_it, GROUPS, count())
+    return windows["mine"], windows["other"]
 
 
 def rows(
