@@ -38,7 +38,7 @@ QueryResult = tuple[Json, ...] | Unreadable
 
 
 def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) -> dict[Query, QueryResult]:
-    """The answer to each wish.
+    """The answer to each query.
 
     Args:
         api: the cluster.

@@ -15,7 +15,7 @@ Other = TypeVar("Other")
 
 @dataclass(frozen=True)
 class Query:
-    """A wish to read: one object (name given) or a list.
+    """What to read: one object (name given) or a list.
 
     Attributes:
         resource: what kind.
@@ -73,7 +73,7 @@ class ServedApis:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The answers to Reads, and what is served.
+    """The answers to queries, and what is served.
 
     What a planner looks up again and again, for one VM after the other, is found in indexes, which are made when they
     are first asked for: a plan for many VMs costs what they cost, not what each of them times all of them would.

@@ -127,10 +127,10 @@ def build_release(
     fence = Plan() if fenced else write_fence(record, snapshot, owner)
     if hold_released:
         return Release(fence, removal)
-    release_hold = backend.release_hold(allocations.network, number, record.namespace, record.name, snapshot)
-    if release_hold.blocker:
-        return Release(notes=(f"{address} stays recorded for {owner}: {release_hold.blocker}",))
-    return Release(fence + release_hold.plan, removal)
+    hold_release = backend.release_hold(allocations.network, number, record.namespace, record.name, snapshot)
+    if hold_release.blocker:
+        return Release(notes=(f"{address} stays recorded for {owner}: {hold_release.blocker}",))
+    return Release(fence + hold_release.plan, removal)
 
 
 def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:

@@ -277,10 +277,10 @@ class Calico(PrivateDefaults):
         template: dict[str, str | None] = {IP_ADDRS_ANNOTATION: json.dumps([str(network.address(number))])}
         if not interface_mac:
             template[HW_ADDR_ANNOTATION] = mac or None
-        annotation_key = add_network_name(vm, network, self._networks_to_leave(vm, network, snapshot))
+        network_names = add_network_name(vm, network, self._networks_to_leave(vm, network, snapshot))
         patch = PatchBuilder.for_uid(vm.uid)
         patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, template)
-        patch.set_keys(vm.raw, ANNOTATIONS, {self.annotation_key: annotation_key})
+        patch.set_keys(vm.raw, ANNOTATIONS, {self.annotation_key: network_names})
         if not patch.has_writes:
             return ()
         summary = f"give {network.address(number)} to {vm.ref}"
@@ -378,10 +378,7 @@ class Calico(PrivateDefaults):
                 f"more than {ipam.MAX_NAMES_LENGTH} characters together, and these have "
                 f"{len(vm.namespace) + len(vm.name)}"
             )
-        if any(
-            dig(config_queries, "spec", "strictAffinity")
-            for config_queries in snapshot.lookup(Query(api.config, name="default"))
-        ):
+        if any(dig(config, "spec", "strictAffinity") for config in snapshot.lookup(Query(api.config, name="default"))):
             found.append(
                 f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "
                 "the address's block"

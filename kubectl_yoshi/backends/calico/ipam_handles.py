@@ -178,8 +178,8 @@ def reconcile_handle(api: CalicoApi, vm: Vm, snapshot: Snapshot) -> HoldRelease:
     handle = ipam.handle_name(vm.namespace, vm.name)
     if not handle or ipam.find_excess(api, handle, snapshot) is None:
         return HoldRelease()
-    if repair_handle := ipam.repair_handle(api, vm.namespace, vm.name, snapshot, vm.full_name):
-        return HoldRelease(repair_handle)
+    if repair := ipam.repair_handle(api, vm.namespace, vm.name, snapshot, vm.full_name):
+        return HoldRelease(repair)
     confirmed = ipam.find_excess(api, handle, snapshot, ipam.SECOND_READ)
     if confirmed is None:
         return HoldRelease()

@@ -137,7 +137,7 @@ class Ovs(PrivateDefaults):
         """See Backend."""
         layer = parse_layer2_spec(network)
         existing = find_object(NAD, network, snapshot)
-        describe_absence = snapshot.describe_absence(object_query(NAD, network))
+        absence = snapshot.describe_absence(object_query(NAD, network))
         nics = f" on {','.join(layer.nics)}" if layer.nics else ""
         return (
             ("Bridge", f"{layer.bridge}{nics}"),
@@ -145,7 +145,7 @@ class Ovs(PrivateDefaults):
             ("MTU", str(layer.mtu or "")),
             (
                 "Attachment",
-                str(NAD.ref(network.name, network.namespace)) + ("" if existing else f" ({describe_absence})"),
+                str(NAD.ref(network.name, network.namespace)) + ("" if existing else f" ({absence})"),
             ),
             *bridges.describe(layer, snapshot),
             *dhcp.describe(network, layer, snapshot),

@@ -172,8 +172,8 @@ class MetalLb:
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """See Announcer."""
         pool = find_pool(network, snapshot)
-        describe_absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"
-        shown = name_of(pool) if pool else describe_absence if network.cidr else "one per address"
+        absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"
+        shown = name_of(pool) if pool else absence if network.cidr else "one per address"
         pool_row = ("Pool", f"{shown} in namespace {metallb.own_namespace(snapshot)}")
         return (pool_row, *metallb_bgp_peers(snapshot).describe(network, snapshot))
 

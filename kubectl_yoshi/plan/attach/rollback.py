@@ -126,10 +126,10 @@ def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
     deletions = [change for change in detach_patches if change.verb is Verb.DELETE and change.ref in state.run.created]
     unallocated = [number for number in state.on_vm(vm) if number not in state.records] if deletions else []
-    release_hold = [
+    releases = [
         state.backend.release_hold(state.network, n, vm.namespace, vm.name, state.snapshot).plan for n in unallocated
     ]
-    return sequential(*deletions) + parallel_plans(release_hold)
+    return sequential(*deletions) + parallel_plans(releases)
 
 
 def _release_deleted_vms(
@@ -192,13 +192,13 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
 def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
     """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
     attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
-    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    hold_release = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
     service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
-    return Plan((attach_patches,) if attach_patches else ()) + service_plan + release_hold.plan
+    return Plan((attach_patches,) if attach_patches else ()) + service_plan + hold_release.plan
 
 
 def _detach_new_address(state: AttachState, vm: Vm, number: int) -> Plan:
     """Takes away what was made beside a VM for an address that it does not get in the end."""
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
-    release_hold = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
-    return Plan((tuple(detach_patches),) if detach_patches else ()) + release_hold.plan
+    hold_release = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    return Plan((tuple(detach_patches),) if detach_patches else ()) + hold_release.plan
