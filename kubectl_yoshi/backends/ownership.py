@@ -144,6 +144,17 @@ def remove_annotations(patch: PatchBuilder, obj: Json, keys: Collection[str]) ->
         )
 
 
+def require_annotation(patch: PatchBuilder, obj: Json, key: str) -> None:
+    """Have a patch refused if an annotation of the object is not as it was read.
+
+    Who leaves a shared object because another network needs it requires that network's annotation: of two networks that
+    are deleted at the same moment, each has read the other one's, and one must see that it is the last (invariant I8).
+    """
+    annotations = annotations_of(obj)
+    key = key if key in annotations else _CALICO_METADATA_ANNOTATION
+    patch.test((*ANNOTATIONS, key), annotations[key])
+
+
 def add_needing_network(ref: ObjectRef, obj: Json, network: Network) -> Change | None:
     """Notes on an object of this program that a network needs it; None where that stands, or it is another's."""
     if not is_created_by_yoshi(obj) or network.uid in get_needing_networks(obj):
@@ -164,5 +175,6 @@ def remove_needing_networks(ref: ObjectRef, obj: Json, deleted_uids: Collection[
             resource_version=resource_version_of(obj), ignore_not_found=True,
         )  # fmt: skip
     patch = PatchBuilder.for_uid(uid_of(obj))
+    require_annotation(patch, obj, f"{NEEDED_BY_PREFIX}{min(needed - set(deleted_uids))}")
     remove_annotations(patch, obj, [f"{NEEDED_BY_PREFIX}{uid}" for uid in sorted(needed & set(deleted_uids))])
     return Change(Verb.PATCH, ref, f"note that one network less needs {ref}", patch.ops, before=obj)

@@ -22,6 +22,7 @@ from kubectl_yoshi.backends.ownership import (
     is_created_by_yoshi,
     needed_by_annotation,
     remove_annotations,
+    require_annotation,
     shared_object_annotations,
 )
 from kubectl_yoshi.model.addresses import Address, Cidr, parse_name_part, to_name_part
@@ -133,7 +134,9 @@ def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, sna
         return Plan()
     spec = dict(config.get("spec") or {})
     patch = PatchBuilder.for_uid(uid_of(config))
-    if not other_keys:  # what nobody needs is taken away whole: it must be as it was read
+    if other_keys:
+        require_annotation(patch, config, min(other_keys))
+    else:  # what nobody needs is taken away whole: it must be as it was read
         patch.test(("metadata", "resourceVersion"), resource_version_of(config))
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
         own_addresses = {

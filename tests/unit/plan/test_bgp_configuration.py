@@ -91,6 +91,22 @@ def test_a_network_that_comes_while_the_last_one_goes_has_its_as_number() -> Non
     assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
 
 
+def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_removes_the_as_number() -> None:
+    """Each has read that the other one still needs it."""
+    world = cluster()
+    for name, its in (("pub", "203.0.113.0/24"), ("far", "198.51.100.0/24")):
+        assert not make_public(world, name, its, "calico-bgp").errors
+
+    def deletes_the_other(world: World) -> None:
+        assert not world.twin(1).delete_network("far").errors
+
+    right_before_the_next_write(world, deletes_the_other)
+    assert not world.delete_network("pub").errors
+    assert world.networks() == []
+    assert spec(world) == ADMINS
+    assert not world.api.get(CONFIGURATION)["metadata"]["annotations"]
+
+
 def test_a_network_that_cannot_be_made_leaves_it_as_it_was() -> None:
     """Though nothing was made for it: there was a BGPConfiguration, and a BGPPeer that serves."""
     world = cluster()

@@ -100,6 +100,25 @@ def test_a_router_that_is_a_peer_no_more_is_one_only_of_networks_that_need_it(
     assert names(world, resource) == ["yoshi-10.240.0.9"]
 
 
+@pytest.mark.parametrize(("announce", "resource"), [("calico-bgp", RAW.bgp_peer), ("metallb-bgp", metallb.PEER)])
+def test_of_the_last_two_networks_that_are_deleted_at_the_same_moment_one_deletes_the_peering(
+    announce: str, resource: Resource
+) -> None:
+    """Each has read that the other one still needs it."""
+    world = sharing_a_peering(announce)
+    mine = world.twin(1)
+
+    def first(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", resource) and len(world.networks()) == 2:
+            mine.api.before.clear()
+            assert not world.delete_network("far").errors
+
+    mine.api.before.append(first)
+    assert not mine.delete_network("pub").errors
+    assert world.networks() == []
+    assert world.api.every(resource) == []
+
+
 def sharing_a_peering(announce: str) -> World:
     """Two networks that announce to one router."""
     world = public("203.0.113.0/24", announce)
