@@ -318,8 +318,18 @@ class Backend(Protocol):
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
         """Whether the VM's interface can be plugged in and out while it runs; only where it has one of its own."""
 
-    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
-        """How the back-end is made to forget that the VM of that name holds the address."""
+    def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
+        """Return how the backend is made to forget that a VM holds an address.
+
+        What it holds of the address for another VM, or for a later record, stays: it may have been read after another
+        run released the record and allocated the address again (invariant I2).
+
+        Args:
+            network: the network.
+            number: the address.
+            record: the VM's record, as it was read.
+            snapshot: what was read.
+        """
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """The MAC address that the VM's interface has by its owner's choice, and the one written with the address."""

@@ -93,11 +93,11 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
 
 
 def _stop_in_vain_error(
-    vm: Vm, numbers: Iterable[int], network: Network, backend: Backend, snapshot: Snapshot
+    vm: Vm, records: Mapping[int, Allocation], network: Network, backend: Backend, snapshot: Snapshot
 ) -> PreconditionFailed | None:
     """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
-    for number in numbers:
-        if reason := backend.release_hold(network, number, vm.namespace, vm.name, snapshot).forbidden:
+    for number, record in records.items():
+        if reason := backend.release_hold(network, number, record, snapshot).forbidden:
             return PreconditionFailed(
                 f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {reason}",
                 "Leave out --restart to detach it all the same, or ask an administrator to run this command.",

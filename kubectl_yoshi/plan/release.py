@@ -127,7 +127,7 @@ def build_release(
     fence = Plan() if fenced else write_fence(record, snapshot, owner)
     if hold_released:
         return Release(fence, removal)
-    hold_release = backend.release_hold(allocations.network, number, record.namespace, record.name, snapshot)
+    hold_release = backend.release_hold(allocations.network, number, record, snapshot)
     if hold_release.blocker:
         return Release(notes=(f"{address} stays recorded for {owner}: {hold_release.blocker}",))
     return Release(fence + hold_release.plan, removal)

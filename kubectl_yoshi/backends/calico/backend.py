@@ -323,8 +323,9 @@ class Calico(PrivateDefaults):
         summary = f"take {vm.ref} off network {network.full_name}"
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
-    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
+    def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
         """See Backend."""
+        namespace, name = record.namespace, record.name
         api = get_read_api(snapshot)
         held, reason = ipam.find_vm_allocations(api, namespace, name, snapshot)
         if reason:

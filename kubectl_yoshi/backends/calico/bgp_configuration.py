@@ -26,12 +26,14 @@ from kubectl_yoshi.backends.ownership import (
     shared_object_annotations,
 )
 from kubectl_yoshi.model.addresses import Address, Cidr, parse_name_part, to_name_part
+from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.vm import Vm
 
 MAX_ASN = 2147483647
 """Calico's CRDs have its ASNs as int32."""
@@ -175,19 +177,27 @@ def owner_networks(api: CalicoApi, snapshot: Snapshot) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _ListEntryMark:
-    """The mark beside an entry of a list: for which network (uid, "namespace/name") it is in which list (field)."""
+    """The annotation beside a list entry: why the entry is there.
+
+    Attributes:
+        uid: of the network.
+        field: the list.
+        network: "namespace/name"; "" where an earlier version wrote it.
+        vm_uid: of the VM that has the address; "" where an earlier version wrote it.
+    """
 
     uid: str
     field: str
     network: str
+    vm_uid: str
 
     @classmethod
     def parse(cls, text: str) -> _ListEntryMark:
-        """From an annotation's value; earlier versions wrote no network."""
-        return cls(*[*text.split(" "), "", ""][:3])
+        """From an annotation's value."""
+        return cls(*[*text.split(" "), "", "", ""][:4])
 
     def __str__(self) -> str:
-        return f"{self.uid} {self.field} {self.network}"
+        return f"{self.uid} {self.field} {self.network} {self.vm_uid}"
 
 
 def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
@@ -200,18 +210,21 @@ def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
 
 
 def add_entry(
-    network: Network, address: Address, field: str, api: CalicoApi, snapshot: Snapshot, owner: str
+    network: Network, address: Address, field: str, api: CalicoApi, snapshot: Snapshot, vm: Vm
 ) -> Change | None:
-    """Adds an address to a list of BGPConfiguration, at its end; None where it is there. Where it is in the other list,
-    it is first taken out of that one.
+    """Adds a VM's address to a list of BGPConfiguration, at its end; None where it is there.
+
+    Where it is in the other list, it is first taken out of that one.
 
     The list must still be as it was read, so that no address comes in twice; entries of several VMs of one plan are
     sent as one patch.
     """
     config = get_configuration(api, snapshot)
     ref = api.bgp_configuration.ref("default")
+    owner = vm.full_name
     entry = {"cidr": to_host_cidr(address)}
-    key, mark = f"{ENTRY_PREFIX}{to_name_part(address)}", str(_ListEntryMark(network.uid, field, network.full_name))
+    key = f"{ENTRY_PREFIX}{to_name_part(address)}"
+    mark = str(_ListEntryMark(network.uid, field, network.full_name, vm.uid))
     summary = f"let Calico announce {address}"
     if config is None:
         annotations = {CREATED_BY_ANNOTATION: CREATED_BY_YOSHI, key: mark, f"{LIST_CREATED_PREFIX}{field}": "true"}
@@ -224,14 +237,14 @@ def add_entry(
         return Change(Verb.CREATE, ref, summary, body=body, owner=owner)
     current_mark = _parse_entry_marks(config).get(key)
     if current_mark is not None and current_mark.uid == network.uid and current_mark.field != field:
-        return remove_entry(network, address, api, snapshot, owner)
+        return _removal(config, key, current_mark, address, api, owner)
     entries = dig(config, "spec", field)
     patch = PatchBuilder.for_uid(uid_of(config))
     if _find_positions(config, field, {address}):
         other_mark = get_annotations(config).get(key)
         if other_mark is None or other_mark == mark:
             return None
-        add_annotations(patch, config, {key: mark})  # an earlier network left it behind
+        add_annotations(patch, config, {key: mark})  # an earlier network or VM left it behind
         return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
     annotations = {key: mark}
     if entries is None:
@@ -243,13 +256,22 @@ def add_entry(
     return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
 
 
-def remove_entry(network: Network, address: Address, api: CalicoApi, snapshot: Snapshot, owner: str) -> Change | None:
-    """Takes an address out of the list into which this program put it for this network; None where it did not."""
+def remove_entry(
+    network: Network, address: Address, api: CalicoApi, snapshot: Snapshot, record: Allocation
+) -> Change | None:
+    """Takes a VM's address out of the list into which this program put it for this network; None where it did not, or
+    where the entry is another VM's by now."""
     config = get_configuration(api, snapshot)
     key = f"{ENTRY_PREFIX}{to_name_part(address)}"
     mark = _parse_entry_marks(config).get(key) if config else None
     if config is None or mark is None or mark.uid != network.uid:
         return None
+    if mark.vm_uid and record.uid and mark.vm_uid != record.uid:
+        return None
+    return _removal(config, key, mark, address, api, record.owner)
+
+
+def _removal(config: Json, key: str, mark: _ListEntryMark, address: Address, api: CalicoApi, owner: str) -> Change:
     patch = PatchBuilder.for_uid(uid_of(config))
     _remove_entries(patch, config, mark.field, {address})
     remove_annotations(patch, config, [key])

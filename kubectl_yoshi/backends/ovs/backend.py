@@ -277,11 +277,13 @@ class Ovs(PrivateDefaults):
         summary = f"take {vm.ref} off network {network.full_name}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
-    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
+    def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
         """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
         if parse_layer2_spec(network).dhcp is None:
             return HoldRelease()
-        return dhcp.unreserve(network, [number], snapshot, f"{namespace}/{name}")
+        if dhcp.find_kept_for_others(network, {number: record}, snapshot):
+            return HoldRelease()
+        return dhcp.unreserve(network, [number], snapshot, record.owner)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """See Backend."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.snapshot import ServedApis, Snapshot
+from kubectl_yoshi.model.vm import Vm
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class Announcer(Protocol):
         """What must be there before the Service."""
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
         """What must come after the Service, which is not made yet where it is None."""
 
-    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
-        """What takes away all that was made for the address besides its Service."""
+    def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
+        """What takes away all that was made for a VM's address besides its Service; see Backend.release_hold."""
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         """What is to be waited for until the address is announced."""

@@ -22,7 +22,7 @@ from kubectl_yoshi.backends.public.calico_bgp import CalicoBgp
 from kubectl_yoshi.backends.public.metallb import MetalLb
 from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.allocations import Allocation
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.backend import (
     AddressUse,
     AllocationsLoader,
@@ -295,7 +295,7 @@ class Public(BackendDefaults):
         elif ops := services.build_service_patch(service, wanted, requested, kubevirt.selectors(vm)):
             summary = f"make {ref} carry {address}"
             plan = plan + sequential(Change(Verb.PATCH, ref, summary, ops, before=service, owner=vm.full_name))
-        return plan + announcer.announce(network, address, ref, service, snapshot, vm.full_name)
+        return plan + announcer.announce(network, address, ref, service, snapshot, vm)
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         """See Backend."""
@@ -333,13 +333,13 @@ class Public(BackendDefaults):
         detach_patches = _annotation_patch(vm, changed, f"take {vm.ref} off network {network.full_name}")
         return (*detach_patches, *((services.deletion(service, vm.full_name),) if service else ()))
 
-    def release_hold(self, network: Network, number: int, namespace: str, name: str, snapshot: Snapshot) -> HoldRelease:
+    def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
         """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         if announcer.missing_apis(snapshot.served):
             return HoldRelease()
         try:
-            return HoldRelease(announcer.withdraw(network, network.address(number), snapshot, f"{namespace}/{name}"))
+            return HoldRelease(announcer.withdraw(network, network.address(number), record, snapshot))
         except PreconditionFailed as error:
             return HoldRelease(blocker=error.message)
 
@@ -371,9 +371,11 @@ class Public(BackendDefaults):
             vms = snapshot.lookup(Query(VM, namespace, name)) if uid and address else []
             if address is None or not vms or address in vm_annotations.list_requested_addresses(Vm(vms[0]), network):
                 continue
+            holder = Allocation(VIRTUALMACHINE, namespace, name, uid)
+            hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the records
             record = recorded().get(int(address))
             if record is None:
-                plan = plan.parallel(self.release_hold(network, int(address), namespace, name, snapshot).plan)
+                plan = plan.parallel(hold_release.plan)
             if record is None or record.uid != uid:
                 plan = plan.parallel(sequential(services.deletion(service, "")))
         return plan
@@ -389,9 +391,11 @@ class Public(BackendDefaults):
     ) -> Plan:
         """Takes away a Service without a VM; not while it may be that of the VM that has its address."""
         deletion = sequential(services.deletion(service, ""))
+        holder = Allocation(VIRTUALMACHINE, namespace_of(service), "")
+        hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the records
         record = recorded().get(int(address))
         if record is None:
-            return self.release_hold(network, int(address), namespace_of(service), "", snapshot).plan.parallel(deletion)
+            return hold_release.plan.parallel(deletion)
         query = Query(VM, record.namespace, record.name)
         vm_exists = any(Vm(obj).uid == record.uid for obj in snapshot.lookup(query)) or snapshot.unreadable_reason(
             query

@@ -15,11 +15,13 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ownership import is_created_for
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
+from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of
 from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.vm import Vm
 
 LOAD_BALANCER_CLASS = f"{GROUP}/yoshi"
 """spec.loadBalancerClass: no controller owns it, so that none gives the Service another address."""
@@ -114,12 +116,12 @@ class CalicoBgp:
         return Plan()
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
         """See Announcer. A Service that is not made yet is known by its annotations when its status is written."""
         changes = []
         api = get_write_api(snapshot)
-        entry = bgp_configuration.add_entry(network, address, _list_field(network), api, snapshot, owner)
+        entry = bgp_configuration.add_entry(network, address, _list_field(network), api, snapshot, vm)
         if entry is not None:
             changes.append(entry)
         if not _uses_external_ips(network) and not (service and _has_only(service, address)):
@@ -128,12 +130,12 @@ class CalicoBgp:
             patch.test((*ANNOTATIONS, f"{GROUP}/publicIP"), str(address))
             patch.add(("status", "loadBalancer"), {"ingress": [{"ip": str(address)}]})
             summary = f"write {address} into the status of {ref}"
-            changes.append(Change(Verb.PATCH, ref, summary, patch.ops, "status", before=service, owner=owner))
+            changes.append(Change(Verb.PATCH, ref, summary, patch.ops, "status", before=service, owner=vm.full_name))
         return Plan((tuple(changes),) if changes else ())
 
-    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
+    def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
         """See Announcer."""
-        change = bgp_configuration.remove_entry(network, address, get_write_api(snapshot), snapshot, owner)
+        change = bgp_configuration.remove_entry(network, address, get_write_api(snapshot), snapshot, record)
         return sequential(change) if change else Plan()
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:

@@ -22,6 +22,7 @@ from kubectl_yoshi.backends.ownership import (
 )
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, to_name_part
+from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
 from kubectl_yoshi.model.matching import Fields, differing_fields
@@ -39,6 +40,7 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
+from kubectl_yoshi.model.vm import Vm
 
 OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"
 OPTIONAL_FIELDS = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
@@ -206,17 +208,17 @@ class MetalLb:
         return sequential(change)
 
     def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, owner: str
+        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
         """See Announcer. MetalLB does the rest."""
         return Plan()
 
-    def withdraw(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
+    def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
         """See Announcer."""
         if address in network:
             return Plan()
         own_pools = [p for p in metallb.pools(snapshot) if is_created_for(p, network) and metallb.covers(p, address)]
-        return Plan((tuple(_delete(metallb.POOL, pool, owner) for pool in own_pools),) if own_pools else ())
+        return Plan((tuple(_delete(metallb.POOL, pool, record.owner) for pool in own_pools),) if own_pools else ())
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         """See Announcer."""

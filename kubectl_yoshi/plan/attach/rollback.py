@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.allocations import Allocation, parse_allocation, shard_of
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, parse_allocation, shard_of
 from kubectl_yoshi.model.backend import UsageKind
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import Network
@@ -126,9 +126,8 @@ def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
     deletions = [change for change in detach_patches if change.verb is Verb.DELETE and change.ref in state.run.created]
     unallocated = [number for number in state.on_vm(vm) if number not in state.records] if deletions else []
-    releases = [
-        state.backend.release_hold(state.network, n, vm.namespace, vm.name, state.snapshot).plan for n in unallocated
-    ]
+    record = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid)
+    releases = [state.backend.release_hold(state.network, n, record, state.snapshot).plan for n in unallocated]
     return sequential(*deletions) + parallel_plans(releases)
 
 
@@ -192,7 +191,7 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
 def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
     """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
     attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
-    hold_release = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    hold_release = state.backend.release_hold(state.network, number, state.records[number], state.snapshot)
     service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
     return Plan((attach_patches,) if attach_patches else ()) + service_plan + hold_release.plan
 
@@ -200,5 +199,5 @@ def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous:
 def _detach_new_address(state: AttachState, vm: Vm, number: int) -> Plan:
     """Takes away what was made beside a VM for an address that it does not get in the end."""
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
-    hold_release = state.backend.release_hold(state.network, number, vm.namespace, vm.name, state.snapshot)
+    hold_release = state.backend.release_hold(state.network, number, state.records[number], state.snapshot)
     return Plan((tuple(detach_patches),) if detach_patches else ()) + hold_release.plan

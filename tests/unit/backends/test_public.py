@@ -21,6 +21,7 @@ from kubectl_yoshi.backends.public import annotations as vm_annotations
 from kubectl_yoshi.backends.public.backend import Public, get_announcer
 from kubectl_yoshi.backends.public.services import service_ref
 from kubectl_yoshi.model.addresses import address_of
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
@@ -164,6 +165,10 @@ def snapshot(configuration: Json | None) -> Snapshot:
     return Snapshot(served(CALICO), {Query(RAW.bgp_configuration, name="default"): found, Query(RAW.bgp_peer): ()})
 
 
+def record(name: str) -> Allocation:
+    return Allocation(VIRTUALMACHINE, "prod", name, f"uid-{name}")
+
+
 def joint(changes: list[Change | None]) -> Plan:
     plan = Plan()
     for change in changes:
@@ -180,13 +185,15 @@ def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[st
     net = network()
     field = calico_bgp.LOAD_BALANCER_IPS
     before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
-    added = joint([calico_bgp.add_entry(net, a, field, RAW, snapshot(before), str(a)) for a in sorted(mine)])
+    added = joint(
+        [calico_bgp.add_entry(net, a, field, RAW, snapshot(before), vm(str(a), f"uid-{a}")) for a in sorted(mine)]
+    )
     assert len(list(added)) == (1 if mine else 0)
     there = before
     for change in added:
         there = apply_json_patch(change.body, there)
     assert [e["cidr"] for e in there["spec"][field]] == foreign + [f"{a}/32" for a in sorted(mine)]
-    removed = joint([calico_bgp.remove_entry(net, a, RAW, snapshot(there), str(a)) for a in sorted(mine)])
+    removed = joint([calico_bgp.remove_entry(net, a, RAW, snapshot(there), record(str(a))) for a in sorted(mine)])
     assert len(list(removed)) == (1 if mine else 0)
     for change in removed:
         there = apply_json_patch(change.body, there)
@@ -198,13 +205,29 @@ def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
     field = calico_bgp.LOAD_BALANCER_IPS
     there: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": "203.0.113.4/32"}]}}
     address = ip_address("203.0.113.4")
-    assert calico_bgp.add_entry(network(), address, field, RAW, snapshot(there), "") is None
-    assert calico_bgp.remove_entry(network(), address, RAW, snapshot(there), "") is None
+    assert calico_bgp.add_entry(network(), address, field, RAW, snapshot(there), vm("a", "uid-a")) is None
+    assert calico_bgp.remove_entry(network(), address, RAW, snapshot(there), record("a")) is None
+
+
+@pytest.mark.parametrize(("written", "is_removed"), [(" uid-a", True), (" uid-b", False), ("", True)])
+def test_an_entry_of_another_vm_is_not_taken_out(written: str, is_removed: bool) -> None:
+    """An earlier version did not write whose it is."""
+    mark = f"uid-pub {calico_bgp.LOAD_BALANCER_IPS} prod/pub{written}"
+    annotations = {f"{calico_bgp.ENTRY_PREFIX}203.0.113.4": mark}
+    spec = {calico_bgp.LOAD_BALANCER_IPS: [{"cidr": "203.0.113.4/32"}]}
+    there: Json = {"metadata": {"name": "default", "uid": "u", "annotations": annotations}, "spec": spec}
+    address = ip_address("203.0.113.4")
+    removed = calico_bgp.remove_entry(network(), address, RAW, snapshot(there), record("a"))
+    assert (removed is not None) == is_removed
+    added = calico_bgp.add_entry(
+        network(), address, calico_bgp.LOAD_BALANCER_IPS, RAW, snapshot(there), vm("a", "uid-a")
+    )
+    assert (added is None) == (written == " uid-a")
 
 
 def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
     change = calico_bgp.add_entry(
-        network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, snapshot(None), ""
+        network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, snapshot(None), vm("a", "uid-a")
     )
     assert change is not None
     there: Json = change.body

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
+from tests.unit.plan.test_layer2 import hosts, layer2
+from tests.unit.plan.test_public import public
 from tests.unit.plan.world import World, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
@@ -374,3 +377,44 @@ def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(world: World)
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
     world.collect(grace=0.0)
     assert world.holders() == {}
+
+
+@pytest.mark.parametrize("cidr", ["10.20.0.0/24", "10.20.0.0/16"], ids=["in its status", "in blocks"])
+@pytest.mark.parametrize("plugin", ["ovs", "public"])
+def test_an_address_that_another_run_releases_and_allocates_while_it_is_collected_stays_announced(
+    plugin: str, cidr: str
+) -> None:
+    """What the DHCP server or Calico has of it is the new VM's by then, though the record that was read is the old."""
+    world = public("203.0.113.0/24") if plugin == "public" else World()
+    network = "pub" if plugin == "public" else "lab"
+    address = "203.0.113.7" if plugin == "public" else "10.20.0.7"
+    if plugin == "ovs":
+        layer2(world, cidr=cidr)
+    elif cidr.endswith("/16"):
+        world = public("203.0.0.0/16")
+    for name in ("web-1", "web-2"):
+        world.vm(name)
+    world.attach("web-1", network=f"prod/{network}", ip=address)
+    world.drop_vm("web-1")
+    late = world.twin(1)
+
+    def taken_meanwhile(verb: str, ref: ObjectRef) -> None:
+        if ref.resource in (CONFIGMAP, RAW.bgp_configuration):
+            late.api.before.clear()
+            world.collect()
+            assert not world.attach("web-2", network=f"prod/{network}", ip=address).errors
+
+    late.api.before.append(taken_meanwhile)
+    assert not late.collect().errors
+    assert late.api.before == []
+    assert world.holders(network)[address] == "prod/web-2"
+    assert announced(world, plugin, address)
+    world.check()
+
+
+def announced(world: World, plugin: str, address: str) -> bool:
+    """Whether the DHCP server keeps the address, or Calico announces it."""
+    if plugin == "ovs":
+        return f"{address}.conf" in hosts(world)
+    spec = world.api.get(RAW.bgp_configuration.ref("default"))["spec"]
+    return {"cidr": f"{address}/32"} in spec.get("serviceLoadBalancerIPs", ())
