@@ -35,16 +35,16 @@ def run(args: list[str], program: str) -> int:
         program: what the program calls itself.
     """
     if args[:1] == [COMPLETE_COMMAND]:
-        from kubectl_yoshi.commands.completing import complete
+        from kubectl_yoshi.cli.completion.protocol import complete
 
         complete(args[1:])
         return 0
 
     from click.exceptions import Exit
 
-    from kubectl_yoshi.commands.errors import run_reporting_errors
-    from kubectl_yoshi.commands.flags import get_kubectl_flags
-    from kubectl_yoshi.commands.root import cli
+    from kubectl_yoshi.cli.app import cli
+    from kubectl_yoshi.cli.errors import run_reporting_errors
+    from kubectl_yoshi.cli.kubectl_flags import get_kubectl_flags
     from kubectl_yoshi.output.guard import escape_std_streams
 
     roots = []

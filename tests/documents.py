@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from kubectl_yoshi.commands.lazy import LazyGroup
-from kubectl_yoshi.commands.root import cli
+from kubectl_yoshi.cli.app import cli
+from kubectl_yoshi.cli.group import LazyGroup
 from tools.documents.blocks import read_document
 from tools.documents.running import clean, constant, run
 

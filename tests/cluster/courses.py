@@ -14,7 +14,7 @@ from functools import cache
 import click
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.commands.root import cli
+from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM

@@ -23,9 +23,9 @@ from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, NAD, TEMPLATE
 from kubectl_yoshi.backends.public.services import SERVICE
-from kubectl_yoshi.commands.errors import run_reporting_errors
-from kubectl_yoshi.commands.root import cli
-from kubectl_yoshi.commands.session import SESSION_KEY, Session
+from kubectl_yoshi.cli.app import cli
+from kubectl_yoshi.cli.errors import run_reporting_errors
+from kubectl_yoshi.cli.session import SESSION_KEY, Session
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.kube.retry import Clock

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import pytest
 
 import lab
-from kubectl_yoshi.commands.install import find_installed
-from kubectl_yoshi.commands.installation import CRD, load_manifests
+from kubectl_yoshi.cli.install import find_installed
+from kubectl_yoshi.cli.installation import CRD, load_manifests
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD

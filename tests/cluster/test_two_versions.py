@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import pytest
 
 import lab
-from kubectl_yoshi.commands.installation import CRD, load_manifests
+from kubectl_yoshi.cli.installation import CRD, load_manifests
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
 from tests.cluster.harness import ForkServer, Json, Ran, Run, Yoshi, get, make_vms

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import click
 
-from kubectl_yoshi.commands.flags import KUBECTL_FLAGS
-from kubectl_yoshi.commands.lazy import LazyGroup, YoshiCommand, get_summary
-from kubectl_yoshi.commands.root import cli
+from kubectl_yoshi.cli.app import cli
+from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand, get_summary
+from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
 
 PROGRAM = "kubectl yoshi"
 

@@ -24,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.__main__ import run as run_program
-from kubectl_yoshi.commands.completing import write as write_suggestions
-from kubectl_yoshi.commands.errors import run_reporting_errors
-from kubectl_yoshi.commands.suggesting import Suggestions
+from kubectl_yoshi.cli.completion.protocol import write as write_suggestions
+from kubectl_yoshi.cli.completion.suggestions import Suggestions
+from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.history import PastAllocation
@@ -42,7 +42,7 @@ from kubectl_yoshi.output.plans import ObjectChange, format_change
 from kubectl_yoshi.output.progress import Progress
 from kubectl_yoshi.output.tables import Column, write_table
 from kubectl_yoshi.output.yamls import to_yaml
-from tests.unit.commands.played import run
+from tests.unit.cli.played import run
 from tests.unit.plan.world import World
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202eevil\u2066\u2028\r\nerror: forged"

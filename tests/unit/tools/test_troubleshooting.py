@@ -74,7 +74,7 @@ def test_a_message_that_is_added_to_the_program_is_missed(copy: Path, added: str
 
 
 def test_a_message_that_is_taken_out_of_the_program_leaves_an_entry_that_is_found(copy: Path) -> None:
-    module = copy / "commands" / "errors.py"
+    module = copy / "cli" / "errors.py"
     text = module.read_text(encoding="utf-8")
     assert REMOVED in text
     module.write_text(text.replace(REMOVED, "other words"), encoding="utf-8")

@@ -1,0 +1,235 @@
+"""What every command that changes something does with its plan: carry it out, show it, or show its differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from kubectl_yoshi.cli.errors import print_error
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
+from kubectl_yoshi.model.plan import Change
+from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.progress import progress
+
+if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.model.objects import Json
+
+UNCHANGED_MESSAGE = {"": "unchanged"}
+MAX_NAMED = 3
+"""How many VMs a line names that failed for the same cause."""
+Item = TypeVar("Item")
+
+
+def execute(
+    session: Session,
+    planner: Planner,
+    dry_run: str,
+    output: OutputFormat,
+    *,
+    total: int = 0,
+    timeout: float | None = None,
+    activity: str = "working",
+    tolerate_errors: bool = False,
+    unchanged: Mapping[str, str] = UNCHANGED_MESSAGE,
+) -> RunResult | None:
+    """Makes a planner's wish true, or only shows it.
+
+    Args:
+        unchanged: subject ("": all of it) -> what a dry run says where nothing would change for it.
+        tolerate_errors: what is refused does not end a dry run, which is given back too; the caller tells what became
+            of it, alone where the output is not for people.
+
+    Returns:
+        What was done; None under `diff` and --dry-run, where all there is to show has been shown.
+
+    Raises:
+        YoshiError: nothing could be planned.
+    """
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+
+    if session.is_diff:
+        _show_diff(session, planner)
+        return None
+    with progress(activity, total, session.err) as line:
+        vms: set[str] = set()
+
+        def step(change: Change, state: str) -> None:
+            new = change.ref.resource.kind == "VirtualMachine" and state != "skipped" and change.owner not in vms
+            if new:
+                vms.add(change.owner)
+            line.step(int(new and bool(total)), f"{change.summary}: {state}")
+
+        waiting = waiters(
+            limit_seconds=DEFAULT_WAIT_SECONDS if timeout is None else timeout,
+            progress=lambda _change, message: line.step(0, f"waiting: {message}"),
+        )
+        done = run(planner, session.api, dry_run=dry_run, progress=step, waiters=waiting)
+    for note in done.lines:
+        session.note(f"note: {note}")
+    if dry_run == "none":
+        return done
+    if output.is_human_readable or not tolerate_errors:
+        _show_dry_run(session, done, dry_run, output, unchanged)
+    if tolerate_errors:
+        return done
+    raise_errors(session, done)
+    return None
+
+
+def _show_dry_run(
+    session: Session, result: RunResult, dry_run: str, output: OutputFormat, unchanged: Mapping[str, str]
+) -> None:
+    from kubectl_yoshi.model.plan import Verb
+    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
+
+    changed = {change.owner for change in result.plan if change.verb is not Verb.WAIT}
+    affected = changed | result.errors.keys()
+    for owner, message in unchanged.items() if output.is_human_readable else ():
+        if owner not in affected and (owner or not affected):
+            print(f"{message}{DRY_RUN_SUFFIXES[dry_run]}", file=session.out)
+    if dry_run == "client":
+        show_plan(result.plan, session.out, output, dry_run)
+    elif output.is_human_readable:
+        for line in format_outcomes(result.executed, dry_run):
+            print(line, file=session.out)
+        for change in result.skipped:
+            session.note(f"not checked, since it needs an earlier change to be kept: {change.summary}")
+    else:
+        show_objects((answer for _, answer in result.executed if answer), session.out, output, dry_run)
+
+
+def _show_diff(session: Session, planner: Planner) -> None:
+    """Writes the differences that a plan would make; remembers for the exit code that there were some."""
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.output.differences import write_diff
+    from kubectl_yoshi.output.plans import object_changes
+
+    done = run(planner, session.api, dry_run="client")
+    for note in done.lines:
+        session.note(f"note: {note}")
+    raise_errors(session, done)
+    if write_diff(object_changes(done.plan), session.out) or any(done.plan):
+        session.has_differences = True
+
+
+def run_each(session: Session, noun: str, items: Sequence[tuple[str, Item]], action: Callable[[Item], None]) -> None:
+    """Does something for one after the other; of several, one that is refused is told on a line and the rest goes on.
+
+    Args:
+        session: where to write.
+        noun: what they are, as people call several of them.
+        items: each with its name.
+        action: what is done; raises why it cannot be.
+
+    Raises:
+        Exit: with code 1 where one of several was refused.
+        YoshiError: the only one was refused, or the cluster takes nothing from anybody.
+    """
+    from kubectl_yoshi.kube.errors import ApiError, UnauthorizedError
+
+    failed = 0
+    for name, item in items:
+        try:
+            action(item)
+        except (PreconditionFailed, UsageError, ApiError) as error:
+            if len(items) == 1 or isinstance(error, UnauthorizedError):
+                raise
+            failed += 1
+            session.out.flush()
+            print(f"error: {name}: {error.in_one_line}", file=session.err)
+    _exit_if_failed(session, failed, len(items), noun)
+
+
+def _exit_if_failed(session: Session, failed: int, total: int, noun: str) -> None:
+    """Ends with exit code 1 where any of several failed, after the line that counts them."""
+    if failed:
+        print(f"error: {failed} of {total} {noun} failed", file=session.err)
+        click.get_current_context().exit(1)
+
+
+def raise_errors(session: Session, result: RunResult) -> None:
+    """Raises the last refusal; those before it are told on stderr, each once."""
+    errors = [*{str(error): error for error in result.errors.values()}.values()]
+    for error in errors[:-1]:
+        print_error(error.in_one_line, session.err)
+    for error in errors[-1:]:
+        raise error
+
+
+def print_result(session: Session, output: OutputFormat, sentence: str, obj: Json) -> None:
+    """A result: a sentence for people, the object for others."""
+    if output.is_human_readable:
+        print(sentence, file=session.out)
+        return
+    from kubectl_yoshi.output.plans import show_objects
+
+    show_objects([obj], session.out, output)
+
+
+def display_names(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What VMs are called in a result, by "namespace/name": with the namespace where they are of several."""
+    vms = tuple(vms)
+    several = len({namespace for namespace, _ in vms}) > 1
+    return {"/".join(vm): f"virtualmachine.kubevirt.io/{'/'.join(vm) if several else vm[1]}" for vm in vms}
+
+
+def print_results(
+    session: Session, output: OutputFormat, result: RunResult, vms: Iterable[tuple[str, str]], template: str
+) -> None:
+    """A line for every VM, in the order in which they were named, and exit code 1 if any failed; one line for all that
+    failed for the same cause.
+
+    Args:
+        session: where to write.
+        output: for -o, the VMs as they are now.
+        done: what became of them.
+        vms: namespace and name of each.
+        template: what was done, with {answer} for what it has now.
+    """
+    if not output.is_human_readable:
+        _report_objects(session, output, result)
+    names = display_names(vms)
+    failed = {owner: result.errors[owner] for owner in names if owner in result.errors}
+    if len(names) == 1:
+        for error in failed.values():
+            raise error
+    for line in format_errors_by_cause(failed):
+        print_error(line, session.err)
+    for owner, name in names.items() if output.is_human_readable else ():
+        if owner not in failed:
+            message = template.format(answer=result.results.get(owner, ""))
+            suffix = "" if result.has_changed(owner) else " (unchanged)"
+            print(f"{name} {message}{suffix}", file=session.out)
+    _exit_if_failed(session, len(failed), len(names), "VMs")
+
+
+def format_errors_by_cause(errors: Mapping[str, YoshiError]) -> list[str]:
+    """A line for each cause, with the VMs that failed for it, by their subjects."""
+    causes: dict[str, list[str]] = {}
+    for owner, error in errors.items():
+        causes.setdefault(error.message, []).append(owner)
+    lines = []
+    for message, subjects in causes.items():
+        first = errors[subjects[0]]
+        if len(subjects) == 1:
+            lines.append(f"{subjects[0]}: {first.in_one_line}")
+        else:
+            progress = next(
+                (f". {one}: {errors[one].changes_so_far}" for one in subjects if errors[one].changes_so_far), ""
+            )
+            lines.append(f"{len(subjects)} VMs: {message.rstrip('.')} ({first_few(subjects, MAX_NAMED)}){progress}")
+    return lines
+
+
+def _report_objects(session: Session, output: OutputFormat, result: RunResult) -> None:
+    from kubectl_yoshi.model.vm import VM
+    from kubectl_yoshi.output.plans import show_objects
+
+    latest = {change.ref: answer for change, answer in result.executed if answer and change.ref.resource == VM}
+    show_objects(latest.values(), session.out, output)

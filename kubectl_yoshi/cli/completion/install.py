@@ -1,0 +1,86 @@
+"""Where completion is installed: the shells' folders for it in the user's home, and a folder of PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from kubectl_yoshi.cli.completion.scripts import COMPLETER, SHELLS, get_completion_script, read_completion_file
+from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import PreconditionFailed
+
+PLUGIN = "kubectl-yoshi"
+
+
+def install_files(session: Session, shell: str | None) -> None:
+    """`completion install`: says of each file whether it was written.
+
+    Raises:
+        UsageError: it cannot be told which shell is used.
+        PreconditionFailed: a file cannot be written.
+    """
+    shell = shell or _detect_shell()
+    _write(session, _script_file(shell), get_completion_script(shell), mode=0o644)
+    found = shutil.which(COMPLETER)
+    if found:  # pip and packages bring one
+        print(f"{found} unchanged", file=session.out)
+    else:
+        _write(session, _find_completer_folder() / COMPLETER, read_completion_file(COMPLETER), mode=0o755)
+    session.note(_NEXT_STEPS[shell].format(folder=_script_file(shell).parent))
+
+
+_NEXT_STEPS = {
+    "bash": "New shells have it, if bash-completion is installed; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "echo 'source <(kubectl completion bash)' >> ~/.bashrc",
+    "zsh": "Put this into ~/.zshrc, if it is not there yet:\n"
+    "fpath=({folder} $fpath); autoload -Uz compinit; compinit; source <(kubectl completion zsh)",
+    "fish": "New shells have it; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "kubectl completion fish > ~/.config/fish/completions/kubectl.fish",
+}
+
+
+def _detect_shell() -> str:
+    name = os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name, not a file
+    if name not in SHELLS:
+        raise usage_error("it cannot be told which shell you use", "Give --shell bash, zsh or fish.")
+    return name
+
+
+def _script_file(shell: str) -> Path:
+    """Where a shell looks for the completion of a command, in the user's home."""
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return {
+        "bash": data / "bash-completion" / "completions" / PLUGIN,
+        "zsh": data / "zsh" / "site-functions" / f"_{PLUGIN}",
+        "fish": config / "fish" / "completions" / f"{PLUGIN}.fish",
+    }[shell]
+
+
+def _find_completer_folder() -> Path:
+    """The folder of PATH that kubectl-yoshi is in; kubectl looks for its completer on PATH too."""
+    plugin = shutil.which(PLUGIN)
+    if plugin is None:
+        raise PreconditionFailed(
+            f"there is no {PLUGIN} on PATH", "Add its folder to PATH; kubectl finds plugins nowhere else."
+        )
+    return Path(plugin).parent
+
+
+def _write(session: Session, file: Path, text: str, *, mode: int) -> None:
+    """Writes a file where it is not as it should be, and says so."""
+    try:
+        if file.exists() and file.read_text(encoding="utf-8", errors="replace") == text:
+            print(f"{file} unchanged", file=session.out)
+            return
+        word = "configured" if file.exists() else "created"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(mode)
+    except OSError as error:
+        raise PreconditionFailed(
+            f"{file} cannot be written: {error.strerror}", "Make its folder writable for you."
+        ) from error
+    print(f"{file} {word}", file=session.out)

@@ -1,0 +1,83 @@
+"""kubectl yoshi completion bash|zsh|fish|install"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from kubectl_yoshi.cli.options import as_options, command
+from kubectl_yoshi.cli.session import Session
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """`completion SHELL` takes no flags of its own."""
+
+
+@command("bash", examples="source <(kubectl yoshi completion bash)")
+@as_options(PrintOptions)
+def bash(session: Session, _options: PrintOptions) -> None:
+    """Print bash's completion of kubectl-yoshi."""
+    session.out.write(get_completion_script("bash"))
+
+
+@command("zsh", examples="source <(kubectl yoshi completion zsh)")
+@as_options(PrintOptions)
+def zsh(session: Session, _options: PrintOptions) -> None:
+    """Print zsh's completion of kubectl-yoshi."""
+    session.out.write(get_completion_script("zsh"))
+
+
+@command("fish", examples="kubectl yoshi completion fish | source")
+@as_options(PrintOptions)
+def fish(session: Session, _options: PrintOptions) -> None:
+    """Print fish's completion of kubectl-yoshi."""
+    session.out.write(get_completion_script("fish"))
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What `completion install` was asked for."""
+
+    shell: str | None
+
+
+@command(
+    "install",
+    examples="""
+    # For the shell that is used now, and for kubectl
+    kubectl yoshi completion install
+
+    # For another one
+    kubectl yoshi completion install --shell zsh
+    """,
+)
+@click.option("--shell", type=click.Choice(SHELLS), help="For this shell; the one that is used now unless given.")
+@as_options(InstallOptions)
+def install(session: Session, options: InstallOptions) -> None:
+    """Complete `kubectl yoshi` and kubectl-yoshi in every new shell.
+
+    Puts a script into your own folder for completions, and kubectl_complete-yoshi, which kubectl's completion asks,
+    beside kubectl-yoshi. Nothing else is changed.
+    """
+    from kubectl_yoshi.cli.completion.install import install_files
+
+    install_files(session, options.shell)
+
+
+FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl-yoshi.fish"}
+COMPLETER = "kubectl_complete-yoshi"
+
+
+def get_completion_script(shell: str) -> str:
+    """The code that makes a shell complete kubectl-yoshi."""
+    return read_completion_file(FILES[shell])
+
+
+def read_completion_file(name: str) -> str:
+    """A file of kubectl_yoshi/completions."""
+    return (Path(__file__).parent.parent.parent / "completions" / name).read_text(encoding="utf-8")

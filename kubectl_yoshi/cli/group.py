@@ -1,0 +1,187 @@
+"""Groups whose commands are imported when they run, so that --help and version cost nothing.
+
+A group knows its commands from a table: where each is, and its one line of help.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import click
+
+from kubectl_yoshi.cli.errors import INTERRUPTED
+from kubectl_yoshi.cli.kubectl_flags import HELP_NAMES, KUBECTL_FLAGS, normalize_args
+from kubectl_yoshi.cli.param_types import NameType
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """A row of a group's table.
+
+    Attributes:
+        import_path: "module:attribute" of the click command, below kubectl_yoshi.cli.
+        summary: its one line of help.
+        hidden: not listed.
+    """
+
+    import_path: str
+    summary: str
+    hidden: bool = False
+
+
+class YoshiCommand(click.Command):
+    """A command that takes kubectl's common flags, hidden, and shows examples as kubectl does.
+
+    Args:
+        examples: lines of "# what" and "kubectl yoshi …", shown as they stand.
+    """
+
+    def __init__(self, *args: Any, examples: str = "", **settings: Any) -> None:
+        settings.setdefault("context_settings", {}).setdefault("help_option_names", HELP_NAMES)
+        super().__init__(*args, **settings)
+        self.examples = examples
+        self.params = [*self.params, *KUBECTL_FLAGS]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with set_error_context(ctx):
+            return super().parse_args(ctx, normalize_args(args, self.get_params(ctx)))
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """click's parser, which refuses a flag that names one thing where it is given twice.
+
+        click and kubectl take the last one, and what the others name would be left out without a word.
+        """
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_each_once(args: list[str]) -> Any:
+            parsed = parse(args)
+            for param, count in Counter(parsed[2]).items():
+                if count > 1 and isinstance(param.type, NameType) and not param.multiple and param not in KUBECTL_FLAGS:
+                    flag = max(param.opts, key=len)
+                    raise click.UsageError(f"{flag} is given twice, and one is taken: run the command for each", ctx)
+            return parsed
+
+        parser.parse_args = parse_each_once  # type: ignore[method-assign]
+        return parser
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it; Ctrl-C ends what only shows something without a word, as it ends kubectl."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if any(param.name == "dry_run" for param in self.params):
+                raise
+            return ctx.exit(INTERRUPTED)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
+        write_common_flags_hint(ctx, formatter)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it runs or its own help is asked for.
+
+    Args:
+        table: name -> where the command is and its one line of help, in the order shown; or a group like this one.
+        aliases: other names for a command, not listed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        table: Mapping[str, CommandEntry | LazyGroup],
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            help=help,
+            invoke_without_command=True,
+            callback=self.show_help_without_command,
+            subcommand_metavar="COMMAND",
+            context_settings={"help_option_names": HELP_NAMES},
+        )
+        self.params = [*self.params, *KUBECTL_FLAGS]
+        self.table = table
+        self.aliases = aliases or {}
+
+    @staticmethod
+    @click.pass_context
+    def show_help_without_command(ctx: click.Context) -> None:
+        """As kubectl: a group without a command shows its help, which is no mistake."""
+        if ctx.invoked_subcommand is None:
+            click.echo(ctx.get_help())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with set_error_context(ctx):
+            return super().parse_args(ctx, normalize_args(args, self.get_params(ctx), stop_at_first_word=True))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.table.get(self.aliases.get(cmd_name, cmd_name))
+        if entry is None or isinstance(entry, LazyGroup):
+            return entry
+        module, _, attribute = entry.import_path.partition(":")
+        return cast(click.Command, getattr(importlib.import_module(f"kubectl_yoshi.cli.{module}"), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise click.UsageError(self.unknown_command_message(ctx, args[0]), ctx)
+        return self.aliases.get(args[0], args[0]), command, args[1:]
+
+    def unknown_command_message(self, ctx: click.Context, word: str) -> str:
+        """kubectl's words for a mistyped command."""
+        from difflib import get_close_matches
+
+        message = f'unknown command "{word}" for "{ctx.command_path}"'
+        close = get_close_matches(word, [*self.table, *self.aliases])
+        close = list(dict.fromkeys(self.aliases.get(name, name) for name in close))
+        if not close:
+            close = [name for name in self.table if len(word) > 1 and name.startswith(word)]
+        if close:
+            message += f" (did you mean {' or '.join(close)}?)"
+        return message
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, get_summary(entry)) for name, entry in self.table.items() if not entry.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_common_flags_hint(ctx, formatter)
+
+
+@contextmanager
+def set_error_context(ctx: click.Context) -> Iterator[None]:
+    """click's parser does not always say which command's line it was that it could not read."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
+def get_summary(entry: CommandEntry | LazyGroup) -> str:
+    """The one line of help of a row."""
+    return entry.summary if isinstance(entry, CommandEntry) else entry.get_short_help_str(limit=100).rstrip(".")
+
+
+def write_common_flags_hint(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """One line in place of kubectl's twenty common flags."""
+    program = ctx.find_root().command_path
+    formatter.write_paragraph()
+    formatter.write(f'Use "{program} options" for the flags of kubectl that every command takes.\n')

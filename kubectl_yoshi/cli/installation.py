@@ -1,0 +1,164 @@
+"""What `install` makes and `uninstall` removes: the objects of the package's manifests, and the plans for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kubectl_yoshi import __version__
+from kubectl_yoshi.cli.manifests import parse_objects
+from kubectl_yoshi.model.errors import PreconditionFailed, first_few
+from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    labels_of,
+    name_of,
+    namespace_of,
+    uid_of,
+)
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.versions import is_newer
+
+CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
+
+PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
+"""The label of everything that `install` makes."""
+
+VERSION_ANNOTATION = f"{GROUP}/version"
+"""Annotation: the version of this program that has installed an object."""
+
+
+def load_manifests() -> list[Json]:
+    """The objects that are installed, CRDs first, each with this version."""
+    from importlib.resources import files
+
+    folder = files("kubectl_yoshi.manifests")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    objects = [obj for name in names for obj in parse_objects(folder.joinpath(name).read_text(encoding="utf-8"), name)]
+    for obj in objects:
+        obj["metadata"].setdefault("annotations", {})[VERSION_ANNOTATION] = __version__
+    return sorted(objects, key=lambda obj: obj["kind"] != CRD.kind)
+
+
+def manifest_ref(obj: Json) -> ObjectRef:
+    """The object that a manifest is for."""
+    return RESOURCES[obj["kind"]].ref(name_of(obj))
+
+
+def is_managed(obj: Json) -> bool:
+    """Made by `install`, or a CRD of our group, which the original yoshi's installation made."""
+    return labels_of(obj).get(PART_OF_LABEL[0]) == PART_OF_LABEL[1] or (
+        manifest_ref(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
+    )
+
+
+def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
+    """Server-side applies every manifest.
+
+    Args:
+        desired: the manifests.
+        found: those that exist already.
+
+    Raises:
+        PreconditionFailed: one of the names is taken by what is not ours, or a newer version has installed it: the API
+            server would forget all fields that only the newer CRDs have.
+    """
+    changes = []
+    for obj in desired:
+        ref = manifest_ref(obj)
+        before = found.get(ref)
+        if before is not None and not is_managed(before):
+            raise PreconditionFailed(
+                f"{ref} exists and was not made by kubectl yoshi; it stays as it is.",
+                f"Rename or delete it, or label it {PART_OF_LABEL[0]}={PART_OF_LABEL[1]} to hand it over.",
+            )
+        installed_version = annotations_of(before or {}).get(VERSION_ANNOTATION, "")
+        if is_newer(installed_version):
+            raise PreconditionFailed(
+                f"{ref} was installed by kubectl yoshi {installed_version}, and this is {__version__}: "
+                "what only the newer one knows would be lost.",
+                f"Use kubectl yoshi {installed_version} or a later one.",
+            )
+        changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
+    crds = tuple(change for change in changes if change.ref.resource == CRD)
+    rest = tuple(change for change in changes if change.ref.resource != CRD)
+    return Plan((crds, rest))
+
+
+def plan_uninstall(found: Iterable[Json]) -> Plan:
+    """Deletes what `install` made, and waits until it is gone; what only has one of our names stays.
+
+    Args:
+        found: the objects of the manifests that exist.
+    """
+    notes, deletions, waits = [], [], []
+    for obj in found:
+        ref = manifest_ref(obj)
+        if not is_managed(obj):
+            notes.append(f"{ref} was not made by kubectl yoshi; it stays.")
+            continue
+        deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True))
+        if ref.resource == CRD:
+            waits.append(
+                Change(Verb.WAIT, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True, wait_for="deleted")
+            )
+    return Plan((tuple(deletions), tuple(waits)), tuple(notes))
+
+
+@dataclass(frozen=True)
+class LostNetwork:
+    """A network that would be lost.
+
+    Attributes:
+        network: "prod/blue".
+        allocations: how many addresses have an owner.
+    """
+
+    network: str
+    allocations: int
+
+    def __str__(self) -> str:
+        return f"{self.network} ({self.allocations} {'address' if self.allocations == 1 else 'addresses'} held)"
+
+
+def find_lost_networks(networks: Iterable[Json], blocks: Iterable[Json]) -> list[LostNetwork]:
+    """What goes away with the CRDs: each network with the number of its allocations, in its AddressBlocks as well."""
+    in_blocks: Counter[tuple[str, str]] = Counter()
+    for block in blocks:
+        network = str(dig(block, "spec", "network", default=""))
+        in_blocks[(namespace_of(block), network)] += len(dig(block, "status", "allocations", default={}))
+    return [
+        LostNetwork(
+            f"{namespace_of(obj)}/{name_of(obj)}",
+            len(dig(obj, "status", "allocations", default={})) + in_blocks[(namespace_of(obj), name_of(obj))],
+        )
+        for obj in networks
+    ]
+
+
+def format_lost_networks(lost: list[LostNetwork], limit: int = 10) -> str:
+    """The losses in one line."""
+    return first_few([*map(str, lost)], limit, " and")
+
+
+def is_established(crd: Json) -> bool:
+    """Whether the API server serves the CRD's objects."""
+    return any(
+        condition.get("type") == "Established" and condition.get("status") == "True"
+        for condition in dig(crd, "status", "conditions", default=[])
+    )
+
+
+def names_conflict_reason(crd: Json) -> str:
+    """Why the API server will never serve the CRD: its names are another CRD's; "" where that is not so."""
+    for condition in dig(crd, "status", "conditions", default=[]):
+        if condition.get("type") == "NamesAccepted" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "its names are taken")
+    return ""

@@ -1,0 +1,126 @@
+"""`ips who`: everything that is known of one address, and who had it before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cli.inventory import row_to_json
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.model.addresses import Address, parse_address
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.history import PastAllocation
+from kubectl_yoshi.model.network import Network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.output.ages import age
+from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.formats import print_objects
+from kubectl_yoshi.output.tables import write_fields
+from kubectl_yoshi.plan.cooling import cooling_down, format_duration
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_requested_networks, load_allocations
+from kubectl_yoshi.plan.serving import get_backend
+
+
+@dataclass(frozen=True)
+class _AddressInfo:
+    """What is known of an address on one network.
+
+    Attributes:
+        network: which.
+        row: who holds it; None where nobody does.
+        history: who had it before, the latest first.
+        cooldown_seconds: for how many seconds yet nobody gets it but who had it last.
+    """
+
+    network: Network
+    row: InventoryRow | None
+    history: tuple[PastAllocation, ...]
+    cooldown_seconds: float = 0.0
+
+
+def show_holder(session: Session, text: str, output: OutputFormat) -> None:
+    """`ips who`: everything that is known of one address.
+
+    Raises:
+        PreconditionFailed: no network that may be seen has it.
+    """
+    address = parse_address(text)
+    now = datetime.now(timezone.utc)
+
+    def compute(snapshot: Snapshot) -> list[_AddressInfo]:
+        networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
+        networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
+        return [_load_address_info(network, address, snapshot, now) for network in networks]
+
+    found, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    found = [info for info in found if info.row or info.history or address in info.network]
+    if not found:
+        raise PreconditionFailed(f"{address} is in no network that you may see", f"{LIST_NETWORKS_HINT}.")
+    if not output.is_human_readable:
+        print_objects([_to_json(info, address) for info in found], session.out, output, single=True)
+        return
+    for info in found:
+        fields = _fields(info, now, wide=output.kind == "wide")
+        if info.row is None:
+            reason = info.network.unusable_reason(address)
+            state = f"never given out: {reason}" if reason else "free"
+            if not reason and info.cooldown_seconds:
+                state = f"free, and cools down for another {format_duration(info.cooldown_seconds)}"
+            print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
+        write_fields([(name, value) for name, value in fields if value], session.out)
+
+
+def _load_address_info(network: Network, address: Address, snapshot: Snapshot, now: datetime) -> _AddressInfo:
+    rows: tuple[InventoryRow, ...] = ()
+    if network.plugin in BACKENDS:
+        rows = build_inventory(network, get_backend(network, BACKENDS), snapshot, now, all_namespaces=False)
+    row = next((row for row in rows if row.number == int(address)), None)
+    allocations = load_allocations(network, snapshot)
+    cooldown_seconds = cooling_down(allocations, now).get(int(address), 0.0)
+    return _AddressInfo(network, row, allocations.history_of(int(address)), cooldown_seconds)
+
+
+def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, object]]:
+    previous = [_format_past_allocation(past, now, wide) for past in info.history]
+    if info.row is None:
+        return [("Before", previous)]
+    row, record = info.row, info.row.record
+    fields: list[tuple[str, object]] = [
+        ("Address", row.address),
+        ("Network", row.network.full_name),
+        ("State", row.state.value),
+        ("Holder", row.holder),
+    ]
+    if record is not None:
+        fields += [("UID", record.uid), ("MAC", record.mac), ("Since", record.since), ("Note", record.note)]
+    return [*fields, ("Seen", [f"{use.kind.value}: {use.ref}" for use in row.address_uses]), ("Before", previous)]
+
+
+def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> str:
+    uid = f" (uid {past.uid})" if wide and past.uid else ""
+    since = f" from {past.since}" if past.since else ""
+    return f"{past.holder}{uid}{since} until {past.until} ({age(past.until, now)} ago)"
+
+
+def _to_json(info: _AddressInfo, address: Address) -> Json:
+    """As `ips list` shows it; "free" or "never given out" where nobody holds it."""
+    if info.row is not None:
+        obj = row_to_json(info.row)
+    else:
+        state = "never given out" if info.network.unusable_reason(address) else "free"
+        obj = {
+            "apiVersion": "plumber.k8s.pf9.io/v1",
+            "kind": "Address",
+            "metadata": {"name": str(address), "namespace": info.network.namespace},
+            "spec": {"network": info.network.name, "address": str(address)},
+            "status": {"state": state, "running": False, "uses": []},
+        }
+    if info.cooldown_seconds:
+        obj["status"]["coolsDownSeconds"] = round(info.cooldown_seconds)
+    obj["status"]["history"] = [{"kind": past.kind, **past.to_json()} for past in info.history]
+    return obj

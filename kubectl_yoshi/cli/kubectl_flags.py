@@ -1,0 +1,179 @@
+"""kubectl's common flags, taken at every level of the command line, and the manners of its flag parser.
+
+click and pflag (https://pkg.go.dev/github.com/spf13/pflag) read a few things differently: `-n=prod`, `--wait=false`,
+and an optional value, which pflag takes only after "=". Here a command line is rewritten into what click takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kubectl_yoshi.cli.param_types import NameKind, NameType
+from kubectl_yoshi.model.durations import parse_duration
+
+META_KEY = "kubectl_yoshi.kubectl_flags"
+HELP_NAMES = ["-h", "--help"]
+
+TRUE_VALUES = {"true", "t", "1"}
+FALSE_VALUES = {"false", "f", "0"}
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A Go duration ("30s", "1m30s", "500ms") or a number of seconds, as a float of seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        seconds = parse_duration(value)
+        if seconds is None:
+            self.fail(f'"{value}" is no duration; write it as 30s, 2m or 1h30m', param, ctx)
+        return seconds
+
+
+class KubectlFlag(click.Option):
+    """A flag that lands in the context's `meta`, where a later one on the command line wins over an earlier one.
+
+    Args:
+        names: its spellings on the command line.
+        field: its name in `get_kubectl_flags`. click knows it by another, so that a command's own option may have this
+            one.
+    """
+
+    def __init__(self, *names: str, field: str = "", **settings: Any) -> None:
+        self.field = field or names[-1].lstrip("-").replace("-", "_")
+        names = (*names, f"kubectl_{self.field}")
+        super().__init__(list(names), expose_value=False, hidden=True, callback=self.store, **settings)
+
+    def store(self, ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+        """Remember what was said at this level of the command line."""
+        if value is None or value == ():
+            return
+        stored = ctx.meta.setdefault(META_KEY, {})
+        stored[self.field] = stored.get(self.field, ()) + value if self.multiple else value
+
+
+class OptionalValue(click.Option):
+    """An option that may stand without a value, which then is `bare_value`; a value follows only after "=", as in
+    kubectl."""
+
+    def __init__(self, *args: Any, bare_value: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.bare_value = bare_value
+
+
+KUBECTL_FLAGS: list[click.Parameter] = [
+    KubectlFlag("--as", field="as_user", metavar="USER", help="Username to impersonate for the operation."),
+    KubectlFlag(
+        "--as-group", field="as_groups", metavar="GROUP", multiple=True, help="Group to impersonate, repeatable."
+    ),
+    KubectlFlag("--as-uid", metavar="UID", help="UID to impersonate for the operation."),
+    KubectlFlag(
+        "--cache-dir", type=NameType(NameKind.FOLDER), metavar="DIR", help="Accepted and ignored: nothing is cached."
+    ),
+    KubectlFlag(
+        "--certificate-authority",
+        type=NameType(NameKind.FILE),
+        metavar="FILE",
+        help="Path to a cert file for the certificate authority.",
+    ),
+    KubectlFlag(
+        "--client-certificate",
+        type=NameType(NameKind.FILE),
+        metavar="FILE",
+        help="Path to a client certificate file for TLS.",
+    ),
+    KubectlFlag(
+        "--client-key", type=NameType(NameKind.FILE), metavar="FILE", help="Path to a client key file for TLS."
+    ),
+    KubectlFlag(
+        "--cluster", type=NameType(NameKind.CLUSTER), metavar="NAME", help="The name of the kubeconfig cluster to use."
+    ),
+    KubectlFlag(
+        "--context", type=NameType(NameKind.CONTEXT), metavar="NAME", help="The name of the kubeconfig context to use."
+    ),
+    KubectlFlag(
+        "--insecure-skip-tls-verify",
+        is_flag=True,
+        default=None,
+        help="If true, the server's certificate is not checked. This makes your HTTPS connections insecure.",
+    ),
+    KubectlFlag(
+        "--kubeconfig", type=NameType(NameKind.FILE), metavar="FILE", help="Path to the kubeconfig file to use."
+    ),
+    KubectlFlag(
+        "-n",
+        "--namespace",
+        type=NameType(NameKind.NAMESPACE),
+        metavar="NAME",
+        help="If present, the namespace scope for this request.",
+    ),
+    KubectlFlag(
+        "--request-timeout",
+        metavar="DURATION",
+        help="How long to wait before giving up on a single request, such as 1s, 2m, 3h; zero means for ever.",
+    ),
+    KubectlFlag("-s", "--server", metavar="URL", help="The address and port of the Kubernetes API server."),
+    KubectlFlag("--tls-server-name", metavar="NAME", help="Server name to use for server certificate validation."),
+    KubectlFlag("--token", metavar="TOKEN", help="Bearer token for authentication to the API server."),
+    KubectlFlag("--user", type=NameType(NameKind.USER), metavar="NAME", help="The name of the kubeconfig user to use."),
+    KubectlFlag(
+        "-v",
+        "--v",
+        field="verbosity",
+        type=click.IntRange(0),
+        metavar="LEVEL",
+        help="How much to tell on stderr: 6 shows each request, 8 its body, 9 also tracebacks.",
+    ),
+]
+
+
+def get_kubectl_flags(ctx: click.Context) -> dict[str, Any]:
+    """What the user said of kubectl's common flags, by name; what was not said is absent."""
+    return dict(ctx.meta.get(META_KEY, {}))
+
+
+def normalize_args(
+    args: Sequence[str], params: Sequence[click.Parameter], stop_at_first_word: bool = False
+) -> list[str]:
+    """Rewrites pflag's spellings into click's.
+
+    Args:
+        args: the command line of one command.
+        params: the command's parameters.
+        stop_at_first_word: for a group: what follows the subcommand's name is the subcommand's.
+    """
+    options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    result: list[str] = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg == "--" or (stop_at_first_word and not arg.startswith("-")):
+            return [*result, arg, *rest]
+        name, equals, value = arg.partition("=")
+        option = options.get(name)
+        if option is None:
+            result.append(arg)
+        elif option.is_flag:
+            result += _normalize_flag(arg, name, value if equals else "true", option.secondary_opts)
+        elif isinstance(option, OptionalValue):
+            result.append(arg if equals else f"{name}={option.bare_value}")
+        elif equals:
+            result += [arg] if name.startswith("--") else [name, value]
+        else:
+            result += [arg, *rest[:1]]
+            del rest[:1]
+    return result
+
+
+def _normalize_flag(arg: str, name: str, value: str, negative_names: list[str]) -> list[str]:
+    """A boolean flag: `--wait`, `--wait=true`; `--wait=false` is its opposite, or as if it were not there."""
+    if value.lower() in TRUE_VALUES:
+        return [name]
+    if value.lower() in FALSE_VALUES:
+        return negative_names[:1]
+    return [arg]

@@ -1,0 +1,125 @@
+"""`network describe`: one network, the objects that hold its records, and who holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+
+from kubectl_yoshi.backends.registry import BACKENDS
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.cli.vm.list import NetworkRow
+from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.model.allocations import Allocations, is_large
+from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, json_size
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
+from kubectl_yoshi.model.objects import Json, dig, name_of
+from kubectl_yoshi.model.printable import to_single_line
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.output.ages import age
+from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.formats import print_objects
+from kubectl_yoshi.output.tables import NONE, write_fields
+from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
+from kubectl_yoshi.plan.records import load_allocations, load_network
+from kubectl_yoshi.plan.serving import get_backend
+
+MAX_ADDRESSES = 50
+MAX_OBJECTS = 10
+"""How many are shown; the rest is counted."""
+
+
+def describe_network(session: Session, text: str, output: OutputFormat) -> None:
+    """`network describe`"""
+    namespace, name = parse_network_name(text, session.namespace)
+    if not output.is_human_readable:
+        print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, output, single=True)
+        return
+    now = datetime.now(timezone.utc)
+
+    def compute(snapshot: Snapshot) -> tuple[Network, tuple[tuple[str, str], ...], tuple[InventoryRow, ...]]:
+        network = load_network(namespace, name, snapshot)
+        backend = get_backend(network, BACKENDS)
+        try:
+            details = backend.describe(network, snapshot)
+        except PreconditionFailed as error:
+            details = (("Back-end", error.message),)
+        return network, details, build_inventory(network, backend, snapshot, now, all_namespaces=False)
+
+    (network, details, rows), snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    allocations = load_allocations(network, snapshot)
+    fields = [*_network_fields(network, allocations), *details]
+    write_fields([(label, value) for label, value in fields if value], session.out)
+    _write(session, "Objects:", ("OBJECT", "ADDRESSES", "SIZE", "OF 1 MiB"), _object_rows(network, allocations))
+    _write(session, "Addresses:", ("ADDRESS", "STATE", "HOLDER", "AGE"), map(_address_row, rows[:MAX_ADDRESSES]))
+    if len(rows) > MAX_ADDRESSES:
+        rest = len(rows) - MAX_ADDRESSES
+        print(f"  … and {rest} more: kubectl yoshi ips list --network {network.full_name}", file=session.out)
+
+
+def _network_fields(network: Network, allocations: Allocations) -> list[tuple[str, object]]:
+    held = len(allocations.records())
+    row = NetworkRow(network.raw, network, held)
+    blocks = sum(1 for shard, obj in allocations.objects.items() if shard.is_block and obj)
+    return [
+        ("Name", network.name),
+        ("Namespace", network.namespace),
+        ("Plugin", network.plugin),
+        ("CIDR", str(network.cidr or "")),
+        ("Range", _format_range(network)),
+        ("Excluded", dig(network.raw, "spec", "exclude", default=[])),
+        ("Gateway", str(network.gateway or "")),
+        ("Ready", row.ready),
+        ("Reason", dig(network.raw, "status", "reason", default="")),
+        ("Used", str(held)),
+        ("Free", row.free),
+        ("Cool Down", dig(network.raw, "spec", "coolDown", default="")),
+        ("Most per Namespace", network.max_per_namespace),
+        ("Kept In", f"{blocks} address blocks" if is_large(network) else "its own status"),
+    ]
+
+
+def _format_range(network: Network) -> str:
+    """As --range has it, with words for an end that is the network's own."""
+    first, last = (dig(network.raw, "spec", key, default="") for key in ("range_start", "range_end"))
+    return f"{first or 'start'}-{last or 'end'}" if first or last else ""
+
+
+def _object_rows(network: Network, allocations: Allocations) -> Iterator[tuple[str, ...]]:
+    """How full the objects are that hold the network and its records, the largest first."""
+    objects = [network.raw, *(obj for shard, obj in allocations.objects.items() if shard.is_block and obj)]
+    sized = sorted(((json_size(obj), obj) for obj in objects), key=lambda pair: -pair[0])
+    for size, obj in sized[:MAX_OBJECTS]:
+        yield _object_name(obj), str(len(dig(obj, "status", "allocations", default={}))), _kib(size), _share(size)
+    if rest := sized[MAX_OBJECTS:]:
+        total = sum(len(dig(obj, "status", "allocations", default={})) for _, obj in rest)
+        yield f"… and {len(rest)} more", str(total), f"≤ {_kib(rest[0][0])}", f"≤ {_share(rest[0][0])}"
+
+
+def _object_name(obj: Json) -> str:
+    return f"{str(obj['kind']).lower()}/{name_of(obj)}"
+
+
+def _kib(size: int) -> str:
+    return f"{-(-size // 1024)} KiB"
+
+
+def _share(size: int) -> str:
+    return f"{100 * size / MAX_OBJECT_BYTES:.0f} %"
+
+
+def _address_row(row: InventoryRow) -> tuple[str, ...]:
+    since = age(row.record.since) if row.record and row.record.since else "<unknown>"
+    return row.address, row.state.value, row.holder, since
+
+
+def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from tabulate import tabulate
+
+    rows = [tuple(map(to_single_line, row)) for row in rows]
+    if not rows:
+        print(f"{title} {NONE}", file=session.out)
+        return
+    print(title, file=session.out)
+    print(tabulate(rows, headers, "plain", disable_numparse=True), file=session.out)

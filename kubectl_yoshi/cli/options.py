@@ -1,0 +1,194 @@
+"""What commands are made of: one decorator for the command, one per shared flag, and flags as a frozen dataclass.
+
+A command reads::
+
+    @dataclass(frozen=True)
+    class ListOptions:
+        output: Output
+        no_headers: bool
+        all_namespaces: bool
+
+    @command("list", examples="kubectl yoshi network list -A")
+    @output_option(*LISTS)
+    @no_headers_option
+    @all_namespaces_option
+    @as_options(ListOptions)
+    def list_networks(session: Session, options: ListOptions) -> None:
+        \"\"\"Show the networks of a namespace, or of all.\"\"\"
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from kubectl_yoshi.cli.group import YoshiCommand
+from kubectl_yoshi.cli.kubectl_flags import OptionalValue, Seconds
+from kubectl_yoshi.cli.param_types import FILE
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.output.asked import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, ReportFile, parse_output
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = [
+    "LIST_FORMATS",
+    "OBJECT_FORMATS",
+    "all_namespaces_option",
+    "as_options",
+    "command",
+    "dry_run_option",
+    "filename_option",
+    "no_headers_option",
+    "output_option",
+    "selector_option",
+    "timeout_option",
+    "wait_option",
+    "watch_option",
+    "yes_option",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+OptionsClass = TypeVar("OptionsClass")
+
+
+class Decorator(Protocol):
+    """What adds a flag to a function."""
+
+    def __call__(self, function: Function, /) -> Function: ...
+
+
+DRY_RUNS = ("none", "client", "server")
+
+
+def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], YoshiCommand]:
+    """A command of this program; its help is the function's docstring."""
+    return click.command(name, cls=YoshiCommand, examples=examples, **settings)
+
+
+def as_options(options: type[OptionsClass]) -> Callable[[Callable[[Session, OptionsClass], Any]], Callable[..., Any]]:
+    """The innermost decorator: the flags become a frozen dataclass, given with the session.
+
+    Lists become tuples. A UsageError in the dataclass's __post_init__ is a misuse like any other.
+    """
+
+    def decorate(run: Callable[[Session, OptionsClass], Any]) -> Callable[..., Any]:
+        @functools.wraps(run)
+        def with_flags(**flags: Any) -> Any:
+            session = Session.from_context(click.get_current_context())
+            return run(session, options(**flags))
+
+        return with_flags
+
+    return decorate
+
+
+class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """-o, checked before anything is asked of the cluster."""
+
+    name = "format"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OutputFormat:
+        if isinstance(value, OutputFormat):
+            return value
+        try:
+            return parse_output(value, self.allowed)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(display_format(word)) for word in self.allowed]
+
+
+class FormatOrReport(OutputType):
+    """-o of a command that can also write a report: a format, or the name of a file that ends in .json."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An Output or a ReportFile."""
+        if isinstance(value, str) and value.endswith(".json"):
+            return ReportFile(value)
+        return value if isinstance(value, ReportFile) else super().convert(value, param, ctx)
+
+
+def display_format(word: str) -> str:
+    """A format as it is written: after some comes "=" and a template, columns, or the file that has them."""
+    return f"{word}=" if word in ("jsonpath", "custom-columns") or word.endswith("-file") else word
+
+
+def output_option(*allowed: str) -> Decorator:
+    """-o/--output, one of `allowed` (LISTS for every list, OBJECTS for what changes something). Gives `output`."""
+    words = "|".join(map(display_format, allowed))
+    return click.option(
+        "-o",
+        "--output",
+        type=OutputType(tuple(allowed)),
+        default=OutputFormat(),
+        metavar="FORMAT",
+        help=f"Output format: {words}.",
+        show_default=False,
+    )
+
+
+no_headers_option = click.option("--no-headers", is_flag=True, help="Leave the line of headers out.")
+
+all_namespaces_option = click.option(
+    "-A", "--all-namespaces", is_flag=True, help="In all namespaces; --namespace is ignored then."
+)
+
+selector_option = click.option(
+    "-l",
+    "--selector",
+    default="",
+    metavar="SELECTOR",
+    help="Label selector, as kubectl takes it: -l key1=value1,key2!=value2.",
+)
+
+filename_option = click.option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help='YAML or JSON files, folders of them, or "-" for stdin; may be repeated.',
+)
+
+watch_option = click.option("-w", "--watch", is_flag=True, help="After showing what is, show what changes.")
+
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask before something is destroyed.")
+
+
+def wait_option(until: str) -> Callable[[Function], Function]:
+    """--wait, with what is waited for."""
+    return click.option("--wait", is_flag=True, help=f"Wait until {until}.")
+
+
+def timeout_option(default_text: str = "5m") -> Decorator:
+    """--timeout, seconds; None unless given, for which the help says what that comes to."""
+    return click.option(
+        "--timeout",
+        type=Seconds(),
+        default=None,
+        metavar="DURATION",
+        help=f"How long to wait at most, such as 30s or 2m; {default_text} unless given.",
+    )
+
+
+dry_run_option = click.option(
+    "--dry-run",
+    cls=OptionalValue,
+    bare_value="client",
+    type=click.Choice(DRY_RUNS),
+    default="none",
+    metavar="none|client|server",
+    help="client: print what would be done, send nothing. server: let the server check it, and keep nothing.",
+)

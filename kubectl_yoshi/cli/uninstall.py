@@ -1,0 +1,119 @@
+"""kubectl yoshi uninstall"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.cli.install import find_installed
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.output.asked import HUMAN_READABLE
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cli.installation import LostNetwork
+    from kubectl_yoshi.kube.client import Api
+    from kubectl_yoshi.model.objects import Json, Resource
+
+
+@dataclass(frozen=True)
+class UninstallOptions:
+    """What `uninstall` was asked for."""
+
+    force: bool
+    yes: bool
+    dry_run: str
+
+
+@command(
+    "uninstall",
+    examples="""
+    # Remove the CRDs and roles; refused while there are networks
+    kubectl yoshi uninstall
+
+    # See what would be lost
+    kubectl yoshi uninstall --force --dry-run=client
+    """,
+)
+@click.option(
+    "--force", is_flag=True, help="Also while there are networks: they are lost, with who holds which address."
+)
+@yes_option
+@dry_run_option
+@as_options(UninstallOptions)
+def uninstall(session: Session, options: UninstallOptions) -> None:
+    """Remove the CRDs and roles that install made, and nothing else.
+
+    Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
+    delete the networks first.
+    """
+    from kubectl_yoshi.cli.installation import load_manifests, plan_uninstall
+    from kubectl_yoshi.engine.apply import apply_plan
+    from kubectl_yoshi.engine.permissions import Permissions
+    from kubectl_yoshi.output.plans import format_outcomes, show_plan
+
+    found = find_installed(session.api, load_manifests())
+    plan = plan_uninstall(found.values())
+    for note in plan.notes:
+        session.note(note)
+    if not plan:
+        session.note("Nothing to uninstall.")
+        return
+    refuse_or_warn(session, options, list_lost_networks(session.api))
+    if options.dry_run == "client":
+        show_plan(plan, session.out, HUMAN_READABLE, options.dry_run)
+        return
+    if options.dry_run == "none":
+        for error in Permissions(session.api).all_errors(plan).values():
+            raise error
+    outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
+    for line in format_outcomes(outcome.executed, options.dry_run):
+        print(line, file=session.out)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    outcome.raise_first()
+
+
+def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostNetwork]) -> None:
+    """Says what would be lost; goes on only if that is wanted.
+
+    Raises:
+        PreconditionFailed: there are networks and no --force, or the answer was no.
+    """
+    from kubectl_yoshi.cli.installation import format_lost_networks
+
+    if not lost:
+        return
+    count = f"{len(lost)} network{'s' if len(lost) > 1 else ''}"
+    if not options.force:
+        raise PreconditionFailed(
+            f"{count} would be lost: {format_lost_networks(lost)}",
+            f"Delete them with {session.program} network delete; or add --force to lose them and who holds which"
+            " address. Nothing was changed.",
+        )
+    session.warn(f"{count} will be lost: {format_lost_networks(lost)}")
+    session.warn("what they made in other places, such as IP pools, stays; network delete would have removed it")
+    if options.dry_run == "none":
+        session.confirm("Remove all of this?", options.yes)
+
+
+def list_lost_networks(api: Api) -> list[LostNetwork]:
+    """Every network, in all namespaces."""
+    from kubectl_yoshi.cli.installation import find_lost_networks
+    from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+
+    networks = list_or_empty(api, NETWORKWIZARD)
+    return find_lost_networks(networks, list_or_empty(api, ADDRESSBLOCK) if networks else ())
+
+
+def list_or_empty(api: Api, resource: Resource) -> tuple[Json, ...]:
+    """All objects of a kind; none where the kind is not served (any more)."""
+    from kubectl_yoshi.kube.errors import NotFoundError, NotServedError
+
+    try:
+        return api.list(resource)
+    except (NotServedError, NotFoundError):
+        return ()

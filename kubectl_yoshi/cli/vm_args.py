@@ -1,0 +1,106 @@
+"""Which VMs a command means, and waiting until they run as wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.manifests import read_objects
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.objects import name_of, namespace_of
+from kubectl_yoshi.model.vm import VM
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.engine.loop import RunResult
+
+
+def resolve_vms(
+    session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], all_namespaces: bool
+) -> tuple[tuple[str, str], ...]:
+    """Namespace and name of each VM, each once: from names (also NAMESPACE/NAME and vm/NAME), -l, or -f.
+
+    Raises:
+        UsageError: none was named, or in two ways at once.
+        PreconditionFailed: the selector finds none.
+    """
+    names = tuple(names)
+    if sum((bool(names), bool(selector), bool(filenames))) != 1:
+        raise usage_error("name the VMs, or give -l SELECTOR, or -f FILE", "One of the three.")
+    if names:
+        return tuple(dict.fromkeys(_parse_vm_name(name, session) for name in names))
+    if selector:
+        found = session.api.list(VM, None if all_namespaces else session.namespace, label_selector=selector)
+        if not found:
+            where = "any namespace" if all_namespaces else f'namespace "{session.namespace}"'
+            raise PreconditionFailed(
+                f'no VM in {where} has labels "{selector}"', "See `kubectl get virtualmachines --show-labels`."
+            )
+        return tuple((namespace_of(obj), name_of(obj)) for obj in found)
+    objects = read_objects(filenames)
+    for obj in objects:
+        if obj.get("kind") != VM.kind:
+            raise usage_error(
+                f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine",
+                f"-f takes kind {VM.kind} of {VM.api_version} only.",
+            )
+    return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
+
+
+def _parse_vm_name(text: str, session: Session) -> tuple[str, str]:
+    kind, slash, rest = text.partition("/")
+    if slash and kind.lower() in ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io"):
+        text = rest
+    namespace, slash, name = text.partition("/")
+    pair = (namespace, name) if slash else (session.namespace, text)
+    if not all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", part) for part in pair):
+        raise usage_error(f'"{text}" is not the name of a VM', "Write NAME, or NAMESPACE/NAME.")
+    return pair
+
+
+def parse_mac(text: str, what: str = "--mac") -> str | None:
+    """A MAC address as people write it: None for auto, "" for none, else a unicast one with colons.
+
+    Args:
+        text: as written.
+        what: its name in messages.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text == "auto":
+        return None
+    if text == "none":
+        return ""
+    import netaddr
+
+    try:
+        mac = netaddr.EUI(text, version=48, dialect=netaddr.mac_unix_expanded)
+    except (netaddr.AddrFormatError, ValueError) as error:
+        raise usage_error(f'{what} "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
+    if not int(mac):
+        raise usage_error(f'{what} "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
+    if mac.words[0] & 1:
+        raise usage_error(f'{what} "{text}" is a multicast address', "The first octet must be even.")
+    return str(mac)
+
+
+def wait_for_addresses(session: Session, network: tuple[str, str], result: RunResult, timeout: float | None) -> None:
+    """Waits until every VM that is to run does so with its address.
+
+    Raises:
+        TimedOutError: one does not, in time.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.arrivals import wait_until_running
+    from kubectl_yoshi.output.progress import progress
+    from kubectl_yoshi.plan.attach.wait import find_pending_vms
+    from kubectl_yoshi.plan.restart import starts_vm
+
+    started = {change.owner for change, _ in result.executed if starts_vm(change)}
+    compute = partial(find_pending_vms, network, result.results, started, BACKENDS)
+    with progress("waiting", len(result.results), session.err) as line:
+        wait_until_running(session.api, compute, result.results, timeout, line.step)

@@ -1,0 +1,250 @@
+"""The shell of the command line: groups, help, kubectl's common flags, and what is imported when.
+
+- help          every group and command that is here; from the table alone; with the program's name
+- flags         before and after the command, at any level, the later one wins, pflag's spellings
+- mistakes      exit 2, one line on what is wrong, one on where to read more
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+import pytest
+
+from kubectl_yoshi.__main__ import program_name, run
+from kubectl_yoshi.cli.app import cli
+from kubectl_yoshi.cli.group import CommandEntry, LazyGroup
+from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS, get_kubectl_flags
+from kubectl_yoshi.cli.options import command, dry_run_option
+
+HEAVY = ("kubernetes", "netaddr", "yaml", "urllib3", "tabulate", "hypothesis", "json")
+Yoshi = Callable[..., "Result"]
+
+
+class Result:
+    """What a run of the program printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def yoshi(capsys: pytest.CaptureFixture[str]) -> Yoshi:
+    """Runs the program with some words."""
+
+    def run_it(*words: str, program: str = "kubectl yoshi") -> Result:
+        code = run(list(words), program)
+        return Result(code, *capsys.readouterr())
+
+    return run_it
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A command `group probe [NAME] [--dry-run] [--wait]` that keeps what it is given."""
+    seen: dict[str, Any] = {}
+
+    @command("probe")
+    @click.argument("names", nargs=-1)
+    @click.option("--wait/--no-wait", default=True)
+    @click.option("--all", "-A", is_flag=True)
+    @click.option("--output", "-o", default="")
+    @dry_run_option
+    @click.pass_context
+    def do(ctx: click.Context, **flags: Any) -> None:
+        seen.update(flags, kubectl=get_kubectl_flags(ctx))
+
+    monkeypatch.setattr("kubectl_yoshi.cli.version.probe", do, raising=False)
+    monkeypatch.setitem(
+        cli.table, "group", LazyGroup("group", "A group.", {"probe": CommandEntry("version:probe", "Probe")})
+    )  # type: ignore[arg-type]
+    yield seen
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+def test_the_root_shows_every_command_with_its_line(yoshi: Yoshi, words: tuple[str, ...]) -> None:
+    result = yoshi(*words)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("Usage: kubectl yoshi ")
+    for name in ("install", "uninstall", "network", "vm", "ips", "sync", "diff", "completion", "options", "version"):
+        assert f"\n  {name} " in result.out
+
+
+@pytest.mark.parametrize("group", ["network", "vm", "ips", "nw", "vms"])
+def test_a_group_alone_shows_its_help(yoshi: Yoshi, group: str) -> None:
+    result = yoshi(group)
+    assert result.code == 0
+    assert "Commands:" in result.out and "list" in result.out
+
+
+def test_help_shows_examples_and_points_to_the_common_flags(yoshi: Yoshi) -> None:
+    result = yoshi("install", "--help")
+    assert "Examples:\n  # Make the CRDs and roles, or bring them up to date\n  kubectl yoshi install\n" in result.out
+    assert result.out.endswith('\nUse "kubectl yoshi options" for the flags of kubectl that every command takes.\n')
+    assert "--kubeconfig" not in result.out
+
+
+def test_options_shows_every_common_flag(yoshi: Yoshi) -> None:
+    out = yoshi("options").out
+    for flag in KUBECTL_FLAGS:
+        assert flag.opts[-1] in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["vm", "--help"], ["version"], ["options"], ["vm"], ["no-such-command"], ["ips", "list", "--help"],
+        ["vm", "attach", "--help"], ["network", "create", "--help"], ["sync", "--help"], ["install", "--help"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "kubectl_yoshi", *words], capture_output=True, text=True, check=False
+    )
+    imported = {
+        line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if line.startswith("import time")
+    }
+    assert "kubectl_yoshi.cli.app" in imported
+    assert imported.isdisjoint(HEAVY)
+    assert not any(name.startswith(("kubectl_yoshi.kube", "kubectl_yoshi.engine")) for name in imported)
+
+
+@pytest.mark.parametrize(
+    ("argv0", "started", "name"),
+    [
+        ("/home/a/.krew/bin/kubectl-yoshi", "/usr/bin/kubectl", "kubectl yoshi"),
+        ("/home/a/.krew/bin/kubectl-yoshi", "/usr/bin/kubecolor", "kubectl yoshi"),
+        ("/home/a/.krew/bin/kubectl-yoshi", None, "kubectl yoshi"),
+        ("C:/bin/kubectl-yoshi.exe", None, "kubectl yoshi"),
+        ("/usr/bin/kubectl-yoshi", "/usr/bin/kubectl-yoshi", "kubectl-yoshi"),
+        ("./kubectl-yoshi", "./kubectl-yoshi", "kubectl-yoshi"),
+        ("kubectl-yoshi", None, "kubectl-yoshi"),
+        ("kubectl-yoshi.exe", None, "kubectl-yoshi"),
+        ("/src/kubectl_yoshi/__main__.py", "/usr/bin/python3", "python -m kubectl_yoshi"),
+        ("/usr/bin/yoshi", "/usr/bin/yoshi", "yoshi"),
+    ],
+)
+def test_the_program_calls_itself_what_the_user_typed(argv0: str, started: str | None, name: str) -> None:
+    assert program_name(argv0, {"_": started} if started else {}) == name
+
+
+def test_usage_names_the_program(yoshi: Yoshi) -> None:
+    assert yoshi("version", "-h", program="yoshi").out.startswith("Usage: yoshi version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "kubectl"),
+    [
+        (["-n", "prod", "group", "probe"], {"namespace": "prod"}),
+        (["group", "-n", "prod", "probe"], {"namespace": "prod"}),
+        (["group", "probe", "-n", "prod"], {"namespace": "prod"}),
+        (["group", "probe", "web", "--namespace=prod", "db"], {"namespace": "prod"}),
+        (["-n", "a", "group", "-n=b", "probe", "-nc"], {"namespace": "c"}),
+        (["--namespace", "a", "group", "probe"], {"namespace": "a"}),
+        (["-s", "https://x", "group", "probe"], {"server": "https://x"}),
+        (["--as-group=a", "group", "probe", "--as-group", "b"], {"as_groups": ("a", "b")}),
+        (["--as", "joe", "--as-uid", "7", "group", "probe"], {"as_user": "joe", "as_uid": "7"}),
+        (["-v9", "group", "probe"], {"verbosity": 9}),
+        (["-v=9", "group", "probe"], {"verbosity": 9}),
+        (["group", "probe", "--v=6"], {"verbosity": 6}),
+        (["--insecure-skip-tls-verify", "group", "probe"], {"insecure_skip_tls_verify": True}),
+        (["--insecure-skip-tls-verify=true", "group", "probe"], {"insecure_skip_tls_verify": True}),
+        (["--insecure-skip-tls-verify=false", "group", "probe"], {}),
+        (["--cache-dir=/x", "--request-timeout=5s", "group", "probe"], {"cache_dir": "/x", "request_timeout": "5s"}),
+        (["group", "probe", "--context", "c", "--cluster", "k", "--user", "u", "--token", "t"],
+         {"context": "c", "cluster": "k", "user": "u", "token": "t"}),
+        (["group", "probe", "--", "-n", "x"], {}),
+    ],
+)  # fmt: skip
+def test_common_flags_work_at_every_level(yoshi: Yoshi, probe: dict[str, Any], words: list[str], kubectl: Any) -> None:
+    result = yoshi(*words)
+    assert (result.code, result.err) == (0, "")
+    assert probe["kubectl"] == kubectl
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ([], {"dry_run": "none", "wait": True, "all": False}),
+        (["--dry-run"], {"dry_run": "client"}),
+        (["--dry-run", "web"], {"dry_run": "client", "names": ("web",)}),
+        (["--dry-run=server", "web"], {"dry_run": "server", "names": ("web",)}),
+        (["--wait=false"], {"wait": False}),
+        (["--wait=true"], {"wait": True}),
+        (["--no-wait"], {"wait": False}),
+        (["-A=true"], {"all": True}),
+        (["--all=false"], {"all": False}),
+        (["-o=json"], {"output": "json"}),
+        (["-ojson"], {"output": "json"}),
+        (["-o", "-n=x"], {"output": "-n=x"}),
+        (["--", "--dry-run", "-o=x"], {"names": ("--dry-run", "-o=x"), "dry_run": "none"}),
+    ],
+)
+def test_flags_are_spelled_as_in_kubectl(yoshi: Yoshi, probe: dict[str, Any], words: list[str], flags: Any) -> None:
+    assert yoshi("group", "probe", *words).code == 0
+    assert {key: probe[key] for key in flags} == flags
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["foo"], 'unknown command "foo" for "kubectl yoshi"\nSee \'kubectl yoshi --help\' for usage.'),
+        (
+            ["vm", "atach"],
+            'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)\nSee',
+        ),
+        (["vers"], 'unknown command "vers" for "kubectl yoshi" (did you mean version?)\nSee'),
+        (["version", "--clent"], "unknown flag: --clent (did you mean --client"),
+        (["-n"], "option '-n' requires an argument\nSee 'kubectl yoshi --help' for usage."),
+        (["version", "-o", "xml"], 'unable to match a printer suitable for the output format "xml"'),
+        (["version", "-v", "much"], "invalid value for '-v' / '--v': 'much' is not a valid integer range"),
+        (["install", "--dry-run=maybe"], "invalid value for '--dry-run'"),
+        (["completion", "tcsh"], 'unknown command "tcsh" for "kubectl yoshi completion"'),
+        (["version", "--client", "--server-version"], "--client and --server-version exclude each other"),
+    ],
+)
+def test_a_misuse_says_what_is_wrong_and_where_to_read_more(yoshi: Yoshi, words: list[str], message: str) -> None:
+    result = yoshi(*words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {message}")
+    assert result.err.endswith(" --help' for usage.\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_code_for_the_shell(yoshi: Yoshi, shell: str) -> None:
+    out = yoshi("completion", shell).out
+    assert "__complete" in out and "kubectl-yoshi" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], ["--help"]),
+        (["help", "vm"], ["vm", "--help"]),
+        (["help", "vm", "attach"], ["vm", "attach", "--help"]),
+        (["help", "nw", "list"], ["network", "list", "--help"]),
+        (["--version"], ["version", "--client"]),
+        (["-n", "prod", "--version"], ["version"]),
+    ],
+)
+def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: list[str], same: list[str]) -> None:
+    wanted, result = yoshi(*same), yoshi(*words)
+    assert (result.code, result.out, result.err) == (0, wanted.out, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["help", "vm", "atach"], 'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)'),
+        (["help", "sync", "now"], '"kubectl yoshi sync" has no commands of its own'),
+    ],
+)
+def test_help_for_what_there_is_not_is_a_misuse(yoshi: Yoshi, words: list[str], says: str) -> None:
+    result = yoshi(*words)
+    assert result.err.startswith(f"error: {says}")
+    assert (result.code, result.out) == (2, "")

@@ -1,0 +1,106 @@
+"""How errors are shown, and with which exit code the program ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from kubectl_yoshi.cli.errors import run_reporting_errors
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.objects import ObjectRef
+from tests.unit.cli.played import run
+from tests.unit.plan.world import World
+
+
+def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:
+    """Exit code and stderr of a program that raises."""
+    err = io.StringIO()
+
+    def run() -> int:
+        raise error
+
+    return run_reporting_errors(run, err=err, verbosity=lambda: verbosity), err.getvalue()
+
+
+def usage_error() -> click.UsageError:
+    return click.UsageError("No such thing.", click.Context(click.Command("c"), info_name="kubectl yoshi c"))
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "text"),
+    [
+        (lambda: PreconditionFailed("No.", "Do this."), 1, "error: No.\nDo this.\n"),
+        (lambda: UsageError("No."), 2, "error: No.\n"),
+        (usage_error, 2, "error: no such thing\nSee 'kubectl yoshi c --help' for usage.\n"),
+        (lambda: click.ClickException("CRDs are missing."), 1, "error: CRDs are missing\n"),
+        (lambda: click.exceptions.Exit(3), 3, ""),
+        (KeyboardInterrupt, 130, "error: interrupted; run the same command again to complete what was begun\n"),
+        (click.Abort, 130, "error: interrupted; run the same command again to complete what was begun\n"),
+        (
+            lambda: TypeError("bad"),
+            1,
+            "error: internal error: TypeError: bad\n(run again with -v 9 for the details, and please report it)\n",
+        ),
+    ],
+)
+def test_every_error_has_its_words_and_exit_code(make: Callable[[], BaseException], code: int, text: str) -> None:
+    assert ends(make()) == (code, text)
+
+
+@pytest.mark.parametrize("error", [TypeError("bad"), PreconditionFailed("No.")])
+def test_a_traceback_is_shown_with_v9_only(error: Exception) -> None:
+    assert "Traceback" not in ends(error, 8)[1]
+    assert "Traceback" in ends(error, 9)[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes like these")
+def test_a_reader_that_goes_away_is_met_with_silence() -> None:
+    code = "import sys; sys.argv = ['kubectl-yoshi', 'options']; from kubectl_yoshi.__main__ import main; main()"
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        result = subprocess.run([sys.executable, "-c", code], stdout=nobody, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("ips list -w", ""),
+        ("network list -w", ""),
+        ("vm list -w", ""),
+        ("ips gc --yes", "error: interrupted; run the same command again to complete what was begun\n"),
+    ],
+)
+def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line: str, says: str) -> None:
+    def interrupt(verb: str, ref: ObjectRef) -> None:
+        raise KeyboardInterrupt
+
+    world.api.before.append(interrupt)
+    said = run(world, *line.split())
+    assert (said.code, said.out, said.err) == (130, "", says)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("words", [["options"], ["--help"], ["version", "-o", "json"]])
+def test_output_that_cannot_be_written_is_told_as_that(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['kubectl-yoshi', *{words}]; from kubectl_yoshi.__main__ import main; main()"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.stderr.startswith(b"error: the output cannot be written: ")
+    assert result.stderr.count(b"\n") == 1
+    assert result.returncode == 1
+
+
+def test_only_a_write_of_the_output_is_called_that() -> None:
+    import errno
+
+    assert "internal error" in ends(OSError(errno.ENOSPC, "No space left", "a.json"))[1]
+    assert "internal error" in ends(OSError(errno.EACCES, "Permission denied"))[1]

@@ -1,0 +1,29 @@
+"""`vm attach --wait`: what it says of addresses that old instances use until the wait is over."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.cli.vm import attaching
+from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.plan import Plan
+
+STAYS = "10.22.0.70 stays recorded for prod/web-1 as long as pod/virt-launcher-web-1 runs with it"
+OTHER = "bgpconfiguration/default is shared"
+
+
+@pytest.mark.parametrize(("wait", "said"), [(True, (OTHER,)), (False, (STAYS, OTHER))])
+def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
+    monkeypatch: pytest.MonkeyPatch, wait: bool, said: tuple[str, ...]
+) -> None:
+    done = RunResult(Plan(), (), {}, {}, (STAYS, OTHER))
+    monkeypatch.setattr(attaching, "execute", lambda *args, **more: done)
+    monkeypatch.setattr(attaching, "print_results", lambda *args: None)
+    options: Any = SimpleNamespace(dry_run="none", output=None, timeout=None)
+    parts: Any = [(lambda vms: None, "attached")]
+    session: Any = SimpleNamespace(is_diff=False)
+    (found,) = attaching._execute_parts(session, options, (("prod", "web-1"),), parts, "attaching", wait=wait)
+    assert found.notes == said
