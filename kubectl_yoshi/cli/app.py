@@ -11,9 +11,9 @@ network = LazyGroup(
     "Make, show and delete networks.",
     {
         "create": CommandEntry("network.create:create", "Make a network from a CIDR, or from files"),
-        "list": CommandEntry("network.create:list_networks", "Show the networks of a namespace, or of all"),
-        "describe": CommandEntry("network.create:describe", "Show everything about one network"),
-        "delete": CommandEntry("network.create:delete", "Delete networks that nobody holds an address of"),
+        "list": CommandEntry("network.list:list_networks", "Show the networks of a namespace, or of all"),
+        "describe": CommandEntry("network.describe:describe", "Show everything about one network"),
+        "delete": CommandEntry("network.delete:delete", "Delete networks that nobody holds an address of"),
     },
 )
 
@@ -22,8 +22,8 @@ vm = LazyGroup(
     "Give VMs networks and addresses, or take them away.",
     {
         "attach": CommandEntry("vm.attach:attach", "Give VMs an address of a network that stays theirs"),
-        "detach": CommandEntry("vm.attach:detach", "Take a network and its address away from VMs"),
-        "list": CommandEntry("vm.attach:list_vms", "Show VMs with their networks, addresses and what is missing"),
+        "detach": CommandEntry("vm.detach:detach", "Take a network and its address away from VMs"),
+        "list": CommandEntry("vm.list:list_vms", "Show VMs with their networks, addresses and what is missing"),
     },
 )
 
@@ -31,17 +31,15 @@ ips = LazyGroup(
     "ips",
     "Show, reserve, check and clean up addresses.",
     {
-        "list": CommandEntry("ips.commands:list_ips", "Show addresses, who holds them, and whether that is true"),
-        "who": CommandEntry("ips.commands:who", "Tell who holds an address, and who had it before"),
-        "reserve": CommandEntry("ips.commands:reserve", "Keep addresses of a network out of everybody's reach"),
+        "list": CommandEntry("ips.list:list_ips", "Show addresses, who holds them, and whether that is true"),
+        "who": CommandEntry("ips.who:who", "Tell who holds an address, and who had it before"),
+        "reserve": CommandEntry("ips.reserve:reserve", "Keep addresses of a network out of everybody's reach"),
         "release": CommandEntry(
-            "ips.commands:release", "Give reserved addresses back, and addresses whose VM does not use them"
+            "ips.release:release", "Give reserved addresses back, and addresses whose VM does not use them"
         ),
-        "move": CommandEntry("ips.commands:move", "Give a VM's public address to another VM"),
-        "check": CommandEntry(
-            "ips.commands:check", "Compare what is recorded with what is true; exit 1 if they differ"
-        ),
-        "gc": CommandEntry("ips.commands:gc", "Give back addresses that nothing uses any more"),
+        "move": CommandEntry("ips.move:move", "Give a VM's public address to another VM"),
+        "check": CommandEntry("ips.check:check", "Compare what is recorded with what is true; exit 1 if they differ"),
+        "gc": CommandEntry("ips.gc:gc", "Give back addresses that nothing uses any more"),
         "import": CommandEntry("ips.import_:import_ips", "Adopt addresses that VMs have already"),
         "rebuild": CommandEntry("ips.rebuild:rebuild", "Write the ledger anew from what VMs, Services and Calico have"),
     },
@@ -52,7 +50,7 @@ completion = LazyGroup(
     "Complete commands and names by TAB in bash, zsh or fish.",
     {
         "install": CommandEntry(
-            "completion.scripts:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"
+            "completion.install:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"
         ),
         "bash": CommandEntry("completion.scripts:bash", "Print bash's completion of kubectl-yoshi"),
         "zsh": CommandEntry("completion.scripts:zsh", "Print zsh's completion of kubectl-yoshi"),
@@ -73,7 +71,7 @@ cli = LazyGroup(
         "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if anything"),
         "completion": completion,
         "help": CommandEntry("help:show_help", "Show the help of a command"),
-        "options": CommandEntry("options_help:options", "Show the flags of kubectl that every command takes"),
+        "options": CommandEntry("help:options", "Show the flags of kubectl that every command takes"),
         "version": CommandEntry("version:version", "Show the version of this program, and of the server if asked"),
     },
     aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},

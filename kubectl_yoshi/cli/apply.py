@@ -10,14 +10,13 @@ import click
 from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
-from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.progress import progress
 
-if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
+if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.observing import Planner
     from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.plan import Change
 
 UNCHANGED_MESSAGE = {"": "unchanged"}
 MAX_NAMED = 3
@@ -52,6 +51,7 @@ def execute(
     """
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.output.progress import progress
 
     if session.is_diff:
         _show_diff(session, planner)

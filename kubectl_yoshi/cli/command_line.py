@@ -1,6 +1,7 @@
 """A command line that is still being typed: which command it is, what was given, and what its last word is to be.
 
-Read as flags.normalize_args and click would read it, but never refused: what cannot be understood is passed over.
+Read as kubectl_flags.normalize_args and click would read it, but never refused: what cannot be understood is passed
+over.
 """
 
 from __future__ import annotations

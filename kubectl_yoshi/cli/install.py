@@ -1,30 +1,29 @@
-"""kubectl yoshi install"""
+"""kubectl yoshi install: the CRDs and roles, and the conversion of what the original yoshi left."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.options import (
-    OBJECT_FORMATS,
-    as_options,
-    command,
-    dry_run_option,
-    output_option,
-    timeout_option,
-)
+from kubectl_yoshi.cli.apply import raise_errors
+from kubectl_yoshi.cli.options import OBJECT_FORMATS, as_options, command, dry_run_option, output_option, timeout_option
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.output.asked import OutputFormat
 
 if TYPE_CHECKING:
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.engine.observing import Planner
     from kubectl_yoshi.kube.client import Api
-    from kubectl_yoshi.model.objects import Json, ObjectRef
     from kubectl_yoshi.model.plan import Plan
 
+
 ESTABLISHED_SECONDS = 60.0
+SETTLE_SECONDS = 15.0
+"""How long an API server may still check objects against the CRD as it was before."""
 
 
 @dataclass(frozen=True)
@@ -59,42 +58,26 @@ def install(session: Session, options: InstallOptions) -> None:
     allocations. The roles are yoshi-viewer, yoshi-user and yoshi-admin, and two parts of these,
     yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
-    from kubectl_yoshi.cli.installation import load_manifests, plan_install
+    from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
     from kubectl_yoshi.output.plans import show_objects, show_plan
 
     desired = load_manifests()
     if options.dry_run == "client" and not options.output.is_human_readable:
         show_objects(desired, session.out, options.output, options.dry_run)
         return
-    from kubectl_yoshi.cli.takeover import convert_legacy_objects
-
     plan = plan_install(desired, find_installed(session.api, desired))
     if options.dry_run == "client":
         show_plan(plan, session.out, options.output, options.dry_run)
     else:
         if options.dry_run == "none":
-            check_permissions(session.api, plan)
-        apply_and_print(session, plan, options)
+            _check_permissions(session.api, plan)
+        _apply_and_print(session, plan, options)
     if options.dry_run == "none" and options.wait:
-        wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
-    convert_legacy_objects(session, options.dry_run)
+        _wait_until_established(session.api, plan, options.timeout or ESTABLISHED_SECONDS)
+    _convert_legacy_objects(session, options.dry_run)
 
 
-def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
-    """Those of the manifests' objects that exist."""
-    from kubectl_yoshi.cli.installation import manifest_ref
-    from kubectl_yoshi.kube.errors import NotFoundError
-
-    found = {}
-    for ref in map(manifest_ref, desired):
-        try:
-            found[ref] = api.get(ref)
-        except NotFoundError:
-            continue
-    return found
-
-
-def check_permissions(api: Api, plan: Plan) -> None:
+def _check_permissions(api: Api, plan: Plan) -> None:
     """Find out, before anything is written, whether all of it may be.
 
     Roles are sent as a dry run: nobody may make one that allows more than he may himself, whatever a review says.
@@ -116,7 +99,7 @@ def check_permissions(api: Api, plan: Plan) -> None:
             raise dry_run_error
 
 
-def apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
+def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Applies, and says of each object what became of it, also where another one failed."""
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.output.plans import format_outcomes, show_objects
@@ -133,7 +116,7 @@ def apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> No
     outcome.raise_first()
 
 
-def wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
+def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
     """Waits until the API server serves every CRD of a plan.
 
     Raises:
@@ -158,3 +141,56 @@ def wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
                     f"Look at it with: kubectl describe crd {change.ref.name}",
                 )
             api.clock.sleep(0.2)
+
+
+def _convert_legacy_objects(session: Session, dry_run: str) -> None:
+    """Rewrites the original's records and takes its finalizers away; says so on stderr, since stdout has the CRDs.
+
+    Args:
+        session: where to.
+        dry_run: "none"; under "client" and "server" it is only shown, since the API server may not know the new CRD.
+
+    Raises:
+        YoshiError: something could not be taken over; everything else was.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.output.plans import format_outcomes
+    from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
+
+    session.api.invalidate_discovery()  # install has changed what there is
+    if NETWORKWIZARD not in session.api.served:
+        return
+    planner = partial(plan_legacy_conversion, LegacyConversionRequest(finalizers=True), BACKENDS)
+    if dry_run != "none":
+        done = run(planner, session.api, dry_run="client")
+        for line in format_outcomes(((change, None) for change in done.plan), dry_run):
+            session.note(line)
+    else:
+        done = _run_until_settled(session, planner)
+        for network, count in done.plan.results.items():
+            what = "1 record" if count == "1" else f"{count} records"
+            session.note(f"network {network}: {what} of the original yoshi taken over")
+    for note in done.lines:
+        session.note(f"note: {note}")
+    raise_errors(session, done)
+
+
+def _run_until_settled(session: Session, planner: Planner) -> RunResult:
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.kube.errors import InvalidError, NotServedError
+
+    clock = session.api.clock
+    deadline = clock.now() + SETTLE_SECONDS
+    while True:
+        try:
+            done = run(planner, session.api)
+            is_unsettled = any(isinstance(error, InvalidError | NotServedError) for error in done.errors.values())
+            if not is_unsettled or clock.now() > deadline:
+                return done
+        except NotServedError:
+            if clock.now() > deadline:
+                raise
+        clock.sleep(0.5)
+        session.api.invalidate_discovery()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.manifests import parse_objects
+from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import (
@@ -50,6 +52,17 @@ def load_manifests() -> list[Json]:
 def manifest_ref(obj: Json) -> ObjectRef:
     """The object that a manifest is for."""
     return RESOURCES[obj["kind"]].ref(name_of(obj))
+
+
+def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
+    """Those of the manifests' objects that exist."""
+    found = {}
+    for ref in map(manifest_ref, desired):
+        try:
+            found[ref] = api.get(ref)
+        except NotFoundError:
+            continue
+    return found
 
 
 def is_managed(obj: Json) -> bool:

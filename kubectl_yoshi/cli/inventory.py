@@ -1,60 +1,87 @@
-"""Lists of addresses: what the ledger says joined with what is true."""
+"""Rows that several lists show: networks, and allocations joined with what the cluster shows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+
+import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.model.addresses import Intervals, format_span
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
-from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.kube.errors import NotFoundError
+from kubectl_yoshi.model.allocations import allocations_outside_cidr
+from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.network import Network, parse_network, parse_network_name
+from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.formats import print_rows
-from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.cooling import cooling_down
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import list_requested_networks, load_allocations
+from kubectl_yoshi.plan.records import list_requested_networks
 from kubectl_yoshi.plan.serving import get_backend
 
-if TYPE_CHECKING:
-    from kubectl_yoshi.cli.ips.commands import ListOptions
 
-FreeRow = tuple[Network, str, int]
+@dataclass(frozen=True)
+class NetworkRow:
+    """A network, as lists show it; `used` is None where it cannot be told."""
 
+    raw: Json
+    network: Network | None
+    used: int | None
 
-def list_addresses(session: Session, options: ListOptions) -> None:
-    """`ips list`"""
-    if options.free:
-        _list_free(session, options)
-        return
+    @property
+    def ready(self) -> str:
+        """The Ready condition, or what the original wrote in its place."""
+        for condition in dig(self.raw, "status", "conditions", default=[]):
+            if condition.get("type") == "Ready":
+                return str(condition.get("status"))
+        created = dig(self.raw, "status", "created")
+        return "Unknown" if created is None else str(bool(created))
 
-    def show() -> None:
-        rows, _ = load_inventory(session, options.network, options.all_namespaces)
-        count = print_rows(
-            rows,
-            _columns(options.all_namespaces),
-            row_to_json,
-            session.out,
-            options.output,
-            no_headers=options.no_headers,
-        )
-        if not count and options.output.is_human_readable:
-            session.note("No addresses found." if options.all_namespaces else _none_found_message(session))
-
-    show()
-    if options.watch:
-        from kubectl_yoshi.cli.watch import show_on_changes
-
-        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
+    @property
+    def free(self) -> str:
+        """How many addresses are free."""
+        if self.network is None or self.used is None or self.network.cidr is None:
+            return "<unknown>"
+        inside = self.used - len(allocations_outside_cidr(self.network))
+        return _format_count(max(self.network.usable.size - inside, 0))
 
 
-def _none_found_message(session: Session) -> str:
-    return f"No addresses found in {session.namespace} namespace."
+def _format_count(number: int) -> str:
+    return str(number) if number < 1 << 32 else f"{number:.3g}"
+
+
+def parse_network_or_warn(session: Session, obj: Json) -> Network | None:
+    try:
+        return parse_network(obj)
+    except UsageError as error:
+        session.warn(error.message)
+        return None
+
+
+def get_named_objects(session: Session, refs: Sequence[ObjectRef], not_found: set[ObjectRef]) -> list[Json]:
+    """Objects by their names; of several, those that are there: each other one is told, and added to `not_found`.
+
+    Raises:
+        NotFoundError: the only one is not there.
+    """
+    found = []
+    for ref in refs:
+        try:
+            found.append(session.api.get(ref))
+        except NotFoundError as error:
+            if len(refs) == 1:
+                raise
+            not_found.add(ref)
+            session.note(f"error: {error.in_one_line}")
+    return found
+
+
+def exit_if_missing(not_found: set[ObjectRef]) -> None:
+    """Ends with exit code 1 where something that was named is not there."""
+    if not_found:
+        click.get_current_context().exit(1)
 
 
 def load_inventory(
@@ -65,7 +92,7 @@ def load_inventory(
 
     def compute(snapshot: Snapshot) -> list[InventoryRow]:
         rows: list[InventoryRow] = []
-        for one in _select_and_warn(session, network, all_namespaces, snapshot):
+        for one in select_networks_and_warn(session, network, all_namespaces, snapshot):
             rows += build_inventory(one, get_backend(one, BACKENDS), snapshot, now, all_namespaces, exact)
         return rows
 
@@ -76,12 +103,13 @@ def load_inventory(
 
 def select_networks(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:
     """The network of that name, or those of the session's namespace, or of all; those of unknown plugins left out."""
-    return [
-        network for network in _parse_selected(session, name, all_namespaces, snapshot)[0] if network.plugin in BACKENDS
-    ]
+    networks, _ = _parse_selected(session, name, all_namespaces, snapshot)
+    return [network for network in networks if network.plugin in BACKENDS]
 
 
-def _select_and_warn(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:
+def select_networks_and_warn(
+    session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot
+) -> list[Network]:
     """As `select_networks`; says which are broken."""
     for text in _parse_selected(session, name, all_namespaces, snapshot)[1]:
         session.warn(text)
@@ -94,25 +122,6 @@ def _parse_selected(
     network_name = parse_network_name(name, session.namespace) if name else None
     networks, broken = list_requested_networks(network_name, None if all_namespaces else session.namespace, snapshot)
     return networks, list(broken)
-
-
-def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
-    columns: list[Column[InventoryRow]] = [
-        Column("ADDRESS", lambda row: row.address),
-        Column("NETWORK", lambda row: row.network.name),
-        Column("STATE", lambda row: row.state.value, state=True),
-        Column("HOLDER", lambda row: row.holder),
-        Column("RUNNING", lambda row: "yes" if row.running else "no"),
-        Column("MAC", lambda row: row.record.mac if row.record else "", wide=True),
-        Column("UID", lambda row: row.record.uid if row.record else "", wide=True),
-        Column("ANNOUNCED BY", lambda row: ", ".join(u.announcer for u in row.address_uses if u.announcer), wide=True),
-        Column("NODE", lambda row: ",".join(u.node for u in row.address_uses if u.node), wide=True),
-        Column("NOTE", lambda row: row.record.note if row.record else "", wide=True),
-        Column("AGE", lambda row: age(row.record.since) if row.record and row.record.since else "<unknown>"),
-    ]
-    if namespaces:
-        columns.insert(0, Column("NAMESPACE", lambda row: row.network.namespace))
-    return columns
 
 
 def row_to_json(row: InventoryRow) -> Json:
@@ -139,39 +148,4 @@ def row_to_json(row: InventoryRow) -> Json:
                 for u in row.address_uses
             ],
         },
-    }
-
-
-def _list_free(session: Session, options: ListOptions) -> None:
-    now = datetime.now(timezone.utc)
-
-    def compute(snapshot: Snapshot) -> list[FreeRow]:
-        rows: list[FreeRow] = []
-        for network in _select_and_warn(session, options.network, options.all_namespaces, snapshot):
-            allocations = load_allocations(network, snapshot, options.all_namespaces)
-            unavailable = Intervals.from_numbers({*allocations.records(), *cooling_down(allocations, now)})
-            rows += [
-                (network, format_span(s, network.version), s[1] - s[0] + 1)
-                for s in (network.usable - unavailable).spans
-            ]
-        return rows
-
-    rows, _ = read_and_compute(compute, session.api, trim_objects=True)
-    columns: list[Column[FreeRow]] = [
-        Column("NAMESPACE", lambda row: row[0].namespace),
-        Column("NETWORK", lambda row: row[0].name),
-        Column("FREE", lambda row: row[1]),
-        Column("COUNT", lambda row: str(row[2])),
-    ]
-    if not options.all_namespaces:
-        del columns[0]
-    print_rows(rows, columns, _free_row_to_json, session.out, options.output, no_headers=options.no_headers)
-
-
-def _free_row_to_json(row: FreeRow) -> Json:
-    return {
-        "apiVersion": "plumber.k8s.pf9.io/v1",
-        "kind": "FreeAddresses",
-        "metadata": {"name": row[1], "namespace": row[0].namespace},
-        "spec": {"network": row[0].name, "range": row[1], "count": row[2]},
     }

@@ -4,12 +4,12 @@ A command reads::
 
     @dataclass(frozen=True)
     class ListOptions:
-        output: Output
+        output: OutputFormat
         no_headers: bool
         all_namespaces: bool
 
     @command("list", examples="kubectl yoshi network list -A")
-    @output_option(*LISTS)
+    @output_option(*LIST_FORMATS)
     @no_headers_option
     @all_namespaces_option
     @as_options(ListOptions)
@@ -113,7 +113,7 @@ class FormatOrReport(OutputType):
     """-o of a command that can also write a report: a format, or the name of a file that ends in .json."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """An Output or a ReportFile."""
+        """An OutputFormat or a ReportFile."""
         if isinstance(value, str) and value.endswith(".json"):
             return ReportFile(value)
         return value if isinstance(value, ReportFile) else super().convert(value, param, ctx)
@@ -125,7 +125,11 @@ def display_format(word: str) -> str:
 
 
 def output_option(*allowed: str) -> Decorator:
-    """-o/--output, one of `allowed` (LISTS for every list, OBJECTS for what changes something). Gives `output`."""
+    """-o/--output, one of `allowed`. Gives `output`.
+
+    Args:
+        allowed: LIST_FORMATS for every list, OBJECT_FORMATS for what changes something.
+    """
     words = "|".join(map(display_format, allowed))
     return click.option(
         "-o",

@@ -44,8 +44,8 @@ class NetworkNameType(NameType):
         return name if name and prefix.lower().partition(".plumber.k8s.pf9.io")[0] in self.kind_prefixes else value
 
 
-NETWORK = NetworkNameType(NameKind.NETWORK)
-VM = NameType(NameKind.VM)
+NETWORK_NAME = NetworkNameType(NameKind.NETWORK)
+VM_NAME = NameType(NameKind.VM)
 FREE_ADDRESS = NameType(NameKind.FREE_ADDRESS)
 HELD_ADDRESS = NameType(NameKind.HELD_ADDRESS)
 FILE = NameType(NameKind.FILE)

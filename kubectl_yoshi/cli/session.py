@@ -25,7 +25,7 @@ class Session:
     """One run. Results go to `out`, everything else to `err`.
 
     Args:
-        flags: kubectl's common flags as the user gave them, see flags.get_kubectl_flags.
+        flags: kubectl's common flags as the user gave them, see kubectl_flags.get_kubectl_flags.
         program: what the program calls itself.
         out: results.
         err: notes, warnings, progress.

@@ -1,20 +1,36 @@
-"""kubectl yoshi sync"""
+"""kubectl yoshi sync: at once, as a dry run, as differences, or line by line with --watch."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
+from kubectl_yoshi.cli.apply import format_errors_by_cause
 from kubectl_yoshi.cli.errors import usage_error
-from kubectl_yoshi.cli.options import (
-    all_namespaces_option,
-    as_options,
-    command,
-    dry_run_option,
-    timeout_option,
-)
+from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, timeout_option
 from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.printable import to_single_line
+from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.engine.controller import Controller
+    from kubectl_yoshi.engine.sync import SyncReport
+    from kubectl_yoshi.model.objects import NamespacedName
+    from kubectl_yoshi.model.plan import Change
+    from kubectl_yoshi.plan.sync.planner import SyncScope
+
+
+REPEATED_SIGNAL_SECONDS = 0.5
+"""What follows a signal so soon is the same one: `timeout`, for one, sends it to a process and to its whole group."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,212 @@ def sync(session: Session, options: SyncOptions) -> None:
     What cannot be done for one VM does not stop the others; it is written as an Event on that VM. The exit code is 1
     if anything could not be done. With --watch it goes on until SIGTERM or Ctrl-C, and ends with 0.
     """
-    from kubectl_yoshi.cli import syncing
-
     if options.watch and session.is_diff:
         raise usage_error("--watch has no differences to show")
     if options.watch:
-        syncing.run_controller(session, options)
+        _run_controller(session, options)
     elif session.is_diff:
-        syncing.show_diff(session, options)
+        _show_diff(session, options)
     else:
-        syncing.sync_once(session, options)
+        _sync_once(session, options)
+
+
+def _build_scope(session: Session, options: SyncOptions) -> SyncScope:
+    """What is to be looked at."""
+    from kubectl_yoshi.plan.sync.planner import SyncScope
+
+    return SyncScope(None if options.all_namespaces else session.namespace, restart=options.restart)
+
+
+def _sync_once(session: Session, options: SyncOptions) -> None:
+    """One pass, carried out or only shown; exit code 1 if anything failed."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.sync import sync as run_sync
+    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
+    from kubectl_yoshi.output.progress import progress
+
+    with progress("looking", 0, session.err) as line:
+
+        def step(change: Change, state: str) -> None:
+            if state == "done" and _is_visible_change(change) and options.dry_run == "none":
+                line.clear()
+                print(format_change(change), file=session.out)
+            line.step(1, change.summary)
+
+        wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
+        report = run_sync(
+            _build_scope(session, options),
+            BACKENDS,
+            session.api,
+            dry_run=options.dry_run,
+            progress=step,
+            waiters=wait_functions,
+        )
+    if options.dry_run == "client":
+        show_plan(report.plan, session.out, OutputFormat(), options.dry_run)
+    elif options.dry_run == "server":
+        for text in format_outcomes(report.executed, options.dry_run):
+            print(text, file=session.out)
+        for change in report.skipped:
+            session.note(f"not checked, since it needs an earlier change to be kept: {change.summary}")
+    if not report.executed and not any(report.plan) and not report.failure_count:
+        print(f"unchanged: {_unchanged_summary(report)}{DRY_RUN_SUFFIXES[options.dry_run]}", file=session.out)
+    _print_report(session, report)
+
+
+def _is_visible_change(change: Change) -> bool:
+    """Whether it is worth a line: not waiting, and not a patch that only tests."""
+    from kubectl_yoshi.model.plan import Verb
+
+    return change.verb is not Verb.WAIT and not change.is_test_only
+
+
+def _unchanged_summary(report: SyncReport) -> str:
+    networks, vms = report.sync_plan.networks, report.sync_plan.vms
+    return f"{networks} network{'' if networks == 1 else 's'} and {vms} VM{'' if vms == 1 else 's'} are as asked for"
+
+
+def _show_diff(session: Session, options: SyncOptions) -> None:
+    """`kubectl yoshi diff sync`"""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.sync import sync as run_sync
+    from kubectl_yoshi.output.differences import write_diff
+    from kubectl_yoshi.output.plans import object_changes
+
+    report = run_sync(_build_scope(session, options), BACKENDS, session.api, dry_run="client")
+    if write_diff(object_changes(report.plan), session.out) or any(report.plan):
+        session.has_differences = True
+    _print_report(session, report)
+
+
+def _print_report(session: Session, report: SyncReport) -> None:
+    """Notes and errors on stderr; exit code 1 if there are errors."""
+    for note in report.lines:
+        session.note(f"note: {note}")
+    for text in format_errors(report):
+        print(f"error: {text}", file=session.err)
+    if report.failure_count == 1 and (hint := _list_errors(report)[0].hint):
+        print(hint, file=session.err)
+    if report.failure_count:
+        click.get_current_context().exit(1)
+
+
+def _list_errors(report: SyncReport) -> list[YoshiError]:
+    return [*report.network_errors.values(), *report.vm_errors.values(), *report.other_errors]
+
+
+def format_errors(report: SyncReport) -> list[str]:
+    """What is not as it should be, a line each; one line for all VMs that failed for the same cause."""
+    failed = Counter(error.message for error in report.vm_errors.values())
+    shared = {name: error for name, error in report.vm_errors.items() if failed[error.message] > 1}
+    single = [text for (kind, name), text in error_lines(report).items() if kind != "VM" or name not in shared]
+    return [*single, *format_errors_by_cause({"/".join(name): error for name, error in shared.items()})]
+
+
+def error_lines(report: SyncReport) -> dict[tuple[str, NamespacedName], str]:
+    """What is not as it should be -> a line on it."""
+    lines: dict[tuple[str, NamespacedName], str] = {}
+    for kind, errors in (("network", report.network_errors), ("VM", report.vm_errors)):
+        for name, error in errors.items():
+            what = f"{kind} {'/'.join(name)}"
+            lines[(kind, name)] = error.in_one_line if what in error.message else f"{what}: {error.in_one_line}"
+    return lines | {("", ("", str(number))): error.in_one_line for number, error in enumerate(report.other_errors)}
+
+
+def _run_controller(session: Session, options: SyncOptions) -> None:
+    """`sync --watch`: every change made is a line with its time on stdout, every trouble one on stderr."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.controller import Controller, ControllerOutput
+    from kubectl_yoshi.engine.sync import sync as run_sync
+    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.output.plans import format_change
+
+    log = SyncLog(session)
+
+    def step(change: Change, state: str) -> None:
+        if state == "done" and _is_visible_change(change):
+            log.info(format_change(change))
+
+    wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
+    controller: Controller
+
+    def sync_scope(scope: SyncScope) -> SyncReport:
+        def should_stop() -> bool:
+            return controller.is_stopping
+
+        return run_sync(scope, BACKENDS, session.api, progress=step, waiters=wait_functions, should_stop=should_stop)
+
+    output = ControllerOutput(log.info, log.error, log.report)
+    controller = Controller(session.api, _build_scope(session, options), BACKENDS, sync_scope, output)
+    with stop_on_signals(controller.stop):
+        controller.run()
+
+
+class SyncLog:
+    """Writes down what happens, each line with its time; what is told already is not told again while it lasts."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._last_errors: dict[tuple[str, NamespacedName], str] = {}
+        self._printed_notes: set[str] = set()
+
+    def info(self, text: str) -> None:
+        """What goes well."""
+        print(f"{_timestamp()} {text}", file=self._session.out, flush=True)
+
+    def error(self, text: str) -> None:
+        """What does not."""
+        print(f"{_timestamp()} error: {text}", file=self._session.err, flush=True)
+
+    def report(self, report: SyncReport) -> None:
+        """What a pass came to."""
+        for note in report.lines:
+            if note not in self._printed_notes:
+                self._printed_notes.add(note)
+                print(f"{_timestamp()} note: {to_single_line(note)}", file=self._session.err, flush=True)
+        errors = error_lines(report)
+        for key, text in errors.items():
+            if self._last_errors.get(key) != text:
+                self.error(text)
+        not_covered = {key: text for key, text in self._last_errors.items() if not _is_covered(key, report.scope)}
+        self._last_errors = {**not_covered, **errors}
+
+
+def _is_covered(key: tuple[str, NamespacedName], scope: SyncScope) -> bool:
+    kind, name = key
+    only = scope.networks if kind == "network" else scope.vms if kind == "VM" else None
+    return only is None or name in only
+
+
+def _timestamp() -> str:
+    from kubectl_yoshi.plan.context import format_timestamp
+
+    return format_timestamp(datetime.now(timezone.utc))
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual.
+
+    Once the block has ended by one of them, both are ignored: the program ends, and what the same Ctrl-C still sends
+    must not make a failure of it.
+    """
+    import signal
+
+    first = 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if not first:
+            first = time.monotonic()
+            stop()
+        elif number == signal.SIGINT and time.monotonic() - first > REPEATED_SIGNAL_SECONDS:
+            signal.default_int_handler(number, frame)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, previous_handler in before.items():
+            signal.signal(number, signal.SIG_IGN if first else previous_handler)

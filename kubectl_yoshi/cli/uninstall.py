@@ -1,4 +1,4 @@
-"""kubectl yoshi uninstall"""
+"""kubectl yoshi uninstall."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.install import find_installed
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
@@ -50,7 +49,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
     delete the networks first.
     """
-    from kubectl_yoshi.cli.installation import load_manifests, plan_uninstall
+    from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
     from kubectl_yoshi.output.plans import format_outcomes, show_plan

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import lab
-from kubectl_yoshi.cli.install import find_installed
-from kubectl_yoshi.cli.installation import CRD, load_manifests
+from kubectl_yoshi.cli.installation import CRD, find_installed, load_manifests
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD

@@ -1,17 +1,58 @@
-"""Where completion is installed: the shells' folders for it in the user's home, and a folder of PATH."""
+"""kubectl yoshi completion install: into the shells' folders for it in the user's home, and a folder of PATH."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 from kubectl_yoshi.cli.completion.scripts import COMPLETER, SHELLS, get_completion_script, read_completion_file
 from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.options import as_options, command
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 
 PLUGIN = "kubectl-yoshi"
+
+_NEXT_STEPS = {
+    "bash": "New shells have it, if bash-completion is installed; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "echo 'source <(kubectl completion bash)' >> ~/.bashrc",
+    "zsh": "Put this into ~/.zshrc, if it is not there yet:\n"
+    "fpath=({folder} $fpath); autoload -Uz compinit; compinit; source <(kubectl completion zsh)",
+    "fish": "New shells have it; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "kubectl completion fish > ~/.config/fish/completions/kubectl.fish",
+}
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What `completion install` was asked for."""
+
+    shell: str | None
+
+
+@command(
+    "install",
+    examples="""
+    # For the shell that is used now, and for kubectl
+    kubectl yoshi completion install
+
+    # For another one
+    kubectl yoshi completion install --shell zsh
+    """,
+)
+@click.option("--shell", type=click.Choice(SHELLS), help="For this shell; the one that is used now unless given.")
+@as_options(InstallOptions)
+def install(session: Session, options: InstallOptions) -> None:
+    """Complete `kubectl yoshi` and kubectl-yoshi in every new shell.
+
+    Puts a script into your own folder for completions, and kubectl_complete-yoshi, which kubectl's completion asks,
+    beside kubectl-yoshi. Nothing else is changed.
+    """
+    install_files(session, options.shell)
 
 
 def install_files(session: Session, shell: str | None) -> None:
@@ -29,16 +70,6 @@ def install_files(session: Session, shell: str | None) -> None:
     else:
         _write(session, _find_completer_folder() / COMPLETER, read_completion_file(COMPLETER), mode=0o755)
     session.note(_NEXT_STEPS[shell].format(folder=_script_file(shell).parent))
-
-
-_NEXT_STEPS = {
-    "bash": "New shells have it, if bash-completion is installed; for `kubectl yoshi`, kubectl's own is needed too:\n"
-    "echo 'source <(kubectl completion bash)' >> ~/.bashrc",
-    "zsh": "Put this into ~/.zshrc, if it is not there yet:\n"
-    "fpath=({folder} $fpath); autoload -Uz compinit; compinit; source <(kubectl completion zsh)",
-    "fish": "New shells have it; for `kubectl yoshi`, kubectl's own is needed too:\n"
-    "kubectl completion fish > ~/.config/fish/completions/kubectl.fish",
-}
 
 
 def _detect_shell() -> str:

@@ -1,6 +1,6 @@
 """`kubectl-yoshi __complete WORD…`: what the shells' scripts ask for, answered as kubectl does it, in Cobra's format.
 
-One word a line, after a TAB what it is, and last ":N", what the shell is to do with them (suggesting.Directive); see
+One word a line, after a TAB what it is, and last ":N", what the shell is to do with them (suggestions.Directive); see
 https://github.com/spf13/cobra/blob/main/site/content/completions/_index.md. The last WORD is the one being typed, and
 may be "". kubectl runs `kubectl_complete-yoshi WORD…` for the same.
 

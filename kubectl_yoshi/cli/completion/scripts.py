@@ -1,16 +1,16 @@
-"""kubectl yoshi completion bash|zsh|fish|install"""
+"""kubectl yoshi completion bash|zsh|fish, and the scripts that these print."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from kubectl_yoshi.cli.options import as_options, command
 from kubectl_yoshi.cli.session import Session
 
 SHELLS = ("bash", "zsh", "fish")
+FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl-yoshi.fish"}
+COMPLETER = "kubectl_complete-yoshi"
 
 
 @dataclass(frozen=True)
@@ -37,40 +37,6 @@ def zsh(session: Session, _options: PrintOptions) -> None:
 def fish(session: Session, _options: PrintOptions) -> None:
     """Print fish's completion of kubectl-yoshi."""
     session.out.write(get_completion_script("fish"))
-
-
-@dataclass(frozen=True)
-class InstallOptions:
-    """What `completion install` was asked for."""
-
-    shell: str | None
-
-
-@command(
-    "install",
-    examples="""
-    # For the shell that is used now, and for kubectl
-    kubectl yoshi completion install
-
-    # For another one
-    kubectl yoshi completion install --shell zsh
-    """,
-)
-@click.option("--shell", type=click.Choice(SHELLS), help="For this shell; the one that is used now unless given.")
-@as_options(InstallOptions)
-def install(session: Session, options: InstallOptions) -> None:
-    """Complete `kubectl yoshi` and kubectl-yoshi in every new shell.
-
-    Puts a script into your own folder for completions, and kubectl_complete-yoshi, which kubectl's completion asks,
-    beside kubectl-yoshi. Nothing else is changed.
-    """
-    from kubectl_yoshi.cli.completion.install import install_files
-
-    install_files(session, options.shell)
-
-
-FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl-yoshi.fish"}
-COMPLETER = "kubectl_complete-yoshi"
 
 
 def get_completion_script(shell: str) -> str:

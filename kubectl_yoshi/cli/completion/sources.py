@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubectl_yoshi.cli.command_line import CommandLine
-from kubectl_yoshi.cli.param_types import NETWORK, NameKind
+from kubectl_yoshi.cli.param_types import NETWORK_NAME, NameKind
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
 from kubectl_yoshi.model.objects import Resource
@@ -95,7 +95,7 @@ def _select_networks(line: CommandLine, param: str, session: Session, snapshot: 
     from kubectl_yoshi.plan.records import list_requested_networks
 
     names = line.values.get(param, [])
-    network_name = parse_network_name(NETWORK.convert(names[-1], None, None), session.namespace) if names else None
+    network_name = parse_network_name(NETWORK_NAME.convert(names[-1], None, None), session.namespace) if names else None
     return list_requested_networks(network_name, session.namespace, snapshot)[0]
 
 

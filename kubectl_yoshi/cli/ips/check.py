@@ -1,49 +1,74 @@
-"""`ips check`, its reports, and `ips release --from-report`."""
+"""kubectl yoshi ips check: allocations compared with what the cluster shows, printed or written as a report."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cli.apply import execute
-from kubectl_yoshi.cli.inventory import load_inventory, row_to_json, select_networks
-from kubectl_yoshi.cli.ips.release import print_released
+import click
+
+from kubectl_yoshi.cli.options import FormatOrReport, all_namespaces_option, as_options, command
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.model.backend import VmProblem
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.output.asked import OutputFormat, ReportFile
-from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
-from kubectl_yoshi.plan.context import format_timestamp
-from kubectl_yoshi.plan.forsaken import OrphanedVm, find_orphaned_vms
-from kubectl_yoshi.plan.inventory import InventoryRow, find_discrepancies, list_other_troubles
-from kubectl_yoshi.plan.reports import (
-    NEW_REPORT_HINT,
-    LeakRequest,
-    Report,
-    build_report,
-    confirmed_leaks,
-    parse_report,
-    plan_leak_release,
-)
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.ips.commands import CheckOptions, ReleaseOptions
+    from kubectl_yoshi.model.backend import VmProblem
+    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.plan.forsaken import OrphanedVm
+    from kubectl_yoshi.plan.inventory import InventoryRow
 
 
-def check_addresses(session: Session, options: CheckOptions) -> int:
-    """`ips check`: prints every disagreement and gives their number."""
+@dataclass(frozen=True)
+class CheckOptions:
+    """What `ips check` was asked for."""
+
+    network: str | None
+    all_namespaces: bool
+    output: OutputFormat | ReportFile
+
+
+@command(
+    "check",
+    examples="""
+    kubectl yoshi ips check -A
+
+    # A report for programs, and for `ips release --from-report`
+    kubectl yoshi ips check -A -o monday.json
+    """,
+)
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network.")
+@all_namespaces_option
+@click.option(
+    "-o",
+    "--output",
+    type=FormatOrReport(("json", "yaml")),
+    default=OutputFormat(),
+    metavar="FORMAT|FILE.json",
+    help="Output format: json|yaml; or the file that a report is written to.",
+    show_default=False,
+)
+@as_options(CheckOptions)
+def check(session: Session, options: CheckOptions) -> None:
+    """Compare what is recorded with what is true; exit 1 if they differ."""
+    if _print_problems(session, options):
+        click.get_current_context().exit(1)
+
+
+def _print_problems(session: Session, options: CheckOptions) -> int:
+    """Print every disagreement and return their number."""
+    from kubectl_yoshi.cli.inventory import load_inventory
+    from kubectl_yoshi.output.formats import print_objects
+    from kubectl_yoshi.plan.context import format_timestamp
+    from kubectl_yoshi.plan.inventory import find_discrepancies
+    from kubectl_yoshi.plan.reports import build_report
+
     now = format_timestamp(datetime.now(timezone.utc))  # before the look: what changes meanwhile has changed since
     rows, snapshot = load_inventory(session, options.network, options.all_namespaces, exact=True)
     found = find_discrepancies(rows)
@@ -65,6 +90,12 @@ def check_addresses(session: Session, options: CheckOptions) -> int:
 
 def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapshot) -> list[OrphanedVm]:
     """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.model.snapshot import Query
+    from kubectl_yoshi.model.vm import VM, Vm
+    from kubectl_yoshi.plan.forsaken import find_orphaned_vms
+
     all_vms = Query(VM)
     known = all_vms in snapshot.results and not snapshot.unreadable_reason(
         all_vms
@@ -82,6 +113,10 @@ def _find_vm_problems(
     session: Session, options: CheckOptions, rows: list[InventoryRow], snapshot: Snapshot
 ) -> list[VmProblem]:
     """What keeps VMs from starting that have no address recorded."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cli.inventory import select_networks
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.plan.inventory import list_other_troubles
 
     def ask(snapshot: Snapshot) -> list[VmProblem]:
         networks = select_networks(session, options.network, options.all_namespaces, snapshot)
@@ -94,6 +129,9 @@ def _find_vm_problems(
 def _problem_objects(
     found: list[tuple[InventoryRow, str]], orphaned: list[OrphanedVm], vm_problems: list[VmProblem]
 ) -> Iterator[Json]:
+    from kubectl_yoshi.cli.inventory import row_to_json
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+
     for row, sentence in found:
         yield {**row_to_json(row), "kind": "AddressProblem", "message": sentence}
     for orphan in orphaned:
@@ -115,37 +153,9 @@ def _problem_objects(
 
 
 def _write(report: Json, path: Path) -> None:
+    import json
+
     try:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "Name another file.") from error
-
-
-def release_leaked(session: Session, options: ReleaseOptions) -> None:
-    """`ips release --from-report A --from-report B`
-
-    Raises:
-        UsageError, PreconditionFailed: a file is no report, or the two do not tell enough.
-    """
-    one, two = (_read(name) for name in options.from_report)
-    leaks = confirmed_leaks(one, two, datetime.now(timezone.utc), options.apart, options.max_age)
-    planner = partial(plan_leak_release, LeakRequest(tuple(leaks)), BACKENDS)
-    done = execute(session, planner, options.dry_run, OutputFormat(), activity="releasing", tolerate_errors=True)
-    if done is None:
-        return
-    suffix = DRY_RUN_SUFFIXES[options.dry_run]
-    addresses = {str(leak["address"]) for leak in leaks}
-    reported = [address for address in {**done.plan.results, **done.errors} if address in addresses]
-    if not reported and not done.errors:
-        nothing = "nothing to release: the reports agree on no address that is still as they say"
-        print(f"{nothing}{suffix}", file=session.out)
-    print_released(session, done, reported, options.dry_run)
-
-
-def _read(name: str) -> Report:
-    try:
-        return parse_report(json.loads(Path(name).read_text(encoding="utf-8")), name)
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}", NEW_REPORT_HINT) from error
-    except ValueError as error:
-        raise UsageError(f"{name} is no report of `ips check`: it is no JSON", NEW_REPORT_HINT) from error

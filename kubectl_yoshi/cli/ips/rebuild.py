@@ -1,17 +1,30 @@
-"""kubectl yoshi ips rebuild"""
+"""kubectl yoshi ips rebuild: what is to be written, the confirmation, and what became of each network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute
+from kubectl_yoshi.cli.apply import execute, raise_errors
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
-from kubectl_yoshi.cli.param_types import NETWORK
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.model.allocations import Allocation
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.output.tables import Column
+    from kubectl_yoshi.plan.rebuild.expected import AllocationAudit, ExpectedAllocation
+    from kubectl_yoshi.plan.rebuild.planner import RebuildRequest
+
+
+UNCHANGED = "unchanged: every address is recorded as it should be"
+ONLY_CONTRADICTIONS = "unchanged: no record is to be written, but see the contradictions"
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class RebuildOptions:
     kubectl yoshi ips rebuild -A --yes
     """,
 )
-@click.option("--network", type=NETWORK, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
 @yes_option
 @dry_run_option
@@ -44,7 +57,6 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     What runs now beats what is only written. Reservations stay, no VM is changed, and no address is given back.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.cli.ips.recovering import print_rebuild_result, show_audits
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 
@@ -52,10 +64,68 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     request = RebuildRequest(network, None if options.all_namespaces else session.namespace)
     unchanged = ""
     if not session.is_diff:
-        update_count, unchanged = show_audits(session, request)
+        update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
             session.confirm("Write this?", options.yes)
     planner = partial(plan_rebuild, request, BACKENDS)
     done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
     if done is not None:
-        print_rebuild_result(session, done, unchanged)
+        _print_result(session, done, unchanged)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An address whose record is to be written."""
+
+    network: str
+    entry: ExpectedAllocation
+
+
+def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
+    """Shows on stderr what the ledgers say, what they should say, and why.
+
+    Returns:
+        How many addresses differ; and what to say where none does.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.output.tables import Column, write_table
+    from kubectl_yoshi.plan.rebuild.planner import audit_networks
+
+    def compute(snapshot: Snapshot) -> tuple[list[AllocationAudit], tuple[str, ...]]:
+        return audit_networks(request, BACKENDS, snapshot)
+
+    (audits, _), _ = read_and_compute(compute, session.api)
+    rows = [_Row(audit.network.full_name, entry) for audit in audits for entry in audit.updates]
+    columns: list[Column[_Row]] = [
+        Column("NETWORK", lambda row: row.network),
+        Column("ADDRESS", lambda row: row.entry.address),
+        Column("RECORDED FOR", lambda row: _describe_allocation(row.entry.record)),
+        Column("SHOULD BE", lambda row: _describe_allocation(row.entry.expected)),
+        Column("SINCE", lambda row: row.entry.reason),
+    ]
+    contradicted = any(audit.contradictions_except(()) for audit in audits)
+    return write_table(rows, columns, session.err), ONLY_CONTRADICTIONS if contradicted else UNCHANGED
+
+
+def _describe_allocation(record: Allocation | None) -> str:
+    """Whose a record is; with its uid, since after a restore that may be all that differs."""
+    if record is None:
+        return ""
+    return f"{record.holder} ({record.uid[:8]})" if record.uid else record.holder
+
+
+def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
+    """A line for each network, those first that were written; `unchanged` where none was.
+
+    Raises:
+        YoshiError: a network could not be rebuilt; the others were.
+    """
+    counts = {**result.plan.results, **result.results}
+    for name, count in counts.items():
+        if name not in result.errors:
+            count_texts = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
+            print(f"network {name}: {count_texts.get(count, f'{count} addresses recorded')}", file=session.out)
+    if not counts:
+        print(unchanged, file=session.out)
+    raise_errors(session, result)

@@ -1,28 +1,74 @@
-"""`ips who`: everything that is known of one address, and who had it before."""
+"""kubectl yoshi ips who: everything that is known of one address, and who had it before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cli.inventory import row_to_json
+import click
+
+from kubectl_yoshi.cli.options import as_options, command, output_option
+from kubectl_yoshi.cli.param_types import HELD_ADDRESS
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.history import PastAllocation
-from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.cooling import cooling_down, format_duration
-from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_requested_networks, load_allocations
-from kubectl_yoshi.plan.serving import get_backend
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.model.addresses import Address
+    from kubectl_yoshi.model.history import PastAllocation
+    from kubectl_yoshi.model.network import Network
+    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.plan.inventory import InventoryRow
+
+
+@dataclass(frozen=True)
+class WhoOptions:
+    """What `ips who` was asked for."""
+
+    address: str
+    output: OutputFormat
+
+
+@command("who", examples="kubectl yoshi ips who 10.133.0.10")
+@click.argument("address", type=HELD_ADDRESS, metavar="IP")
+@output_option("json", "yaml", "name", "wide")
+@as_options(WhoOptions)
+def who(session: Session, options: WhoOptions) -> None:
+    """Tell who holds an address, and who had it before."""
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.output.formats import print_objects
+    from kubectl_yoshi.output.tables import write_fields
+    from kubectl_yoshi.plan.cooling import format_duration
+    from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_requested_networks
+
+    address = parse_address(options.address)
+    now = datetime.now(timezone.utc)
+
+    def compute(snapshot: Snapshot) -> list[_AddressInfo]:
+        networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
+        networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
+        return [_load_address_info(network, address, snapshot, now) for network in networks]
+
+    found, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    session.note_unreadable(snapshot.unreadable_reasons())
+    found = [info for info in found if info.row or info.history or address in info.network]
+    if not found:
+        raise PreconditionFailed(f"{address} is in no network that you may see", f"{LIST_NETWORKS_HINT}.")
+    if not options.output.is_human_readable:
+        print_objects([_to_json(info, address) for info in found], session.out, options.output, single=True)
+        return
+    for info in found:
+        fields = _fields(info, now, wide=options.output.kind == "wide")
+        if info.row is None:
+            reason = info.network.unusable_reason(address)
+            state = f"never given out: {reason}" if reason else "free"
+            if not reason and info.cooldown_seconds:
+                state = f"free, and cools down for another {format_duration(info.cooldown_seconds)}"
+            print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
+        write_fields([(name, value) for name, value in fields if value], session.out)
 
 
 @dataclass(frozen=True)
@@ -42,40 +88,13 @@ class _AddressInfo:
     cooldown_seconds: float = 0.0
 
 
-def show_holder(session: Session, text: str, output: OutputFormat) -> None:
-    """`ips who`: everything that is known of one address.
-
-    Raises:
-        PreconditionFailed: no network that may be seen has it.
-    """
-    address = parse_address(text)
-    now = datetime.now(timezone.utc)
-
-    def compute(snapshot: Snapshot) -> list[_AddressInfo]:
-        networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
-        networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
-        return [_load_address_info(network, address, snapshot, now) for network in networks]
-
-    found, snapshot = read_and_compute(compute, session.api, trim_objects=True)
-    session.note_unreadable(snapshot.unreadable_reasons())
-    found = [info for info in found if info.row or info.history or address in info.network]
-    if not found:
-        raise PreconditionFailed(f"{address} is in no network that you may see", f"{LIST_NETWORKS_HINT}.")
-    if not output.is_human_readable:
-        print_objects([_to_json(info, address) for info in found], session.out, output, single=True)
-        return
-    for info in found:
-        fields = _fields(info, now, wide=output.kind == "wide")
-        if info.row is None:
-            reason = info.network.unusable_reason(address)
-            state = f"never given out: {reason}" if reason else "free"
-            if not reason and info.cooldown_seconds:
-                state = f"free, and cools down for another {format_duration(info.cooldown_seconds)}"
-            print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
-        write_fields([(name, value) for name, value in fields if value], session.out)
-
-
 def _load_address_info(network: Network, address: Address, snapshot: Snapshot, now: datetime) -> _AddressInfo:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.cooling import cooling_down
+    from kubectl_yoshi.plan.inventory import build_inventory
+    from kubectl_yoshi.plan.records import load_allocations
+    from kubectl_yoshi.plan.serving import get_backend
+
     rows: tuple[InventoryRow, ...] = ()
     if network.plugin in BACKENDS:
         rows = build_inventory(network, get_backend(network, BACKENDS), snapshot, now, all_namespaces=False)
@@ -102,6 +121,8 @@ def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, ob
 
 
 def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> str:
+    from kubectl_yoshi.output.ages import age
+
     uid = f" (uid {past.uid})" if wide and past.uid else ""
     since = f" from {past.since}" if past.since else ""
     return f"{past.holder}{uid}{since} until {past.until} ({age(past.until, now)} ago)"
@@ -109,6 +130,8 @@ def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> 
 
 def _to_json(info: _AddressInfo, address: Address) -> Json:
     """As `ips list` shows it; "free" or "never given out" where nobody holds it."""
+    from kubectl_yoshi.cli.inventory import row_to_json
+
     if info.row is not None:
         obj = row_to_json(info.row)
     else:

@@ -1,29 +1,32 @@
-"""kubectl yoshi network create|list|describe|delete"""
+"""kubectl yoshi network create: make networks from flags or files, one run each."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kubectl_yoshi.cli.apply import execute, print_result, raise_errors, run_each
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
-    LIST_FORMATS,
     OBJECT_FORMATS,
-    all_namespaces_option,
     as_options,
     command,
     dry_run_option,
     filename_option,
-    no_headers_option,
     output_option,
-    selector_option,
-    watch_option,
-    yes_option,
 )
-from kubectl_yoshi.cli.param_types import NETWORK
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.plan.network.planner import NetworkRequest
+
 
 PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
 """How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""
@@ -32,6 +35,9 @@ ANNOUNCE_HELP = (
     "Public: metallb-l2, metallb-bgp or calico-bgp. Unless given: metallb-l2 without --peer, else calico-bgp where "
     "Calico is installed, else metallb-bgp."
 )
+
+MAX_NAME_LENGTH = 180
+"""An IPPool is named <namespace>.<name>, a namespace has 63 characters at most, a name in the API 253."""
 
 
 @dataclass(frozen=True)
@@ -167,77 +173,247 @@ class CreateOptions:
 @as_options(CreateOptions)
 def create(session: Session, options: CreateOptions) -> None:
     """Make a network from a CIDR, or from files."""
-    from kubectl_yoshi.cli.network.delete import create_networks
+    from kubectl_yoshi.model.objects import name_of, namespace_of
+    from kubectl_yoshi.plan.network.planner import NetworkRequest
 
-    create_networks(session, options)
-
-
-@dataclass(frozen=True)
-class ListOptions:
-    """What `network list` was asked for."""
-
-    names: tuple[str, ...]
-    all_namespaces: bool
-    selector: str
-    watch: bool
-    no_headers: bool
-    output: OutputFormat
+    manifests = read_networks(session, options.filenames) if options.filenames else [build_network(session, options)]
+    requests = []
+    for number, obj in enumerate(manifests):
+        request = NetworkRequest(namespace_of(obj), name_of(obj), obj, tuple(manifests[:number]))
+        requests.append((f"{request.namespace}/{request.name}", request))
+    run_each(session, "networks", requests, partial(_create, session, options))
 
 
-@command("list", examples="kubectl yoshi network list -A")
-@click.argument("names", nargs=-1, type=NETWORK, metavar="[NAME]…")
-@all_namespaces_option
-@selector_option
-@watch_option
-@no_headers_option
-@output_option(*LIST_FORMATS)
-@as_options(ListOptions)
-def list_networks(session: Session, options: ListOptions) -> None:
-    """Show the networks of a namespace, or of all."""
-    from kubectl_yoshi.cli.vm.list import list_networks as show
+def _create(session: Session, options: CreateOptions, request: NetworkRequest) -> None:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.model.plan import Verb
+    from kubectl_yoshi.plan.network.planner import plan_network
 
-    show(session, options)
-
-
-@dataclass(frozen=True)
-class DescribeOptions:
-    """What `network describe` was asked for."""
-
-    name: str
-    output: OutputFormat
+    shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
+    planner, unchanged = partial(plan_network, request, BACKENDS), {"": f"{shown} unchanged"}
+    done = execute(session, planner, options.dry_run, options.output, unchanged=unchanged)
+    if done is None:
+        return
+    raise_errors(session, done)
+    ref = NETWORKWIZARD.ref(request.name, request.namespace)
+    results = [answer for change, answer in done.executed if change.ref == ref and answer]
+    created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.executed)
+    word = "created" if created else "configured" if done.has_changed() else "unchanged"
+    current = results[-1] if results else request.manifest if options.output.is_human_readable else session.api.get(ref)
+    print_result(session, options.output, f"{shown} {word}", current or {})
 
 
-@command("describe", examples="kubectl yoshi network describe blue")
-@click.argument("name", type=NETWORK)
-@output_option("json", "yaml")
-@as_options(DescribeOptions)
-def describe(session: Session, options: DescribeOptions) -> None:
-    """Show everything about one network."""
-    from kubectl_yoshi.cli.network.describe import describe_network
+def build_network(session: Session, options: CreateOptions) -> Json:
+    """The NetworkWizard that `network create NAME` describes."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.addresses import parse_cidr, parse_range
+    from kubectl_yoshi.model.network import NETWORKWIZARD, parse_cool_down, parse_network
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.plan.network.planner import default_plugin
 
-    describe_network(session, options.name, options.output)
+    _check_name(str(options.name))
+    if options.plugin is not None:
+        _check_plugin(options.plugin, "--plugin")
+    spec: Json = {"plugin": options.plugin or default_plugin(BACKENDS, Snapshot(session.api.served))}
+    if options.cidr is not None:
+        parse_cidr(options.cidr, "--cidr")
+        spec["cidr"] = options.cidr
+    if options.range_:
+        first, last = parse_range(options.range_, "--range")
+        spec["range_start"], spec["range_end"] = str(first), str(last)
+    if options.exclude:
+        spec["exclude"] = list(options.exclude)
+    if options.gateway:
+        spec["gateway"] = options.gateway
+    if options.max_addresses_per_namespace is not None:
+        spec["maxAddressesPerNamespace"] = options.max_addresses_per_namespace
+    if options.cool_down is not None:
+        parse_cool_down(options.cool_down, "--cool-down")
+        spec["coolDown"] = options.cool_down
+    calico = {
+        "encapsulation": options.encapsulation,
+        "natOutgoing": options.nat_outgoing,
+        "blockSize": options.block_size,
+        "liveMigration": options.live_migration or None,
+    }
+    calico = {key: value for key, value in calico.items() if value is not None}
+    if calico:
+        if spec["plugin"] != "calico":
+            raise usage_error(f"--encapsulation, --nat-outgoing, … are for Calico, not for {spec['plugin']}")
+        spec["calico"] = calico
+    nodes = _node_selector(options)
+    layer2 = build_layer2_spec(options)
+    if layer2 and spec["plugin"] != "ovs":
+        raise usage_error(
+            f"--bridge, --vlan, --dhcp, … are for layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
+        )
+    if spec["plugin"] == "ovs":
+        spec["ovs"] = {**layer2, **({"nodeSelector": nodes} if nodes else {})}
+        nodes = {}
+    public = _public(options, nodes)
+    bgp = _bgp(options)
+    if (public or bgp) and spec["plugin"] != "public":
+        raise usage_error(
+            f"--peer, --announce, … are for public networks, not for {spec['plugin']}", "Add --plugin public."
+        )
+    if public:
+        spec["public"] = public
+    if bgp:
+        spec["bgpConfig"] = bgp
+    obj = {
+        "apiVersion": NETWORKWIZARD.api_version,
+        "kind": NETWORKWIZARD.kind,
+        "metadata": {"name": options.name, "namespace": session.namespace},
+        "spec": spec,
+    }
+    parse_network(obj)
+    return obj
 
 
-@dataclass(frozen=True)
-class DeleteOptions:
-    """What `network delete` was asked for."""
+def build_layer2_spec(options: CreateOptions) -> Json:
+    """spec.ovs of `network create`, without its nodeSelector; {} where no flag is for layer 2 networks.
 
-    names: tuple[str, ...]
-    force: bool
-    restart: bool
-    yes: bool
-    dry_run: str
+    Raises:
+        UsageError: a flag's value is none, or flags contradict each other.
+    """
+    bond = _drop_none({"mode": options.bond_mode, "lacp": options.lacp})
+    return _drop_none(
+        {
+            "bridge": options.bridge,
+            "nic": options.nic,
+            "vlan": options.vlan,
+            "mtu": options.mtu,
+            "hostConfig": options.host_config,
+            "bond": bond or None,
+            "dhcp": _dhcp(options) or None,
+        }
+    )
 
 
-@command("delete", examples="kubectl yoshi network delete blue")
-@click.argument("names", nargs=-1, type=NETWORK, required=True, metavar="NAME…")
-@click.option("--force", is_flag=True, help="Detach its VMs and drop its reservations first.")
-@click.option("--restart", is_flag=True, help="With --force: restart VMs that run with its addresses.")
-@yes_option
-@dry_run_option
-@as_options(DeleteOptions)
-def delete(session: Session, options: DeleteOptions) -> None:
-    """Delete networks that nobody holds an address of."""
-    from kubectl_yoshi.cli.network.delete import delete_networks
+def _dhcp(options: CreateOptions) -> Json:
+    from kubectl_yoshi.model.addresses import parse_address, parse_range
 
-    delete_networks(session, options)
+    if options.dhcp is False and (options.dhcp_range or options.lease):
+        raise usage_error("--dhcp-range and --lease are for a DHCP server, and --no-dhcp wants none")
+    if options.lease and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.lease):
+        raise usage_error(f'--lease "{options.lease}" is no time', "Write one like 10m, 12h or infinite.")
+    dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": options.lease})
+    if options.dns:
+        dhcp["dns"] = [str(parse_address(text, "--dns")) for word in options.dns for text in word.split(",")]
+    if options.dhcp_range:
+        first, last = parse_range(options.dhcp_range, "--dhcp-range")
+        dhcp |= {"rangeStart": str(first), "rangeEnd": str(last)}
+    return dhcp
+
+
+def _drop_none(fields: Json) -> Json:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _node_selector(options: CreateOptions) -> dict[str, str]:
+    selector = {}
+    for word in filter(None, ",".join(options.node_selector).split(",")):
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise usage_error(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
+        selector[key] = value
+    return selector
+
+
+def _public(options: CreateOptions, nodes: Mapping[str, str]) -> Json:
+    wanted = {
+        "announce": options.announce,
+        "via": options.via,
+        "interfaces": list(options.interface),
+        "nodeSelector": dict(nodes),
+    }
+    for key, known in (("announce", ("metallb-l2", "metallb-bgp", "calico-bgp")), ("via", ("service", "external-ips"))):
+        if wanted[key] is not None and wanted[key] not in known:
+            raise usage_error(f'--{key} "{wanted[key]}" is unknown', f"Choose one of {', '.join(known)}.")
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _bgp(options: CreateOptions) -> Json:
+    from kubectl_yoshi.model.network import parse_asn
+
+    bgp: Json = {}
+    if options.my_asn:
+        bgp["myASN"] = parse_asn(options.my_asn, "--my-asn")
+    if options.remote_asn:
+        bgp["remoteASN"] = parse_asn(options.remote_asn, "--remote-asn")
+    if options.peer:
+        bgp["peers"] = [_peer(text) for text in options.peer]
+    elif bgp:
+        raise usage_error("--my-asn and --remote-asn need a --peer")
+    return bgp
+
+
+def _peer(text: str) -> Json:
+    """What `--peer` names, written as PEER_SYNTAX says; `password-secret` is taken too."""
+    address, *settings = text.split(",")
+    peer: dict[str, Any] = {"peerIP": address}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if key == "reachableBy" and value:
+            peer["reachableBy"] = value
+        elif key == "multihop" and not equals:
+            peer["multihop"] = True
+        elif key in ("passwordSecret", "password-secret") and value:
+            peer["passwordSecret"] = value
+        else:
+            raise usage_error(f'--peer "{text}": "{setting}" is unknown', f"Write {PEER_SYNTAX}.")
+    return peer
+
+
+def read_networks(session: Session, filenames: Iterable[str]) -> list[Json]:
+    """The NetworkWizards of files, each in the session's namespace unless it names one; a status is left out.
+
+    Raises:
+        UsageError: something in them is no NetworkWizard, or one that cannot be.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cli.manifests import read_objects
+    from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
+    from kubectl_yoshi.model.objects import dig, name_of, namespace_of
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.plan.network.planner import default_plugin
+
+    found = []
+    for obj in read_objects(filenames):
+        if obj.get("apiVersion") != NETWORKWIZARD.api_version or obj.get("kind") != NETWORKWIZARD.kind:
+            raise usage_error(
+                f"{obj.get('kind')} {name_of(obj)!r} is no NetworkWizard",
+                f"network create takes kind NetworkWizard of {NETWORKWIZARD.api_version}; kubectl apply takes others.",
+            )
+        _check_name(name_of(obj))
+        metadata = {**obj["metadata"], "namespace": namespace_of(obj) or session.namespace}
+        wanted = {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
+        if not dig(wanted, "spec", "plugin"):
+            plugin = default_plugin(BACKENDS, Snapshot(session.api.served))
+            wanted["spec"] = {**(wanted.get("spec") or {}), "plugin": plugin}
+        parse_network(wanted)
+        _check_plugin(wanted["spec"]["plugin"], f'network "{name_of(obj)}": plugin')
+        found.append(wanted)
+    if not found:
+        raise usage_error("no NetworkWizard found in the files")
+    return found
+
+
+def _check_plugin(plugin: str, what: str) -> None:
+    from kubectl_yoshi.backends.registry import BACKENDS
+
+    if plugin not in BACKENDS:
+        raise usage_error(f'{what} "{plugin}" is unknown', f"Choose one of {', '.join(sorted(BACKENDS))}.")
+
+
+def _check_name(name: str) -> None:
+    if len(name) > MAX_NAME_LENGTH:
+        raise usage_error(
+            f'"{name[:20]}…" is too long for the name of a network', f"Use {MAX_NAME_LENGTH} characters at most."
+        )
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name):
+        raise usage_error(
+            f'"{name}" is not a name for a network',
+            "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",
+        )

@@ -1,65 +1,52 @@
-"""`network create` and `network delete`: one network after the other, each a run of its own."""
+"""kubectl yoshi network delete: one network after the other, each a run of its own."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cli.apply import execute, print_result, raise_errors, run_each
-from kubectl_yoshi.cli.network.networkwizard import build_network, read_networks
+import click
+
+from kubectl_yoshi.cli.apply import execute, raise_errors, run_each
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
-from kubectl_yoshi.model.objects import name_of, namespace_of
-from kubectl_yoshi.model.plan import Verb
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.plan.network.planner import (
-    NetworkDeleteRequest,
-    NetworkRequest,
-    list_holders,
-    plan_network,
-    plan_network_deletion,
-)
-from kubectl_yoshi.plan.release import find_released_records
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.network.create import CreateOptions, DeleteOptions
     from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
+
 
 MAX_NAMED = 5
 """VMs that a question names; the rest is counted."""
 
 
-def create_networks(session: Session, options: CreateOptions) -> None:
-    """`network create`"""
-    manifests = read_networks(session, options.filenames) if options.filenames else [build_network(session, options)]
-    requests = []
-    for number, obj in enumerate(manifests):
-        request = NetworkRequest(namespace_of(obj), name_of(obj), obj, tuple(manifests[:number]))
-        requests.append((f"{request.namespace}/{request.name}", request))
-    run_each(session, "networks", requests, partial(_create, session, options))
+@dataclass(frozen=True)
+class DeleteOptions:
+    """What `network delete` was asked for."""
+
+    names: tuple[str, ...]
+    force: bool
+    restart: bool
+    yes: bool
+    dry_run: str
 
 
-def _create(session: Session, options: CreateOptions, request: NetworkRequest) -> None:
-    shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
-    planner, unchanged = partial(plan_network, request, BACKENDS), {"": f"{shown} unchanged"}
-    done = execute(session, planner, options.dry_run, options.output, unchanged=unchanged)
-    if done is None:
-        return
-    raise_errors(session, done)
-    ref = NETWORKWIZARD.ref(request.name, request.namespace)
-    results = [answer for change, answer in done.executed if change.ref == ref and answer]
-    created = any(change.ref == ref and change.verb is Verb.CREATE for change, _ in done.executed)
-    word = "created" if created else "configured" if done.has_changed() else "unchanged"
-    current = results[-1] if results else request.manifest if options.output.is_human_readable else session.api.get(ref)
-    print_result(session, options.output, f"{shown} {word}", current or {})
+@command("delete", examples="kubectl yoshi network delete blue")
+@click.argument("names", nargs=-1, type=NETWORK_NAME, required=True, metavar="NAME…")
+@click.option("--force", is_flag=True, help="Detach its VMs and drop its reservations first.")
+@click.option("--restart", is_flag=True, help="With --force: restart VMs that run with its addresses.")
+@yes_option
+@dry_run_option
+@as_options(DeleteOptions)
+def delete(session: Session, options: DeleteOptions) -> None:
+    """Delete networks that nobody holds an address of."""
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
 
-
-def delete_networks(session: Session, options: DeleteOptions) -> None:
-    """`network delete`"""
     requests = {}
     for text in options.names:
         namespace, name = parse_network_name(text, session.namespace)
@@ -72,6 +59,9 @@ def delete_networks(session: Session, options: DeleteOptions) -> None:
 
 
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.network.planner import plan_network_deletion
+
     done = execute(session, partial(plan_network_deletion, request, BACKENDS), options.dry_run, OutputFormat())
     if done is None:
         return
@@ -83,6 +73,9 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
     """What --force would take from whom; "" where that is told when the network has its turn."""
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.plan.network.planner import list_holders
+
     try:
         (vms, reserved), _ = read_and_compute(partial(list_holders, request.namespace, request.name), session.api)
     except PreconditionFailed:
@@ -104,6 +97,9 @@ def _pluralize(number: int, noun: str) -> str:
 
 def _print_released(session: Session, request: NetworkDeleteRequest, result: RunResult) -> None:
     """A line for each VM that was detached and each reservation that was dropped, also where the network stays."""
+    from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
+    from kubectl_yoshi.plan.release import find_released_records
+
     for address, record in find_released_records((change for change, _ in result.executed), request.namespace).items():
         if record.kind == VIRTUALMACHINE:
             vm = record.name if record.namespace == session.namespace else record.holder

@@ -1,39 +1,60 @@
-"""`network describe`: one network, the objects that hold its records, and who holds what."""
+"""kubectl yoshi network describe: one network, the objects that hold its records, and who holds what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from kubectl_yoshi.backends.registry import BACKENDS
+import click
+
+from kubectl_yoshi.cli.options import as_options, command, output_option
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.cli.vm.list import NetworkRow
-from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.model.allocations import Allocations, is_large
-from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, json_size
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
-from kubectl_yoshi.model.objects import Json, dig, name_of
 from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.tables import NONE, write_fields
-from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import load_allocations, load_network
-from kubectl_yoshi.plan.serving import get_backend
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.model.allocations import Allocations
+    from kubectl_yoshi.model.network import Network
+    from kubectl_yoshi.model.objects import Json
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.plan.inventory import InventoryRow
+
 
 MAX_ADDRESSES = 50
 MAX_OBJECTS = 10
 """How many are shown; the rest is counted."""
 
 
-def describe_network(session: Session, text: str, output: OutputFormat) -> None:
-    """`network describe`"""
-    namespace, name = parse_network_name(text, session.namespace)
-    if not output.is_human_readable:
-        print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, output, single=True)
+@dataclass(frozen=True)
+class DescribeOptions:
+    """What `network describe` was asked for."""
+
+    name: str
+    output: OutputFormat
+
+
+@command("describe", examples="kubectl yoshi network describe blue")
+@click.argument("name", type=NETWORK_NAME)
+@output_option("json", "yaml")
+@as_options(DescribeOptions)
+def describe(session: Session, options: DescribeOptions) -> None:
+    """Show everything about one network."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
+    from kubectl_yoshi.output.formats import print_objects
+    from kubectl_yoshi.output.tables import write_fields
+    from kubectl_yoshi.plan.inventory import build_inventory
+    from kubectl_yoshi.plan.records import load_allocations, load_network
+    from kubectl_yoshi.plan.serving import get_backend
+
+    namespace, name = parse_network_name(options.name, session.namespace)
+    if not options.output.is_human_readable:
+        print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, options.output, single=True)
         return
     now = datetime.now(timezone.utc)
 
@@ -59,6 +80,10 @@ def describe_network(session: Session, text: str, output: OutputFormat) -> None:
 
 
 def _network_fields(network: Network, allocations: Allocations) -> list[tuple[str, object]]:
+    from kubectl_yoshi.cli.inventory import NetworkRow
+    from kubectl_yoshi.model.allocations import is_large
+    from kubectl_yoshi.model.objects import dig
+
     held = len(allocations.records())
     row = NetworkRow(network.raw, network, held)
     blocks = sum(1 for shard, obj in allocations.objects.items() if shard.is_block and obj)
@@ -82,12 +107,17 @@ def _network_fields(network: Network, allocations: Allocations) -> list[tuple[st
 
 def _format_range(network: Network) -> str:
     """As --range has it, with words for an end that is the network's own."""
+    from kubectl_yoshi.model.objects import dig
+
     first, last = (dig(network.raw, "spec", key, default="") for key in ("range_start", "range_end"))
     return f"{first or 'start'}-{last or 'end'}" if first or last else ""
 
 
 def _object_rows(network: Network, allocations: Allocations) -> Iterator[tuple[str, ...]]:
     """How full the objects are that hold the network and its records, the largest first."""
+    from kubectl_yoshi.model.budget import json_size
+    from kubectl_yoshi.model.objects import dig
+
     objects = [network.raw, *(obj for shard, obj in allocations.objects.items() if shard.is_block and obj)]
     sized = sorted(((json_size(obj), obj) for obj in objects), key=lambda pair: -pair[0])
     for size, obj in sized[:MAX_OBJECTS]:
@@ -98,6 +128,8 @@ def _object_rows(network: Network, allocations: Allocations) -> Iterator[tuple[s
 
 
 def _object_name(obj: Json) -> str:
+    from kubectl_yoshi.model.objects import name_of
+
     return f"{str(obj['kind']).lower()}/{name_of(obj)}"
 
 
@@ -106,16 +138,22 @@ def _kib(size: int) -> str:
 
 
 def _share(size: int) -> str:
+    from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES
+
     return f"{100 * size / MAX_OBJECT_BYTES:.0f} %"
 
 
 def _address_row(row: InventoryRow) -> tuple[str, ...]:
+    from kubectl_yoshi.output.ages import age
+
     since = age(row.record.since) if row.record and row.record.since else "<unknown>"
     return row.address, row.state.value, row.holder, since
 
 
 def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from tabulate import tabulate
+
+    from kubectl_yoshi.output.tables import NONE
 
     rows = [tuple(map(to_single_line, row)) for row in rows]
     if not rows:

@@ -1,30 +1,40 @@
-"""kubectl yoshi vm attach|detach|list"""
+"""kubectl yoshi vm attach."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
+from kubectl_yoshi.cli.apply import raise_errors
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
-    LIST_FORMATS,
     OBJECT_FORMATS,
     all_namespaces_option,
     as_options,
     command,
     dry_run_option,
     filename_option,
-    no_headers_option,
     output_option,
     selector_option,
     timeout_option,
     wait_option,
-    watch_option,
 )
-from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK, VM
+from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cli.vm.parts import PlannerFactory
+    from kubectl_yoshi.engine.loop import RunResult
+    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.model.objects import NamespacedName
+    from kubectl_yoshi.plan.attach.planner import AttachRequest
+
+
+PUBLIC = "public"
 
 
 @dataclass(frozen=True)
@@ -90,14 +100,17 @@ class AttachOptions:
     kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
     """,
 )
-@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
+@click.argument("names", nargs=-1, type=VM_NAME, metavar="[VM]…")
 @selector_option
 @filename_option
 @all_namespaces_option
-@click.option("--network", type=NETWORK, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
 @click.option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address; any free one unless given.")
 @click.option(
-    "--public-network", type=NETWORK, metavar="NAME", help="The network of a public address, alone or with --network."
+    "--public-network",
+    type=NETWORK_NAME,
+    metavar="NAME",
+    help="The network of a public address, alone or with --network.",
 )
 @click.option(
     "--public-ip", type=FREE_ADDRESS, metavar="IP", help="The public address; its network is found unless named."
@@ -119,74 +132,83 @@ class AttachOptions:
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
     """Give VMs an address of a network that stays theirs."""
-    from kubectl_yoshi.cli.vm.attaching import attach_vms
+    from kubectl_yoshi.cli.vm.parts import execute_parts, network_label
+    from kubectl_yoshi.cli.vm_args import resolve_vms
 
-    attach_vms(session, options)
-
-
-@dataclass(frozen=True)
-class DetachOptions:
-    """What `vm detach` was asked for."""
-
-    names: tuple[str, ...]
-    selector: str
-    filenames: tuple[str, ...]
-    all_namespaces: bool
-    network: str | None
-    public_network: str | None
-    restart: bool
-    live: bool
-    timeout: float | None
-    dry_run: str
-    output: OutputFormat
+    vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
+    named_flags = [flag for flag, text in (("--ip", options.ip), ("--public-ip", options.public_ip)) if text]
+    if named_flags and len(vms) > 1:
+        raise usage_error(f"{named_flags[0]} is for one VM", f"{len(vms)} VMs cannot share one address.")
+    requests = _requests(session, options, vms)
+    parts: list[tuple[PlannerFactory, str]] = []
+    for request in requests:
+        template = f"attached to {network_label(request.network, session)}: {{answer}}"
+        parts.append((partial(_attach_planner, request), template))
+    run_results = execute_parts(session, options, vms, parts, "attaching", wait=options.wait)
+    if options.wait:
+        for request, done in zip(requests, run_results, strict=False):  # there are none of what was only shown
+            _wait_and_release(session, options, request, done)
 
 
-@command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
-@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
-@selector_option
-@filename_option
-@all_namespaces_option
-@click.option("--network", type=NETWORK, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@click.option(
-    "--public-network", type=NETWORK, metavar="NAME", help="The network of the public address, alone or with --network."
-)
-@click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
-@click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
-@timeout_option()
-@dry_run_option
-@output_option(*OBJECT_FORMATS)
-@as_options(DetachOptions)
-def detach(session: Session, options: DetachOptions) -> None:
-    """Take a network and its address away from VMs."""
-    from kubectl_yoshi.cli.vm.attaching import detach_vms
+def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedName, ...]) -> list[AttachRequest]:
+    from kubectl_yoshi.cli.vm_args import parse_mac
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.nic import Nic
+    from kubectl_yoshi.model.ports import parse_ports
+    from kubectl_yoshi.plan.attach.planner import AttachRequest
+    from kubectl_yoshi.plan.finding import find_network_of
 
-    detach_vms(session, options)
+    ports = parse_ports(options.port) if options.port else ()
+    mac = parse_mac(options.mac)
+    ip = parse_address(options.ip, "--ip") if options.ip else None
+    requests = []
+    if options.network is not None:
+        private = parse_network_name(options.network, session.namespace)
+        private_ports = () if options.is_public else ports
+        requests.append(
+            AttachRequest(
+                private, vms, ip, mac, options.replace, options.restart, ports=private_ports, wait=options.wait,
+                nic=Nic(options.nic_name, options.model, options.cloud_init, options.live),
+            )
+        )  # fmt: skip
+    if options.is_public:
+        public_address = parse_address(options.public_ip, "--public-ip") if options.public_ip else None
+        address = public_address or (ip if options.network is None else None)
+        if options.public_network is not None:
+            public = parse_network_name(options.public_network, session.namespace)
+        else:
+            assert public_address is not None
+            network = read_and_compute(partial(find_network_of, public_address, vms[0][0], plugin=PUBLIC), session.api)[
+                0
+            ]
+            public = (network.namespace, network.name)
+        requests.append(
+            AttachRequest(
+                public, vms, address, replace=options.replace, plugin=PUBLIC, ports=ports, wait=options.wait
+            )
+        )  # fmt: skip
+    return requests
 
 
-@dataclass(frozen=True)
-class ListOptions:
-    """What `vm list` was asked for."""
+def _attach_planner(request: AttachRequest, vms: tuple[NamespacedName, ...]) -> Planner:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.attach.planner import plan_attach
 
-    names: tuple[str, ...]
-    network: str | None
-    all_namespaces: bool
-    selector: str
-    watch: bool
-    no_headers: bool
-    output: OutputFormat
+    return partial(plan_attach, replace(request, vms=vms), BACKENDS)
 
 
-@command("list", examples="kubectl yoshi vm list -A")
-@click.argument("names", nargs=-1, type=VM, metavar="[VM]…")
-@click.option("--network", type=NETWORK, metavar="NAME", help="Only VMs of this network.")
-@all_namespaces_option
-@selector_option
-@watch_option
-@no_headers_option
-@output_option(*LIST_FORMATS)
-@as_options(ListOptions)
-def list_vms(session: Session, options: ListOptions) -> None:
-    """Show VMs with their networks, addresses and what is missing."""
-    from kubectl_yoshi.cli.vm.list import list_vms as show
+def _wait_and_release(session: Session, options: AttachOptions, request: AttachRequest, result: RunResult) -> None:
+    """Waits until the VMs run with what they were given, and gives back what only their old instances still used."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cli.vm_args import wait_for_addresses
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.plan.attach.planner import plan_attach
 
-    show(session, options)
+    wait_for_addresses(session, request.network, result, options.timeout)
+    later = run(partial(plan_attach, request, BACKENDS), session.api)
+    for note in later.lines:
+        if note not in result.lines:
+            session.note(f"note: {note}")
+    raise_errors(session, later)

@@ -1,193 +1,65 @@
-"""Lists of networks and of VMs."""
+"""kubectl yoshi vm list: VMs with their networks, their addresses and what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cli.inventory import load_inventory
+from kubectl_yoshi.cli.options import (
+    LIST_FORMATS,
+    all_namespaces_option,
+    as_options,
+    command,
+    no_headers_option,
+    output_option,
+    selector_option,
+    watch_option,
+)
+from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.cli.watch import show_on_changes
-from kubectl_yoshi.engine.observing import read_and_compute
-from kubectl_yoshi.kube.errors import NotFoundError
-from kubectl_yoshi.model.allocations import allocations_outside_cidr, is_large
 from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError
-from kubectl_yoshi.model.lean import get_trimmer
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of
-from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
-from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.formats import print_rows
-from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.inventory import AddressState, InventoryRow
+from kubectl_yoshi.output.asked import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.network import create as network
-    from kubectl_yoshi.cli.vm import attach as vm
+    from kubectl_yoshi.model.objects import Json, ObjectRef
+    from kubectl_yoshi.model.snapshot import Snapshot
+    from kubectl_yoshi.model.vm import Vm
+    from kubectl_yoshi.plan.inventory import InventoryRow
 
 
 @dataclass(frozen=True)
-class NetworkRow:
-    """A network, as lists show it; `used` is None where it cannot be told."""
+class ListOptions:
+    """What `vm list` was asked for."""
 
-    raw: Json
-    network: Network | None
-    used: int | None
-
-    @property
-    def ready(self) -> str:
-        """The Ready condition, or what the original wrote in its place."""
-        for condition in dig(self.raw, "status", "conditions", default=[]):
-            if condition.get("type") == "Ready":
-                return str(condition.get("status"))
-        created = dig(self.raw, "status", "created")
-        return "Unknown" if created is None else str(bool(created))
-
-    @property
-    def free(self) -> str:
-        """How many addresses are free."""
-        if self.network is None or self.used is None or self.network.cidr is None:
-            return "<unknown>"
-        inside = self.used - len(allocations_outside_cidr(self.network))
-        return _format_count(max(self.network.usable.size - inside, 0))
+    names: tuple[str, ...]
+    network: str | None
+    all_namespaces: bool
+    selector: str
+    watch: bool
+    no_headers: bool
+    output: OutputFormat
 
 
-def _format_count(number: int) -> str:
-    return str(number) if number < 1 << 32 else f"{number:.3g}"
-
-
-def list_networks(session: Session, options: network.ListOptions) -> None:
-    """`network list`"""
-
-    not_found: set[ObjectRef] = set()
-
-    def show() -> None:
-        rows = _network_rows(session, options, not_found)
-        columns: list[Column[NetworkRow]] = [
-            Column("NAMESPACE", lambda row: namespace_of(row.raw)),
-            Column("NAME", lambda row: name_of(row.raw)),
-            Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
-            Column("CIDR", lambda row: str(row.network.cidr or "") if row.network else dig(row.raw, "spec", "cidr")),
-            Column("READY", lambda row: row.ready),
-            Column("USED", lambda row: "<unknown>" if row.used is None else str(row.used)),
-            Column("FREE", lambda row: row.free),
-            Column("REASON", lambda row: dig(row.raw, "status", "reason"), wide=True),
-            Column("AGE", lambda row: age(metadata(row.raw).get("creationTimestamp"))),
-        ]
-        shown = columns if options.all_namespaces else columns[1:]
-        single = len(options.names) == 1
-        count = print_rows(
-            rows, shown, lambda row: row.raw, session.out, options.output, no_headers=options.no_headers, single=single
-        )
-        if not count and not not_found and options.output.is_human_readable:
-            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
-            session.note(f"No networks found{where}.")
-
-    show()
-    if options.watch:
-        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
-        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, *watched], show)
-    _exit_if_missing(not_found)
-
-
-def _get_named(session: Session, refs: Sequence[ObjectRef], not_found: set[ObjectRef]) -> list[Json]:
-    """Objects by their names; of several, those that are there: each other one is told, and added to `not_found`.
-
-    Raises:
-        NotFoundError: the only one is not there.
-    """
-    found = []
-    for ref in refs:
-        try:
-            found.append(session.api.get(ref))
-        except NotFoundError as error:
-            if len(refs) == 1:
-                raise
-            not_found.add(ref)
-            session.note(f"error: {error.in_one_line}")
-    return found
-
-
-def _exit_if_missing(not_found: set[ObjectRef]) -> None:
-    """Ends with exit code 1 where something that was named is not there."""
-    if not_found:
-        click.get_current_context().exit(1)
-
-
-def _network_rows(session: Session, options: network.ListOptions, not_found: set[ObjectRef]) -> list[NetworkRow]:
-    namespace = None if options.all_namespaces else session.namespace
-    if options.names:
-        refs = [NETWORKWIZARD.ref(*reversed(_parse_name(session, name))) for name in dict.fromkeys(options.names)]
-        found = _get_named(session, refs, not_found)
-    else:
-        found = list(session.api.list(NETWORKWIZARD, namespace, label_selector=options.selector))
-    networks = [(obj, _parse_or_warn(session, obj)) for obj in found]
-    blocks: dict[tuple[str, str], int] = {}
-    block_namespaces = sorted({parsed.namespace for _, parsed in networks if parsed is not None and is_large(parsed)})
-    for block_namespace in (
-        [None] if block_namespaces and namespace is None else block_namespaces
-    ):  # a network named as ns/name has its blocks there
-        for block in session.api.list(ADDRESSBLOCK, block_namespace):
-            key = (namespace_of(block), str(dig(block, "spec", "network")))
-            blocks[key] = blocks.get(key, 0) + len(dig(block, "status", "allocations", default={}))
-    rows = []
-    for obj, parsed in networks:
-        used = len(dig(obj, "status", "allocations", default={}))
-        if parsed is not None and is_large(parsed):
-            used = blocks.get((parsed.namespace, parsed.name), 0) + len(allocations_outside_cidr(parsed))
-        rows.append(NetworkRow(obj, parsed, used))
-    return rows
-
-
-def _parse_name(session: Session, text: str) -> tuple[str, str]:
-    return parse_network_name(text, session.namespace)
-
-
-def _parse_or_warn(session: Session, obj: Json) -> Network | None:
-    try:
-        return parse_network(obj)
-    except UsageError as error:
-        session.warn(error.message)
-        return None
-
-
-@dataclass(frozen=True)
-class _VmRow:
-    """A VM and one of its networks, or none.
-
-    Attributes:
-        vm: which.
-        network: namespace and name; None where it is on no network.
-        address, mac: that it has there.
-        running: the addresses that it runs with.
-        state: see plan.inventory.State.
-        missing: what would make it whole.
-    """
-
-    vm: Vm
-    network: tuple[str, str] | None
-    running: str
-    address: str = ""
-    mac: str = ""
-    state: str = ""
-    missing: str = ""
-
-    @property
-    def network_label(self) -> str:
-        """The shortest name of the network in the VM's namespace."""
-        if self.network is None:
-            return ""
-        namespace, name = self.network
-        return name if namespace == self.vm.namespace else f"{namespace}/{name}"
-
-
-def list_vms(session: Session, options: vm.ListOptions) -> None:
-    """`vm list`"""
+@command("list", examples="kubectl yoshi vm list -A")
+@click.argument("names", nargs=-1, type=VM_NAME, metavar="[VM]…")
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only VMs of this network.")
+@all_namespaces_option
+@selector_option
+@watch_option
+@no_headers_option
+@output_option(*LIST_FORMATS)
+@as_options(ListOptions)
+def list_vms(session: Session, options: ListOptions) -> None:
+    """Show VMs with their networks, addresses and what is missing."""
+    from kubectl_yoshi.cli.inventory import exit_if_missing
+    from kubectl_yoshi.cli.watch import show_on_changes
+    from kubectl_yoshi.model.network import NETWORKWIZARD
+    from kubectl_yoshi.model.objects import dig
+    from kubectl_yoshi.model.vm import VM, VMI
+    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.tables import Column
 
     not_found: set[ObjectRef] = set()
 
@@ -216,14 +88,50 @@ def list_vms(session: Session, options: vm.ListOptions) -> None:
     show()
     if options.watch:
         show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, VM, VMI], show)
-    _exit_if_missing(not_found)
+    exit_if_missing(not_found)
 
 
-def _vm_rows(session: Session, options: vm.ListOptions, not_found: set[ObjectRef]) -> list[_VmRow]:
+@dataclass(frozen=True)
+class _VmRow:
+    """A VM and one of its networks, or none.
+
+    Attributes:
+        vm: which.
+        network: namespace and name; None where it is on no network.
+        address, mac: that it has there.
+        running: the addresses that it runs with.
+        state: see plan.inventory.AddressState.
+        missing: what would make it whole.
+    """
+
+    vm: Vm
+    network: tuple[str, str] | None
+    running: str
+    address: str = ""
+    mac: str = ""
+    state: str = ""
+    missing: str = ""
+
+    @property
+    def network_label(self) -> str:
+        """The shortest name of the network in the VM's namespace."""
+        if self.network is None:
+            return ""
+        namespace, name = self.network
+        return name if namespace == self.vm.namespace else f"{namespace}/{name}"
+
+
+def _vm_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) -> list[_VmRow]:
+    from kubectl_yoshi.cli.inventory import get_named_objects, load_inventory
+    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.model.lean import get_trimmer
+    from kubectl_yoshi.model.snapshot import Query
+    from kubectl_yoshi.model.vm import VM, VMI, Vm
+
     namespace = None if options.all_namespaces else session.namespace
     if options.names:
         refs = [VM.ref(name, session.namespace) for name in dict.fromkeys(options.names)]
-        found = _get_named(session, refs, not_found)
+        found = get_named_objects(session, refs, not_found)
     else:
         found = list(session.api.list(VM, namespace, label_selector=options.selector, transform=get_trimmer(VM)))
     rows, snapshot = load_inventory(session, options.network, options.all_namespaces)
@@ -254,6 +162,11 @@ def _other_namespace_rows(
 ) -> list[InventoryRow]:
     """Rows of networks of other namespaces that these VMs' wishes name; what may not be read is added to
     `unreadable`."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cli.inventory import load_inventory
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.vm import Vm
+
     seen = {row.network.full_name for row in rows}
     network_names = {
         network_name
@@ -268,7 +181,7 @@ def _other_namespace_rows(
             result += load_inventory(session, network_name, False)[0]
         except UnreadableError as error:
             session.warn(error.message)
-            unreadable.add(_parse_name(session, network_name))
+            unreadable.add(parse_network_name(network_name, session.namespace))
         except PreconditionFailed as error:
             session.warn(error.message)
     return result
@@ -276,6 +189,10 @@ def _other_namespace_rows(
 
 def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], running: str) -> list[_VmRow]:
     """What a VM itself says of its networks that may not be read, without the addresses that are known otherwise."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.inventory import AddressState
+
     found: dict[tuple[str, str], list[str]] = {}
     for backend in sorted(
         BACKENDS.values(), key=lambda backend: not backend.has_interface
@@ -300,6 +217,9 @@ def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], run
 
 
 def _vm_row(vm: Vm, row: InventoryRow, running: str) -> _VmRow:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.inventory import AddressState
+
     missing = ""
     if row.vm_problems:
         missing = "; ".join(trouble.summary for trouble in row.vm_problems)
@@ -316,6 +236,9 @@ def _vm_row(vm: Vm, row: InventoryRow, running: str) -> _VmRow:
 
 
 def _runs_with(vm: Vm, snapshot: Snapshot) -> str:
+    from kubectl_yoshi.model.objects import dig
+    from kubectl_yoshi.model.vm import find_instance
+
     instance = find_instance(vm, snapshot)
     addresses = [
         str(i.get("ipAddress")) for i in dig(instance, "status", "interfaces", default=[]) if i.get("ipAddress")

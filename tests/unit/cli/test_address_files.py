@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_yoshi.cli.ips.address_files import parse_address_file, read_address_files
+from kubectl_yoshi.cli.ips.import_ import parse_address_file, read_address_files
 from kubectl_yoshi.model.errors import UsageError
 
 PORTS = '"ID","Name","MAC Address","Fixed IP Addresses","Status"\n'

@@ -9,7 +9,7 @@ import pytest
 
 from kubectl_yoshi.cli.apply import format_errors_by_cause, print_results
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.cli.syncing import error_lines, format_errors
+from kubectl_yoshi.cli.sync import error_lines, format_errors
 from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.engine.sync import SyncReport
 from kubectl_yoshi.model.errors import PreconditionFailed

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubectl_yoshi.cli import syncing
-from kubectl_yoshi.cli.syncing import stop_on_signals
+from kubectl_yoshi.cli import sync
+from kubectl_yoshi.cli.sync import stop_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_a_signal_that_comes_twice_at_once_ends_it_once() -> None:
 
 
 def test_a_second_ctrl_c_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syncing, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(sync, "REPEATED_SIGNAL_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt), stop_on_signals(lambda: None):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)

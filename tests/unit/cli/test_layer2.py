@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cli.network.create import CreateOptions
-from kubectl_yoshi.cli.network.layer2 import build_layer2_spec
+from kubectl_yoshi.cli.network.create import CreateOptions, build_layer2_spec
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.objects import Json
 

@@ -1,0 +1,67 @@
+"""kubectl yoshi ips gc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.kubectl_flags import Seconds
+from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.asked import OutputFormat
+
+
+@dataclass(frozen=True)
+class GcOptions:
+    """What `ips gc` was asked for."""
+
+    network: str | None
+    all_namespaces: bool
+    grace: float
+    yes: bool
+    dry_run: str
+
+
+@command("gc", examples="kubectl yoshi ips gc -A --yes")
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network.")
+@all_namespaces_option
+@click.option(
+    "--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone; 5m unless given."
+)
+@yes_option
+@dry_run_option
+@as_options(GcOptions)
+def gc(session: Session, options: GcOptions) -> None:
+    """Give back addresses that nothing uses any more.
+
+    What networks of the namespace left elsewhere that were deleted with plain kubectl (pools, Services, BGP entries,
+    bridges) goes too; with -A, that of all namespaces.
+    """
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.output.plans import show_plan
+    from kubectl_yoshi.plan.gc import GcRequest, plan_gc
+
+    networks = (parse_network_name(options.network, session.namespace),) if options.network else None
+    namespace = None if options.all_namespaces else session.namespace
+    planner = partial(plan_gc, GcRequest(networks, namespace, options.grace), BACKENDS)
+    if options.dry_run == "none" and not session.is_diff and not options.yes:
+        preview = run(planner, session.api, dry_run="client")
+        if any(preview.plan):
+            show_plan(preview.plan, session.err, OutputFormat(), "client")
+            session.confirm("Do this?", options.yes)
+    empty_message = "nothing to collect"
+    done = execute(
+        session, planner, options.dry_run, OutputFormat(), activity="collecting", unchanged={"": empty_message}
+    )
+    if done is not None:
+        for change, _ in done.executed:
+            print(change.summary, file=session.out)
+        raise_errors(session, done)
+        if not done.executed:
+            print(empty_message, file=session.out)

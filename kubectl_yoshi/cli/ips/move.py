@@ -1,0 +1,63 @@
+"""kubectl yoshi ips move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option, timeout_option, wait_option
+from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.asked import OutputFormat
+
+
+@dataclass(frozen=True)
+class MoveOptions:
+    """What `ips move` was asked for."""
+
+    address: str
+    to: str
+    network: str | None
+    port: tuple[str, ...]
+    wait: bool
+    timeout: float | None
+    dry_run: str
+
+
+@command("move", examples="kubectl yoshi ips move 203.0.113.5 --to web-2")
+@click.argument("address", type=HELD_ADDRESS, metavar="IP")
+@click.option(
+    "--to", type=VM_NAME, required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME."
+)
+@click.option(
+    "--network", type=NETWORK_NAME, metavar="NAME", help="The network that the address is of; found unless named."
+)
+@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
+@wait_option("it can be reached")
+@timeout_option()
+@dry_run_option
+@as_options(MoveOptions)
+def move(session: Session, options: MoveOptions) -> None:
+    """Give a VM's public address to another VM."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.cli.vm_args import resolve_vms
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.model.ports import parse_ports
+    from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+
+    address = parse_address(options.address)
+    ports = parse_ports(options.port) if options.port else ()
+    network = parse_network_name(options.network, session.namespace) if options.network else None
+    (target,) = resolve_vms(session, (options.to,), "", (), False)
+    request = MoveRequest(address, target, network, ports, options.wait)
+    done = execute(
+        session, partial(plan_move, request, BACKENDS), options.dry_run, OutputFormat(), timeout=options.timeout
+    )
+    if done is not None:
+        raise_errors(session, done)
+        suffix = "" if done.has_changed() else " (unchanged)"
+        print(f"{address} moved to virtualmachine.kubevirt.io/{options.to}{suffix}", file=session.out)

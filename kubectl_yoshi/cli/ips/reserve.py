@@ -1,0 +1,66 @@
+"""kubectl yoshi ips reserve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.options import as_options, command, dry_run_option
+from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.asked import OutputFormat
+
+
+@dataclass(frozen=True)
+class ReserveOptions:
+    """What `ips reserve` was asked for."""
+
+    network: str
+    addresses: tuple[str, ...]
+    count: int | None
+    note: str
+    dry_run: str
+
+    def __post_init__(self) -> None:
+        if self.addresses and self.count is not None:
+            raise usage_error("give addresses or --count, not both")
+        if self.count is not None and not 1 <= self.count <= 256:
+            raise usage_error("--count must be from 1 to 256")
+
+
+@command(
+    "reserve",
+    examples="""
+    # This address, for the printer
+    kubectl yoshi ips reserve blue 10.133.0.50 --note printer
+
+    # Any three
+    kubectl yoshi ips reserve blue --count 3
+    """,
+)
+@click.argument("network", type=NETWORK_NAME)
+@click.argument("addresses", nargs=-1, type=FREE_ADDRESS, metavar="[IP]…")
+@click.option("--count", type=int, metavar="N", help="How many, if no address is named; 1 unless given.")
+@click.option("--note", default="", metavar="TEXT", help="What for.")
+@dry_run_option
+@as_options(ReserveOptions)
+def reserve(session: Session, options: ReserveOptions) -> None:
+    """Keep addresses of a network out of everybody's reach."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.network import parse_network_name
+    from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve
+
+    addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
+    network = parse_network_name(options.network, session.namespace)
+    request = ReserveRequest(network, addresses, options.count or 1, options.note)
+    done = execute(session, partial(plan_reserve, request, BACKENDS), options.dry_run, OutputFormat())
+    if done is not None:
+        raise_errors(session, done)
+        suffix = "" if done.has_changed() else " (unchanged)"
+        for address in done.results:
+            print(f"{address} reserved on {network[1]}{suffix}", file=session.out)

@@ -1,0 +1,120 @@
+"""kubectl yoshi network list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.cli.options import (
+    LIST_FORMATS,
+    all_namespaces_option,
+    as_options,
+    command,
+    no_headers_option,
+    output_option,
+    selector_option,
+    watch_option,
+)
+from kubectl_yoshi.cli.param_types import NETWORK_NAME
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cli.inventory import NetworkRow
+    from kubectl_yoshi.model.objects import ObjectRef
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What `network list` was asked for."""
+
+    names: tuple[str, ...]
+    all_namespaces: bool
+    selector: str
+    watch: bool
+    no_headers: bool
+    output: OutputFormat
+
+
+@command("list", examples="kubectl yoshi network list -A")
+@click.argument("names", nargs=-1, type=NETWORK_NAME, metavar="[NAME]…")
+@all_namespaces_option
+@selector_option
+@watch_option
+@no_headers_option
+@output_option(*LIST_FORMATS)
+@as_options(ListOptions)
+def list_networks(session: Session, options: ListOptions) -> None:
+    """Show the networks of a namespace, or of all."""
+    from kubectl_yoshi.cli.inventory import exit_if_missing
+    from kubectl_yoshi.cli.watch import show_on_changes
+    from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
+    from kubectl_yoshi.model.objects import dig, metadata, name_of, namespace_of
+    from kubectl_yoshi.output.ages import age
+    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.tables import Column
+
+    not_found: set[ObjectRef] = set()
+
+    def show() -> None:
+        rows = _network_rows(session, options, not_found)
+        columns: list[Column[NetworkRow]] = [
+            Column("NAMESPACE", lambda row: namespace_of(row.raw)),
+            Column("NAME", lambda row: name_of(row.raw)),
+            Column("PLUGIN", lambda row: dig(row.raw, "spec", "plugin")),
+            Column("CIDR", lambda row: str(row.network.cidr or "") if row.network else dig(row.raw, "spec", "cidr")),
+            Column("READY", lambda row: row.ready),
+            Column("USED", lambda row: "<unknown>" if row.used is None else str(row.used)),
+            Column("FREE", lambda row: row.free),
+            Column("REASON", lambda row: dig(row.raw, "status", "reason"), wide=True),
+            Column("AGE", lambda row: age(metadata(row.raw).get("creationTimestamp"))),
+        ]
+        shown = columns if options.all_namespaces else columns[1:]
+        single = len(options.names) == 1
+        count = print_rows(
+            rows, shown, lambda row: row.raw, session.out, options.output, no_headers=options.no_headers, single=single
+        )
+        if not count and not not_found and options.output.is_human_readable:
+            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
+            session.note(f"No networks found{where}.")
+
+    show()
+    if options.watch:
+        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
+        show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, *watched], show)
+    exit_if_missing(not_found)
+
+
+def _network_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) -> list[NetworkRow]:
+    from kubectl_yoshi.cli.inventory import NetworkRow, get_named_objects, parse_network_or_warn
+    from kubectl_yoshi.model.allocations import allocations_outside_cidr, is_large
+    from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network_name
+    from kubectl_yoshi.model.objects import dig, namespace_of
+
+    namespace = None if options.all_namespaces else session.namespace
+    if options.names:
+        refs = [
+            NETWORKWIZARD.ref(*reversed(parse_network_name(name, session.namespace)))
+            for name in dict.fromkeys(options.names)
+        ]
+        found = get_named_objects(session, refs, not_found)
+    else:
+        found = list(session.api.list(NETWORKWIZARD, namespace, label_selector=options.selector))
+    networks = [(obj, parse_network_or_warn(session, obj)) for obj in found]
+    blocks: dict[tuple[str, str], int] = {}
+    block_namespaces = sorted({parsed.namespace for _, parsed in networks if parsed is not None and is_large(parsed)})
+    for block_namespace in (
+        [None] if block_namespaces and namespace is None else block_namespaces
+    ):  # a network named as ns/name has its blocks there
+        for block in session.api.list(ADDRESSBLOCK, block_namespace):
+            key = (namespace_of(block), str(dig(block, "spec", "network")))
+            blocks[key] = blocks.get(key, 0) + len(dig(block, "status", "allocations", default={}))
+    rows = []
+    for obj, parsed in networks:
+        used = len(dig(obj, "status", "allocations", default={}))
+        if parsed is not None and is_large(parsed):
+            used = blocks.get((parsed.namespace, parsed.name), 0) + len(allocations_outside_cidr(parsed))
+        rows.append(NetworkRow(obj, parsed, used))
+    return rows

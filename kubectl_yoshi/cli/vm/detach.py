@@ -1,0 +1,119 @@
+"""kubectl yoshi vm detach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_yoshi.cli.errors import usage_error
+from kubectl_yoshi.cli.options import (
+    OBJECT_FORMATS,
+    all_namespaces_option,
+    as_options,
+    command,
+    dry_run_option,
+    filename_option,
+    output_option,
+    selector_option,
+    timeout_option,
+)
+from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
+from kubectl_yoshi.cli.session import Session
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.output.asked import OutputFormat
+
+if TYPE_CHECKING:
+    from kubectl_yoshi.cli.vm.parts import PlannerFactory
+    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.model.objects import NamespacedName
+
+
+NETWORK_FLAGS = {True: "--network", False: "--public-network"}
+"""By Backend.pins_vm_template, whose back-ends share an annotation."""
+
+
+@dataclass(frozen=True)
+class DetachOptions:
+    """What `vm detach` was asked for."""
+
+    names: tuple[str, ...]
+    selector: str
+    filenames: tuple[str, ...]
+    all_namespaces: bool
+    network: str | None
+    public_network: str | None
+    restart: bool
+    live: bool
+    timeout: float | None
+    dry_run: str
+    output: OutputFormat
+
+
+@command("detach", examples="kubectl yoshi vm detach web-1 --network blue")
+@click.argument("names", nargs=-1, type=VM_NAME, metavar="[VM]…")
+@selector_option
+@filename_option
+@all_namespaces_option
+@click.option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
+@click.option(
+    "--public-network",
+    type=NETWORK_NAME,
+    metavar="NAME",
+    help="The network of the public address, alone or with --network.",
+)
+@click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
+@click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
+@timeout_option()
+@dry_run_option
+@output_option(*OBJECT_FORMATS)
+@as_options(DetachOptions)
+def detach(session: Session, options: DetachOptions) -> None:
+    """Take a network and its address away from VMs."""
+    from kubectl_yoshi.cli.vm.parts import execute_parts, network_label
+    from kubectl_yoshi.cli.vm_args import resolve_vms
+    from kubectl_yoshi.model.network import parse_network_name
+
+    vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)
+    if options.network is None and options.public_network is None:
+        raise usage_error("name the network with --network or --public-network", _attached_networks_hint(session, vms))
+    parts: list[tuple[PlannerFactory, str]] = []
+    for text in (options.network, options.public_network):
+        if text is not None:
+            network = parse_network_name(text, session.namespace)
+            parts.append(
+                (partial(_detach_planner, options, network), f"detached from {network_label(network, session)}")
+            )
+    execute_parts(session, options, vms, parts, "detaching")
+
+
+def _detach_planner(options: DetachOptions, network: NamespacedName, vms: tuple[NamespacedName, ...]) -> Planner:
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+
+    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.live), BACKENDS)
+
+
+def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -> str:
+    """What a single VM could be detached from, in flags; "" where there are many VMs, or it cannot be told."""
+    from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.model.vm import VM, Vm
+
+    if len(vms) != 1:
+        return ""
+    try:
+        vm = Vm(session.api.get(VM.ref(vms[0][1], vms[0][0])))
+        requested_networks = {backend.pins_vm_template: backend.requested_networks(vm) for backend in BACKENDS.values()}
+    except YoshiError:
+        return ""
+    flags = [
+        f"{flag} {name}"
+        for pins_template, flag in NETWORK_FLAGS.items()
+        if pins_template in requested_networks
+        for name in requested_networks[pins_template].networks
+    ]
+    if flags:
+        return f"What VM {vm.full_name} has: {', '.join(flags)}."
+    return "" if any(requested_networks.values()) else f"VM {vm.full_name} asks for no network."
