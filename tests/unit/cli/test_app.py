@@ -22,6 +22,7 @@ from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS, get_kubectl_flags
 from kubectl_yoshi.cli.options import command, dry_run_option
 
 HEAVY = ("kubernetes", "netaddr", "yaml", "urllib3", "tabulate", "hypothesis", "json")
+HEAVY_PACKAGES = tuple(f"kubectl_yoshi.{name}" for name in ("kube", "engine", "plan", "backends"))
 Yoshi = Callable[..., "Result"]
 
 
@@ -111,7 +112,35 @@ def test_what_must_be_fast_imports_nothing_heavy(words: list[str]) -> None:
     }
     assert "kubectl_yoshi.cli.app" in imported
     assert imported.isdisjoint(HEAVY)
-    assert not any(name.startswith(("kubectl_yoshi.kube", "kubectl_yoshi.engine")) for name in imported)
+    assert not any(name.startswith(HEAVY_PACKAGES) for name in imported)
+
+
+def test_help_of_a_group_imports_no_command() -> None:
+    assert not {
+        name for name in modules_after("cli.main(['vm', '--help'], standalone_mode=False)") if ".cli.vm" in name
+    }
+
+
+def test_the_file_of_a_command_imports_nothing_heavy() -> None:
+    load_all = """
+def load(group):
+    for name in group.table:
+        command = group.get_command(None, name)
+        if hasattr(command, "table"):
+            load(command)
+load(cli)
+"""
+    imported = modules_after(load_all)
+    assert imported >= {"kubectl_yoshi.cli.vm.attach", "kubectl_yoshi.cli.ips.import_", "kubectl_yoshi.cli.install"}
+    assert imported.isdisjoint(HEAVY)
+    assert not any(name.startswith(HEAVY_PACKAGES) for name in imported)
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of all modules that a process has imported after some code, in which `cli` is the root group."""
+    program = f"import sys\nfrom kubectl_yoshi.cli.app import cli\n{code}\nprint(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(
