@@ -19,11 +19,10 @@ from kubectl_yoshi.engine.observing import Planner, read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name
-from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.ports import parse_ports
-from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.model.vm import VM, Nic, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.finding import find_network_of

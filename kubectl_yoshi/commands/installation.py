@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubectl_yoshi import __version__
 from kubectl_yoshi.commands.files import parse_objects
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.network import GROUP, is_newer
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -22,7 +22,6 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.versions import is_newer
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)

@@ -16,11 +16,10 @@ from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr, is_large
 from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError
-from kubectl_yoshi.model.lean import get_trimmer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
+from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, get_trimmer
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column

@@ -16,11 +16,10 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
 )
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.lean import get_trimmer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.snapshot import Query, Unreadable
-from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.model.vm import VM, get_trimmer
 
 MAX_PARALLEL = 8
 LIST_THRESHOLD = 50
@@ -43,7 +42,7 @@ def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) 
     Args:
         api: the cluster.
         queries: what is wanted.
-        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.lean).
+        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.vm).
 
     Returns:
         What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the

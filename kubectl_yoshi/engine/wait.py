@@ -16,8 +16,7 @@ from kubectl_yoshi.kube.errors import (
     TooManyRequestsError,
     UnreachableError,
 )
-from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import ObjectRef, labels_of, name_of, uid_of
+from kubectl_yoshi.model.objects import EVENT, ObjectRef, labels_of, name_of, uid_of
 from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VMI, get_instance_name, has_ended
 

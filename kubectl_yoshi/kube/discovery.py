@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ApiError, RequestInfo, invalid_json_error, one_line
-from kubectl_yoshi.model.kinds import APISERVICE
-from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.objects import APISERVICE, Json, Resource, dig
 from kubectl_yoshi.model.snapshot import ServedApis
 
 _ACCEPT = ",".join(

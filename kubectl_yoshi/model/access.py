@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.objects import EVENT, Resource
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.vm import POD, VMI
 

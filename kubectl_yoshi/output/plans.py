@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
+from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.plan import Change, Plan, Verb, apply_json_patch
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import kind_and_name, object_text, without_managed_fields

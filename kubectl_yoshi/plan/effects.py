@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kubectl_yoshi.model.errors import OutdatedError
+from kubectl_yoshi.model.jsonpatch import same_json
 from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of, uid_of
-from kubectl_yoshi.model.plan import Change, Verb, same_json
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Snapshot, Unreadable
 from kubectl_yoshi.plan.records import COUNTER_PATHS
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from kubectl_yoshi.model.allocations import Allocation, Allocations
 from kubectl_yoshi.model.history import PastAllocation, prepend_past_allocation
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.plan import PatchBuilder
 
 STATUS_HISTORY = ("status", "history")
 

@@ -25,6 +25,7 @@ from kubectl_yoshi.model.allocations import (
     status_shard,
 )
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import (
     ADDRESSBLOCK,
     NETWORKWIZARD,
@@ -44,7 +45,7 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     resource_version_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.plan.histories import STATUS_HISTORY, append_history, find_replaced, to_past_allocation
 

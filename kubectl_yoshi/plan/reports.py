@@ -16,9 +16,10 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import shard_of
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.jsonpatch import same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Plan, parallel_plans, same_json
+from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext, seconds_between

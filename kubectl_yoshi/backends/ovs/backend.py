@@ -37,17 +37,19 @@ from kubectl_yoshi.model.backend import (
     RequestedNetworks,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, first_few
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, has_precedence, parse_network
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, same_json
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
+    DEFAULT_NIC,
     LAUNCHER_SELECTOR,
     POD,
     VM,
     VMI,
+    Nic,
     Vm,
     find_vms,
     has_ended,

@@ -11,9 +11,10 @@ from kubectl_yoshi.backends.ovs.cloud_init import GuestAddress
 from kubectl_yoshi.backends.ovs.interface import TEMPLATE
 from kubectl_yoshi.backends.ovs.spec import Layer2
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm
 

@@ -24,6 +24,7 @@ from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
@@ -37,7 +38,7 @@ from kubectl_yoshi.model.objects import (
     short_hash,
     uid_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"

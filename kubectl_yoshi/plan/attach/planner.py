@@ -15,10 +15,9 @@ from kubectl_yoshi.model.allocations import Allocations, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUses, Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import DEFAULT_NIC
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel_pair
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import DEFAULT_NIC, Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState
 from kubectl_yoshi.plan.attach.quota import enforce_quota

@@ -9,9 +9,10 @@ from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.allocations import Allocation, parse_allocation, shard_of
 from kubectl_yoshi.model.backend import UsageKind
 from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.jsonpatch import json_pointer
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
-from kubectl_yoshi.model.plan import Plan, Verb, json_pointer, parallel_plans, sequential
+from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState
 from kubectl_yoshi.plan.context import RunContext

@@ -22,9 +22,10 @@ from kubectl_yoshi.model.errors import (
     YoshiError,
     first_few,
 )
+from kubectl_yoshi.model.jsonpatch import json_pointer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_minimal_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
-from kubectl_yoshi.model.plan import Change, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.agreement import check_created_spec, check_spec_matches

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kubectl_yoshi.model.allocations import count_addresses, is_large
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.records import STATUS_DELETING
 

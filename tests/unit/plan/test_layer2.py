@@ -26,10 +26,9 @@ from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, T
 from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
-from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from kubectl_yoshi.model.snapshot import ServedApis
-from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.model.vm import POD, VM, VMI, Nic
 from tests.unit.plan.world import World, refusal, wishes
 
 LAB = "prod/lab"

@@ -39,9 +39,17 @@ from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.addresses import Cidr, parse_address
 from kubectl_yoshi.model.allocations import Allocation, parse_allocation
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.objects import (
+    APISERVICE,
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+)
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.conflicts import NODE
