@@ -16,10 +16,10 @@ from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import list_requested_networks, load_allocations
-from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.network_lookup import get_backend, list_requested_networks
+from kubectl_yoshi.plan.records import load_allocations
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.ips import ListOptions

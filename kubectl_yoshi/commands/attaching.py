@@ -25,7 +25,7 @@ from kubectl_yoshi.model.ports import parse_ports
 from kubectl_yoshi.model.vm import VM, Nic, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
-from kubectl_yoshi.plan.finding import find_network_of
+from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.release import explains_retention
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import NONE, write_fields
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import load_allocations, load_network
-from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.network_lookup import get_backend, load_network
+from kubectl_yoshi.plan.records import load_allocations
 
 MAX_ADDRESSES = 50
 MAX_OBJECTS = 10

@@ -10,6 +10,7 @@ from kubectl_yoshi.commands.addresses import row_to_json
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.engine.observing import read_and_compute
 from kubectl_yoshi.model.addresses import Address, parse_address
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.history import PastAllocation
 from kubectl_yoshi.model.network import Network
@@ -19,10 +20,10 @@ from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.asked import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.tables import write_fields
-from kubectl_yoshi.plan.cooling import cooling_down, format_duration
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_requested_networks, load_allocations
-from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.network_lookup import LIST_NETWORKS_HINT, get_backend, list_requested_networks
+from kubectl_yoshi.plan.records import load_allocations
 
 
 @dataclass(frozen=True)

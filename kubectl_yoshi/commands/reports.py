@@ -26,8 +26,8 @@ from kubectl_yoshi.output.asked import OutputFormat, ReportFile
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
 from kubectl_yoshi.plan.context import format_timestamp
-from kubectl_yoshi.plan.forsaken import OrphanedVm, find_orphaned_vms
 from kubectl_yoshi.plan.inventory import InventoryRow, find_discrepancies, list_other_troubles
+from kubectl_yoshi.plan.orphaned_vms import OrphanedVm, find_orphaned_vms
 from kubectl_yoshi.plan.reports import (
     NEW_REPORT_HINT,
     LeakRequest,

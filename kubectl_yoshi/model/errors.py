@@ -20,6 +20,9 @@ ASK_ADMIN_HINT = "Ask an administrator for this right; the ClusterRole yoshi-use
 """The way out where something may not be read, or changed, that a user of networks may."""
 
 
+LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
+
+
 def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str:
     """Words with commas between them; of more than `limit` those that come first, and how many more there are."""
     remaining = len(items) - limit

@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.flags import KUBECTL_FLAGS, Seconds
 from kubectl_yoshi.commands.install import ESTABLISHED_SECONDS
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS
-from kubectl_yoshi.plan.cooling import format_duration
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.plan.gc import GcRequest
 
 DEFAULTS = {

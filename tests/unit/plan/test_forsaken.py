@@ -17,7 +17,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.plan.forsaken import find_orphaned_vms
+from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 

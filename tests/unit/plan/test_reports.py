@@ -24,7 +24,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
-from kubectl_yoshi.plan.records import load_network
+from kubectl_yoshi.plan.network_lookup import load_network
 from kubectl_yoshi.plan.reports import (
     LeakRequest,
     Report,

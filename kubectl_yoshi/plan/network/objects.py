@@ -11,7 +11,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
 
 
