@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import Intervals, format_span
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json

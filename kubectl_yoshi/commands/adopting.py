@@ -14,7 +14,7 @@ from kubectl_yoshi.commands.address_files import read_address_files
 from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import GROUP, parse_network_name
 from kubectl_yoshi.model.objects import Json

@@ -15,7 +15,7 @@ from kubectl_yoshi.commands.errors import usage_error
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.vms import parse_mac, resolve_vms, wait_for_addresses
 from kubectl_yoshi.engine.loop import RunResult, preview_errors, run
-from kubectl_yoshi.engine.observing import Planner, read_and_compute
+from kubectl_yoshi.engine.read import Planner, read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import parse_network_name

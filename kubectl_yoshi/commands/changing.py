@@ -16,7 +16,7 @@ from kubectl_yoshi.output.progress import progress
 
 if TYPE_CHECKING:  # the cluster's rooms are imported when a command runs: its --help and completion do without
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import Json
 
 UNCHANGED_MESSAGE = {"": "unchanged"}

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.listing import NetworkRow
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.allocations import Allocations, is_large
 from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, json_size
 from kubectl_yoshi.model.errors import PreconditionFailed

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.addresses import row_to_json
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import Address, parse_address
 from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed

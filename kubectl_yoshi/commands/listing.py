@@ -12,7 +12,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.addresses import load_inventory
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.watching import show_on_changes
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr, is_large
 from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError

@@ -9,7 +9,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.changing import execute, print_result, raise_errors, run_each
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.commands.wizards import build_network, read_networks
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name

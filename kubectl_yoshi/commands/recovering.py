@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.changing import raise_errors
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.output.tables import Column, write_table

@@ -15,7 +15,7 @@ from kubectl_yoshi.commands.addresses import load_inventory, row_to_json, select
 from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.releasing import print_released
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.backend import VmProblem
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD

@@ -8,7 +8,7 @@ from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.commands.changing import raise_errors
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.engine.loop import RunResult, run
-from kubectl_yoshi.engine.observing import Planner
+from kubectl_yoshi.engine.read import Planner
 from kubectl_yoshi.kube.errors import InvalidError, NotServedError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.output.plans import format_outcomes

@@ -19,11 +19,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
 from typing import Any
 
 from kubectl_yoshi.kube import request_log
 from kubectl_yoshi.kube.connection import Connection, RequestNotSentError
-from kubectl_yoshi.kube.crowding import ConcurrencyLimiter
 from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
     ClusterError,
@@ -41,6 +41,47 @@ MAX_WAITING_SECONDS = 20.0
 """All waits for one request together: longer than that a person thinks it hangs."""
 
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+NO_LIMIT = 32.0
+"""From here on there is no bound but the number of threads."""
+
+
+class ConcurrencyLimiter:
+    """`with crowd: send()`; then `crowd.decrease()` after a 429, `crowd.increase()` after anything else.
+
+    May be used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._in_flight = 0
+        self.limit = NO_LIMIT
+
+    def __enter__(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._in_flight < max(int(self.limit), 1) or self.limit >= NO_LIMIT)
+            self._in_flight += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._condition:
+            self._in_flight -= 1
+            self._condition.notify()
+
+    def decrease(self) -> None:
+        """The server takes no more at once."""
+        with self._condition:
+            self.limit = max(min(self.limit, self._in_flight + 1) / 2, 1.0)
+
+    def increase(self) -> None:
+        """The server took it."""
+        if self.limit >= NO_LIMIT:
+            return
+        with self._condition:
+            self.limit += 1 / self.limit
+            self._condition.notify()
 
 
 class WaitCancelledError(ClusterError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig

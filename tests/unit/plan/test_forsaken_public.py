@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef

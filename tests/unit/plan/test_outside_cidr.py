@@ -20,7 +20,7 @@ import pytest
 
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.public.services import SERVICE
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
