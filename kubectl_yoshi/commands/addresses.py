@@ -13,9 +13,8 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, pa
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
-from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
-from kubectl_yoshi.output.tables import Column
+from kubectl_yoshi.output.tables import Column, age
 from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.network_lookup import get_backend, list_requested_networks

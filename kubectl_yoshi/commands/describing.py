@@ -16,10 +16,9 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_na
 from kubectl_yoshi.model.objects import Json, dig, name_of
 from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.tables import NONE, write_fields
+from kubectl_yoshi.output.tables import NONE, age, write_fields
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network
 from kubectl_yoshi.plan.records import load_allocations

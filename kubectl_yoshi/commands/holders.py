@@ -16,10 +16,9 @@ from kubectl_yoshi.model.history import PastAllocation
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.output.ages import age
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.tables import write_fields
+from kubectl_yoshi.output.tables import age, write_fields
 from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
 from kubectl_yoshi.plan.network_lookup import LIST_NETWORKS_HINT, get_backend, list_requested_networks

@@ -17,7 +17,7 @@ from kubectl_yoshi.commands.options import (
     output_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 CSV = "csv"
 SOURCES = ("vms", "services", "calico", CSV)

@@ -17,7 +17,7 @@ from kubectl_yoshi.commands.options import (
 )
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.kube.client import Api
@@ -60,7 +60,7 @@ def install(session: Session, options: InstallOptions) -> None:
     yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
     from kubectl_yoshi.commands.installation import load_manifests, plan_install
-    from kubectl_yoshi.output.plans import show_objects, show_plan
+    from kubectl_yoshi.output.plan_printer import show_objects, show_plan
 
     desired = load_manifests()
     if options.dry_run == "client" and not options.output.is_human_readable:
@@ -119,7 +119,7 @@ def check_permissions(api: Api, plan: Plan) -> None:
 def apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Applies, and says of each object what became of it, also where another one failed."""
     from kubectl_yoshi.engine.apply import apply_plan
-    from kubectl_yoshi.output.plans import format_outcomes, show_objects
+    from kubectl_yoshi.output.plan_printer import format_outcomes, show_objects
 
     outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
     if options.output.is_human_readable:

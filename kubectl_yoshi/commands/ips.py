@@ -26,7 +26,7 @@ from kubectl_yoshi.commands.options import (
     yes_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import OutputFormat, ReportFile
+from kubectl_yoshi.output.format_option import OutputFormat, ReportFile
 
 MIN_REPORT_INTERVAL = "5m"
 """How long the second look at leaks comes after the first, at least; as long as `ips gc` leaves a record alone."""
@@ -321,7 +321,7 @@ def gc(session: Session, options: GcOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.output.plans import show_plan
+    from kubectl_yoshi.output.plan_printer import show_plan
     from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None

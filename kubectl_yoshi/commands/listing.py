@@ -20,9 +20,8 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, pa
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, get_trimmer
-from kubectl_yoshi.output.ages import age
 from kubectl_yoshi.output.formats import print_rows
-from kubectl_yoshi.output.tables import Column
+from kubectl_yoshi.output.tables import Column, age
 from kubectl_yoshi.plan.inventory import AddressState, InventoryRow
 
 if TYPE_CHECKING:

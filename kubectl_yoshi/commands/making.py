@@ -15,7 +15,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
 from kubectl_yoshi.model.objects import name_of, namespace_of
 from kubectl_yoshi.model.plan import Verb
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.plan.network.planner import (
     NetworkDeleteRequest,
     NetworkRequest,

@@ -23,7 +23,7 @@ from kubectl_yoshi.commands.options import (
     yes_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
 """How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""

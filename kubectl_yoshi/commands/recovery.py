@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.changing import execute
 from kubectl_yoshi.commands.names import NETWORK
 from kubectl_yoshi.commands.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.output.asked import OutputFormat, ReportFile
+from kubectl_yoshi.output.format_option import OutputFormat, ReportFile
 from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
+from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES
 from kubectl_yoshi.plan.context import format_timestamp
 from kubectl_yoshi.plan.inventory import InventoryRow, find_discrepancies, list_other_troubles
 from kubectl_yoshi.plan.orphaned_vms import OrphanedVm, find_orphaned_vms

@@ -23,8 +23,14 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_change, format_outcomes, object_changes, show_plan
+from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.plan_printer import (
+    DRY_RUN_SUFFIXES,
+    format_change,
+    format_outcomes,
+    object_changes,
+    show_plan,
+)
 from kubectl_yoshi.output.progress import progress
 from kubectl_yoshi.plan.context import format_timestamp
 from kubectl_yoshi.plan.sync.planner import SyncScope
@@ -81,7 +87,7 @@ def _unchanged_summary(report: SyncReport) -> str:
 
 def show_diff(session: Session, options: SyncOptions) -> None:
     """`kubectl yoshi diff sync`"""
-    from kubectl_yoshi.output.differences import write_diff
+    from kubectl_yoshi.output.plan_printer import write_diff
 
     report = sync(build_scope(session, options), BACKENDS, session.api, dry_run="client")
     if write_diff(object_changes(report.plan), session.out) or any(report.plan):

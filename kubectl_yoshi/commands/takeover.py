@@ -11,7 +11,7 @@ from kubectl_yoshi.engine.loop import RunResult, run
 from kubectl_yoshi.engine.read import Planner
 from kubectl_yoshi.kube.errors import InvalidError, NotServedError
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.output.plans import format_outcomes
+from kubectl_yoshi.output.plan_printer import format_outcomes
 from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
 
 SETTLE_SECONDS = 15.0

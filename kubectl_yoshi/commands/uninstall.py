@@ -11,7 +11,7 @@ from kubectl_yoshi.commands.install import find_installed
 from kubectl_yoshi.commands.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.commands.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.asked import HUMAN_READABLE
+from kubectl_yoshi.output.format_option import HUMAN_READABLE
 
 if TYPE_CHECKING:
     from kubectl_yoshi.commands.installation import LostNetwork
@@ -53,7 +53,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     from kubectl_yoshi.commands.installation import load_manifests, plan_uninstall
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
-    from kubectl_yoshi.output.plans import format_outcomes, show_plan
+    from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 
     found = find_installed(session.api, load_manifests())
     plan = plan_uninstall(found.values())

@@ -24,7 +24,7 @@ from kubectl_yoshi.commands.options import (
     watch_option,
 )
 from kubectl_yoshi.commands.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from kubectl_yoshi.commands.errors import run_reporting_errors
 from kubectl_yoshi.commands.flags import META_KEY
 from kubectl_yoshi.commands.root import cli
 from kubectl_yoshi.commands.session import SESSION_KEY, Session
-from kubectl_yoshi.output.guard import EscapingStream
+from kubectl_yoshi.output.escaping import EscapingStream
 from tests.unit.plan.world import World
 
 PROGRAM = "kubectl yoshi"

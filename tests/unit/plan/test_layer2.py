@@ -20,7 +20,7 @@ import yaml
 
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs.backend import Ovs
-from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.engine.loop import RunResult

@@ -28,7 +28,7 @@ from kubectl_yoshi.backends.calico.backend import (
 from kubectl_yoshi.backends.calico.ipam import block_name, handle_name, remove_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs.backend import Ovs
-from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.backends.public.backend import Public
