@@ -175,7 +175,7 @@ def _describe_change(change: Change) -> str:
 
 
 class ObservedObjects:
-    """What was read, by object: asked for many changes."""
+    """What was read, by object, to tell whether changes are in effect whose response never came."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._found: dict[ObjectRef, Json | None] = {}

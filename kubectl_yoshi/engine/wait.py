@@ -13,10 +13,7 @@ from kubectl_yoshi.kube.errors import (
     ClusterError,
     NotFoundError,
     NotServedError,
-    ServerError,
     TimedOutError,
-    TooManyRequestsError,
-    UnreachableError,
 )
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import EVENT, ObjectRef, labels_of, name_of, uid_of
@@ -80,12 +77,7 @@ def _wait_until_gone(
             remaining = " and ".join(list_remaining(api, change, uids))
             if not remaining:
                 return
-        except (
-            UnreachableError,
-            ServerError,
-            TimedOutError,
-            TooManyRequestsError,
-        ) as error:  # a moment without an answer ends no long wait
+        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
             last_error, remaining = error, reported
         if progress and remaining != reported:
             progress(change, remaining)
@@ -164,7 +156,7 @@ def wait_until_running(
 
     Args:
         api: the cluster.
-        find_pending_vms: see plan/attach/wait.py, which says what may be raised besides.
+        find_pending_vms: see plan/attach/wait.py, which tells what else may be raised.
         results: "namespace/name" of each VM -> its address.
         timeout: seconds; None for the usual limit.
         step: told how many more have come, and of one that has not; "" after the last.

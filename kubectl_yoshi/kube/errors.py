@@ -41,6 +41,8 @@ _GENERIC_REJECTION = "the server rejected our request due to an error in our req
 _CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
+"""Roles of manifests/roles.yaml that an administrator binds for somebody who lacks a right, the lesser one first."""
 
 
 class ClusterError(YoshiError):
@@ -395,12 +397,8 @@ def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, att
     return NotServedError(f"Cannot {request_info}: this cluster does not know {kind}.", hint, **attributes)
 
 
-BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
-"""The roles that an administrator binds for somebody who lacks a right, the lesser one first."""
-
-
 def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:
-    """The roles of TO_BIND that hold a right; () where none does.
+    """The roles of BINDABLE_ROLES that hold a right; () where none does.
 
     Args:
         verb: Kubernetes' word.

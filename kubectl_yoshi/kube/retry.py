@@ -3,7 +3,7 @@
 What is sent again:
 
 - anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
-  requests at once from then on (see crowding.py);
+  requests at once from then on (see ConcurrencyLimiter);
 - anything when the connection was refused, once;
 - a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
 - anything after a 401, once, if the kubeconfig can give new credentials.
@@ -48,9 +48,15 @@ NO_LIMIT = 32.0
 
 
 class ConcurrencyLimiter:
-    """`with crowd: send()`; then `crowd.decrease()` after a 429, `crowd.increase()` after anything else.
+    """Limits how many requests are in flight: additive increase, multiplicative decrease.
 
-    May be used by several threads.
+    API priority and fairness answers 429 to a client that sends more requests at a time than its share
+    (https://kubernetes.io/docs/concepts/cluster-administration/flow-control/). Then half as many go on at once, and one
+    more after each round of good answers: so many threads soon send as many requests as are accepted, whatever the
+    share is and whoever else uses it.
+
+    `with limiter: send()`; then `limiter.decrease()` after a 429, `limiter.increase()` after anything else. May be used
+    by several threads.
     """
 
     def __init__(self) -> None:
@@ -159,7 +165,7 @@ class Sender:
             The answer's object; {} for an empty answer.
 
         Raises:
-            ClusterError: see cluster.errors.
+            ClusterError: see kube.errors.
         """
         response = self._send_with_retries(
             request_info, method, path, _build_headers(body, content_type, accept), _encode_body(body)

@@ -37,7 +37,7 @@ class Access:
 
 
 def required_accesses(change: Change) -> tuple[Access, ...]:
-    """Return what one must be allowed to do for a change: to write, or to see what is waited for (cluster.waiting).
+    """Return what one must be allowed to do for a change: to write, or to see what is waited for (engine.wait).
 
     A server-side apply of an object that does not exist is authorized as patch and as create.
     """

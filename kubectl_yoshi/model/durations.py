@@ -1,4 +1,4 @@
-"""Durations as kubectl's flags take them."""
+"""Durations as kubectl's flags take them, and as messages show them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Change:
         owner: whom the change is for ("prod/web-1"), so that many VMs' outcomes can be told apart; "" is for all.
         ignore_not_found: a 404 means that it is done already.
         ignore_already_exists: a 409 AlreadyExists on create means that it is done already.
-        wait_for: for WAIT, a word that cluster.waiting knows: "stopped", "deleted", "served".
+        wait_for: for WAIT, a word that engine.wait knows: "stopped", "deleted", "served".
         shared: a patch of an object that changes for many subjects of a plan: those that come side by side are sent as
             one, or each would make the others' tests fail.
         strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.

@@ -220,7 +220,7 @@ _DOMAIN = {"devices": {"interfaces": True, "autoattachPodInterface": True}}
 _INSTANCE = {"networks": True, "hostname": True, "domain": _DOMAIN}
 
 FieldMask = Mapping[str, Any]
-"""Key -> True for all of its value, or what of it is kept."""
+"""Key -> True for all of its value, or a mask of what is kept."""
 
 FIELD_MASKS: Mapping[Resource, FieldMask] = {
     VM: {
@@ -240,10 +240,15 @@ FIELD_MASKS: Mapping[Resource, FieldMask] = {
         "status": {"phase": True, "podIP": True, "podIPs": True},
     },
 }
+"""The fields that commands which only read keep of listed objects, besides some of the metadata.
+
+A VM is some kilobytes of disks, devices and managedFields, and there may be tens of thousands. A page of a list is
+trimmed before the next one is read. An object that is to be written is never trimmed: a patch rests on all of it.
+"""
 
 
 def get_trimmer(resource: Resource) -> Callable[[Json], Json] | None:
-    """What cuts an object of a kind down; None where objects of that kind are kept whole."""
+    """Return a function that keeps the fields of FIELD_MASKS; None where objects of that kind are kept whole."""
     mask = FIELD_MASKS.get(resource)
     if mask is None:
         return None
@@ -263,7 +268,7 @@ def _apply_mask(obj: Any, mask: FieldMask) -> Any:
 
 @dataclass(frozen=True)
 class Nic:
-    """What is asked for.
+    """The interface that a VM is to have on a network that gives it one of its own.
 
     Attributes:
         name: the interface's; "" for the one that it has, or a name after the network.

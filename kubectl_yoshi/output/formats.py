@@ -1,6 +1,8 @@
-"""-o: the formats of results, as kubectl has them.
+"""The formats of results: tables, JSON, YAML, names, JSONPath and custom columns, as kubectl prints them.
 
-A list of things, whatever they are, has columns for people and a JSON object per row for everything else.
+A list of things, whatever they are, has columns for people and a JSON object per row for everything else. Lists in JSON
+and YAML are written item by item: of a long one neither its text nor its objects are held. PyYAML and JSONPath are
+imported when a format needs them.
 """
 
 from __future__ import annotations
@@ -68,7 +70,10 @@ _AMBIGUOUS_IN_GO = re.compile(
 
 
 def to_yaml(value: Any) -> str:
-    """A JSON value as a YAML document without its "---". What a terminal would obey is escaped."""
+    """A JSON value as a YAML document without its "---", as kubectl prints it: block style, keys in order, no aliases.
+
+    What a terminal would obey is escaped.
+    """
     import yaml
 
     text: str = yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True)

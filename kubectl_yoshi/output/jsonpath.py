@@ -1,10 +1,10 @@
 """kubectl's JSONPath templates: https://kubernetes.io/docs/reference/kubectl/jsonpath/
 
-A template is text with actions in braces; an action is a chain of steps, which are in jsonpath_steps.py. What kubectl
-prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these differences: keys of a map come in
-order (in kubectl at random); a template without any braces is read as one action (kubectl prints it as it stands,
-which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}". As in kubectl, a {range} may lack its {end},
-and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
+A template is text with actions in braces; an action is a chain of steps, each of which takes a list of values to a list
+of values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these differences:
+keys of a map come in order (in kubectl at random); a template without any braces is read as one action (kubectl prints
+it as it stands, which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}". As in kubectl, a {range}
+may lack its {end}, and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from kubectl_yoshi.model.errors import UsageError
 
 Values = list[Any]
 Step = Callable[[Values], Values]
+FIELD_END = set(" \t\r\n.,[]$@{}")
+_INDEX = re.compile(r"(-?\d*)(:-?\d*)?(:-?\d*)?")
+_COMPARISON = re.compile(r"([^!<>=]+)([!<>=]+)(.+)")
+_KEY = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_NUMBER = re.compile(r"[+-]?[\d.]+")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
 class NoMatchError(Exception):
@@ -157,16 +163,6 @@ def _kind(value: Any) -> str:
     """A value's type, for messages."""
     names = {dict: "map", list: "list", str: "string", bool: "bool", int: "int", float: "float", type(None): "null"}
     return names.get(type(value), type(value).__name__)
-
-
-__all__ = ["NoMatchError", "Template", "go_text", "parse_expression", "parse_template", "text_of"]
-
-FIELD_END = set(" \t\r\n.,[]$@{}")
-_INDEX = re.compile(r"(-?\d*)(:-?\d*)?(:-?\d*)?")
-_COMPARISON = re.compile(r"([^!<>=]+)([!<>=]+)(.+)")
-_KEY = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-_NUMBER = re.compile(r"[+-]?[\d.]+")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
 @dataclass(frozen=True)

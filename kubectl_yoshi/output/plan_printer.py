@@ -1,8 +1,10 @@
-"""How a plan is shown: a line per change, or the objects as they would be after it."""
+"""How a plan is shown: a line per change, the objects as they would be after it, or their differences.
+
+Differences are those of `kubectl diff`: of the YAML of each object before and after.
+"""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,10 +16,17 @@ from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.printable import escape_controls, to_single_line
-from kubectl_yoshi.output import tables
 from kubectl_yoshi.output.escaping import raw_unless_terminal, unwrap_stream
 from kubectl_yoshi.output.format_option import OutputFormat
-from kubectl_yoshi.output.formats import kind_and_name, object_text, to_list_object, to_yaml, without_managed_fields
+from kubectl_yoshi.output.formats import (
+    kind_and_name,
+    object_text,
+    to_list_object,
+    to_yaml,
+    without_managed_fields,
+    write_documents,
+)
+from kubectl_yoshi.output.tables import paint, uses_colours
 
 DRY_RUN_SUFFIXES = {"none": "", "client": " (dry run)", "server": " (server dry run)"}
 """kubectl's words for --dry-run."""
@@ -113,8 +122,6 @@ def show_objects(objects: Iterable[Json], out: TextIO, output: OutputFormat, dry
     if not items:
         return
     if output.kind == "yaml":
-        from kubectl_yoshi.output.formats import write_documents
-
         write_documents(items, out)
     elif output.kind == "name":
         out.writelines(f"{kind_and_name(item)}{DRY_RUN_SUFFIXES[dry_run]}\n" for item in items)
@@ -189,7 +196,9 @@ def write_diff(object_changes: Iterable[ObjectChange], out: TextIO, environ: Map
     if program:
         _run_program(program, changed, out)
         return True
-    colour = tables.uses_colours(out, environ)
+    import difflib
+
+    colour = uses_colours(out, environ)
     for name, old, new in changed:
         lines = [f"diff -u -N LIVE/{name} MERGED/{name}\n"]
         lines += difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"LIVE/{name}", f"MERGED/{name}")
@@ -224,7 +233,7 @@ def _yaml(obj: Json | None) -> str:
 
 def _colour_line(line: str) -> str:
     colour = _COLOURS.get(line[:1])
-    return tables.paint(line.rstrip("\n"), colour) + "\n" if colour else line
+    return paint(line.rstrip("\n"), colour) + "\n" if colour else line
 
 
 def _run_program(program: str, changed: list[tuple[str, str, str]], out: TextIO) -> None:

@@ -1,4 +1,7 @@
-"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come."""
+"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come.
+
+Also what stands in cells: ages as kubectl shows them, and the colours of state words.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from kubectl_yoshi.model.printable import escape_controls
 from kubectl_yoshi.output.escaping import unwrap_stream
 
 NONE = "<none>"
+UNKNOWN_AGE = "<unknown>"
 PAGE_SIZE = 500
 """Rows that are gathered to size the columns; the same number as kubectl's --chunk-size."""
 COLUMN_GAP = 3
@@ -37,7 +41,10 @@ STATE_COLOURS = {
 
 
 def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether to colour what is written to a stream."""
+    """Whether to colour what is written to a stream: terminals only, and as NO_COLOR and FORCE_COLOR have it.
+
+    See https://no-color.org and https://force-color.org.
+    """
     environ = os.environ if environ is None else environ
     if environ.get("NO_COLOR"):
         return False
@@ -47,7 +54,7 @@ def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 
 
 def paint(text: str, colour: str) -> str:
-    """The text in a colour of CODES."""
+    """The text in a colour of COLOUR_CODES."""
     return f"\x1b[{COLOUR_CODES[colour]}m{text}\x1b[0m"
 
 
@@ -193,9 +200,6 @@ def _escape_char(char: str) -> str:
     return shown if shown != char else f"\\u{ord(char):04x}"
 
 
-UNKNOWN_AGE = "<unknown>"
-
-
 def age(timestamp: str | None, now: datetime | None = None) -> str:
     """The age of something made at an RFC 3339 time: "5s", "3m12s", "2d3h"; "<unknown>" where there is no time."""
     if not timestamp:
@@ -210,7 +214,7 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """A time span in at most two units, with kubectl's thresholds."""
+    """A time span as kubectl shows it (k8s.io/apimachinery/pkg/util/duration.HumanDuration), in at most two units."""
     total = int(seconds)
     if total < -1:
         return "<invalid>"

@@ -1,4 +1,4 @@
-"""Look up networks by name or by address, the backend of one, and why one assigns no addresses."""
+"""Look up networks, by name or by address, and the backend of a network; check that a network can assign addresses."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.allocations import (
-    allocations_outside_cidr,
-)
+from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
-from kubectl_yoshi.model.network import (
-    NETWORKWIZARD,
-    Network,
-    parse_minimal_network,
-    parse_network,
-)
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_minimal_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you may"
+BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
 
 
 def network_query(namespace: str, name: str) -> Query:
@@ -209,9 +203,6 @@ def check_backend_available(network: Network, backend: Backend, snapshot: Snapsh
             f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing_apis}",
             "Install it first, or choose another network or --plugin.",
         )
-
-
-BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
 
 
 def being_deleted_error(network: Network) -> PreconditionFailed:

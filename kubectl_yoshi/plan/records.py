@@ -48,6 +48,7 @@ from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.network_lookup import check_version_supported, network_query, parse_networks
 
 STATUS_ALLOCATIONS = ("status", "allocations")
+STATUS_HISTORY = ("status", "history")
 STATUS_DELETING = ("status", "deleting")
 COUNTER_PATHS = ("/status/used", "/status/free")
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
@@ -409,9 +410,6 @@ def _group_by_shard(allocations: Allocations, numbers: Iterable[int]) -> dict[Sh
 def _single_value(words: Iterable[str]) -> str:
     distinct = set(words)
     return distinct.pop() if len(distinct) == 1 else ""
-
-
-STATUS_HISTORY = ("status", "history")
 
 
 def to_past_allocation(record: Allocation, until: str) -> PastAllocation:

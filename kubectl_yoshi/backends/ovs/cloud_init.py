@@ -1,4 +1,4 @@
-"""An address in a VM's cloud-init network data, merged with what is there.
+"""Telling a guest its address without DHCP: in the VM's cloud-init network data, merged with what is there.
 
 cloudInitNoCloud carries cloud-init's network configuration, version 1 or 2, in YAML; cloudInitConfigDrive carries
 OpenStack's network_data.json (https://docs.cloud-init.io, "Network configuration"). Both are on the VM or in a Secret.
@@ -30,6 +30,13 @@ MAX_NETWORK_DATA_BYTES = 2048
 """Bytes of network data that KubeVirt takes on a VM itself."""
 FIRST_INTERFACE = "enp1s0"
 """What the guest calls its first interface, on the machine type q35."""
+SECRET = Resource("", "v1", "secrets", "Secret")
+VOLUMES = (*TEMPLATE, "spec", "volumes")
+CONFIG_DRIVE = "cloudInitConfigDrive"
+KINDS = ("cloudInitNoCloud", CONFIG_DRIVE)
+INLINE, ENCODED, REFERENCE = "networkData", "networkDataBase64", "networkDataSecretRef"
+SECRET_KEYS = ("networkdata", "networkData")
+"""Keys of a Secret in which KubeVirt looks for network data."""
 
 
 @dataclass(frozen=True)
@@ -227,15 +234,6 @@ def _set_in_config_drive(data: Json, wanted: GuestAddress, shared: bool) -> None
 
 def _netmask(wanted: GuestAddress) -> str:
     return str(ip_network(f"{wanted.address}/{wanted.prefix_length}", strict=False).netmask)
-
-
-SECRET = Resource("", "v1", "secrets", "Secret")
-VOLUMES = (*TEMPLATE, "spec", "volumes")
-CONFIG_DRIVE = "cloudInitConfigDrive"
-KINDS = ("cloudInitNoCloud", CONFIG_DRIVE)
-INLINE, ENCODED, REFERENCE = "networkData", "networkDataBase64", "networkDataSecretRef"
-SECRET_KEYS = ("networkdata", "networkData")
-"""Keys of a Secret in which KubeVirt looks for network data."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ SERVER_INTERFACE = "eth1"
 
 ROUTER, DNS_SERVERS, MTU = 3, 6, 26
 """DHCP options (RFC 2132)."""
+LEASE_NAMESPACE = "default"
+"""Where luigi's DHCP server writes an IPAllocation for each lease, whatever its own namespace, as its source has it."""
+LEASE_LIST_THRESHOLD = 20
+"""From this many addresses on, leases are listed at once instead of asked for one by one."""
 
 
 def missing_apis(layer: Layer2, served: ServedApis) -> str:
@@ -417,19 +421,14 @@ def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
     )
 
 
-NAMESPACE = "default"
-LIST_THRESHOLD = 20
-"""From this many addresses on, leases are listed at once instead of asked for one by one."""
-
-
 def lease_queries(network: Network, numbers: Intervals, snapshot: Snapshot) -> tuple[Query, ...]:
-    """What to read to know who has been lent these addresses."""
+    """What to read to know who has been lent these addresses: an IPAllocation is named after its address."""
     if LEASE not in snapshot.served or not numbers:
         return ()
-    all_leases = Query(LEASE, NAMESPACE)
-    if numbers.size > LIST_THRESHOLD or all_leases in snapshot.results:
+    all_leases = Query(LEASE, LEASE_NAMESPACE)
+    if numbers.size > LEASE_LIST_THRESHOLD or all_leases in snapshot.results:
         return (all_leases,)
-    return tuple(Query(LEASE, NAMESPACE, str(network.address(number))) for number in numbers)
+    return tuple(Query(LEASE, LEASE_NAMESPACE, str(network.address(number))) for number in numbers)
 
 
 def list_lease_uses(

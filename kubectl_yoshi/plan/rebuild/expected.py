@@ -30,6 +30,7 @@ ADMIN_REBUILD_HINT = (
     "Let an administrator run it: it needs to see the VMs of every namespace (ClusterRole yoshi-admin, bound by a "
     "ClusterRoleBinding)."
 )
+ACTIVE = (UsageKind.RUNNING, UsageKind.ANNOUNCED)
 
 
 @dataclass(frozen=True)
@@ -260,12 +261,18 @@ def _multiple_addresses_text(
     )
 
 
-ACTIVE = (UsageKind.RUNNING, UsageKind.ANNOUNCED)
-
-
 @dataclass(frozen=True)
 class Claim:
-    """A VM's claim to an address.
+    """A VM's claim to an address: the VM exists and uses the address.
+
+    That is, it runs with it, its template has it, or it asks for the network while the back-end keeps the address for
+    it. The rules by which one of several claims wins are the same on every machine. That VM keeps the address
+
+    1. which runs with it, or whose address is announced: what is so now counts more than what is only written;
+    2. which the ledger gives it to, by its uid;
+    3. for which the back-end's own bookkeeping keeps it;
+    4. which the ledger gives it to by its name alone, as after a restore that made every uid anew;
+    5. which is older, then whose uid comes first.
 
     Attributes:
         vm: whose.

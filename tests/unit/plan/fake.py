@@ -2,7 +2,7 @@
 
 It applies JSON patches to the newest object and refuses them whole, honours preconditions and resourceVersions, keeps
 status and the rest apart, gives out uids, deletes what the deleted owned, and answers errors with the very words of a
-real one, so that they are mapped by `cluster.errors`. Anything may happen `before` a request: another writer, a fault.
+real one, so that they are mapped by `kube.errors`. Anything may happen `before` a request: another writer, a fault.
 """
 
 from __future__ import annotations
