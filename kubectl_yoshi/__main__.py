@@ -45,7 +45,7 @@ def run(args: list[str], program: str) -> int:
     from kubectl_yoshi.cli.app import cli
     from kubectl_yoshi.cli.errors import run_reporting_errors
     from kubectl_yoshi.cli.kubectl_flags import get_kubectl_flags
-    from kubectl_yoshi.output.guard import escape_std_streams
+    from kubectl_yoshi.output.escaping import escape_std_streams
 
     roots = []
 

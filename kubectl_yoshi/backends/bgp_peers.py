@@ -22,6 +22,7 @@ from kubectl_yoshi.backends.ownership import (
 from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, Peer, parse_network
 from kubectl_yoshi.model.objects import (
@@ -34,7 +35,7 @@ from kubectl_yoshi.model.objects import (
     resource_version_of,
     uid_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 

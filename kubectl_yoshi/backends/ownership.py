@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, annotations_of, dig, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 
 NETWORK_ANNOTATION = f"{GROUP}/network"
 NETWORK_UID_ANNOTATION = f"{GROUP}/networkUID"

@@ -10,11 +10,11 @@ import click
 from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.model.plan import Change
 
@@ -86,7 +86,7 @@ def _show_dry_run(
     session: Session, result: RunResult, dry_run: str, output: OutputFormat, unchanged: Mapping[str, str]
 ) -> None:
     from kubectl_yoshi.model.plan import Verb
-    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
+    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
 
     changed = {change.owner for change in result.plan if change.verb is not Verb.WAIT}
     affected = changed | result.errors.keys()
@@ -107,8 +107,7 @@ def _show_dry_run(
 def _show_diff(session: Session, planner: Planner) -> None:
     """Writes the differences that a plan would make; remembers for the exit code that there were some."""
     from kubectl_yoshi.engine.loop import run
-    from kubectl_yoshi.output.differences import write_diff
-    from kubectl_yoshi.output.plans import object_changes
+    from kubectl_yoshi.output.plan_printer import object_changes, write_diff
 
     done = run(planner, session.api, dry_run="client")
     for note in done.lines:
@@ -167,7 +166,7 @@ def print_result(session: Session, output: OutputFormat, sentence: str, obj: Jso
     if output.is_human_readable:
         print(sentence, file=session.out)
         return
-    from kubectl_yoshi.output.plans import show_objects
+    from kubectl_yoshi.output.plan_printer import show_objects
 
     show_objects([obj], session.out, output)
 
@@ -229,7 +228,7 @@ def format_errors_by_cause(errors: Mapping[str, YoshiError]) -> list[str]:
 
 def _report_objects(session: Session, output: OutputFormat, result: RunResult) -> None:
     from kubectl_yoshi.model.vm import VM
-    from kubectl_yoshi.output.plans import show_objects
+    from kubectl_yoshi.output.plan_printer import show_objects
 
     latest = {change.ref: answer for change, answer in result.executed if answer and change.ref.resource == VM}
     show_objects(latest.values(), session.out, output)

@@ -12,11 +12,11 @@ from kubectl_yoshi.cli.apply import raise_errors
 from kubectl_yoshi.cli.options import OBJECT_FORMATS, as_options, command, dry_run_option, output_option, timeout_option
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.kube.client import Api
     from kubectl_yoshi.model.plan import Plan
 
@@ -59,7 +59,7 @@ def install(session: Session, options: InstallOptions) -> None:
     yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
-    from kubectl_yoshi.output.plans import show_objects, show_plan
+    from kubectl_yoshi.output.plan_printer import show_objects, show_plan
 
     desired = load_manifests()
     if options.dry_run == "client" and not options.output.is_human_readable:
@@ -102,7 +102,7 @@ def _check_permissions(api: Api, plan: Plan) -> None:
 def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
     """Applies, and says of each object what became of it, also where another one failed."""
     from kubectl_yoshi.engine.apply import apply_plan
-    from kubectl_yoshi.output.plans import format_outcomes, show_objects
+    from kubectl_yoshi.output.plan_printer import format_outcomes, show_objects
 
     outcome = apply_plan(plan, session.api, dry_run=options.dry_run == "server")
     if options.output.is_human_readable:
@@ -156,7 +156,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.model.network import NETWORKWIZARD
-    from kubectl_yoshi.output.plans import format_outcomes
+    from kubectl_yoshi.output.plan_printer import format_outcomes
     from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
 
     session.api.invalidate_discovery()  # install has changed what there is

@@ -11,7 +11,7 @@ from kubectl_yoshi.cli.manifests import parse_objects
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.model.network import GROUP
+from kubectl_yoshi.model.network import GROUP, is_newer
 from kubectl_yoshi.model.objects import (
     Json,
     ObjectRef,
@@ -24,7 +24,6 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.versions import is_newer
 
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)

@@ -10,7 +10,7 @@ import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.errors import UsageError
@@ -18,8 +18,7 @@ from kubectl_yoshi.model.network import Network, parse_network, parse_network_na
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.records import list_requested_networks
-from kubectl_yoshi.plan.serving import get_backend
+from kubectl_yoshi.plan.network_lookup import get_backend, list_requested_networks
 
 
 @dataclass(frozen=True)

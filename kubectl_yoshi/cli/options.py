@@ -30,7 +30,7 @@ from kubectl_yoshi.cli.kubectl_flags import OptionalValue, Seconds
 from kubectl_yoshi.cli.param_types import FILE
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.asked import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, ReportFile, parse_output
+from kubectl_yoshi.output.format_option import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, ReportFile, parse_output
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -19,7 +19,7 @@ from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.controller import Controller
@@ -99,7 +99,7 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
-    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
+    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
     from kubectl_yoshi.output.progress import progress
 
     with progress("looking", 0, session.err) as line:
@@ -147,8 +147,7 @@ def _show_diff(session: Session, options: SyncOptions) -> None:
     """`kubectl yoshi diff sync`"""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.sync import sync as run_sync
-    from kubectl_yoshi.output.differences import write_diff
-    from kubectl_yoshi.output.plans import object_changes
+    from kubectl_yoshi.output.plan_printer import object_changes, write_diff
 
     report = run_sync(_build_scope(session, options), BACKENDS, session.api, dry_run="client")
     if write_diff(object_changes(report.plan), session.out) or any(report.plan):
@@ -196,7 +195,7 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
     from kubectl_yoshi.engine.controller import Controller, ControllerOutput
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
-    from kubectl_yoshi.output.plans import format_change
+    from kubectl_yoshi.output.plan_printer import format_change
 
     log = SyncLog(session)
 

@@ -10,7 +10,7 @@ import click
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.asked import HUMAN_READABLE
+from kubectl_yoshi.output.format_option import HUMAN_READABLE
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.installation import LostNetwork
@@ -52,7 +52,7 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.engine.permissions import Permissions
-    from kubectl_yoshi.output.plans import format_outcomes, show_plan
+    from kubectl_yoshi.output.plan_printer import format_outcomes, show_plan
 
     found = find_installed(session.api, load_manifests())
     plan = plan_uninstall(found.values())

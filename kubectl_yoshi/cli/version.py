@@ -12,7 +12,7 @@ from kubectl_yoshi import __version__
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import as_options, command, output_option
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json

@@ -95,7 +95,7 @@ def wait_for_addresses(session: Session, network: tuple[str, str], result: RunRe
         TimedOutError: one does not, in time.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.arrivals import wait_until_running
+    from kubectl_yoshi.engine.wait import wait_until_running
     from kubectl_yoshi.output.progress import progress
     from kubectl_yoshi.plan.attach.wait import find_pending_vms
     from kubectl_yoshi.plan.restart import starts_vm

@@ -29,8 +29,9 @@ from kubectl_yoshi.kube.errors import (
 )
 from kubectl_yoshi.model.budget import check_size
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.jsonpatch import merge_json_patches
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.plan import Change, Plan, Verb, merge_json_patches
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 MAX_PARALLEL = 16
 

@@ -15,23 +15,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, check_sizes, send_change
-from kubectl_yoshi.engine.observing import Planner, observe
 from kubectl_yoshi.engine.outcomes import AMBIGUOUS_ERRORS, WriteJournal, WriteOutcome
 from kubectl_yoshi.engine.permissions import Permissions
+from kubectl_yoshi.engine.read import Planner, observe
 from kubectl_yoshi.engine.repetition import AppliedRound
 from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import (
+    TRANSIENT_ERRORS,
     AlreadyExistsError,
     ClusterError,
     ConflictError,
     NotConvergedError,
     NotFoundError,
     PatchTestFailedError,
-    ServerError,
-    TimedOutError,
-    TooManyRequestsError,
-    UnreachableError,
 )
 from kubectl_yoshi.model.errors import OutdatedError, YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
@@ -40,9 +37,6 @@ from kubectl_yoshi.model.snapshot import Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.release import drop_outdated_notes
-
-TRANSIENT_ERRORS = (UnreachableError, TimedOutError, TooManyRequestsError, ServerError)
-"""What a moment later may be over."""
 
 MAX_ROUNDS_WITHOUT_PROGRESS = 15
 """How often in a row somebody may be faster before this run gives up."""

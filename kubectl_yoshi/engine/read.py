@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from kubectl_yoshi.engine.permissions import describe_missing_permission, is_allowed
 from kubectl_yoshi.kube.client import Api
@@ -16,11 +17,13 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
 )
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.lean import get_trimmer
+from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
-from kubectl_yoshi.model.snapshot import Query, Unreadable
-from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.model.plan import Plan
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
+from kubectl_yoshi.model.vm import VM, get_trimmer
+from kubectl_yoshi.plan.context import RunContext
 
 MAX_PARALLEL = 8
 LIST_THRESHOLD = 50
@@ -43,7 +46,7 @@ def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) 
     Args:
         api: the cluster.
         queries: what is wanted.
-        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.lean).
+        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.vm).
 
     Returns:
         What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the
@@ -121,3 +124,48 @@ def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
         if query.resource.group in REQUIRED_GROUPS:
             raise
         return Unreadable(error.message)
+
+
+Planner = Callable[[Snapshot, RunContext], Plan]
+Value = TypeVar("Value")
+
+
+def read_initial(compute: Callable[[Snapshot], object], api: Api, trim_objects: bool = False) -> Snapshot:
+    """What is served and the networks and VMs that are asked for: what questions begin with, read at the same time.
+
+    Which ones these are does not depend on what is served, so the question itself tells it.
+    """
+    queries: list[Query] = []
+    try:
+        compute(Snapshot())
+    except MissingQueriesError as more:
+        queries = [query for query in more.queries if query.resource in (NETWORKWIZARD, VM)]
+    except YoshiError:
+        pass  # it will say so again, if it still holds, once it is known what is served
+    if not queries:
+        return Snapshot(api.served)
+    with ThreadPoolExecutor(1) as pool:
+        results = pool.submit(run_queries, api, queries, trim_objects)
+        served = api.served  # what is wrong with the server as a whole is told first
+    return Snapshot(served, results.result())
+
+
+def observe(planner: Planner, api: Api, snapshot: Snapshot | None, run: RunContext) -> tuple[Plan, Snapshot]:
+    """A plan, and the snapshot that it was made from: asks the planner and reads what it wants until it is content."""
+    return read_and_compute(lambda known: planner(known, run), api, snapshot)
+
+
+def read_and_compute(
+    compute: Callable[[Snapshot], Value], api: Api, snapshot: Snapshot | None = None, *, trim_objects: bool = False
+) -> tuple[Value, Snapshot]:
+    """What a pure function makes of the cluster, and the snapshot behind it: `observe` for commands that only look.
+
+    With `trim_objects` the objects of lists are cut down to what is looked at: for what writes nothing that rests on
+    them.
+    """
+    snapshot = snapshot or read_initial(compute, api, trim_objects)
+    while True:
+        try:
+            return compute(snapshot), snapshot
+        except MissingQueriesError as more:
+            snapshot = snapshot.with_results(run_queries(api, more.queries, trim_objects))

@@ -9,7 +9,7 @@ from functools import partial
 
 from kubectl_yoshi.engine.apply import ProgressCallback
 from kubectl_yoshi.engine.loop import RunResult, run
-from kubectl_yoshi.engine.observing import observe, read_and_compute
+from kubectl_yoshi.engine.read import observe, read_and_compute
 from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import KubeconfigError, TimedOutError, UnauthorizedError, UnreachableError

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
 from kubectl_yoshi.backends.metallb import objects as metallb
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import (
+    TRANSIENT_ERRORS,
     ClusterError,
     NotFoundError,
     NotServedError,
-    ServerError,
     TimedOutError,
-    TooManyRequestsError,
-    UnreachableError,
 )
-from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import ObjectRef, labels_of, name_of, uid_of
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.objects import EVENT, ObjectRef, labels_of, name_of, uid_of
 from kubectl_yoshi.model.plan import Change
+from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VMI, get_instance_name, has_ended
 
 DEFAULT_WAIT_SECONDS = 300.0
@@ -77,12 +77,7 @@ def _wait_until_gone(
             remaining = " and ".join(list_remaining(api, change, uids))
             if not remaining:
                 return
-        except (
-            UnreachableError,
-            ServerError,
-            TimedOutError,
-            TooManyRequestsError,
-        ) as error:  # a moment without an answer ends no long wait
+        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
             last_error, remaining = error, reported
         if progress and remaining != reported:
             progress(change, remaining)
@@ -148,3 +143,47 @@ def _list_running_objects(api: Api, change: Change, uids: set[str]) -> list[str]
         if belongs_to_vm and not has_ended(pod):
             remaining.append(POD.ref(name_of(pod), vm.namespace))
     return [str(ref) for ref in remaining]
+
+
+def wait_until_running(
+    api: Api,
+    find_pending_vms: Callable[[Snapshot], Sequence[str]],
+    results: Mapping[str, str],
+    timeout: float | None,
+    step: Callable[[int, str], None],
+) -> None:
+    """Looks again and again until no VM is still to come.
+
+    Args:
+        api: the cluster.
+        find_pending_vms: see plan/attach/wait.py, which tells what else may be raised.
+        results: "namespace/name" of each VM -> its address.
+        timeout: seconds; None for the usual limit.
+        step: told how many more have come, and of one that has not; "" after the last.
+
+    Raises:
+        TimedOutError: some have not; the message names the first and its address.
+    """
+    deadline = api.clock.now() + (DEFAULT_WAIT_SECONDS if timeout is None else timeout)
+    pause = MIN_PAUSE
+    pending: Sequence[str] = tuple(results)
+    while True:
+        last_error: YoshiError | None = None
+        try:
+            previous_count, (pending, _) = len(pending), read_and_compute(find_pending_vms, api)
+        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
+            last_error = error
+        else:
+            step(
+                previous_count - len(pending),
+                f"{pending[0]} does not run with {results[pending[0]]} yet" if pending else "",
+            )
+            if not pending:
+                return
+        if api.clock.now() + pause > deadline:
+            raise last_error or TimedOutError(
+                f"VM {pending[0]} does not run with {results[pending[0]]} yet ({len(pending)} in all)",
+                "See `kubectl yoshi vm list`; --restart restarts VMs that run without their address.",
+            )
+        api.clock.sleep(pause)
+        pause = min(pause * 1.5, MAX_PAUSE)

@@ -56,7 +56,7 @@ class Listing:
 class Api:
     """An API server's verbs. May be used by several threads.
 
-    All methods raise cluster.errors; `dry_run` sends the request with dryRun=All: checked by the server, not kept.
+    All methods raise kube.errors; `dry_run` sends the request with dryRun=All: checked by the server, not kept.
 
     Args:
         connection: where the server is and who is asking.

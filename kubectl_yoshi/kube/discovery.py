@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
-from kubectl_yoshi.kube.client import Api
+from kubectl_yoshi.kube.connection import Connection
 from kubectl_yoshi.kube.errors import ApiError, RequestInfo, invalid_json_error, one_line
-from kubectl_yoshi.model.kinds import APISERVICE
-from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.objects import APISERVICE, Json, ObjectRef, Resource, dig
 from kubectl_yoshi.model.snapshot import ServedApis
 
 _ACCEPT = ",".join(
@@ -26,7 +26,19 @@ _ACCEPT = ",".join(
 )
 
 
-def discover(api: Api) -> ServedApis:
+class ReadApi(Protocol):
+    """What discovery uses of `client.Api`, which imports this module."""
+
+    connection: Connection
+
+    def raw(self, path: str, accept: str = ...) -> Json:
+        """Return the response to a GET of a path."""
+
+    def get(self, ref: ObjectRef) -> Json:
+        """Return one object."""
+
+
+def discover(api: ReadApi) -> ServedApis:
     """Everything that is served."""
     with ThreadPoolExecutor(2) as pool:
         core = pool.submit(api.raw, "/api", _ACCEPT)
@@ -35,7 +47,7 @@ def discover(api: Api) -> ServedApis:
     return _parse_discovery(api, results)
 
 
-def _parse_discovery(api: Api, results: Iterable[Json]) -> ServedApis:
+def _parse_discovery(api: ReadApi, results: Iterable[Json]) -> ServedApis:
     resources: dict[str, Resource] = {}
     versions: dict[str, tuple[str, ...]] = {}
     unavailable: dict[str, str] = {}
@@ -70,7 +82,7 @@ def _add_group(group: str, item: Json, resources: dict[str, Resource], versions:
             resources.setdefault(resource.full_name, resource)
 
 
-def _unavailable_reason(api: Api, group: str, version: str) -> str:
+def _unavailable_reason(api: ReadApi, group: str, version: str) -> str:
     name = f"{version}.{group}"
     reason = f"what serves {group}/{version} does not answer"
     try:
@@ -83,7 +95,7 @@ def _unavailable_reason(api: Api, group: str, version: str) -> str:
     return f"{reason} (APIService {name}{': ' + one_line(messages[0]) if messages and messages[0] else ''})"
 
 
-def _discover_each_group(api: Api, answer: Json) -> list[tuple[str, Json]]:
+def _discover_each_group(api: ReadApi, answer: Json) -> list[tuple[str, Json]]:
     """The same from a server without aggregated discovery: a request per group and version."""
     if answer.get("kind") == "APIVersions":
         paths_by_group = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from kubectl_yoshi.kube.roles import find_roles
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import GROUP
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of
 
 MAX_TEXT_LENGTH = 300
 """Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
@@ -40,6 +41,8 @@ _GENERIC_REJECTION = "the server rejected our request due to an error in our req
 _CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
+"""Roles of manifests/roles.yaml that an administrator binds for somebody who lacks a right, the lesser one first."""
 
 
 class ClusterError(YoshiError):
@@ -205,6 +208,10 @@ class RequestInfo:
     def __str__(self) -> str:
         sub = f" ({self.subresource})" if self.subresource else ""
         return f"{self.verb} {self.object_name}{sub}"
+
+
+TRANSIENT_ERRORS = (UnreachableError, TimedOutError, TooManyRequestsError, ServerError)
+"""What a moment later may be over."""
 
 
 def error_from_response(status: int, body: bytes, request_info: RequestInfo, server: str = "") -> ApiError:
@@ -388,3 +395,33 @@ def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, att
     else:
         hint = f"Install what provides {request_info.resource.api_version}, or check kubectl api-resources."
     return NotServedError(f"Cannot {request_info}: this cluster does not know {kind}.", hint, **attributes)
+
+
+def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:
+    """The roles of BINDABLE_ROLES that hold a right; () where none does.
+
+    Args:
+        verb: Kubernetes' word.
+        resource, subresource: of what.
+    """
+    kind = f"{resource.plural}/{subresource}" if subresource else resource.plural
+    return tuple(
+        role
+        for role in BINDABLE_ROLES
+        if any(
+            verb in rule["verbs"] and kind in rule["resources"] and resource.group in rule["apiGroups"]
+            for rule in _load_rules()[role]
+        )
+    )
+
+
+@cache
+def _load_rules() -> Mapping[str, list[Json]]:
+    """The rules of each role, by its name."""
+    from importlib.resources import files
+
+    import yaml  # late, since few runs meet a refusal
+
+    text = files("kubectl_yoshi.manifests").joinpath("roles.yaml").read_text(encoding="utf-8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return {name_of(role): role["rules"] for role in yaml.load_all(text, Loader=loader)}

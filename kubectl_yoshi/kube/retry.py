@@ -3,7 +3,7 @@
 What is sent again:
 
 - anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
-  requests at once from then on (see crowding.py);
+  requests at once from then on (see ConcurrencyLimiter);
 - anything when the connection was refused, once;
 - a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
 - anything after a 401, once, if the kubeconfig can give new credentials.
@@ -19,11 +19,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
 from typing import Any
 
 from kubectl_yoshi.kube import request_log
 from kubectl_yoshi.kube.connection import Connection, RequestNotSentError
-from kubectl_yoshi.kube.crowding import ConcurrencyLimiter
 from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
     ClusterError,
@@ -41,6 +41,53 @@ MAX_WAITING_SECONDS = 20.0
 """All waits for one request together: longer than that a person thinks it hangs."""
 
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+NO_LIMIT = 32.0
+"""From here on there is no bound but the number of threads."""
+
+
+class ConcurrencyLimiter:
+    """Limits how many requests are in flight: additive increase, multiplicative decrease.
+
+    API priority and fairness answers 429 to a client that sends more requests at a time than its share
+    (https://kubernetes.io/docs/concepts/cluster-administration/flow-control/). Then half as many go on at once, and one
+    more after each round of good answers: so many threads soon send as many requests as are accepted, whatever the
+    share is and whoever else uses it.
+
+    `with limiter: send()`; then `limiter.decrease()` after a 429, `limiter.increase()` after anything else. May be used
+    by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._in_flight = 0
+        self.limit = NO_LIMIT
+
+    def __enter__(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._in_flight < max(int(self.limit), 1) or self.limit >= NO_LIMIT)
+            self._in_flight += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._condition:
+            self._in_flight -= 1
+            self._condition.notify()
+
+    def decrease(self) -> None:
+        """The server takes no more at once."""
+        with self._condition:
+            self.limit = max(min(self.limit, self._in_flight + 1) / 2, 1.0)
+
+    def increase(self) -> None:
+        """The server took it."""
+        if self.limit >= NO_LIMIT:
+            return
+        with self._condition:
+            self.limit += 1 / self.limit
+            self._condition.notify()
 
 
 class WaitCancelledError(ClusterError):
@@ -118,7 +165,7 @@ class Sender:
             The answer's object; {} for an empty answer.
 
         Raises:
-            ClusterError: see cluster.errors.
+            ClusterError: see kube.errors.
         """
         response = self._send_with_retries(
             request_info, method, path, _build_headers(body, content_type, accept), _encode_body(body)

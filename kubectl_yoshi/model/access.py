@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.objects import EVENT, Resource
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.vm import POD, VMI
 
@@ -38,7 +37,7 @@ class Access:
 
 
 def required_accesses(change: Change) -> tuple[Access, ...]:
-    """Return what one must be allowed to do for a change: to write, or to see what is waited for (cluster.waiting).
+    """Return what one must be allowed to do for a change: to write, or to see what is waited for (engine.wait).
 
     A server-side apply of an object that does not exist is authorized as patch and as create.
     """

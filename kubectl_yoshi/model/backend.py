@@ -13,12 +13,11 @@ from typing import Protocol
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import DEFAULT_NIC, Nic, Vm
 
 
 class UsageKind(enum.Enum):

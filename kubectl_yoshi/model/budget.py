@@ -11,7 +11,8 @@ import json
 from typing import Any
 
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.plan import Change, Verb, apply_json_patch
+from kubectl_yoshi.model.jsonpatch import apply_json_patch
+from kubectl_yoshi.model.plan import Change, Verb
 
 MAX_OBJECT_BYTES = 1 << 20
 """Bytes of an object as JSON, which is how etcd holds custom resources."""

@@ -1,4 +1,4 @@
-"""Durations as kubectl's flags take them."""
+"""Durations as kubectl's flags take them, and as messages show them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ def parse_duration(text: str) -> float | None:
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
         return None
     return sum(float(count) * _UNITS[unit] for count, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
+
+
+def format_duration(seconds: float) -> str:
+    """A time span as people write it: "42s", "4m12s", "1h5m". Never less than a second."""
+    total = max(int(seconds + 0.999), 1)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
+    if hours:
+        return f"{hours}h{minutes}m" if minutes else f"{hours}h"
+    if minutes:
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    return f"{rest}s"

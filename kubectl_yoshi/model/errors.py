@@ -3,11 +3,11 @@
 The tree::
 
     YoshiError              what was wanted, what stands in the way, what to do about it
-    ├── UsageError        the command line or a file asks for something that cannot be (exit 2)
-    ├── Refused             the plan says no: something in the cluster stands in the way (exit 1)
-    │   ├── Outdated        what the plan was made from has changed since it was read
-    │   └── Unseen          it rests on what may not be read, and so is unknown
-    └── cluster.errors.*    the API server said no, or said nothing (exit 1)
+    ├── UsageError          the command line or a file asks for something that cannot be (exit 2)
+    ├── PreconditionFailed  the plan says no: something in the cluster stands in the way (exit 1)
+    │   ├── OutdatedError   what the plan was made from has changed since it was read
+    │   └── UnreadableError it rests on what may not be read, and so is unknown
+    └── kube.errors.*       the API server said no, or said nothing (exit 1)
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from kubectl_yoshi.model.printable import indent_continuation, to_single_line
 
 ASK_ADMIN_HINT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
 """The way out where something may not be read, or changed, that a user of networks may."""
+
+
+LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
 
 
 def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str:

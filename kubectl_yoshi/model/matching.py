@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Interface, ip_interface
 from typing import Any
 
-from kubectl_yoshi.model.plan import same_json
+from kubectl_yoshi.model.jsonpatch import same_json
 
 
 @dataclass(frozen=True)

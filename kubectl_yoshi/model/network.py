@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import (
     Address,
     Cidr,
@@ -22,7 +23,6 @@ from kubectl_yoshi.model.addresses import (
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import RETENTION_SECONDS
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of, uid_of
-from kubectl_yoshi.model.versions import is_newer
 
 GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
@@ -395,3 +395,14 @@ def has_precedence(one: Network, other: Network) -> bool:
 
 def _creation_key(network: Network) -> tuple[str, str]:
     return str(dig(network.raw, "metadata", "creationTimestamp", default="9999")), network.uid
+
+
+def is_newer(version: str) -> bool:
+    """Whether a version, such as "0.10.0", is a later one than this; "" is none."""
+    return _numbers(version) > _numbers(__version__)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version as it is compared: 0.10.0 is later than 0.9.1; () where there is none."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()

@@ -82,6 +82,10 @@ class ObjectRef:
         return f"{self.resource.kind.lower()}/{self.name}{where}"
 
 
+APISERVICE = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+EVENT = Resource("", "v1", "events", "Event")
+
+
 def metadata(obj: Mapping[str, Any]) -> Json:
     """The object's metadata, {} where it has none."""
     return obj.get("metadata") or {}

@@ -5,8 +5,9 @@ Fields: https://kubevirt.io/api-reference/ (VirtualMachineSpec, VirtualMachineIn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kubectl_yoshi.model.objects import (
     Json,
@@ -202,3 +203,85 @@ def list_launcher_pods(namespace: str, name: str, snapshot: Snapshot) -> list[Js
 
 def _instance_key(pod: Json) -> tuple[str, str]:
     return namespace_of(pod), get_instance_name(pod)
+
+
+_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
+_DOMAIN = {"devices": {"interfaces": True, "autoattachPodInterface": True}}
+_INSTANCE = {"networks": True, "hostname": True, "domain": _DOMAIN}
+
+FieldMask = Mapping[str, Any]
+"""Key -> True for all of its value, or a mask of what is kept."""
+
+FIELD_MASKS: Mapping[Resource, FieldMask] = {
+    VM: {
+        "spec": {
+            "runStrategy": True,
+            "running": True,
+            "template": {"metadata": {"labels": True, "annotations": True}, "spec": _INSTANCE},
+        },
+        "status": {"printableStatus": True},
+    },
+    VMI: {
+        "spec": _INSTANCE,
+        "status": {"phase": True, "nodeName": True, "interfaces": True, "conditions": True},
+    },
+    POD: {
+        "spec": {"nodeName": True},
+        "status": {"phase": True, "podIP": True, "podIPs": True},
+    },
+}
+"""The fields that commands which only read keep of listed objects, besides some of the metadata.
+
+A VM is some kilobytes of disks, devices and managedFields, and there may be tens of thousands. A page of a list is
+trimmed before the next one is read. An object that is to be written is never trimmed: a patch rests on all of it.
+"""
+
+
+def get_trimmer(resource: Resource) -> Callable[[Json], Json] | None:
+    """Return a function that keeps the fields of FIELD_MASKS; None where objects of that kind are kept whole."""
+    mask = FIELD_MASKS.get(resource)
+    if mask is None:
+        return None
+    full_mask: FieldMask = {"apiVersion": True, "kind": True, "metadata": dict.fromkeys(_METADATA, True), **mask}
+    return lambda obj: _apply_mask(obj, full_mask)
+
+
+def _apply_mask(obj: Any, mask: FieldMask) -> Any:
+    if not isinstance(obj, dict):
+        return obj
+    return {
+        key: obj[key] if submask is True else _apply_mask(obj[key], submask)
+        for key, submask in mask.items()
+        if key in obj
+    }
+
+
+@dataclass(frozen=True)
+class Nic:
+    """The interface that a VM is to have on a network that gives it one of its own.
+
+    Attributes:
+        name: the interface's; "" for the one that it has, or a name after the network.
+        model: what the guest sees, such as "virtio"; "" for what it is, or KubeVirt's choice.
+        cloud_init: write the address into the VM's cloud-init network data.
+        live: plug it into the running VM where that can be done.
+    """
+
+    name: str = ""
+    model: str = ""
+    cloud_init: bool = False
+    live: bool = False
+
+
+DEFAULT_NIC = Nic()
+"""Nothing in particular is asked for."""

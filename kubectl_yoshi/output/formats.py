@@ -1,22 +1,109 @@
-"""-o: the formats of results, as kubectl has them.
+"""The formats of results: tables, JSON, YAML, names, JSONPath and custom columns, as kubectl prints them.
 
-A list of things, whatever they are, has columns for people and a JSON object per row for everything else.
+A list of things, whatever they are, has columns for people and a JSON object per row for everything else. Lists in JSON
+and YAML are written item by item: of a long one neither its text nor its objects are held. PyYAML and JSONPath are
+imported when a format needs them.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, name_of
-from kubectl_yoshi.output.asked import HUMAN_READABLE, OutputFormat
-from kubectl_yoshi.output.guard import raw_unless_terminal
-from kubectl_yoshi.output.lists import to_json_text, to_list_object, write_json_list, write_yaml_list
+from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_json_controls
+from kubectl_yoshi.output.escaping import raw_unless_terminal
+from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
 from kubectl_yoshi.output.tables import NONE, Column, align_columns, cell_text, width, write_table
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output import jsonpath
+
+
+INDENT = 4
+
+
+def to_list_object(items: list[Json]) -> Json:
+    """A v1 List, as `kubectl get` prints several objects."""
+    return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
+
+
+def to_json_text(value: Any) -> str:
+    """JSON as kubectl prints it: four spaces, keys in order. What a terminal would obey is escaped."""
+    return escape_json_controls(json.dumps(value, indent=INDENT, sort_keys=True, ensure_ascii=False)) + "\n"
+
+
+def write_json_list(items: Iterable[Json], out: TextIO) -> int:
+    """Writes what to_json_text makes of such a List. Gives the number of items."""
+    head, tail = to_json_text(to_list_object([])).split("[]")
+    line_prefix = "\n" + " " * 2 * INDENT
+    count = 0
+    out.write(head + "[")
+    for count, item in enumerate(items, 1):
+        text = to_json_text(item).rstrip("\n")
+        out.write(("," if count > 1 else "") + line_prefix + text.replace("\n", line_prefix))
+    out.write(("\n" + " " * INDENT if count else "") + "]" + tail)
+    return count
+
+
+def write_yaml_list(items: Iterable[Json], out: TextIO) -> int:
+    """Writes what to_yaml makes of such a List. Gives the number of items."""
+
+    head, tail = to_yaml(to_list_object([])).split(" []\n")
+    count = 0
+    out.write(head)
+    for count, item in enumerate(items, 1):
+        out.write(("\n" if count == 1 else "") + to_yaml([item]))
+    out.write(("" if count else " []\n") + tail)
+    return count
+
+
+_STRING = "tag:yaml.org,2002:str"
+_AMBIGUOUS_IN_GO = re.compile(
+    r"[yn]$|[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?$|0[xob][\da-f_]+$|[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$", re.IGNORECASE
+)
+"""Text that PyYAML would write plainly and kubectl would not take for text: y, 1e3, the MAC 02:00:00:00:00:01."""
+
+
+def to_yaml(value: Any) -> str:
+    """A JSON value as a YAML document without its "---", as kubectl prints it: block style, keys in order, no aliases.
+
+    What a terminal would obey is escaped.
+    """
+    import yaml
+
+    text: str = yaml.dump(value, Dumper=_dumper(), default_flow_style=False, width=10**6, allow_unicode=True)
+    return escape_json_controls(text.removesuffix("...\n"))
+
+
+def write_documents(objects: Iterable[Json], out: TextIO) -> None:
+    """Objects as documents of one stream, "---" between them."""
+    for number, obj in enumerate(objects):
+        out.write(("---\n" if number else "") + to_yaml(obj))
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        """No aliases, and text of several lines as a literal block."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        ambiguous = dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STRING or _AMBIGUOUS_IN_GO.match(value)
+        quoted = ambiguous or CONTROL_CHARACTERS.search(value)
+        return dumper.represent_scalar(_STRING, value, style='"' if quoted else "|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper
+
 
 Row = TypeVar("Row")
 
@@ -81,8 +168,6 @@ def object_text(value: Any, output: OutputFormat) -> str:
     if output.template is not None:
         return _render(output.template, value)
     if output.kind == "yaml":
-        from kubectl_yoshi.output.yamls import to_yaml
-
         return to_yaml(value)
     return to_json_text(value)
 

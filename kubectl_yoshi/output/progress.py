@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TextIO
 
 from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.output.guard import unwrap_stream
+from kubectl_yoshi.output.escaping import unwrap_stream
 
 BAR_WIDTH = 20
 """Characters of the bar."""

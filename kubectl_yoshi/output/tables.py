@@ -1,23 +1,68 @@
-"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come."""
+"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come.
+
+Also what stands in cells: ages as kubectl shows them, and the colours of state words.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Generic, TextIO, TypeVar
 
 from kubectl_yoshi.model.printable import escape_controls
-from kubectl_yoshi.output import colours
-from kubectl_yoshi.output.guard import unwrap_stream
+from kubectl_yoshi.output.escaping import unwrap_stream
 
 NONE = "<none>"
+UNKNOWN_AGE = "<unknown>"
 PAGE_SIZE = 500
 """Rows that are gathered to size the columns; the same number as kubectl's --chunk-size."""
 COLUMN_GAP = 3
 MIN_COLUMN_WIDTH = 6
 """kubectl's tab writer: a column with its gap is never narrower."""
+
+
+COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+
+STATE_COLOURS = {
+    "bound": "green",
+    "ready": "green",
+    "pending": "yellow",
+    "restart needed": "yellow",
+    "conflict": "red",
+    "orphaned": "red",
+    "failed": "red",
+    "reserved": "cyan",
+}
+"""State words and their colours; a word is matched as it stands, whatever its case."""
+
+
+def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether to colour what is written to a stream: terminals only, and as NO_COLOR and FORCE_COLOR have it.
+
+    See https://no-color.org and https://force-color.org.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return environ["FORCE_COLOR"] != "0"
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """The text in a colour of COLOUR_CODES."""
+    return f"\x1b[{COLOUR_CODES[colour]}m{text}\x1b[0m"
+
+
+def paint_state(text: str) -> str:
+    """A state word in its colour, any other text as it is."""
+    colour = STATE_COLOURS.get(text.lower())
+    return paint(text, colour) if colour else text
+
 
 Row = TypeVar("Row")
 
@@ -62,7 +107,7 @@ class TableWriter(Generic[Row]):
         self.out = out
         self.columns = [column for column in columns if wide or not column.wide]
         self.headers = headers
-        self.colour = colours.is_enabled(out) if colour is None else colour
+        self.colour = uses_colours(out) if colour is None else colour
         self.widths: list[int] = []
 
     def page(self, rows: Iterable[Row]) -> None:
@@ -83,9 +128,7 @@ class TableWriter(Generic[Row]):
     def _colour_cells(self, line: list[str]) -> list[str]:
         if not self.colour:
             return line
-        return [
-            colours.paint_state(text) if column.state else text for column, text in zip(self.columns, line, strict=True)
-        ]
+        return [paint_state(text) if column.state else text for column, text in zip(self.columns, line, strict=True)]
 
 
 def write_table(
@@ -155,3 +198,48 @@ def _escape_char(char: str) -> str:
         return " "
     shown = escape_controls(char)
     return shown if shown != char else f"\\u{ord(char):04x}"
+
+
+def age(timestamp: str | None, now: datetime | None = None) -> str:
+    """The age of something made at an RFC 3339 time: "5s", "3m12s", "2d3h"; "<unknown>" where there is no time."""
+    if not timestamp:
+        return UNKNOWN_AGE
+    try:
+        created = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    except ValueError:
+        return UNKNOWN_AGE
+    if created.tzinfo is None:
+        created = created.replace(tzinfo=timezone.utc)
+    return human_duration(((now or datetime.now(timezone.utc)) - created).total_seconds())
+
+
+def human_duration(seconds: float) -> str:
+    """A time span as kubectl shows it (k8s.io/apimachinery/pkg/util/duration.HumanDuration), in at most two units."""
+    total = int(seconds)
+    if total < -1:
+        return "<invalid>"
+    if total < 0:
+        return "0s"
+    minutes, hours = total // 60, total // 3600
+    days = hours // 24
+    if total < 120:
+        return f"{total}s"
+    if minutes < 10:
+        return _two(minutes, "m", total % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 24 * 8:
+        return _two(days, "d", hours % 24, "h")
+    if hours < 24 * 365 * 2:
+        return f"{days}d"
+    if hours < 24 * 365 * 8:
+        return _two(days // 365, "y", days % 365, "d")
+    return f"{days // 365}y"
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"

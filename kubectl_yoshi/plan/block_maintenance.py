@@ -9,9 +9,10 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import count_addresses
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import RETENTION_SECONDS, parse_history
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, STATUS_SEARCH_FROM, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of, namespace_of, resource_version_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb, json_pointer
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.plan.context import age_in_seconds
 
 BLOCK_STATUS_FIELDS = {"allocations", "used", "history"}

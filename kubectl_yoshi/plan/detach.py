@@ -13,7 +13,7 @@ from functools import partial
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
@@ -21,17 +21,10 @@ from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.forsaken import is_network_missing, plan_detach_from_missing
-from kubectl_yoshi.plan.records import (
-    LIST_VMS_HINT,
-    load_allocations,
-    load_network,
-    load_shards,
-    network_query,
-    remove_records,
-)
+from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
+from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
+from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
 from kubectl_yoshi.plan.release import Release, build_release, remove_left_fences, require_unchanged
-from kubectl_yoshi.plan.serving import get_backend
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
-from kubectl_yoshi.model.kinds import EVENT
-from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, NamespacedName, dig, short_hash, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
+from kubectl_yoshi.model.objects import EVENT, MAX_NAME_LENGTH, Json, NamespacedName, dig, short_hash, uid_of
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext, age_in_seconds

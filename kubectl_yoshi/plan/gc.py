@@ -12,6 +12,7 @@ from functools import partial
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.backend import AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
@@ -19,14 +20,8 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block
 from kubectl_yoshi.plan.context import RunContext, age_in_seconds
-from kubectl_yoshi.plan.cooling import format_duration
-from kubectl_yoshi.plan.records import (
-    load_allocations,
-    load_network,
-    parse_networks,
-    reload_allocations,
-    unsupported_reason,
-)
+from kubectl_yoshi.plan.network_lookup import load_network, parse_networks, unsupported_reason
+from kubectl_yoshi.plan.records import load_allocations, reload_allocations
 from kubectl_yoshi.plan.release import build_release, remove_left_fences
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, Allocations, is_large, shard_of
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import UsageError, first_few
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext

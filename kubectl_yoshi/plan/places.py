@@ -18,9 +18,14 @@ from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.allocate import FreeAddresses, find_unused_addresses
 from kubectl_yoshi.plan.attach.quota import check_quota_room, check_within_quota
-from kubectl_yoshi.plan.attach.rollback import records_written_by_run
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records, write_records
+from kubectl_yoshi.plan.records import (
+    load_allocations,
+    load_shards,
+    records_written_by_run,
+    remove_records,
+    write_records,
+)
 
 PLACEHOLDER_NOTE = "a place in the quota while an address is moved"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from kubectl_yoshi import __version__
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import (
     Allocation,
@@ -24,16 +23,15 @@ from kubectl_yoshi.model.allocations import (
     shard_of,
     status_shard,
 )
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError
+from kubectl_yoshi.model.history import PastAllocation, prepend_past_allocation
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
 from kubectl_yoshi.model.network import (
     ADDRESSBLOCK,
-    NETWORKWIZARD,
     REQUIRES_ANNOTATION,
     STATUS_CONTENDED,
     STATUS_SEARCH_FROM,
     Network,
-    parse_minimal_network,
-    parse_network,
 )
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
@@ -44,136 +42,16 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     resource_version_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.plan.histories import STATUS_HISTORY, append_history, find_replaced, to_past_allocation
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.network_lookup import check_version_supported, network_query, parse_networks
 
-LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you may"
-LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
 STATUS_ALLOCATIONS = ("status", "allocations")
+STATUS_HISTORY = ("status", "history")
 STATUS_DELETING = ("status", "deleting")
 COUNTER_PATHS = ("/status/used", "/status/free")
 """Whoever writes last counts anew: what one patch wrote there is soon another's."""
-
-
-def network_query(namespace: str, name: str) -> Query:
-    """The read that brings one NetworkWizard."""
-    return Query(NETWORKWIZARD, namespace, name)
-
-
-def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
-    """The network of that name.
-
-    Raises:
-        MissingQueriesError: it was not read yet.
-        PreconditionFailed: it does not exist, or its ledger is for a newer version only.
-        UnreadableError: it may not be read.
-        UsageError: its spec says something that cannot be.
-    """
-    query = network_query(namespace, name)
-    found = snapshot.lookup(query)
-    if not found:
-        reason = snapshot.unreadable_reason(query)
-        if reason:
-            raise UnreadableError(
-                f'network "{name}" in namespace "{namespace}" cannot be read: {reason}', ASK_ADMIN_HINT
-            )
-        raise PreconditionFailed(
-            f'network "{name}" not found in namespace "{namespace}"',
-            f"{LIST_NETWORKS_HINT}; name a network of another namespace as NAMESPACE/NAME.",
-        )
-    network = parse_network(found[0])
-    check_version_supported(network)
-    return network
-
-
-def check_version_supported(network: Network) -> None:
-    """Refuses what a newer version has written in a way that this one would read wrongly.
-
-    Raises:
-        PreconditionFailed: that is so.
-    """
-    if required_version := network.requires:
-        raise PreconditionFailed(
-            f"network {network.full_name} requires kubectl yoshi {required_version} or later, and this is "
-            f"{__version__}",
-            f"Use kubectl yoshi {required_version} or later: this one could give an address out twice.",
-        )
-
-
-def unsupported_reason(network: Network) -> str:
-    """Why this version must leave a network's ledger alone; "" where it need not."""
-    try:
-        check_version_supported(network)
-    except PreconditionFailed as refused:
-        return refused.message
-    return ""
-
-
-def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = False) -> list[Network]:
-    """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
-    cannot be are left out, or with `include_invalid` told as far as they can be (see parse_minimal_network).
-
-    Raises:
-        MissingQueriesError: they were not read yet.
-    """
-    all_namespaces = Query(NETWORKWIZARD)
-    found = snapshot.lookup(all_namespaces)
-    if snapshot.unreadable_reason(all_namespaces):
-        found = snapshot.lookup(Query(NETWORKWIZARD, namespace))
-    return parse_networks(found, include_invalid)
-
-
-def list_requested_networks(
-    single: tuple[str, str] | None, namespace: str | None, snapshot: Snapshot, fallback_namespace: str = ""
-) -> tuple[list[Network], list[str]]:
-    """The networks that a list is about, and what is wrong with those that cannot be read rightly.
-
-    Args:
-        single: namespace and name of a single network; None for all.
-        namespace: of this namespace; None for every one.
-        snapshot: what was read.
-        fallback_namespace: where to look instead if not all namespaces may be seen.
-
-    Raises:
-        MissingQueriesError: they were not read yet.
-        PreconditionFailed: the single network does not exist, or networks may not be listed.
-    """
-    if single is not None:
-        return [load_network(*single, snapshot)], []
-    query = Query(NETWORKWIZARD, namespace)
-    found = snapshot.lookup(query)
-    if snapshot.unreadable_reason(query) and namespace is None and fallback_namespace:
-        query = Query(NETWORKWIZARD, fallback_namespace)
-        found = snapshot.lookup(query)
-    if reason := snapshot.unreadable_reason(query):
-        raise PreconditionFailed(
-            f"networks cannot be listed: {reason}", f"Choose a namespace that you may see with -n. {ASK_ADMIN_HINT}"
-        )
-    networks, broken = [], []
-    for obj in found:
-        try:
-            network = parse_network(obj)
-        except UsageError as error:
-            broken.append(error.message)
-            continue
-        if reason := unsupported_reason(network):
-            broken.append(reason)
-        else:
-            networks.append(network)
-    return networks, broken
-
-
-def parse_networks(objects: Iterable[Json], include_invalid: bool = False) -> list[Network]:
-    """The networks of these NetworkWizards; see list_networks."""
-    networks = []
-    for obj in objects:
-        try:
-            networks.append(parse_network(obj))
-        except UsageError:
-            if include_invalid:
-                networks.append(parse_minimal_network(obj))
-    return networks
 
 
 def shard_query(shard: Shard) -> Query:
@@ -284,6 +162,29 @@ def _find_blocks_by_name(
             shard = block_shard(network, int(first))
             if shard.ref.name == name_of(block):
                 yield shard, block
+
+
+def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[Json]]:
+    """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
+    numbers: dict[int, list[Json]] = {}
+    for change in run.sent:
+        if change.subresource == "status" and isinstance(change.body, list):
+            for op in change.body:
+                if op["op"] != "add" or op["path"].startswith(json_pointer(STATUS_HISTORY)):
+                    continue
+                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
+                if op["path"].endswith("/allocations"):
+                    values = op["value"]
+                elif op["path"] == "/status":
+                    values = dig(op, "value", "allocations", default={})
+                for key, value in values.items():
+                    try:
+                        address = parse_address(key)
+                    except UsageError:
+                        continue
+                    if address in network or (change.ref == network.ref and network.can_hold(address)):
+                        numbers.setdefault(int(address), []).append(value)
+    return numbers
 
 
 def write_records(
@@ -509,3 +410,74 @@ def _group_by_shard(allocations: Allocations, numbers: Iterable[int]) -> dict[Sh
 def _single_value(words: Iterable[str]) -> str:
     distinct = set(words)
     return distinct.pop() if len(distinct) == 1 else ""
+
+
+def to_past_allocation(record: Allocation, until: str) -> PastAllocation:
+    """The time for which a record stood."""
+    return PastAllocation(record.kind, record.namespace, record.name, record.uid, record.note, record.since, until)
+
+
+def find_replaced(allocations: Allocations, records: Mapping[int, Allocation]) -> dict[int, PastAllocation]:
+    """The tenures that end because an address becomes another's: a VM made anew under its name is another VM.
+
+    Not where a record is only completed: the original wrote no uid, and a rebuild after a restore keeps its time.
+    """
+    ended: dict[int, PastAllocation] = {}
+    for number, record in records.items():
+        entry = allocations.shard_entries.get(number)
+        if entry is None or entry.record.uid == record.uid:
+            continue
+        old = entry.record
+        same_name = (old.kind, old.namespace, old.name) == (record.kind, record.namespace, record.name)
+        if not (same_name and (not old.uid or old.since == record.since)):
+            ended[number] = to_past_allocation(old, record.since)
+    return ended
+
+
+def append_history(
+    patch: PatchBuilder, allocations: Allocations, obj: Json, ended: Mapping[int, PastAllocation]
+) -> None:
+    """Adds ended tenures to the history of an object. The patch must test the records that they are of."""
+    if not ended:
+        return
+    values = {
+        allocations.key_of(number): prepend_past_allocation(allocations.history_of(number), past)
+        for number, past in ended.items()
+    }
+    if dig(obj, *STATUS_HISTORY) is None:
+        patch.set_in(obj, STATUS_HISTORY, values)
+    else:
+        for key, value in values.items():
+            patch.add((*STATUS_HISTORY, key), value)
+
+
+def plan_init_status(network: Network, owner: str) -> Plan:
+    """Opens the ledger of a network all of whose addresses that somebody has are recorded; empty where it is open."""
+    if network.is_initialized:
+        return Plan()
+    patch = PatchBuilder.for_uid(network.uid)
+    set_status_entries(patch, network, initial_status_entries(network))
+    summary = f"open the ledger of network {network.full_name}"
+    return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
+
+
+def set_status_entries(patch: PatchBuilder, network: Network, entries: Json) -> None:
+    """Writes entries of its status, which may not be there yet."""
+    if not network.raw.get("status"):
+        patch.set_in(network.raw, ("status",), entries)
+    else:
+        for key, value in entries.items():
+            patch.set_in(network.raw, ("status", key), value)
+
+
+def initial_status_entries(network: Network) -> Json:
+    """The maps and counters of its status that are not there yet."""
+    status = network.raw.get("status") or {}
+    entries: Json = {}
+    if "allocations" not in status:
+        entries["allocations"] = {}
+        if not is_large(network) or network.accepts_outside_cidr:
+            entries["history"] = {}
+    if not is_large(network) and network.cidr is not None and "used" not in status:
+        entries |= count_addresses(network, status.get("allocations") or {})
+    return entries

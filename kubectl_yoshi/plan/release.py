@@ -14,9 +14,10 @@ from kubectl_yoshi.model.allocations import (
     parse_allocation,
 )
 from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, instances_unreadable_reason
 from kubectl_yoshi.plan.context import RunContext

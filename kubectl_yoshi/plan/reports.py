@@ -15,19 +15,20 @@ from typing import Any
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import shard_of
 from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.jsonpatch import same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Plan, parallel_plans, same_json
+from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext, seconds_between
-from kubectl_yoshi.plan.cooling import format_duration
 from kubectl_yoshi.plan.gc import namespaces_to_search
 from kubectl_yoshi.plan.inventory import AddressState, InventoryRow
-from kubectl_yoshi.plan.records import load_network, load_shards
+from kubectl_yoshi.plan.network_lookup import get_backend, load_network
+from kubectl_yoshi.plan.records import load_shards
 from kubectl_yoshi.plan.release import build_release, remove_left_fences
-from kubectl_yoshi.plan.serving import get_backend
 
 REPORT_KIND = "AddressReport"
 MAX_CLOCK_SKEW_SECONDS = 60.0

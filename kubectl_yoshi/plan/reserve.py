@@ -22,13 +22,17 @@ from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.allocate import find_unused_addresses
-from kubectl_yoshi.plan.attach.rollback import records_written_by_run
 from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.network.init_allocations import being_deleted_error, check_initialized
-from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, load_network, load_shards, remove_records, write_records
+from kubectl_yoshi.plan.network_lookup import (
+    LIST_NETWORKS_HINT,
+    being_deleted_error,
+    check_initialized,
+    get_backend,
+    load_network,
+)
+from kubectl_yoshi.plan.records import load_shards, records_written_by_run, remove_records, write_records
 from kubectl_yoshi.plan.release import build_release
-from kubectl_yoshi.plan.serving import get_backend
 
 FREE_ADDRESSES_HINT = "Choose another address; see `kubectl yoshi ips list --free`."
 

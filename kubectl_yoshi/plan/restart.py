@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from kubectl_yoshi.model.backend import AddressUse, HotPlug, UsageKind
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, parallel_plans, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM_SUBRESOURCES, Vm, find_instance
 from kubectl_yoshi.plan.context import RunContext

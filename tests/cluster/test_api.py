@@ -27,8 +27,9 @@ from kubectl_yoshi.kube.errors import (
     PatchTestFailedError,
     UnauthorizedError,
 )
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Unreadable
 from lab.testing import Cluster
 

@@ -17,7 +17,7 @@ from kubectl_yoshi.backends.calico.api import APISERVICE, MIGRATION, NATIVE, RAW
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ovs import spec as ovs_spec
-from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP
 from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD

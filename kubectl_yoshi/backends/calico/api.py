@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.kinds import APISERVICE
-from kubectl_yoshi.model.objects import Json, Resource, dig
+from kubectl_yoshi.model.objects import APISERVICE, Json, Resource, dig
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 V1 = "crd.projectcalico.org"

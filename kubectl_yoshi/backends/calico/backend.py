@@ -52,17 +52,19 @@ from kubectl_yoshi.model.backend import (
     VmProblem,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, dig, labels_of, name_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot, parallel_pair
 from kubectl_yoshi.model.vm import (
+    DEFAULT_NIC,
     LAUNCHER_SELECTOR,
     POD,
     VM,
     VMI,
+    Nic,
     Vm,
     get_instance_name,
     has_ended,

@@ -28,10 +28,11 @@ from kubectl_yoshi.backends.ownership import (
 from kubectl_yoshi.model.addresses import Address, Cidr, parse_name_part, to_name_part
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm
 

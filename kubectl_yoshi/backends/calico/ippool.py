@@ -22,10 +22,11 @@ from kubectl_yoshi.backends.ownership import (
 from kubectl_yoshi.model.addresses import Cidr, Intervals, span_of
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 

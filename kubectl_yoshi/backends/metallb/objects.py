@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
-from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import EVENT, Json, Resource, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 METALLB = "metallb.io"

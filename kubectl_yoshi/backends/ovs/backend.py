@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kubectl_yoshi.backends import kubevirt
 from kubectl_yoshi.backends.defaults import PrivateDefaults
 from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, parse_network_names
-from kubectl_yoshi.backends.ovs import bridges, dhcp, guests, leases
+from kubectl_yoshi.backends.ovs import bridges, cloud_init, dhcp
 from kubectl_yoshi.backends.ovs import interface as interfaces
 from kubectl_yoshi.backends.ovs.objects import (
     adoption_fields,
@@ -37,17 +37,19 @@ from kubectl_yoshi.model.backend import (
     RequestedNetworks,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, first_few
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, has_precedence, parse_network
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, same_json
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
+    DEFAULT_NIC,
     LAUNCHER_SELECTOR,
     POD,
     VM,
     VMI,
+    Nic,
     Vm,
     find_vms,
     has_ended,
@@ -180,7 +182,7 @@ class Ovs(PrivateDefaults):
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
         """See Backend."""
-        queries = leases.lease_queries(network, numbers, snapshot)
+        queries = dhcp.lease_queries(network, numbers, snapshot)
         snapshot.lookup(*instance_queries(vms), *queries, *(dhcp.server_queries(network, snapshot) if numbers else ()))
         found: list[AddressUse] = []
         for vm in vms:
@@ -195,7 +197,7 @@ class Ovs(PrivateDefaults):
             ]
         if numbers:
             found += [use for use in dhcp.list_server_uses(network, snapshot) if use.number in numbers]
-        return (*found, *leases.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
+        return (*found, *dhcp.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
         """See Backend."""
@@ -209,7 +211,7 @@ class Ovs(PrivateDefaults):
         vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
         vmi_queries = [Query(VMI, namespace) for namespace in search_namespaces]
         pod_queries = [Query(POD, namespace, label_selector=LAUNCHER_SELECTOR) for namespace in search_namespaces]
-        queries = leases.lease_queries(network, network.cidr_addresses, snapshot)
+        queries = dhcp.lease_queries(network, network.cidr_addresses, snapshot)
         snapshot.lookup(*vm_queries, *vmi_queries, *pod_queries, *queries, *dhcp.server_queries(network, snapshot))
         vms = find_vms(vm_queries, snapshot)
         by_name = {(vm.namespace, vm.name): vm for vm in vms}
@@ -223,7 +225,7 @@ class Ovs(PrivateDefaults):
             if not has_ended(pod):
                 found += interfaces.list_pod_uses(pod, network)
         found += dhcp.list_server_uses(network, snapshot)
-        return (*found, *leases.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
+        return (*found, *dhcp.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
         """See Backend."""
@@ -257,7 +259,7 @@ class Ovs(PrivateDefaults):
         layer = parse_layer2_spec(network)
         guest_changes: tuple[Change, ...] = ()
         if nic.cloud_init:
-            guest_changes = guests.write_address(patch, vm, network, layer, number, name, mac, snapshot)
+            guest_changes = cloud_init.write_address(patch, vm, network, layer, number, name, mac, snapshot)
         if not patch.has_writes:
             return guest_changes
         summary = f"give {network.address(number)} to {vm.ref}"
@@ -273,7 +275,7 @@ class Ovs(PrivateDefaults):
             return ()
         patch = PatchBuilder.for_uid(vm.uid)
         mac = interfaces.detach_interface(patch, vm, network, live)
-        guest_changes = guests.remove_address(patch, vm, mac, snapshot)
+        guest_changes = cloud_init.remove_address(patch, vm, mac, snapshot)
         summary = f"take {vm.ref} off network {network.full_name}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
@@ -295,9 +297,9 @@ class Ovs(PrivateDefaults):
         """See Backend."""
         layer = parse_layer2_spec(network)
         if layer.dhcp is None:
-            is_configured = nic.cloud_init or guests.has_address(vm, number, network, snapshot)
+            is_configured = nic.cloud_init or cloud_init.has_address(vm, number, network, snapshot)
             return () if is_configured else _guest_setup_notes(vm, network, number)
-        queries = leases.lease_queries(network, Intervals.from_numbers([number]), snapshot)
+        queries = dhcp.lease_queries(network, Intervals.from_numbers([number]), snapshot)
         snapshot.lookup(*queries)
         found = []
         if reason := snapshot.unreadable_reason(*queries):

@@ -19,10 +19,11 @@ from kubectl_yoshi.backends.ownership import (
     shared_object_annotations,
 )
 from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import DEFAULT_FIELDS, differing_fields
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, short_hash, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 TEMPLATES_QUERY = Query(TEMPLATE)

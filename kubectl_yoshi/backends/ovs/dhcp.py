@@ -27,17 +27,18 @@ from kubectl_yoshi.backends.ovs.objects import (
     object_query,
     patch_fields,
 )
-from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, Dhcp, Layer2
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, Dhcp, Layer2
 from kubectl_yoshi.backends.ownership import ownership_annotations
 from kubectl_yoshi.model.addresses import Intervals, Span, address_of, parse_address
 from kubectl_yoshi.model.allocations import NETWORK, Allocation
 from kubectl_yoshi.model.backend import AddressUse, AllocationsLoader, HoldRelease, NetworkConflict, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import VM, VMI
+from kubectl_yoshi.model.vm import VM, VMI, Vm
 
 OPTIONS_FILE = "yoshi-options.conf"
 """The file with what machines are told, and further ranges."""
@@ -46,6 +47,10 @@ SERVER_INTERFACE = "eth1"
 
 ROUTER, DNS_SERVERS, MTU = 3, 6, 26
 """DHCP options (RFC 2132)."""
+LEASE_NAMESPACE = "default"
+"""Where luigi's DHCP server writes an IPAllocation for each lease, whatever its own namespace, as its source has it."""
+LEASE_LIST_THRESHOLD = 20
+"""From this many addresses on, leases are listed at once instead of asked for one by one."""
 
 
 def missing_apis(layer: Layer2, served: ServedApis) -> str:
@@ -414,3 +419,33 @@ def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
         and is_created_for_network(server, network)
         and is_owned_by(config, server)
     )
+
+
+def lease_queries(network: Network, numbers: Intervals, snapshot: Snapshot) -> tuple[Query, ...]:
+    """What to read to know who has been lent these addresses: an IPAllocation is named after its address."""
+    if LEASE not in snapshot.served or not numbers:
+        return ()
+    all_leases = Query(LEASE, LEASE_NAMESPACE)
+    if numbers.size > LEASE_LIST_THRESHOLD or all_leases in snapshot.results:
+        return (all_leases,)
+    return tuple(Query(LEASE, LEASE_NAMESPACE, str(network.address(number))) for number in numbers)
+
+
+def list_lease_uses(
+    network: Network, queries: Iterable[Query], by_mac: Mapping[str, Vm], snapshot: Snapshot
+) -> list[AddressUse]:
+    """The network's addresses that are lent, each to the VM that has the MAC address, if one of these has."""
+    found = []
+    for lease in snapshot.lookup(*queries):
+        try:
+            address = parse_address(name_of(lease))
+        except UsageError:
+            continue
+        if address not in network:
+            continue
+        vm = by_mac.get(str(dig(lease, "spec", "macAddr", default="")).lower())
+        vm_fields = (vm.namespace, vm.name, vm.uid) if vm else ("", "", "")
+        found.append(
+            AddressUse(int(address), UsageKind.LEASED, LEASE.ref(name_of(lease), namespace_of(lease)), *vm_fields)
+        )
+    return found

@@ -17,8 +17,8 @@ from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, add_network_
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, NETWORKWIZARD, Network
-from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
@@ -29,9 +29,8 @@ from kubectl_yoshi.model.objects import (
     short_hash,
     uid_of,
 )
-from kubectl_yoshi.model.plan import PatchBuilder
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.model.vm import POD, VMI, Vm, get_instance_name, owner_uid
+from kubectl_yoshi.model.vm import POD, VMI, Nic, Vm, get_instance_name, owner_uid
 
 IP_ANNOTATION_PREFIX = f"ip.{GROUP}/"
 """Prefix of the template's annotation, named after an interface, that says its address."""

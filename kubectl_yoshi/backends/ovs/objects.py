@@ -7,6 +7,7 @@ from typing import Any
 
 from kubectl_yoshi.backends.ownership import is_created_for, is_created_for_predecessor, ownership_annotations
 from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, matches, without_absent
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
@@ -20,7 +21,7 @@ from kubectl_yoshi.model.objects import (
     owner_reference,
     uid_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 _FIELDS = Fields(whole=frozenset({"nodeSelector"}))

@@ -33,13 +33,13 @@ from kubectl_yoshi.model.backend import (
     UsageKind,
 )
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_of, namespace_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, find_vms
+from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, VMI, Nic, Vm, find_instance, find_vms
 
 ANNOUNCERS: Mapping[str, Announcer] = {
     announcer.name: announcer

@@ -17,9 +17,10 @@ from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
 

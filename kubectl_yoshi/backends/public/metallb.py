@@ -25,6 +25,7 @@ from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
@@ -38,7 +39,7 @@ from kubectl_yoshi.model.objects import (
     short_hash,
     uid_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
 

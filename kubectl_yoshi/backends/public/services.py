@@ -12,6 +12,7 @@ from kubectl_yoshi.backends.public.annotations import PUBLIC_IP
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
@@ -29,7 +30,7 @@ from kubectl_yoshi.model.objects import (
     short_hash,
     uid_of,
 )
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb
+from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm

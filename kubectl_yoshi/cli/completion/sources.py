@@ -92,7 +92,7 @@ def _held_addresses(line: CommandLine, _param: click.Parameter, session: Session
 def _select_networks(line: CommandLine, param: str, session: Session, snapshot: Snapshot) -> list[Network]:
     """The network that the line names, else all of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.records import list_requested_networks
+    from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
     names = line.values.get(param, [])
     network_name = parse_network_name(NETWORK_NAME.convert(names[-1], None, None), session.namespace) if names else None

@@ -15,14 +15,14 @@ from kubectl_yoshi.cli.options import FormatOrReport, all_namespaces_option, as_
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.asked import OutputFormat, ReportFile
+from kubectl_yoshi.output.format_option import OutputFormat, ReportFile
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.backend import VmProblem
     from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.model.snapshot import Snapshot
-    from kubectl_yoshi.plan.forsaken import OrphanedVm
     from kubectl_yoshi.plan.inventory import InventoryRow
+    from kubectl_yoshi.plan.orphaned_vms import OrphanedVm
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def _print_problems(session: Session, options: CheckOptions) -> int:
 def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapshot) -> list[OrphanedVm]:
     """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.snapshot import Query
     from kubectl_yoshi.model.vm import VM, Vm
-    from kubectl_yoshi.plan.forsaken import find_orphaned_vms
+    from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 
     all_vms = Query(VM)
     known = all_vms in snapshot.results and not snapshot.unreadable_reason(
@@ -115,7 +115,7 @@ def _find_vm_problems(
     """What keeps VMs from starting that have no address recorded."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.inventory import select_networks
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.plan.inventory import list_other_troubles
 
     def ask(snapshot: Snapshot) -> list[VmProblem]:

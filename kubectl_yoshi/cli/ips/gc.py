@@ -12,7 +12,7 @@ from kubectl_yoshi.cli.kubectl_flags import Seconds
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def gc(session: Session, options: GcOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.output.plans import show_plan
+    from kubectl_yoshi.output.plan_printer import show_plan
     from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None

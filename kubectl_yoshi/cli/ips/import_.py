@@ -32,7 +32,7 @@ from kubectl_yoshi.cli.options import (
 from kubectl_yoshi.cli.param_types import FILE, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -119,7 +119,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     No VM is restarted. What is another VM's, reserved, or outside the network is refused and told; exit code 1 then.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.formats import print_rows
     from kubectl_yoshi.output.tables import Column

@@ -20,7 +20,7 @@ from kubectl_yoshi.cli.options import (
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
@@ -94,8 +94,7 @@ def _none_found_message(session: Session) -> str:
 
 
 def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
-    from kubectl_yoshi.output.ages import age
-    from kubectl_yoshi.output.tables import Column
+    from kubectl_yoshi.output.tables import Column, age
 
     columns: list[Column[InventoryRow]] = [
         Column("ADDRESS", lambda row: row.address),
@@ -117,11 +116,11 @@ def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
 
 def _list_free(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.inventory import select_networks_and_warn
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.addresses import Intervals, format_span
     from kubectl_yoshi.output.formats import print_rows
     from kubectl_yoshi.output.tables import Column
-    from kubectl_yoshi.plan.cooling import cooling_down
+    from kubectl_yoshi.plan.cool_down import cooling_down
     from kubectl_yoshi.plan.records import load_allocations
 
     now = datetime.now(timezone.utc)

@@ -11,7 +11,7 @@ from kubectl_yoshi.cli.apply import execute, raise_errors
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, timeout_option, wait_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)

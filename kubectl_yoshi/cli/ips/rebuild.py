@@ -12,7 +12,7 @@ from kubectl_yoshi.cli.apply import execute, raise_errors
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -88,7 +88,7 @@ def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
         How many addresses differ; and what to say where none does.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.output.tables import Column, write_table
     from kubectl_yoshi.plan.rebuild.planner import audit_networks
 

@@ -18,7 +18,7 @@ from kubectl_yoshi.cli.options import as_options, command, dry_run_option
 from kubectl_yoshi.cli.param_types import FILE, HELD_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -107,7 +107,7 @@ def _release_leaked(session: Session, options: ReleaseOptions) -> None:
         UsageError, PreconditionFailed: a file is no report, or the two do not tell enough.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.output.plans import DRY_RUN_SUFFIXES
+    from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES
     from kubectl_yoshi.plan.reports import LeakRequest, confirmed_leaks, plan_leak_release
 
     one, two = (_read_report(name) for name in options.from_report)

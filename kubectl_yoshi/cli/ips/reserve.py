@@ -12,7 +12,7 @@ from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option
 from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)

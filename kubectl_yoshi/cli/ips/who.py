@@ -12,7 +12,7 @@ from kubectl_yoshi.cli.options import as_options, command, output_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.addresses import Address
@@ -37,12 +37,12 @@ class WhoOptions:
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
     """Tell who holds an address, and who had it before."""
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.addresses import parse_address
+    from kubectl_yoshi.model.durations import format_duration
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
-    from kubectl_yoshi.plan.cooling import format_duration
-    from kubectl_yoshi.plan.records import LIST_NETWORKS_HINT, list_requested_networks
+    from kubectl_yoshi.plan.network_lookup import LIST_NETWORKS_HINT, list_requested_networks
 
     address = parse_address(options.address)
     now = datetime.now(timezone.utc)
@@ -90,10 +90,10 @@ class _AddressInfo:
 
 def _load_address_info(network: Network, address: Address, snapshot: Snapshot, now: datetime) -> _AddressInfo:
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.plan.cooling import cooling_down
+    from kubectl_yoshi.plan.cool_down import cooling_down
     from kubectl_yoshi.plan.inventory import build_inventory
+    from kubectl_yoshi.plan.network_lookup import get_backend
     from kubectl_yoshi.plan.records import load_allocations
-    from kubectl_yoshi.plan.serving import get_backend
 
     rows: tuple[InventoryRow, ...] = ()
     if network.plugin in BACKENDS:
@@ -121,7 +121,7 @@ def _fields(info: _AddressInfo, now: datetime, wide: bool) -> list[tuple[str, ob
 
 
 def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> str:
-    from kubectl_yoshi.output.ages import age
+    from kubectl_yoshi.output.tables import age
 
     uid = f" (uid {past.uid})" if wide and past.uid else ""
     since = f" from {past.since}" if past.since else ""

@@ -21,7 +21,7 @@ from kubectl_yoshi.cli.options import (
     output_option,
 )
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json

@@ -13,7 +13,7 @@ from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_o
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -73,7 +73,7 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
     """What --force would take from whom; "" where that is told when the network has its turn."""
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.plan.network.planner import list_holders
 
     try:

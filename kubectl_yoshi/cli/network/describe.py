@@ -14,7 +14,7 @@ from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.allocations import Allocations
@@ -44,13 +44,13 @@ class DescribeOptions:
 def describe(session: Session, options: DescribeOptions) -> None:
     """Show everything about one network."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
     from kubectl_yoshi.plan.inventory import build_inventory
-    from kubectl_yoshi.plan.records import load_allocations, load_network
-    from kubectl_yoshi.plan.serving import get_backend
+    from kubectl_yoshi.plan.network_lookup import get_backend, load_network
+    from kubectl_yoshi.plan.records import load_allocations
 
     namespace, name = parse_network_name(options.name, session.namespace)
     if not options.output.is_human_readable:
@@ -144,7 +144,7 @@ def _share(size: int) -> str:
 
 
 def _address_row(row: InventoryRow) -> tuple[str, ...]:
-    from kubectl_yoshi.output.ages import age
+    from kubectl_yoshi.output.tables import age
 
     since = age(row.record.since) if row.record and row.record.since else "<unknown>"
     return row.address, row.state.value, row.holder, since

@@ -19,7 +19,7 @@ from kubectl_yoshi.cli.options import (
 )
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.inventory import NetworkRow
@@ -52,9 +52,8 @@ def list_networks(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
     from kubectl_yoshi.model.objects import dig, metadata, name_of, namespace_of
-    from kubectl_yoshi.output.ages import age
     from kubectl_yoshi.output.formats import print_rows
-    from kubectl_yoshi.output.tables import Column
+    from kubectl_yoshi.output.tables import Column, age
 
     not_found: set[ObjectRef] = set()
 

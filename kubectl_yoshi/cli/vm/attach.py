@@ -24,12 +24,12 @@ from kubectl_yoshi.cli.options import (
 )
 from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.vm.parts import PlannerFactory
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
     from kubectl_yoshi.plan.attach.planner import AttachRequest
 
@@ -152,13 +152,13 @@ def attach(session: Session, options: AttachOptions) -> None:
 
 def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedName, ...]) -> list[AttachRequest]:
     from kubectl_yoshi.cli.vm_args import parse_mac
-    from kubectl_yoshi.engine.observing import read_and_compute
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.model.nic import Nic
     from kubectl_yoshi.model.ports import parse_ports
+    from kubectl_yoshi.model.vm import Nic
     from kubectl_yoshi.plan.attach.planner import AttachRequest
-    from kubectl_yoshi.plan.finding import find_network_of
+    from kubectl_yoshi.plan.network_lookup import find_network_of
 
     ports = parse_ports(options.port) if options.port else ()
     mac = parse_mac(options.mac)

@@ -23,11 +23,11 @@ from kubectl_yoshi.cli.options import (
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.cli.vm.parts import PlannerFactory
-    from kubectl_yoshi.engine.observing import Planner
+    from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
 
 

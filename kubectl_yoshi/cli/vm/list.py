@@ -20,7 +20,7 @@ from kubectl_yoshi.cli.options import (
 from kubectl_yoshi.cli.param_types import NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UnreadableError, UsageError
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json, ObjectRef
@@ -123,10 +123,9 @@ class _VmRow:
 
 def _vm_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) -> list[_VmRow]:
     from kubectl_yoshi.cli.inventory import get_named_objects, load_inventory
-    from kubectl_yoshi.engine.observing import read_and_compute
-    from kubectl_yoshi.model.lean import get_trimmer
+    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.snapshot import Query
-    from kubectl_yoshi.model.vm import VM, VMI, Vm
+    from kubectl_yoshi.model.vm import VM, VMI, Vm, get_trimmer
 
     namespace = None if options.all_namespaces else session.namespace
     if options.names:

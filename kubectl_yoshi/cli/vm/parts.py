@@ -11,11 +11,11 @@ import click
 from kubectl_yoshi.cli.apply import display_names, execute, print_results
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.loop import RunResult, preview_errors
-from kubectl_yoshi.engine.observing import Planner
+from kubectl_yoshi.engine.read import Planner
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.plan.release import explains_retention
 
 PlannerFactory = Callable[[tuple[NamespacedName, ...]], Planner]

@@ -16,12 +16,13 @@ from itertools import chain, islice
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import Allocations, SearchHint, Shard, block_label, is_large, iter_shards
 from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.plan.context import RunContext, seconds_between
-from kubectl_yoshi.plan.cooling import cooling_down, format_duration
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS
 
 MAX_SHARDS_AT_ONCE = 64

@@ -9,11 +9,10 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, AllocationEntry, Allocations, SearchHint, Shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import DEFAULT_NIC, Nic
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, Nic, Vm
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.records import load_shards
 

@@ -13,24 +13,30 @@ from dataclasses import replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import Allocations, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUses, Backend
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, UsageError, YoshiError
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.nic import DEFAULT_NIC
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel_pair
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import DEFAULT_NIC, Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState
 from kubectl_yoshi.plan.attach.quota import enforce_quota
-from kubectl_yoshi.plan.attach.rollback import plan_rollback, records_written_by_run
+from kubectl_yoshi.plan.attach.rollback import plan_rollback
 from kubectl_yoshi.plan.attach.select import allocate_addresses, select_existing_address
 from kubectl_yoshi.plan.attach.vm_changes import plan_vm_changes
 from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.network.init_allocations import being_deleted_error, check_initialized, not_ready_error
-from kubectl_yoshi.plan.records import LIST_VMS_HINT, load_network, network_query
+from kubectl_yoshi.plan.network_lookup import (
+    being_deleted_error,
+    check_backend_available,
+    check_initialized,
+    get_backend,
+    load_network,
+    network_query,
+    not_ready_error,
+)
+from kubectl_yoshi.plan.records import records_written_by_run
 from kubectl_yoshi.plan.release import remove_left_fences
-from kubectl_yoshi.plan.serving import check_backend_available, get_backend
 
 __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
 

@@ -20,8 +20,8 @@ from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState
-from kubectl_yoshi.plan.attach.rollback import original_records, records_written_by_run
-from kubectl_yoshi.plan.records import load_allocations
+from kubectl_yoshi.plan.attach.rollback import original_records
+from kubectl_yoshi.plan.records import load_allocations, records_written_by_run
 
 
 def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, YoshiError]) -> bool:

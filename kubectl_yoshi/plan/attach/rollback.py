@@ -8,39 +8,12 @@ from dataclasses import replace
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, parse_allocation, shard_of
 from kubectl_yoshi.model.backend import UsageKind
-from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
-from kubectl_yoshi.model.plan import Plan, Verb, json_pointer, parallel_plans, sequential
+from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState
-from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.histories import STATUS_HISTORY
 from kubectl_yoshi.plan.records import remove_records
 from kubectl_yoshi.plan.release import build_release, fence_vm
-
-
-def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[Json]]:
-    """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
-    numbers: dict[int, list[Json]] = {}
-    for change in run.sent:
-        if change.subresource == "status" and isinstance(change.body, list):
-            for op in change.body:
-                if op["op"] != "add" or op["path"].startswith(json_pointer(STATUS_HISTORY)):
-                    continue
-                values = {op["path"].rsplit("/", 1)[1]: op["value"]}
-                if op["path"].endswith("/allocations"):
-                    values = op["value"]
-                elif op["path"] == "/status":
-                    values = dig(op, "value", "allocations", default={})
-                for key, value in values.items():
-                    try:
-                        address = parse_address(key)
-                    except UsageError:
-                        continue
-                    if address in network or (change.ref == network.ref and network.can_hold(address)):
-                        numbers.setdefault(int(address), []).append(value)
-    return numbers
 
 
 def original_records(state: AttachState) -> dict[int, Allocation]:

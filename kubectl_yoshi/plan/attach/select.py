@@ -11,7 +11,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts
 from kubectl_yoshi.plan.attach.context import AttachState
-from kubectl_yoshi.plan.cooling import check_cooled_down, cooling_down
+from kubectl_yoshi.plan.cool_down import check_cooled_down, cooling_down
 
 
 def select_existing_address(state: AttachState, vm: Vm) -> int | None:

@@ -22,7 +22,8 @@ from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachState
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import list_networks, load_shards, write_records
+from kubectl_yoshi.plan.network_lookup import list_networks
+from kubectl_yoshi.plan.records import load_shards, write_records
 from kubectl_yoshi.plan.release import Release, build_release, require_unchanged
 
 

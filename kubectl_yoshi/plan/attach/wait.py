@@ -10,9 +10,8 @@ from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
 from kubectl_yoshi.model.objects import dig, metadata
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, instances_unreadable_reason
-from kubectl_yoshi.plan.records import load_network
+from kubectl_yoshi.plan.network_lookup import get_backend, load_network
 from kubectl_yoshi.plan.restart import NOT_RESTARTED_STRATEGIES
-from kubectl_yoshi.plan.serving import get_backend
 
 
 def find_pending_vms(

@@ -18,8 +18,7 @@ from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import load_network, network_query
-from kubectl_yoshi.plan.serving import check_backend_available, get_backend
+from kubectl_yoshi.plan.network_lookup import check_backend_available, get_backend, load_network, network_query
 
 
 @dataclass(frozen=True)

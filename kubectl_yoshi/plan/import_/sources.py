@@ -15,7 +15,7 @@ from kubectl_yoshi.model.objects import Json, NamespacedName, annotations_of, di
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm
 from kubectl_yoshi.plan.attach.context import ExistingAddress
-from kubectl_yoshi.plan.records import list_networks, list_requested_networks
+from kubectl_yoshi.plan.network_lookup import list_networks, list_requested_networks
 
 ADDRESSES_ANNOTATION = "network.kubevirt.io/addresses"
 """Annotation of a VM's template, or of its VMI: {"interface": ["192.168.0.1/24", …]}, as kubevirt's ipam-extensions

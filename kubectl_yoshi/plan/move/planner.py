@@ -22,21 +22,20 @@ from kubectl_yoshi.model.allocations import (
 )
 from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.attach.quota import check_quota_room
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.finding import find_network_of
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
-from kubectl_yoshi.plan.network.init_allocations import check_initialized
+from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
 from kubectl_yoshi.plan.places import needs_quota_placeholder, plan_quota_placeholder, release_quota_placeholder
-from kubectl_yoshi.plan.records import load_allocations, load_network, load_shards, write_records
+from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
 from kubectl_yoshi.plan.release import remove_own_fences, write_fence
-from kubectl_yoshi.plan.serving import get_backend
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from kubectl_yoshi.model.objects import ObjectRef, dig
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.attach.rollback import records_written_by_run
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import write_records
+from kubectl_yoshi.plan.records import records_written_by_run, write_records
 from kubectl_yoshi.plan.release import require_unchanged, write_fence
 
 

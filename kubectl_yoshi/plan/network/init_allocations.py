@@ -8,49 +8,13 @@ and whoever opens it (`network create`, `sync`, `ips rebuild`) first records wha
 from __future__ import annotations
 
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.rebuild.expected import audit_allocations
 from kubectl_yoshi.plan.rebuild.planner import list_vms_by_name, plan_record_updates
-
-BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
-
-
-def being_deleted_error(network: Network) -> PreconditionFailed:
-    """Why a network gives out no more addresses while it is being deleted."""
-    return PreconditionFailed(f"network {network.full_name} is being deleted", BEING_DELETED_HINT)
-
-
-def not_ready_error(network: Network) -> PreconditionFailed | None:
-    """Why a network that could not be made gives nobody an address who has none of it; None where it was, or where
-    nobody has tried."""
-    if dig(network.raw, "status", "created") is not False:
-        return None
-    reason = dig(network.raw, "status", "reason") or "it could not be made"
-    return PreconditionFailed(
-        f"network {network.full_name} is not ready: {reason}",
-        f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is mended, "
-        f"`kubectl yoshi sync -n {network.namespace}` makes it.",
-    )
-
-
-def check_initialized(network: Network) -> None:
-    """Raises PreconditionFailed where the ledger does not say yet who has the network's addresses."""
-    if not network.is_initialized:
-        if network.is_deleting:
-            raise being_deleted_error(network)
-        if error := not_ready_error(network):
-            raise error
-        raise PreconditionFailed(
-            f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
-            f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "
-            f"`kubectl yoshi ips rebuild --network {network.full_name}` finds.",
-        )
 
 
 def plan_init_allocations(

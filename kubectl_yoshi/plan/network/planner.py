@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,29 +23,28 @@ from kubectl_yoshi.model.errors import (
     YoshiError,
     first_few,
 )
+from kubectl_yoshi.model.jsonpatch import json_pointer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_minimal_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
-from kubectl_yoshi.model.plan import Change, Plan, Verb, json_pointer, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.agreement import check_created_spec, check_spec_matches
-from kubectl_yoshi.plan.attach.rollback import records_written_by_run
-from kubectl_yoshi.plan.building import plan_network_objects
 from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap, find_other_overlaps, find_overlaps
 from kubectl_yoshi.plan.context import RunContext, age_in_seconds
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
-from kubectl_yoshi.plan.network.init_allocations import check_initialized, plan_init_allocations
+from kubectl_yoshi.plan.network.init_allocations import plan_init_allocations
+from kubectl_yoshi.plan.network.objects import plan_network_objects
 from kubectl_yoshi.plan.network.status import plan_status
-from kubectl_yoshi.plan.records import (
-    STATUS_DELETING,
+from kubectl_yoshi.plan.network_lookup import (
+    check_backend_available,
+    check_initialized,
     check_version_supported,
+    get_backend,
     load_network,
     network_query,
-    remove_records,
-    require_allocations,
 )
+from kubectl_yoshi.plan.records import STATUS_DELETING, records_written_by_run, remove_records, require_allocations
 from kubectl_yoshi.plan.release import remove_own_fences
-from kubectl_yoshi.plan.serving import check_backend_available, get_backend
 
 ABANDONED_DELETION_SECONDS = 600.0
 """A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
@@ -477,3 +477,65 @@ def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Net
         network = parse_minimal_network(snapshot.lookup(network_query(request.namespace, request.name))[0])
         check_version_supported(network)
         return network
+
+
+def check_spec_matches(existing: Json, requested: Json) -> None:
+    """A network of that name may only be "made" again if it says the same.
+
+    Raises:
+        PreconditionFailed: it says something else.
+        UsageError: it cannot be read rightly.
+    """
+    if difference := _first_difference(existing, requested):
+        key, existing_value, requested_value = difference
+        raise PreconditionFailed(
+            f"network {namespace_of(existing)}/{name_of(existing)} exists already, with another {key}: "
+            f"{existing_value} instead of {requested_value}",
+            "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
+        )
+
+
+def check_created_spec(existing: Json, requested: Json) -> None:
+    """A network that this run made must say what was asked for, whatever webhooks and old CRDs make of it.
+
+    Raises:
+        PreconditionFailed: it says something else.
+    """
+    try:
+        difference = _first_difference(existing, requested)
+    except UsageError as error:
+        detail = error.message
+    else:
+        if not difference:
+            return
+        detail = "{} is {} instead of {}".format(*difference)
+    raise PreconditionFailed(
+        f"network {namespace_of(existing)}/{name_of(existing)} was not kept as it was asked for: {detail}",
+        "See whether a webhook changes it, or the CRD is an older one: kubectl yoshi version.",
+    )
+
+
+def _first_difference(existing: Json, requested: Json) -> tuple[str, str, str] | None:
+    """The path of the first field of the spec in which two networks differ, what is there, and what is wanted; None
+    where they say the same."""
+    existing_value, requested_value = _comparable_spec(existing), _comparable_spec(requested)
+    for key in sorted({*requested_value, *existing_value}):
+        if requested_value.get(key) != existing_value.get(key):
+            return key, _format_value(existing_value.get(key)), _format_value(requested_value.get(key))
+    return None
+
+
+def _comparable_spec(obj: Json) -> Json:
+    """The spec's fields by their paths, such as "calico.blockSize"; empty ones count as absent."""
+    fields: Json = {}
+    for key, value in (obj.get("spec") or {}).items():
+        inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+        fields |= {path: item for path, item in inner.items() if item not in (None, [], {}, "")}
+    network = parse_network(obj)
+    if network.cidr is not None:
+        fields["cidr"] = str(network.cidr)
+    return fields
+
+
+def _format_value(value: object) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

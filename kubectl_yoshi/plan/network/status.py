@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kubectl_yoshi.model.allocations import count_addresses, is_large
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import STATUS_DELETING
+from kubectl_yoshi.plan.records import STATUS_DELETING, initial_status_entries, set_status_entries
 
 READY = "Ready"
 _FIELDS = Fields(unordered=frozenset({"conditions"}))
@@ -28,7 +28,7 @@ def plan_status(network: Network, created: bool, problem: str, run: RunContext, 
     }
     patch = PatchBuilder.for_uid(network.uid)
     if created or network.is_initialized:
-        wanted |= _initial_entries(network)
+        wanted |= initial_status_entries(network)
     condition = _ready_condition(status, problem, run, wanted["observedGeneration"])
     others = [c for c in status.get("conditions") or [] if c.get("type") != READY]
     wanted["conditions"] = [*others, condition]
@@ -45,41 +45,9 @@ def plan_status(network: Network, created: bool, problem: str, run: RunContext, 
         patch.unset_in(network.raw, STATUS_DELETING)
     elif not changed:
         return Plan()
-    _set_status(patch, network, changed)
+    set_status_entries(patch, network, changed)
     summary = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
     return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
-
-
-def plan_init_status(network: Network, owner: str) -> Plan:
-    """Opens the ledger of a network all of whose addresses that somebody has are recorded; empty where it is open."""
-    if network.is_initialized:
-        return Plan()
-    patch = PatchBuilder.for_uid(network.uid)
-    _set_status(patch, network, _initial_entries(network))
-    summary = f"open the ledger of network {network.full_name}"
-    return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
-
-
-def _set_status(patch: PatchBuilder, network: Network, entries: Json) -> None:
-    """Writes entries of its status, which may not be there yet."""
-    if not network.raw.get("status"):
-        patch.set_in(network.raw, ("status",), entries)
-    else:
-        for key, value in entries.items():
-            patch.set_in(network.raw, ("status", key), value)
-
-
-def _initial_entries(network: Network) -> Json:
-    """The maps and counters of its status that are not there yet."""
-    status = network.raw.get("status") or {}
-    entries: Json = {}
-    if "allocations" not in status:
-        entries["allocations"] = {}
-        if not is_large(network) or network.accepts_outside_cidr:
-            entries["history"] = {}
-    if not is_large(network) and network.cidr is not None and "used" not in status:
-        entries |= count_addresses(network, status.get("allocations") or {})
-    return entries
 
 
 def _ready_condition(status: Json, problem: str, run: RunContext, generation: int) -> Json:

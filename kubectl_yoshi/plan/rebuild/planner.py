@@ -19,17 +19,16 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.quota import list_quota_violations
-from kubectl_yoshi.plan.attach.rollback import records_written_by_run
 from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.network.status import plan_init_status
+from kubectl_yoshi.plan.network_lookup import list_requested_networks
 from kubectl_yoshi.plan.rebuild.expected import (
     ADMIN_REBUILD_HINT,
     AllocationAudit,
     ExpectedAllocation,
     audit_allocations,
 )
-from kubectl_yoshi.plan.records import list_requested_networks, write_records
+from kubectl_yoshi.plan.records import plan_init_status, records_written_by_run, write_records
 from kubectl_yoshi.plan.release import fence_vm
 
 MAX_LISTED = 3

@@ -19,7 +19,8 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan.context import age_in_seconds
 from kubectl_yoshi.plan.legacy import LegacyConversionRequest
-from kubectl_yoshi.plan.records import load_allocations, parse_networks
+from kubectl_yoshi.plan.network_lookup import parse_networks
+from kubectl_yoshi.plan.records import load_allocations
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION, is_stopping
 from kubectl_yoshi.plan.sync.requests import RequestedNetwork, build_attach_requests, find_requested_networks
 from kubectl_yoshi.plan.sync.tasks import (

@@ -13,8 +13,7 @@ from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest
-from kubectl_yoshi.plan.finding import find_candidate_networks
-from kubectl_yoshi.plan.records import list_networks, network_query
+from kubectl_yoshi.plan.network_lookup import find_candidate_networks, list_networks, network_query
 
 
 @dataclass(frozen=True)

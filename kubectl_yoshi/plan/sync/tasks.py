@@ -19,7 +19,8 @@ from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import plan_orphan_removal
 from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
-from kubectl_yoshi.plan.records import list_networks, load_allocations, network_query, parse_networks
+from kubectl_yoshi.plan.network_lookup import list_networks, network_query, parse_networks
+from kubectl_yoshi.plan.records import load_allocations
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION, plan_restart
 
 Backends = Mapping[str, Backend]

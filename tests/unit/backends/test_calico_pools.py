@@ -14,11 +14,11 @@ from kubectl_yoshi.backends.calico.api import NATIVE, RAW
 from kubectl_yoshi.backends.ownership import ownership_annotations
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
-from kubectl_yoshi.model.kinds import APISERVICE
+from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.matching import matches
 from kubectl_yoshi.model.network import Network, parse_network
-from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.plan import Plan, Verb, apply_json_patch
+from kubectl_yoshi.model.objects import APISERVICE, Json
+from kubectl_yoshi.model.plan import Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM
 from tests.unit.plan.fake import served

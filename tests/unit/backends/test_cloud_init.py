@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.backends.ovs.cloud_init import GuestAddress, remove_address, set_address
+from kubectl_yoshi.backends.ovs.cloud_init import GuestAddress, remove_from_network_data, set_in_network_data
 from kubectl_yoshi.model.errors import PreconditionFailed
 
 MAC = "02:00:00:00:00:07"
@@ -22,7 +22,7 @@ OTHERS = st.dictionaries(NAMES, st.fixed_dictionaries({"dhcp4": st.booleans()}),
 
 
 def written(text: str, drive: bool = False, first: bool = True, wanted: GuestAddress = WANTED) -> Any:
-    return (json.loads if drive else yaml.safe_load)(set_address(text, wanted, drive, first))
+    return (json.loads if drive else yaml.safe_load)(set_in_network_data(text, wanted, drive, first))
 
 
 @pytest.mark.parametrize("under", [False, True])
@@ -35,14 +35,14 @@ def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, 
     inside = after["network"] if under else after
     assert inside == {**inner, "ethernets": {**ethernets, "yoshi-lab": inside["ethernets"]["yoshi-lab"]}}
     assert inside["ethernets"]["yoshi-lab"]["addresses"] == ["10.20.0.42/24"]
-    again = set_address(text, WANTED, False, True)
-    assert set_address(again, WANTED, False, True) == again
-    assert yaml.safe_load(remove_address(again, MAC, False)) == before
-    assert remove_address(text, MAC, False) == text
+    again = set_in_network_data(text, WANTED, False, True)
+    assert set_in_network_data(again, WANTED, False, True) == again
+    assert yaml.safe_load(remove_from_network_data(again, MAC, False)) == before
+    assert remove_from_network_data(text, MAC, False) == text
 
 
 def test_another_address_takes_the_place_of_the_first() -> None:
-    text = set_address("", WANTED, False, False)
+    text = set_in_network_data("", WANTED, False, False)
     other = GuestAddress("lab", MAC, ip_address("10.20.0.43"), 24)
     assert written(text, wanted=other) == {
         "version": 2,
@@ -66,7 +66,7 @@ def test_version_1() -> None:
             "subnets": [{"type": "static", "address": "10.20.0.42/24", "gateway": "10.20.0.1"}],
         },
     ]  # fmt: skip
-    assert yaml.safe_load(remove_address(yaml.safe_dump(after), MAC, False)) == before
+    assert yaml.safe_load(remove_from_network_data(yaml.safe_dump(after), MAC, False)) == before
 
 
 def test_a_config_drive_has_openstacks_words() -> None:
@@ -88,11 +88,11 @@ def test_a_config_drive_has_openstacks_words() -> None:
         ],
         "services": [{"type": "dns", "address": "1.1.1.1"}],
     }  # fmt: skip
-    assert json.loads(remove_address(json.dumps(after), MAC, True)) == before
+    assert json.loads(remove_from_network_data(json.dumps(after), MAC, True)) == before
 
 
 @pytest.mark.parametrize(("text", "drive"), [("[1]", False), ("{", True), ("a: [", False), ("just words", False)])
 def test_what_cloud_init_would_not_read_is_refused_and_left(text: str, drive: bool) -> None:
     with pytest.raises(PreconditionFailed):
-        set_address(text, WANTED, drive, True)
-    assert remove_address(text, MAC, drive) == text
+        set_in_network_data(text, WANTED, drive, True)
+    assert remove_from_network_data(text, MAC, drive) == text

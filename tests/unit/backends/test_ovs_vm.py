@@ -8,11 +8,10 @@ from ipaddress import ip_address
 import pytest
 
 from kubectl_yoshi.backends.ovs.interface import INTERFACES, NETWORKS, attach_interface
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import parse_network
-from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.plan import PatchBuilder
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import Nic, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 MAC = "02:00:00:00:00:05"

@@ -23,9 +23,10 @@ from kubectl_yoshi.backends.public.services import service_ref
 from kubectl_yoshi.model.addresses import address_of
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import UsageError
+from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import Change, Plan, apply_json_patch, sequential
+from kubectl_yoshi.model.plan import Change, Plan, sequential
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm

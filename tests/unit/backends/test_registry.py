@@ -31,10 +31,10 @@ def test_the_names_are_the_plugins() -> None:
 
 
 def test_no_module_of_model_and_plan_knows_a_back_ends_name() -> None:
-    modules = [path for package in ("model", "plan") for path in (PACKAGE / package).glob("*.py")]
+    modules = [path for package in ("model", "plan") for path in (PACKAGE / package).rglob("*.py")]
     assert len(modules) > 40
     known = [
-        f"{path.parent.name}/{path.name}:{line} says {word!r}"
+        f"{path.relative_to(PACKAGE)}:{line} says {word!r}"
         for path in modules
         for line, word in words(ast.parse(path.read_text()))
         if word in BACKENDS

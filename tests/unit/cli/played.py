@@ -9,7 +9,7 @@ from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.cli.kubectl_flags import META_KEY
 from kubectl_yoshi.cli.session import SESSION_KEY, Session
-from kubectl_yoshi.output.guard import EscapingStream
+from kubectl_yoshi.output.escaping import EscapingStream
 from tests.unit.plan.world import World
 
 PROGRAM = "kubectl yoshi"

@@ -14,7 +14,7 @@ from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.engine.sync import SyncReport
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.output.asked import OutputFormat
+from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.plan.sync.planner import SyncScope
 
 

@@ -11,7 +11,7 @@ from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.cli.install import ESTABLISHED_SECONDS
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS, Seconds
 from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS
-from kubectl_yoshi.plan.cooling import format_duration
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.plan.gc import GcRequest
 
 DEFAULTS = {

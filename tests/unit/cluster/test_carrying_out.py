@@ -20,8 +20,9 @@ from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ApiError, ConflictError, NotFoundError, PatchTestFailedError
 from kubectl_yoshi.kube.retry import Clock, WaitCancelledError
 from kubectl_yoshi.model.errors import OutdatedError
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.objects import Json, Resource
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 from tests.unit.jsonpatch import apply_patch
 

@@ -12,7 +12,7 @@ import pytest
 
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
-from kubectl_yoshi.kube.crowding import NO_LIMIT, ConcurrencyLimiter
+from kubectl_yoshi.kube.retry import NO_LIMIT, ConcurrencyLimiter
 from kubectl_yoshi.model.objects import Resource
 from tests.unit.cluster.conftest import FakeClock
 from tests.unit.cluster.fault_server import FaultServer, refuses, says

@@ -11,9 +11,8 @@ from kubectl_yoshi.engine.read import run_queries
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ForbiddenError, NotServedError
 from kubectl_yoshi.model.access import Access, required_accesses
-from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.model.objects import EVENT, Resource
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import POD, VM, VMI

@@ -6,9 +6,10 @@ import pytest
 
 from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES, check_size, json_size, size_after_change
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, apply_json_patch
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Verb, apply_json_patch
+from kubectl_yoshi.model.plan import Change, Verb
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 

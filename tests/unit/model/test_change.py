@@ -10,17 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, apply_json_patch, json_pointer
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import (
-    Change,
-    PatchBuilder,
-    Plan,
-    Verb,
-    apply_json_patch,
-    json_pointer,
-    parallel_plans,
-    sequential,
-)
+from kubectl_yoshi.model.plan import Change, Plan, Verb, parallel_plans, sequential
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 THING = Resource("try.example", "v1", "things", "Thing")

@@ -12,11 +12,17 @@ import yaml
 
 from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.output.asked import OBJECT_FORMATS, OutputFormat, parse_output
-from kubectl_yoshi.output.formats import print_objects, print_rows, without_managed_fields
-from kubectl_yoshi.output.lists import to_json_text, to_list_object
+from kubectl_yoshi.output.format_option import OBJECT_FORMATS, OutputFormat, parse_output
+from kubectl_yoshi.output.formats import (
+    print_objects,
+    print_rows,
+    to_json_text,
+    to_list_object,
+    to_yaml,
+    without_managed_fields,
+    write_documents,
+)
 from kubectl_yoshi.output.tables import Column
-from kubectl_yoshi.output.yamls import to_yaml, write_documents
 
 COLUMNS = [
     Column[tuple[str, str]]("NAME", lambda row: row[0]),

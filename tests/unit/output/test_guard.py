@@ -33,15 +33,12 @@ from kubectl_yoshi.model.history import PastAllocation
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_controls, indent_continuation, to_single_line
-from kubectl_yoshi.output.asked import parse_output
-from kubectl_yoshi.output.differences import write_diff
-from kubectl_yoshi.output.formats import print_objects
-from kubectl_yoshi.output.guard import EscapingStream, escape_std_streams, raw_unless_terminal, unwrap_stream
-from kubectl_yoshi.output.lists import to_json_text, write_json_list
-from kubectl_yoshi.output.plans import ObjectChange, format_change
+from kubectl_yoshi.output.escaping import EscapingStream, escape_std_streams, raw_unless_terminal, unwrap_stream
+from kubectl_yoshi.output.format_option import parse_output
+from kubectl_yoshi.output.formats import print_objects, to_json_text, to_yaml, write_json_list
+from kubectl_yoshi.output.plan_printer import ObjectChange, format_change, write_diff
 from kubectl_yoshi.output.progress import Progress
 from kubectl_yoshi.output.tables import Column, write_table
-from kubectl_yoshi.output.yamls import to_yaml
 from tests.unit.cli.played import run
 from tests.unit.plan.world import World
 

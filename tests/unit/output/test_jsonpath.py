@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.errors import UsageError, YoshiError
-from kubectl_yoshi.output.asked import parse_output
+from kubectl_yoshi.output.format_option import parse_output
 from kubectl_yoshi.output.formats import print_objects
 from kubectl_yoshi.output.jsonpath import NoMatchError, parse_expression, parse_template
 

@@ -14,9 +14,15 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
-from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.differences import diff_file_name, write_diff
-from kubectl_yoshi.output.plans import ObjectChange, format_change, object_changes, show_plan
+from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.plan_printer import (
+    ObjectChange,
+    diff_file_name,
+    format_change,
+    object_changes,
+    show_plan,
+    write_diff,
+)
 
 VM = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)

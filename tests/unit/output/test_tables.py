@@ -10,10 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.output import colours
-from kubectl_yoshi.output.ages import age, human_duration
+from kubectl_yoshi.output import tables
 from kubectl_yoshi.output.progress import progress
-from kubectl_yoshi.output.tables import PAGE_SIZE, Column, TableWriter, cell_text, width, write_fields, write_table
+from kubectl_yoshi.output.tables import (
+    PAGE_SIZE,
+    Column,
+    TableWriter,
+    age,
+    cell_text,
+    human_duration,
+    width,
+    write_fields,
+    write_table,
+)
 
 PAIR = [
     Column[tuple[object, object]]("NAME", lambda row: row[0]),
@@ -142,7 +151,7 @@ def test_ages_count_from_a_timestamp() -> None:
 def test_colours_are_for_terminals_and_the_environment_decides(
     environ: dict[str, str], terminal: bool, wanted: bool
 ) -> None:
-    assert colours.is_enabled(Terminal() if terminal else io.StringIO(), environ) is wanted
+    assert tables.uses_colours(Terminal() if terminal else io.StringIO(), environ) is wanted
 
 
 def test_state_words_are_coloured_and_the_columns_stay() -> None:

@@ -1,8 +1,8 @@
-"""An API server in memory, as far as plans can tell: what `cluster.running.run` needs of an Api.
+"""An API server in memory, as far as plans can tell: what `engine.loop.run` needs of an Api.
 
 It applies JSON patches to the newest object and refuses them whole, honours preconditions and resourceVersions, keeps
 status and the rest apart, gives out uids, deletes what the deleted owned, and answers errors with the very words of a
-real one, so that they are mapped by `cluster.errors`. Anything may happen `before` a request: another writer, a fault.
+real one, so that they are mapped by `kube.errors`. Anything may happen `before` a request: another writer, a fault.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from functools import partial
 
 import pytest
 
-from kubectl_yoshi.engine.arrivals import wait_until_running
 from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.wait import wait_until_running
 from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json, dig

@@ -20,15 +20,12 @@ from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters
+from kubectl_yoshi.plan.network_lookup import list_networks, list_requested_networks, load_network, network_query
 from kubectl_yoshi.plan.records import (
     blocks_query,
     find_stale_blocks,
-    list_networks,
-    list_requested_networks,
     load_allocations,
-    load_network,
     load_shards,
-    network_query,
     remove_records,
     shard_query,
     write_records,

@@ -198,7 +198,7 @@ def test_a_dry_run_of_the_server_sends_one_write_for_all(world: World) -> None:
 
 
 def test_a_diff_shows_the_block_without_all_of_the_addresses(world: World) -> None:
-    from kubectl_yoshi.output.plans import object_changes
+    from kubectl_yoshi.output.plan_printer import object_changes
 
     (fate,) = [fate for fate in object_changes(move(world, dry_run="client").plan) if fate.ref == BLOCK]
     assert set(dig(fate.after, "spec", "allocations")) == {None}

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_cool_down
 from kubectl_yoshi.model.objects import Json, name_of
-from kubectl_yoshi.plan.cooling import format_duration
 from tests.unit.plan.world import World, refusal
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"

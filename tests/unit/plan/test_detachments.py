@@ -12,7 +12,7 @@ import pytest
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.backend import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
 from kubectl_yoshi.engine.apply import send_change
-from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.engine.read import observe
 from kubectl_yoshi.kube.errors import ApiError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD

@@ -12,8 +12,8 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
     PatchTestFailedError,
 )
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.objects import Resource, owner_reference
-from kubectl_yoshi.model.plan import PatchBuilder
 from tests.unit.plan.fake import FakeApi
 
 THING = Resource("try.example", "v1", "things", "Thing")

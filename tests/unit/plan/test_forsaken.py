@@ -12,12 +12,12 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.plan.forsaken import find_orphaned_vms
+from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 

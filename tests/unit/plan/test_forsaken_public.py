@@ -11,13 +11,13 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.plan.forsaken import find_orphaned_vms
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
 from tests.unit.plan.world import BACKENDS, World
 

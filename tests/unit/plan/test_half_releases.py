@@ -19,7 +19,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.ipam import handle_name
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
 from kubectl_yoshi.model.snapshot import Snapshot

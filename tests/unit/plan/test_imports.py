@@ -19,7 +19,7 @@ from kubectl_yoshi.backends.calico.annotations import IP_ADDRS_ANNOTATION
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.ipam import handle_name
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json

@@ -14,7 +14,7 @@ import pytest
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.engine.apply import send_change
-from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.engine.read import observe
 from kubectl_yoshi.kube.errors import NotFoundError, PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD

@@ -20,16 +20,15 @@ import yaml
 
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs.backend import Ovs
-from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
-from kubectl_yoshi.model.nic import Nic
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from kubectl_yoshi.model.snapshot import ServedApis
-from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.model.vm import POD, VM, VMI, Nic
 from tests.unit.plan.world import World, refusal, wishes
 
 LAB = "prod/lab"

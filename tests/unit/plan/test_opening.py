@@ -23,9 +23,8 @@ from kubectl_yoshi.engine.sync import SyncReport, sync
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
-from kubectl_yoshi.model.objects import ObjectRef, annotations_of, dig, name_of
+from kubectl_yoshi.model.objects import EVENT, ObjectRef, annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import

@@ -20,14 +20,14 @@ import pytest
 
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.public.services import SERVICE
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, labels_of, name_of
-from kubectl_yoshi.plan.finding import find_network_of
 from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
 from tests.unit.plan.world import BACKENDS, World, refusal

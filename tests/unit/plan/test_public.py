@@ -25,7 +25,7 @@ from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK,
 from kubectl_yoshi.backends.public.services import SERVICE, get_service_address
 from kubectl_yoshi.engine.apply import send_change
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.observing import observe
+from kubectl_yoshi.engine.read import observe
 from kubectl_yoshi.kube.errors import PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed

@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.metallb import objects as metallb
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public

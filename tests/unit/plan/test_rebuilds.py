@@ -29,7 +29,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
-from kubectl_yoshi.plan.claims import deciding_reason, rank_claims
+from kubectl_yoshi.plan.rebuild.expected import deciding_reason, rank_claims
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
-from kubectl_yoshi.plan.records import load_network
+from kubectl_yoshi.plan.network_lookup import load_network
 from kubectl_yoshi.plan.reports import (
     LeakRequest,
     Report,

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.engine.observing import read_and_compute
+from kubectl_yoshi.engine.read import read_and_compute
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot

@@ -24,9 +24,8 @@ from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.backend import IP_ADDRS_ANNOTATION
 from kubectl_yoshi.engine.sync import SyncReport, sync
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.kinds import EVENT
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig
+from kubectl_yoshi.model.objects import EVENT, Json, ObjectRef, dig
 from kubectl_yoshi.model.vm import VM, VMI, Vm
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from kubectl_yoshi.plan.sync.planner import SyncScope

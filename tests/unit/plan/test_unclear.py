@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.engine.outcomes import ObservedObjects
 from kubectl_yoshi.kube.errors import AmbiguousWriteError, TimedOutError, UnreachableError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -18,7 +19,6 @@ from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.effects import ObservedObjects
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.faulty import Fate, Scripted, faulty
 from tests.unit.plan.world import World, refusal, wizard

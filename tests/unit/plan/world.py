@@ -28,7 +28,7 @@ from kubectl_yoshi.backends.calico.backend import (
 from kubectl_yoshi.backends.calico.ipam import block_name, handle_name, remove_address
 from kubectl_yoshi.backends.kubevirt import KUBEVIRT
 from kubectl_yoshi.backends.ovs.backend import Ovs
-from kubectl_yoshi.backends.ovs.guests import SECRET
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
 from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.backends.public.backend import Public
@@ -39,9 +39,17 @@ from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.addresses import Cidr, parse_address
 from kubectl_yoshi.model.allocations import Allocation, parse_allocation
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.kinds import APISERVICE
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of
+from kubectl_yoshi.model.objects import (
+    APISERVICE,
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+)
 from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.conflicts import NODE

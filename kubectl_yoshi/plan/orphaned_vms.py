@@ -22,7 +22,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel, parallel_pai
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.records import list_networks, network_query
+from kubectl_yoshi.plan.network_lookup import list_networks, network_query
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import NETWORK, Allocation, Allocations, shard_of
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.plan import Change, PatchBuilder, Plan, Verb, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.cooling import cooling_down
+from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from kubectl_yoshi.model.allocations import Allocations
+from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.history import PastAllocation
 from kubectl_yoshi.model.network import Network
@@ -46,14 +47,3 @@ def check_cooled_down(allocations: Allocations, number: int, namespace: str, nam
             "Choose another address, wait, or shorten the time (spec.coolDown): "
             f"kubectl edit networkwizard {network.name} -n {network.namespace}",
         )
-
-
-def format_duration(seconds: float) -> str:
-    """A time span as people write it: "42s", "4m12s", "1h5m". Never less than a second."""
-    total = max(int(seconds + 0.999), 1)
-    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
-    if hours:
-        return f"{hours}h{minutes}m" if minutes else f"{hours}h"
-    if minutes:
-        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
-    return f"{rest}s"

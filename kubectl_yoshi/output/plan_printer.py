@@ -1,18 +1,32 @@
-"""How a plan is shown: a line per change, or the objects as they would be after it."""
+"""How a plan is shown: a line per change, the objects as they would be after it, or their differences.
+
+Differences are those of `kubectl diff`: of the YAML of each object before and after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.objects import Json, ObjectRef
-from kubectl_yoshi.model.plan import Change, Plan, Verb, apply_json_patch
-from kubectl_yoshi.model.printable import to_single_line
-from kubectl_yoshi.output.asked import OutputFormat
-from kubectl_yoshi.output.formats import kind_and_name, object_text, without_managed_fields
-from kubectl_yoshi.output.guard import raw_unless_terminal
-from kubectl_yoshi.output.lists import to_list_object
+from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.printable import escape_controls, to_single_line
+from kubectl_yoshi.output.escaping import raw_unless_terminal, unwrap_stream
+from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.formats import (
+    kind_and_name,
+    object_text,
+    to_list_object,
+    to_yaml,
+    without_managed_fields,
+    write_documents,
+)
+from kubectl_yoshi.output.tables import paint, uses_colours
 
 DRY_RUN_SUFFIXES = {"none": "", "client": " (dry run)", "server": " (server dry run)"}
 """kubectl's words for --dry-run."""
@@ -108,8 +122,6 @@ def show_objects(objects: Iterable[Json], out: TextIO, output: OutputFormat, dry
     if not items:
         return
     if output.kind == "yaml":
-        from kubectl_yoshi.output.yamls import write_documents
-
         write_documents(items, out)
     elif output.kind == "name":
         out.writelines(f"{kind_and_name(item)}{DRY_RUN_SUFFIXES[dry_run]}\n" for item in items)
@@ -162,3 +174,94 @@ def format_outcomes(done: Iterable[tuple[Change, Json | None]], dry_run: str = "
     for change, response in done:
         if change.verb is not Verb.WAIT:
             yield format_change(change, dry_run, response)
+
+
+PROGRAM_VARIABLE = "KUBECTL_EXTERNAL_DIFF"
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def write_diff(object_changes: Iterable[ObjectChange], out: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+    """Writes a unified diff of every object that changes. Gives whether there was any.
+
+    KUBECTL_EXTERNAL_DIFF names another program for it, as for kubectl; it is given two folders.
+
+    Raises:
+        YoshiError: that program cannot be run, or failed.
+    """
+    texts = [(diff_file_name(object_change.ref), *_yaml_sides(object_change)) for object_change in object_changes]
+    changed = [(name, old, new) for name, old, new in texts if old != new]
+    if not changed:
+        return False
+    program = (os.environ if environ is None else environ).get(PROGRAM_VARIABLE)
+    if program:
+        _run_program(program, changed, out)
+        return True
+    import difflib
+
+    colour = uses_colours(out, environ)
+    for name, old, new in changed:
+        lines = [f"diff -u -N LIVE/{name} MERGED/{name}\n"]
+        lines += difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"LIVE/{name}", f"MERGED/{name}")
+        unwrap_stream(out).writelines(
+            _colour_line(escape_controls(line)) if colour else escape_controls(line) for line in lines
+        )
+    return True
+
+
+def diff_file_name(ref: ObjectRef) -> str:
+    """kubectl diff's name of an object: group.version.Kind.namespace.name."""
+    resource = ref.resource
+    parts = [resource.group, resource.version, resource.kind, ref.namespace or "", ref.name]
+    return ".".join(part for index, part in enumerate(parts) if part or index == 3)
+
+
+def _yaml_sides(object_change: ObjectChange) -> tuple[str, str]:
+    """YAML of both sides, without what is noise: managedFields, and a status that stays as it is."""
+    before, after = object_change.before, object_change.after
+    if before and after and before.get("status") == after.get("status"):
+        before, after = _without_status(before), _without_status(after)
+    return _yaml(before), _yaml(after)
+
+
+def _without_status(obj: Json) -> Json:
+    return {key: value for key, value in obj.items() if key != "status"}
+
+
+def _yaml(obj: Json | None) -> str:
+    return to_yaml(without_managed_fields(obj)) if obj else ""
+
+
+def _colour_line(line: str) -> str:
+    colour = _COLOURS.get(line[:1])
+    return paint(line.rstrip("\n"), colour) + "\n" if colour else line
+
+
+def _run_program(program: str, changed: list[tuple[str, str, str]], out: TextIO) -> None:
+    """Runs the user's diff on two folders; like kubectl it takes exit code 1 for "they differ"."""
+    import shlex
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="kubectl-yoshi-") as folder:
+        live, merged = Path(folder, "LIVE"), Path(folder, "MERGED")
+        for side in (live, merged):
+            side.mkdir()
+        for name, old, new in changed:
+            if old:
+                (live / name).write_text(old, encoding="utf-8")
+            if new:
+                (merged / name).write_text(new, encoding="utf-8")
+        try:
+            result = subprocess.run(
+                [*shlex.split(program), str(live), str(merged)], stdout=subprocess.PIPE, text=True, check=False
+            )
+        except OSError as error:
+            raise YoshiError(
+                f"{PROGRAM_VARIABLE}: cannot run {program}: {error.strerror}", f"Correct or unset {PROGRAM_VARIABLE}."
+            ) from error
+    unwrap_stream(out).write(result.stdout)  # its colours; the files that it was given are safe
+    if result.returncode > 1:
+        raise YoshiError(
+            f"{PROGRAM_VARIABLE}: {program} ended with exit code {result.returncode}",
+            f"Correct or unset {PROGRAM_VARIABLE}.",
+        )

@@ -1,0 +1,237 @@
+"""Look up networks, by name or by address, and the backend of a network; check that a network can assign addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from kubectl_yoshi import __version__
+from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.allocations import allocations_outside_cidr
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, UnreadableError, UsageError
+from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_minimal_network, parse_network
+from kubectl_yoshi.model.objects import Json, dig
+from kubectl_yoshi.model.snapshot import Query, Snapshot
+
+LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you may"
+BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+
+
+def network_query(namespace: str, name: str) -> Query:
+    """The read that brings one NetworkWizard."""
+    return Query(NETWORKWIZARD, namespace, name)
+
+
+def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
+    """The network of that name.
+
+    Raises:
+        MissingQueriesError: it was not read yet.
+        PreconditionFailed: it does not exist, or its ledger is for a newer version only.
+        UnreadableError: it may not be read.
+        UsageError: its spec says something that cannot be.
+    """
+    query = network_query(namespace, name)
+    found = snapshot.lookup(query)
+    if not found:
+        reason = snapshot.unreadable_reason(query)
+        if reason:
+            raise UnreadableError(
+                f'network "{name}" in namespace "{namespace}" cannot be read: {reason}', ASK_ADMIN_HINT
+            )
+        raise PreconditionFailed(
+            f'network "{name}" not found in namespace "{namespace}"',
+            f"{LIST_NETWORKS_HINT}; name a network of another namespace as NAMESPACE/NAME.",
+        )
+    network = parse_network(found[0])
+    check_version_supported(network)
+    return network
+
+
+def check_version_supported(network: Network) -> None:
+    """Refuses what a newer version has written in a way that this one would read wrongly.
+
+    Raises:
+        PreconditionFailed: that is so.
+    """
+    if required_version := network.requires:
+        raise PreconditionFailed(
+            f"network {network.full_name} requires kubectl yoshi {required_version} or later, and this is "
+            f"{__version__}",
+            f"Use kubectl yoshi {required_version} or later: this one could give an address out twice.",
+        )
+
+
+def unsupported_reason(network: Network) -> str:
+    """Why this version must leave a network's ledger alone; "" where it need not."""
+    try:
+        check_version_supported(network)
+    except PreconditionFailed as refused:
+        return refused.message
+    return ""
+
+
+def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = False) -> list[Network]:
+    """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
+    cannot be are left out, or with `include_invalid` told as far as they can be (see parse_minimal_network).
+
+    Raises:
+        MissingQueriesError: they were not read yet.
+    """
+    all_namespaces = Query(NETWORKWIZARD)
+    found = snapshot.lookup(all_namespaces)
+    if snapshot.unreadable_reason(all_namespaces):
+        found = snapshot.lookup(Query(NETWORKWIZARD, namespace))
+    return parse_networks(found, include_invalid)
+
+
+def list_requested_networks(
+    single: tuple[str, str] | None, namespace: str | None, snapshot: Snapshot, fallback_namespace: str = ""
+) -> tuple[list[Network], list[str]]:
+    """The networks that a list is about, and what is wrong with those that cannot be read rightly.
+
+    Args:
+        single: namespace and name of a single network; None for all.
+        namespace: of this namespace; None for every one.
+        snapshot: what was read.
+        fallback_namespace: where to look instead if not all namespaces may be seen.
+
+    Raises:
+        MissingQueriesError: they were not read yet.
+        PreconditionFailed: the single network does not exist, or networks may not be listed.
+    """
+    if single is not None:
+        return [load_network(*single, snapshot)], []
+    query = Query(NETWORKWIZARD, namespace)
+    found = snapshot.lookup(query)
+    if snapshot.unreadable_reason(query) and namespace is None and fallback_namespace:
+        query = Query(NETWORKWIZARD, fallback_namespace)
+        found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(
+            f"networks cannot be listed: {reason}", f"Choose a namespace that you may see with -n. {ASK_ADMIN_HINT}"
+        )
+    networks, broken = [], []
+    for obj in found:
+        try:
+            network = parse_network(obj)
+        except UsageError as error:
+            broken.append(error.message)
+            continue
+        if reason := unsupported_reason(network):
+            broken.append(reason)
+        else:
+            networks.append(network)
+    return networks, broken
+
+
+def parse_networks(objects: Iterable[Json], include_invalid: bool = False) -> list[Network]:
+    """The networks of these NetworkWizards; see list_networks."""
+    networks = []
+    for obj in objects:
+        try:
+            networks.append(parse_network(obj))
+        except UsageError:
+            if include_invalid:
+                networks.append(parse_minimal_network(obj))
+    return networks
+
+
+def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin: str = "") -> Network:
+    """The network that an address is of; see `find_candidate_networks`.
+
+    Args:
+        address: which.
+        namespace: whose networks come before those of others, where any may take it.
+        snapshot: what was read.
+        plugin: only networks of this one; "" for any.
+
+    Raises:
+        MissingQueriesError: networks were not read yet.
+        PreconditionFailed: there is none, or several may have it.
+    """
+    networks = [n for n in list_networks(namespace, snapshot) if not plugin or n.plugin == plugin]
+    matches = find_candidate_networks(address, networks, namespace)
+    kind = f"{plugin} network" if plugin else "network"
+    if not matches:
+        raise PreconditionFailed(
+            f"{address} is in no {kind} that you may see",
+            "A public network takes any address of its family: `kubectl yoshi network create NAME --plugin public`."
+            if plugin
+            else f"{LIST_NETWORKS_HINT}.",
+        )
+    if len(matches) > 1:
+        names = ", ".join(network.full_name for network in matches)
+        raise PreconditionFailed(f"{address} may be of several networks: {names}", "Name the network.")
+    return matches[0]
+
+
+def find_candidate_networks(address: Address, networks: Sequence[Network], namespace: str) -> list[Network]:
+    """The networks that an address may be of: the one whose CIDR has it, else the one that holds it, else those that
+    take any address, of which those without a CIDR come first, and then those of a namespace before others."""
+    matches = [network for network in networks if address in network]
+    matches = matches or [network for network in networks if address in allocations_outside_cidr(network)]
+    if matches:
+        return matches
+    eligible = [network for network in networks if network.accepts_outside_cidr and network.can_hold(address)]
+    eligible = [network for network in eligible if network.cidr is None] or eligible
+    return [network for network in eligible if network.namespace == namespace] or eligible
+
+
+def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:
+    """The back-end that makes a network's objects.
+
+    Raises:
+        PreconditionFailed: this program knows none of that name.
+    """
+    try:
+        return backends[network.plugin]
+    except KeyError:
+        known = f"Known plugins: {', '.join(sorted(backends))}."
+        if not network.plugin:
+            fix = f"Set spec.plugin: kubectl edit networkwizard {network.name} -n {network.namespace}"
+            raise PreconditionFailed(f"network {network.full_name} has no plugin", f"{known} {fix}") from None
+        raise PreconditionFailed(
+            f'network {network.full_name} has plugin "{network.plugin}", which this program does not know', known
+        ) from None
+
+
+def check_backend_available(network: Network, backend: Backend, snapshot: Snapshot) -> None:
+    """Raises PreconditionFailed where the cluster lacks what the network is made with."""
+    if missing_apis := backend.missing_apis(snapshot.served):
+        raise PreconditionFailed(
+            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing_apis}",
+            "Install it first, or choose another network or --plugin.",
+        )
+
+
+def being_deleted_error(network: Network) -> PreconditionFailed:
+    """Why a network gives out no more addresses while it is being deleted."""
+    return PreconditionFailed(f"network {network.full_name} is being deleted", BEING_DELETED_HINT)
+
+
+def not_ready_error(network: Network) -> PreconditionFailed | None:
+    """Why a network that could not be made gives nobody an address who has none of it; None where it was, or where
+    nobody has tried."""
+    if dig(network.raw, "status", "created") is not False:
+        return None
+    reason = dig(network.raw, "status", "reason") or "it could not be made"
+    return PreconditionFailed(
+        f"network {network.full_name} is not ready: {reason}",
+        f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is mended, "
+        f"`kubectl yoshi sync -n {network.namespace}` makes it.",
+    )
+
+
+def check_initialized(network: Network) -> None:
+    """Raises PreconditionFailed where the ledger does not say yet who has the network's addresses."""
+    if not network.is_initialized:
+        if network.is_deleting:
+            raise being_deleted_error(network)
+        if error := not_ready_error(network):
+            raise error
+        raise PreconditionFailed(
+            f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
+            f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "
+            f"`kubectl yoshi ips rebuild --network {network.full_name}` finds.",
+        )
