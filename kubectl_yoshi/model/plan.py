@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.jsonpatch import merge_json_patches
 from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
@@ -46,8 +45,6 @@ class Change:
         ignore_not_found: a 404 means that it is done already.
         ignore_already_exists: a 409 AlreadyExists on create means that it is done already.
         wait_for: for WAIT, a word that engine.wait knows: "stopped", "deleted", "served".
-        shared: a patch of an object that changes for many subjects of a plan: those that come side by side are sent as
-            one, or each would make the others' tests fail.
         strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.
         rejection_hint: the way out where the cluster's own rules (an admission plugin, a webhook) refuse it.
         edit: for REPLACE, how `body` follows from the object: pure; returns the same object where nothing is left to
@@ -69,7 +66,6 @@ class Change:
     ignore_not_found: bool = False
     ignore_already_exists: bool = False
     wait_for: str = ""
-    shared: bool = False
     strict: bool = False
     rejection_hint: str = ""
     edit: Callable[[Json], Json] | None = field(default=None, compare=False)
@@ -116,14 +112,14 @@ class Plan:
         return _combine((self, other), self.stages + other.stages)
 
     def parallel(self, other: Plan) -> Plan:
-        """This plan and the other at the same time, stage by stage; shared patches of one object become one."""
+        """This plan and the other at the same time, stage by stage."""
         return parallel_plans((self, other))
 
 
 def parallel_plans(plans: Sequence[Plan]) -> Plan:
-    """All these plans at the same time, stage by stage; shared patches of one object become one."""
+    """All these plans at the same time, stage by stage."""
     stages = zip_longest(*(plan.stages for plan in plans), fillvalue=())
-    return _combine(plans, (_merge_shared_patches(tuple(chain.from_iterable(simultaneous))) for simultaneous in stages))
+    return _combine(plans, (tuple(chain.from_iterable(simultaneous)) for simultaneous in stages))
 
 
 def _combine(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Plan:
@@ -136,28 +132,6 @@ def _combine(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Pla
         {owner: error for plan in plans for owner, error in plan.rolled_back.items()},
         tuple(change for plan in plans for change in plan.future_changes),
     )
-
-
-def _merge_shared_patches(stage: tuple[Change, ...]) -> tuple[Change, ...]:
-    """A stage in which the shared patches of one object are one patch: all tests first, then what they write."""
-    result: list[Change] = []
-    positions: dict[tuple[ObjectRef, str], int] = {}
-    for change in stage:
-        key = (change.ref, change.subresource)
-        if not change.shared or change.verb is not Verb.PATCH:
-            result.append(change)
-        elif key in positions:
-            result[positions[key]] = _merge_changes(result[positions[key]], change)
-        else:
-            positions[key] = len(result)
-            result.append(change)
-    return tuple(result)
-
-
-def _merge_changes(one: Change, other: Change) -> Change:
-    owner = one.owner if one.owner == other.owner else ""
-    summary = one.summary if one.summary == other.summary else f"{one.summary}; {other.summary}"
-    return replace(one, body=merge_json_patches((one.body, other.body)), summary=summary, owner=owner)
 
 
 def sequential(*changes: Change, notes: tuple[str, ...] = ()) -> Plan:

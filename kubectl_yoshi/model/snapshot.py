@@ -101,6 +101,9 @@ class Snapshot:
     def get_object(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         """The object of that name if it was read and is there, else None (see also `unreadable_reason`).
 
+        If it was read more than once, it is as it was read first: whatever was decided since by what it says, a write
+        that tests its resourceVersion is refused if it has changed since then.
+
         Args:
             namespace: its own; "" for what is cluster-scoped.
         """
@@ -203,7 +206,7 @@ def _objects_by_name(snapshot: Snapshot) -> dict[Resource, dict[tuple[str, str],
         if not (query.as_table or query.verb or isinstance(answer, Unreadable)):
             objects = found.setdefault(query.resource, {})
             for obj in answer:
-                objects[(namespace_of(obj), name_of(obj))] = obj
+                objects.setdefault((namespace_of(obj), name_of(obj)), obj)
     return found
 
 

@@ -179,14 +179,14 @@ def fence_vm(vm: Vm, owner: str) -> Plan:
     patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
     patch.set_in(vm.raw, (*ANNOTATIONS, FENCE_ANNOTATION), "true")
     summary = f"end attachments of {vm.ref} that are under way"
-    fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner, shared=True)
+    fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
     return sequential(fence, _remove_fence(vm, owner))
 
 
 def _remove_fence(vm: Vm, owner: str) -> Change:
     patch = PatchBuilder.for_uid(vm.uid).remove((*ANNOTATIONS, FENCE_ANNOTATION))
     summary = f"leave {vm.ref} as it was"
-    return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner, shared=True)
+    return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
 
 
 def remove_own_fences(run: RunContext, snapshot: Snapshot, plan: Plan) -> Plan:
@@ -199,6 +199,11 @@ def remove_own_fences(run: RunContext, snapshot: Snapshot, plan: Plan) -> Plan:
     refs = dict.fromkeys(change.ref for change in run.sent if change.ref.resource == VM and _adds_fence(change))
     vms = snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
     return remove_left_fences(map(Vm, vms), plan)
+
+
+def is_fence(change: Change) -> bool:
+    """Whether a change only ends a VM's attachments, or removes what did (see fence_vm)."""
+    return _adds_fence(change) or _removes_fence(change)
 
 
 def _adds_fence(change: Change) -> bool:

@@ -246,7 +246,7 @@ def add_entry(
         if other_mark is None or other_mark == mark:
             return None
         add_annotations(patch, config, {key: mark})  # an earlier network or VM left it behind
-        return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+        return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)
     annotations = {key: mark}
     if entries is None:
         patch.set_in(config, ("spec", field), [entry])
@@ -254,7 +254,7 @@ def add_entry(
     else:
         patch.test(("spec", field), entries).add(("spec", field, "-"), entry)
     add_annotations(patch, config, annotations)
-    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)
 
 
 def remove_entry(
@@ -278,7 +278,7 @@ def _removal(config: Json, key: str, mark: _ListEntryMark, address: Address, api
     remove_annotations(patch, config, [key])
     ref = api.bgp_configuration.ref("default")
     summary = f"have Calico announce {address} no more"
-    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner, shared=True)
+    return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)
 
 
 def covering_cidr(address: Address, field: str, api: CalicoApi, snapshot: Snapshot) -> str:

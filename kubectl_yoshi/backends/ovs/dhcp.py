@@ -292,7 +292,7 @@ def _file_patch(config: Json, key: str, value: str | None, summary: str, owner: 
     """Writes one file (None: removes it), so that patches of several hands can be joined."""
     patch = PatchBuilder.for_uid(uid_of(config))
     patch.set_keys(config, ("binaryData",), {key: value})
-    return Change(Verb.PATCH, _ref(config), summary, patch.ops, before=config, owner=owner, shared=True)
+    return Change(Verb.PATCH, _ref(config), summary, patch.ops, before=config, owner=owner)
 
 
 # -- what the files say ----------------------------------------------------------------------------------------------

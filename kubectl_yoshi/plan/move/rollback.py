@@ -18,7 +18,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.records import records_written_by_run, write_records
-from kubectl_yoshi.plan.release import require_unchanged, write_fence
+from kubectl_yoshi.plan.release import is_fence, require_unchanged, write_fence
 
 
 def roll_back_move(
@@ -101,7 +101,7 @@ def _record_before_handover(network: Network, record: Allocation, number: int, r
 
 def _has_changed(vm: ObjectRef, run: RunContext) -> bool:
     """Whether this run has changed a VM, and not only ended its attachments."""
-    return any(change.ref == vm and not change.shared for change in run.sent)
+    return any(change.ref == vm and not is_fence(change) for change in run.sent)
 
 
 def _return_to_holder(

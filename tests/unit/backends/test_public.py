@@ -20,13 +20,14 @@ from kubectl_yoshi.backends.ownership import find_deleted_networks
 from kubectl_yoshi.backends.public import annotations as vm_annotations
 from kubectl_yoshi.backends.public.backend import Public, get_announcer
 from kubectl_yoshi.backends.public.services import service_ref
+from kubectl_yoshi.engine.apply import group_by_request, merge_changes
 from kubectl_yoshi.model.addresses import address_of
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import Change, Plan, sequential
+from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
@@ -170,12 +171,11 @@ def record(name: str) -> Allocation:
     return Allocation(VIRTUALMACHINE, "prod", name, f"uid-{name}")
 
 
-def joint(changes: list[Change | None]) -> Plan:
-    plan = Plan()
-    for change in changes:
-        assert change is not None
-        plan = plan.parallel(sequential(change))
-    return plan
+def requests(changes: list[Change | None]) -> list[Change]:
+    """What is sent for these changes."""
+    stage = [change for change in changes if change is not None]
+    assert len(stage) == len(changes)
+    return [merge_changes([change for _, change in group]) for group in group_by_request(list(enumerate(stage)))]
 
 
 addresses = st.sets(st.integers(1, 14).map(lambda n: address_of((203 << 24) + (113 << 8) + n, 4)), max_size=14)
@@ -186,16 +186,16 @@ def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[st
     net = network()
     field = calico_bgp.LOAD_BALANCER_IPS
     before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
-    added = joint(
+    added = requests(
         [calico_bgp.add_entry(net, a, field, RAW, snapshot(before), vm(str(a), f"uid-{a}")) for a in sorted(mine)]
     )
-    assert len(list(added)) == (1 if mine else 0)
+    assert len(added) == (1 if mine else 0)
     there = before
     for change in added:
         there = apply_json_patch(change.body, there)
     assert [e["cidr"] for e in there["spec"][field]] == foreign + [f"{a}/32" for a in sorted(mine)]
-    removed = joint([calico_bgp.remove_entry(net, a, RAW, snapshot(there), record(str(a))) for a in sorted(mine)])
-    assert len(list(removed)) == (1 if mine else 0)
+    removed = requests([calico_bgp.remove_entry(net, a, RAW, snapshot(there), record(str(a))) for a in sorted(mine)])
+    assert len(removed) == (1 if mine else 0)
     for change in removed:
         there = apply_json_patch(change.body, there)
     assert there["spec"] == before["spec"]

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.model.errors import PreconditionFailed
-from kubectl_yoshi.model.jsonpatch import PatchBuilder, apply_json_patch, json_pointer
+from kubectl_yoshi.model.jsonpatch import PatchBuilder, apply_json_patch, json_pointer, merge_json_patches
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import Change, Plan, Verb, parallel_plans, sequential
+from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 THING = Resource("try.example", "v1", "things", "Thing")
@@ -185,23 +185,17 @@ def test_a_number_is_not_taken_for_a_truth_value(there: object, wanted: object) 
     assert type(ops[-1]["value"]) is type(wanted)
 
 
-def test_shared_patches_that_make_the_same_missing_maps_leave_each_others_keys() -> None:
+def test_merged_patches_that_make_the_same_missing_maps_leave_each_others_keys() -> None:
     obj: dict[str, Any] = {"spec": {}}
     path = ("spec", "metadata", "annotations")
     patches = [PatchBuilder().set_in(obj, (*path, key), "x").ops for key in ("a", "b", "a")]
-    plans = [sequential(Change(Verb.PATCH, THING.ref("a", "prod"), "mark", patch, shared=True)) for patch in patches]
-
-    [[change]] = parallel_plans(plans).stages
-
-    assert apply_patch(change.body, obj) == {"spec": {"metadata": {"annotations": {"a": "x", "b": "x"}}}}
+    assert apply_patch(merge_json_patches(patches), obj) == {
+        "spec": {"metadata": {"annotations": {"a": "x", "b": "x"}}}
+    }
 
 
-def test_shared_patches_that_make_the_same_missing_list_leave_each_others_entries() -> None:
+def test_merged_patches_that_make_the_same_missing_list_leave_each_others_entries() -> None:
     obj: dict[str, Any] = {"kind": "BGPConfiguration"}
     entries: list[list[Any]] = [[1], [True], [1, "x"]]
     patches = [PatchBuilder().set_in(obj, ("spec", "list"), some).ops for some in entries]
-    plans = [sequential(Change(Verb.PATCH, THING.ref("a", "prod"), "add", patch, shared=True)) for patch in patches]
-
-    [[change]] = parallel_plans(plans).stages
-
-    assert apply_patch(change.body, obj) == {**obj, "spec": {"list": [1, True, "x"]}}
+    assert apply_patch(merge_json_patches(patches), obj) == {**obj, "spec": {"list": [1, True, "x"]}}

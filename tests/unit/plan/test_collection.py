@@ -18,6 +18,7 @@ from tests.unit.plan.test_public import public
 from tests.unit.plan.world import World, wizard
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
+LAB = NETWORKWIZARD.ref("lab", "prod")
 HANDLE = "k8s-pod-network.vmi.prod.web-1"
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 
@@ -410,6 +411,64 @@ def test_an_address_that_another_run_releases_and_allocates_while_it_is_collecte
     assert world.holders(network)[address] == "prod/web-2"
     assert announced(world, plugin, address)
     world.check()
+
+
+def test_of_two_vms_that_are_collected_the_one_that_is_attached_meanwhile_keeps_its_dhcp_entry() -> None:
+    """What is refused for one VM is not done for it together with the other's."""
+    world = World()
+    layer2(world)
+    bare = {name: world.vm(name).raw for name in ("web-1", "web-2")}
+    world.attach("web-1", "web-2", network="prod/lab")
+    attached = {name: world.now(name).raw for name in bare}
+    for name in bare:  # as if each attachment had been slow, or killed, before it wrote to its VM
+        become(world, name, bare[name])
+    late = world.twin(1)
+    happened: list[str] = []
+
+    def goes_on(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref) == ("patch", VM.ref("web-1", "prod")) and not happened:
+            happened.append("web-1 is attached")
+            become(world, "web-1", attached["web-1"])
+
+    late.api.before.append(goes_on)
+    late.collect()
+    assert happened
+    assert len(world.records("lab")) == 2  # web-1's, and the DHCP server's own
+    assert list(hosts(world)) == ["10.20.0.2.conf"]
+    world.check()
+
+
+def test_a_vm_that_is_attached_between_two_reads_of_a_deletion_keeps_its_record() -> None:
+    """By the first read it was not attached; it must not have been written to since that one."""
+    world = World()
+    layer2(world)
+    bare = world.vm().raw
+    world.attach(network="prod/lab")
+    attached = world.now().raw
+    become(world, "web-1", bare)
+    late = world.twin(1)
+    happened: list[str] = []
+
+    def goes_on(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("list", VM) and world.api.get(LAB)["status"].get("deleting") and not happened:
+            happened.append("web-1 is attached")
+            become(world, "web-1", attached)
+
+    late.api.before.append(goes_on)
+    late.delete_network("lab", force=True)
+    assert happened
+    assert world.networks() == [] or "prod/web-1" in world.holders("lab").values()
+    world.check()
+
+
+def become(world: World, name: str, wanted: Json) -> None:
+    """A VM has the spec and the annotations that it had at another time."""
+
+    def change(obj: Json) -> None:
+        obj["spec"] = wanted["spec"]
+        obj["metadata"]["annotations"] = wanted["metadata"].get("annotations", {})
+
+    world.api.change(VM.ref(name, "prod"), change)
 
 
 def announced(world: World, plugin: str, address: str) -> bool:
