@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# The slowest tests are printed, and build/junit-<target>.xml has the seconds of all.
+PYTEST = $(BIN)/pytest --durations=25 --durations-min=1 --junitxml=build/junit-$@.xml
 
 .PHONY: help test lint unit cluster e2e demo bench documents traces pictures man dist clean
 help: ## What there is to make
@@ -20,11 +22,11 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 unit: $(STAMP) ## Pure tests, no cluster
-	$(BIN)/pytest -n auto --dist loadscope tests/unit tests/golden
+	$(PYTEST) -n auto --dist loadscope tests/unit tests/golden
 cluster: $(STAMP) ## Tests against a real API server
-	$(BIN)/pytest tests/cluster
+	$(PYTEST) tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
-	$(BIN)/pytest tests/e2e
+	$(PYTEST) tests/e2e
 demo: $(STAMP) ## The main job, on a real control plane that it starts itself
 	$(BIN)/python -m lab demo
 bench: $(STAMP) ## Measures, beside the peers
