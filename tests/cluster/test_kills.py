@@ -18,7 +18,7 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
-from tests.cluster.harness import Ran, Run, Yoshi, make_vms
+from tests.cluster.harness import Ran, Run, Yoshi, delete, make_vms
 from tests.cluster.public_scene import World
 from tests.cluster.seen import Seen, look
 
@@ -100,7 +100,7 @@ class Chaos:
         self.rans += rans
 
     def make_anew(self, name: str) -> None:
-        self.cluster.kubectl("delete", "virtualmachine", name, f"--namespace={self.yoshi.namespace}")
+        delete(self.cluster, "virtualmachine", name, namespace=self.yoshi.namespace)
         make_vms(self.cluster, self.yoshi.namespace, name, labels={"app": "db" if int(name[-1]) < 4 else "web"})
         self.made_anew += 1
 
@@ -115,7 +115,7 @@ def at_a_moment(seen: Seen, namespace: str) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(max(1200, 2 * RUNS))
 @pytest.mark.parametrize(("made_by", "runs"), [("calico", RUNS), ("ovs", RUNS // 4)], indirect=["made_by"])
 def test_whatever_is_killed_the_invariants_hold(
     yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str], made_by: Callable[[], tuple[str, ...]], runs: int
@@ -125,7 +125,7 @@ def test_whatever_is_killed_the_invariants_hold(
     kill_at_random(Chaos(yoshi, installed), runs)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(max(1200, 2 * RUNS))
 def test_whatever_is_killed_the_invariants_hold_on_networks_without_a_cidr(
     public: World, cidr: Callable[[int], str]
 ) -> None:
@@ -152,9 +152,9 @@ def kill_at_random(chaos: Chaos, runs: int) -> None:
             chaos.batch(SIDE_BY_SIDE)
             continue
         with ThreadPoolExecutor(1) as pool:
-            looking = None if chaos.addresses else pool.submit(look, installed)
+            looking = None if chaos.addresses else pool.submit(look, installed, [namespace])
             chaos.batch(SIDE_BY_SIDE)
-            looks.append(looking.result() if looking else look(installed))
+            looks.append(looking.result() if looking else look(installed, [namespace]))
             assert at_a_moment(looks[-1], namespace) == []
 
     failed = [ran for ran in chaos.rans if ran.code not in (0, -9)]
@@ -165,7 +165,7 @@ def kill_at_random(chaos: Chaos, runs: int) -> None:
         assert "internal error" not in ran.err, str(ran)
         assert len(ran.err.splitlines()) <= 30, str(ran)
 
-    before = look(installed)
+    before = look(installed, [namespace])
     assert at_a_moment(before, namespace) == []
     left = Counter(sentence[:2] for sentence in violations(before, [namespace], settled=True))
     yoshi.run("sync")
