@@ -22,6 +22,9 @@ from lab.errors import LabError
 
 MERGE_PATCH = "application/merge-patch+json"
 NOT_FOUND = 404
+TOO_MANY_REQUESTS = 429
+MAX_TRIES = 10
+"""Of a request that the server refuses because it is busy, or does not serve a new resource yet; as kubectl does."""
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -151,6 +154,18 @@ class Api:
         headers["Accept"] = accept
         if data is not None:
             headers["Content-Type"] = kind
+        for tries_left in reversed(range(MAX_TRIES)):
+            response, response_body = self._send(method, path, data, headers)
+            if response.status != TOO_MANY_REQUESTS or not tries_left:
+                break
+            time.sleep(float(response.headers.get("Retry-After", 1)))
+        if response.status >= 300:
+            raise ApiError(f"{method} {path}: {response.status} {_message(response_body)}", response.status)
+        return json.loads(response_body) if response_body[:1] in b"{[" else response_body.decode()
+
+    def _send(
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         while True:
             idle = self._take_idle()
             connection = idle or http.client.HTTPSConnection(self._host, self._port, timeout=60, context=self._context)
@@ -163,14 +178,11 @@ class Api:
                 if idle and method == "GET" and isinstance(error, (OSError, http.client.HTTPException)):
                     continue  # the server has closed it meanwhile
                 raise
-            break
-        if response.will_close:
-            connection.close()
-        else:
-            self._idle.append(connection)
-        if response.status >= 300:
-            raise ApiError(f"{method} {path}: {response.status} {_message(response_body)}", response.status)
-        return json.loads(response_body) if response_body[:1] in b"{[" else response_body.decode()
+            if response.will_close:
+                connection.close()
+            else:
+                self._idle.append(connection)
+            return response, response_body
 
     def _take_idle(self) -> http.client.HTTPSConnection | None:
         """An idle connection that the server has not closed yet, if there is one."""

@@ -86,6 +86,16 @@ def test_a_refusal_tells_its_status(api: Api, server: Server) -> None:
     assert len({*server.clients}) == 1
 
 
+def test_a_request_that_comes_too_early_is_sent_again(api: Api, server: Server) -> None:
+    busy = refuses(429, "TooManyRequests", "storage is (re)initializing", Retry_After="0")
+    answers = iter((busy, busy, says(200, {"it": 1})))
+    server.behaviour = lambda handler: next(answers)(handler)
+    assert api.get("/it") == {"it": 1}
+    server.behaviour = busy
+    with pytest.raises(ApiError, match="429 storage"):
+        api.get("/it")
+
+
 @pytest.mark.parametrize(
     ("word", "path"),
     [
