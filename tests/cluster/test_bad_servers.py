@@ -190,7 +190,7 @@ def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
     [
         (Rule(refuses(500, "InternalError", "boom"), **RECORD), "HTTP 500: boom", "again later"),
         (Rule(refuses(500, "InternalError", "boom"), **ON_VM), "HTTP 500: boom", "again later"),
-        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="1"), **RECORD), "too much to do", "again later"),
+        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="3600"), **RECORD), "too much to do", "again later"),
         (Rule(refuses(403, "Forbidden", "no"), **ON_VM), "no", ""),
         (Rule(refuses(401, "Unauthorized", "Unauthorized"), **ON_VM), "does not accept", "Log in again"),
         (Rule(refuses(403, "Forbidden", 'admission webhook "w" denied the request: no pins'), **ON_VM), "no pins", ""),
