@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# The slowest tests are printed, and build/junit-<target>.xml has the seconds of all.
+PYTEST = $(BIN)/pytest --durations=25 --durations-min=1 --junitxml=build/junit-$@.xml
+# Every fault for every command, and many more random courses and kills than `make cluster` takes time for.
+SOAK = YOSHI_FAULT_COURSES=5000 YOSHI_FAULT_SEEDS=6000 YOSHI_CUT_OFFS=1000 YOSHI_FAULT_INSTALL_COURSES=54 YOSHI_KILL_RUNS=5000 \
+  YOSHI_VERSION_ROUNDS=100 YOSHI_RACE_ROUNDS=50
 
-.PHONY: help test lint unit cluster e2e demo bench documents traces pictures man dist clean
+.PHONY: help test lint unit cluster e2e soak demo bench documents traces pictures man dist clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -20,11 +25,14 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 unit: $(STAMP) ## Pure tests, no cluster
-	$(BIN)/pytest -n auto --dist loadscope tests/unit tests/golden
+	$(PYTEST) -n auto --dist loadscope tests/unit tests/golden
 cluster: $(STAMP) ## Tests against a real API server
-	$(BIN)/pytest tests/cluster
+	$(PYTEST) tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
-	$(BIN)/pytest tests/e2e
+	$(PYTEST) tests/e2e
+soak: $(STAMP) ## What is tried at random or by turns, many times over: hours
+	$(SOAK) $(PYTEST) --timeout=0 tests/unit/plan/test_faults.py \
+	  $(patsubst %,tests/cluster/test_%.py,faults faults_installing kills two_versions concurrency)
 demo: $(STAMP) ## The main job, on a real control plane that it starts itself
 	$(BIN)/python -m lab demo
 bench: $(STAMP) ## Measures, beside the peers

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.api import Api, wait_until
+from lab.api import Api, api_of_kubeconfig, wait_until
 from lab.errors import LabError
 from lab.pki import Authority, make_authority, make_signing_key
 from lab.processes import Launch, ProgramRecord, spawn
@@ -18,6 +18,8 @@ from lab.slots import LabId
 
 CLIENT_USER = "lab-client"
 """A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
+CONTEXT = "lab"
+"""The context of a lab's kubeconfig."""
 SERVICE_RANGE = "10.96.0.0/16,fd00:10:96::/112"
 
 
@@ -56,10 +58,7 @@ def start_core(folder: Path, lab_id: LabId, programs: Mapping[str, Path], host: 
 
 def admin_api(folder: Path) -> Api:
     """The client that the lab's kubeconfig is for."""
-    config = json.loads((folder / "kubeconfig").read_text())
-    cluster = config["clusters"][0]["cluster"]
-    host, _, port = cluster["server"].removeprefix("https://").rpartition(":")
-    return Api(host, int(port), config["users"][0]["user"]["token"], Path(cluster["certificate-authority"]))
+    return api_of_kubeconfig(folder / "kubeconfig", CONTEXT)
 
 
 def wait_ready(api: Api, records: Sequence[ProgramRecord]) -> None:
@@ -103,8 +102,8 @@ def write_kubeconfig(file: Path, authority: Authority, server: str, token: str) 
             }
         ],
         "users": [{"name": "lab", "user": {"token": token}}],
-        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab", "namespace": "default"}}],
-        "current-context": "lab",
+        "contexts": [{"name": CONTEXT, "context": {"cluster": "lab", "user": "lab", "namespace": "default"}}],
+        "current-context": CONTEXT,
     }
     file.touch(mode=0o600)
     file.write_text(json.dumps(config, indent=2) + "\n")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -82,7 +83,7 @@ class Lab:
                 return record
         raise LabError(f"lab {self.name} has no program {name}: {', '.join(r.launch.name for r in self.programs)}")
 
-    @property
+    @cached_property
     def api(self) -> Api:
         """A small client that is the administrator."""
         return admin_api(self.folder)

@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from lab.api import wait_until
+from lab.api import NOT_FOUND, Api, ApiError, api_of_kubeconfig, wait_until
 from lab.errors import LabError
 from lab.running import kubectl_command
 
@@ -21,6 +22,11 @@ class Cluster:
 
     kubeconfig: Path
     context: str
+
+    @cached_property
+    def api(self) -> Api:
+        """A client in this process that is the administrator."""
+        return api_of_kubeconfig(self.kubeconfig, self.context)
 
     def kubectl(self, *args: str, input: str | None = None) -> str:
         """Run kubectl as the administrator; returns its stdout, and raises a LabError with its stderr if it fails."""
@@ -34,17 +40,21 @@ class Cluster:
     def namespace(self, prefix: str = "yoshi-test") -> Iterator[str]:
         """A fresh namespace, deleted at the end."""
         name = f"{prefix}-{secrets.token_hex(4)}"
-        self.kubectl("create", "namespace", name)
+        self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         try:
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+            try:
+                self.api.delete(f"/api/v1/namespaces/{name}")
+            except ApiError as error:
+                if error.status != NOT_FOUND:
+                    raise
 
     def wait_for_namespace_deletion(self, seconds: float = 120) -> None:
         """Wait until the namespaces of earlier tests are gone: their networks may go later than what was made for
         them elsewhere is looked at. Raises a LabError if that takes longer."""
-        list_terminating = ("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
-        wait_until("no namespace is still being deleted", lambda: not self.kubectl(*list_terminating), seconds, 0.2)
+        terminating = "/api/v1/namespaces?fieldSelector=status.phase%3DTerminating&limit=1"
+        wait_until("no namespace is still being deleted", lambda: not self.api.get(terminating)["items"], seconds)
 
 
 def must_run_for_real() -> bool:

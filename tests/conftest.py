@@ -59,7 +59,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("collectonly") or session.config.getoption("cluster") != "lab":
         return
     chosen = {name for name in ("cluster", "e2e") if any(item.get_closest_marker(name) for item in session.items)}
-    wanted = [Options("core"), Options("core", OLDEST_KUBERNETES)] if "cluster" in chosen else []
+    wanted = [Options("core")] if "cluster" in chosen else []
+    if any(OLDEST_KUBERNETES in item.name for item in session.items if item.get_closest_marker("cluster")):
+        wanted.append(Options("core", OLDEST_KUBERNETES))
     wanted += [Options("full")] if "e2e" in chosen else []
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():

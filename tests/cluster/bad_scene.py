@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from kubectl_yoshi.model.objects import Resource, name_of, resource_version_of
 from kubectl_yoshi.model.vm import VM
 from lab.errors import LabError
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Json, Ran, Yoshi, make, make_vms
+from tests.cluster.harness import ForkServer, Json, Ran, Yoshi, make, make_vms, patch
 
 POOL = Resource("crd.projectcalico.org", "v1", "ippools", "IPPool", namespaced=False)
 BLOCK = Resource("crd.projectcalico.org", "v1", "ipamblocks", "IPAMBlock", namespaced=False)
@@ -39,6 +38,44 @@ FILES = {
     "asn.yaml": "apiVersion: plumber.k8s.pf9.io/v1\nkind: NetworkWizard\nmetadata: {name: red}\n"
     "spec: {plugin: public, cidr: 198.51.100.0/28, bgpConfig: {myASN: 0.5, peers: 10.0.0.1}}\n",
 }
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A command line that is wrong.
+
+    Attributes:
+        kind: what sort of mistake.
+        words: as typed, with {here} and {there} of the scene, and {dir} for the folder of `write_files`.
+        code: the exit code: 2 for what can never be, 1 for what this cluster refuses.
+        trouble, hint: parts of the message.
+    """
+
+    kind: str
+    words: str
+    code: int
+    trouble: str
+    hint: str
+
+
+def rows(kind: str, *cases: tuple[str, int, str, str]) -> list[Bad]:
+    return [Bad(kind, *case) for case in cases]
+
+
+RED = "network create red --cidr 10.98.0.0/24"
+ATTACH = "vm attach web-2 --network"
+LONG_NAME = "n" * 181
+A_CIDR = "Write one like 10.133.0.0/16 or fd00:133::/64."
+AN_ADDRESS = "Write one like 10.133.0.10 or fd00::10."
+ANOTHER = "Choose another CIDR or name, or remove what is in the way."
+
+
+def write_files(folder: Path) -> None:
+    """Those that commands are given by mistake."""
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (folder / "nothing").mkdir()
 
 
 def check_message(ran: Ran, code: int, *parts: str) -> None:
@@ -68,7 +105,6 @@ class Scene:
         here: the namespace: networks blue (10.97.0.0/24) and six (fd00:97::/64), a network `leaving` and a VM `going`
             that are being deleted, networks with broken specs; VMs web-1 (10.97.0.10 on blue) and web-2.
         there: another one, with network far (10.97.4.0/24) and VM alien.
-        folder: files, see FILES.
     """
 
     cluster: Cluster
@@ -76,7 +112,6 @@ class Scene:
     api: Api
     here: str
     there: str
-    folder: Path
 
     def snapshot(self) -> dict[str, str]:
         """Object -> resourceVersion, of everything that a mistake could have changed."""
@@ -103,24 +138,20 @@ class Scene:
 
     def words(self, text: str) -> str:
         """A command line with this scene's names put in."""
-        for name, value in (("{here}", self.here), ("{there}", self.there), ("{dir}", str(self.folder))):
+        for name, value in (("{here}", self.here), ("{there}", self.there)):
             text = text.replace(name, value)
         return text
 
 
 @contextmanager
-def scene(cluster: Cluster, forks: ForkServer, folder: Path) -> Iterator[Scene]:
+def scene(cluster: Cluster, forks: ForkServer) -> Iterator[Scene]:
     """Sets it up; takes it away at the end."""
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    (folder / "nothing").mkdir()
     options = ConnectionOptions(kubeconfig=str(cluster.kubeconfig), context=cluster.context)
     with ExitStack() as stack:
         here, there = (stack.enter_context(cluster.namespace(prefix)) for prefix in ("bad-here", "bad-there"))
         api = Api(stack.enter_context(closing(Connection.open(options))))
         yoshi = Yoshi(cluster.kubeconfig, cluster.context, forks, here)
-        found = Scene(cluster, yoshi, api, here, there, folder)
+        found = Scene(cluster, yoshi, api, here, there)
         stack.callback(_let_go, found)
         _set_up(found)
         yield found
@@ -149,17 +180,16 @@ def _set_up(scene: Scene) -> None:
         wizard(here, "no-plugin"),
         wizard(here, "no-cidr", plugin="calico"),
     )
-    made = json.dumps({"status": {"created": True}})  # as the original left networks
-    cluster.kubectl("-n", here, "patch", "nw", "no-cidr", "--subresource=status", "--type=merge", "-p", made)
+    made = {"status": {"created": True}}  # as the original left networks
+    patch(cluster, "nw", "no-cidr", made, namespace=here, subresource="status")
     for kind, name in (("vm", "going"), ("nw", "leaving")):
-        cluster.kubectl("-n", here, "patch", kind, name, "--type=merge", "-p", json.dumps({"metadata": STAY}))
-        cluster.kubectl("-n", here, "delete", kind, name, "--wait=false")
+        patch(cluster, kind, name, {"metadata": STAY}, namespace=here)
+        cluster.api.delete(cluster.api.find_resource(kind).path(here, name))
 
 
 def _let_go(scene: Scene) -> None:
     for kind, name in (("vm", "going"), ("nw", "leaving")):
         try:
-            patch = '{"metadata":{"finalizers":null}}'
-            scene.cluster.kubectl("-n", scene.here, "patch", kind, name, "--type=merge", "-p", patch)
+            patch(scene.cluster, kind, name, {"metadata": {"finalizers": None}}, namespace=scene.here)
         except LabError:
             continue

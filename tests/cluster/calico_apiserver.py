@@ -173,7 +173,7 @@ def calico_apiserver(running: lab.Lab, folder: Path) -> Iterator[None]:
             yield
         finally:
             running.kubectl("delete", "apiservice", "v3.projectcalico.org", "--ignore-not-found")
-            running.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+            running.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
             server.shutdown()
             thread.join()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from dataclasses import dataclass, field
 
 from lab.testing import Cluster
-from tests.cluster.harness import Json, make
+from tests.cluster.harness import Json, find, get, make
 
 BLOCKS, HANDLES = (f"{kind}.crd.projectcalico.org" for kind in ("ipamblocks", "ipamhandles"))
 
@@ -41,7 +40,7 @@ class Calico:
             spec["unallocated"].remove(ordinal)
             spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
             spec["sequenceNumber"] += 1
-            self._send("replace", block)
+            self.cluster.api.put(self._path(name), block)
             counts[str(cidr)] = counts.get(str(cidr), 0) + 1
         body = {"handleID": handle, "block": counts, "deleted": False}
         make(self.cluster, obj("IPAMHandle", handle, body))
@@ -61,16 +60,13 @@ class Calico:
             "sequenceNumberForAllocation": {},
         }
         self.made.append(f"{BLOCKS}/{name}")
-        return self._send("create", obj("IPAMBlock", name, spec))
+        return make(self.cluster, obj("IPAMBlock", name, spec))[0]
 
-    def _send(self, verb: str, block: Json) -> Json:
-        """kubectl itself takes null in a list for a mistake; the API server does not."""
-        written = self.cluster.kubectl(verb, "--validate=false", "-f", "-", "-o", "json", input=json.dumps(block))
-        return dict(json.loads(written))
+    def _path(self, block: str) -> str:
+        return self.cluster.api.find_resource(BLOCKS).path(name=block)
 
     def block(self, name: str) -> Json | None:
-        found = json.loads(self.cluster.kubectl("get", BLOCKS, name, "-o", "json", "--ignore-not-found") or "null")
-        return found if found is None else dict(found)
+        return find(self.cluster, BLOCKS, name)
 
     def holders(self) -> dict[str, str]:
         """Address -> handle, of every block that this test has made; a block that does not add up is a failure."""
@@ -89,8 +85,8 @@ class Calico:
 
     def handles(self) -> set[str]:
         """The handles of this namespace's VMs."""
-        names = self.cluster.kubectl("get", HANDLES, "-o", "name").split()
-        return {name.partition("/")[2] for name in names if f".vmi.{self.namespace}." in name}
+        names = {found["metadata"]["name"] for found in get(self.cluster, HANDLES)["items"]}
+        return {name for name in names if f".vmi.{self.namespace}." in name}
 
 
 def obj(kind: str, name: str, spec: Json) -> Json:

@@ -1,6 +1,6 @@
 """Judges invariants I1 to I5 and I10 by what the API server holds, read raw, without any of the program's own code.
 
-`look` reads, `violations` judges (a pure function, tested on hand-made violations in test_checker.py), `check` does
+`look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/judging), `check` does
 both and fails.
 
     I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap
@@ -48,7 +48,7 @@ def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_
         settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM carries.
         miscounted_handles: the test has made handles that do not count what their blocks contain (I10).
     """
-    seen = look(cluster)
+    seen = look(cluster, namespaces)
     found = violations(seen, namespaces, settled=settled)
     if miscounted_handles:
         assert any(map(is_of_handles, found)), "no handle is miscounted"

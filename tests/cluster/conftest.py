@@ -14,7 +14,7 @@ from lab.testing import Cluster
 from tests.cluster import layer2_scene
 from tests.cluster.calico_books import Calico
 from tests.cluster.crds_scene import Server, taken_over
-from tests.cluster.harness import ForkServer, Yoshi, fork_server, get
+from tests.cluster.harness import ForkServer, Yoshi, delete, fork_server, get
 from tests.cluster.killing import Behind, behind_proxy
 from tests.cluster.pins import POOLS
 from tests.cluster.public_scene import World, public_world
@@ -74,7 +74,7 @@ def _take_pools_away(cluster: Cluster, within: ipaddress.IPv4Network) -> None:
     for pool in get(cluster, POOLS)["items"]:
         name, network = pool["metadata"]["name"], ipaddress.ip_network(pool["spec"]["cidr"])
         if name.startswith("yoshi-test-") and network.overlaps(within):
-            cluster.kubectl("delete", POOLS, name)
+            delete(cluster, POOLS, name)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
     books = Calico(installed, namespace)
     yield books
     for name in books.made:
-        installed.kubectl("delete", name, "--ignore-not-found")
+        delete(installed, *name.split("/"))
 
 
 @pytest.fixture(scope="module", params=["1.36", "1.31"])
@@ -143,8 +143,8 @@ def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> It
     found = layer2_scene.World(installed, yoshi, *bridge())
     yield found
     for template in found.templates():
-        where = f"--namespace={template['metadata']['namespace']}"
-        installed.kubectl("delete", layer2_scene.TEMPLATES, template["metadata"]["name"], where)
+        where = template["metadata"]["namespace"]
+        delete(installed, layer2_scene.TEMPLATES, template["metadata"]["name"], namespace=where)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the fault tests run: commands, and what there is before each. Every command of the program has a course here.
 
-test_courses.py says so by the program's own table of commands, but for those that have nothing to do with a cluster.
+tests/unit/judging/test_courses.py says so by the program's own table of commands, but for those that have nothing to do
+with a cluster.
 """
 
 from __future__ import annotations

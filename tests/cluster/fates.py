@@ -73,6 +73,32 @@ WRITE_FAULTS = (
 READ_FAULTS = tuple(
     fault for fault in WRITE_FAULTS if fault not in ("conflict", "test-failed", "invalid", "done-error", "late")
 )
+WRITE_CLASSES = (
+    ("conflict",),
+    ("test-failed",),
+    ("invalid",),
+    ("busy",),
+    ("error", "unavailable"),
+    ("lost",),
+    ("done-cut", "done-headers", "done-half"),
+    ("done-error",),
+    ("late",),
+    ("slow", "overtaken"),
+    ("closed",),
+    ("forgotten",),
+)
+"""The faults at a write: those of a class are the same for the program, which sees the same and finds the same done."""
+READ_CLASSES = (
+    ("busy",),
+    ("error",),
+    ("unavailable",),
+    ("lost", "done-cut"),
+    ("done-headers", "done-half"),
+    ("slow", "overtaken"),
+    ("closed",),
+    ("forgotten",),
+)
+"""The same of the faults at a read, for which 503 may mean that an aggregated API is not there."""
 UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
 
 
@@ -142,6 +168,23 @@ class OneFault(Fate):
 
     def drawn(self, request: str, rng: random.Random) -> str:
         return self.fault if request == self.request and self.asked[request] <= self.times else ""
+
+
+class CutOff(Fate):
+    """All is well until so many writes were sent; then nothing passes, as if the program were killed before the next.
+
+    Args:
+        writes: so many are done.
+    """
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.left = writes
+
+    def drawn(self, request: str, rng: random.Random) -> str:
+        if self.left >= 0 and not is_read(request):
+            self.left -= 1
+        return "lost" if self.left < 0 else ""
 
 
 @dataclass

@@ -21,14 +21,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from lab.api import MERGE_PATCH, NOT_FOUND, ApiError
 from lab.testing import Cluster
+from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent.parent
+CONFLICT = 409
+JSON_PATCH = "application/json-patch+json"
 ATTACHED = re.compile(r"attached to \S+: (\S+)( \(unchanged\))?$", re.MULTILINE)
 
 
@@ -194,28 +200,100 @@ def fork_server() -> Iterator[ForkServer]:
 # -- objects ---------------------------------------------------------------------------------------------------------
 
 
-def get(cluster: Cluster, *what: str, namespace: str = "") -> Json:
-    """`kubectl get … -o json`"""
-    where = (f"--namespace={namespace}",) if namespace else ()
-    found: Json = json.loads(cluster.kubectl("get", *where, *what, "-o", "json"))
-    return found
+def get(cluster: Cluster, kinds: str, name: str = "", *, namespace: str = "", field_selector: str = "") -> Json:
+    """What `kubectl get … -o json` prints: an object, or the list of all of these kinds ("services,pods").
+
+    Without a namespace those of all namespaces are listed.
+    """
+    if name:
+        return _plain(cluster.api.get(cluster.api.find_resource(kinds).path(namespace, name)))
+    query = f"?fieldSelector={quote(field_selector)}" if field_selector else ""
+    items = []
+    for kind in kinds.split(","):
+        found = cluster.api.get(cluster.api.find_resource(kind).path(namespace) + query)
+        what = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+        items += [_plain({**what, **item}) for item in found["items"]]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def find(cluster: Cluster, kind: str, name: str, *, namespace: str = "") -> Json | None:
+    """An object; None where there is none."""
+    try:
+        return get(cluster, kind, name, namespace=namespace)
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
+        return None
 
 
 def make(cluster: Cluster, *objects: Json) -> list[Json]:
-    """Creates objects; gives them as they are then."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-    return _documents(cluster.kubectl("create", "-f", "-", "-o", "json", input=text))
+    """Creates objects; gives them as they are then. A field that the server does not know is an error."""
+    return [_plain(cluster.api.post(f"{_collection(cluster, obj)}?fieldValidation=Strict", obj)) for obj in objects]
 
 
-def _documents(text: str) -> list[Json]:
-    """JSON documents one after the other, as kubectl prints several objects."""
-    found: list[Json] = []
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(text):
-        obj, end = decoder.raw_decode(text, at)
-        found += obj["items"] if obj["kind"] == "List" else [obj]
-        at = end + len(text[end:]) - len(text[end:].lstrip())
-    return found
+def ensure(cluster: Cluster, *objects: Json) -> None:
+    """Creates objects that need not be there yet."""
+    for obj in objects:
+        try:
+            make(cluster, obj)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+
+
+def patch(
+    cluster: Cluster, kind: str, name: str, body: Json | list[Json], *, namespace: str = "", subresource: str = ""
+) -> Json:
+    """Sends a merge patch, or a JSON Patch where the body is a list; gives the object as it is then."""
+    content = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
+    path = cluster.api.find_resource(kind).path(namespace, name, subresource)
+    return _plain(cluster.api.patch(path, body, content))
+
+
+def delete(cluster: Cluster, kind: str, *names: str, namespace: str = "", cascade: str = "Background") -> None:
+    """Deletes objects and waits until they are gone, as `kubectl delete --ignore-not-found` does.
+
+    Args:
+        cascade: Background, Foreground or Orphan.
+    """
+    resource = cluster.api.find_resource(kind)
+    uids = {}
+    for name in names:
+        try:
+            found = cluster.api.delete(resource.path(namespace, name), {"propagationPolicy": cascade})
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            continue
+        uids[name] = found["details"]["uid"] if found["kind"] == "Status" else found["metadata"]["uid"]
+
+    def is_gone(name: str) -> bool:
+        now = find(cluster, kind, name, namespace=namespace)
+        return now is None or now["metadata"]["uid"] != uids[name]
+
+    for name in uids:
+        wait_for(partial(is_gone, name), f"{kind}/{name} is gone")
+
+
+def delete_all(
+    cluster: Cluster, *kinds: str, namespace: str = "", label: str = "", cascade: str = "Background"
+) -> None:
+    """Deletes every object of these kinds that has the label, "key=value", and waits until they are gone."""
+    query = f"?labelSelector={quote(label)}" if label else ""
+    for kind in kinds:
+        items = cluster.api.get(cluster.api.find_resource(kind).path(namespace) + query)["items"]
+        names = [item["metadata"]["name"] for item in items]
+        delete(cluster, kind, *names, namespace=namespace, cascade=cascade)
+
+
+def _collection(cluster: Cluster, obj: Json) -> str:
+    return cluster.api.find_kind(obj["apiVersion"], obj["kind"]).path(obj["metadata"].get("namespace", "default"))
+
+
+def _plain(obj: Json) -> Json:
+    """An object as kubectl shows it."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
 
 
 def vm(namespace: str, name: str, **changes: Any) -> Json:
@@ -250,8 +328,7 @@ def make_vms(cluster: Cluster, namespace: str, *names: str, **changes: Any) -> l
 
 def resource_versions(cluster: Cluster, namespace: str, *kinds: str) -> dict[str, str]:
     """ "kind/name" -> resourceVersion, of every object of these kinds of a namespace ("" for all of them)."""
-    where = (f"--namespace={namespace}",) if namespace else ("--all-namespaces",)
-    found = json.loads(cluster.kubectl("get", *where, ",".join(kinds), "-o", "json"))
+    found = get(cluster, ",".join(kinds), namespace=namespace)
     return {
         f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in found["items"]
     }

@@ -6,13 +6,12 @@ tests/e2e/test_ovs.py shows what becomes of them.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.testing import Cluster
-from tests.cluster.harness import Json, Yoshi
+from tests.cluster.harness import Json, Yoshi, find, get
 
 Cidrs = Callable[[int], str]
 Bridges = Callable[[], tuple[str, str]]
@@ -47,8 +46,7 @@ class World:
         return self.yoshi.done("network", "create", name, *self.flags(cidr, *more))
 
     def one(self, kind: str, name: str) -> Json | None:
-        found = self.cluster.kubectl("-n", self.namespace, "get", kind, name, "--ignore-not-found", "-o", "json")
-        return json.loads(found) if found else None
+        return find(self.cluster, kind, name, namespace=self.namespace)
 
     def there(self, kind: str, name: str) -> Json:
         found = self.one(kind, name)
@@ -57,7 +55,7 @@ class World:
 
     def templates(self) -> list[Json]:
         """Whoever's namespace they are in."""
-        every = json.loads(self.cluster.kubectl("get", TEMPLATES, "-A", "-o", "json"))["items"]
+        every = get(self.cluster, TEMPLATES)["items"]
         return [item for item in every if item["spec"]["ovsConfig"][0]["bridgeName"] == self.bridge]
 
     def made(self, name: str) -> list[str]:

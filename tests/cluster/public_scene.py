@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Yoshi, get, make, make_vms
+from tests.cluster.harness import ForkServer, Yoshi, delete_all, ensure, find, get, make, make_vms
 
 Json = dict[str, Any]
 
+METALLB = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "metallb-system"}}
+METALLB_KINDS = ("ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers.metallb.io")
 BGP = ("--peer", "10.240.0.5", "--my-asn", "64514", "--remote-asn", "64512")
 
 
@@ -26,8 +27,7 @@ class World:
 
     def one(self, kind: str, name: str) -> Json | None:
         """A cluster-wide object of Calico's; None where there is none."""
-        found = self.cluster.kubectl("get", f"{kind}.{self.group}", name, "--ignore-not-found", "-o", "json")
-        return json.loads(found) if found else None
+        return find(self.cluster, f"{kind}.{self.group}", name)
 
     def calico(self, kind: str, name: str, spec: Json) -> Json:
         """Somebody else's object."""
@@ -60,17 +60,12 @@ class World:
 
 def public_world(cluster: Cluster, forks: ForkServer, namespace: str, group: str) -> Iterator[World]:
     """A world that ends with nothing of public networks in the cluster, whosever it was."""
-    if not cluster.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
-        cluster.kubectl("create", "namespace", "metallb-system")
+    ensure(cluster, METALLB)
     yield World(cluster, Yoshi(cluster.kubeconfig, cluster.context, forks, namespace), namespace, group)
-    cluster.kubectl("-n", namespace, "delete", "services,vm", "--all")
-    cluster.kubectl("-n", namespace, "delete", "networkwizard", "--all", "--wait=false")
-    kinds = f"bgppeers.{group},bgpconfigurations.{group}"
-    cluster.kubectl("delete", kinds, "--all", "--ignore-not-found")
-    cluster.kubectl(
-        "-n", "metallb-system", "delete", "--all", "--ignore-not-found",
-        "ipaddresspools,l2advertisements,bgpadvertisements,bgppeers.metallb.io",
-    )  # fmt: skip
+    delete_all(cluster, "services", "vm", namespace=namespace)
+    cluster.api.delete(cluster.api.find_resource("networkwizards").path(namespace))
+    delete_all(cluster, f"bgppeers.{group}", f"bgpconfigurations.{group}")
+    delete_all(cluster, *METALLB_KINDS, namespace="metallb-system")
 
 
 def version(obj: Json | None) -> str:

@@ -37,7 +37,7 @@ from tests.cluster import shared_bgp
 from tests.cluster.checker import is_of_handles, violations
 from tests.cluster.fates import Fate, Proxy, proxy
 from tests.cluster.faulty import write_kubeconfig
-from tests.cluster.harness import Ran, vm
+from tests.cluster.harness import Ran, ensure, vm
 from tests.cluster.played_kubevirt import Kubevirt
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
 
@@ -203,25 +203,25 @@ class Seat:
             of(RAW.handle),
         )
 
-    def violations(self, *, settled: bool = False) -> list[str]:
-        """Where an invariant does not hold.
+    def violations(self, *, settled: bool = False, objects: Sequence[Json] | None = None) -> list[str]:
+        """Where an invariant does not hold, by these objects, or by those that there are.
 
         A run that failed may leave a VM a second record, which it does not carry, and one of Calico's handles between
         its block's write and its own. Counters are no invariant: whoever writes next puts them right.
         """
-        found = violations(self.seen(self.objects()), [self.namespace], settled=settled)
+        found = violations(self.seen(self.objects() if objects is None else objects), [self.namespace], settled=settled)
         found = [one for one in found if INVARIANT.match(one)]
         found = [one for one in found if settled or not is_of_handles(one)]
         return [one for one in found if settled or not one.startswith("I3") or "carries" in one]
 
-    def check(self, known: Sequence[str] = (), *, settled: bool = False) -> None:
+    def check(self, known: Sequence[str] = (), *, settled: bool = False, objects: Sequence[Json] | None = None) -> None:
         """Fails where an invariant does not hold, but for what was known before."""
-        found = [one for one in self.violations(settled=settled) if one not in known]
+        found = [one for one in self.violations(settled=settled, objects=objects) if one not in known]
         assert not found, "\n".join(found)
 
-    def state(self) -> dict[str, str]:
+    def state(self, objects: Sequence[Json] | None = None) -> dict[str, str]:
         """ "Kind name" -> all of it, but for what no two runs have in common."""
-        objects = self.objects()
+        objects = self.objects() if objects is None else objects
         for obj in objects:
             self.names[obj["metadata"]["uid"]] = f"<uid of {obj['kind']} {name_of(obj)}>"
         holders = self._holders(objects)
@@ -242,12 +242,12 @@ class Seat:
         lines = ANY_ADDRESS.sub("<address>", NAMED_UID.sub("<uid>", AGE.sub("<age>", text))).splitlines()
         return sorted(" ".join(line.split()) for line in lines if not OTHERS.search(line))
 
-    def versions(self) -> dict[str, str]:
+    def versions(self, objects: Sequence[Json] | None = None) -> dict[str, str]:
         """ "Kind name" -> resourceVersion, or all of it where it is a part of what others write to as well.
 
         What Kubernetes takes away because its owner is gone, whenever it comes to that, is left out.
         """
-        objects = self.objects()
+        objects = self.objects() if objects is None else objects
         uids = {obj["metadata"]["uid"] for obj in objects}
         return {
             f"{obj['kind']} {name_of(obj)}": obj["metadata"].get("resourceVersion") or json.dumps(obj, sort_keys=True)
@@ -308,8 +308,7 @@ def _lasting(obj: Json) -> Json:
 @contextmanager
 def seats_beside_others(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[list[Seat]]:
     """Seats on a cluster with MetalLB's namespace, whose BGPConfiguration has entries of others; they end with it."""
-    if not cluster.kubectl("get", "namespace", METALLB, "--ignore-not-found"):
-        cluster.kubectl("create", "namespace", METALLB)
+    ensure(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": METALLB}})
     with seats(cluster, numbers, folder) as found:
         shared_bgp.make_theirs(found[0].api)
         yield found

@@ -8,11 +8,10 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from lab.errors import LabError
+from lab.api import NOT_FOUND, ApiError
 from lab.testing import Cluster
 
 Json: TypeAlias = dict[str, Any]
@@ -109,7 +108,8 @@ class Seen:
     """What was read, each a list of raw objects.
 
     Attributes:
-        networks, blocks, vms, instances, pods: of all namespaces.
+        networks, blocks: of all namespaces.
+        vms, instances, pods: of the namespaces that are judged.
         steady: uids of the VMs that did not change while the rest was read, so that what they say belongs to it.
         others: by raw path, what carriers need.
         ipam_blocks, ipam_handles: Calico's, of the whole cluster.
@@ -126,35 +126,39 @@ class Seen:
     ipam_handles: list[Json] = field(default_factory=list)
 
 
-def look(cluster: Cluster) -> Seen:
-    """Reads everything. VMs are read before and after the ledger, so that a moment can be judged while others write.
+def look(cluster: Cluster, namespaces: Collection[str]) -> Seen:
+    """Reads what the networks and VMs of these namespaces are judged by: what belongs to one of them in these only,
+    and of the whole cluster what is judged across namespaces (networks, ledgers, Services, Calico's IPAM).
 
-    A VM whose resourceVersion is the same both times carried its address all the while that the ledger was read.
+    VMs are read before and after the ledger, so that a moment can be judged while others write: a VM whose
+    resourceVersion is the same both times carried its address all the while that the ledger was read.
     """
 
-    def items(path: str) -> list[Json]:
-        return list(json.loads(cluster.kubectl("get", "--raw", path))["items"])
+    def every(path: str) -> list[Json]:
+        return list(cluster.api.get(path)["items"])
+
+    def within(path: str) -> list[Json]:
+        base, _, plural = path.rpartition("/")
+        return [item for namespace in namespaces for item in every(f"{base}/namespaces/{namespace}/{plural}")]
 
     def of_calico(plural: str) -> list[Json]:
         """Of the first group that serves it; none where Calico is not there."""
         for group in IPAM:
             try:
-                return items(f"{group}/{plural}")
-            except LabError as error:
-                if "NotFound" not in str(error):
+                return every(f"{group}/{plural}")
+            except ApiError as error:
+                if error.status != NOT_FOUND:
                     raise
         return []
 
-    before = items(VMS)
-    extra = sorted({path for _, paths in CARRIERS for path in paths})
-    with ThreadPoolExecutor(4) as pool:
-        calico = pool.map(of_calico, ["ipamblocks", "ipamhandles"])
-        networks, blocks, instances, pods, *rest = pool.map(items, [NETWORKS, BLOCKS, INSTANCES, PODS, *extra])
-        ipam_blocks, ipam_handles = calico
-    after = items(VMS)
+    before = within(VMS)
+    networks, blocks = every(NETWORKS), every(BLOCKS)
+    instances, pods = within(INSTANCES), within(PODS)
+    others = {path: every(path) if path == SERVICES else within(path) for _, paths in CARRIERS for path in paths}
+    ipam_blocks, ipam_handles = of_calico("ipamblocks"), of_calico("ipamhandles")
+    after = within(VMS)
     versions = {uid(vm): vm["metadata"]["resourceVersion"] for vm in before}
     steady = {uid(vm) for vm in after if versions.get(uid(vm)) == vm["metadata"]["resourceVersion"]}
-    others = dict(zip(extra, rest, strict=True))
     return Seen(networks, blocks, after, instances, pods, steady, others, ipam_blocks, ipam_handles)
 
 

@@ -17,7 +17,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_books import Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import ForkServer, Json, Yoshi, get, make_vms
+from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, get, make, make_vms
 
 LEVELS = ("viewer", "user", "admin", "nobody")
 PLACES = ("here", "everywhere")
@@ -53,7 +53,6 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("accounts")
     with installed.namespace() as namespace, installed.namespace() as other:
         root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
-        root.done("install")  # another module may have taken the roles away
         found = Scene(installed, root, other)
         for level in LEVELS[:3]:
             for place in PLACES:
@@ -70,30 +69,31 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
         yield found
         for network in ("blue", "big"):
             root.done("network", "delete", network, "--force", "--yes")
-        installed.kubectl("delete", "clusterrolebindings", "-l", f"yoshi-test={namespace}")
+        for account in [*(f"{level}-everywhere" for level in LEVELS[:3]), "tenant"]:
+            delete(installed, "clusterrolebindings", f"{namespace}-{account}")
 
 
 def bind(scene: Scene, account: str, role: str, place: str) -> None:
-    where = f"--namespace={scene.namespace}"
-    scene.cluster.kubectl("apply", where, "-f", "-", input=json.dumps(service_account(account)))
-    owner = f"--serviceaccount={scene.namespace}:{account}"
-    name = f"{scene.namespace}-{account}-{role}"
-    if place == "here":
-        scene.cluster.kubectl("create", where, "rolebinding", name, f"--clusterrole={role}", owner)
-    else:
-        scene.cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", owner)
-        scene.cluster.kubectl("label", "clusterrolebinding", name, f"yoshi-test={scene.namespace}")
-
-
-def service_account(name: str) -> Json:
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    there = {"name": account, "namespace": scene.namespace}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": there,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", **there}],
+    }
+    if place != "here":
+        binding |= {"kind": "ClusterRoleBinding", "metadata": {"name": f"{scene.namespace}-{account}"}}
+    ensure(scene.cluster, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": there})
+    make(scene.cluster, binding)
 
 
 def kubeconfig_of(scene: Scene, account: str, folder: Path) -> Path:
     """A kubeconfig with the account's own token."""
-    token = scene.cluster.kubectl("create", "token", account, f"--namespace={scene.namespace}").strip()
+    path = scene.cluster.api.find_resource("serviceaccounts").path(scene.namespace, account, "token")
+    token = scene.cluster.api.post(path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
     config = json.loads(scene.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
-    config["users"] = [{"name": "it", "user": {"token": token}}]
+    config["users"] = [{"name": "it", "user": {"token": token["status"]["token"]}}]
     config["contexts"] = [{"name": "it", "context": {"cluster": config["clusters"][0]["name"], "user": "it"}}]
     config["current-context"] = "it"
     file = folder / f"{account}.kubeconfig"
@@ -308,7 +308,7 @@ def test_what_calico_keeps_of_a_vm_a_tenant_leaves_to_an_administrator(scene: Sc
         check(scene.cluster, scene.namespace, settled=True)
     finally:
         for name in calico.made:
-            scene.cluster.kubectl("delete", name, "--ignore-not-found")
+            delete(scene.cluster, *name.split("/"))
 
 
 def versions(scene: Scene, handle: str) -> list[str]:

@@ -1,16 +1,16 @@
-"""Kubeconfigs, servers and clusters that are bad, and faults in the middle of a command.
+"""Flags and clusters that are bad, and faults in the middle of a command.
 
-kubeconfigs                  broken, none, of another shape; contexts, users and credentials that are not there
-servers                      unreachable (soon given up), silent, of another kind, out of order
+flags                        contexts, users and credentials that are not there; a server that cannot be reached
 clusters without something   the rights, the CRDs, Calico
 faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
+
+Kubeconfigs and servers that are bad by themselves: tests/unit/cluster/test_bad_servers.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,23 +18,20 @@ import lab
 from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.bad_scene import Scene, check_message, scene, wizard
-from tests.cluster.faulty import Faulty, Rule, blackhole_port, closed_port, deaf_port, faulty, write_kubeconfig
-from tests.cluster.harness import ForkServer, Ran, Run, Yoshi, make, make_vms
-from tests.unit.cluster.fault_server import Behaviour, cuts, cuts_within, fault_server, hangs, refuses, says
+from tests.cluster.faulty import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
+from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
+from tests.unit.cluster.fault_server import cuts, cuts_within, hangs, refuses, says
 
 LONGEST_SECONDS = 25.0
 """Within this an unreachable server is given up: half of it is for a busy machine, and an answer is waited for 30 s."""
-
-LONGEST_BUSY_SECONDS = 60.0
-"""Within this a server is given up that has too much to do and asks to wait."""
 
 LIST = ("ips", "list")
 CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN between."
 
 
 @pytest.fixture(scope="module")
-def here(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with scene(installed, forks, tmp_path_factory.mktemp("files")) as found:
+def here(installed: Cluster, forks: ForkServer) -> Iterator[Scene]:
+    with scene(installed, forks) as found:
         yield found
 
 
@@ -45,62 +42,7 @@ def untouched(here: Scene) -> Iterator[None]:
     assert here.snapshot() == before
 
 
-def run_words(forks: ForkServer, *words: str) -> Ran:
-    """One process with this command line and nothing else."""
-    return forks.run([(Run(words), words)])[0]
-
-
-# -- kubeconfigs -----------------------------------------------------------------------------------------------------
-
-CONTEXTS = "kind: Config\ncurrent-context: it\ncontexts: [{name: it, context: {cluster: c, user: u}}]\n"
-CLUSTERS = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "trouble", "way_out"),
-    [
-        ("", "There is no kubeconfig: {file} does not exist or is empty", "Set KUBECONFIG, or give --kubeconfig FILE."),
-        ("clusters: [", "cannot be read: while parsing", "kubectl config view"),
-        ("\0", "cannot be read: ", "kubectl config view"),
-        ("- 1\n- 2\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("just words", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("kind: Config\nclusters: 3\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("kind: Config\n", "The kubeconfig has no current context.", "kubectl config use-context NAME"),
-        (CONTEXTS, 'The kubeconfig has no cluster "c".', "It has: none."),
-        (
-            CONTEXTS + "clusters: [{name: c, cluster: {server: 'https://x', certificate-authority: /none/ca.crt}}]\n",
-            "/none/ca.crt",
-            "kubectl config view",
-        ),
-        (
-            CONTEXTS + "clusters: [{name: c, cluster: {server: 'ftp://x'}}]\n",
-            '"ftp://x" is no URL',
-            "https://10.0.0.1:6443",
-        ),
-        (
-            CONTEXTS + CLUSTERS + "users: [{name: u, user: {exec: "
-            "{apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin}}}]\n",
-            'credential plugin "no-such-plugin" is not installed',
-            "Install no-such-plugin",
-        ),
-    ],
-)
-def test_a_kubeconfig_that_is_broken(
-    forks: ForkServer, tmp_path: Path, text: str, trouble: str, way_out: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "config"
-    file.write_text(text)
-    ran = run_words(forks, f"--kubeconfig={file}", *LIST)
-    check_message(ran, 1, trouble.replace("{file}", str(file)), way_out)
-
-
-def test_a_kubeconfig_that_is_not_there(forks: ForkServer) -> None:
-    check_message(
-        run_words(forks, "--kubeconfig=/none/config", *LIST),
-        1,
-        "no kubeconfig file /none/config",
-        "Check --kubeconfig.",
-    )
+# -- flags -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -133,78 +75,17 @@ def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: 
 # -- servers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("scheme", "port", "trouble"),
-    [
-        ("https", closed_port, "Connection refused"),
-        ("http", closed_port, "Connection refused"),
-        ("https", blackhole_port, "no answer in time"),
-        ("https", deaf_port, "did not answer in time"),
-    ],
-)
-@pytest.mark.parametrize("words", [LIST, ("network", "create", "red", "--cidr", "10.98.0.0/24")])
-def test_a_server_that_cannot_be_reached_is_given_up_soon(
-    forks: ForkServer, tmp_path: Path, scheme: str, port: Callable[[], Any], trouble: str, words: tuple[str, ...]
-) -> None:
-    with port() as number:
-        server = f"{scheme}://127.0.0.1:{number}"
-        ran = run_words(forks, f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server)}", *words)
-    check_message(ran, 1, server, trouble, "can be reached from here")
+def test_a_server_that_cannot_be_reached_is_given_up_soon(forks: ForkServer, tmp_path: Path) -> None:
+    """In real time; with others than such a server: tests/unit/cluster/test_bad_servers.py."""
+    with blackhole_port() as number:
+        server = f"https://127.0.0.1:{number}"
+        words = (f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server)}", *LIST)
+        ran = forks.run([(Run(words), words)])[0]
+    check_message(ran, 1, server, "no answer in time", "can be reached from here")
     assert ran.seconds < LONGEST_SECONDS
 
 
-def test_a_server_that_takes_the_request_and_never_answers_is_given_up_when_asked(
-    forks: ForkServer, tmp_path: Path
-) -> None:
-    with deaf_port() as port:
-        file = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
-        ran = run_words(forks, f"--kubeconfig={file}", "--request-timeout=2s", *LIST)
-    check_message(ran, 1, f"http://127.0.0.1:{port} did not answer in time", "--request-timeout=2m waits longer")
-    assert 2 <= ran.seconds < LONGEST_SECONDS
-
-
 HTML = "<html><head><title>Sign in to ACME</title></head><body>…</body></html>"
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "trouble", "way_out"),
-    [
-        (refuses(500, "InternalError", "etcd is on fire"), "HTTP 500: etcd is on fire", "again later"),
-        (says(500, "oops"), "answered HTTP 500, but not as a Kubernetes API server does: oops", CHECK_URL),
-        (says(502, "<html><title>502 Bad Gateway</title></html>"), "HTTP 502", CHECK_URL),
-        (refuses(503, "ServiceUnavailable", "starting"), "HTTP 503: starting", "Run the same command again later"),
-        (refuses(504, "Timeout", "too slow"), "too slow", "run the same command again"),
-        (refuses(429, "TooManyRequests", "busy", Retry_After="1"), "has too much to do", "again later"),
-        (refuses(429, "TooManyRequests", "busy", Retry_After="3600"), "has too much to do", "again later"),
-        (refuses(401, "Unauthorized", "Unauthorized"), "does not accept these credentials", "Log in again"),
-        (says(200, HTML), "not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
-        (says(403, HTML), "HTTP 403, but not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
-        (says(302, "", Location="https://login.example/"), "HTTP 302, but not as a Kubernetes API", CHECK_URL),
-        (says(200, "\x01\x02\x03"), "not as a Kubernetes API server does: no readable text", CHECK_URL),
-        (says(200, [1, 2]), "not as a Kubernetes API server does: [1, 2]", CHECK_URL),
-        (says(200, {"hello": "world"}), "not as a Kubernetes API server does", CHECK_URL),
-        (says(200, ""), "not as a Kubernetes API server does", CHECK_URL),
-        (says(404, "404 page not found"), "does not serve /api", CHECK_URL),
-        (cuts, "ended the connection before it had answered", "can be reached from here"),
-        (cuts_within, "ended the connection before it had answered", "can be reached from here"),
-    ],
-    ids=[
-        "500", "500-text", "502-html", "503", "504", "429", "429-for-an-hour", "401", "200-html", "403-html", "302",
-        "garbage", "array", "other-json", "empty", "404", "cuts", "cuts-within",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "words", [LIST, ("network", "create", "red", "--cidr", "10.98.0.0/24")], ids=["list", "create"]
-)
-def test_a_server_that_answers_wrongly(
-    forks: ForkServer, tmp_path: Path, behaviour: Behaviour, trouble: str, way_out: str, words: tuple[str, ...]
-) -> None:
-    with fault_server() as server:
-        server.then(behaviour)
-        ran = run_words(forks, f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server.url)}", *words)
-        assert {request.method for request in server.requests} == {"GET"}
-    check_message(ran, 1, trouble, way_out)
-    assert ran.seconds < (LONGEST_BUSY_SECONDS if "too much to do" in ran.err else LONGEST_SECONDS)
 
 
 # -- clusters without something --------------------------------------------------------------------------------------
@@ -309,7 +190,7 @@ def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
     [
         (Rule(refuses(500, "InternalError", "boom"), **RECORD), "HTTP 500: boom", "again later"),
         (Rule(refuses(500, "InternalError", "boom"), **ON_VM), "HTTP 500: boom", "again later"),
-        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="1"), **RECORD), "too much to do", "again later"),
+        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="3600"), **RECORD), "too much to do", "again later"),
         (Rule(refuses(403, "Forbidden", "no"), **ON_VM), "no", ""),
         (Rule(refuses(401, "Unauthorized", "Unauthorized"), **ON_VM), "does not accept", "Log in again"),
         (Rule(refuses(403, "Forbidden", 'admission webhook "w" denied the request: no pins'), **ON_VM), "no pins", ""),

@@ -1,4 +1,4 @@
-"""The whole way of a network on each set-up of Calico's two API groups, in a lab of its own.
+"""The whole way of a network on each set-up of Calico's two API groups, in labs whose set-up grows.
 
 none                          refused, naming what was looked for
 crd v1                        written to crd.projectcalico.org/v1
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from lab.core import load_crds
 from lab.manifests import set_documents
 from lab.testing import Cluster
 from tests.cluster.calico_apiserver import KEPT, calico_apiserver
-from tests.cluster.harness import ForkServer, Json, Yoshi, address_told, get, make, make_vms
+from tests.cluster.harness import ForkServer, Json, Yoshi, address_told, delete, get, make, make_vms
 from tests.waiting import wait_for
 
 V1, V3 = "crd.projectcalico.org", "projectcalico.org"
@@ -47,27 +48,63 @@ spec:
 """
 
 
+@dataclass
+class Growing:
+    """A lab that has these sets of Calico's CRDs ("migration" is one), and can get more: Kubernetes may take minutes to
+    delete CRDs that nobody has read."""
+
+    lab: lab.Lab
+    sets: set[str]
+
+
+@pytest.fixture(scope="module")
+def labs() -> Iterator[list[Growing]]:
+    """The labs that were started so far; they end with the module."""
+    started: list[Growing] = []
+    try:
+        yield started
+    finally:
+        for one in started:
+            one.lab.down()
+
+
 @pytest.fixture
-def bare(request: pytest.FixtureRequest, forks: ForkServer) -> Iterator[lab.Lab]:
-    """A lab without Calico, for one test only: Kubernetes may take minutes to delete CRDs that nobody has read."""
+def bare(request: pytest.FixtureRequest, labs: list[Growing], forks: ForkServer) -> lab.Lab:
+    """A lab with the sets that the test is parametrised with, and no others; without Calico where it is not.
+
+    One that has the most of them already gets the others; where each has others, a new one is started.
+    """
     if request.config.getoption("cluster") != "lab":
         pytest.skip("chooses what CRDs of Calico there are, and another cluster than a lab was chosen")
-    with lab.start(calico="none") as running:
+    wanted: tuple[str, ...] = getattr(request, "param", ())
+    fitting = [one for one in labs if one.sets <= {*wanted}]
+    if not fitting:
+        running = lab.start(calico="none")
+        labs.append(Growing(running, set()))
+        fitting = labs[-1:]
         Yoshi(running.kubeconfig, "lab", forks).done("install")
-        yield running
+    chosen = max(fitting, key=lambda one: len(one.sets))
+    missing = [name for name in wanted if name not in chosen.sets]
+    chosen.sets.update(missing)
+    load_crds(
+        chosen.lab.api,
+        [text for name in missing for text in (_migration() if name == "migration" else set_documents(name))],
+    )
+    return chosen.lab
+
+
+with_v1 = pytest.mark.parametrize("bare", [("calico-v1",)], indirect=True, ids=["v1"])
 
 
 @pytest.fixture
-def yoshi(bare: lab.Lab, forks: ForkServer) -> Iterator[Yoshi]:
-    with Cluster(bare.kubeconfig, "lab").namespace() as name:
-        yield Yoshi(bare.kubeconfig, "lab", forks, name)
-
-
-def serving(bare: lab.Lab, *sets: str) -> Cluster:
-    """The lab with these sets of Calico's CRDs, and "migration"."""
-    documents = [text for name in sets for text in (_migration() if name == "migration" else set_documents(name))]
-    load_crds(bare.api, documents)
+def cluster(bare: lab.Lab) -> Cluster:
     return Cluster(bare.kubeconfig, "lab")
+
+
+@pytest.fixture
+def yoshi(bare: lab.Lab, cluster: Cluster, forks: ForkServer) -> Iterator[Yoshi]:
+    with cluster.namespace() as name:
+        yield Yoshi(bare.kubeconfig, "lab", forks, name)
 
 
 def _migration() -> list[bytes]:
@@ -122,42 +159,11 @@ def test_without_calico_it_is_said_what_was_looked_for(bare: lab.Lab, yoshi: Yos
     assert yoshi.done("vm", "list") == ""
 
 
-@pytest.mark.parametrize(
-    ("sets", "group", "other"),
-    [(("calico-v1",), V1, None), (("calico-v3",), V3, None), (("calico-v1", "calico-v3"), V1, V3)],
-)
-def test_the_group_that_calico_itself_uses_is_written_to(
-    bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str, other: str | None
-) -> None:
-    cluster = serving(bare, *sets)
-    whole_way(yoshi, cluster, group)
-    assert other is None or pools(cluster, other) == {}
-
-
-def test_while_calico_moves_its_data_nothing_is_written_and_then_in_the_new_place(bare: lab.Lab, yoshi: Yoshi) -> None:
-    cluster = serving(bare, "calico-v1", "calico-v3", "migration")
-    whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
-    migration = {
-        "apiVersion": "migration.projectcalico.org/v1beta1",
-        "kind": "DatastoreMigration",
-        "metadata": {"name": "v1-to-v3"},
-    }
-    make(cluster, {**migration, "status": {"phase": "Migrating"}})
-    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
-    assert "datastoremigration is Migrating" in said
-    assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
-    assert (pools(cluster, V1), pools(cluster, V3)) == ({}, {})
-    done = json.dumps({"status": {"phase": "Complete"}})
-    cluster.kubectl("patch", "datastoremigration", "v1-to-v3", "--type=merge", "-p", done)
-    whole_way(yoshi, cluster, V3)
-    assert pools(cluster, V1) == {}
-
-
+@with_v1
 def test_calicos_own_api_server_is_written_through(
-    bare: lab.Lab, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
+    bare: lab.Lab, cluster: Cluster, yoshi: Yoshi, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("calico")
-    cluster = serving(bare, "calico-v1")
     with calico_apiserver(bare, folder):
         whole_way(yoshi, cluster, V3)
         yoshi.done("network", "create", "blue", "--cidr", "10.33.0.0/24")
@@ -171,11 +177,10 @@ def test_calicos_own_api_server_is_written_through(
         yoshi.done("network", "delete", "blue")
 
 
+@with_v1
 def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothing_is_written(
-    bare: lab.Lab, yoshi: Yoshi
+    bare: lab.Lab, cluster: Cluster, yoshi: Yoshi
 ) -> None:
-    cluster = serving(bare, "calico-v1")
-
     def groups() -> set[str]:
         return {group["metadata"]["name"] for group in bare.api.get("/apis", accept=DISCOVERY)["items"]}
 
@@ -209,9 +214,8 @@ def test_what_a_broken_api_server_of_calico_would_have_told_is_unknown_and_nothi
     yoshi.done("network", "delete", "blue", "--force", "--yes")
 
 
-@pytest.mark.parametrize(("sets", "group"), [(("calico-v1",), V1), (("calico-v3",), V3)])
-def test_a_locked_datastore_is_not_written_to(bare: lab.Lab, yoshi: Yoshi, sets: tuple[str, ...], group: str) -> None:
-    cluster = serving(bare, *sets)
+@pytest.mark.parametrize(("bare", "group"), [(("calico-v1",), V1), (("calico-v3",), V3)], indirect=["bare"])
+def test_a_locked_datastore_is_not_written_to(cluster: Cluster, yoshi: Yoshi, group: str) -> None:
     information = {
         "apiVersion": f"{group}/{'v1' if group == V1 else 'v3'}",
         "kind": "ClusterInformation",
@@ -223,3 +227,38 @@ def test_a_locked_datastore_is_not_written_to(bare: lab.Lab, yoshi: Yoshi, sets:
     assert "datastoreReady: false" in said
     assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
     assert pools(cluster, group) == {}
+    delete(cluster, f"clusterinformations.{group}", "default")
+
+
+@pytest.mark.parametrize(
+    ("bare", "group", "other"),
+    [(("calico-v1",), V1, None), (("calico-v3",), V3, None), (("calico-v1", "calico-v3"), V1, V3)],
+    indirect=["bare"],
+    ids=["v1", "v3", "both"],
+)
+def test_the_group_that_calico_itself_uses_is_written_to(
+    cluster: Cluster, yoshi: Yoshi, group: str, other: str | None
+) -> None:
+    whole_way(yoshi, cluster, group)
+    assert other is None or pools(cluster, other) == {}
+
+
+@pytest.mark.parametrize("bare", [("calico-v1", "calico-v3", "migration")], indirect=True, ids=["both"])
+def test_while_calico_moves_its_data_nothing_is_written_and_then_in_the_new_place(
+    cluster: Cluster, yoshi: Yoshi
+) -> None:
+    whole_way(yoshi, cluster, V1)  # a migration that nobody has begun
+    migration = {
+        "apiVersion": "migration.projectcalico.org/v1beta1",
+        "kind": "DatastoreMigration",
+        "metadata": {"name": "v1-to-v3"},
+    }
+    make(cluster, {**migration, "status": {"phase": "Migrating"}})
+    said = yoshi.refused("network", "create", "blue", "--cidr", "10.33.0.0/24")
+    assert "datastoremigration is Migrating" in said
+    assert get(cluster, "networkwizards", namespace=yoshi.namespace)["items"] == []
+    assert (pools(cluster, V1), pools(cluster, V3)) == ({}, {})
+    done = json.dumps({"status": {"phase": "Complete"}})
+    cluster.kubectl("patch", "datastoremigration", "v1-to-v3", "--type=merge", "-p", done)
+    whole_way(yoshi, cluster, V3)
+    assert pools(cluster, V1) == {}

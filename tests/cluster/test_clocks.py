@@ -74,7 +74,7 @@ def test_clocks_that_differ_break_no_invariant(seat: Seat, installed: Cluster) -
     with ThreadPoolExecutor(len(SKEWS)) as pool:
         going = [pool.submit(one_person, seat, skew, name) for name, skew in SKEWS.items()]
         while not all(one.done() for one in going):
-            found = violations(look(installed), [seat.namespace])
+            found = violations(look(installed, [seat.namespace]), [seat.namespace])
             assert not [one for one in found if not one.startswith("I3") or "carries" in one]
         wrong = [text for one in going for text in one.result()]
     assert not wrong, "\n".join(wrong[:3])

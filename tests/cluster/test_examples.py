@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ import yaml
 
 import lab
 from lab.running import kubectl_command
+from lab.testing import Cluster
+from tests.cluster.harness import delete_all, make
+from tests.cluster.public_scene import METALLB_KINDS
 from tools.documents.running import environment
 from tools.documents.tree import PROGRAM, pages
 
@@ -78,18 +81,23 @@ BEFORE = {
 """What there must be, besides the CRDs and VMs, before an example of a command."""
 FINDS_DIFFERENCES = "kubectl yoshi diff vm attach web-1 --network blue"
 UNTIL_CTRL_C = "kubectl yoshi sync -A --watch"
+OURS = "app.kubernetes.io/managed-by=kubectl-yoshi"
 PRELUDES = {"ips release": HOURS_PASS, "completion zsh": "autoload -Uz compinit; compinit -u\n"}
 """What an example of a command finds in its own shell."""
-LEFT = (
-    "kubectl delete vm,networkwizards,addressblocks,ippools,net-attach-def,hostnetworktemplates,dhcpservers --all",
-    "kubectl delete services,configmaps -l app.kubernetes.io/managed-by=kubectl-yoshi",
-    "kubectl delete ipaddresspools,l2advertisements,bgpadvertisements,bgppeers -n metallb-system --all",
-)
-"""What takes away all that an example may have made, without asking the program that is tried."""
+LEFT = ("vm", "networkwizards", "addressblocks", "net-attach-def", "hostnetworktemplates", "dhcpservers")
+"""All of these kinds an example may have made."""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A lab, and the environment of who types commands for it."""
+
+    cluster: Cluster
+    variables: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def lab_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     with lab.start() as running:
         home = tmp_path_factory.mktemp("home")
         variables = environment(running.kubeconfig, Path(kubectl_command()), home)
@@ -97,17 +105,21 @@ def lab_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
             (home / f"{name}.yaml").write_text(WIZARD.format(name=name, spec=spec))
         (home / "red.yaml").rename(home / "network.yaml")
         (home / "ports.csv").write_text(CSV)
-        (home / "vms.yaml").write_text(json.dumps(yaml.safe_load(VMS)))
         well(variables, "kubectl create namespace metallb-system; kubectl yoshi install")
-        yield variables
+        yield Shell(Cluster(running.kubeconfig, "lab"), variables)
 
 
 @pytest.fixture
-def scene(lab_environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The lab with four VMs, and nothing of ours but the CRDs."""
-    well(lab_environment, "kubectl apply -f vms.yaml")
-    yield lab_environment
-    well(lab_environment, "; ".join(LEFT))
+def scene(shell: Shell) -> Iterator[dict[str, str]]:
+    """The lab with four VMs, and nothing of ours but the CRDs; what examples made goes without asking the program."""
+    cluster = shell.cluster
+    for vm in yaml.safe_load(VMS)["items"]:
+        make(cluster, vm)
+    yield shell.variables
+    delete_all(cluster, *LEFT, namespace="default")
+    delete_all(cluster, "ippools")
+    delete_all(cluster, "services", "configmaps", namespace="default", label=OURS)
+    delete_all(cluster, *METALLB_KINDS, namespace="metallb-system")
 
 
 def run(variables: dict[str, str], shell: str, commands: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +142,7 @@ def test_an_example_does_what_it_should(command: str, example: str, scene: dict[
     if command in BEFORE:
         well(scene, f"set -e; {BEFORE[command]}")
     shell = command.rpartition(" ")[2] if command in ("completion zsh", "completion fish") else "bash"
-    typed = example.replace(UNTIL_CTRL_C, f"timeout --signal=INT --preserve-status 10 {UNTIL_CTRL_C}")
+    typed = example.replace(UNTIL_CTRL_C, f"timeout --signal=INT --preserve-status 5 {UNTIL_CTRL_C}")
     well(scene, PRELUDES.get(command, "") + typed, 1 if FINDS_DIFFERENCES in example else 0, shell)
     if command == "uninstall":
         well(scene, "kubectl yoshi install")

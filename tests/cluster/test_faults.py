@@ -1,4 +1,5 @@
-"""Every command under every fault of a bad way to the API server, and then without faults.
+"""Every command under every class of faults of a bad way to the API server, or cut off before any of its writes, and
+then without faults.
 
     whatever went wrong         I1, I2, I4; a VM carries one address of a network at most (I3); no traceback
     a run says that it is done  it is so, and it says the same as where nothing went wrong
@@ -7,8 +8,10 @@
     once more                   changes nothing (I7)
     it only looks               it says the same as where nothing went wrong, or that it failed; nothing was changed
 
-YOSHI_FAULT_SEEDS   how many courses (600); the first ones are every command with every fault, see `matrix`
+YOSHI_FAULT_SEEDS   how many courses (the matrix and STORMY more); the first ones are the matrix, see `matrix`
 YOSHI_FAULT_ONLY    only these courses: their numbers, with commas; what a failure prints
+YOSHI_CUT_OFFS      before how many writes of each case it is cut off (3): the first, the last, and between
+YOSHI_CUT_OFF_ONLY  only this case is cut off, "attach one", or before one of its writes, "attach one, 2"
 """
 
 from __future__ import annotations
@@ -30,7 +33,16 @@ from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.courses import CASES, Case
-from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, is_read
+from tests.cluster.fates import (
+    READ_CLASSES,
+    READ_FAULTS,
+    WRITE_CLASSES,
+    WRITE_FAULTS,
+    CutOff,
+    Fate,
+    OneFault,
+    is_read,
+)
 from tests.cluster.harness import Ran
 from tests.cluster.seats import Seat, seats_beside_others, side_by_side
 from tests.cluster.verdicts import (
@@ -44,16 +56,25 @@ from tests.cluster.verdicts import (
     table_of,
 )
 
-SEEDS = int(os.environ.get("YOSHI_FAULT_SEEDS", "600"))
 STARTED_AGAIN = "is started again as it was"
+NOT_SEEN = "note: not seen:"
 HANDLE = "IPAMHandle "
+MOVES = ("attach elsewhere", "attach a running one elsewhere")
+"""Cases that give back an address in the end: where they were cut off before that, `ips gc` does, as for any VM that no
+longer carries one."""
+CUT_OFFS = int(os.environ.get("YOSHI_CUT_OFFS", "3"))
+CUT_OFF_ONLY = os.environ.get("YOSHI_CUT_OFF_ONLY", "")
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_ONLY", "").split(",") if number]
 SEATS = range(60, 68)
+STORMY = 40
+"""How many courses with one fault anywhere, or a storm, follow the matrix."""
 STORMS = [(0.1, 0.01), (0.3, 0.03), (0.6, 0.05), (0.5, 0.0), (0.0, 0.2)]
 TURNS = 4
 ALONE = threading.Lock()
 """Of courses that change what is in other seats as well."""
 NAMES = list(CASES)
+THOROUGH = ("network create", "vm attach")
+"""Commands that meet every fault and not only one of each class: they choose what others must not have."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +84,14 @@ class Undisturbed:
     Attributes:
         state: see Seat.state.
         writes, reads: what was sent.
+        sent: how many writes, with those that were sent again.
         said: see Seat.said.
     """
 
     state: dict[str, str]
     writes: list[str]
     reads: list[str]
+    sent: int
     said: list[str]
 
 
@@ -88,16 +111,24 @@ class OneOf:
 
 
 def matrix() -> Iterator[OneOf]:
-    """Every command with every fault at a write and at a read; the cases of a command take turns."""
-    for command in sorted({case.name for case in CASES.values()}):
+    """Every command with a fault of every class at a write and at a read, and the thorough ones with every fault.
+
+    The cases of a command take turns, and so do the faults of a class from command to command.
+    """
+    for turn, command in enumerate(sorted({case.name for case in CASES.values()})):
         cases = [name for name in NAMES if CASES[name].name == command]
         changing = [name for name in cases if not CASES[name].looks]
+        writes, reads = (
+            every if command in THOROUGH else [faults[turn % len(faults)] for faults in classes]
+            for every, classes in ((WRITE_FAULTS, WRITE_CLASSES), (READ_FAULTS, READ_CLASSES))
+        )
         if changing:
-            yield from (OneOf(changing[n % len(changing)], True, fault) for n, fault in enumerate(WRITE_FAULTS))
-        yield from (OneOf(cases[n % len(cases)], False, fault) for n, fault in enumerate(READ_FAULTS))
+            yield from (OneOf(changing[n % len(changing)], True, fault) for n, fault in enumerate(writes))
+        yield from (OneOf(cases[n % len(cases)], False, fault) for n, fault in enumerate(reads))
 
 
 MATRIX = list(matrix())
+SEEDS = int(os.environ.get("YOSHI_FAULT_SEEDS", len(MATRIX) + STORMY))
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +140,11 @@ def places(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def prepare(seat: Seat, case: Case) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
     seat.fixed = [seat.words(address) for address in case.fixed]
-    if seat.scene is not None and seat.scene == case.before:
-        return
-    seat.scene = None
-    seat.clear()
-    for step in case.before:
-        step(seat) if callable(step) else seat.done(step)
-    if case.looks:
-        seat.scene = case.before
+    if seat.scene is None or seat.scene != case.before:
+        seat.clear()
+        for step in case.before:
+            step(seat) if callable(step) else seat.done(step)
+    seat.scene = case.before if case.looks else None
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +158,8 @@ def undisturbed(places: list[Seat]) -> dict[str, Undisturbed]:
         before = seat.versions()
         ran = seat.run(case.command, fate)
         assert ran.code == case.code, str(ran)
-        found[name] = Undisturbed(seat.state(), fate.writes, fate.reads, seat.said(ran))
+        sent = sum(fate.asked[request] for request in fate.writes)
+        found[name] = Undisturbed(seat.state(), fate.writes, fate.reads, sent, seat.said(ran))
         if case.looks:
             assert seat.versions() == before, f"{case.command} changes something"
             assert not fate.writes
@@ -143,7 +172,7 @@ def undisturbed(places: list[Seat]) -> dict[str, Undisturbed]:
 
 
 def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) -> tuple[str, Fate]:
-    """A course's case and fate: first every command with every fault, then one fault anywhere, or a storm.
+    """A course's case and fate: first those of the matrix, then one fault anywhere, or a storm.
 
     Of one fault, each turn is at another request, as some are not sent every time.
     """
@@ -159,7 +188,7 @@ def fate_of(number: int, undisturbed: Mapping[str, Undisturbed], turn: int = 0) 
     return one.name, OneFault(rng.choice(requests), one.fault, rng.choice((1, 1, 2, 9)))
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(max(1800, 3 * SEEDS))
 def test_every_command_under_every_fault(places: list[Seat], undisturbed: dict[str, Undisturbed]) -> None:
     wanted = ONLY or range(SEEDS)
     met: dict[str, Counter[str]] = {case.name: Counter() for case in CASES.values()}
@@ -170,6 +199,33 @@ def test_every_command_under_every_fault(places: list[Seat], undisturbed: dict[s
     if not ONLY and len(MATRIX) <= SEEDS:
         print(table_of(met))
         must_have_met_all(met)
+
+
+@pytest.mark.timeout(1800)
+def test_every_command_cut_off_before_each_of_its_writes(
+    places: list[Seat], undisturbed: dict[str, Undisturbed]
+) -> None:
+    """As a kill leaves it: every case that changes something, before its first write, its last, and some between."""
+    changing = [name for name, case in CASES.items() if not case.looks]
+    number = 10**6 if CUT_OFF_ONLY else CUT_OFFS
+    points = [(name, writes) for name in changing for writes in spread(undisturbed[name].sent, number)]
+    wanted = [(name, writes) for name, writes in points if CUT_OFF_ONLY in ("", name, f"{name}, {writes}")]
+    met: Counter[str] = Counter()
+
+    def cut_off(name: str, writes: int, seat: Seat) -> None:
+        fate = CutOff(writes)
+        run_one(Course(writes, CASES[name], fate, undisturbed[name], seat, [f"{name}, {writes} (YOSHI_CUT_OFF_ONLY)"]))
+        met[name] += bool(fate.met)
+
+    wrong = side_by_side(places, [partial(cut_off, name, writes) for name, writes in wanted])
+    print(f"\n{len(wanted)} times cut off, {met.total()} before the end, {len(wrong)} went wrong")
+    raise_first(wrong)
+    assert CUT_OFF_ONLY or all(met[name] for name in changing), met
+
+
+def spread(count: int, most: int) -> list[int]:
+    """So many numbers below `count`, at equal distances, the first and the last one among them."""
+    return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
 
 
 def shared_bgp_is_theirs(places: list[Seat]) -> None:
@@ -183,7 +239,7 @@ def shared_bgp_is_theirs(places: list[Seat]) -> None:
 
 
 def must_have_met_all(met: Mapping[str, Counter[str]]) -> None:
-    """Every command met every fault: at a read, and at a write where it writes."""
+    """Every command met the faults that it has in the matrix."""
     for one in MATRIX:
         kind = f"{'write' if one.writing else 'read'} {one.fault}"
         assert met[CASES[one.name].name][kind], f"{CASES[one.name].name} never met a {kind}"
@@ -201,15 +257,19 @@ def run_course(number: int, undisturbed: dict[str, Undisturbed], met: Mapping[st
 def run_turn(number: int, turn: int, undisturbed: dict[str, Undisturbed], seat: Seat) -> Fate:
     """One course; gives what went wrong on its way."""
     name, fate = fate_of(number, undisturbed, turn)
-    course = Course(number, CASES[name], fate, undisturbed[name], seat)
-    course.told.append(f"course {number} (YOSHI_FAULT_ONLY={number}): {name}")
+    told = [f"course {number} (YOSHI_FAULT_ONLY={number}): {name}"]
+    run_one(Course(number, CASES[name], fate, undisturbed[name], seat, told))
+    return fate
+
+
+def run_one(course: Course) -> None:
+    """One course, alone where it must be; an AssertionError says what happened."""
     try:
         with ALONE if course.case.alone else nullcontext():
             course.run()
     except AssertionError as error:
-        seat.scene = None
+        course.seat.scene = None
         raise AssertionError("\n".join([*course.told, str(error)])) from error
-    return fate
 
 
 @dataclass
@@ -234,7 +294,8 @@ class Course:
     def run(self) -> None:
         """Runs the command under its fate, and then without."""
         prepare(self.seat, self.case)
-        before, known = self.seat.state(), self.seat.violations()
+        objects = self.seat.objects()
+        before, known = self.seat.state(objects), self.seat.violations(objects=objects)
         ran = self.seat.run(self.case.command, self.fate)
         self.started_again = STARTED_AGAIN in ran.err
         self.told += [*(f"    {line}" for line in self.fate.told), str(ran)]
@@ -257,7 +318,7 @@ class Course:
         for one in (*(() if is_failure(ran) else (ran,)), self.again()):
             assert one.code == self.case.code, f"exit code {one.code}"
             said = self.seat.said(one)
-            if one is ran and "note: not seen:" in one.err:
+            if one is ran and NOT_SEEN in one.err:
                 otherwise = [line for line in said if line not in self.usual.said]
                 assert all("may not be read" in line for line in otherwise), otherwise
             else:
@@ -265,9 +326,10 @@ class Course:
 
     def check_change(self, ran: Ran, before: dict[str, str], known: list[str]) -> None:
         """What changes something has done it, or says how far it came."""
-        self.seat.check(known)
-        after = self.seat.state()
-        if ran.code == 0:
+        objects = self.seat.objects()
+        self.seat.check(known, objects=objects)
+        after = self.seat.state(objects)
+        if ran.code == 0 and NOT_SEEN not in ran.err:
             must_be(after, self.usual.state, "it says that it is done, and it is not")
             must_say(self.seat.said(ran), self.usual.said, more=self.case.name == "sync")  # it tells of each renewal
         else:
@@ -290,12 +352,15 @@ class Course:
             self.seat.proxy.arrive_all()
             self.seat.check(known)
         check_success(self.again())
+        if isinstance(self.fate, CutOff) and self.case in [CASES[name] for name in MOVES]:
+            check_success(self.seat.run("ips gc --grace 0s --yes"))
         self.seat.proxy.arrive_all()
-        now = self.seat.state()
+        objects = self.seat.objects()
+        now = self.seat.state(objects)
         if self.started_again:  # in between; what Calico counts for a VM that runs is Calico's to put right
             now = {key: text for key, text in now.items() if key in self.usual.state or not key.startswith(HANDLE)}
         must_be(now, self.usual.state, "it is not what there is without faults")
-        self.seat.check(settled=True)
-        versions = self.seat.versions()
+        self.seat.check(settled=True, objects=objects)
+        versions = self.seat.versions(objects)
         check_success(self.again("once more"))
         must_be(self.seat.versions(), versions, "once more has changed something")

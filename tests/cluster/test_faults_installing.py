@@ -1,8 +1,11 @@
-"""`install` on a bare cluster and `uninstall`, under every fault: they change the whole cluster, so it is their own.
+"""`install` on a bare cluster and `uninstall`, under every class of faults: they change the whole cluster, so it is
+their own.
 
 As in test_faults.py: a run that says that it is done has done it, one that failed tells what it did or may have done,
-the same command without faults completes it, and once more it changes nothing. YOSHI_FAULT_INSTALL_ONLY: only these
-courses, their numbers with commas; what a failure prints.
+the same command without faults completes it, and once more it changes nothing.
+
+YOSHI_FAULT_INSTALL_COURSES   how many courses (CLASSED): first one of each class, then those of the other faults
+YOSHI_FAULT_INSTALL_ONLY      only these courses, their numbers with commas; what a failure prints
 """
 
 from __future__ import annotations
@@ -34,12 +37,39 @@ from tests.cluster.verdicts import check_message, check_told, must_be, must_say,
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_INSTALL_ONLY", "").split(",") if number]
 COMMANDS = {"install": "uninstall --force --yes", "uninstall --force --yes": "install"}
 """What is run under faults, and what brings the cluster to where it begins."""
-COURSES = [
+WRITE_CLASSES = (
+    ("conflict", "test-failed", "invalid"),
+    ("busy",),
+    ("error", "unavailable"),
+    ("done-error",),
+    ("lost",),
+    ("done-cut", "done-headers", "done-half"),
+    ("late",),
+    ("slow", "overtaken"),
+    ("closed", "forgotten"),
+)
+READ_CLASSES = (
+    ("busy",),
+    ("error", "unavailable"),
+    ("lost", "done-cut", "done-headers", "done-half"),
+    ("slow", "overtaken", "closed", "forgotten"),
+)
+"""Fewer than those of fates.py: neither command plans anew because of a conflict or of what it cannot read."""
+EVERY = [
     (command, writing, fault)
     for command in COMMANDS
     for writing, faults in ((True, WRITE_FAULTS), (False, READ_FAULTS))
     for fault in faults
 ]
+CLASSED = [
+    (command, writing, faults[turn % len(faults)])
+    for turn, command in enumerate(COMMANDS)
+    for writing, classes in ((True, WRITE_CLASSES), (False, READ_CLASSES))
+    for faults in classes
+]
+"""A course for each class; the faults of a class take turns."""
+COURSES = [*CLASSED, *(course for course in EVERY if course not in CLASSED)]
+WANTED = ONLY or range(int(os.environ.get("YOSHI_FAULT_INSTALL_COURSES", len(CLASSED))))
 ATTEMPTS = 4
 """How often another request is chosen for a fault, where the one that was chosen was not made this time: how often the
 server is asked whether it serves the CRDs yet depends on how fast it is."""
@@ -131,17 +161,17 @@ def lines(ran: Ran) -> list[str]:
     return sorted(ran.out.splitlines())
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(max(1800, 60 * len(WANTED)))
 def test_installing_and_uninstalling_under_every_fault(place: Place, undisturbed: dict[str, Undisturbed]) -> None:
     met: dict[str, Counter[str]] = {command: Counter() for command in COMMANDS}
-    for number in ONLY or range(len(COURSES)):
+    for number in WANTED:
         command, writing, fault = COURSES[number]
         for attempt in range(ATTEMPTS):
             run_course(number, place, undisturbed, met, attempt)
             if met[command][f"{'write' if writing else 'read'} {fault}"]:
                 break
     print(f"\n{table_of({command.partition(' ')[0]: counts for command, counts in met.items()})}")
-    for number in ONLY or range(len(COURSES)):
+    for number in WANTED:
         command, writing, fault = COURSES[number]
         assert met[command][f"{'write' if writing else 'read'} {fault}"], f"{command} never met {fault}"
 

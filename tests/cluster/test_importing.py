@@ -324,7 +324,7 @@ def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
         *attached, _ = yoshi.together(*attach, Run(command))
     for ran in attached:
         assert ran.code == 0, str(ran)
-    moment = violations(look(installed), [namespace])
+    moment = violations(look(installed, [namespace]), [namespace])
     assert [sentence for sentence in moment if not sentence.startswith("I3") or "carries" in sentence] == []
     last = yoshi.run(*command)
     taken = {address for name, (address, _) in pins(installed, namespace).items() if name in fresh}

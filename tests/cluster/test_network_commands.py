@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lab.testing import Cluster
-from tests.cluster.harness import ROOT, Yoshi, get, make_vms
+from tests.cluster.harness import ROOT, Yoshi, get, make_vms, patch
 from tests.cluster.pins import POOLS, annotations, host, template_annotations
 from tests.waiting import wait_for
 
@@ -248,26 +248,15 @@ def test_a_deletion_that_was_begun_and_given_up_is_completed_or_taken_back(
     yoshi: Yoshi, installed: Cluster, blue: str
 ) -> None:
     make_vms(installed, yoshi.namespace, "web")
-    begun = json.dumps({"status": {"deleting": "2026-01-01T00:00:00Z"}})
-    mark = (
-        "patch",
-        "networkwizard",
-        "blue",
-        "-n",
-        yoshi.namespace,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        begun,
-    )
-    installed.kubectl(*mark)
+    begun = {"status": {"deleting": "2026-01-01T00:00:00Z"}}
+    patch(installed, "networkwizard", "blue", begun, namespace=yoshi.namespace, subresource="status")
     assert "is being deleted" in yoshi.refused("vm", "attach", "web", "--network", "blue")
     assert "is being deleted" in yoshi.refused("ips", "reserve", "blue")
     yoshi.done("network", "create", "blue", "--cidr", blue)
     assert "deleting" not in get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]
     yoshi.done("vm", "attach", "web", "--network", "blue")
     yoshi.done("vm", "detach", "web", "--network", "blue")
-    installed.kubectl(*mark)
+    patch(installed, "networkwizard", "blue", begun, namespace=yoshi.namespace, subresource="status")
     yoshi.done("network", "delete", "blue")
     assert get(installed, "networkwizards", namespace=yoshi.namespace)["items"] == []
 
@@ -290,7 +279,7 @@ def test_a_list_is_shown_again_when_an_address_of_a_large_network_is_taken(
             while set(_used(shown)) == {"0"}:
                 assert time.monotonic() < end, "it does not show what was taken"
                 yoshi.done("ips", "reserve", "large")  # one may be taken before it watches
-                time.sleep(1)
+                time.sleep(0.2)
         finally:
             watching.kill()
 

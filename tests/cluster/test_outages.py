@@ -90,7 +90,7 @@ def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(
             place.lab.restart_api_server()
         told = f"kubectl yoshi {' '.join(words)}: exit {process.returncode}\n{out}{err}"
         check_told(process.returncode, out, err, told)
-        assert not [one for one in violations(look(place.cluster), [NAMESPACE]) if not is_spare(one)], told
+        assert not [one for one in violations(look(place.cluster, [NAMESPACE]), [NAMESPACE]) if not is_spare(one)], told
         if process.returncode == 0:
             assert place.attached() == wanted, told
         assert len(place.yoshi.done(*words).splitlines()) == MANY

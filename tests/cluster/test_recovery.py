@@ -24,8 +24,22 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
-from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
+from tests.cluster.harness import (
+    Json,
+    Run,
+    Yoshi,
+    delete_all,
+    ensure,
+    find,
+    get,
+    make,
+    make_vms,
+    patch,
+    resource_versions,
+    vm,
+)
 from tests.cluster.killing import Behind
+from tests.cluster.public_scene import METALLB
 from tests.cluster.seen import look
 from tests.waiting import wait_for
 
@@ -58,16 +72,16 @@ class Scene:
         for network in self.items(OURS[0]):
             if "status" not in network:
                 continue
-            patch = ("patch", OURS[0], network["metadata"]["name"], "-n", self.namespace, "--subresource=status")
-            self.cluster.kubectl(*patch, "--type=json", "-p", json.dumps([{"op": "remove", "path": "/status"}]))
-        self.cluster.kubectl("delete", OURS[1], "--all", "-n", self.namespace)
+            name, removal = network["metadata"]["name"], [{"op": "remove", "path": "/status"}]
+            patch(self.cluster, OURS[0], name, removal, namespace=self.namespace, subresource="status")
+        delete_all(self.cluster, OURS[1], namespace=self.namespace)
 
-    def make_anew(self, kind: str, cascade: str = "background") -> None:
+    def make_anew(self, kind: str, cascade: str = "Background") -> None:
         """Deletes all objects of a kind and makes them anew, as a restore does: with new uids, without status."""
         objects = self.items(kind)
-        self.cluster.kubectl("delete", kind, "--all", "-n", self.namespace, f"--cascade={cascade}", "--timeout=120s")
+        delete_all(self.cluster, kind, namespace=self.namespace, cascade=cascade)
         gone = {one["metadata"]["uid"] for one in objects}
-        wait_for(lambda: cascade == "orphan" or not gone & self.owners_of_services(), "what they owned is gone")
+        wait_for(lambda: cascade == "Orphan" or not gone & self.owners_of_services(), "what they owned is gone")
         make(self.cluster, *map(new_object, objects))
 
     def owners_of_services(self) -> set[str]:
@@ -80,7 +94,7 @@ class Scene:
 
     def newcomers_get_others(self, name: str) -> None:
         """A VM that comes now gets addresses that nobody had before."""
-        if not self.cluster.kubectl("get", VMS, name, "-n", self.namespace, "--ignore-not-found"):
+        if not find(self.cluster, VMS, name, namespace=self.namespace):
             make_vms(self.cluster, self.namespace, name)
         self.yoshi.done("vm", "attach", name, "--network", "small", "--public-network", "pub")
         self.yoshi.done("vm", "detach", name, "--network", "small")
@@ -126,8 +140,7 @@ def pinned(obj: Json) -> list[str]:
 def scene(yoshi: Yoshi, installed: Cluster, cidr: Callable[[int], str]) -> Scene:
     """A small and a large private network and a public one, two VMs on each; the first two have a public address."""
     namespace = yoshi.namespace
-    if not installed.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
-        installed.kubectl("create", "namespace", "metallb-system")
+    ensure(installed, METALLB)
     yoshi.done("network", "create", "small", "--cidr", cidr(24))
     yoshi.done("network", "create", "large", "--cidr", cidr(20))
     yoshi.done("network", "create", "pub", "--plugin", "public", "--announce", "metallb-l2", "--cidr", cidr(28))
@@ -186,7 +199,8 @@ def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -
 
 def test_sync_before_a_rebuild_records_first_who_has_an_address(scene: Scene) -> None:
     for name in ("s-1", "l-1"):  # asks for nothing any more: only the template and the Service tell
-        scene.cluster.kubectl("annotate", VMS, name, "-n", scene.namespace, "plumber.k8s.pf9.io/networkName-")
+        wish = {"metadata": {"annotations": {"plumber.k8s.pf9.io/networkName": None}}}
+        patch(scene.cluster, VMS, name, wish, namespace=scene.namespace)
     scene.lose_status()
     asking = [vm(scene.namespace, f"asks-{number}") for number in range(4)]
     for number, one in enumerate(asking):
@@ -216,12 +230,12 @@ def test_whoever_comes_first_after_a_loss_nobody_gets_what_another_has(scene: Sc
     check(scene.cluster, scene.namespace, settled=True)
 
 
-@pytest.mark.parametrize("cascade", ["background", "orphan"])
+@pytest.mark.parametrize("cascade", ["Background", "Orphan"])
 def test_networks_made_anew_get_their_records_back_and_serve_again(scene: Scene, cascade: str) -> None:
     """With `orphan` Kubernetes puts a finalizer on the network and takes the ownerReferences off its blocks."""
     blocks = {block["metadata"]["name"] for block in scene.items(OURS[1])}
     scene.make_anew(OURS[0], cascade)
-    if cascade == "orphan":
+    if cascade == "Orphan":
         assert {block["metadata"]["name"] for block in scene.items(OURS[1])} == blocks
     assert scene.yoshi.run("ips", "rebuild", "--yes").code == 0
     assert ledger(scene.cluster, scene.namespace) == scene.before
@@ -302,10 +316,8 @@ def test_an_older_ledger_is_brought_up_to_date(scene: Scene) -> None:
     make_vms(scene.cluster, scene.namespace, "heir")
     scene.yoshi.done("vm", "attach", "heir", "--network", "small", "--ip", address)
     now = ledger(scene.cluster, scene.namespace)
-    patch = json.dumps({"status": {"allocations": old["small"]["allocations"]}})
-    scene.cluster.kubectl(
-        "patch", OURS[0], "small", "-n", scene.namespace, "--subresource=status", "--type=merge", "-p", patch
-    )
+    status = {"status": {"allocations": old["small"]["allocations"]}}
+    patch(scene.cluster, OURS[0], "small", status, namespace=scene.namespace, subresource="status")
     assert ledger(scene.cluster, scene.namespace) == scene.before
     ran = scene.yoshi.run("ips", "rebuild", "--yes")
     assert ran.code == 0, str(ran)
@@ -352,7 +364,7 @@ def test_a_rebuild_that_is_killed_has_written_nothing_false_and_is_completed_by_
     def nothing_is_false() -> None:
         held = ledger(installed, namespace)
         assert {address: name for address, (name, *_) in held.items()}.items() <= wanted.items()
-        assert [v for v in violations(look(installed), [namespace]) if "has no record" not in v] == []
+        assert [v for v in violations(look(installed, [namespace]), [namespace]) if "has no record" not in v] == []
 
     assert between.kills("ips", "rebuild", "--yes", look=nothing_is_false) > 3
     assert {address: name for address, (name, *_) in ledger(installed, namespace).items()} == wanted

@@ -6,9 +6,7 @@ each of Kubernetes' own view, edit and admin, which our roles are aggregated to.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -27,6 +25,7 @@ from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.events import EVENT
 from lab.errors import LabError
 from lab.testing import Cluster
+from tests.cluster.harness import delete, make
 from tests.waiting import wait_for
 
 LEVELS = ("viewer", "user", "admin", "nobody")
@@ -145,23 +144,18 @@ Question = tuple[str, str, str, str]  # account, verb, group, resource
 
 
 @pytest.fixture(scope="module")
-def place(cluster: Cluster) -> Iterator[str]:
+def place(installed: Cluster) -> Iterator[str]:
     """A namespace with the service accounts in it; the roles are installed, and aggregated by now."""
-    roles = resources.files("kubectl_yoshi.manifests").joinpath("roles.yaml").read_text()
-    there = cluster.kubectl("get", "clusterroles", "yoshi-user", "--ignore-not-found")
-    cluster.kubectl("apply", "--server-side", "--field-manager=kubectl-yoshi", "-f", "-", input=roles)
-    with cluster.namespace("yoshi-roles") as name:
+    with installed.namespace("yoshi-roles") as name:
         bindings = [binding for role in ("viewer", "user", "admin") for binding in of_ours(role, name)]
         bindings += [obj for role in BUILT_IN for obj in account_with_role(f"k8s-{role}", role, name)]
-        cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": bindings}))
-        wait_for_aggregation(cluster, name)
+        make(installed, *bindings)
+        wait_for_aggregation(installed, name)
         try:
             yield name
         finally:
             for role in ("viewer", "user", "admin"):
-                cluster.kubectl("delete", "clusterrolebinding", f"{name}-{role}", "--ignore-not-found")
-            if not there:  # otherwise they are the session's, and other tests need them
-                cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=roles)
+                delete(installed, "clusterrolebinding", f"{name}-{role}")
 
 
 def of_ours(role: str, namespace: str) -> list[dict[str, Any]]:
@@ -209,16 +203,8 @@ def answers(cluster: Cluster, namespace: str, questions: list[Question], cluster
             "resourceAttributes": wish if cluster_scoped else wish | {"namespace": namespace},
         }
         reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})
-    # Each comes back as a document of its own, in order.
-    text = cluster.kubectl("create", "-o", "json", "-f", "-", input="\n".join(map(json.dumps, reviews)))
-    decoder, told, at = json.JSONDecoder(), [], 0
-    while at < len(text.rstrip()):
-        review, at = decoder.raw_decode(text, at)
-        found = review["items"] if review["kind"] == "List" else [review]
-        told += [item["status"]["allowed"] for item in found]
-        at += len(text[at:]) - len(text[at:].lstrip())
-    assert len(told) == len(questions)
-    return told
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return [cluster.api.post(path, review)["status"]["allowed"] for review in reviews]
 
 
 def questions_of(rows: list[Row], account: str) -> list[tuple[Question, str]]:

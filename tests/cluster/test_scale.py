@@ -34,8 +34,9 @@ from tests.bench.scene import Scene
 from tests.cluster.checker import check
 from tests.cluster.faulty import Faulty, Rule
 from tests.cluster.gates import Gate
-from tests.cluster.harness import Ran, Yoshi, get, make, make_vms
+from tests.cluster.harness import Ran, Yoshi, ensure, get, make, make_vms
 from tests.cluster.killing import Behind
+from tests.cluster.public_scene import METALLB
 from tests.cluster.terminal import Terminal
 from tests.unit.cluster.fault_server import refuses
 
@@ -428,8 +429,7 @@ def size(obj: Json) -> int:
 
 def test_nothing_is_written_that_would_pass_one_mebibyte(yoshi: Yoshi, installed: Cluster, tmp_path: Path) -> None:
     """A network without a CIDR keeps whatever it holds in its own status."""
-    if not installed.kubectl("get", "namespace", "metallb-system", "--ignore-not-found"):
-        installed.kubectl("create", "namespace", "metallb-system")
+    ensure(installed, METALLB)
     yoshi.done("network", "create", "open", "--plugin", "public")
     fill(installed, yoshi.namespace, "open", 2350, tmp_path / "patch.json")
     network = get(installed, "networkwizard", "open", namespace=yoshi.namespace)

@@ -62,7 +62,7 @@ def pin(cluster: Cluster, namespace: str, name: str) -> str:
 
 
 def events_of(cluster: Cluster, namespace: str, name: str) -> list[Json]:
-    found = get(cluster, "events", f"--field-selector=involvedObject.name={name}", namespace=namespace)
+    found = get(cluster, "events", field_selector=f"involvedObject.name={name}", namespace=namespace)
     return [event for event in found["items"] if event["source"].get("component") == "kubectl-yoshi"]
 
 

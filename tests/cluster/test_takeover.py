@@ -13,7 +13,7 @@ import yaml
 
 import lab
 from lab.testing import Cluster
-from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, vm
+from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, patch, vm
 from tests.cluster.killing import Behind
 from tests.cluster.originals import ORIGINAL_CRD, original_crd
 from tests.waiting import wait_for
@@ -53,8 +53,8 @@ def network(cluster: Cluster, name: str, cidr: str, allocations: dict[str, str])
         {**kind, "metadata": metadata, "spec": {"plugin": "calico", "cidr": cidr}},
         {"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": pool},
     )
-    status = json.dumps({"status": {"created": True, "allocations": allocations}})
-    cluster.kubectl("patch", "networkwizard", name, "--subresource=status", "--type=merge", "-p", status)
+    status = {"status": {"created": True, "allocations": allocations}}
+    patch(cluster, "networkwizard", name, status, namespace="default", subresource="status")
 
 
 def machines(cluster: Cluster, network: str, **addresses: str) -> dict[str, str]:
@@ -79,7 +79,8 @@ def in_blocks(cluster: Cluster, name: str) -> Json:
     return {key: value for block in mine for key, value in (block.get("status", {}).get("allocations") or {}).items()}
 
 
-def test_the_originals_crd_is_one(theirs: Cluster) -> None:
+def must_be_the_originals(theirs: Cluster) -> None:
+    """The CRD of the lab has the fields of the original's that matter here."""
     crd = get(theirs, "crd", "networkwizards.plumber.k8s.pf9.io")
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     copy = yaml.safe_load(ORIGINAL_CRD)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -88,6 +89,7 @@ def test_the_originals_crd_is_one(theirs: Cluster) -> None:
 
 
 def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi: Yoshi) -> None:
+    must_be_the_originals(theirs)
     network(theirs, "small", "10.1.0.0/24", {"10.1.0.1": "a", "10.1.0.9": "gone"})
     network(theirs, "large", "10.2.0.0/16", {"10.2.0.1": "b", "10.2.7.7": "c", "10.2.7.9": "gone"})
     uids = machines(theirs, "small", a="10.1.0.1") | machines(theirs, "large", b="10.2.0.1", c="10.2.7.7")
@@ -139,4 +141,4 @@ def test_a_takeover_that_is_killed_leaves_no_address_without_a_record(theirs: Cl
 
 
 def has_blocks(cluster: Cluster) -> bool:
-    return "addressblocks.plumber.k8s.pf9.io" in cluster.kubectl("api-resources", "--cached=false", "-o", "name")
+    return ("plumber.k8s.pf9.io", "addressblocks") in cluster.api.list_served_resources()

@@ -70,7 +70,7 @@ class Place:
 
     def moment(self) -> list[str]:
         """What must not be, even while runs are under way: a VM may have a second record, which it does not carry."""
-        found = violations(look(self.cluster), [self.namespace])
+        found = violations(look(self.cluster, [self.namespace]), [self.namespace])
         return [one for one in found if not one.startswith("I3") or "carries" in one]
 
 
@@ -271,7 +271,7 @@ def test_a_newer_version_that_begins_in_the_middle_sees_every_address_that_was_g
     late = [ran for ran in rans if ran.code]
     assert rans[-1] in late
     assert all("requires kubectl yoshi 99.0.0 or later" in ran.err for ran in late), "\n".join(map(str, late))
-    seen = look(place.cluster)
+    seen = look(place.cluster, [place.namespace])
     assert [one for one in violations(seen, [place.namespace]) if "carries" in one] == []
     for address, name in place.pins().items():
         assert read[address]["name"] == name

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 from tests.cluster.courses import CASES, commands
-from tests.cluster.fates import READ_FAULTS, REVIEW, WRITE_FAULTS, Fate, OneFault
+from tests.cluster.fates import READ_CLASSES, READ_FAULTS, REVIEW, WRITE_CLASSES, WRITE_FAULTS, CutOff, Fate, OneFault
 
 NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
 """Commands that have nothing to do with a cluster."""
@@ -43,12 +43,24 @@ def test_what_goes_wrong_follows_from_the_seed_and_not_from_the_order() -> None:
     )
 
 
+def test_every_fault_is_of_one_class() -> None:
+    for classes, faults in ((WRITE_CLASSES, WRITE_FAULTS), (READ_CLASSES, READ_FAULTS)):
+        assert sorted(fault for of_one in classes for fault in of_one) == sorted(faults)
+
+
 def test_one_fault_meets_the_first_times_of_one_request() -> None:
     fate = OneFault("PATCH /a", "lost", 2)
     met = Counter(fate.of(request)[0] for request in ["PATCH /a", "PATCH /b", "PATCH /a", "PATCH /a", "GET /a"])
     assert met == {"lost": 2, "": 3}
     assert fate.met == {"write lost": 2}
     assert set(READ_FAULTS).issubset(WRITE_FAULTS)
+
+
+def test_after_so_many_writes_nothing_passes() -> None:
+    fate = CutOff(1)
+    assert [fate.of(request)[0] for request in ("GET /a", "PATCH /a", "GET /a", "POST /b", "GET /a", "PATCH /a")] == [
+        "", "", "", "lost", "lost", "lost",
+    ]  # fmt: skip
 
 
 def test_a_permission_review_is_a_read() -> None:
