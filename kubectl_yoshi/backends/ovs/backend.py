@@ -239,8 +239,7 @@ class Ovs(PrivateDefaults):
         """See Backend."""
         if parse_layer2_spec(network).dhcp is None:
             return HoldRelease()
-        kept_for_others = dhcp.find_kept_for_others(network, records, snapshot)
-        return dhcp.unreserve(network, [number for number in records if number not in kept_for_others], snapshot)
+        return dhcp.unreserve(network, records, snapshot)
 
     def attach_patch(
         self,
@@ -283,9 +282,7 @@ class Ovs(PrivateDefaults):
         """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
         if parse_layer2_spec(network).dhcp is None:
             return HoldRelease()
-        if dhcp.find_kept_for_others(network, {number: record}, snapshot):
-            return HoldRelease()
-        return dhcp.unreserve(network, [number], snapshot, record.owner)
+        return dhcp.unreserve(network, {number: record}, snapshot, record.owner)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """See Backend."""

@@ -202,8 +202,13 @@ def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snaps
     return Plan().parallel(Plan((tuple(changes),))) if changes else Plan()
 
 
-def unreserve(network: Network, numbers: Iterable[int], snapshot: Snapshot, owner: str = "") -> HoldRelease:
-    """How addresses are kept for nobody any more; `owner` is whom the changes are for."""
+def unreserve(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot, owner: str = "") -> HoldRelease:
+    """How these records' addresses are kept no more, but for files of other records; `owner` is whom it is for."""
+    kept_for_others = _find_kept_for_others(network, records, snapshot)
+    return _remove_files(network, [number for number in records if number not in kept_for_others], snapshot, owner)
+
+
+def _remove_files(network: Network, numbers: Iterable[int], snapshot: Snapshot, owner: str = "") -> HoldRelease:
     query = object_query(CONFIGMAP, network)
     config = find_object(CONFIGMAP, network, snapshot)
     if reason := snapshot.unreadable_reason(query):
@@ -221,7 +226,7 @@ def unreserve(network: Network, numbers: Iterable[int], snapshot: Snapshot, owne
     return HoldRelease(Plan().parallel(Plan((tuple(changes),)))) if changes else HoldRelease()
 
 
-def find_kept_for_others(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> set[int]:
+def _find_kept_for_others(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> set[int]:
     """Those of these addresses whose files bear the time of another record."""
     config = find_object(CONFIGMAP, network, snapshot)
     found = set()
@@ -257,7 +262,7 @@ def orphaned_allocations(network: Network, recorded: AllocationsLoader, snapshot
     if not kept_numbers:
         return Plan()
     records = recorded()
-    return unreserve(network, [number for number in kept_numbers if number not in records], snapshot).plan
+    return _remove_files(network, [number for number in kept_numbers if number not in records], snapshot).plan
 
 
 def _parse_number(network: Network, key: str) -> int | None:

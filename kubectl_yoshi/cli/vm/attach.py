@@ -27,7 +27,7 @@ from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.vm.parts import PlannerFactory
+    from kubectl_yoshi.cli.vm.execute import PlannerFactory
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
@@ -132,7 +132,7 @@ class AttachOptions:
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
     """Give VMs an address of a network that stays theirs."""
-    from kubectl_yoshi.cli.vm.parts import execute_parts, network_label
+    from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
 
     vms = resolve_vms(session, options.names, options.selector, options.filenames, options.all_namespaces)

@@ -26,7 +26,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
-    from kubectl_yoshi.cli.vm.parts import PlannerFactory
+    from kubectl_yoshi.cli.vm.execute import PlannerFactory
     from kubectl_yoshi.engine.read import Planner
     from kubectl_yoshi.model.objects import NamespacedName
 
@@ -72,7 +72,7 @@ class DetachOptions:
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
     """Take a network and its address away from VMs."""
-    from kubectl_yoshi.cli.vm.parts import execute_parts, network_label
+    from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.network import parse_network_name
 

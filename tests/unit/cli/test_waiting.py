@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_yoshi.cli.vm import parts
+from kubectl_yoshi.cli.vm import execute
 from kubectl_yoshi.engine.loop import RunResult
 from kubectl_yoshi.model.plan import Plan
 
@@ -20,10 +20,10 @@ def test_that_an_address_stays_recorded_is_said_after_the_wait_only(
     monkeypatch: pytest.MonkeyPatch, wait: bool, said: tuple[str, ...]
 ) -> None:
     done = RunResult(Plan(), (), {}, {}, (STAYS, OTHER))
-    monkeypatch.setattr(parts, "execute", lambda *args, **more: done)
-    monkeypatch.setattr(parts, "print_results", lambda *args: None)
+    monkeypatch.setattr(execute, "execute", lambda *args, **more: done)
+    monkeypatch.setattr(execute, "print_results", lambda *args: None)
     options: Any = SimpleNamespace(dry_run="none", output=None, timeout=None)
     attach: Any = [(lambda vms: None, "attached")]
     session: Any = SimpleNamespace(is_diff=False)
-    (found,) = parts.execute_parts(session, options, (("prod", "web-1"),), attach, "attaching", wait=wait)
+    (found,) = execute.execute_parts(session, options, (("prod", "web-1"),), attach, "attaching", wait=wait)
     assert found.notes == said

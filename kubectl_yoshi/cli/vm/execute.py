@@ -1,4 +1,4 @@
-"""The parts of `vm attach` and `vm detach`: a private and a public network by one command, each a run of its own."""
+"""Execute `vm attach` and `vm detach`: a private and a public network by one command, each a run of its own."""
 
 from __future__ import annotations
 
