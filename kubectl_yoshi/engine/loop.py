@@ -33,7 +33,7 @@ from kubectl_yoshi.kube.errors import (
 from kubectl_yoshi.model.errors import OutdatedError, YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.snapshot import Snapshot, unreadable_note
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.release import drop_outdated_notes
@@ -116,7 +116,12 @@ def run(
     rounds_without_progress = 0
     last_round = AppliedRound()
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
+    written: Snapshot | None = None
     for _ in range(MAX_ROUNDS):
+        if written is not None and (done := _plan_without_reading(planner, written, context)) is not None:
+            plan, snapshot = done, written
+            notes.update(dict.fromkeys(plan.notes))
+            break
         try:
             plan, snapshot = _observe_with_retries(planner, api, context, started=first is not None)
         except YoshiError as error:
@@ -177,6 +182,7 @@ def run(
             rolled_back={**context.rolled_back, **plan.rolled_back},
             previous_snapshot=snapshot,
         )
+        written = _snapshot_after(plan, result, snapshot)
     else:
         endless = NotConvergedError(
             f"This did not end in {MAX_ROUNDS} rounds.", "Run the same command again to complete it."
@@ -207,6 +213,25 @@ def _observe_with_retries(planner: Planner, api: Api, context: RunContext, *, st
         except TRANSIENT_ERRORS:
             api.clock.sleep(pause * (0.5 + 0.5 * context.rng.random()))
     return observe(planner, api, None, context)
+
+
+def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snapshot | None:
+    """Return what was read, with the answers to a round's writes; None where they do not tell all (see Plan)."""
+    objects = {change.ref: answer for change, answer in result.executed if answer is not None}
+    answered = len(result.executed) == len(list(plan)) and all(
+        answer is not None and change.verb in (Verb.CREATE, Verb.PATCH, Verb.REPLACE)
+        for change, answer in result.executed
+    )
+    return snapshot.with_written(objects) if answered and plan.answers_suffice and not plan.requeue else None
+
+
+def _plan_without_reading(planner: Planner, snapshot: Snapshot, context: RunContext) -> Plan | None:
+    """Return an empty plan, with what it says to people, if what was read and written leaves nothing to do."""
+    try:
+        plan = planner(snapshot, context)
+    except (MissingQueriesError, YoshiError):
+        return None
+    return None if plan or plan.errors else plan
 
 
 def _preview_later_rounds(planner: Planner, api: Api, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:

@@ -90,6 +90,9 @@ class Plan:
         errors: subject -> why nothing is planned for it.
         rolled_back: subject -> why the plan takes back what the run did for it, which is not tried again.
         future_changes: changes of later rounds, which are not sent now but need to be allowed before anything is.
+        answers_suffice: when every change has been answered, nothing is read again: what others may do meanwhile makes
+            one of the changes fail, so the answers show whether anything is left to do. A plan that is made of others
+            does not inherit it.
     """
 
     stages: tuple[tuple[Change, ...], ...] = ()
@@ -99,6 +102,7 @@ class Plan:
     errors: Mapping[str, YoshiError] = field(default_factory=dict)
     rolled_back: Mapping[str, YoshiError] = field(default_factory=dict)
     future_changes: tuple[Change, ...] = ()
+    answers_suffice: bool = False
 
     def __bool__(self) -> bool:
         return any(self.stages)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -86,6 +86,29 @@ class Snapshot:
     def with_results(self, results: Mapping[Query, tuple[Json, ...] | Unreadable]) -> Snapshot:
         """This snapshot and more answers."""
         return Snapshot(self.served, {**self.results, **results})
+
+    def with_written(self, objects: Mapping[ObjectRef, Json]) -> Snapshot | None:
+        """Return this snapshot with objects as the API server answered writes of them.
+
+        Args:
+            objects: what was created or changed, as it is now.
+
+        Returns:
+            None where it cannot be told whether an object belongs to a list that was read.
+        """
+        results = dict(self.results)
+        for ref, obj in objects.items():
+            for query in self.results:
+                if query.resource != ref.resource or query.verb or query.name not in ("", ref.name):
+                    continue
+                if query.namespace is not None and query.namespace != ref.namespace:
+                    continue
+                answer = results[query]
+                if query.as_table or query.label_selector or isinstance(answer, Unreadable):
+                    return None
+                by_name = {(namespace_of(one), name_of(one)): one for one in answer}
+                results[query] = tuple({**by_name, (namespace_of(obj), name_of(obj)): obj}.values())
+        return Snapshot(self.served, results)
 
     def derived(self, function: Callable[[Snapshot], Value]) -> Value:
         """What a named function of this snapshot gives, worked out once."""

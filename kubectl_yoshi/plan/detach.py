@@ -24,7 +24,13 @@ from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
 from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
-from kubectl_yoshi.plan.release import Release, build_release, remove_left_fences, require_unchanged
+from kubectl_yoshi.plan.release import (
+    Release,
+    are_all_patched,
+    build_release,
+    remove_left_fences,
+    require_unchanged,
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
     parts += [partial(_detach_missing_vm, *name, backend, allocations, snapshot, run, errors) for name in missing_names]
     failed_vms = [vm for vm in present if vm.full_name in errors]
     plan = parallel_plans(parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
-    return replace(plan + remove_left_fences(active, plan), errors={**plan.errors, **errors})
+    plan = plan + remove_left_fences(active, plan)
+    answers_suffice = not errors and not missing and backend.pins_vm_template and are_all_patched(present, plan)
+    return replace(plan, errors={**plan.errors, **errors}, answers_suffice=answers_suffice)
 
 
 def _stop_in_vain_error(

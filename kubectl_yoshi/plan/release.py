@@ -149,6 +149,13 @@ def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]
     )
 
 
+def are_all_patched(vms: Iterable[Vm], plan: Plan) -> bool:
+    """Whether a plan patches each of these VMs: what others do to its address meanwhile makes that patch fail (see
+    require_unchanged), so the run need not read again what has become of it."""
+    patched = {change.ref for change in plan if change.verb is Verb.PATCH}
+    return all(vm.ref in patched for vm in vms)
+
+
 def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
     """What ends the attachments to a recorded address that are under way; empty where its VM is gone.
 

@@ -36,7 +36,7 @@ from kubectl_yoshi.plan.network_lookup import (
     not_ready_error,
 )
 from kubectl_yoshi.plan.records import records_written_by_run
-from kubectl_yoshi.plan.release import remove_left_fences
+from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
 
 __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
 
@@ -136,7 +136,8 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     rollback = plan_rollback(state, failed_vms, written_by_run, set(selected.values()), over_quota)
     rollback = rollback + restarts.resume_stopped_vms(failed_vms, snapshot, run)
     plan = replace(plan + rollback, errors={**plan.errors, **errors})
-    return plan + remove_left_fences(vms, plan)
+    plan = plan + remove_left_fences(vms, plan)
+    return replace(plan, answers_suffice=not errors and backend.pins_vm_template and are_all_patched(vms, plan))
 
 
 def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:

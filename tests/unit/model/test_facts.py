@@ -77,3 +77,29 @@ def test_a_kind_is_served_only_in_the_versions_that_are() -> None:
     assert NODE in served
     assert Resource("try.example", "v2", "things", "Thing") not in served
     assert OTHER not in served
+
+
+@pytest.mark.parametrize("namespace", ["prod", None])
+def test_a_snapshot_with_what_was_written_has_it_in_every_answer(namespace: str | None) -> None:
+    old, other, new = thing("a"), thing("b"), {**thing("a"), "spec": {"running": True}}
+    every, one, absent = Query(THING, namespace), Query(THING, "prod", "a"), Query(THING, "prod", "c")
+    elsewhere = Query(THING, "shop")
+    before = Snapshot(results={every: (old, other), one: (old,), absent: (), elsewhere: ()})
+    created = thing("c")
+    after = before.with_written({THING.ref("a", "prod"): new, THING.ref("c", "prod"): created})
+    assert after is not None
+    assert after.results == {every: (new, other, created), one: (new,), absent: (created,), elsewhere: ()}
+    assert after.get_object(THING, "a", "prod") == new
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        (Query(THING, label_selector="app=db"), ()),
+        (Query(THING, as_table=True), ()),
+        (Query(THING), Unreadable("forbidden")),
+    ],
+)
+def test_what_was_written_may_or_may_not_belong_to_a_list(query: Query, answer: tuple[Json, ...] | Unreadable) -> None:
+    snapshot = Snapshot(results={query: answer})
+    assert snapshot.with_written({THING.ref("a", "prod"): thing("a")}) is None

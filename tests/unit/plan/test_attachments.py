@@ -988,3 +988,30 @@ def test_a_name_that_calico_cannot_make_a_handle_of_is_warned_of(keeps: bool, le
     assert not done.errors
     says = "have more than 107 characters together, and these have 108"
     assert any(says in note for note in done.notes) is warned
+
+
+def test_what_the_answers_tell_is_not_read_again(world: World) -> None:
+    """The patch of the VM is refused if anybody has written to it: what was read before still holds."""
+    world.vm()
+    requests: list[str] = []
+    world.api.before.append(lambda verb, ref: requests.append(verb))
+    assert not world.attach().errors
+    assert requests[-2:] == ["patch", "patch"]
+    assert not world.detach().errors
+    assert requests[-2:] == ["patch", "patch"]
+
+
+def test_an_attachment_whose_record_another_run_takes_meanwhile_is_made_again(world: World) -> None:
+    world.vm()
+    mine = world.twin(1)
+
+    def collected(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("patch", VM):
+            mine.api.before.clear()
+            world.collect()
+            assert world.holders() == {}
+
+    mine.api.before.append(collected)
+    assert not mine.attach().errors
+    assert world.holders() == {world.pin(): "prod/web-1"}
+    world.check()
