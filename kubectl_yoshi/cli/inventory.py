@@ -10,7 +10,7 @@ import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.allocations import allocations_outside_cidr
 from kubectl_yoshi.model.errors import UsageError
@@ -89,13 +89,10 @@ def load_inventory(
     """Every row of the networks that are meant, and the snapshot behind them; says what could not be read."""
     now = datetime.now(timezone.utc)
 
-    def compute(snapshot: Snapshot) -> list[InventoryRow]:
-        rows: list[InventoryRow] = []
-        for one in select_networks_and_warn(session, network, all_namespaces, snapshot):
-            rows += build_inventory(one, get_backend(one, BACKENDS), snapshot, now, all_namespaces, exact)
-        return rows
-
-    rows, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    snapshot = new_snapshot(session.api, trim_objects=True)
+    rows: list[InventoryRow] = []
+    for one in select_networks_and_warn(session, network, all_namespaces, snapshot):
+        rows += build_inventory(one, get_backend(one, BACKENDS), snapshot, now, all_namespaces, exact)
     session.note_unreadable(snapshot.unreadable_reasons())
     return rows, snapshot
 

@@ -1,9 +1,8 @@
 """Observe, plan, carry out, until nothing is left to do: the one loop behind every command that changes something.
 
-A planner is a pure function of what was read; it raises MissingQueriesError for what it wants to know, and is asked
-again with the answers. When a write is refused because somebody was faster, or its fate is unknown, everything is read
-anew and planned anew; when it fails for good, or does not stick (see repetition), the planner is told and takes back
-what this run had done.
+A planner is called once a round, with a new snapshot of the cluster from which it reads what it needs. When a write is
+refused because somebody was faster, or its fate is unknown, everything is read anew and planned anew; when it fails for
+good, or does not stick (see repetition), the planner is told and takes back what this run had done.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from datetime import datetime, timezone
 from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, check_sizes, send_change
 from kubectl_yoshi.engine.outcomes import AMBIGUOUS_ERRORS, WriteJournal, WriteOutcome
 from kubectl_yoshi.engine.permissions import Permissions
-from kubectl_yoshi.engine.read import Planner, observe
+from kubectl_yoshi.engine.read import Planner, new_snapshot
 from kubectl_yoshi.engine.repetition import AppliedRound
 from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.kube.client import Api
@@ -123,7 +122,7 @@ def run(
             notes.update(dict.fromkeys(plan.notes))
             break
         try:
-            plan, snapshot = _observe_with_retries(planner, api, context, started=first is not None)
+            plan, snapshot = _plan_with_retries(planner, api, context, started=first is not None)
         except YoshiError as error:
             error.changes_so_far = journal.changes_so_far()
             raise
@@ -143,7 +142,7 @@ def run(
             context = replace(context, failed={**lost, **context.failed}, previous_snapshot=snapshot)
             last_round = AppliedRound()
             continue
-        later = Plan() if journal.entries else _preview_later_rounds(planner, api, plan, snapshot, context)
+        later = Plan() if journal.entries else _preview_later_rounds(planner, plan, snapshot, context)
         if denied := permissions.errors(plan, later, context.failed):
             context = replace(context, failed={**context.failed, **denied}, previous_snapshot=snapshot)
             continue
@@ -201,18 +200,21 @@ def preview_errors(planner: Planner, api: Api) -> dict[str, YoshiError]:
     Raises:
         YoshiError: nothing could be planned.
     """
-    plan = observe(planner, api, None, RunContext(preview=True))[0]
+    plan = planner(new_snapshot(api), RunContext(preview=True))
     return {**plan.errors, **Permissions(api).all_errors(plan)}
 
 
-def _observe_with_retries(planner: Planner, api: Api, context: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
-    """As observe; what was begun is worth some patience with an API server that gives no answer for a moment."""
+def _plan_with_retries(planner: Planner, api: Api, context: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
+    """Return the next plan and the snapshot that it rests on; what was begun is worth some patience with an API server
+    that gives no answer for a moment."""
     for pause in READ_RETRY_DELAYS if started else ():
+        snapshot = new_snapshot(api)
         try:
-            return observe(planner, api, None, context)
+            return planner(snapshot, context), snapshot
         except TRANSIENT_ERRORS:
             api.clock.sleep(pause * (0.5 + 0.5 * context.rng.random()))
-    return observe(planner, api, None, context)
+    snapshot = new_snapshot(api)
+    return planner(snapshot, context), snapshot
 
 
 def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snapshot | None:
@@ -234,19 +236,20 @@ def _plan_without_reading(planner: Planner, snapshot: Snapshot, context: RunCont
     return None if plan or plan.errors else plan
 
 
-def _preview_later_rounds(planner: Planner, api: Api, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
+def _preview_later_rounds(planner: Planner, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
     """What a run will do after its first plan, as far as a preview shows it.
 
     Raises:
         YoshiError: it would be refused after its first write.
     """
-    return observe(planner, api, snapshot, replace(context, preview=True))[0] if plan.requeue else Plan()
+    return planner(snapshot, replace(context, preview=True)) if plan.requeue else Plan()
 
 
 def _dry_run(
     planner: Planner, api: Api, context: RunContext, dry_run: str, progress: ProgressCallback | None
 ) -> RunResult:
-    plan, snapshot = observe(planner, api, None, context)
+    snapshot = new_snapshot(api)
+    plan = planner(snapshot, context)
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
     if dry_run == "client":
         check_sizes(plan)

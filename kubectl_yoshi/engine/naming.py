@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from kubectl_yoshi.engine.read import run_queries
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.client import AS_TABLE, Api
 from kubectl_yoshi.kube.kubeconfig import list_kubeconfig_files
 from kubectl_yoshi.model.objects import Resource, dig
-from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot
+from kubectl_yoshi.model.snapshot import Snapshot
 
 Value = TypeVar("Value")
 
@@ -69,9 +69,4 @@ def compute_without_discovery(compute: Callable[[Snapshot], Value], api: Api) ->
     Raises:
         ClusterError: something cannot be read.
     """
-    snapshot = Snapshot()
-    while True:
-        try:
-            return compute(snapshot)
-        except MissingQueriesError as more:
-            snapshot = snapshot.with_results(run_queries(api, more.queries))
+    return compute(new_snapshot(api, discover=False))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from kubectl_yoshi.engine.permissions import describe_missing_permission, is_allowed
 from kubectl_yoshi.kube.client import Api
@@ -17,11 +16,10 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
 )
 from kubectl_yoshi.model.access import Access
-from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM, get_trimmer
 from kubectl_yoshi.plan.context import RunContext
 
@@ -127,45 +125,38 @@ def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
 
 
 Planner = Callable[[Snapshot, RunContext], Plan]
-Value = TypeVar("Value")
+"""Plans the next writes from what a snapshot shows; () where nothing is left to do."""
 
 
-def read_initial(compute: Callable[[Snapshot], object], api: Api, trim_objects: bool = False) -> Snapshot:
-    """What is served and the networks and VMs that are asked for: what questions begin with, read at the same time.
+def new_snapshot(api: Api, *, trim_objects: bool = False, discover: bool = True) -> Snapshot:
+    """Return a snapshot of the cluster, in which nothing was read yet.
 
-    Which ones these are does not depend on what is served, so the question itself tells it.
+    Args:
+        api: the cluster.
+        trim_objects: nothing will be written that rests on it: of lists only what is looked at is kept (see model.vm).
+        discover: find out what is served while the first queries are answered, not only when it is asked for.
     """
-    queries: list[Query] = []
-    try:
-        compute(Snapshot())
-    except MissingQueriesError as more:
-        queries = [query for query in more.queries if query.resource in (NETWORKWIZARD, VM)]
-    except YoshiError:
-        pass  # it will say so again, if it still holds, once it is known what is served
-    if not queries:
-        return Snapshot(api.served)
-    with ThreadPoolExecutor(1) as pool:
-        results = pool.submit(run_queries, api, queries, trim_objects)
-        served = api.served  # what is wrong with the server as a whole is told first
-    return Snapshot(served, results.result())
+    return Snapshot(reader=_ClusterReader(api, trim_objects, discover))
 
 
-def observe(planner: Planner, api: Api, snapshot: Snapshot | None, run: RunContext) -> tuple[Plan, Snapshot]:
-    """A plan, and the snapshot that it was made from: asks the planner and reads what it wants until it is content."""
-    return read_and_compute(lambda known: planner(known, run), api, snapshot)
+class _ClusterReader:
+    """Reads from the API server."""
 
+    def __init__(self, api: Api, trim_objects: bool, discover: bool) -> None:
+        self._api = api
+        self._trim_objects = trim_objects
+        self._discover = discover
 
-def read_and_compute(
-    compute: Callable[[Snapshot], Value], api: Api, snapshot: Snapshot | None = None, *, trim_objects: bool = False
-) -> tuple[Value, Snapshot]:
-    """What a pure function makes of the cluster, and the snapshot behind it: `observe` for commands that only look.
+    @property
+    def served(self) -> ServedApis:
+        """See Reader."""
+        return self._api.served
 
-    With `trim_objects` the objects of lists are cut down to what is looked at: for what writes nothing that rests on
-    them.
-    """
-    snapshot = snapshot or read_initial(compute, api, trim_objects)
-    while True:
-        try:
-            return compute(snapshot), snapshot
-        except MissingQueriesError as more:
-            snapshot = snapshot.with_results(run_queries(api, more.queries, trim_objects))
+    def read(self, queries: Sequence[Query]) -> Mapping[Query, QueryResult]:
+        """See Reader; raises what `run_queries` does."""
+        if not self._discover:
+            return run_queries(self._api, queries, self._trim_objects)
+        with ThreadPoolExecutor(1) as pool:
+            results = pool.submit(run_queries, self._api, queries, self._trim_objects)
+            _ = self._api.served  # what is wrong with the server as a whole is reported first
+        return results.result()

@@ -9,7 +9,7 @@ from functools import partial
 
 from kubectl_yoshi.engine.apply import ProgressCallback
 from kubectl_yoshi.engine.loop import RunResult, run
-from kubectl_yoshi.engine.read import observe, read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import KubeconfigError, TimedOutError, UnauthorizedError, UnreachableError
@@ -18,7 +18,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, NamespacedName
 from kubectl_yoshi.model.plan import Change, Plan
-from kubectl_yoshi.model.snapshot import Snapshot, unreadable_note
+from kubectl_yoshi.model.snapshot import unreadable_note
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.events import plan_events
 from kubectl_yoshi.plan.sync.planner import SyncPlan, SyncScope, plan_sync, with_single_objects
@@ -112,7 +112,8 @@ def sync(
     """
     report = SyncReport(scope)
     now = datetime.now(timezone.utc)
-    report.sync_plan, snapshot = read_and_compute(lambda known: plan_sync(scope, backends, known, now), api)
+    snapshot = new_snapshot(api)
+    report.sync_plan = plan_sync(scope, backends, snapshot, now)
     report.vm_errors |= report.sync_plan.errors
     report.add_notes(report.sync_plan.notes)
     report.unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
@@ -122,7 +123,7 @@ def sync(
             return report
         planner = partial(task.plan, backends, report.network_errors)
         try:
-            plan, snapshot = observe(planner, api, snapshot, RunContext(preview=dry_run != "none"))
+            plan = planner(snapshot, RunContext(preview=dry_run != "none"))
             if not plan:
                 _record_plan(report, task, plan)
                 continue
@@ -138,7 +139,7 @@ def sync(
             continue
         _record_result(report, task, done)
         if dry_run == "none":
-            snapshot = Snapshot(api.served)  # this run, or a faster one, has changed what the next job looks at
+            snapshot = new_snapshot(api)  # this run, or a faster one, has changed what the next job looks at
     if dry_run == "none":
         _emit_events(report, api)
     return report

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
 from kubectl_yoshi.backends.metallb import objects as metallb
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import (
     TRANSIENT_ERRORS,
@@ -170,7 +170,7 @@ def wait_until_running(
     while True:
         last_error: YoshiError | None = None
         try:
-            previous_count, (pending, _) = len(pending), read_and_compute(find_pending_vms, api)
+            previous_count, pending = len(pending), find_pending_vms(new_snapshot(api))
         except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
             last_error = error
         else:

@@ -173,12 +173,11 @@ class VmProblem:
 
 
 AllocationsLoader = Callable[[], Mapping[int, Allocation]]
-"""The records of a network as they are now, later than all that was read before; calling it may raise
-MissingQueriesError."""
+"""The records of a network as they are now, read later than all that was read before."""
 
 
 class Backend(Protocol):
-    """A way to make networks. All functions are pure; those that take a snapshot may raise MissingQueriesError."""
+    """A way to make networks. All functions are pure but for what they read from the snapshot."""
 
     @property
     def plugin(self) -> str:

@@ -2,12 +2,13 @@
 
 The tree::
 
-    YoshiError              what was wanted, what stands in the way, what to do about it
-    ├── UsageError          the command line or a file asks for something that cannot be (exit 2)
-    ├── PreconditionFailed  the plan says no: something in the cluster stands in the way (exit 1)
-    │   ├── OutdatedError   what the plan was made from has changed since it was read
-    │   └── UnreadableError it rests on what may not be read, and so is unknown
-    └── kube.errors.*       the API server said no, or said nothing (exit 1)
+    YoshiError                  what was wanted, what stands in the way, what to do about it
+    ├── PlanningError           it cannot be planned; what planners catch of each other
+    │   ├── UsageError          the command line or a file asks for something that cannot be (exit 2)
+    │   └── PreconditionFailed  something in the cluster stands in the way (exit 1)
+    │       ├── OutdatedError   what the plan was made from has changed since it was read
+    │       └── UnreadableError it rests on what may not be read, and so is unknown
+    └── kube.errors.*           the API server said no, or said nothing (exit 1); no planner catches these
 """
 
 from __future__ import annotations
@@ -63,13 +64,17 @@ class YoshiError(Exception):
         )
 
 
-class UsageError(YoshiError):
+class PlanningError(YoshiError):
+    """What was asked for cannot be planned: it is wrong in itself, or does not fit what was read."""
+
+
+class UsageError(PlanningError):
     """What was asked for can never be, whatever the cluster holds (a CIDR that is none, a range outside it)."""
 
     exit_code = 2
 
 
-class PreconditionFailed(YoshiError):
+class PreconditionFailed(PlanningError):
     """Something in the cluster stands in the way; nothing was changed, but for what `changes_so_far` says."""
 
 

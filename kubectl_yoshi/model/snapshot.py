@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of, namespace_of
 
@@ -38,14 +38,6 @@ class Query:
     verb: str = ""
 
 
-class MissingQueriesError(Exception):
-    """A plan cannot be made before these are read."""
-
-    def __init__(self, queries: tuple[Query, ...]) -> None:
-        super().__init__(f"{len(queries)} reads")
-        self.queries = queries
-
-
 @dataclass(frozen=True)
 class Unreadable:
     """Could not be read. `reason` is one line for people: which right is missing, or what did not answer."""
@@ -71,24 +63,68 @@ class ServedApis:
         return resource.full_name in self.resources and resource.version in self.versions.get(resource.group, ())
 
 
-@dataclass(frozen=True)
+Answer = tuple[Json, ...] | Unreadable
+"""The objects that a query finds, () for none; or that it could not be answered."""
+
+
+class Reader(Protocol):
+    """Where a snapshot gets what it does not have yet."""
+
+    @property
+    def served(self) -> ServedApis:
+        """What the API server serves."""
+
+    def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
+        """Return the answers to these queries, read at the same time.
+
+        Raises:
+            YoshiError: nothing can be read.
+        """
+
+
+class MissingQueriesError(Exception):
+    """Queries that a snapshot without a reader has no answers to."""
+
+    def __init__(self, queries: Iterable[Query]) -> None:
+        self.queries = tuple(dict.fromkeys(queries))
+        super().__init__(f"not read: {', '.join(map(str, self.queries))}")
+
+
 class Snapshot:
-    """The answers to queries, and what is served.
+    """What one round of planning knows of the cluster: a query is read when it is first asked for, and only once.
 
     What a planner looks up again and again, for one VM after the other, is found in indexes, which are made when they
     are first asked for: a plan for many VMs costs what they cost, not what each of them times all of them would.
+
+    Args:
+        served: what is served, for a snapshot without a reader.
+        results: answers that are there already.
+        reader: where the others come from; None for nowhere.
     """
 
-    served: ServedApis = field(default_factory=ServedApis)
-    results: Mapping[Query, tuple[Json, ...] | Unreadable] = field(default_factory=dict)
-    _derived: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    def __init__(
+        self,
+        served: ServedApis | None = None,
+        results: Mapping[Query, Answer] | None = None,
+        reader: Reader | None = None,
+    ) -> None:
+        self.results: Mapping[Query, Answer] = dict(results or {})
+        self._served = served or ServedApis()
+        self._reader = reader
+        self._in_parallel = False
+        self._derived: dict[object, Any] = {}
 
-    def with_results(self, results: Mapping[Query, tuple[Json, ...] | Unreadable]) -> Snapshot:
-        """This snapshot and more answers."""
-        return Snapshot(self.served, {**self.results, **results})
+    @property
+    def served(self) -> ServedApis:
+        """What the API server serves."""
+        return self._reader.served if self._reader else self._served
+
+    def with_results(self, results: Mapping[Query, Answer]) -> Snapshot:
+        """Return this snapshot with more answers."""
+        return Snapshot(self._served, {**self.results, **results}, self._reader)
 
     def with_written(self, objects: Mapping[ObjectRef, Json]) -> Snapshot | None:
-        """Return this snapshot with objects as the API server answered writes of them.
+        """Return what was read, with objects as the API server answered writes of them; it reads nothing more.
 
         Args:
             objects: what was created or changed, as it is now.
@@ -109,6 +145,56 @@ class Snapshot:
                 by_name = {(namespace_of(one), name_of(one)): one for one in answer}
                 results[query] = tuple({**by_name, (namespace_of(obj), name_of(obj)): obj}.values())
         return Snapshot(self.served, results)
+
+    def prefetch(self, *queries: Query) -> None:
+        """Read what of these was not read yet, at the same time.
+
+        Raises:
+            MissingQueriesError: there is no reader.
+            YoshiError: nothing can be read.
+        """
+        missing = [query for query in queries if query not in self.results]
+        if not missing:
+            return
+        if self._reader is None or self._in_parallel:
+            raise MissingQueriesError(missing)
+        self.results = {**self.results, **self._reader.read(missing)}
+        self._derived.clear()
+
+    def parallel(self, parts: Iterable[Callable[[], Value]]) -> list[Value]:
+        """Return what each part returns; what several of them want to read next is read at the same time.
+
+        For parts of which nobody can tell beforehand what they read, such as what a backend does for each of many VMs.
+        A part is called again after each round of reads that it takes part in, so it must do nothing but read.
+
+        Raises:
+            MissingQueriesError: there is no reader.
+            YoshiError: raised by a part, or nothing can be read.
+        """
+        pending = dict(enumerate(parts))
+        values: dict[int, Value] = {}
+        outer, self._in_parallel = self._in_parallel, True
+        try:
+            while pending:
+                missing: list[Query] = []
+                for number, part in list(pending.items()):
+                    try:
+                        values[number] = part()
+                        del pending[number]
+                    except MissingQueriesError as error:
+                        missing += error.queries
+                self._in_parallel = outer
+                self.prefetch(*missing)
+                self._in_parallel = True
+        finally:
+            self._in_parallel = outer
+        return [values[number] for number in sorted(values)]
+
+    def parallel_pair(self, one: Callable[[], Value], other: Callable[[], Other]) -> tuple[Value, Other]:
+        """As `parallel`, of two parts that return different things."""
+        parts: tuple[Callable[[], Any], ...] = (one, other)
+        first, second = self.parallel(parts)
+        return first, second
 
     def derived(self, function: Callable[[Snapshot], Value]) -> Value:
         """What a named function of this snapshot gives, worked out once."""
@@ -146,11 +232,10 @@ class Snapshot:
         """The objects that answer these reads, those that could not be read left out.
 
         Raises:
-            MissingQueriesError: some were not read yet; whoever plans catches it, reads, and plans again.
+            MissingQueriesError: there is no reader.
+            YoshiError: nothing can be read.
         """
-        unanswered_queries = tuple(query for query in queries if query not in self.results)
-        if unanswered_queries:
-            raise MissingQueriesError(unanswered_queries)
+        self.prefetch(*queries)
         results = (self.results[query] for query in queries)
         return [obj for answer in results if not isinstance(answer, Unreadable) for obj in answer]
 
@@ -158,7 +243,8 @@ class Snapshot:
         """Return which of these (see Query.verb) the user may not do: "may not update ipamblocks"; "" for none of them.
 
         Raises:
-            MissingQueriesError: some were not asked for yet.
+            MissingQueriesError: there is no reader.
+            YoshiError: nothing can be read.
         """
         return next((str(answer["forbidden"]) for answer in self.lookup(*queries)), "")
 
@@ -187,40 +273,6 @@ def unreadable_note(reasons_given: Iterable[str]) -> tuple[str, ...]:
     """The line that tells people what could not be read, so that unknown is never taken for absent; () for nothing."""
     reasons = "; ".join(reasons_given)
     return (f"not seen: {reasons}",) if reasons else ()
-
-
-def parallel(parts: Iterable[Callable[[], Value]]) -> list[Value]:
-    """What each part gives; what several of them still want to know is asked for at once.
-
-    Raises:
-        MissingQueriesError: with the reads of all parts that lack some.
-    """
-    values: list[Value] = []
-    queries: dict[Query, None] = {}
-    for part in parts:
-        try:
-            values.append(part())
-        except MissingQueriesError as error:
-            queries.update(dict.fromkeys(error.queries))
-    if queries:
-        raise MissingQueriesError(tuple(queries))
-    return values
-
-
-def parallel_pair(one: Callable[[], Value], other: Callable[[], Other]) -> tuple[Value, Other]:
-    """As `parallel`, of two that give different things."""
-    queries: list[Query] = []
-    try:
-        first = one()
-    except MissingQueriesError as error:
-        queries += error.queries
-    try:
-        second = other()
-    except MissingQueriesError as error:
-        queries += error.queries
-    if queries:
-        raise MissingQueriesError(tuple(dict.fromkeys(queries)))
-    return first, second
 
 
 def _objects_by_name(snapshot: Snapshot) -> dict[Resource, dict[tuple[str, str], Json]]:

@@ -125,11 +125,7 @@ class Vm:
 
 
 def find_vms(queries: Iterable[Query], snapshot: Snapshot) -> list[Vm]:
-    """The VMs that lists have brought, each as it was read last: who gives its address back tests that it is so still.
-
-    Raises:
-        MissingQueriesError: they were not read yet.
-    """
+    """Return the VMs of these lists, each as it was read first, which is what a patch of it tests."""
     return [Vm(snapshot.get_object(VM, name_of(obj), namespace_of(obj)) or obj) for obj in snapshot.lookup(*queries)]
 
 

@@ -46,9 +46,6 @@ def check_no_earlier_overlap(network: Network, snapshot: Snapshot, just_created:
     (`has_precedence`). A run that has made a network looks once more when its status says so: with `just_created` it
     then gives way to any other that is made. So of two runs that both say so, at least the one that said it later sees
     the other, whatever their clocks and uids are.
-
-    Raises:
-        MissingQueriesError: the networks were not read yet.
     """
     for other in find_overlapping_networks(network, snapshot):
         if has_precedence(other, network) or (just_created and network.is_created and other.is_created):
@@ -62,9 +59,6 @@ def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Networ
 
     Args:
         planned: other networks, which are to be there by then.
-
-    Raises:
-        MissingQueriesError: something was not read yet.
     """
     if network.cidr is None:
         return []
@@ -79,9 +73,6 @@ def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Networ
 def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
     """The same without other networks' CIDRs: the addresses that others hold outside theirs, what the cluster itself
     uses, and what no VM can ever have.
-
-    Raises:
-        MissingQueriesError: something was not read yet.
     """
     found = [
         f"{network.cidr} overlaps network {other.full_name}, which has {address} ({record.holder})"
@@ -111,12 +102,7 @@ class OtherNetworks:
         self._snapshot = snapshot
 
     def check_not_theirs(self, address: Address) -> None:
-        """Raises PreconditionFailed where an address is another network's.
-
-        Raises:
-            MissingQueriesError: the networks were not read yet; not for an address of the CIDR, which is the network's
-                own.
-        """
+        """Raises PreconditionFailed where an address is another network's."""
         if address in self._network:
             return
         for other, outside in self._other_networks:

@@ -63,8 +63,8 @@ class RunContext:
 
     @cached_property
     def seed(self) -> int:
-        """A random number, the same while this attempt is planned: a plan is made again and again as more is read, and
-        what it chooses must not differ."""
+        """A random number, the same while this attempt is planned: a part of a plan may be made several times
+        (`Snapshot.parallel`), and what it chooses must not differ."""
         return self.rng.getrandbits(64)
 
     def done_for(self, owner: str) -> tuple[Change, ...]:

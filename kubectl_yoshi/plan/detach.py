@@ -16,7 +16,7 @@ from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageK
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
@@ -56,7 +56,6 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
     The plan's `results` has the address that each VM gives up.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: there is no such network, and no VM that asks for it.
     """
     queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
@@ -80,6 +79,8 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
     address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
     missing = {(r.namespace, r.name) for r in queries} - {(vm.namespace, vm.name) for vm in present}
     allocations = _load_relevant_allocations(network, present, address_uses, snapshot, load_all=bool(missing))
+    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
     active = [vm for vm in present if vm.full_name not in errors]
     missing_names = sorted((str(ns), n) for ns, n in missing if f"{ns}/{n}" not in errors)
     parts = [
@@ -87,7 +88,7 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
     ]
     parts += [partial(_detach_missing_vm, *name, backend, allocations, snapshot, run, errors) for name in missing_names]
     failed_vms = [vm for vm in present if vm.full_name in errors]
-    plan = parallel_plans(parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    plan = parallel_plans(snapshot.parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
     plan = plan + remove_left_fences(active, plan)
     answers_suffice = not errors and not missing and backend.pins_vm_template and are_all_patched(present, plan)
     return replace(plan, errors={**plan.errors, **errors}, answers_suffice=answers_suffice)

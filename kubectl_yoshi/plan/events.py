@@ -30,9 +30,6 @@ def plan_events(errors: Mapping[NamespacedName, YoshiError], snapshot: Snapshot,
         errors: what could not be done, by the VM's namespace and name.
         snapshot: what was read.
         run: see RunContext.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     queries = {name: Query(VM, *name) for name in errors}
     snapshot.lookup(*queries.values())

@@ -16,7 +16,7 @@ from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block
 from kubectl_yoshi.plan.context import RunContext, age_in_seconds
@@ -44,7 +44,6 @@ def plan_gc(request: GcRequest, backends: Mapping[str, Backend], snapshot: Snaps
     """The changes that give back what is unused.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: no such network, or networks may not be listed.
     """
     plan = Plan()
@@ -77,9 +76,6 @@ def plan_orphan_removal(
 ) -> Plan:
     """The changes that take away what networks of a namespace (None: of all) left behind that somebody deleted with
     plain kubectl.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     if run.failed:
         return Plan(errors=_errors_by_owner(run.failed))
@@ -128,7 +124,7 @@ def _release_unused(
     old = [number for number in remaining if ages[number] >= request.grace_seconds]
     young_count = len(remaining) - len(old)
     plan = (
-        parallel_plans(parallel(partial(plan_record_release, number, candidates[number]) for number in old))
+        parallel_plans(snapshot.parallel(partial(plan_record_release, number, candidates[number]) for number in old))
         if old
         else Plan()
     )

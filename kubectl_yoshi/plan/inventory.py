@@ -12,7 +12,7 @@ from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE
 from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind, VmProblem
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName, Resource
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel_pair
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
 from kubectl_yoshi.plan.context import age_in_seconds
 from kubectl_yoshi.plan.records import load_allocations
@@ -83,14 +83,11 @@ def build_inventory(
         now: to tell a young record.
         all_namespaces: look at the VMs of all namespaces; otherwise of those that the ledger names, and the network's.
         exact: look at all namespaces for uses that the ledger does not know.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     namespaces: tuple[str, ...] | None = None if all_namespaces or exact else (network.namespace,)
-    allocations, (found, vm_problems) = parallel_pair(
+    allocations, (found, vm_problems) = snapshot.parallel_pair(
         lambda: load_allocations(network, snapshot, all_namespaces),
-        lambda: parallel_pair(
+        lambda: snapshot.parallel_pair(
             lambda: backend.all_address_uses(network, namespaces, snapshot),
             lambda: backend.vm_problems(network, namespaces, snapshot),
         ),
@@ -135,9 +132,6 @@ def list_other_troubles(
         network, backend: which.
         rows: the survey, in which all namespaces were looked at.
         snapshot: what was read.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     reported = {trouble for row in rows for trouble in row.vm_problems}
     return [trouble for trouble in backend.vm_problems(network, None, snapshot) if trouble not in reported]

@@ -48,9 +48,6 @@ def plan_legacy_conversion(
 
     Records of a large network are written to their address block before they are struck from its status, so that a
     run that is killed leaves no address without a record. `results` has how many addresses each network had.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     found = _list_networks(request, snapshot)
     if reason := snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):

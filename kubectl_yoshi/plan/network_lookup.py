@@ -26,7 +26,6 @@ def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
     """The network of that name.
 
     Raises:
-        MissingQueriesError: it was not read yet.
         PreconditionFailed: it does not exist, or its ledger is for a newer version only.
         UnreadableError: it may not be read.
         UsageError: its spec says something that cannot be.
@@ -74,9 +73,6 @@ def unsupported_reason(network: Network) -> str:
 def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = False) -> list[Network]:
     """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
     cannot be are left out, or with `include_invalid` told as far as they can be (see parse_minimal_network).
-
-    Raises:
-        MissingQueriesError: they were not read yet.
     """
     all_namespaces = Query(NETWORKWIZARD)
     found = snapshot.lookup(all_namespaces)
@@ -97,7 +93,6 @@ def list_requested_networks(
         fallback_namespace: where to look instead if not all namespaces may be seen.
 
     Raises:
-        MissingQueriesError: they were not read yet.
         PreconditionFailed: the single network does not exist, or networks may not be listed.
     """
     if single is not None:
@@ -147,7 +142,6 @@ def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin
         plugin: only networks of this one; "" for any.
 
     Raises:
-        MissingQueriesError: networks were not read yet.
         PreconditionFailed: there is none, or several may have it.
     """
     networks = [n for n in list_networks(namespace, snapshot) if not plugin or n.plugin == plugin]

@@ -18,7 +18,7 @@ from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, Usage
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, NamespacedName
 from kubectl_yoshi.model.plan import Change, Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel, parallel_pair
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.context import RunContext
@@ -49,15 +49,11 @@ class OrphanedVm:
 
 
 def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:
-    """Those of these VMs that ask for networks that do not exist; a network that may not be read is no such one.
-
-    Raises:
-        MissingQueriesError: more must be read first.
-    """
+    """Those of these VMs that ask for networks that do not exist; a network that may not be read is no such one."""
     requested = [(vm, name) for vm in vms for name in _requested_networks(vm, backends)]
     snapshot.lookup(*dict.fromkeys(network_query(*name) for _, name in requested))
     orphaned = [(vm, name) for vm, name in requested if is_network_missing(name, snapshot)]
-    residue = parallel(partial(_find_residue, vm, name, backends, snapshot) for vm, name in orphaned)
+    residue = snapshot.parallel(partial(_find_residue, vm, name, backends, snapshot) for vm, name in orphaned)
     return [
         OrphanedVm(vm, name, one.addresses if one else ()) for (vm, name), one in zip(orphaned, residue, strict=True)
     ]
@@ -86,7 +82,6 @@ def plan_detach_from_missing(
         error: that there is no such network, for those that do not ask for it.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: none of the VMs asks for the network.
     """
     errors: dict[str, YoshiError] = dict(run.failed)
@@ -102,8 +97,8 @@ def plan_detach_from_missing(
             present.append(Vm(found[0]))
         else:
             errors[owner] = error
-    residues, _ = parallel_pair(
-        lambda: parallel(partial(_find_residue, vm, network, backends, snapshot) for vm in present),
+    residues, _ = snapshot.parallel_pair(
+        lambda: snapshot.parallel(partial(_find_residue, vm, network, backends, snapshot) for vm in present),
         lambda: snapshot.lookup(*instance_queries(present)),
     )
     results: dict[str, str] = {}

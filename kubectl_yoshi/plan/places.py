@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, Allocations, Shard, is_large, shard_of
+from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, is_large, shard_of
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network
@@ -48,7 +48,6 @@ def plan_quota_placeholder(
         started: the address was or is being taken from the one who had it.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: the quota leaves no place.
     """
     allocations = load_allocations(network, snapshot)
@@ -94,9 +93,7 @@ def release_quota_placeholder(network: Network, target: Vm, number: int, snapsho
 
 def _find_free_address(network: Network, backend: Backend, snapshot: Snapshot, run: RunContext) -> FreeAddresses | None:
     """An address that nobody has; None where there is none."""
-
-    def load_shard(shard: Shard) -> Allocations:
-        return load_shards(network, [shard], snapshot)
-
-    found = find_unused_addresses(network, backend, 1, load_shard, snapshot, run)
+    found = find_unused_addresses(
+        network, backend, 1, lambda shards: load_shards(network, shards, snapshot), snapshot, run
+    )
     return None if isinstance(found, PreconditionFailed) else found

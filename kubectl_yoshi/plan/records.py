@@ -63,7 +63,6 @@ def load_shards(network: Network, shards: Iterable[Shard], snapshot: Snapshot) -
     """The ledger as far as these shelves go.
 
     Raises:
-        MissingQueriesError: some were not read yet.
         PreconditionFailed: some may not be read.
     """
     requested = tuple(dict.fromkeys(shards))
@@ -88,11 +87,7 @@ def blocks_query(namespace: str | None) -> Query:
 
 
 def reload_allocations(network: Network, snapshot: Snapshot) -> Allocations:
-    """The whole ledger as it is after everything that was read before; without entries if the network is gone.
-
-    Raises:
-        MissingQueriesError: it was not read yet.
-    """
+    """The whole ledger as it is after everything that was read before; without entries if the network is gone."""
     newest = snapshot.lookup(replace(network_query(network.namespace, network.name), read_number=1))
     found = [current for current in parse_networks(newest) if current.uid == network.uid]
     return load_allocations(found[0], snapshot, read_number=1) if found else Allocations(network, {})
@@ -126,7 +121,6 @@ def require_allocations(network: Network, snapshot: Snapshot) -> Allocations:
     """The whole ledger of a network, with nothing missing.
 
     Raises:
-        MissingQueriesError: it was not read yet.
         PreconditionFailed: some of it may not be read.
     """
     allocations = load_allocations(network, snapshot)

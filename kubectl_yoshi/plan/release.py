@@ -199,9 +199,6 @@ def _remove_fence(vm: Vm, owner: str) -> Change:
 def remove_own_fences(run: RunContext, snapshot: Snapshot, plan: Plan) -> Plan:
     """Takes the annotation off VMs on which this very run may have put it, whoever gave the record back meanwhile; not
     where the plan does it.
-
-    Raises:
-        MissingQueriesError: they were not read yet.
     """
     refs = dict.fromkeys(change.ref for change in run.sent if change.ref.resource == VM and _adds_fence(change))
     vms = snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.jsonpatch import same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.context import RunContext, seconds_between
 from kubectl_yoshi.plan.gc import namespaces_to_search
@@ -172,7 +172,6 @@ def plan_leak_release(
     """The changes that give leaked addresses back. `results` has who held each; notes say what stays, and why.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: a network may not be read.
     """
     if run.failed:
@@ -188,7 +187,7 @@ def plan_leak_release(
         networks[full_name] = load_network(namespace, name, snapshot)
     leaks = [(leak, networks[leak["network"]]) for leak in request.leaks if leak["network"] in networks]
     parts = [partial(_release_leak, leak, network, backends, snapshot, run) for leak, network in leaks]
-    plan = parallel_plans(parallel(parts)) if parts else Plan()
+    plan = parallel_plans(snapshot.parallel(parts)) if parts else Plan()
     plan = plan + remove_left_fences(map(Vm, snapshot.list_objects(VM)), plan)
     return replace(plan, notes=(*notes, *plan.notes))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
@@ -58,7 +58,6 @@ def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snaps
     """The changes that reserve addresses, all or none. `results` has them as keys.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: an address is held, or is never given out, or the network is full.
     """
     network = load_network(*request.network, snapshot)
@@ -103,13 +102,13 @@ def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snaps
     missing_count = request.count - len(reserved_by_run)
     if not request.addresses and missing_count > 0:
 
-        def load_shard(shard: Shard) -> Allocations:
+        def load_more(shards: Iterable[Shard]) -> Allocations:
             nonlocal allocations
-            loaded = load_shards(network, [shard], snapshot)
+            loaded = load_shards(network, shards, snapshot)
             allocations = allocations.with_objects(loaded.objects)
             return loaded
 
-        found = find_unused_addresses(network, backend, missing_count, load_shard, snapshot, run)
+        found = find_unused_addresses(network, backend, missing_count, load_more, snapshot, run)
         if isinstance(found, PreconditionFailed):
             return _roll_back(allocations, reserved_by_run, found, backend, snapshot)
         selected, hint = found.numbers, found.hint
@@ -171,7 +170,6 @@ def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snaps
     """The changes that give addresses back. `results` has who held each, `errors` why one must stay.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: no such network.
     """
     network = load_network(*request.network, snapshot)

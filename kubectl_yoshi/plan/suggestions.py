@@ -1,7 +1,7 @@
 """Which addresses a shell offers while one is being typed. Pure; nothing is decided by it.
 
 Raises:
-    MissingQueriesError, PreconditionFailed, UsageError: all functions, as plan.records does.
+    PreconditionFailed, UsageError: all functions, as plan.records does.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
-from kubectl_yoshi.model.allocations import SHARD_SIZE, Allocation, Allocations, shard_of
+from kubectl_yoshi.model.allocations import SHARD_SIZE, Allocation, Allocations, Shard, shard_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
@@ -73,13 +73,13 @@ def planned(network: Network, runs: int) -> tuple[float, ...]:
     parsed (half of it held), the lowest free address of it."""
     record = Allocation("VirtualMachine", "bench", "vm", uid="u", since="2026-01-01T00:00:00Z").to_json()
 
-    def load_shard(shard: object) -> Allocations:
-        return Allocations(network, {shard: block})  # type: ignore[dict-item]
+    def load_shards(shards: Iterable[Shard]) -> Allocations:
+        return Allocations(network, dict.fromkeys(shards, block))
 
     block: Json = {}
-    probe = Allocator(network, load_shard, Intervals(), RunContext())
+    probe = Allocator(network, load_shards, Intervals(), RunContext())
     number = probe.next_address()
     shard = shard_of(network, number)
     held = range(shard.span[0], shard.span[0] + SHARD_SIZE // 2)
     block["status"] = {"allocations": {str(address_of(n, network.version)): record for n in held}}
-    return microseconds(lambda: Allocator(network, load_shard, Intervals(), RunContext()).next_address(), runs)
+    return microseconds(lambda: Allocator(network, load_shards, Intervals(), RunContext()).next_address(), runs)

@@ -69,11 +69,7 @@ def is_installed(served: ServedApis) -> bool:
 
 
 def get_read_api(snapshot: Snapshot) -> CalicoApi:
-    """The resources that hold Calico's bookkeeping. What is not served reads as empty.
-
-    Raises:
-        MissingQueriesError: whether Calico has moved its data to projectcalico.org/v3 was not read yet.
-    """
+    """The resources that hold Calico's bookkeeping. What is not served reads as empty."""
     served = snapshot.served
     raw = f"ippools.{V1}" in served.resources or f"ipamblocks.{V1}" in served.resources
     v3 = f"ippools.{V3}" in served.resources
@@ -87,8 +83,6 @@ def get_write_api(snapshot: Snapshot) -> CalicoApi:
     """The resources through which Calico itself is to be configured.
 
     Raises:
-        MissingQueriesError: whether projectcalico.org/v3 is Calico's API server or plain custom resources was not read
-            yet.
         PreconditionFailed: Calico is between two stores, locked, or its API server is down.
     """
     served = snapshot.served

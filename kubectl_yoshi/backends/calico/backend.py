@@ -57,7 +57,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_na
 from kubectl_yoshi.model.objects import ANNOTATIONS, dig, labels_of, name_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot, parallel_pair
+from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
     DEFAULT_NIC,
     LAUNCHER_SELECTOR,
@@ -80,6 +80,10 @@ MIGRATING_STRATEGIES = ("LiveMigrate", "LiveMigrateIfPossible", "External")
 """Eviction strategies of a VM that is to leave its node while it runs."""
 ADDRESS_PERSISTENCE_VERSION = (3, 32)
 """From this version on Calico itself keeps a VM's address in a handle."""
+
+
+MAX_ADDRESSES_BY_NAME = 64 * 32
+"""Of more addresses all IPAM blocks are listed, instead of reading each block by its name."""
 
 
 class Calico(PrivateDefaults):
@@ -152,11 +156,7 @@ class Calico(PrivateDefaults):
     ) -> tuple[AddressUse, ...]:
         """See Backend."""
         api = get_read_api(snapshot)
-        queries = [*instance_queries(vms), *(r for vm in vms for r in ipam.handle_queries(api, vm.namespace, vm.name))]
-        _, block_queries = parallel_pair(
-            lambda: snapshot.lookup(*queries), lambda: self._block_queries(network, numbers, api, snapshot)
-        )
-        snapshot.lookup(*block_queries)
+        _prefetch_address_uses(network, vms, numbers, api, snapshot)
         found: list[AddressUse] = []
         held: set[tuple[int, str]] = set()
         for vm in vms:
@@ -180,24 +180,6 @@ class Calico(PrivateDefaults):
         """See Backend. How addresses are assigned and kept, and Calico's version."""
         api = get_read_api(snapshot)
         return Query(api.config, name="default"), Query(api.information, name="default")
-
-    def _block_queries(self, network: Network, numbers: Intervals, api: CalicoApi, snapshot: Snapshot) -> list[Query]:
-        if not numbers or network.cidr is None:
-            return []
-        if numbers.size > 64 * 32:
-            return [Query(api.block)]
-
-        def queries_for_size(size: int) -> list[Query]:
-            blocks = {ipam.block_cidr(number, network.version, size) for number in numbers}
-            return [Query(api.block, name=ipam.block_name(block)) for block in blocks]
-
-        expected_queries = queries_for_size(
-            ippool.block_size(network)
-        )  # read at once, since it is what the pool says but for edits
-        size, _ = parallel_pair(
-            lambda: ippool.actual_block_size(network, api, snapshot), lambda: snapshot.lookup(*expected_queries)
-        )
-        return queries_for_size(size)
 
     def all_address_uses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
@@ -444,6 +426,33 @@ class Calico(PrivateDefaults):
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
         """See Backend."""
         return ipam_handles.repairs(network, namespace, snapshot)
+
+
+def _prefetch_address_uses(
+    network: Network, vms: Sequence[Vm], numbers: Intervals, api: CalicoApi, snapshot: Snapshot
+) -> None:
+    """Read what runs of VMs, their handles, and the blocks of these handles and addresses."""
+    handle_queries = [query for vm in vms for query in ipam.handle_queries(api, vm.namespace, vm.name)]
+    block_queries: list[Query] = []
+    if numbers and network.cidr is not None:
+        # Blocks have the size that is configured, unless it was edited after the pool was created.
+        block_queries = _block_queries(network, numbers, ippool.block_size(network), api)
+        pool_query = Query(api.pool, name=ippool.pool_name(network))
+        snapshot.prefetch(*instance_queries(vms), *handle_queries, *block_queries, pool_query)
+        block_queries = _block_queries(network, numbers, ippool.actual_block_size(network, api, snapshot), api)
+    else:
+        snapshot.prefetch(*instance_queries(vms), *handle_queries)
+    for handle in snapshot.lookup(*handle_queries):
+        block_queries += ipam.handle_block_queries(api, handle)
+    snapshot.prefetch(*block_queries)
+
+
+def _block_queries(network: Network, numbers: Intervals, block_size: int, api: CalicoApi) -> list[Query]:
+    """Return the queries for the blocks of these addresses, or for all blocks if these would be too many."""
+    if numbers.size > MAX_ADDRESSES_BY_NAME:
+        return [Query(api.block)]
+    blocks = {ipam.block_cidr(number, network.version, block_size) for number in numbers}
+    return [Query(api.block, name=ipam.block_name(block)) for block in blocks]
 
 
 def _to_address_use(allocation: ipam.IpamAllocation, snapshot: Snapshot) -> AddressUse:

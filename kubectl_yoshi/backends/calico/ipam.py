@@ -142,11 +142,7 @@ def handle_block_queries(api: CalicoApi, handle: Json) -> tuple[Query, ...]:
 def find_vm_allocations(
     api: CalicoApi, namespace: str, name: str, snapshot: Snapshot
 ) -> tuple[list[IpamAllocation], str]:
-    """What Calico holds for a VM of that name through its handle, and why that cannot be told ("" if it can).
-
-    Raises:
-        MissingQueriesError: the handle or its blocks were not read yet.
-    """
+    """What Calico holds for a VM of that name through its handle, and why that cannot be told ("" if it can)."""
     queries = handle_queries(api, namespace, name)
     found: list[IpamAllocation] = []
     for handle in snapshot.lookup(*queries):
@@ -167,9 +163,6 @@ def running_reason(namespace: str, name: str, snapshot: Snapshot) -> str:
     """What of a VM of that name runs, so that its address must not be released; "" if nothing does.
 
     An instance that has ended does not: KubeVirt keeps that of a run strategy Manual or Once.
-
-    Raises:
-        MissingQueriesError: it was not read yet.
     """
     pods_query = Query(POD, namespace, label_selector=LAUNCHER_SELECTOR)
     vmi_query = Query(VMI, namespace, name)
@@ -270,9 +263,6 @@ def find_mismatches(
         snapshot: what was read.
         read_number: see Query; with another one than 0 the blocks are read after the handle.
         cidrs: of blocks that are looked at besides those that the handle counts addresses of.
-
-    Raises:
-        MissingQueriesError: the handle or its blocks were not read yet.
     """
     query = Query(api.handle, name=name, read_number=read_number)
     handle = next(iter(snapshot.lookup(query)), None)
@@ -311,9 +301,6 @@ def repair_handle(api: CalicoApi, namespace: str, name: str, snapshot: Snapshot,
     block. But there is no allocation without a pod. Blocks and pods are read after the handle, and the write is refused
     unless the handle is as it was read: so an allocation that had incremented it has a pod that is seen, and one that
     begins later changes it.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     handle = handle_name(namespace, name)
     if not handle or find_excess(api, handle, snapshot) is None:
@@ -363,11 +350,7 @@ def release_allocations(
 
 
 def forbidden_write_reason(plan: Plan, snapshot: Snapshot) -> str:
-    """Return which write of a release the user may not do, "" if all of them are allowed.
-
-    Raises:
-        MissingQueriesError: it was not asked for yet.
-    """
+    """Return which write of a release the user may not do, "" if all of them are allowed."""
     accesses = (access for change in plan for access in required_accesses(change))
     return snapshot.forbidden_reason(*dict.fromkeys(Query(access.resource, verb=access.verb) for access in accesses))
 

@@ -20,7 +20,7 @@ from kubectl_yoshi.model.backend import AddressUse, HoldRelease, VmProblem
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, NamespacedName, annotations_of, dig, name_of
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm, list_launcher_pods
 
 
@@ -31,7 +31,7 @@ def vm_problems(network: Network, namespaces: tuple[str, ...] | None, snapshot: 
     if snapshot.unreadable_reason(Query(api.block), Query(api.handle)):
         return ()
     wanted = {(use.namespace, use.name): use for use in list_pinned_uses(network, namespaces, snapshot)}
-    found = parallel(
+    found = snapshot.parallel(
         partial(
             _vm_problem, network, api, mismatches, wanted.get(ipam.parse_handle_name(mismatches[0].handle)), snapshot
         )
@@ -58,7 +58,7 @@ def repairs(network: Network, namespace: str | None, snapshot: Snapshot) -> Plan
     plans = (
         partial(_plan_repair, network, api, vm, mismatches, wanted.get(vm), snapshot) for vm, mismatches in selected
     )
-    return parallel_plans(parallel(plans))
+    return parallel_plans(snapshot.parallel(plans))
 
 
 def _plan_repair(

@@ -136,7 +136,6 @@ def actual_block_size(network: Network, api: CalicoApi, snapshot: Snapshot) -> i
     is made; where none may be read, the one asked for.
 
     Raises:
-        MissingQueriesError: the pool was not read yet.
         UsageError: see block_size.
     """
     for name in (pool_name(network), network.name):  # ours, or the original's

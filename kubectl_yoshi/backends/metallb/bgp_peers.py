@@ -30,11 +30,7 @@ FIELD_RULES = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"n
 
 
 def metallb_bgp_peers(snapshot: Snapshot) -> BgpPeers:
-    """What is to be known of MetalLB's BGPPeers; they are in its own namespace.
-
-    Raises:
-        MissingQueriesError: which namespace that is was not read yet.
-    """
+    """What is to be known of MetalLB's BGPPeers; they are in its own namespace."""
     return BgpPeers(
         "MetalLB", metallb.PEER, metallb.own_namespace(snapshot), _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES
     )

@@ -31,7 +31,7 @@ class ServiceTemplate:
 
 
 class Announcer(Protocol):
-    """A way to announce. All functions are pure; those that take a snapshot may raise MissingQueriesError."""
+    """A way to announce. All functions are pure but for what they read from the snapshot."""
 
     @property
     def name(self) -> str:

@@ -99,11 +99,7 @@ def has_address(service: Json, address: Address) -> bool:
 
 
 def list_vms_in_namespaces_of(services: Iterable[Json], vms: Sequence[Vm], snapshot: Snapshot) -> list[Vm]:
-    """The VMs beside which these Services are, as far as they may be seen, where one of `vms` is among them.
-
-    Raises:
-        MissingQueriesError: they were not read yet.
-    """
+    """The VMs beside which these Services are, as far as they may be seen, where one of `vms` is among them."""
     namespaces = {vm.namespace for vm in vms} & {namespace_of(service) for service in services}
     return [Vm(obj) for obj in snapshot.lookup(*(Query(VM, namespace) for namespace in sorted(namespaces)))]
 
@@ -112,7 +108,6 @@ def find_foreign_service(vm: Vm, address: Address, snapshot: Snapshot) -> Json |
     """The Service of other people's making that has an address and selects a VM; None where there is none.
 
     Raises:
-        MissingQueriesError: Services were not read yet.
         PreconditionFailed: they may not be read.
     """
     all_services = Query(SERVICE)

@@ -63,7 +63,6 @@ def find_service(vm: Vm, network: Network, snapshot: Snapshot) -> Json | None:
     """The Service of a VM and a network; None where there is none.
 
     Raises:
-        MissingQueriesError: it was not read yet.
         PreconditionFailed: an object of that name is somebody else's, or may not be read.
     """
     query = service_query(vm, network)

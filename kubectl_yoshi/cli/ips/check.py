@@ -91,7 +91,6 @@ def _print_problems(session: Session, options: CheckOptions) -> int:
 def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapshot) -> list[OrphanedVm]:
     """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.snapshot import Query
     from kubectl_yoshi.model.vm import VM, Vm
     from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
@@ -102,11 +101,8 @@ def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapsho
     )  # the survey has read them, where it read any
     read = all_vms if all_namespaces or known else Query(VM, session.namespace)
 
-    def ask(snapshot: Snapshot) -> list[OrphanedVm]:
-        vms = [vm for vm in map(Vm, snapshot.lookup(read)) if all_namespaces or vm.namespace == session.namespace]
-        return find_orphaned_vms(vms, BACKENDS, snapshot)
-
-    return read_and_compute(ask, session.api, snapshot, trim_objects=True)[0]
+    vms = [vm for vm in map(Vm, snapshot.lookup(read)) if all_namespaces or vm.namespace == session.namespace]
+    return find_orphaned_vms(vms, BACKENDS, snapshot)
 
 
 def _find_vm_problems(
@@ -115,15 +111,11 @@ def _find_vm_problems(
     """What keeps VMs from starting that have no address recorded."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.inventory import select_networks
-    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.plan.inventory import list_other_troubles
 
-    def ask(snapshot: Snapshot) -> list[VmProblem]:
-        networks = select_networks(session, options.network, options.all_namespaces, snapshot)
-        parts = (list_other_troubles(one, BACKENDS[one.plugin], rows, snapshot) for one in networks)
-        return list(dict.fromkeys(trouble for part in parts for trouble in part))
-
-    return read_and_compute(ask, session.api, snapshot, trim_objects=True)[0]
+    networks = select_networks(session, options.network, options.all_namespaces, snapshot)
+    parts = (list_other_troubles(one, BACKENDS[one.plugin], rows, snapshot) for one in networks)
+    return list(dict.fromkeys(trouble for part in parts for trouble in part))
 
 
 def _problem_objects(

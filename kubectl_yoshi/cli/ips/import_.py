@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.addresses import Address
     from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.model.plan import Change
-    from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.attach.context import ExistingAddress
     from kubectl_yoshi.plan.import_.sources import Observation
@@ -119,7 +118,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     No VM is restarted. What is another VM's, reserved, or outside the network is refused and told; exit code 1 then.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.formats import print_rows
     from kubectl_yoshi.output.tables import Column
@@ -127,14 +126,11 @@ def import_ips(session: Session, options: ImportOptions) -> None:
 
     network = parse_network_name(options.network, session.namespace) if options.network else None
     search_scope = SearchScope(network, None if options.all_namespaces else session.namespace, session.namespace)
-    requested = read_address_files(options.filenames, session.namespace) if options.filenames else []
-
-    def find_observations(snapshot: Snapshot) -> list[Observation]:
-        if options.filenames:
-            return match_networks(requested, search_scope, snapshot)
-        return list_observations(Source(options.source), search_scope, BACKENDS, snapshot)
-
-    found, snapshot = read_and_compute(find_observations, session.api)
+    snapshot = new_snapshot(session.api)
+    if options.filenames:
+        found = match_networks(read_address_files(options.filenames, session.namespace), search_scope, snapshot)
+    else:
+        found = list_observations(Source(options.source), search_scope, BACKENDS, snapshot)
     networks = dict.fromkeys(one.network for one in found if one.network)
     rows = [_Row(one, REFUSED, "no network that you may see has it") for one in found if not one.network]
     for name in networks:

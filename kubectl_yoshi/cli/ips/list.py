@@ -25,7 +25,6 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
     from kubectl_yoshi.model.objects import Json
-    from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.inventory import InventoryRow
 
@@ -116,7 +115,7 @@ def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
 
 def _list_free(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.inventory import select_networks_and_warn
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import Intervals, format_span
     from kubectl_yoshi.output.formats import print_rows
     from kubectl_yoshi.output.tables import Column
@@ -125,18 +124,14 @@ def _list_free(session: Session, options: ListOptions) -> None:
 
     now = datetime.now(timezone.utc)
 
-    def compute(snapshot: Snapshot) -> list[FreeRow]:
-        rows: list[FreeRow] = []
-        for network in select_networks_and_warn(session, options.network, options.all_namespaces, snapshot):
-            allocations = load_allocations(network, snapshot, options.all_namespaces)
-            unavailable = Intervals.from_numbers({*allocations.records(), *cooling_down(allocations, now)})
-            rows += [
-                (network, format_span(s, network.version), s[1] - s[0] + 1)
-                for s in (network.usable - unavailable).spans
-            ]
-        return rows
-
-    rows, _ = read_and_compute(compute, session.api, trim_objects=True)
+    snapshot = new_snapshot(session.api, trim_objects=True)
+    rows: list[FreeRow] = []
+    for network in select_networks_and_warn(session, options.network, options.all_namespaces, snapshot):
+        allocations = load_allocations(network, snapshot, options.all_namespaces)
+        unavailable = Intervals.from_numbers({*allocations.records(), *cooling_down(allocations, now)})
+        rows += [
+            (network, format_span(s, network.version), s[1] - s[0] + 1) for s in (network.usable - unavailable).spans
+        ]
     columns: list[Column[FreeRow]] = [
         Column("NAMESPACE", lambda row: row[0].namespace),
         Column("NETWORK", lambda row: row[0].name),

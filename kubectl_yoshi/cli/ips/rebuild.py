@@ -17,9 +17,8 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
     from kubectl_yoshi.model.allocations import Allocation
-    from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.output.tables import Column
-    from kubectl_yoshi.plan.rebuild.expected import AllocationAudit, ExpectedAllocation
+    from kubectl_yoshi.plan.rebuild.expected import ExpectedAllocation
     from kubectl_yoshi.plan.rebuild.planner import RebuildRequest
 
 
@@ -88,14 +87,11 @@ def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
         How many addresses differ; and what to say where none does.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.output.tables import Column, write_table
     from kubectl_yoshi.plan.rebuild.planner import audit_networks
 
-    def compute(snapshot: Snapshot) -> tuple[list[AllocationAudit], tuple[str, ...]]:
-        return audit_networks(request, BACKENDS, snapshot)
-
-    (audits, _), _ = read_and_compute(compute, session.api)
+    audits, _ = audit_networks(request, BACKENDS, new_snapshot(session.api))
     rows = [_Row(audit.network.full_name, entry) for audit in audits for entry in audit.updates]
     columns: list[Column[_Row]] = [
         Column("NETWORK", lambda row: row.network),

@@ -37,7 +37,7 @@ class WhoOptions:
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
     """Tell who holds an address, and who had it before."""
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.durations import format_duration
     from kubectl_yoshi.output.formats import print_objects
@@ -47,12 +47,10 @@ def who(session: Session, options: WhoOptions) -> None:
     address = parse_address(options.address)
     now = datetime.now(timezone.utc)
 
-    def compute(snapshot: Snapshot) -> list[_AddressInfo]:
-        networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
-        networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
-        return [_load_address_info(network, address, snapshot, now) for network in networks]
-
-    found, snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    snapshot = new_snapshot(session.api, trim_objects=True)
+    networks = list_requested_networks(None, None, snapshot, session.namespace)[0]
+    networks = [n for n in networks if address in n] or [n for n in networks if n.can_hold(address)]
+    found = [_load_address_info(network, address, snapshot, now) for network in networks]
     session.note_unreadable(snapshot.unreadable_reasons())
     found = [info for info in found if info.row or info.history or address in info.network]
     if not found:

@@ -73,11 +73,11 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
     """What --force would take from whom; "" where that is told when the network has its turn."""
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.plan.network.planner import list_holders
 
     try:
-        (vms, reserved), _ = read_and_compute(partial(list_holders, request.namespace, request.name), session.api)
+        vms, reserved = list_holders(request.namespace, request.name, new_snapshot(session.api))
     except PreconditionFailed:
         return ""
     network = f"network {request.namespace}/{request.name}"

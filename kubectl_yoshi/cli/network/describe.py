@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.allocations import Allocations
     from kubectl_yoshi.model.network import Network
     from kubectl_yoshi.model.objects import Json
-    from kubectl_yoshi.model.snapshot import Snapshot
     from kubectl_yoshi.plan.inventory import InventoryRow
 
 
@@ -44,7 +43,7 @@ class DescribeOptions:
 def describe(session: Session, options: DescribeOptions) -> None:
     """Show everything about one network."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
@@ -58,16 +57,14 @@ def describe(session: Session, options: DescribeOptions) -> None:
         return
     now = datetime.now(timezone.utc)
 
-    def compute(snapshot: Snapshot) -> tuple[Network, tuple[tuple[str, str], ...], tuple[InventoryRow, ...]]:
-        network = load_network(namespace, name, snapshot)
-        backend = get_backend(network, BACKENDS)
-        try:
-            details = backend.describe(network, snapshot)
-        except PreconditionFailed as error:
-            details = (("Back-end", error.message),)
-        return network, details, build_inventory(network, backend, snapshot, now, all_namespaces=False)
-
-    (network, details, rows), snapshot = read_and_compute(compute, session.api, trim_objects=True)
+    snapshot = new_snapshot(session.api, trim_objects=True)
+    network = load_network(namespace, name, snapshot)
+    backend = get_backend(network, BACKENDS)
+    try:
+        details = backend.describe(network, snapshot)
+    except PreconditionFailed as error:
+        details = (("Back-end", error.message),)
+    rows = build_inventory(network, backend, snapshot, now, all_namespaces=False)
     session.note_unreadable(snapshot.unreadable_reasons())
     allocations = load_allocations(network, snapshot)
     fields = [*_network_fields(network, allocations), *details]

@@ -152,7 +152,7 @@ def attach(session: Session, options: AttachOptions) -> None:
 
 def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedName, ...]) -> list[AttachRequest]:
     from kubectl_yoshi.cli.vm_args import parse_mac
-    from kubectl_yoshi.engine.read import read_and_compute
+    from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.model.ports import parse_ports
@@ -180,9 +180,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
             public = parse_network_name(options.public_network, session.namespace)
         else:
             assert public_address is not None
-            network = read_and_compute(partial(find_network_of, public_address, vms[0][0], plugin=PUBLIC), session.api)[
-                0
-            ]
+            network = find_network_of(public_address, vms[0][0], new_snapshot(session.api), plugin=PUBLIC)
             public = (network.namespace, network.name)
         requests.append(
             AttachRequest(

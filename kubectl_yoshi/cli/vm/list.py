@@ -123,7 +123,6 @@ class _VmRow:
 
 def _vm_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) -> list[_VmRow]:
     from kubectl_yoshi.cli.inventory import get_named_objects, load_inventory
-    from kubectl_yoshi.engine.read import read_and_compute
     from kubectl_yoshi.model.snapshot import Query
     from kubectl_yoshi.model.vm import VM, VMI, Vm, get_trimmer
 
@@ -138,7 +137,7 @@ def _vm_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) 
     if not options.all_namespaces and options.network is None:
         rows += _other_namespace_rows(session, found, rows, unreadable)
     instances = Query(VMI, namespace)
-    snapshot = read_and_compute(lambda known: known.lookup(instances), session.api, snapshot, trim_objects=True)[1]
+    snapshot.prefetch(instances)
     by_vm: dict[tuple[str, str], list[InventoryRow]] = {}
     for row in rows:
         if row.record is not None and row.record.kind == VM.kind:

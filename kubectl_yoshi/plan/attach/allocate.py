@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -20,7 +20,7 @@ from kubectl_yoshi.model.durations import format_duration
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
-from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.plan.context import RunContext, seconds_between
 from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS
@@ -59,11 +59,7 @@ class BlockCounts:
         return {**_used_by_block(self.previous_snapshot, self._query), **own_blocks}
 
     def load_all(self) -> Mapping[str, int]:
-        """Block -> records, of all blocks. One that is missing does not exist, or had no count yet.
-
-        Raises:
-            MissingQueriesError: they were not read yet.
-        """
+        """Block -> records, of all blocks. One that is missing does not exist, or had no count yet."""
         if not is_large(self.network) or (
             self.previous_snapshot is not None and self._query in self.previous_snapshot.results
         ):
@@ -87,7 +83,7 @@ class Allocator:
 
     Args:
         network: whose addresses.
-        load_shard: gives the ledger of one shelf; may raise MissingQueriesError.
+        load_shards: gives the ledger as far as some shelves go; they are read in one round.
         taken: addresses that are used though the ledger does not say so.
         run: in the first, the lowest free address is chosen, in a later one a random address of its shelf. While
             writers contend for the network's addresses, a random one of the next few shelves at once.
@@ -97,15 +93,12 @@ class Allocator:
 
     Attributes:
         hint: for whoever chooses next: to begin where the last address came from, unless that was a random shelf.
-
-    Raises:
-        MissingQueriesError: the first shelves were not read yet.
     """
 
     def __init__(
         self,
         network: Network,
-        load_shard: Callable[..., Allocations],
+        load_shards: Callable[[Collection[Shard]], Allocations],
         taken: Intervals,
         run: RunContext,
         *,
@@ -117,7 +110,7 @@ class Allocator:
         rng = random.Random(run.seed)
         contended = is_large(network) and is_contended(network, run)
         self._shards = self._order_shards(counts, rng if contended else None)
-        self._load_shard = load_shard
+        self._load_shards = load_shards
         self._taken = taken
         self._rng = rng if run.attempt_number or contended else None
         self._cooldowns = cooldowns
@@ -137,7 +130,6 @@ class Allocator:
 
         Raises:
             PreconditionFailed: the network is full.
-            MissingQueriesError: a shelf was not read yet.
         """
         while True:
             number = find_free_address(self._preferred, self._held, self._rng)
@@ -197,14 +189,8 @@ class Allocator:
                 f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
                 "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",
             )
-        needed: list[Query] = []
-        for shard in shards:
-            try:
-                self._loaded.append((shard, self._load_shard(shard)))
-            except MissingQueriesError as more:
-                needed += more.queries
-        if needed:
-            raise MissingQueriesError(tuple(needed))
+        loaded = self._load_shards(shards).objects
+        self._loaded.extend((shard, Allocations(self._network, {shard: loaded[shard]})) for shard in shards)
 
     def _order_shards(self, counts: BlockCounts | None, rng: random.Random | None) -> Iterator[tuple[Shard, int]]:
         """Every shelf once, with the room that it is expected to have: the one where the search begins; when that is
@@ -250,20 +236,16 @@ def find_unused_addresses(
     network: Network,
     backend: Backend,
     count: int,
-    load_shard: Callable[..., Allocations],
+    load_shards: Callable[[Collection[Shard]], Allocations],
     snapshot: Snapshot,
     run: RunContext,
 ) -> FreeAddresses | PreconditionFailed:
-    """Free addresses that nothing uses either, whatever the ledger says; why there are not so many, where that is so.
-
-    Raises:
-        MissingQueriesError: more must be read first.
-    """
+    """Return free addresses that nothing uses, even without a record, or why there are not enough."""
     taken = Intervals()
     while True:
         allocator = Allocator(
             network,
-            load_shard,
+            load_shards,
             taken,
             run,
             wanted=count,

@@ -116,7 +116,6 @@ class AttachState:
         """These shelves, which are at hand from now on.
 
         Raises:
-            MissingQueriesError: some were not read yet.
             PreconditionFailed: some may not be read.
         """
         loaded = load_shards(self.network, shards, self.snapshot)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import Allocations, shard_of, status_shard
 from kubectl_yoshi.model.backend import AddressUses, Backend
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, UsageError, YoshiError
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel_pair
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import DEFAULT_NIC, Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState
@@ -47,7 +47,6 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     The plan's `results` has each VM's address, its `errors` why a VM gets none.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed, UsageError: no VM can be attached (no such network, the network cannot be used).
     """
     snapshot.lookup(network_query(*request.network), *request.queries)
@@ -76,7 +75,7 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     requested = {int(address) for address in requested_addresses if network.can_hold(address)}
     if request.address is not None:
         _check_usable(network, request.address)
-    address_uses, _ = parallel_pair(
+    address_uses, _ = snapshot.parallel_pair(
         lambda: backend.address_uses(network, vms, Intervals.from_numbers(requested), snapshot),
         lambda: snapshot.lookup(*backend.config_queries(snapshot)),
     )
@@ -91,10 +90,9 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     if network.accepts_outside_cidr:  # all that it holds outside its CIDR is on one shelf, which was read already
         shards.add(status_shard(network))
     state.load(shards)
-    if unverified := {number for vm in vms for number in state.unverified(vm)} - requested:
-        state.address_uses = AddressUses(
-            backend.address_uses(network, vms, Intervals.from_numbers(requested | unverified), snapshot)
-        )
+    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    requested |= {number for vm in vms for number in state.unverified(vm)}
+    state.address_uses = AddressUses(backend.address_uses(network, vms, Intervals.from_numbers(requested), snapshot))
     if network.is_deleting:
         incomplete = (vm.full_name for vm in vms if not state.is_complete(vm))
         run = replace(run, failed={**dict.fromkeys(incomplete, being_deleted_error(network)), **run.failed})
@@ -114,7 +112,7 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
             number = select_existing_address(state, vm)
             if number is not None:
                 other_networks.check_not_theirs(network.address(number))
-        except (PreconditionFailed, UsageError) as error:
+        except PlanningError as error:
             errors[vm.full_name] = error
             continue
         if number is None:

@@ -31,9 +31,6 @@ def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, Yoshi
         state: with what is wanted.
         vms: those for which there is an address.
         errors: by VM.
-
-    Raises:
-        MissingQueriesError: the whole ledger was not read yet.
     """
     limit = state.network.max_per_namespace
     if limit is None:

@@ -123,7 +123,7 @@ def _try_allocate(
     hint for whoever chooses next."""
     allocator = Allocator(
         state.network,
-        lambda shard: state.load([shard]),
+        state.load,
         taken,
         state.run,
         wanted=len(vms),

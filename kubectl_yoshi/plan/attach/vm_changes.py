@@ -14,10 +14,9 @@ from functools import partial
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, is_large, shard_of
 from kubectl_yoshi.model.backend import AddressUse, UsageKind
-from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import parallel
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.context import AttachState
@@ -45,7 +44,8 @@ def plan_vm_changes(
     owners: dict[int, str] = {}
     plans: list[Plan] = []
     results: dict[str, str] = {}
-    all_changes = parallel(partial(_vm_changes_or_error, state, vm, selected[vm.full_name]) for vm in vms)
+    parts = (partial(_vm_changes_or_error, state, vm, selected[vm.full_name]) for vm in vms)
+    all_changes = state.snapshot.parallel(parts)
     migration_blockers: dict[str, tuple[str, ...]] = {}
     macs: dict[str, Vm] = {}
     for vm, changes in zip(vms, all_changes, strict=True):
@@ -99,7 +99,7 @@ def _vm_changes_or_error(state: AttachState, vm: Vm, number: int) -> _VmChanges 
         warnings = state.backend.warnings(vm, state.network, number, state.snapshot, state.request.nic)
         migration_blockers = state.backend.migration_blockers(vm, state.network, state.snapshot)
         return replace(changes, notes=(*changes.notes, *warnings), migration_blockers=migration_blockers)
-    except YoshiError as error:
+    except PlanningError as error:
         return error
 
 

@@ -37,7 +37,6 @@ def find_pending_vms(
         "namespace/name" of each, as in `results`.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: a VM is gone, or what runs of it may not be read.
     """
     network = load_network(*network_name, snapshot)

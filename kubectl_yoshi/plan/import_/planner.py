@@ -40,7 +40,6 @@ def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapsho
     The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attach.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed, UsageError: none can be adopted (no such network, the network cannot be used).
     """
     snapshot.lookup(network_query(*request.network))

@@ -66,7 +66,6 @@ def list_observations(
     """What is seen in the cluster, each VM and address once, in order.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: what would show it may not be read.
     """
     found: dict[tuple[NamespacedName, NamespacedName, Address], Observation] = {}
@@ -90,7 +89,6 @@ def match_networks(
     """What a person has told, each with the network that has the address.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: there is no such network.
     """
     networks = _list_networks(scope, snapshot)

@@ -63,7 +63,6 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], snapshot: S
     The plan's `results` has the address for the VM that gets it.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
     """
     network = _load_network(request, snapshot)

@@ -37,9 +37,6 @@ def roll_back_move(
         target: who does not get the address.
         number: which.
         snapshot, run: as every planner gets them.
-
-    Raises:
-        MissingQueriesError: more must be read first.
     """
     record = allocations.records().get(number)
     previous_record = None

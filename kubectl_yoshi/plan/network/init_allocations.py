@@ -29,7 +29,6 @@ def plan_init_allocations(
             network's own namespace.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: not all may be seen that may have an address.
     """
     if network.is_initialized:

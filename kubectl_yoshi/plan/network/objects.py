@@ -19,7 +19,6 @@ def plan_network_objects(network: Network, backend: Backend, snapshot: Snapshot,
     """The changes that make the network's objects true; empty where they are.
 
     Raises:
-        MissingQueriesError: more must be read first.
         YoshiError: it cannot be made.
     """
     purpose = backend.infra_address_purpose(network)

@@ -17,6 +17,7 @@ from kubectl_yoshi.model.allocations import (
 from kubectl_yoshi.model.backend import Backend, NetworkConflict
 from kubectl_yoshi.model.errors import (
     ASK_ADMIN_HINT,
+    PlanningError,
     PreconditionFailed,
     UnreadableError,
     UsageError,
@@ -114,7 +115,6 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], snaps
     younger one gives way. When anything fails, what this run made is taken away again.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed, UsageError: it cannot be made.
     """
     query = network_query(request.namespace, request.name)
@@ -207,7 +207,7 @@ def _reconcile(
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, snapshot, run, is_new=_is_created_by(network, run.sent))
         plan = init_plan or plan_network_objects(network, backend, snapshot, run)
-    except YoshiError as error:
+    except PlanningError as error:
         if created_now:
             return _remove_created_network(network, error, backends, snapshot, run, owner)
         if snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
@@ -312,7 +312,6 @@ def plan_network_deletion(
     all, it is brought up again.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: VMs hold its addresses (the message lists them) and `force` was not given, or they still
             run.
     """
@@ -361,7 +360,7 @@ def _abort_deletion(network: Network, backends: Mapping[str, Backend], snapshot:
         check_initialized(network)
         plan = plan_network_objects(network, backend, snapshot, run)
         health = "" if plan else backend.health(network, snapshot)
-    except YoshiError as error:
+    except PlanningError as error:
         created, health = network.is_created, error.message
     return plan + plan_status(network, created, health, run, "")
 
@@ -427,7 +426,6 @@ def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot:
     """The back-end's part of a deletion, as far as it is known while somebody still has an address.
 
     Raises:
-        MissingQueriesError: more must be read first.
         UnreadableError: something that the deletion depends on may not be read: no VM is to be detached in vain.
     """
     backend = backends.get(network.plugin)
@@ -458,7 +456,6 @@ def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[s
     """What `force` takes a network's addresses from: VMs ("prod/web-1"), and the reserved addresses.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: there is no such network.
     """
     allocations = require_allocations(_load_even_invalid(NetworkDeleteRequest(namespace, name), snapshot), snapshot)

@@ -107,7 +107,6 @@ def audit_allocations(
         partial: what cannot be seen is left out.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: something that may use an address cannot be seen: unknown is not absent; not where
             `partial`.
     """

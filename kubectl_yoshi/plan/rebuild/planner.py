@@ -53,7 +53,6 @@ def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], snaps
     The plan's `results` has how many addresses are written of each network that is changed.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: there is no such network, or what may use its addresses cannot be seen.
     """
     audits, notes = audit_networks(request, backends, snapshot)
@@ -72,7 +71,6 @@ def audit_networks(
     """What each ledger should say, and a line for every network that is left alone.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: see plan_rebuild.
     """
     all_namespaces = request.network is None and request.namespace is None
@@ -107,7 +105,6 @@ def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = No
     """Every VM that exists, or of these namespaces.
 
     Raises:
-        MissingQueriesError: they were not read yet.
         PreconditionFailed: not all may be seen.
     """
     queries = [Query(VM, namespace) for namespace in namespaces or (None,)]

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE
 from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
@@ -85,7 +85,6 @@ def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snaps
     """The jobs that there are: leftovers first, since they may be in the way, then networks, then VMs.
 
     Raises:
-        MissingQueriesError: more must be read first.
         PreconditionFailed: neither networks nor VMs may be seen, or the cluster does not know networks.
     """
     if NETWORKWIZARD not in snapshot.served:
@@ -140,7 +139,7 @@ def _parse_requests(
     for vm in vms:
         try:
             requested_networks += find_requested_networks(vm, backends, snapshot)
-        except YoshiError as error:
+        except PlanningError as error:
             errors[_name(vm)] = error
     return requested_networks, errors
 

@@ -36,7 +36,6 @@ def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: S
     """What a VM's annotations ask for, each network once.
 
     Raises:
-        MissingQueriesError: more must be read first.
         UsageError: an annotation cannot be read.
         PreconditionFailed: no network is known that has the address named.
     """

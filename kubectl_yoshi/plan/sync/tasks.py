@@ -11,7 +11,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot, parallel
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, instance_queries
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import RunContext
@@ -48,7 +48,6 @@ class SyncTask(Protocol):
             run: see RunContext.
 
         Raises:
-            MissingQueriesError: more must be read first.
             YoshiError: nothing can be done.
         """
 
@@ -91,7 +90,7 @@ class RepairTask:
         found = parse_networks(snapshot.lookup(*(network_query(*name) for name in self.networks)))
         with_backend = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
         plans = (partial(backend.repairs, network, self.namespace, snapshot) for network, backend in with_backend)
-        return parallel_plans(parallel(plans))
+        return parallel_plans(snapshot.parallel(plans))
 
 
 @dataclass(frozen=True)

@@ -391,7 +391,7 @@ def test_before_an_address_is_given_only_its_own_block_is_asked_for(pools: dict[
                 one: ({"metadata": {"name": one.name}, "spec": spec},) if spec else () for one, spec in found.items()
             }
             snapshot = snapshot.with_results({**dict.fromkeys(more.queries, ()), **results})
-    assert asked[:2] == [Query(RAW.pool, name="prod.blue"), Query(RAW.block, name="10-9-9-64-26")]
+    assert {*asked[:2]} == {Query(RAW.pool, name="prod.blue"), Query(RAW.block, name="10-9-9-64-26")}
     assert Query(RAW.block, name=block) in asked
     assert {one.name for one in asked if one.resource == RAW.block} == {"10-9-9-64-26", block}
 

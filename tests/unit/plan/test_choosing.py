@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -15,7 +16,7 @@ from kubectl_yoshi.model.addresses import Intervals, parse_address, span_of
 from kubectl_yoshi.model.allocations import Allocations, Shard, build_block
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import Network, parse_network
-from kubectl_yoshi.model.snapshot import MissingQueriesError, Query
+from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
 from kubectl_yoshi.plan.context import RunContext
 
@@ -146,12 +147,15 @@ class Books:
         self.network, self.held = net, held
         self.opened: list[Shard] = []
 
-    def __call__(self, shard: Shard) -> Allocations:
+    def __call__(self, shards: Iterable[Shard]) -> Allocations:
+        return Allocations(self.network, {shard: self.open(shard) for shard in shards})
+
+    def open(self, shard: Shard) -> Json:
         self.opened.append(shard)
         here = self.held & Intervals.from_spans([shard.span])
         obj = {**(build_block(self.network, shard) if shard.is_block else self.network.raw)}
         obj["status"] = {"allocations": {str(self.network.address(n)): {"kind": "Reservation"} for n in here}}
-        return Allocations(self.network, {shard: obj})
+        return obj
 
 
 def allocator(books: Books, taken: Intervals = NOBODY, rng: Any = None) -> Allocator:
@@ -241,12 +245,3 @@ def test_where_that_block_is_full_the_lowest_one_with_room_is_next_and_named_for
     chosen = allocator(books)
     assert str(net.address(chosen.next_address())) == "10.0.2.1"
     assert chosen.hint.start == number("10.0.2.0")
-
-
-def test_a_shelf_that_was_not_read_yet_is_asked_for() -> None:
-    def closed(shard: Shard) -> Allocations:
-        raise MissingQueriesError((Query(shard.ref.resource, shard.ref.namespace, shard.ref.name),))
-
-    with pytest.raises(MissingQueriesError) as more:
-        Allocator(network("10.0.0.0/8"), closed, Intervals(), RunContext())
-    assert [read.resource.kind for read in more.value.queries] == ["AddressBlock"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.backend import HW_ADDR_ANNOTATION, IP_ADDRS_ANNOTATION
 from kubectl_yoshi.engine.apply import send_change
-from kubectl_yoshi.engine.read import observe
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import ApiError
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
@@ -455,7 +454,7 @@ def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_w
     annotation_key = {BACKENDS["calico"].annotation_key: network}
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(annotations=annotation_key))
     request = AttachRequest(("prod", network), (("prod", "web-1"),))
-    plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext())
+    plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext())
     changes = [*plan]
     place = next(place for place, change in enumerate(changes) if change.ref.resource == VM)
     for change in changes[:place]:

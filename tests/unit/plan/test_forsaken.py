@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import dig
@@ -44,7 +44,7 @@ def told(world: World) -> list[str]:
     def ask(snapshot: Snapshot) -> list[str]:
         return [one.summary for one in find_orphaned_vms([world.now(), world.now("web-2")], BACKENDS, snapshot)]
 
-    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
+    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
 
 
 def test_who_is_on_a_network_that_is_no_more_is_told(world: World) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import ObjectRef
@@ -43,7 +43,7 @@ def told(world: World) -> list[str]:
     def ask(snapshot: Snapshot) -> list[str]:
         return [one.summary for one in find_orphaned_vms([world.now("a"), world.now("b")], BACKENDS, snapshot)]
 
-    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
+    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
 
 
 def wish(world: World, name: str) -> tuple[str | None, str | None]:

@@ -19,7 +19,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.ipam import handle_name
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
 from kubectl_yoshi.model.snapshot import Snapshot
@@ -84,7 +84,7 @@ def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[s
         said += map(str, list_other_troubles(network, backend, rows, snapshot))
         return {row.address: row for row in rows}, said
 
-    return read_and_compute(ask, world.api)[0]  # type: ignore[arg-type]
+    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", REPAIRING)

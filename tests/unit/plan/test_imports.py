@@ -19,7 +19,7 @@ from kubectl_yoshi.backends.calico.annotations import IP_ADDRS_ANNOTATION
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.ipam import handle_name
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.objects import Json
@@ -56,7 +56,7 @@ def runs_with(world: World, address: str, name: str = "web-1", mac: str = "0a:00
 
 
 def seen(world: World, source: Source = Source.VMS, where: SearchScope = EVERYWHERE) -> list[Observation]:
-    return read_and_compute(lambda snapshot: list_observations(source, where, BACKENDS, snapshot), world.api)[0]
+    return list_observations(source, where, BACKENDS, new_snapshot(world.api))
 
 
 def adopt(world: World, *existing: ExistingAddress | tuple[str, str], **options: Any) -> RunResult:
@@ -264,10 +264,10 @@ def test_what_a_person_tells_goes_to_the_network_that_has_it() -> None:
         (ExistingAddress(("prod", "a"), parse_address(text)), text)
         for text in ("10.134.0.9", "10.133.0.9", "10.135.0.9")
     ]
-    found, _ = read_and_compute(lambda snapshot: match_networks(told, EVERYWHERE, snapshot), world.api)
+    found = match_networks(told, EVERYWHERE, new_snapshot(world.api))
     assert [one.network for one in found] == [("prod", "green"), ("prod", "blue"), None]
     only = SearchScope(("prod", "blue"), None, "prod")
-    found, _ = read_and_compute(lambda snapshot: match_networks(told, only, snapshot), world.api)
+    found = match_networks(told, only, new_snapshot(world.api))
     assert {one.network for one in found} == {("prod", "blue")}
 
 

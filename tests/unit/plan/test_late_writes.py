@@ -8,13 +8,12 @@ somebody else is given next (invariants I1, I2).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
 from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.engine.apply import send_change
-from kubectl_yoshi.engine.read import observe
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import NotFoundError, PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -130,7 +129,7 @@ def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(wo
 def begin_attaching(world: World, address: str = "10.133.0.1", **more: bool) -> Change:
     """Carries an attachment out up to the write to the VM, and gives that one."""
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address(address), **more)  # type: ignore[arg-type]
-    plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext())
+    plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext())
     for change in plan:
         if change.ref.resource == VM:
             return change

@@ -20,7 +20,7 @@ import pytest
 
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.public.services import SERVICE
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
@@ -60,15 +60,13 @@ def status(world: World) -> Json:
 def found(world: World, ip: str) -> str:
     """The network of an address that is named alone."""
     having = partial(find_network_of, parse_address(ip), "prod", plugin="public")
-    return read_and_compute(having, world.api)[0].full_name  # type: ignore[arg-type]
+    return having(new_snapshot(world.api)).full_name  # type: ignore[arg-type]
 
 
 def findings(world: World) -> list[str]:
     """What `ips check` says of the network."""
     now = datetime.now(timezone.utc)
-    rows, _ = read_and_compute(
-        lambda snapshot: build_inventory(network(world), BACKENDS["public"], snapshot, now, True), world.api
-    )  # type: ignore[arg-type]
+    rows = build_inventory(network(world), BACKENDS["public"], new_snapshot(world.api), now, True)  # type: ignore[arg-type]
     return [sentence for _, sentence in find_discrepancies(rows)]
 
 

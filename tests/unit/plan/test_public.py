@@ -25,7 +25,7 @@ from kubectl_yoshi.backends.public.annotations import PUBLIC_IP, PUBLIC_NETWORK,
 from kubectl_yoshi.backends.public.services import SERVICE, get_service_address
 from kubectl_yoshi.engine.apply import send_change
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.read import observe
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.kube.errors import PatchTestFailedError
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
@@ -377,7 +377,7 @@ def begin_attaching(world: World, name: str, address: str) -> list[Change]:
     done: list[Change] = []
     rest: list[Change] = []
     while not rest:
-        plan, _ = observe(partial(plan_attach, request, BACKENDS), world.api, None, RunContext(done=tuple(done)))
+        plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext(done=tuple(done)))
         changes = [*plan]
         assert changes
         place = next((place for place, change in enumerate(changes) if change.ref.resource == VM), len(changes))

@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.metallb import objects as metallb
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
@@ -41,7 +41,7 @@ def only_edit(world: World, name: str = "pub", public: Json | None = None, **spe
 def described(world: World) -> dict[str, str]:
     """What `network describe` adds."""
     network = parse_network(world.api.get(NETWORKWIZARD.ref("pub", "prod")))
-    return dict(read_and_compute(lambda snapshot: BACKENDS["public"].describe(network, snapshot), world.api)[0])
+    return dict(BACKENDS["public"].describe(network, new_snapshot(world.api)))
 
 
 def names(world: World, resource: Resource) -> list[str]:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.engine.loop import RunResult
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
@@ -55,7 +55,7 @@ def look(world: World, seconds_ago: float = 600.0, identity: str = "one") -> Rep
         )
         return build_report(rows, find_discrepancies(rows), ago(seconds_ago), identity)
 
-    found, _ = read_and_compute(ask, world.api)  # type: ignore[arg-type]
+    found = ask(new_snapshot(world.api))  # type: ignore[arg-type]
     return parse_report(json.loads(json.dumps(found)), f"{identity}.json")
 
 

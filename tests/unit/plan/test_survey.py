@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
-from kubectl_yoshi.engine.read import read_and_compute
+from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
@@ -45,7 +45,7 @@ def surveyed(
         network = parse_network(world.api.get(BLUE))
         return build_inventory(network, BACKENDS["calico"], snapshot, now, all_namespaces, exact)
 
-    rows, _ = read_and_compute(ask, world.api)  # type: ignore[arg-type]
+    rows = ask(new_snapshot(world.api))  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
     return {row.address: row for row in rows}, [sentence for _, sentence in find_discrepancies(rows)]
 

@@ -1,0 +1,77 @@
+"""A read that fails while a plan is made ends the planning: no planner takes it for a fact about the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+
+import pytest
+
+from kubectl_yoshi.engine.read import run_queries
+from kubectl_yoshi.kube.errors import UnreachableError
+from kubectl_yoshi.model.snapshot import Answer, Query, ServedApis, Snapshot
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.gc import GcRequest, plan_gc
+from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
+from tests.unit.plan.world import BACKENDS, World, wizard
+
+
+class FailingReader:
+    """Reads from the fake API server; one round of reads fails.
+
+    Attributes:
+        rounds: how many rounds there were.
+    """
+
+    def __init__(self, world: World, failing: int) -> None:
+        self._world, self._failing = world, failing
+        self.rounds = 0
+
+    @property
+    def served(self) -> ServedApis:
+        return self._world.api.served
+
+    def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
+        self.rounds += 1
+        if self.rounds == self._failing:
+            raise UnreachableError("the API server does not answer")
+        return run_queries(self._world.api, queries)  # type: ignore[arg-type]
+
+
+BLUE = ("prod", "blue")
+WEB_1 = (("prod", "web-1"),)
+NOW = datetime.now(timezone.utc)
+PLANNERS: dict[str, Callable[[Snapshot, RunContext], object]] = {
+    "attach": lambda snapshot, run: plan_attach(AttachRequest(BLUE, WEB_1, restart=True), BACKENDS, snapshot, run),
+    "detach": lambda snapshot, run: plan_detach(DetachRequest(BLUE, WEB_1), BACKENDS, snapshot, run),
+    "gc": lambda snapshot, run: plan_gc(GcRequest(None, "prod", 0), BACKENDS, snapshot, run),
+    "network": lambda snapshot, run: plan_network(NetworkRequest(*BLUE), BACKENDS, snapshot, run),
+    "new network": lambda snapshot, run: plan_network(
+        NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20")), BACKENDS, snapshot, run
+    ),
+    "network delete": lambda snapshot, run: plan_network_deletion(
+        NetworkDeleteRequest(*BLUE, force=True), BACKENDS, snapshot, run
+    ),
+    "rebuild": lambda snapshot, run: plan_rebuild(RebuildRequest(None, None), BACKENDS, snapshot, run),
+    "sync": lambda snapshot, run: plan_sync(SyncScope(None), BACKENDS, snapshot, NOW),
+}
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+@pytest.mark.parametrize("name", PLANNERS)
+def test_a_failed_read_ends_the_planning_whichever_round_it_is(name: str, cidr: str) -> None:
+    world = World()
+    world.network(cidr=cidr)
+    world.running()
+    world.attach()
+    world.vm("web-2")
+    whole = FailingReader(world, failing=0)
+    PLANNERS[name](Snapshot(reader=whole), RunContext())
+    assert whole.rounds
+    for failing in range(1, whole.rounds + 1):
+        with pytest.raises(UnreachableError):
+            PLANNERS[name](Snapshot(reader=FailingReader(world, failing)), RunContext())
