@@ -89,6 +89,7 @@ def run(
     progress: ProgressCallback | None = None,
     waiters: Mapping[str, Waiter] | None = None,
     rng: random.Random | None = None,
+    planned: tuple[Plan, Snapshot] | None = None,
 ) -> RunResult:
     """Makes true what a planner wants.
 
@@ -99,6 +100,7 @@ def run(
         progress: told of every change; of one that got no answer, again when it is seen to be done.
         waiters: see apply_plan.
         rng: for random choices.
+        planned: the first plan and what it rests on, where that is made already.
 
     Raises:
         YoshiError: nothing could be planned at all, or others were faster again and again.
@@ -106,7 +108,9 @@ def run(
     """
     context = RunContext(rng=rng or random.Random())
     if dry_run != "none":
-        return _dry_run(planner, api, replace(context, preview=True), dry_run, progress)
+        snapshot = planned[1] if planned else new_snapshot(api)
+        plan = planned[0] if planned else planner(snapshot, replace(context, preview=True))
+        return _dry_run(plan, snapshot, api, dry_run, progress)
     first: Plan | None = None
     journal = WriteJournal()
     permissions = Permissions(api)
@@ -122,7 +126,8 @@ def run(
             notes.update(dict.fromkeys(plan.notes))
             break
         try:
-            plan, snapshot = _plan_with_retries(planner, api, context, started=first is not None)
+            plan, snapshot = planned or _plan_with_retries(planner, api, context, started=first is not None)
+            planned = None
         except YoshiError as error:
             error.changes_so_far = journal.changes_so_far()
             raise
@@ -245,11 +250,7 @@ def _preview_later_rounds(planner: Planner, plan: Plan, snapshot: Snapshot, cont
     return planner(snapshot, replace(context, preview=True)) if plan.requeue else Plan()
 
 
-def _dry_run(
-    planner: Planner, api: Api, context: RunContext, dry_run: str, progress: ProgressCallback | None
-) -> RunResult:
-    snapshot = new_snapshot(api)
-    plan = planner(snapshot, context)
+def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, dry_run: str, progress: ProgressCallback | None) -> RunResult:
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
     if dry_run == "client":
         check_sizes(plan)

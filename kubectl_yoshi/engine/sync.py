@@ -131,7 +131,7 @@ def sync(
                 report.plan = report.plan + replace(plan, errors={})
                 _record_plan(report, task, plan)
                 continue
-            done = run(planner, api, dry_run=dry_run, progress=progress, waiters=waiters)
+            done = run(planner, api, dry_run=dry_run, progress=progress, waiters=waiters, planned=(plan, snapshot))
         except FATAL_ERRORS:
             raise
         except YoshiError as error:
