@@ -1,4 +1,4 @@
-"""What the API server serves: one request for all groups, one for the core group, whatever the cluster's size.
+"""What the API server serves besides the core group, which every API server does: one request for all groups.
 
 Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) answers
 with every group at once, and marks as Stale the groups whose aggregated API server does not answer. An older server
@@ -8,7 +8,6 @@ gives the list of groups to the same request, and each is then asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -39,32 +38,26 @@ class ReadApi(Protocol):
 
 
 def discover(api: ReadApi) -> ServedApis:
-    """Everything that is served."""
-    with ThreadPoolExecutor(2) as pool:
-        core = pool.submit(api.raw, "/api", _ACCEPT)
-        groups = pool.submit(api.raw, "/apis", _ACCEPT)
-        results = [core.result(), groups.result()]
-    return _parse_discovery(api, results)
+    """Return every named group that is served, and which of them do not answer.
 
-
-def _parse_discovery(api: ReadApi, results: Iterable[Json]) -> ServedApis:
+    Raises:
+        ClusterError: the API server does not answer, or not as one does.
+    """
+    answer = api.raw("/apis", _ACCEPT)
+    if answer.get("kind") == "APIGroupDiscoveryList":
+        groups = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
+    elif answer.get("kind") == "APIGroupList":
+        groups = _discover_each_group(api, answer)
+    else:
+        raise invalid_json_error(RequestInfo("get", path="/apis"), json.dumps(answer).encode(), api.connection.server)
     resources: dict[str, Resource] = {}
     versions: dict[str, tuple[str, ...]] = {}
     unavailable: dict[str, str] = {}
-    for answer in results:
-        if answer.get("kind") not in ("APIGroupDiscoveryList", "APIGroupList", "APIVersions"):
-            raise invalid_json_error(
-                RequestInfo("get", path="/apis"), json.dumps(answer).encode(), api.connection.server
-            )
-        if answer.get("kind") == "APIGroupDiscoveryList":
-            groups = [(str(dig(item, "metadata", "name", default="")), item) for item in answer.get("items") or []]
-        else:
-            groups = _discover_each_group(api, answer)
-        for group, item in groups:
-            _add_group(group, item, resources, versions)
-            stale = [str(v["version"]) for v in item.get("versions") or [] if v.get("freshness") == "Stale"]
-            if stale:
-                unavailable[group] = _unavailable_reason(api, group, stale[0])
+    for group, item in groups:
+        _add_group(group, item, resources, versions)
+        stale = [str(v["version"]) for v in item.get("versions") or [] if v.get("freshness") == "Stale"]
+        if stale:
+            unavailable[group] = _unavailable_reason(api, group, stale[0])
     return ServedApis(resources, versions, unavailable)
 
 
@@ -97,15 +90,12 @@ def _unavailable_reason(api: ReadApi, group: str, version: str) -> str:
 
 def _discover_each_group(api: ReadApi, answer: Json) -> list[tuple[str, Json]]:
     """The same from a server without aggregated discovery: a request per group and version."""
-    if answer.get("kind") == "APIVersions":
-        paths_by_group = {"": [(str(version), f"/api/{version}") for version in answer.get("versions") or []]}
-    else:
-        paths_by_group = {}
-        for item in answer.get("groups") or []:
-            preferred = dig(item, "preferredVersion", "version")
-            names = [str(version["version"]) for version in item.get("versions") or []]
-            names.sort(key=lambda name: name != preferred)  # stable: the rest stay in order
-            paths_by_group[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
+    paths_by_group: dict[str, list[tuple[str, str]]] = {}
+    for item in answer.get("groups") or []:
+        preferred = dig(item, "preferredVersion", "version")
+        names = [str(version["version"]) for version in item.get("versions") or []]
+        names.sort(key=lambda name: name != preferred)  # stable: the rest stay in order
+        paths_by_group[str(item["name"])] = [(name, f"/apis/{item['name']}/{name}") for name in names]
 
     def get_or_none(path: str) -> Json | None:
         try:

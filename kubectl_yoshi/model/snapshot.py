@@ -47,7 +47,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class ServedApis:
-    """What the API server serves, from discovery.
+    """What the API server serves besides the core group, from discovery.
 
     Attributes:
         resources: full name ("ippools.crd.projectcalico.org") -> the resource in its preferred served version.
