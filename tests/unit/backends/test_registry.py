@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,17 @@ def words(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_the_names_are_the_plugins() -> None:
     assert all(backend.plugin == name for name, backend in BACKENDS.items())
     assert sorted(BACKENDS) == ["calico", "ovs", "public"]
+
+
+def test_a_command_imports_no_backend_but_its_own() -> None:
+    """What `vm attach` of a Calico network imports is most of the time that it takes."""
+    program = (
+        "import sys; from kubectl_yoshi.backends.registry import BACKENDS; 'ovs' in BACKENDS; BACKENDS['calico'];"
+        "print(*sorted({name.split('.')[2] for name in sys.modules if name.startswith('kubectl_yoshi.backends.')}))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "calico" in found
+    assert not {"ovs", "public", "metallb"} & {*found}
 
 
 def test_no_module_of_model_and_plan_knows_a_back_ends_name() -> None:
