@@ -1,4 +1,4 @@
-"""Commands for addresses: list, who, reserve, release, check, gc, import, rebuild, reports."""
+"""Commands for addresses: list, who, reserve, release, check, gc, import, rebuild."""
 
 from __future__ import annotations
 
@@ -166,23 +166,6 @@ SCENARIOS = [
             Run("ips gc --network blue --grace 0s --yes", note="the instance still runs"),
             Run("ips list", note="afterwards"),
             Run("network describe blue", note="afterwards"),
-        ],
-    ),
-    Scenario(
-        "two reports",
-        [
-            vms("web-1", "web-2", "db-1"),
-            *prepare(*ATTACHED),
-            delete("db-1"),
-            "ips check -A -o monday.json",
-            hours(1),
-            "ips check -A -o later.json",
-            "ips release --from-report monday.json",
-            "ips release --from-report monday.json --from-report later.json --dry-run=client",
-            "ips release --from-report monday.json --from-report later.json",
-            Run("ips release --from-report monday.json --from-report later.json", note="again"),
-            "ips release --from-report monday.json --from-report later.json --apart 2h",
-            "ips release --from-report monday.json --from-report later.json --max-age 1m",
         ],
     ),
     Scenario(

@@ -76,7 +76,7 @@ TABLE = [
         ("ips who garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
         ("ips reserve blue --count 0", 2, "--count must be from 1 to 256", "ips reserve --help"),
         ("ips reserve blue 10.97.0.20 --count 2", 2, "give addresses or --count, not both", "ips reserve --help"),
-        ("ips release blue", 2, "give a NETWORK and addresses of it", "ips release --help"),
+        ("ips release blue", 2, "missing argument", "ips release --help"),
     ),
     *rows(
         "file",
