@@ -168,7 +168,7 @@ def leave_it_running(seat: Seat) -> None:
 
 
 def write_csv(seat: Seat) -> None:
-    lines = ["name,address,mac", f"web-1,{seat.prefix}.0.7,02:00:00:00:00:07", f"web-2,{seat.prefix}.0.8,"]
+    lines = ["name,address,mac,namespace", f"web-1,{seat.prefix}.0.7,02:00:00:00:00:07", f"web-2,{seat.prefix}.0.8,"]
     (seat.folder / "ports.csv").write_text("\n".join(lines))
 
 

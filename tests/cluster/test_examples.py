@@ -52,7 +52,7 @@ NETWORKS = {
     "red": "cidr: 10.134.0.0/24",
 }
 WIZARD = "{{apiVersion: plumber.k8s.pf9.io/v1, kind: NetworkWizard, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n"
-CSV = "Name,Fixed IP Addresses\nold-1,10.133.0.80\n"
+CSV = "name,address,mac,namespace\nold-1,10.133.0.80\n"
 
 BLUE = "kubectl yoshi network create -f blue.yaml"
 INTERNET = "kubectl yoshi network create -f internet.yaml"
