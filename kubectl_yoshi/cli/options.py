@@ -30,7 +30,7 @@ from kubectl_yoshi.cli.kubectl_flags import OptionalValue, Seconds
 from kubectl_yoshi.cli.param_types import FILE
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.format_option import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, ReportFile, parse_output
+from kubectl_yoshi.output.format_option import LIST_FORMATS, OBJECT_FORMATS, OutputFormat, parse_output
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -107,16 +107,6 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(display_format(word)) for word in self.allowed]
-
-
-class FormatOrReport(OutputType):
-    """-o of a command that can also write a report: a format, or the name of a file that ends in .json."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """An OutputFormat or a ReportFile."""
-        if isinstance(value, str) and value.endswith(".json"):
-            return ReportFile(value)
-        return value if isinstance(value, ReportFile) else super().convert(value, param, ctx)
 
 
 def display_format(word: str) -> str:

@@ -27,7 +27,6 @@ from kubectl_yoshi.kube.errors import (
     NotServedError,
     PatchTestFailedError,
 )
-from kubectl_yoshi.model.budget import check_size
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import merge_json_patches
 from kubectl_yoshi.model.objects import Json, ObjectRef
@@ -233,13 +232,6 @@ def group_by_request(changes: list[_IndexedChange]) -> list[list[_IndexedChange]
     return groups
 
 
-def check_sizes(plan: Plan) -> None:
-    """For a plan that is only shown: raises Refused where an object would become too large (see model.budget)."""
-    for stage in plan.stages:
-        for group in group_by_request(list(enumerate(stage))):
-            check_size(merge_changes([change for _, change in group]))
-
-
 def merge_changes(changes: list[Change]) -> Change:
     """One change that is all of these patches, or edits, of one object."""
     if len(changes) == 1:
@@ -277,7 +269,6 @@ def _replace_with_edits(changes: list[Change], api: Api, *, dry_run: bool) -> li
         after, results = _apply_edits(before, changes)
         if after is before:
             return results
-        check_size(replace(changes[0], body=after, before=before))
         try:
             answer = api.replace(ref, after, subresource=subresource, dry_run=dry_run)
             return [answer if result is after else result for result in results]
@@ -315,10 +306,8 @@ def send_change(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str
         What the server answered; None where nothing was sent, or what was wanted is so already.
 
     Raises:
-        PreconditionFailed: its object would become too large.
         ClusterError: it was refused, or nothing answered.
     """
-    check_size(change)
     try:
         return _send_request(change, api, dry_run, waiters)
     except ApiError as error:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, check_sizes, send_change
+from kubectl_yoshi.engine.apply import ApplyResult, ProgressCallback, apply_plan, send_change
 from kubectl_yoshi.engine.outcomes import AMBIGUOUS_ERRORS, WriteJournal, WriteOutcome
 from kubectl_yoshi.engine.permissions import Permissions
 from kubectl_yoshi.engine.read import Planner, new_snapshot
@@ -253,7 +253,6 @@ def _preview_later_rounds(planner: Planner, plan: Plan, snapshot: Snapshot, cont
 def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, dry_run: str, progress: ProgressCallback | None) -> RunResult:
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
     if dry_run == "client":
-        check_sizes(plan)
         return RunResult(plan, (), plan.results, plan.errors, notes, unreadable=unreadable)
     result = apply_plan(plan, api, dry_run=True, progress=progress)
     failed = {change.owner: error for change, error in result.failed}

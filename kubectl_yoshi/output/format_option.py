@@ -45,13 +45,6 @@ class OutputFormat:
 HUMAN_READABLE = OutputFormat()
 
 
-@dataclass(frozen=True)
-class ReportFile:
-    """A file that a report is to be written to; what people read goes to stdout all the same."""
-
-    path: str
-
-
 def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputFormat:
     """Reads the value of -o; templates and their files are read now, so that a mistake shows before any request.
 

@@ -108,7 +108,7 @@ def _release_unused(
     }
     if not candidates:
         return Plan()
-    namespaces = namespaces_to_search(candidates.values(), snapshot)
+    namespaces = _namespaces_to_search(candidates.values(), snapshot)
     address_uses = AddressUses(backend.all_address_uses(network, namespaces, snapshot))
     wanted = {use.number for use in address_uses.all if use.kind is UsageKind.REQUESTED}
 
@@ -151,7 +151,7 @@ def _reload_records(network: Network, snapshot: Snapshot) -> Mapping[int, Alloca
     return reload_allocations(network, snapshot).records()
 
 
-def namespaces_to_search(records: Iterable[Allocation], snapshot: Snapshot) -> tuple[str, ...] | None:
+def _namespaces_to_search(records: Iterable[Allocation], snapshot: Snapshot) -> tuple[str, ...] | None:
     """All namespaces, since a VM of any may carry the address; those of the records where not all may be seen."""
     snapshot.lookup(Query(VM))
     if snapshot.unreadable_reason(Query(VM)):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import (
+    SHARD_SIZE,
     Allocation,
     Allocations,
     SearchHint,
@@ -179,6 +180,33 @@ def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[
                     if address in network or (change.ref == network.ref and network.can_hold(address)):
                         numbers.setdefault(int(address), []).append(value)
     return numbers
+
+
+def check_room_outside_cidr(allocations: Allocations, numbers: Iterable[int]) -> None:
+    """Check that a network can hold more addresses outside its CIDR (where it has none, more addresses).
+
+    One object holds all of them, the network itself. Addresses that are recorded already need no room. Writers at the
+    same time do not see each other, so the limit may be exceeded by as many; etcd's is far above it.
+
+    Args:
+        allocations: those of the network, with its own status.
+        numbers: the addresses that are to be recorded.
+
+    Raises:
+        PreconditionFailed: it would hold more than SHARD_SIZE.
+    """
+    network = allocations.network
+    recorded = {number for number in allocations.records() if number not in network.cidr_addresses}
+    added = {number for number in numbers if number not in network.cidr_addresses} - recorded
+    if not added or len(recorded) + len(added) <= SHARD_SIZE:
+        return
+    counts = f"{len(recorded)} are recorded, and {len(added)} more requested"
+    raise PreconditionFailed(
+        f"network {network.full_name} has no CIDR and can hold {SHARD_SIZE} addresses: {counts}"
+        if network.cidr is None
+        else f"network {network.full_name} can hold {SHARD_SIZE} addresses outside its CIDR: {counts}",
+        "Use another network for more, such as one whose CIDR has these addresses.",
+    )
 
 
 def write_records(

@@ -31,7 +31,13 @@ from kubectl_yoshi.plan.network_lookup import (
     get_backend,
     load_network,
 )
-from kubectl_yoshi.plan.records import load_shards, records_written_by_run, remove_records, write_records
+from kubectl_yoshi.plan.records import (
+    check_room_outside_cidr,
+    load_shards,
+    records_written_by_run,
+    remove_records,
+    write_records,
+)
 from kubectl_yoshi.plan.release import build_release
 
 FREE_ADDRESSES_HINT = "Choose another address; see `kubectl yoshi ips list --free`."
@@ -99,6 +105,11 @@ def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snaps
         raise PreconditionFailed(
             f"{network.address(other_uses[0].number)} is not free: {other_uses[0].summary}", FREE_ADDRESSES_HINT
         )
+    if request.addresses:
+        try:
+            check_room_outside_cidr(allocations, selected)
+        except PreconditionFailed as error:
+            return _roll_back(allocations, reserved_by_run, error, backend, snapshot)
     missing_count = request.count - len(reserved_by_run)
     if not request.addresses and missing_count > 0:
 

@@ -52,16 +52,11 @@ NETWORKS = {
     "red": "cidr: 10.134.0.0/24",
 }
 WIZARD = "{{apiVersion: plumber.k8s.pf9.io/v1, kind: NetworkWizard, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n"
-CSV = "Name,Fixed IP Addresses\nold-1,10.133.0.80\n"
+CSV = "name,address,mac,namespace\nold-1,10.133.0.80\n"
 
 BLUE = "kubectl yoshi network create -f blue.yaml"
 INTERNET = "kubectl yoshi network create -f internet.yaml"
 ATTACHED = f"{BLUE}; kubectl yoshi vm attach web-1 --network blue --ip 10.133.0.10"
-HOURS_PASS = """
-sleep() {
-  [ "$1" = 1h ] && sed -i -E 's/"time": "[^"]+"/"time": "'"$(date -u -d '-1 hour' +%FT%T.000000Z)"'"/' monday.json
-}
-"""
 BEFORE = {
     "network delete": BLUE,
     "network describe": BLUE,
@@ -82,7 +77,7 @@ BEFORE = {
 FINDS_DIFFERENCES = "kubectl yoshi diff vm attach web-1 --network blue"
 UNTIL_CTRL_C = "kubectl yoshi sync -A --watch"
 OURS = "app.kubernetes.io/managed-by=kubectl-yoshi"
-PRELUDES = {"ips release": HOURS_PASS, "completion zsh": "autoload -Uz compinit; compinit -u\n"}
+PRELUDES = {"completion zsh": "autoload -Uz compinit; compinit -u\n"}
 """What an example of a command finds in its own shell."""
 LEFT = ("vm", "networkwizards", "addressblocks", "net-attach-def", "hostnetworktemplates", "dhcpservers")
 """All of these kinds an example may have made."""

@@ -1,4 +1,4 @@
-"""Quotas, who had an address before, cool-down and reports, as processes see them on the real API server.
+"""Quotas, who had an address before, and cool-down, as processes see them on the real API server.
 
 8 processes at a quota of 3, in a small network and in one of several blocks    3 get an address, 5 are told why not
 history                      `ips who` tells, as words and as JSON; several who give back at once are all there
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -128,37 +127,3 @@ def test_what_cools_down_goes_to_nobody_but_who_had_it(yoshi: Yoshi, installed: 
     yoshi.done("vm", "attach", "web-1", "--network", "blue")
     assert holders(installed, yoshi.namespace)[first] == "web-1"
     check(installed, yoshi.namespace, settled=True)
-
-
-def test_what_two_reports_call_leaked_is_given_back(
-    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
-) -> None:
-    yoshi.done("network", "create", "blue", "--cidr", cidr(24))
-    make_vms(installed, yoshi.namespace, "web-1", "web-2", "web-3")
-    yoshi.done("vm", "attach", "web-1", "web-2", "web-3", "--network", "blue")
-    had = {name: address for address, name in holders(installed, yoshi.namespace).items()}
-    one, two, three = (str(tmp_path / f"{name}.json") for name in ("one", "two", "three"))
-    assert "3 addresses, all as recorded" in yoshi.done("ips", "check", "-o", one)
-
-    installed.kubectl("delete", "virtualmachine", "web-1", "-n", yoshi.namespace)
-    assert "the VM is gone" in yoshi.done("ips", "check", "-o", two, code=1)
-    found = json.loads(Path(two).read_text())
-    assert [leak["address"] for leak in found["leaked"]] == [had["web-1"]]
-    assert "nothing to release" in yoshi.done(
-        "ips", "release", "--from-report", one, "--from-report", two, "--apart", "0s"
-    )
-
-    installed.kubectl("delete", "virtualmachine", "web-2", "-n", yoshi.namespace)
-    yoshi.done("ips", "check", "-o", three, code=1)
-    both = ("ips", "release", "--from-report", two, "--from-report", three)
-    assert "apart" in yoshi.refused(*both)
-    assert "too old" in yoshi.refused(*both, "--apart", "0s", "--max-age", "0s")
-    assert "the same report" in yoshi.refused("ips", "release", "--from-report", two, "--from-report", two, code=2)
-    assert "give it twice" in yoshi.refused("ips", "release", "--from-report", two, code=2)
-    assert len(holders(installed, yoshi.namespace)) == 3
-
-    told = yoshi.done(*both, "--apart", "0s")
-    assert told == f"{had['web-1']} released (was {yoshi.namespace}/web-1)\n"
-    assert set(holders(installed, yoshi.namespace).values()) == {"web-2", "web-3"}
-    assert "nothing to release" in yoshi.done(*both, "--apart", "0s")
-    check(installed, yoshi.namespace)

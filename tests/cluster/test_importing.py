@@ -99,15 +99,15 @@ def test_a_file_is_adopted_line_by_line_and_what_is_refused_says_why(
     yoshi.done("ips", "reserve", "blue", f"{base}51")
     file = tmp_path / "ports.csv"
     ports = f"""\
-        "ID","Name","MAC Address","Fixed IP Addresses"
-        1,web-1,fa:16:3e:00:00:01,"[{{'subnet_id': '0a1b', 'ip_address': '{base}60'}}]"
-        2,web-2,fa:16:3e:00:00:02,"[{{'subnet_id': '0a1b', 'ip_address': '{base}50'}}]"
-        3,web-3,fa:16:3e:00:00:03,"[{{'subnet_id': '0a1b', 'ip_address': '{base}51'}}]"
-        4,gone,fa:16:3e:00:00:04,"[{{'subnet_id': '0a1b', 'ip_address': '{base}61'}}]"
-        5,owner,,"[{{'subnet_id': '0a1b', 'ip_address': '{base}50'}}]"
+        "ID","Name","MAC Address","Fixed IP Addresses","Status"
+        1,web-1,fa:16:3e:00:00:01,"[{{'subnet_id': '0a1b', 'ip_address': '{base}60'}}]",UP
+        2,web-2,fa:16:3e:00:00:02,"[{{'subnet_id': '0a1b', 'ip_address': '{base}50'}}]",UP
+        3,web-3,fa:16:3e:00:00:03,"[{{'subnet_id': '0a1b', 'ip_address': '{base}51'}}]",UP
+        4,gone,fa:16:3e:00:00:04,"[{{'subnet_id': '0a1b', 'ip_address': '{base}61'}}]",UP
+        5,owner,,"[{{'subnet_id': '0a1b', 'ip_address': '{base}50'}}]",UP
         """
     lines = [line.strip() for line in ports.splitlines()]
-    file.write_text("\n".join([*lines[:-1], '6,web-3,,"10.0.0.999"']))
+    file.write_text("\n".join([*lines[:-1], "6,web-3,,ip_address='10.0.0.999',UP"]))
     before = resource_versions(installed, namespace, *WRITTEN)
     assert "line 7: address" in yoshi.refused("ips", "import", "-f", str(file), "--network", "blue", code=2)
     assert resource_versions(installed, namespace, *WRITTEN) == before
@@ -315,7 +315,7 @@ def test_imports_and_attachments_at_the_same_moment_and_imports_that_are_killed(
     fresh = [f"n-{number}" for number in range(4)]
     make_vms(installed, namespace, *told, *fresh)
     file = tmp_path / "told.csv"
-    file.write_text("name,ip\n" + "".join(f"{name},{address}\n" for name, address in told.items()))
+    file.write_text("name,address,mac,namespace\n" + "".join(f"{name},{address}\n" for name, address in told.items()))
     command = ("ips", "import", "-f", str(file), "--network", "blue")
     attach = [Run(("vm", "attach", name, "--network", "blue")) for name in fresh]
     assert between.is_killed(1, *command)

@@ -122,7 +122,7 @@ class Course:
     def run(self) -> None:
         """All of them; nothing is left then."""
         self.seat.clear()
-        (self.seat.folder / "ports.csv").write_text(f"name,address\nweb-2,{self.words('{address}9')}\n")
+        (self.seat.folder / "ports.csv").write_text(f"name,address,mac,namespace\nweb-2,{self.words('{address}9')}\n")
         for command in COURSE:
             if not command.startswith(PUBLIC_ONLY) or self.is_public:
                 self.twice(command)

@@ -1,21 +1,17 @@
-"""kubectl yoshi ips check: allocations compared with what the cluster shows, printed or written as a report."""
+"""kubectl yoshi ips check: allocations compared with what the cluster shows."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.options import FormatOrReport, all_namespaces_option, as_options, command
+from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, output_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.model.errors import UsageError
-from kubectl_yoshi.output.format_option import OutputFormat, ReportFile
+from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.backend import VmProblem
@@ -31,29 +27,13 @@ class CheckOptions:
 
     network: str | None
     all_namespaces: bool
-    output: OutputFormat | ReportFile
+    output: OutputFormat
 
 
-@command(
-    "check",
-    examples="""
-    kubectl yoshi ips check -A
-
-    # A report for programs, and for `ips release --from-report`
-    kubectl yoshi ips check -A -o monday.json
-    """,
-)
+@command("check", examples="kubectl yoshi ips check -A")
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network.")
 @all_namespaces_option
-@click.option(
-    "-o",
-    "--output",
-    type=FormatOrReport(("json", "yaml")),
-    default=OutputFormat(),
-    metavar="FORMAT|FILE.json",
-    help="Output format: json|yaml; or the file that a report is written to.",
-    show_default=False,
-)
+@output_option("json", "yaml")
 @as_options(CheckOptions)
 def check(session: Session, options: CheckOptions) -> None:
     """Compare what is recorded with what is true; exit 1 if they differ."""
@@ -65,21 +45,15 @@ def _print_problems(session: Session, options: CheckOptions) -> int:
     """Print every disagreement and return their number."""
     from kubectl_yoshi.cli.inventory import load_inventory
     from kubectl_yoshi.output.formats import print_objects
-    from kubectl_yoshi.plan.context import format_timestamp
     from kubectl_yoshi.plan.inventory import find_discrepancies
-    from kubectl_yoshi.plan.reports import build_report
 
-    now = format_timestamp(datetime.now(timezone.utc))  # before the look: what changes meanwhile has changed since
     rows, snapshot = load_inventory(session, options.network, options.all_namespaces, exact=True)
     found = find_discrepancies(rows)
     orphaned = [] if options.network else _find_orphaned_vms(session, options.all_namespaces, snapshot)
     vm_problems = _find_vm_problems(session, options, rows, snapshot)
     problems = len(found) + len(orphaned) + len(vm_problems)
-    output = options.output
-    if isinstance(output, ReportFile):
-        _write(build_report(rows, found, now, uuid.uuid4().hex), Path(output.path))
-    elif not output.is_human_readable:
-        print_objects(_problem_objects(found, orphaned, vm_problems), session.out, output)
+    if not options.output.is_human_readable:
+        print_objects(_problem_objects(found, orphaned, vm_problems), session.out, options.output)
         return problems
     for sentence in (*(sentence for _, sentence in found), *(one.summary for one in orphaned), *map(str, vm_problems)):
         print(sentence, file=session.out)
@@ -142,12 +116,3 @@ def _problem_objects(
             "metadata": {"name": trouble.name, "namespace": trouble.namespace},
             "message": str(trouble),
         }
-
-
-def _write(report: Json, path: Path) -> None:
-    import json
-
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", "Name another file.") from error

@@ -1,18 +1,15 @@
 """kubectl yoshi ips import: addresses found in the cluster or in CSV files, adopted network by network.
 
-What -f takes, as spreadsheets and OpenStack's client write it:
+A file has one of two headers:
 
-    openstack port list -f csv      ID, Name, MAC Address, Fixed IP Addresses, Status
-    openstack server list -f csv    ID, Name, Status, Networks, Image, Flavor
-    a spreadsheet                   name; ip; mac; namespace
-
-Between cells are commas, semicolons or tabs; lines that are empty or begin with # are left out.
+    name,address,mac,namespace                                the last two cells may be empty or left out
+    ID,Name,MAC Address,Fixed IP Addresses,Status,…           as `openstack port list -f csv` prints it
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,7 +33,6 @@ from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.model.addresses import Address
     from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.model.plan import Change
     from kubectl_yoshi.output.tables import Column
@@ -49,21 +45,15 @@ SOURCES = ("vms", "services", "calico", CSV)
 
 ADOPTED, TO_BE_ADOPTED, UNCHANGED, REFUSED = "adopted", "to be adopted", "already right", "refused"
 
-COLUMN_HEADERS: Mapping[str, tuple[str, ...]] = {
-    "address": (
-        "address", "addresses", "ip", "ips", "ipaddress", "ipaddresses", "ipv4", "ipv4address", "ipv6", "ipv6address",
-        "fixedip", "fixedips", "fixedipaddress", "fixedipaddresses", "privateip", "publicip", "networks",
-    ),
-    "name": ("name", "vm", "vmname", "virtualmachine", "server", "servername", "instance", "instancename", "hostname"),
-    "namespace": ("namespace", "ns"),
-    "mac": ("mac", "macaddress", "hwaddr", "hwaddress"),
-}  # fmt: skip
-"""Column -> its headers, in lower case and without all that is no letter or digit; the first that is there is meant."""
+HEADER = ("name", "address", "mac", "namespace")
+OPENSTACK_HEADER = ("ID", "Name", "MAC Address", "Fixed IP Addresses", "Status")
+"""The first columns of `openstack port list -f csv`; with --long there are more."""
 
 MAX_SHOWN = 3
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
-ADDRESS_PATTERN = r"[0-9A-Fa-f:.]*[.:][0-9A-Fa-f:.]+"
-"""What may be an address inside a cell such as [{'subnet_id': '…', 'ip_address': '10.0.0.5'}] or private=10.0.0.5."""
+FIXED_IP_PATTERN = r"""\bip_address'?(?:=|: *)'([^']*)'"""
+"""An address in a cell of OpenStack: [{'subnet_id': '…', 'ip_address': '10.0.0.5'}], or ip_address='10.0.0.5', …
+from older clients."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +83,13 @@ class ImportOptions:
     # What running VMs have, adopted as theirs
     kubectl yoshi ips import --from vms --network blue
 
-    # A list from OpenStack: the names of VMs, and "Fixed IP Addresses"
+    # A file with the header name,address,mac,namespace, or what `openstack port list -f csv` prints
     kubectl yoshi ips import -f ports.csv --network blue --dry-run=client
     """,
 )
 @click.option(
     "-f", "--filename", "filenames", multiple=True, type=FILE, metavar="FILE",
-    help='CSV files with columns name and address (and mac, namespace), or "-" for stdin.',
+    help='CSV files with the header name,address,mac,namespace or of `openstack port list -f csv`; "-" for stdin.',
 )  # fmt: skip
 @click.option(
     "--from", "source", type=click.Choice(SOURCES), metavar="|".join(SOURCES),
@@ -233,23 +223,15 @@ def _row_json(row: _Row) -> Json:
     }
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A line of a table: its number, and its cells by column."""
-
-    number: int
-    cells: Mapping[str, str]
-
-
 def read_address_files(names: Iterable[str], namespace: str) -> list[tuple[ExistingAddress, str]]:
-    """What files say, each with the file and line that says it.
+    """Return the addresses in files, each with the file and line that has it.
 
     Args:
         names: files, "-" for stdin.
         namespace: of VMs for which none is named.
 
     Raises:
-        UsageError: a file cannot be read, has no such columns, or lines in it are wrong; all of them are told.
+        UsageError: a file cannot be read, has another header, or lines in it are wrong; all of them are reported.
     """
     from kubectl_yoshi.cli.manifests import read_text
 
@@ -257,99 +239,72 @@ def read_address_files(names: Iterable[str], namespace: str) -> list[tuple[Exist
 
 
 def parse_address_file(source: str, text: str, namespace: str) -> list[tuple[ExistingAddress, str]]:
-    """What the text of one file says; see read_address_files. `source` is its name."""
+    """Return the addresses in the text of one file; see read_address_files. `source` is its name."""
+    rows = _rows(source, text)
+    number, header = next(rows, (1, ()))
+    if header == HEADER:
+        parse_row = _parse_row
+    elif header[: len(OPENSTACK_HEADER)] == OPENSTACK_HEADER:
+        parse_row = _parse_openstack_row
+    else:
+        raise UsageError(
+            f"{source}, line {number}: the header is not {','.join(HEADER)}",
+            "Write that as the first line, or give what `openstack port list -f csv` prints.",
+        )
     found: list[tuple[ExistingAddress, str]] = []
     errors: list[str] = []
-    lines = list(_lines(source, text))
-    for line in lines:
+    for number, row in rows:
         try:
-            found += [(existing, f"{source}, line {line.number}") for existing in _parse_row(line.cells, namespace)]
+            found += [(existing, f"{source}, line {number}") for existing in parse_row(row, namespace)]
         except UsageError as error:
-            errors.append(f"line {line.number}: {error.message}")
+            errors.append(f"line {number}: {error.message}")
     if errors:
         more = f"; and {len(errors) - MAX_SHOWN} more lines" if len(errors) > MAX_SHOWN else ""
         raise UsageError(f"{source}, {'; '.join(errors[:MAX_SHOWN])}{more}", "Correct the file; nothing was changed.")
-    if not lines:
-        raise UsageError(f"{source}: no lines below the headers", "Give a line for each VM.")
+    if not found:
+        raise UsageError(f"{source}: no lines below the header", "Give a line for each VM.")
     return found
 
 
-def _lines(source: str, text: str) -> Iterator[_Line]:
+def _rows(source: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield each line that is not empty with the number at which it begins."""
     import csv
 
-    rows = csv.reader(text.splitlines(keepends=True), delimiter=_delimiter(text), skipinitialspace=True)
-    columns: dict[int, str] | None = None
+    rows = csv.reader(text.splitlines(keepends=True))
     previous_line = 0
     try:
         for row in rows:
             number, previous_line = previous_line + 1, rows.line_num
-            if not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
-                continue
-            if columns is None:
-                columns = _columns(source, number, row)
-                continue
-            cells: dict[str, str] = dict.fromkeys(COLUMN_HEADERS, "")
-            cells |= {columns[index]: cell.strip() for index, cell in enumerate(row) if index in columns}
-            yield _Line(number, cells)
+            if row:
+                yield number, tuple(cell.strip() for cell in row)
     except csv.Error as error:
         raise UsageError(
             f"{source}, line {rows.line_num}: {error}", "Correct the file; nothing was changed."
         ) from error
 
 
-def _delimiter(text: str) -> str:
-    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-    return max(",;\t", key=first.count)
+def _parse_row(row: Sequence[str], namespace: str) -> Iterator[ExistingAddress]:
+    """Parse a line below HEADER."""
+    if len(row) > len(HEADER):
+        raise UsageError(f"there are {len(row)} cells, not {len(HEADER)}")
+    name, address, mac, named_namespace = (*row, "", "", "")[: len(HEADER)]
+    yield _existing_address((named_namespace or namespace, name), address, mac)
 
 
-def _columns(source: str, number: int, row: list[str]) -> dict[int, str]:
-    """Place -> which column it is."""
-    normalized = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in row]
-    found = {}
-    for column, headers in COLUMN_HEADERS.items():
-        index = next((normalized.index(header) for header in headers if header in normalized), None)
-        if index is not None:
-            found[index] = column
-    missing = [column for column in ("name", "address") if column not in found.values()]
-    if missing:
-        raise UsageError(
-            f"{source}, line {number}: no column for the VM's {' and '.join(missing)}",
-            "Name the columns name and address (and mac, namespace) in the first line.",
-        )
-    return found
+def _parse_openstack_row(row: Sequence[str], namespace: str) -> Iterator[ExistingAddress]:
+    """Parse a line below OPENSTACK_HEADER; the name of the port is that of the VM."""
+    _, name, mac, addresses = (*row, "", "", "")[:4]
+    for address in re.findall(FIXED_IP_PATTERN, addresses) or [""]:
+        yield _existing_address((namespace, name), address, mac)
 
 
-def _parse_row(cells: Mapping[str, str], namespace: str) -> Iterator[ExistingAddress]:
+def _existing_address(vm: tuple[str, str], address: str, mac: str) -> ExistingAddress:
     from kubectl_yoshi.cli.vm_args import parse_mac
+    from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.plan.attach.context import ExistingAddress
 
-    prefix, slash, name = cells["name"].partition("/")
-    vm = (prefix, name) if slash else (cells["namespace"] or namespace, prefix)
     if not all(re.fullmatch(NAME_PATTERN, part) for part in vm):
-        raise UsageError(f'"{cells["name"]}" is not the name of a VM')
-    mac = parse_mac(cells["mac"], "MAC address") if cells["mac"] else ""
-    addresses = _addresses(cells["address"])
-    if not addresses and cells["address"]:
-        raise UsageError(f'"{cells["address"]}" is not an IP address, for VM {"/".join(vm)}')
-    if not addresses:
+        raise UsageError(f'"{"/".join(vm)}" is not the name of a VM')
+    if not address:
         raise UsageError(f"VM {'/'.join(vm)} has no address")
-    for address in addresses:
-        yield ExistingAddress(vm, address, mac or "")
-
-
-def _addresses(cell: str) -> list[Address]:
-    """The addresses in a cell; those of subnets (10.0.0.0/24 is none, 10.0.0.5/24 is 10.0.0.5) as their host."""
-    from kubectl_yoshi.model.addresses import parse_address
-
-    try:
-        return [parse_address(cell)]
-    except UsageError:
-        found = [parse_address(text) for text in re.findall(ADDRESS_PATTERN, cell) if _looks_like_address(text)]
-        return list(dict.fromkeys(found))
-
-
-def _looks_like_address(text: str) -> bool:
-    """Whether it looks like an address, be it a wrong one."""
-    return bool(
-        re.fullmatch(r"\d+(\.\d+){3}", text) or (text.count(":") >= 2 and re.fullmatch(r"[0-9A-Fa-f:.]+", text))
-    )
+    return ExistingAddress(vm, parse_address(address), (parse_mac(mac, "MAC address") or "") if mac else "")

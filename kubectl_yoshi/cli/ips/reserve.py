@@ -14,6 +14,9 @@ from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
+MAX_NOTE_LENGTH = 256
+"""Characters. A note is in the record of each of its addresses, of which one object holds up to 256."""
+
 
 @dataclass(frozen=True)
 class ReserveOptions:
@@ -30,6 +33,8 @@ class ReserveOptions:
             raise usage_error("give addresses or --count, not both")
         if self.count is not None and not 1 <= self.count <= 256:
             raise usage_error("--count must be from 1 to 256")
+        if len(self.note) > MAX_NOTE_LENGTH:
+            raise usage_error(f"--note must have at most {MAX_NOTE_LENGTH} characters; it has {len(self.note)}")
 
 
 @command(
@@ -45,7 +50,7 @@ class ReserveOptions:
 @click.argument("network", type=NETWORK_NAME)
 @click.argument("addresses", nargs=-1, type=FREE_ADDRESS, metavar="[IP]…")
 @click.option("--count", type=int, metavar="N", help="How many, if no address is named; 1 unless given.")
-@click.option("--note", default="", metavar="TEXT", help="What for.")
+@click.option("--note", default="", metavar="TEXT", help=f"What for; at most {MAX_NOTE_LENGTH} characters.")
 @dry_run_option
 @as_options(ReserveOptions)
 def reserve(session: Session, options: ReserveOptions) -> None:

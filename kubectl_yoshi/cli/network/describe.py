@@ -1,8 +1,8 @@
-"""kubectl yoshi network describe: one network, the objects that hold its records, and who holds what."""
+"""kubectl yoshi network describe: one network, and who holds which address of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -19,12 +19,10 @@ from kubectl_yoshi.output.format_option import OutputFormat
 if TYPE_CHECKING:
     from kubectl_yoshi.model.allocations import Allocations
     from kubectl_yoshi.model.network import Network
-    from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.plan.inventory import InventoryRow
 
 
 MAX_ADDRESSES = 50
-MAX_OBJECTS = 10
 """How many are shown; the rest is counted."""
 
 
@@ -69,8 +67,7 @@ def describe(session: Session, options: DescribeOptions) -> None:
     allocations = load_allocations(network, snapshot)
     fields = [*_network_fields(network, allocations), *details]
     write_fields([(label, value) for label, value in fields if value], session.out)
-    _write(session, "Objects:", ("OBJECT", "ADDRESSES", "SIZE", "OF 1 MiB"), _object_rows(network, allocations))
-    _write(session, "Addresses:", ("ADDRESS", "STATE", "HOLDER", "AGE"), map(_address_row, rows[:MAX_ADDRESSES]))
+    _write_addresses(session, rows[:MAX_ADDRESSES])
     if len(rows) > MAX_ADDRESSES:
         rest = len(rows) - MAX_ADDRESSES
         print(f"  … and {rest} more: kubectl yoshi ips list --network {network.full_name}", file=session.out)
@@ -110,36 +107,6 @@ def _format_range(network: Network) -> str:
     return f"{first or 'start'}-{last or 'end'}" if first or last else ""
 
 
-def _object_rows(network: Network, allocations: Allocations) -> Iterator[tuple[str, ...]]:
-    """How full the objects are that hold the network and its records, the largest first."""
-    from kubectl_yoshi.model.budget import json_size
-    from kubectl_yoshi.model.objects import dig
-
-    objects = [network.raw, *(obj for shard, obj in allocations.objects.items() if shard.is_block and obj)]
-    sized = sorted(((json_size(obj), obj) for obj in objects), key=lambda pair: -pair[0])
-    for size, obj in sized[:MAX_OBJECTS]:
-        yield _object_name(obj), str(len(dig(obj, "status", "allocations", default={}))), _kib(size), _share(size)
-    if rest := sized[MAX_OBJECTS:]:
-        total = sum(len(dig(obj, "status", "allocations", default={})) for _, obj in rest)
-        yield f"… and {len(rest)} more", str(total), f"≤ {_kib(rest[0][0])}", f"≤ {_share(rest[0][0])}"
-
-
-def _object_name(obj: Json) -> str:
-    from kubectl_yoshi.model.objects import name_of
-
-    return f"{str(obj['kind']).lower()}/{name_of(obj)}"
-
-
-def _kib(size: int) -> str:
-    return f"{-(-size // 1024)} KiB"
-
-
-def _share(size: int) -> str:
-    from kubectl_yoshi.model.budget import MAX_OBJECT_BYTES
-
-    return f"{100 * size / MAX_OBJECT_BYTES:.0f} %"
-
-
 def _address_row(row: InventoryRow) -> tuple[str, ...]:
     from kubectl_yoshi.output.tables import age
 
@@ -147,14 +114,14 @@ def _address_row(row: InventoryRow) -> tuple[str, ...]:
     return row.address, row.state.value, row.holder, since
 
 
-def _write(session: Session, title: str, headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def _write_addresses(session: Session, rows: Sequence[InventoryRow]) -> None:
     from tabulate import tabulate
 
     from kubectl_yoshi.output.tables import NONE
 
-    rows = [tuple(map(to_single_line, row)) for row in rows]
     if not rows:
-        print(f"{title} {NONE}", file=session.out)
+        print(f"Addresses: {NONE}", file=session.out)
         return
-    print(title, file=session.out)
-    print(tabulate(rows, headers, "plain", disable_numparse=True), file=session.out)
+    print("Addresses:", file=session.out)
+    cells = [tuple(map(to_single_line, _address_row(row))) for row in rows]
+    print(tabulate(cells, ("ADDRESS", "STATE", "HOLDER", "AGE"), "plain", disable_numparse=True), file=session.out)

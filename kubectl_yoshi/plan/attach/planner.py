@@ -35,7 +35,7 @@ from kubectl_yoshi.plan.network_lookup import (
     network_query,
     not_ready_error,
 )
-from kubectl_yoshi.plan.records import records_written_by_run
+from kubectl_yoshi.plan.records import check_room_outside_cidr, records_written_by_run
 from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
 
 __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
@@ -112,6 +112,7 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
             number = select_existing_address(state, vm)
             if number is not None:
                 other_networks.check_not_theirs(network.address(number))
+                check_room_outside_cidr(state.allocations, [*selected.values(), number])
         except PlanningError as error:
             errors[vm.full_name] = error
             continue

@@ -8,12 +8,15 @@ Where all records are in one object, they are counted and written by one patch, 
 to that object meanwhile: the records never say more than the quota. Where they are in several, a record is written
 first, then all are counted, and whoever finds too many takes his own back before any VM has the address. Of those who
 write at the same time, the one who writes last counts last and sees all others: so no more VMs get addresses than may.
+
+`ips move` counts once, before it changes anything: each of several moves into a namespace at the same time may see the
+same room, and the namespace may then exceed its quota, by one address with two moves.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
@@ -60,32 +63,19 @@ def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
     return written and (vm.namespace, vm.name) not in _vm_names(original_records(state).values())
 
 
-def check_quota_room(
-    network: Network, records: Mapping[int, Allocation], vm: Vm, replaced: Allocation | None = None
-) -> None:
-    """Raises PreconditionFailed where the quota leaves no address for a VM.
+def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
+    """Raise PreconditionFailed if the quota leaves no address for a VM.
 
     Args:
-        network: which.
-        records: all of the network.
-        vm: who is to get an address.
-        replaced: the record that this replaces.
+        network: the network.
+        records: its records, without the one that the VM's new one replaces.
+        vm: the VM that is to get an address.
     """
-    remaining = [record for record in records.values() if record is not replaced]
-    names = _vm_names(remaining)
+    names = _vm_names(records)
     count = sum(1 for namespace, _ in names if namespace == vm.namespace)
     limit = network.max_per_namespace
     if limit is not None and count >= limit and (vm.namespace, vm.name) not in names:
         raise _quota_error(network, vm.namespace, count)
-
-
-def check_within_quota(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
-    """Raises PreconditionFailed where the VMs of a VM's namespace, with its own record, hold more addresses than they
-    may."""
-    count = sum(1 for namespace, _ in _vm_names(records) if namespace == vm.namespace)
-    limit = network.max_per_namespace
-    if limit is not None and count > limit:
-        raise _quota_error(network, vm.namespace, limit)
 
 
 def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:

@@ -33,7 +33,6 @@ from kubectl_yoshi.plan.attach.quota import check_quota_room
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
-from kubectl_yoshi.plan.places import needs_quota_placeholder, plan_quota_placeholder, release_quota_placeholder
 from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
 from kubectl_yoshi.plan.release import remove_own_fences, write_fence
 
@@ -103,18 +102,14 @@ def _plan_forward(
     if record.uid == target.uid and record.namespace == target.namespace:
         return plan_attach(attach_request, backends, snapshot, run)
     _check_not_held_for_other(network, backend, record, number, target, snapshot)
-    uses_placeholder = needs_quota_placeholder(network, record, target) and not run.preview
-    started = _check_no_other_address(network, backend, target, number, snapshot, uses_placeholder)
-    if not uses_placeholder:
-        check_quota_room(network, load_allocations(network, snapshot).records(), target, record)
-    elif placeholder := plan_quota_placeholder(network, backend, target, number, snapshot, run, started):
-        return replace(placeholder, results={target.full_name: str(request.address)})
+    records = load_allocations(network, snapshot).records()
+    _check_no_other_address(network, backend, target, number, records, snapshot)
+    if not run.sent:  # what has begun is finished: a refusal would only interrupt the traffic of the VM that has it
+        check_quota_room(network, (other for n, other in records.items() if n != number), target)
     plan = _detach_holder(request, network, backend, record, target, run, snapshot)
     if plan is None:
         new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
-        handover = write_records(
-            allocations, {number: new_record}, {number: target.full_name}, if_unchanged=uses_placeholder
-        )
+        handover = write_records(allocations, {number: new_record}, {number: target.full_name})
         handover = write_fence(record, snapshot, target.full_name) + handover
         return replace(handover, results={target.full_name: str(request.address)})
     later_changes = _plan_after_detach(network, backend, allocations, target, request, run, snapshot)
@@ -175,25 +170,25 @@ def _detach_hint(network: Network, record: Allocation | None) -> str:
 
 
 def _check_no_other_address(
-    network: Network, backend: Backend, target: Vm, number: int, snapshot: Snapshot, uses_placeholder: bool
-) -> bool:
-    """Raises PreconditionFailed where the VM has another address of the network; gives whether it asks for this one
-    already.
-
-    With `uses_placeholder` it may have a record of another one, for the time of the move (plan/places.py).
-    """
+    network: Network,
+    backend: Backend,
+    target: Vm,
+    number: int,
+    records: Mapping[int, Allocation],
+    snapshot: Snapshot,
+) -> None:
+    """Raise PreconditionFailed if the VM has another address of the network."""
     address_uses = [
         use for use in backend.address_uses(network, [target], Intervals(), snapshot) if use.kind is UsageKind.REQUESTED
     ]
     on_vm = {use.number for use in address_uses if use.is_for_vm(target.namespace, target.name, target.uid)}
-    recorded = [n for n, r in load_allocations(network, snapshot).records().items() if r.uid == target.uid]
-    for other in sorted(on_vm.union(() if uses_placeholder else recorded) - {number}):
+    recorded = {other for other, record in records.items() if record.uid == target.uid}
+    for other in sorted((on_vm | recorded) - {number}):
         raise PreconditionFailed(
             f"VM {target.full_name} already has {network.address(other)} on network {network.full_name}",
             f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
             f"--network {network.full_name}`.",
         )
-    return number in on_vm
 
 
 def _check_not_held_for_other(
@@ -222,10 +217,8 @@ def _roll_back(
     snapshot: Snapshot,
     errors: Mapping[str, YoshiError],
 ) -> Plan:
-    """Takes back what this run did for a VM that does not get the address in the end, and the VM's place."""
-    placeholder = release_quota_placeholder(network, target, number, snapshot, run)
-    move_rollback = roll_back_move(network, backend, allocations, target, number, snapshot, run)
-    return replace(move_rollback + placeholder, errors=errors)
+    """Undo what this run did for a VM that does not get the address in the end."""
+    return replace(roll_back_move(network, backend, allocations, target, number, snapshot, run), errors=errors)
 
 
 def _detach_holder(

@@ -1,4 +1,4 @@
-"""Commands for addresses: list, who, reserve, release, check, gc, import, rebuild, reports."""
+"""Commands for addresses: list, who, reserve, release, check, gc, import, rebuild."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from tests.golden.scenario import Run, Scenario, Step, prepare
 from tests.golden.scenarios.calico import BIG, BLUE, RUNS
 
 ATTACHED = (BLUE, "vm attach web-1 web-2 db-1 --network blue", "ips reserve blue 10.20.0.9 --note printer")
-CSV = "name,address,mac\nweb-1,10.20.0.7,02:00:00:00:00:07\nweb-2,10.20.0.8,\nnobody,10.20.0.9,\nweb-3,10.99.0.9,\n"
+HEADER = "name,address,mac,namespace\n"
+CSV = f"{HEADER}web-1,10.20.0.7,02:00:00:00:00:07\nweb-2,10.20.0.8,\nnobody,10.20.0.9,\nweb-3,10.99.0.9,\n"
 OPENSTACK = (
-    '"ID","Name","MAC Address","Fixed IP Addresses"\n"1","web-1","02:00:00:00:00:07","ip_address=\'10.20.0.7\'"\n'
+    '"ID","Name","MAC Address","Fixed IP Addresses","Status"\n'
+    '"1","web-1","02:00:00:00:00:07","ip_address=\'10.20.0.7\'","UP"\n'
 )
 
 
@@ -169,23 +171,6 @@ SCENARIOS = [
         ],
     ),
     Scenario(
-        "two reports",
-        [
-            vms("web-1", "web-2", "db-1"),
-            *prepare(*ATTACHED),
-            delete("db-1"),
-            "ips check -A -o monday.json",
-            hours(1),
-            "ips check -A -o later.json",
-            "ips release --from-report monday.json",
-            "ips release --from-report monday.json --from-report later.json --dry-run=client",
-            "ips release --from-report monday.json --from-report later.json",
-            Run("ips release --from-report monday.json --from-report later.json", note="again"),
-            "ips release --from-report monday.json --from-report later.json --apart 2h",
-            "ips release --from-report monday.json --from-report later.json --max-age 1m",
-        ],
-    ),
-    Scenario(
         "contradictions",
         [
             vms("web-1", "web-2", "db-1"),
@@ -259,7 +244,7 @@ SCENARIOS = [
             "ips import",
             "ips import -f ports.csv --network blue",
             Run("ips import -f openstack.csv -o wide", note="again, from OpenStack"),
-            Run("ips import -f - --no-headers", stdin="name,address\nweb-3,10.20.0.33\n"),
+            Run("ips import -f - --no-headers", stdin=f"{HEADER}web-3,10.20.0.33\n"),
         ],
     ),
 ]

@@ -16,8 +16,6 @@ from kubectl_yoshi.plan.gc import GcRequest
 
 DEFAULTS = {
     "--grace": GcRequest.grace_seconds,
-    "--apart": 300.0,
-    "--max-age": 24 * 3600.0,
     "--timeout": DEFAULT_WAIT_SECONDS,
     "install --timeout": ESTABLISHED_SECONDS,
 }

@@ -75,8 +75,14 @@ TABLE = [
         (f"{ATTACH} blue --mac 00:00:00:00:00:00", 2, "is the address of no machine", "02:00:00:ab:cd:ef"),
         ("ips who garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
         ("ips reserve blue --count 0", 2, "--count must be from 1 to 256", "ips reserve --help"),
+        (
+            f"ips reserve blue 10.97.0.20 --note {257 * 'n'}",
+            2,
+            "--note must have at most 256 characters; it has 257",
+            "ips reserve --help",
+        ),
         ("ips reserve blue 10.97.0.20 --count 2", 2, "give addresses or --count, not both", "ips reserve --help"),
-        ("ips release blue", 2, "give a NETWORK and addresses of it", "ips release --help"),
+        ("ips release blue", 2, "missing argument", "ips release --help"),
     ),
     *rows(
         "file",

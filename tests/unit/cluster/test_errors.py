@@ -11,6 +11,7 @@ status  answer                                     error
 410                                                Expired
 422     a JSON Patch that does not fit             PatchTestFailedError
 422     CEL, schema; any webhook                   Invalid
+413, or 500 with the words of etcd                 Invalid
 429                                                Busy
 503     of an aggregated API                       ApiServiceUnavailableError
 5xx, 3xx, HTML, plain text                         ServerError
@@ -82,6 +83,33 @@ def test_an_answer_becomes_the_error_of_its_meaning(status, reason, message, det
     error = told(status, reason, message, details)
     assert type(error) is kind
     assert (error.status, error.reason, error.ref) == (status, reason, GET.ref)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [
+        (413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728"),
+        (500, "", "etcdserver: request is too large"),
+        (
+            500,
+            "",
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2391080 vs. 2097152)",
+        ),
+    ],
+)
+def test_an_object_that_is_too_large_is_refused_for_good(status: int, reason: str, message: str) -> None:
+    error = told(status, reason, message, asked=RequestInfo("patch", WIZARDS, "blue", "prod", "status"))
+    assert type(error) is errors.InvalidError
+    assert error.message == (
+        f"Cannot patch networkwizard/blue in namespace prod (status): the object would be too large ({message})"
+    )
+    assert error.hint == "etcd holds at most 1.5 MiB in one object: use another network for more addresses."
+
+
+def test_a_proxy_may_refuse_a_large_request_without_a_status() -> None:
+    error = error_from_response(413, b"", RequestInfo("patch", WIZARDS, "blue", "prod"), SERVER)
+    assert type(error) is errors.InvalidError
+    assert "would be too large (HTTP 413)" in error.message
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503, 504])

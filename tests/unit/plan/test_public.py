@@ -9,6 +9,7 @@
 | a move is refused                                            | the address where it was                         |
 | a move while the holder is being attached                    | one VM with the address                          |
 | a move while another run detaches, or moves elsewhere        | no wish of who does not get it                   |
+| a move into a namespace that has all that it may             | everything as it was                             |
 """
 
 from __future__ import annotations
@@ -511,6 +512,62 @@ def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(world: W
         move(mover)
     assert (world.holders("pub"), services(world)) == ({}, {})
     assert (wish(world, "a"), wish(world, "b")) == ("", "")
+
+
+def with_quota(world: World, most: int) -> None:
+    """Let the VMs of one namespace hold at most so many addresses of network prod/pub."""
+    world.api.change(NETWORKWIZARD.ref("pub", "prod"), lambda obj: obj["spec"].update(maxAddressesPerNamespace=most))
+
+
+def test_a_move_into_a_namespace_that_has_all_that_it_may_changes_nothing(world: World) -> None:
+    with_quota(world, 1)
+    world.vm("full", "dev")
+    world.vm("b", "dev")
+    attach_first(world)
+    world.attach("dev/full", network=PUB, ip=SECOND)
+    before = (world.holders("pub"), services(world), announced(world))
+    world.api.writes.clear()
+    message = "namespace dev holds 1 addresses of network prod/pub, which gives it 1 at most"
+    request = MoveRequest(parse_address(FIRST), ("dev", "b"), ("prod", "pub"))
+    for dry_run in ("client", "server", "none"):
+        with pytest.raises(PreconditionFailed, match=message):
+            world.run(plan_move, request, dry_run=dry_run)
+    assert not world.api.writes
+    assert (world.holders("pub"), services(world), announced(world)) == before
+    world.detach("dev/full", network=PUB)
+    assert world.run(plan_move, request).results == {"dev/b": FIRST}
+    assert world.holders("pub") == {FIRST: "dev/b"}
+
+
+def test_a_move_within_a_namespace_that_has_all_that_it_may_is_not_refused(world: World) -> None:
+    with_quota(world, 1)
+    attach_first(world)
+    assert move(world).results == {"prod/b": FIRST}
+
+
+def test_a_move_that_has_begun_is_finished_though_another_one_takes_the_last_room(world: World) -> None:
+    with_quota(world, 1)
+    world.vm("c")
+    world.vm("b", "dev")
+    world.vm("c", "dev")
+    assert not world.attach("a", network=PUB, ip=FIRST).errors
+    with_quota(world, 2)
+    assert not world.attach("c", network=PUB, ip=SECOND).errors
+    with_quota(world, 1)
+    slower = world.twin(1)
+    slower.api.before.clear()
+
+    def faster(verb: str, ref: ObjectRef) -> None:
+        if ref == VM.ref("a", "prod") and verb == "patch":
+            slower.api.before.clear()
+            request = MoveRequest(parse_address(SECOND), ("dev", "c"), ("prod", "pub"))
+            assert world.run(plan_move, request).results == {"dev/c": SECOND}
+
+    slower.api.before.append(faster)
+    done = slower.run(plan_move, MoveRequest(parse_address(FIRST), ("dev", "b"), ("prod", "pub")))
+    assert done.results == {"dev/b": FIRST}
+    assert world.holders("pub") == {FIRST: "dev/b", SECOND: "dev/c"}
+    assert services(world) == {"b": FIRST, "c": SECOND}
 
 
 def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_nothing(world: World) -> None:

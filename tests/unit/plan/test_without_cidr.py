@@ -6,6 +6,7 @@ comes first.
 | in the CIDR of another network           | attaching and reserving are refused                   |
 | held by another network outside its CIDR | attaching and reserving, and a CIDR over it, are      |
 | recorded by two at the same moment       | one at most keeps it, and nothing of the other's stays |
+| one more than 256                        | attaching, reserving and importing are refused        |
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from typing import Any
 import pytest
 
 from kubectl_yoshi.engine.loop import RunResult
+from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
-from kubectl_yoshi.model.objects import ObjectRef
-from tests.unit.plan.test_public import FIRST, make_public, public, services, wish
+from kubectl_yoshi.model.objects import Json, ObjectRef
+from kubectl_yoshi.plan.attach.context import ExistingAddress
+from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
+from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
+from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from tests.unit.plan.test_public import FIRST, SECOND, make_public, public, services, wish
 from tests.unit.plan.world import World, refusal
 
 NETWORKS = ["pub", "far"]
@@ -118,6 +124,63 @@ def test_a_network_whose_spec_is_broken_keeps_its_addresses(world: World) -> Non
     for cidr, other in (("203.0.113.0/25", "wide"), ("198.51.100.0/24", "pub")):
         with pytest.raises(PreconditionFailed, match=f"overlaps network prod/{other}"):
             make_public(world, "more", cidr, "calico-bgp")
+
+
+# -- how many ---------------------------------------------------------------------------------------------------------
+
+
+def fill(world: World, name: str, count: int) -> None:
+    """Record so many addresses outside the CIDR of a network, as reservations."""
+    held = {f"192.0.{number // 256}.{number % 256}": {"kind": "Reservation"} for number in range(count)}
+
+    def add(obj: Json) -> None:
+        obj["status"].setdefault("allocations", {}).update(held)
+
+    world.api.change(NETWORKWIZARD.ref(name, "prod"), add)
+
+
+def adopt(world: World, vm: str, address: str) -> RunResult:
+    given = ExistingAddress(("prod", vm), parse_address(address))
+    return world.run(plan_import, ImportRequest(("prod", "pub"), (given,)))
+
+
+RECORDS = {
+    "attach": lambda world: world.attach("a", network="prod/pub", ip=FIRST),
+    "reserve": lambda world: world.reserve(FIRST, network="pub"),
+    "import": lambda world: adopt(world, "a", FIRST),
+}
+
+
+@pytest.mark.parametrize("how", RECORDS)
+def test_a_network_records_256_addresses_outside_its_cidr_and_no_more(world: World, how: str) -> None:
+    fill(world, "pub", 256)
+    before = world.holders("pub")
+    said = refused(lambda: RECORDS[how](world))
+    has_cidr = "cidr" in world.api.get(NETWORKWIZARD.ref("pub", "prod"))["spec"]
+    limit = "can hold 256 addresses outside its CIDR" if has_cidr else "has no CIDR and can hold 256 addresses"
+    assert said == f"network prod/pub {limit}: 256 are recorded, and 1 more requested"
+    assert world.holders("pub") == before
+    world.release("192.0.0.0", network="pub")
+    assert not refused(lambda: RECORDS[how](world))
+    assert FIRST in world.holders("pub")
+    assert len(world.holders("pub")) == 256
+
+
+def test_several_addresses_are_counted_together(world: World) -> None:
+    fill(world, "pub", 255)
+    assert "255 are recorded, and 2 more requested" in refused(lambda: world.reserve(FIRST, SECOND, network="pub"))
+    assert not world.reserve(FIRST, network="pub").errors
+
+
+def test_a_full_network_serves_the_vms_that_have_an_address(world: World) -> None:
+    world.attach("a", network="prod/pub", ip=FIRST)
+    fill(world, "pub", 300)
+    assert not world.attach("a", network="prod/pub", ip=FIRST).errors
+    moved = world.run(plan_move, MoveRequest(parse_address(FIRST), ("prod", "b"), ("prod", "pub")))
+    assert moved.results == {"prod/b": FIRST}
+    assert not world.run(plan_rebuild, RebuildRequest(("prod", "pub"))).errors
+    world.detach("b", network="prod/pub")
+    assert len(world.holders("pub")) == 300
 
 
 # -- at the same moment ------------------------------------------------------------------------------------------------

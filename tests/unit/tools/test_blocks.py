@@ -19,7 +19,7 @@ NOT_RUN = {
     "make lint unit": "the same",
     "velero restore create --from-backup nightly": "there is no Velero; its restore is imitated",
     "velero restore create --from-backup nightly \\": "the same",
-    "openstack port list --long -f csv > ports.csv": "there is no OpenStack; its list is imitated",
+    "openstack port list -f csv > ports.csv": "there is no OpenStack; its list is imitated",
 }
 """The first line of each block that is not run -> why."""
 
