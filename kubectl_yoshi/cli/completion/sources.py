@@ -6,12 +6,13 @@ Each kind imports what it needs when it is asked for: a second is the limit, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
-from kubectl_yoshi.cli.command_line import CommandLine
-from kubectl_yoshi.cli.param_types import NETWORK_NAME, NameKind
+from kubectl_yoshi.cli.param_types import NameKind
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
 from kubectl_yoshi.model.objects import Resource
@@ -20,83 +21,107 @@ from kubectl_yoshi.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
 
-NameSource = Callable[[CommandLine, click.Parameter, Session], Mapping[str, str]]
+
+@dataclass(frozen=True)
+class NameRequest:
+    """The word that is being typed.
+
+    Attributes:
+        session: with kubectl's flags of the command line.
+        ctx: the command, with what was given before.
+        param: the flag or argument that the word is a value of.
+        incomplete: the word as far as it is typed.
+    """
+
+    session: Session
+    ctx: click.Context
+    param: click.Parameter
+    incomplete: str
 
 
-def list_known_names(kind: NameKind, line: CommandLine, param: click.Parameter, session: Session) -> Mapping[str, str]:
-    """Names of a kind -> a few words about each ("" for none), among them all that the typed word is a beginning of.
+NameSource = Callable[[NameRequest], Mapping[str, str]]
+"""Returns names -> a few words about each ("" for none), among them all that begin as typed."""
+
+
+def list_known_names(kind: NameKind, request: NameRequest) -> list[CompletionItem]:
+    """Return the names of a kind that begin as typed, without those that are given already.
 
     Raises:
-        YoshiError, OSError, ValueError: they cannot be found out.
+        YoshiError, OSError, ValueError: they cannot be read.
     """
-    return _NAME_SOURCES[kind](line, param, session)
+    given = request.ctx.params.get(str(request.param.name)) or ()
+    return [
+        CompletionItem(name, help=description, keep_order=kind in (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS))
+        for name, description in _NAME_SOURCES[kind](request).items()
+        if name.startswith(request.incomplete) and name not in given
+    ]
 
 
-def _networks(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _networks(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.model.network import NETWORKWIZARD
 
-    return _objects(line, session, NETWORKWIZARD, "Plugin", "CIDR")
+    return _objects(request, NETWORKWIZARD, "Plugin", "CIDR")
 
 
-def _vms(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _vms(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.model.vm import VM
 
-    return _objects(line, session, VM, "Status")
+    return _objects(request, VM, "Status")
 
 
-def _objects(line: CommandLine, session: Session, resource: Resource, *columns: str) -> Mapping[str, str]:
-    """Objects of the line's namespace, or of the one before "/"."""
-    namespace, slash, _ = line.typed.rpartition("/")
-    found = list_names(session.api, resource, namespace or session.namespace, columns)
+def _objects(request: NameRequest, resource: Resource, *columns: str) -> Mapping[str, str]:
+    """Return the objects of the session's namespace, or of the one before "/"."""
+    namespace, slash, _ = request.incomplete.rpartition("/")
+    found = list_names(request.session.api, resource, namespace or request.session.namespace, columns)
     return {f"{namespace}{slash}{name}": description for name, description in found.items()}
 
 
-def _namespaces(_line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
-    return list_names(session.api, NAMESPACE, None)
+def _namespaces(request: NameRequest) -> Mapping[str, str]:
+    return list_names(request.session.api, NAMESPACE, None)
 
 
 def _in_kubeconfig(section: str) -> NameSource:
-    def find(line: CommandLine, _param: click.Parameter, _session: Session) -> Mapping[str, str]:
-        return dict.fromkeys(list_kubeconfig_names(line.flags.get("kubeconfig", ""), section), "")
+    def find(request: NameRequest) -> Mapping[str, str]:
+        return dict.fromkeys(list_kubeconfig_names(request.session.flags.get("kubeconfig", ""), section), "")
 
     return find
 
 
-def _free_addresses(line: CommandLine, param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _free_addresses(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.plan.suggestions import list_free_addresses
 
-    public = str(param.name).startswith("public")
+    public = str(request.param.name).startswith("public")
 
     def compute(snapshot: Snapshot) -> dict[str, str]:
-        networks = _select_networks(line, "public_network" if public else "network", session, snapshot)
+        networks = _select_networks(request, "public_network" if public else "network", snapshot)
         if public:
             networks = [network for network in networks if not _pins_vm_template(network)]
         return {
             address: "" if len(networks) == 1 else network.name
             for network in networks
-            for address in list_free_addresses(network, line.typed, snapshot)
+            for address in list_free_addresses(network, request.incomplete, snapshot)
         }
 
-    return compute_without_discovery(compute, session.api)
+    return compute_without_discovery(compute, request.session.api)
 
 
-def _held_addresses(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _held_addresses(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.plan.suggestions import list_held_addresses
 
     return compute_without_discovery(
-        lambda snapshot: list_held_addresses(_select_networks(line, "network", session, snapshot), snapshot),
-        session.api,
+        lambda snapshot: list_held_addresses(_select_networks(request, "network", snapshot), snapshot),
+        request.session.api,
     )
 
 
-def _select_networks(line: CommandLine, param: str, session: Session, snapshot: Snapshot) -> list[Network]:
-    """The network that the line names, else all of its namespace."""
+def _select_networks(request: NameRequest, param: str, snapshot: Snapshot) -> list[Network]:
+    """Return the network that the command line names, else all of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
-    names = line.values.get(param, [])
-    network_name = parse_network_name(NETWORK_NAME.convert(names[-1], None, None), session.namespace) if names else None
-    return list_requested_networks(network_name, session.namespace, snapshot)[0]
+    name = request.ctx.params.get(param)
+    namespace = request.session.namespace
+    return list_requested_networks(parse_network_name(name, namespace) if name else None, namespace, snapshot)[0]
 
 
 def _pins_vm_template(network: Network) -> bool:

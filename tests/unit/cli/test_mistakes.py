@@ -166,7 +166,7 @@ TABLE = [
         ("--request-timeout soon ips list", 2, '"soon" is no duration', "Write it as kubectl does"),
         ("ips gc --grace soon", 2, '"soon" is no duration', "write it as 30s"),
         ("completion klingon", 2, 'unknown command "klingon"', "completion --help"),
-        ("diff ips list", 2, 'diff does not show "ips list"', "It shows ips gc, "),
+        ("diff ips list", 2, 'unknown command "list"', "kubectl yoshi diff ips --help"),
     ),
 ]
 
