@@ -1,25 +1,36 @@
 """The names that a word of the command line may be, from the cluster or the kubeconfig.
 
-Each kind imports what it needs when it is asked for: a second is the limit, and most kinds need little.
+Each kind imports what it needs when it is asked for: a second is the limit, and most kinds need little. Names are
+listed as a Table without its objects
+(https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables), from the API server's
+cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
 from click.shell_completion import CompletionItem
 
 from kubectl_yoshi.cli.param_types import NameKind
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
-from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.engine.read import run_queries
+from kubectl_yoshi.kube.client import AS_TABLE, Api
+from kubectl_yoshi.kube.kubeconfig import list_kubeconfig_files
+from kubectl_yoshi.model.objects import Resource, dig
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
+
+Value = TypeVar("Value")
+
+NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
 @dataclass(frozen=True)
@@ -72,23 +83,23 @@ def _vms(request: NameRequest) -> Mapping[str, str]:
 def _objects(request: NameRequest, resource: Resource, *columns: str) -> Mapping[str, str]:
     """Return the objects of the session's namespace, or of the one before "/"."""
     namespace, slash, _ = request.incomplete.rpartition("/")
-    found = list_names(request.session.api, resource, namespace or request.session.namespace, columns)
+    found = _list_names(request.session.api, resource, namespace or request.session.namespace, columns)
     return {f"{namespace}{slash}{name}": description for name, description in found.items()}
 
 
 def _namespaces(request: NameRequest) -> Mapping[str, str]:
-    return list_names(request.session.api, NAMESPACE, None)
+    return _list_names(request.session.api, NAMESPACE, None)
 
 
 def _in_kubeconfig(section: str) -> NameSource:
     def find(request: NameRequest) -> Mapping[str, str]:
-        return dict.fromkeys(list_kubeconfig_names(request.session.flags.get("kubeconfig", ""), section), "")
+        return dict.fromkeys(_list_kubeconfig_names(request.session.flags.get("kubeconfig", ""), section), "")
 
     return find
 
 
 def _free_addresses(request: NameRequest) -> Mapping[str, str]:
-    from kubectl_yoshi.plan.suggestions import list_free_addresses
+    from kubectl_yoshi.cli.completion.addresses import list_free_addresses
 
     public = str(request.param.name).startswith("public")
 
@@ -102,13 +113,13 @@ def _free_addresses(request: NameRequest) -> Mapping[str, str]:
             for address in list_free_addresses(network, request.incomplete, snapshot)
         }
 
-    return compute_without_discovery(compute, request.session.api)
+    return _compute_without_discovery(compute, request.session.api)
 
 
 def _held_addresses(request: NameRequest) -> Mapping[str, str]:
-    from kubectl_yoshi.plan.suggestions import list_held_addresses
+    from kubectl_yoshi.cli.completion.addresses import list_held_addresses
 
-    return compute_without_discovery(
+    return _compute_without_discovery(
         lambda snapshot: list_held_addresses(_select_networks(request, "network", snapshot), snapshot),
         request.session.api,
     )
@@ -128,6 +139,61 @@ def _pins_vm_template(network: Network) -> bool:
     from kubectl_yoshi.backends.registry import BACKENDS
 
     return network.plugin not in BACKENDS or BACKENDS[network.plugin].pins_vm_template
+
+
+def _list_names(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
+    """Return the name of every object of a kind -> the text of these columns, without those that its table lacks.
+
+    Raises:
+        ClusterError: they cannot be listed.
+    """
+    path = quote(resource.path(namespace), safe="/")
+    table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=AS_TABLE)
+    titles = [str(column.get("name")) for column in table.get("columnDefinitions") or []]
+    descriptions = {}
+    for row in table.get("rows") or []:
+        cells = dict(zip(titles, row["cells"], strict=False))
+        descriptions[str(cells["Name"])] = " ".join(str(cells[title]) for title in columns if cells.get(title))
+    return descriptions
+
+
+def _list_kubeconfig_names(kubeconfig: str, section: str) -> list[str]:
+    """Return the names in a section ("contexts", "clusters", "users") of the kubeconfig files, each once.
+
+    Args:
+        kubeconfig: what --kubeconfig says; "" where it was not given.
+        section: which.
+
+    Raises:
+        KubeconfigError: the file that --kubeconfig names is not there.
+        OSError, ValueError, yaml.YAMLError: a file cannot be read.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = (yaml.load(Path(file).read_text(encoding="utf-8"), loader) for file in list_kubeconfig_files(kubeconfig))
+    return list(dict.fromkeys(_iter_names(files, section)))
+
+
+def _iter_names(files: Iterator[Any], section: str) -> Iterator[str]:
+    for file in files:
+        for entry in dig(file, section, default=[]):
+            if isinstance(entry, dict) and entry.get("name"):
+                yield str(entry["name"])
+
+
+def _compute_without_discovery(compute: Callable[[Snapshot], Value], api: Api) -> Value:
+    """Return the result of a function of a snapshot, reading what it asks for, without discovery of what is served.
+
+    Raises:
+        ClusterError: something cannot be read.
+    """
+    snapshot = Snapshot()
+    while True:
+        try:
+            return compute(snapshot)
+        except MissingQueriesError as more:
+            snapshot = snapshot.with_results(run_queries(api, more.queries))
 
 
 _NAME_SOURCES: Mapping[NameKind, NameSource] = {
