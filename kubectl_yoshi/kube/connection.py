@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
@@ -28,7 +27,7 @@ from kubectl_yoshi.model.durations import parse_duration
 from kubectl_yoshi.model.errors import UsageError
 
 CONNECT_SECONDS = 5.0
-"""How long resolving the server's name, and connecting to all its addresses together, may take each at most."""
+"""How long connecting to one address of the server may take at most."""
 READ_SECONDS = 30.0
 """How long the server may be silent, unless --request-timeout says otherwise."""
 POOL_SIZE = 32
@@ -59,7 +58,6 @@ class Connection:
     def __init__(self, loaded: LoadedConfig, *, read_seconds: float | None = READ_SECONDS, reload: Any = None) -> None:
         self._reload: Callable[[], LoadedConfig] | None = reload
         self._lock = threading.Lock()
-        self._connect_timeout: float | None = None
         self._last_request_at = time.monotonic()
         self.read_seconds = read_seconds
         self.namespace = loaded.namespace
@@ -168,8 +166,8 @@ class Connection:
         import urllib3
 
         self._drop_idle()
-        connect = self._per_address_timeout()
-        timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
+        connect_seconds = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
+        timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds or self.read_seconds)
         with self.translate_errors(is_write=method != "GET"):
             return self._pool.request(
                 method,
@@ -241,40 +239,6 @@ class Connection:
         return (
             f"Check that {self.server} is right (kubeconfig, --context) and can be reached from here (VPN, firewall)."
         )
-
-    def _per_address_timeout(self) -> float:
-        """Seconds for each address of the server, so that all of them together stay within CONNECT_SECONDS.
-
-        The name is looked up here first and in a thread of its own: a resolver that is silent cannot be hurried.
-        """
-        with self._lock:
-            if self._connect_timeout is None:
-                proxied = getattr(self._pool, "proxy", None)
-                count = 1 if proxied else self._count_addresses(urlsplit(self.server))
-                limit = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
-                self._connect_timeout = limit / max(count, 1)
-            return self._connect_timeout
-
-    def _count_addresses(self, url: Any) -> int:
-        import socket
-
-        results: list[Any] = []
-
-        def look_up() -> None:
-            try:
-                results.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                results.append(error)
-
-        thread = threading.Thread(target=look_up, daemon=True)
-        thread.start()
-        thread.join(CONNECT_SECONDS)
-        if not results or isinstance(results[0], Exception):
-            reason = "name resolution takes too long" if not results else _innermost_reason(results[0])
-            raise RequestNotSentError(
-                f"Cannot reach the API server {self.server}: {url.hostname}: {reason}.", self._connection_hint
-            )
-        return len(results[0])
 
 
 def _encode_header_value(value: str) -> str:
