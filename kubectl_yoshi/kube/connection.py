@@ -23,8 +23,6 @@ from kubectl_yoshi.kube.errors import (
 )
 from kubectl_yoshi.kube.kubeconfig import CHECK_CONFIG_HINT, ConnectionOptions, LoadedConfig, load
 from kubectl_yoshi.kube.slim_import import import_client_modules
-from kubectl_yoshi.model.durations import parse_duration
-from kubectl_yoshi.model.errors import UsageError
 
 CONNECT_SECONDS = 5.0
 """How long connecting to one address of the server may take at most."""
@@ -36,7 +34,7 @@ IDLE_SECONDS = 60.0
 """After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
 without a word, and a write that goes the way of such a connection may or may not have been done."""
 
-__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError", "parse_timeout"]
+__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError"]
 
 
 class RequestNotSentError(UnreachableError):
@@ -71,10 +69,9 @@ class Connection:
 
         Raises:
             KubeconfigError: the configuration cannot be used.
-            UsageError: --request-timeout is no duration.
         """
         options = options or ConnectionOptions()
-        seconds = parse_timeout(options.request_timeout) if options.request_timeout else READ_SECONDS
+        seconds = READ_SECONDS if options.request_timeout is None else options.request_timeout
         return cls(load(options), read_seconds=seconds or None, reload=lambda: load(options))
 
     def _apply_config(self, loaded: LoadedConfig) -> None:
@@ -264,15 +261,3 @@ def _innermost_reason(error: BaseException) -> str:
         return one_line(re.sub(r"\s*\(_ssl\.c:\d+\)|\[SSL: (\w+)\] ", "", reason.strerror))
     text = re.sub(r"<[^>]*>:?\s*|\(_ssl\.c:\d+\)", "", str(reason))
     return one_line(text).rstrip(".") or type(reason).__name__
-
-
-def parse_timeout(text: str) -> float:
-    """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
-
-    Raises:
-        UsageError: it is no duration.
-    """
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise UsageError(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
-    return seconds

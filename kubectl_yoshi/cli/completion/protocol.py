@@ -114,7 +114,7 @@ def get_time_limit(environment: Mapping[str, str]) -> float:
 def create_session(ctx: click.Context, limit: float) -> Session:
     """Return a session with the command line's own flags of kubectl."""
     flags = {name: value for name, value in get_kubectl_flags(ctx).items() if name != "verbosity"}
-    return Session({**flags, "request_timeout": f"{limit}s"})
+    return Session({**flags, "request_timeout": limit})
 
 
 def format_reply(items: Iterable[CompletionItem]) -> str:

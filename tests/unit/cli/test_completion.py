@@ -108,7 +108,7 @@ def test_names_are_looked_up_where_a_name_is_to_be(words: list[str], kind: NameK
     ],
 )  # fmt: skip
 def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: dict[str, Any]) -> None:
-    assert looked_up(*words).flags == {**flags, "request_timeout": "1.0s"}
+    assert looked_up(*words).flags == {**flags, "request_timeout": 1.0}
 
 
 def test_what_was_given_is_known_by_the_parameters_names() -> None:

@@ -125,7 +125,7 @@ def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monk
     monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ClusterError):
-        version(f"https://{silent}", request_timeout="1s")
+        version(f"https://{silent}", request_timeout=1.0)
     assert time.monotonic() - start < LATE_SECONDS
 
 
@@ -186,10 +186,10 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
-    assert Connection.open(ConnectionOptions(server=server.url, request_timeout="0")).read_seconds is None
+    assert Connection.open(ConnectionOptions(server=server.url, request_timeout=0.0)).read_seconds is None
     assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == connection_module.READ_SECONDS
     server.then(hangs(60))
     start = time.monotonic()
     with pytest.raises(ClusterError):
-        version(server.url, request_timeout="100ms")
+        version(server.url, request_timeout=0.1)
     assert time.monotonic() - start < LATE_SECONDS
