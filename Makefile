@@ -9,7 +9,7 @@ PYTEST = $(BIN)/pytest --durations=25 --durations-min=1 --junitxml=build/junit-$
 SOAK = YOSHI_FAULT_COURSES=5000 YOSHI_FAULT_SEEDS=6000 YOSHI_CUT_OFFS=1000 YOSHI_FAULT_INSTALL_COURSES=54 YOSHI_KILL_RUNS=5000 \
   YOSHI_VERSION_ROUNDS=100 YOSHI_RACE_ROUNDS=50
 
-.PHONY: help test lint unit cluster e2e soak demo bench documents traces pictures man dist clean
+.PHONY: help test setup lint unit cluster e2e soak demo bench documents traces pictures man dist clean
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -18,7 +18,9 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-test: lint unit cluster e2e ## All checks and tests, against a real control plane
+test: setup lint unit cluster e2e ## All checks and tests, against a real control plane
+setup: ## What the tests need besides Python's packages, on Debian and Ubuntu
+	@PYTHON=$(PYTHON) tools/setup.sh
 lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

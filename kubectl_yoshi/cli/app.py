@@ -79,7 +79,7 @@ cli = LazyGroup(
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+    if wanted and not ctx.resilient_parsing:
         from kubectl_yoshi.cli.version import client_version
 
         click.echo(client_version())

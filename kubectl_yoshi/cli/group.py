@@ -10,13 +10,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from kubectl_yoshi.cli.errors import INTERRUPTED
-from kubectl_yoshi.cli.kubectl_flags import HELP_NAMES, KUBECTL_FLAGS, normalize_args
+from kubectl_yoshi.cli.kubectl_flags import (
+    HELP_NAMES,
+    KUBECTL_FLAGS,
+    KubectlFlag,
+    OptionalValue,
+    get_kubectl_flags,
+    normalize_args,
+)
 from kubectl_yoshi.cli.param_types import NameType
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class YoshiCommand(click.Command):
 
         def parse_each_once(args: list[str]) -> Any:
             parsed = parse(args)
-            for param, count in Counter(parsed[2]).items():
+            for param, count in () if ctx.resilient_parsing else Counter(parsed[2]).items():
                 if count > 1 and isinstance(param.type, NameType) and not param.multiple and param not in KUBECTL_FLAGS:
                     flag = max(param.opts, key=len)
                     raise click.UsageError(f"{flag} is given twice, and one is taken: run the command for each", ctx)
@@ -79,12 +90,11 @@ class YoshiCommand(click.Command):
                 raise
             return ctx.exit(INTERRUPTED)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return complete_flags(ctx, incomplete)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.examples:
-            with formatter.section("Examples"):
-                for line in self.examples.strip().splitlines():
-                    formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
-        write_common_flags_hint(ctx, formatter)
+        write_epilog(ctx, formatter, self.examples)
 
 
 class LazyGroup(click.Group):
@@ -93,6 +103,7 @@ class LazyGroup(click.Group):
     Args:
         table: name -> where the command is and its one line of help, in the order shown; or a group like this one.
         aliases: other names for a command, not listed.
+        examples: as YoshiCommand has them.
     """
 
     def __init__(
@@ -101,6 +112,7 @@ class LazyGroup(click.Group):
         help: str,
         table: Mapping[str, CommandEntry | LazyGroup],
         aliases: Mapping[str, str] | None = None,
+        examples: str = "",
     ) -> None:
         super().__init__(
             name,
@@ -113,6 +125,7 @@ class LazyGroup(click.Group):
         self.params = [*self.params, *KUBECTL_FLAGS]
         self.table = table
         self.aliases = aliases or {}
+        self.examples = examples
 
     @staticmethod
     @click.pass_context
@@ -161,8 +174,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands with their line of help, none of which is imported, or the flags."""
+        from click.shell_completion import CompletionItem
+
+        rows = ((name, entry) for name, entry in self.table.items() if not entry.hidden and name.startswith(incomplete))
+        return [*(CompletionItem(name, help=get_summary(entry)) for name, entry in rows)] or complete_flags(
+            ctx, incomplete
+        )
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_common_flags_hint(ctx, formatter)
+        write_epilog(ctx, formatter, self.examples)
 
 
 @contextmanager
@@ -180,8 +202,44 @@ def get_summary(entry: CommandEntry | LazyGroup) -> str:
     return entry.summary if isinstance(entry, CommandEntry) else entry.get_short_help_str(limit=100).rstrip(".")
 
 
-def write_common_flags_hint(ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """One line in place of kubectl's twenty common flags."""
+def complete_flags(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Return the long flags that can still be given and begin as typed, the command's own first, then kubectl's."""
+    from click.shell_completion import CompletionItem
+
+    options = [param for param in ctx.command.get_params(ctx) if isinstance(param, click.Option)]
+    return [
+        CompletionItem(word, help=option.help, keep_order=True)
+        for option in options
+        if _can_be_given(option, ctx)
+        for word in _spellings(option)
+        if incomplete.startswith("-") and word.startswith(incomplete)
+    ]
+
+
+def _can_be_given(option: click.Option, ctx: click.Context) -> bool:
+    """Return whether a flag is shown and is not on the command line already, unless it may be repeated."""
+    if isinstance(option, KubectlFlag):
+        return option.multiple or option.field not in get_kubectl_flags(ctx)
+    is_given = ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+    return not option.hidden and (option.multiple or not is_given)
+
+
+def _spellings(option: click.Option) -> Iterator[str]:
+    for name in (*option.opts, *option.secondary_opts):
+        if not name.startswith("--"):
+            continue
+        if isinstance(option, OptionalValue) and isinstance(option.type, click.Choice):
+            yield from (f"{name}={choice}" for choice in option.type.choices)
+        else:
+            yield name
+
+
+def write_epilog(ctx: click.Context, formatter: click.HelpFormatter, examples: str) -> None:
+    """Write the examples, and one line in place of kubectl's twenty common flags."""
+    if examples:
+        with formatter.section("Examples"):
+            for line in examples.strip().splitlines():
+                formatter.write(f"  {line.strip()}\n" if line.strip() else "\n")
     program = ctx.find_root().command_path
     formatter.write_paragraph()
     formatter.write(f'Use "{program} options" for the flags of kubectl that every command takes.\n')

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
-from kubectl_yoshi.cli.param_types import NameKind, NameType
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class CommandName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A word of a command's name."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the commands of the group that the words before it name."""
+        group = resolve_command(ctx.find_root(), ctx.params.get(str(param.name)) or ())
+        return group.command.shell_complete(group, incomplete)
 
 
 @click.command("help", cls=YoshiCommand, examples="kubectl yoshi help vm attach")
-@click.argument("words", nargs=-1, type=NameType(NameKind.COMMAND), metavar="[COMMAND]…")
+@click.argument("words", nargs=-1, type=CommandName(), metavar="[COMMAND]…")
 @click.pass_context
 def show_help(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of a command, as its --help does."""
-    current = ctx.find_root()
+    found = resolve_command(ctx.find_root(), words)
+    click.echo(found.command.get_help(found))
+
+
+def resolve_command(root: click.Context, words: Sequence[str]) -> click.Context:
+    """Return the context of the command with this name.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    current = root
     for word in words:
         found = current.command.get_command(current, word) if isinstance(current.command, click.Group) else None
         if found is None:
@@ -26,7 +52,7 @@ def show_help(ctx: click.Context, words: tuple[str, ...]) -> None:
                 current,
             )
         current = click.Context(found, info_name=found.name, parent=current)
-    click.echo(current.command.get_help(current))
+    return current
 
 
 @click.command("options", cls=YoshiCommand)

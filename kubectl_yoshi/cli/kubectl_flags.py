@@ -13,6 +13,7 @@ import click
 
 from kubectl_yoshi.cli.param_types import NameKind, NameType
 from kubectl_yoshi.model.durations import parse_duration
+from kubectl_yoshi.model.errors import UsageError
 
 META_KEY = "kubectl_yoshi.kubectl_flags"
 HELP_NAMES = ["-h", "--help"]
@@ -29,10 +30,10 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        seconds = parse_duration(value)
-        if seconds is None:
-            self.fail(f'"{value}" is no duration; write it as 30s, 2m or 1h30m', param, ctx)
-        return seconds
+        try:
+            return parse_duration(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class KubectlFlag(click.Option):
@@ -114,6 +115,7 @@ KUBECTL_FLAGS: list[click.Parameter] = [
     ),
     KubectlFlag(
         "--request-timeout",
+        type=Seconds(),
         metavar="DURATION",
         help="How long to wait before giving up on a single request, such as 1s, 2m, 3h; zero means for ever.",
     ),

@@ -106,7 +106,8 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(display_format(word)) for word in self.allowed]
+        words = map(display_format, self.allowed)
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def display_format(word: str) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class NameKind(enum.Enum):
@@ -21,7 +25,10 @@ class NameKind(enum.Enum):
     HELD_ADDRESS = "held address"
     FILE = "file"
     FOLDER = "folder"
-    COMMAND = "command"  # this word and all that follow are a command line of their own
+
+
+NameLookup = Callable[[NameKind, click.Context, click.Parameter, str], "list[CompletionItem]"]
+"""Looks up the names of a kind that begin as typed, for a parameter of a command."""
 
 
 class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -31,6 +38,21 @@ class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def __init__(self, kind: NameKind) -> None:
         self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin as typed; files and folders are left to the shell.
+
+        Args:
+            ctx: its `obj` is the NameLookup.
+            param: the flag or argument.
+            incomplete: the word as far as it is typed.
+        """
+        if self.kind in (NameKind.FILE, NameKind.FOLDER):
+            from click.shell_completion import CompletionItem
+
+            return [CompletionItem(incomplete, type="file" if self.kind is NameKind.FILE else "dir")]
+        look_up: NameLookup = ctx.obj
+        return look_up(self.kind, ctx, param, incomplete)
 
 
 class NetworkNameType(NameType):

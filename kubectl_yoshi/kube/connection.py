@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
@@ -24,11 +23,9 @@ from kubectl_yoshi.kube.errors import (
 )
 from kubectl_yoshi.kube.kubeconfig import CHECK_CONFIG_HINT, ConnectionOptions, LoadedConfig, load
 from kubectl_yoshi.kube.slim_import import import_client_modules
-from kubectl_yoshi.model.durations import parse_duration
-from kubectl_yoshi.model.errors import UsageError
 
 CONNECT_SECONDS = 5.0
-"""How long resolving the server's name, and connecting to all its addresses together, may take each at most."""
+"""How long connecting to one address of the server may take at most."""
 READ_SECONDS = 30.0
 """How long the server may be silent, unless --request-timeout says otherwise."""
 POOL_SIZE = 32
@@ -37,7 +34,7 @@ IDLE_SECONDS = 60.0
 """After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
 without a word, and a write that goes the way of such a connection may or may not have been done."""
 
-__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError", "parse_timeout"]
+__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError"]
 
 
 class RequestNotSentError(UnreachableError):
@@ -59,7 +56,6 @@ class Connection:
     def __init__(self, loaded: LoadedConfig, *, read_seconds: float | None = READ_SECONDS, reload: Any = None) -> None:
         self._reload: Callable[[], LoadedConfig] | None = reload
         self._lock = threading.Lock()
-        self._connect_timeout: float | None = None
         self._last_request_at = time.monotonic()
         self.read_seconds = read_seconds
         self.namespace = loaded.namespace
@@ -73,10 +69,9 @@ class Connection:
 
         Raises:
             KubeconfigError: the configuration cannot be used.
-            UsageError: --request-timeout is no duration.
         """
         options = options or ConnectionOptions()
-        seconds = parse_timeout(options.request_timeout) if options.request_timeout else READ_SECONDS
+        seconds = READ_SECONDS if options.request_timeout is None else options.request_timeout
         return cls(load(options), read_seconds=seconds or None, reload=lambda: load(options))
 
     def _apply_config(self, loaded: LoadedConfig) -> None:
@@ -168,8 +163,8 @@ class Connection:
         import urllib3
 
         self._drop_idle()
-        connect = self._per_address_timeout()
-        timeout = urllib3.Timeout(connect=connect, read=read_seconds or self.read_seconds)
+        connect_seconds = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
+        timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds or self.read_seconds)
         with self.translate_errors(is_write=method != "GET"):
             return self._pool.request(
                 method,
@@ -242,40 +237,6 @@ class Connection:
             f"Check that {self.server} is right (kubeconfig, --context) and can be reached from here (VPN, firewall)."
         )
 
-    def _per_address_timeout(self) -> float:
-        """Seconds for each address of the server, so that all of them together stay within CONNECT_SECONDS.
-
-        The name is looked up here first and in a thread of its own: a resolver that is silent cannot be hurried.
-        """
-        with self._lock:
-            if self._connect_timeout is None:
-                proxied = getattr(self._pool, "proxy", None)
-                count = 1 if proxied else self._count_addresses(urlsplit(self.server))
-                limit = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
-                self._connect_timeout = limit / max(count, 1)
-            return self._connect_timeout
-
-    def _count_addresses(self, url: Any) -> int:
-        import socket
-
-        results: list[Any] = []
-
-        def look_up() -> None:
-            try:
-                results.append(socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                results.append(error)
-
-        thread = threading.Thread(target=look_up, daemon=True)
-        thread.start()
-        thread.join(CONNECT_SECONDS)
-        if not results or isinstance(results[0], Exception):
-            reason = "name resolution takes too long" if not results else _innermost_reason(results[0])
-            raise RequestNotSentError(
-                f"Cannot reach the API server {self.server}: {url.hostname}: {reason}.", self._connection_hint
-            )
-        return len(results[0])
-
 
 def _encode_header_value(value: str) -> str:
     """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
@@ -300,15 +261,3 @@ def _innermost_reason(error: BaseException) -> str:
         return one_line(re.sub(r"\s*\(_ssl\.c:\d+\)|\[SSL: (\w+)\] ", "", reason.strerror))
     text = re.sub(r"<[^>]*>:?\s*|\(_ssl\.c:\d+\)", "", str(reason))
     return one_line(text).rstrip(".") or type(reason).__name__
-
-
-def parse_timeout(text: str) -> float:
-    """Seconds of a duration as kubectl takes it: "30", "5s", "1m30s"; "0" is 0.
-
-    Raises:
-        UsageError: it is no duration.
-    """
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise UsageError(f'"{text}" is no duration.', 'Write it as kubectl does: "30s", "2m", "0" for no limit.')
-    return seconds

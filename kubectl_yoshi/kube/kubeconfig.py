@@ -29,7 +29,7 @@ class ConnectionOptions:
     """kubectl's connection flags; an empty value means that the flag was not given.
 
     Attributes:
-        request_timeout: as kubectl's: "30", "5s", "1m30s"; "0" is no limit, "" is this program's default.
+        request_timeout: seconds; 0 is no limit, None is this program's default.
     """
 
     kubeconfig: str = ""
@@ -47,7 +47,7 @@ class ConnectionOptions:
     client_key: str = ""
     insecure_skip_tls_verify: bool = False
     tls_server_name: str = ""
-    request_timeout: str = ""
+    request_timeout: float | None = None
 
 
 @dataclass(frozen=True)

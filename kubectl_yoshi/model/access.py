@@ -46,7 +46,7 @@ def required_accesses(change: Change) -> tuple[Access, ...]:
         if change.wait_for == "stopped":
             return Access("get", VMI, ref.namespace, ref.name), Access("list", POD, ref.namespace)
         get_access = Access("get", ref.resource, ref.namespace, ref.name)
-        return (get_access, Access("list", EVENT, ref.namespace)) if change.wait_for == "served" else (get_access,)
+        return (get_access, Access("list", EVENT, ref.namespace)) if change.condition else (get_access,)
     verbs = _VERBS[change.verb]
     if change.verb is Verb.APPLY and change.before is None:
         verbs = ("patch", "create")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 
+from kubectl_yoshi.model.errors import UsageError
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def parse_duration(text: str) -> float | None:
-    """Seconds of a Go duration ("30s", "1m30s", "1.5h", "500ms") or a plain number of them; None where it is none."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go duration ("30s", "1m30s", "1.5h", "500ms"), or of a plain number of them.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
-    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
-        return None
+    if not re.fullmatch(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+", text):
+        raise UsageError(f'"{text}" is no duration; write it as 30s, 2m or 1h30m')
     return sum(float(count) * _UNITS[unit] for count, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
 
 

@@ -20,6 +20,7 @@ from kubectl_yoshi.model.addresses import (
     span_of,
     usable_hosts,
 )
+from kubectl_yoshi.model.durations import parse_duration
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import RETENTION_SECONDS
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, annotations_of, dig, name_of, namespace_of, uid_of
@@ -28,7 +29,6 @@ GROUP = "plumber.k8s.pf9.io"
 NETWORKWIZARD = Resource(GROUP, "v1", "networkwizards", "NetworkWizard")
 ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
-SECONDS = {"h": 3600, "m": 60, "s": 1}
 MAX_ASN = 4294967295  # RFC 6793
 REQUIRES_ANNOTATION = f"{GROUP}/requires"
 """Annotation: the earliest version of this program that understands what is recorded of a network."""
@@ -269,19 +269,19 @@ def _address_in(spec: Json, key: str) -> Address | None:
 
 
 def parse_cool_down(value: Any, field_name: str = "coolDown") -> float:
-    """Seconds of a time such as "10m" or "1h30m"; 0 where there is none.
+    """Return the seconds of a duration such as "10m" or "1h30m"; 0 where there is none.
 
     Raises:
-        UsageError: it is no time, or longer than histories are kept.
+        UsageError: it is no duration as the CRD has it, or longer than histories are kept.
     """
     if value is None:
         return 0.0
     if not isinstance(value, str) or not re.fullmatch(r"([0-9]+[hms])+", value):
-        raise UsageError(f'{field_name} "{value}" is not a time', "Write it as 10m or 1h30m.")
-    seconds = sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([hms])", value))
+        raise UsageError(f'{field_name} "{value}" is no duration', "Write it as 10m or 1h30m.")
+    seconds = parse_duration(value)
     if seconds > RETENTION_SECONDS:
         raise UsageError(f'{field_name} "{value}" is longer than 30 days', "Write 720h or less.")
-    return float(seconds)
+    return seconds
 
 
 def _quota(value: Any) -> int | None:

@@ -25,7 +25,20 @@ class Verb(enum.Enum):
     APPLY = "apply"  # body: the object, server-side apply with our field manager
     DELETE = "delete"  # body: None; preconditions uid and resource_version
     CALL = "call"  # PUT on a subresource such as virtualmachines/restart; body: its options
-    WAIT = "wait"  # nothing is sent: wait until `until` holds
+    WAIT = "wait"  # nothing is sent: wait for `wait_for`
+
+
+@dataclass(frozen=True)
+class WaitStatus:
+    """What is still missing of what a change waits for.
+
+    Attributes:
+        remaining: in words, for people; "" where nothing is.
+        failure: why it will not come, unless that soon changes; "" where nothing says so.
+    """
+
+    remaining: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class Change:
         owner: whom the change is for ("prod/web-1"), so that many VMs' outcomes can be told apart; "" is for all.
         ignore_not_found: a 404 means that it is done already.
         ignore_already_exists: a 409 AlreadyExists on create means that it is done already.
-        wait_for: for WAIT, a word that engine.wait knows: "stopped", "deleted", "served".
+        wait_for: for WAIT, a word that engine.wait knows: "stopped", "deleted", "condition".
+        condition: for WAIT of a condition, what is missing, of the object and the Events about it: pure.
         strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.
         rejection_hint: the way out where the cluster's own rules (an admission plugin, a webhook) refuse it.
         edit: for REPLACE, how `body` follows from the object: pure; returns the same object where nothing is left to
@@ -66,6 +80,7 @@ class Change:
     ignore_not_found: bool = False
     ignore_already_exists: bool = False
     wait_for: str = ""
+    condition: Callable[[Json, Sequence[Json]], WaitStatus] | None = field(default=None, compare=False)
     strict: bool = False
     rejection_hint: str = ""
     edit: Callable[[Json], Json] | None = field(default=None, compare=False)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import lab
+from lab.running import kubectl_command
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +150,7 @@ def test_a_full_lab_beside_another_shares_nothing_with_it_and_leaves_nothing(ful
         status = run("status")
         assert status.count(" yes ") == len(full_lab.programs)
         assert "ipv4:" in run("route")
-        command = ["kubectl", f"--kubeconfig={kubeconfig}", "get", "namespaces", "-o", "name"]
+        command = [kubectl_command(), f"--kubeconfig={kubeconfig}", "get", "namespaces", "-o", "name"]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert "namespace/kubevirt" in said
         assert namespace not in said

@@ -56,6 +56,7 @@ class Watches:
     server: FakeApiServer
     active: float = 0.0
     _open: list[tuple[str, str, Stream]] = field(default_factory=list)
+    _refused: set[str] = field(default_factory=set)
     _sent: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,6 +66,8 @@ class Watches:
         stream = Stream()
         with self._lock:
             self._open.append((plural, namespace, stream))
+        if plural in self._refused:
+            self._send_refusal(plural, stream)
         return stream
 
     def is_initialized(self, count: int) -> bool:
@@ -85,8 +88,12 @@ class Watches:
                         stream.send(kind, obj)
 
     def refuse(self) -> None:
-        """End one of the watches with an error."""
+        """End one of the watches with an error, and all later ones of its kind."""
         plural, _, stream = min(self._open, key=lambda watch: watch[:2])
+        self._refused.add(plural)
+        self._send_refusal(plural, stream)
+
+    def _send_refusal(self, plural: str, stream: Stream) -> None:
         message = f'{plural} is forbidden: User "mary" cannot watch resource "{plural}"'
         stream.send("ERROR", {"kind": "Status", "reason": "Forbidden", "message": message, "code": 403})
 

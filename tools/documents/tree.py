@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from kubectl_yoshi.cli.app import cli
+from kubectl_yoshi.cli.diff import DiffGroup
 from kubectl_yoshi.cli.group import LazyGroup, YoshiCommand, get_summary
 from kubectl_yoshi.cli.kubectl_flags import KUBECTL_FLAGS
 
@@ -80,7 +81,7 @@ def _walk(
 ) -> Iterator[Page]:
     summary, *text = _paragraphs(command.help or "")
     below: list[tuple[str, click.Command]] = []
-    if isinstance(command, LazyGroup):
+    if isinstance(command, LazyGroup) and not isinstance(command, DiffGroup):  # whose commands have their pages
         below = [
             (name, found)
             for name, entry in command.table.items()
@@ -92,7 +93,9 @@ def _walk(
         summary,
         tuple(text),
         tuple(_flags(command, ctx)),
-        tuple(textwrap.dedent(command.examples).strip().splitlines()) if isinstance(command, YoshiCommand) else (),
+        tuple(textwrap.dedent(command.examples).strip().splitlines())
+        if isinstance(command, (YoshiCommand, LazyGroup))
+        else (),
         tuple((name, get_summary(command.table[name])) for name, _ in below) if isinstance(command, LazyGroup) else (),
         aliases,
     )

@@ -1,4 +1,4 @@
 """MetalLB's objects: `objects` has its address pools, advertisements and status, `bgp_peers` its BGP peers.
 
-`backends.public` creates them for public networks; `engine.wait` reads whether a Service was given its address.
+`backends.public` creates them for public networks.
 """

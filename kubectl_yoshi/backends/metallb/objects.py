@@ -11,7 +11,8 @@ from ipaddress import ip_address, ip_network
 
 from kubectl_yoshi.model.addresses import Address, Intervals, Span, span_of
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import EVENT, Json, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.objects import EVENT, Json, ObjectRef, Resource, dig, name_of, namespace_of, uid_of
+from kubectl_yoshi.model.plan import WaitStatus
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 METALLB = "metallb.io"
@@ -141,6 +142,15 @@ def allocation_failure(service_uid: str, events: Iterable[Json]) -> str:
     ]
     failures.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
     return str(failures[-1].get("message") or "") if failures else ""
+
+
+def allocation_status(ref: ObjectRef, address: Address, service: Json, events: Iterable[Json]) -> WaitStatus:
+    """Return what is missing until a Service has an address."""
+    if is_served(service, address):
+        return WaitStatus()
+    reason = allocation_failure(uid_of(service), events)
+    remaining = f"{ref} without {address}"
+    return WaitStatus(f"{remaining} ({reason})" if reason else remaining, reason if str(address) in reason else "")
 
 
 def pending_reason(service: Json, snapshot: Snapshot) -> str:

@@ -7,6 +7,7 @@ chooses them by label.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from kubectl_yoshi.backends.bgp_peers import remove_peers
@@ -226,7 +227,8 @@ class MetalLb:
         if service is not None and metallb.is_served(service, address):
             return ()
         summary = f"wait until MetalLB has given {address} to {ref}"
-        return (Change(Verb.WAIT, ref, summary, body=str(address), owner=owner, wait_for="served"),)
+        condition = partial(metallb.allocation_status, ref, address)
+        return (Change(Verb.WAIT, ref, summary, owner=owner, wait_for="condition", condition=condition),)
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
         """See Announcer."""

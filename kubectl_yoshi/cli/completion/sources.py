@@ -1,108 +1,181 @@
 """The names that a word of the command line may be, from the cluster or the kubeconfig.
 
-Each kind imports what it needs when it is asked for: a second is the limit, and most kinds need little.
+Each kind imports what it needs when it is asked for: a second is the limit, and most kinds need little. Names are
+listed as a Table without its objects
+(https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables), from the API server's
+cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
+from click.shell_completion import CompletionItem
 
-from kubectl_yoshi.cli.command_line import CommandLine
-from kubectl_yoshi.cli.param_types import NETWORK_NAME, NameKind
+from kubectl_yoshi.cli.param_types import NameKind
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.engine.naming import NAMESPACE, compute_without_discovery, list_kubeconfig_names, list_names
-from kubectl_yoshi.model.objects import Resource
+from kubectl_yoshi.engine.read import new_snapshot
+from kubectl_yoshi.kube.client import AS_TABLE, Api
+from kubectl_yoshi.kube.kubeconfig import list_kubeconfig_files
+from kubectl_yoshi.model.objects import Resource, dig
 from kubectl_yoshi.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
 
-NameSource = Callable[[CommandLine, click.Parameter, Session], Mapping[str, str]]
+Value = TypeVar("Value")
+
+NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
-def list_known_names(kind: NameKind, line: CommandLine, param: click.Parameter, session: Session) -> Mapping[str, str]:
-    """Names of a kind -> a few words about each ("" for none), among them all that the typed word is a beginning of.
+@dataclass(frozen=True)
+class NameRequest:
+    """The word that is being typed.
+
+    Attributes:
+        session: with kubectl's flags of the command line.
+        ctx: the command, with what was given before.
+        param: the flag or argument that the word is a value of.
+        incomplete: the word as far as it is typed.
+    """
+
+    session: Session
+    ctx: click.Context
+    param: click.Parameter
+    incomplete: str
+
+
+NameSource = Callable[[NameRequest], Mapping[str, str]]
+"""Returns names -> a few words about each ("" for none), among them all that begin as typed."""
+
+
+def list_known_names(kind: NameKind, request: NameRequest) -> list[CompletionItem]:
+    """Return the names of a kind that begin as typed, without those that are given already.
 
     Raises:
-        YoshiError, OSError, ValueError: they cannot be found out.
+        YoshiError, OSError, ValueError: they cannot be read.
     """
-    return _NAME_SOURCES[kind](line, param, session)
+    given = request.ctx.params.get(str(request.param.name)) or ()
+    return [
+        CompletionItem(name, help=description, keep_order=kind in (NameKind.FREE_ADDRESS, NameKind.HELD_ADDRESS))
+        for name, description in _NAME_SOURCES[kind](request).items()
+        if name.startswith(request.incomplete) and name not in given
+    ]
 
 
-def _networks(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _networks(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.model.network import NETWORKWIZARD
 
-    return _objects(line, session, NETWORKWIZARD, "Plugin", "CIDR")
+    return _objects(request, NETWORKWIZARD, "Plugin", "CIDR")
 
 
-def _vms(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
+def _vms(request: NameRequest) -> Mapping[str, str]:
     from kubectl_yoshi.model.vm import VM
 
-    return _objects(line, session, VM, "Status")
+    return _objects(request, VM, "Status")
 
 
-def _objects(line: CommandLine, session: Session, resource: Resource, *columns: str) -> Mapping[str, str]:
-    """Objects of the line's namespace, or of the one before "/"."""
-    namespace, slash, _ = line.typed.rpartition("/")
-    found = list_names(session.api, resource, namespace or session.namespace, columns)
+def _objects(request: NameRequest, resource: Resource, *columns: str) -> Mapping[str, str]:
+    """Return the objects of the session's namespace, or of the one before "/"."""
+    namespace, slash, _ = request.incomplete.rpartition("/")
+    found = _list_names(request.session.api, resource, namespace or request.session.namespace, columns)
     return {f"{namespace}{slash}{name}": description for name, description in found.items()}
 
 
-def _namespaces(_line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
-    return list_names(session.api, NAMESPACE, None)
+def _namespaces(request: NameRequest) -> Mapping[str, str]:
+    return _list_names(request.session.api, NAMESPACE, None)
 
 
 def _in_kubeconfig(section: str) -> NameSource:
-    def find(line: CommandLine, _param: click.Parameter, _session: Session) -> Mapping[str, str]:
-        return dict.fromkeys(list_kubeconfig_names(line.flags.get("kubeconfig", ""), section), "")
+    def find(request: NameRequest) -> Mapping[str, str]:
+        return dict.fromkeys(_list_kubeconfig_names(request.session.flags.get("kubeconfig", ""), section), "")
 
     return find
 
 
-def _free_addresses(line: CommandLine, param: click.Parameter, session: Session) -> Mapping[str, str]:
-    from kubectl_yoshi.plan.suggestions import list_free_addresses
+def _free_addresses(request: NameRequest) -> Mapping[str, str]:
+    from kubectl_yoshi.cli.completion.addresses import list_free_addresses
 
-    public = str(param.name).startswith("public")
+    public = str(request.param.name).startswith("public")
 
-    def compute(snapshot: Snapshot) -> dict[str, str]:
-        networks = _select_networks(line, "public_network" if public else "network", session, snapshot)
-        if public:
-            networks = [network for network in networks if not _pins_vm_template(network)]
-        return {
-            address: "" if len(networks) == 1 else network.name
-            for network in networks
-            for address in list_free_addresses(network, line.typed, snapshot)
-        }
-
-    return compute_without_discovery(compute, session.api)
+    snapshot = new_snapshot(request.session.api, discover=False)
+    networks = _select_networks(request, "public_network" if public else "network", snapshot)
+    if public:
+        networks = [network for network in networks if not _pins_vm_template(network)]
+    return {
+        address: "" if len(networks) == 1 else network.name
+        for network in networks
+        for address in list_free_addresses(network, request.incomplete, snapshot)
+    }
 
 
-def _held_addresses(line: CommandLine, _param: click.Parameter, session: Session) -> Mapping[str, str]:
-    from kubectl_yoshi.plan.suggestions import list_held_addresses
+def _held_addresses(request: NameRequest) -> Mapping[str, str]:
+    from kubectl_yoshi.cli.completion.addresses import list_held_addresses
 
-    return compute_without_discovery(
-        lambda snapshot: list_held_addresses(_select_networks(line, "network", session, snapshot), snapshot),
-        session.api,
-    )
+    snapshot = new_snapshot(request.session.api, discover=False)
+    return list_held_addresses(_select_networks(request, "network", snapshot), snapshot)
 
 
-def _select_networks(line: CommandLine, param: str, session: Session, snapshot: Snapshot) -> list[Network]:
-    """The network that the line names, else all of its namespace."""
+def _select_networks(request: NameRequest, param: str, snapshot: Snapshot) -> list[Network]:
+    """Return the network that the command line names, else all of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
-    names = line.values.get(param, [])
-    network_name = parse_network_name(NETWORK_NAME.convert(names[-1], None, None), session.namespace) if names else None
-    return list_requested_networks(network_name, session.namespace, snapshot)[0]
+    name = request.ctx.params.get(param)
+    namespace = request.session.namespace
+    return list_requested_networks(parse_network_name(name, namespace) if name else None, namespace, snapshot)[0]
 
 
 def _pins_vm_template(network: Network) -> bool:
     from kubectl_yoshi.backends.registry import BACKENDS
 
     return network.plugin not in BACKENDS or BACKENDS[network.plugin].pins_vm_template
+
+
+def _list_names(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
+    """Return the name of every object of a kind -> the text of these columns, without those that its table lacks.
+
+    Raises:
+        ClusterError: they cannot be listed.
+    """
+    path = quote(resource.path(namespace), safe="/")
+    table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=AS_TABLE)
+    titles = [str(column.get("name")) for column in table.get("columnDefinitions") or []]
+    descriptions = {}
+    for row in table.get("rows") or []:
+        cells = dict(zip(titles, row["cells"], strict=False))
+        descriptions[str(cells["Name"])] = " ".join(str(cells[title]) for title in columns if cells.get(title))
+    return descriptions
+
+
+def _list_kubeconfig_names(kubeconfig: str, section: str) -> list[str]:
+    """Return the names in a section ("contexts", "clusters", "users") of the kubeconfig files, each once.
+
+    Args:
+        kubeconfig: what --kubeconfig says; "" where it was not given.
+        section: which.
+
+    Raises:
+        KubeconfigError: the file that --kubeconfig names is not there.
+        OSError, ValueError, yaml.YAMLError: a file cannot be read.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = (yaml.load(Path(file).read_text(encoding="utf-8"), loader) for file in list_kubeconfig_files(kubeconfig))
+    return list(dict.fromkeys(_iter_names(files, section)))
+
+
+def _iter_names(files: Iterator[Any], section: str) -> Iterator[str]:
+    for file in files:
+        for entry in dig(file, section, default=[]):
+            if isinstance(entry, dict) and entry.get("name"):
+                yield str(entry["name"])
 
 
 _NAME_SOURCES: Mapping[NameKind, NameSource] = {

@@ -27,7 +27,7 @@ from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import Change
+from kubectl_yoshi.model.plan import Change, WaitStatus
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
@@ -313,3 +313,20 @@ def test_the_last_thing_that_metallb_said_of_a_service_is_told() -> None:
     ]
     assert metallb.allocation_failure("s", events) == "no such pool"
     assert metallb.allocation_failure("u", events) == ""
+
+
+def test_an_address_is_waited_for_until_metallb_has_given_it_or_says_that_it_does_not() -> None:
+    ref, address = Resource("", "v1", "services", "Service").ref("web", "prod"), ip_address("203.0.113.1")
+    service = {"metadata": {"name": "web", "uid": "s"}}
+    missing = f"{ref} without {address}"
+
+    def status(said: str) -> WaitStatus:
+        event = {"reason": "AllocationFailed", "involvedObject": {"uid": "s"}, "message": said}
+        return metallb.allocation_status(ref, address, service, [event] if said else [])
+
+    assert status("") == WaitStatus(missing)
+    assert status("no such pool") == WaitStatus(f"{missing} (no such pool)")
+    refusal = f"{address} is not allowed in config"
+    assert status(refusal) == WaitStatus(f"{missing} ({refusal})", refusal)
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": str(address)}]}}
+    assert status(refusal) == WaitStatus()

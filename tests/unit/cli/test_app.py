@@ -184,7 +184,7 @@ def test_usage_names_the_program(yoshi: Yoshi) -> None:
         (["--insecure-skip-tls-verify", "group", "probe"], {"insecure_skip_tls_verify": True}),
         (["--insecure-skip-tls-verify=true", "group", "probe"], {"insecure_skip_tls_verify": True}),
         (["--insecure-skip-tls-verify=false", "group", "probe"], {}),
-        (["--cache-dir=/x", "--request-timeout=5s", "group", "probe"], {"cache_dir": "/x", "request_timeout": "5s"}),
+        (["--cache-dir=/x", "--request-timeout=5s", "group", "probe"], {"cache_dir": "/x", "request_timeout": 5.0}),
         (["group", "probe", "--context", "c", "--cluster", "k", "--user", "u", "--token", "t"],
          {"context": "c", "cluster": "k", "user": "u", "token": "t"}),
         (["group", "probe", "--", "-n", "x"], {}),

@@ -1,43 +1,141 @@
-"""Completion without a cluster: commands, flags and values, Cobra's format, and where `completion install` writes."""
+"""Completion without a cluster.
+
+- commands     at every level, behind aliases, after `diff` and `help`; nothing after a command that is not there
+- arguments    by their place; as many as the command takes
+- values       --flag value, --flag=value, -f=value; a flag without a value takes none
+- flags        the command's own and kubectl's, wherever they stand
+- format       Cobra's
+- install      where `completion install` writes
+"""
 
 from __future__ import annotations
 
 import io
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+from click.shell_completion import CompletionItem
 
 from kubectl_yoshi.cli.app import cli
-from kubectl_yoshi.cli.command_line import parse_command_line
 from kubectl_yoshi.cli.completion.install import install_files
-from kubectl_yoshi.cli.completion.protocol import create_session, get_time_limit, write
+from kubectl_yoshi.cli.completion.protocol import create_session, find_completions, format_reply, get_time_limit
 from kubectl_yoshi.cli.completion.scripts import COMPLETER
-from kubectl_yoshi.cli.completion.suggestions import Directive, Suggestions, suggestions_for
+from kubectl_yoshi.cli.param_types import NameKind
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 
 
-def suggested(*words: str) -> Suggestions:
-    line = parse_command_line(cli, words)
-    return suggestions_for(line, create_session(line, 1.0, io.StringIO()))
+@dataclass
+class Lookup:
+    """Remembers which names are looked up."""
+
+    kind: NameKind | None = None
+    incomplete: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(
+        self, kind: NameKind, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        self.kind, self.incomplete, self.params = kind, incomplete, ctx.params
+        self.flags = create_session(ctx, 1.0).flags
+        return []
+
+
+def looked_up(*words: str) -> Lookup:
+    found = Lookup()
+    find_completions(words, found)
+    return found
+
+
+def suggested(*words: str) -> dict[str, str]:
+    return {item.value: item.help or "" for item in find_completions(words, Lookup())}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["version", ""], None),
+        (["vm", "attach", ""], NameKind.VM),
+        (["vm", "attach", "web-1", ""], NameKind.VM),
+        (["vm", "attach", "--network", ""], NameKind.NETWORK),
+        (["vm", "attach", "--network", "blue", ""], NameKind.VM),
+        (["vm", "attach", "--network=bl"], NameKind.NETWORK),
+        (["vm", "attach", "--restart", ""], NameKind.VM),
+        (["vm", "attach", "--restart=false", ""], NameKind.VM),
+        (["vm", "attach", "--dry-run", ""], NameKind.VM),
+        (["vm", "attach", "--network", "a", "--network", "b", ""], NameKind.VM),
+        (["vm", "attach", "--timeout", "soon", ""], NameKind.VM),
+        (["vm", "attach", "--unknown", ""], NameKind.VM),
+        (["vm", "attach", "--", "-"], NameKind.VM),
+        (["-n", ""], NameKind.NAMESPACE),
+        (["--namespace=pr"], NameKind.NAMESPACE),
+        (["--context", ""], NameKind.CONTEXT),
+        (["ips", "reserve", ""], NameKind.NETWORK),
+        (["ips", "reserve", "blue", ""], NameKind.FREE_ADDRESS),
+        (["ips", "reserve", "blue", "10.0.0.1", ""], NameKind.FREE_ADDRESS),
+        (["ips", "who", ""], NameKind.HELD_ADDRESS),
+        (["ips", "who", "10.0.0.1", ""], None),
+        (["ips", "move", "--to", ""], NameKind.VM),
+        (["ips", "rebuild", "--network", ""], NameKind.NETWORK),
+        (["network", "create", ""], None),
+        (["diff", "vm", "attach", "web-1", "--network", ""], NameKind.NETWORK),
+        (["diff", "vm", "attach", "--network=bl"], NameKind.NETWORK),
+        (["-n", "prod", "diff", "-v", "6", "ips", "release", "blue", ""], NameKind.HELD_ADDRESS),
+    ],
+)
+def test_names_are_looked_up_where_a_name_is_to_be(words: list[str], kind: NameKind | None) -> None:
+    assert looked_up(*words).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["-n", "prod", "vm", "list", ""], {"namespace": "prod"}),
+        (["-nprod", "vm", "list", ""], {"namespace": "prod"}),
+        (["vm", "-n=prod", "list", ""], {"namespace": "prod"}),
+        (["vm", "list", "-nprod", "--namespace=dev", ""], {"namespace": "dev"}),
+        (["vm", "list", "--as-group=a", "--as", "joe", "--as-group", "b", ""],
+         {"as_user": "joe", "as_groups": ("a", "b")}),
+        (["--insecure-skip-tls-verify", "vm", "list", ""], {"insecure_skip_tls_verify": True}),
+        (["vm", "list", "--", "-n", "x", ""], {}),
+        (["diff", "--context", "lab", "vm", "attach", "-n", "x", ""], {"context": "lab", "namespace": "x"}),
+    ],
+)  # fmt: skip
+def test_the_common_flags_are_read_wherever_they_stand(words: list[str], flags: dict[str, Any]) -> None:
+    assert looked_up(*words).flags == {**flags, "request_timeout": 1.0}
+
+
+def test_what_was_given_is_known_by_the_parameters_names() -> None:
+    found = looked_up("ips", "reserve", "networkwizard/blue", "10.0.0.1", "10.0.0.2", "--note=a b", "10.")
+    assert (found.params["network"], found.params["addresses"]) == ("blue", ("10.0.0.1", "10.0.0.2"))
+    assert found.incomplete == "10."
+    assert looked_up("vm", "attach", "--network=infra/bl").incomplete == "infra/bl"
 
 
 def test_commands_come_with_their_line_of_help() -> None:
-    assert suggested("vm", "at").words == {"attach": "Give VMs an address of a network that stays theirs"}
-    assert suggested("").words.keys() == cli.table.keys()
-    assert suggested("no-such-command", "").words == {}
+    assert suggested("vm", "at") == {"attach": "Give VMs an address of a network that stays theirs"}
+    assert suggested().keys() == suggested("").keys() == suggested("-n=prod", "").keys() == cli.table.keys()
+    assert suggested("vms", "").keys() == suggested("help", "vm", "").keys() == {"attach", "detach", "list"}
+    assert suggested("diff", "vm", "").keys() == {"attach", "detach"}
+    for words in (["no-such-command", ""], ["no-such-command", "--"], ["help", "no-such-command", ""]):
+        assert suggested(*words) == {}
 
 
 def test_flags_are_the_commands_own_then_kubectls() -> None:
-    found = list(suggested("ips", "list", "--").words)
+    assert list(suggested("ips", "list", "-")) == list(suggested("ips", "list", "--"))
+    found = list(suggested("ips", "list", "--"))
     assert found[:2] == ["--network", "--all-namespaces"]
     assert found.index("--free") < found.index("--kubeconfig") < found.index("--help")
 
 
 def test_a_flag_that_was_given_is_offered_again_only_where_it_may_be_repeated() -> None:
-    found = suggested("vm", "attach", "--network", "a", "-n", "b", "--port=1", "--as-group", "c", "--").words.keys()
+    found = suggested("vm", "attach", "--network", "a", "-n", "b", "--port=1", "--as-group", "c", "--").keys()
     assert found.isdisjoint({"--network", "--namespace"})
     assert found >= {"--port", "--as-group"}
 
@@ -45,27 +143,27 @@ def test_a_flag_that_was_given_is_offered_again_only_where_it_may_be_repeated() 
 @pytest.mark.parametrize(
     ("words", "offered", "directive"),
     [
-        (["version", "-o", ""], ["json", "yaml"], Directive.NO_FILES),
-        (["ips", "list", "-o", "jsonp"], ["jsonpath=", "jsonpath-file="], Directive.NO_FILES | Directive.NO_SPACE),
-        (["vm", "attach", "--dry-run=s"], ["server"], Directive.NO_FILES),
-        (["vm", "attach", "--dry-run=server", "--dry"], [], Directive.NO_FILES | Directive.KEEP_ORDER),
-        (["network", "create", "--no-nat"], ["--no-nat-outgoing"], Directive.NO_FILES | Directive.KEEP_ORDER),
-        (["network", "create", "--cidr", ""], [], Directive.NO_FILES),
-        (["network", "create", "-f", ""], [], Directive.DEFAULT),
-        (["--kubeconfig", ""], [], Directive.DEFAULT),
-        (["--cache-dir="], [], Directive.ONLY_FOLDERS),
-        (["completion", "install", "--shell", "z"], ["zsh"], Directive.NO_FILES),
+        (["version", "-o", ""], ["json", "yaml"], 4),
+        (["ips", "list", "-o", "jsonp"], ["jsonpath=", "jsonpath-file="], 4 | 2),
+        (["vm", "attach", "--dry-run=s"], ["server"], 4),
+        (["vm", "attach", "--dry-run=server", "--dry"], [], 4),
+        (["network", "create", "--no-nat"], ["--no-nat-outgoing"], 4 | 32),
+        (["network", "create", "--cidr", ""], [], 4),
+        (["network", "create", "-f", ""], [], 0),
+        (["network", "create", "-f=only"], [], 0),
+        (["--kubeconfig", ""], [], 0),
+        (["--cache-dir="], [], 16),
+        (["completion", "install", "--shell", "z"], ["zsh"], 4),
     ],
 )
-def test_values_are_those_that_the_flag_takes(words: list[str], offered: list[str], directive: Directive) -> None:
-    found = suggested(*words)
-    assert (list(found.words), found.directive) == (offered, directive)
+def test_values_are_those_that_the_flag_takes(words: list[str], offered: list[str], directive: int) -> None:
+    *lines, last = format_reply(find_completions(words, Lookup())).splitlines()
+    assert ([line.partition("\t")[0] for line in lines], last) == (offered, f":{directive}")
 
 
 def test_answers_are_in_the_format_of_cobra() -> None:
-    out = io.StringIO()
-    write(Suggestions({"blue": "calico", "red": ""}, Directive.NO_FILES | Directive.KEEP_ORDER), out)
-    assert out.getvalue() == "blue\tcalico\nred\n:36\n"
+    items = [CompletionItem("blue", help="calico", keep_order=True), CompletionItem("red", keep_order=True)]
+    assert format_reply(items) == "blue\tcalico\nred\n:36\n"
 
 
 @pytest.mark.parametrize(("said", "seconds"), [("", 1.0), ("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("long", 1.0)])

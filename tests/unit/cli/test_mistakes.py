@@ -169,10 +169,10 @@ TABLE = [
         ("ips list -o custom-columns=A", 2, "unexpected custom-columns spec: A", "NAME:.metadata.name"),
         (f"{ATTACH} blue --timeout soon", 2, '"soon" is no duration', "write it as 30s"),
         (f"{ATTACH} blue --dry-run=maybe", 2, "'maybe' is not one of 'none', 'client', 'server'", "vm attach --help"),
-        ("--request-timeout soon ips list", 2, '"soon" is no duration', "Write it as kubectl does"),
+        ("--request-timeout soon ips list", 2, '"soon" is no duration', "write it as 30s"),
         ("ips gc --grace soon", 2, '"soon" is no duration', "write it as 30s"),
         ("completion klingon", 2, 'unknown command "klingon"', "completion --help"),
-        ("diff ips list", 2, 'diff does not show "ips list"', "It shows ips gc, "),
+        ("diff ips list", 2, 'unknown command "list"', "kubectl yoshi diff ips --help"),
     ),
 ]
 

@@ -32,10 +32,10 @@ def test_the_flags_make_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     monkeypatch.setattr(Connection, "open", classmethod(lambda cls, options: given.append(options)))
     monkeypatch.setattr("kubectl_yoshi.kube.client.Api", lambda connection, on_warning: "the api")
-    flags = {"context": "c", "as_groups": ("a", "b"), "request_timeout": "5s", "verbosity": 3, "cache_dir": "/x"}
+    flags = {"context": "c", "as_groups": ("a", "b"), "request_timeout": 5.0, "verbosity": 3, "cache_dir": "/x"}
     session = Session(flags)
     assert session.api == session.api == "the api"
-    assert [(o.context, o.as_groups, o.request_timeout) for o in given] == [("c", ("a", "b"), "5s")]
+    assert [(o.context, o.as_groups, o.request_timeout) for o in given] == [("c", ("a", "b"), 5.0)]
     assert session.verbosity == 3
 
 
@@ -79,13 +79,13 @@ def test_flags_become_a_frozen_dataclass_given_with_the_session() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30", 30), ("0", 0), ("1.5", 1.5), ("500ms", 0.5), ("1m30s", 90), ("1h", 3600), ("2.5s", 2.5)],
+    [("30", 30), ("0", 0), ("1.5", 1.5), ("500ms", 0.5), ("1m30s", 90), ("1h", 3600), ("1.5h", 5400), ("2.5s", 2.5)],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert Seconds().convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "5 s", "1d", "-1s", "s"])
+@pytest.mark.parametrize("text", ["", "soon", "5 s", "1d", "-1s", "s", "1m30", "inf", "nan", "٣s"])
 def test_what_is_no_duration_is_a_misuse(text: str) -> None:
     with pytest.raises(click.BadParameter, match="no duration"):
         Seconds().convert(text, None, None)

@@ -62,16 +62,16 @@ def warnings() -> list[str]:
 @pytest.fixture
 def api(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[Api]:
     """An Api on the fault server."""
-    yield from _api(server, clock, warnings, "30s")
+    yield from _api(server, clock, warnings, 30.0)
 
 
 @pytest.fixture
 def impatient(server: FaultServer, clock: FakeClock, warnings: list[str]) -> Iterator[Api]:
     """An Api on the fault server that soon has waited enough, for answers that do not come at all."""
-    yield from _api(server, clock, warnings, "300ms")
+    yield from _api(server, clock, warnings, 0.3)
 
 
-def _api(server: FaultServer, clock: FakeClock, warnings: list[str], timeout: str) -> Iterator[Api]:
+def _api(server: FaultServer, clock: FakeClock, warnings: list[str], timeout: float) -> Iterator[Api]:
     connection = Connection.open(ConnectionOptions(server=server.url, request_timeout=timeout))
     yield Api(connection, on_warning=warnings.append, clock=clock)
     connection.close()

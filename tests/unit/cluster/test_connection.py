@@ -125,25 +125,7 @@ def test_a_server_that_says_nothing_in_tls_is_given_up_in_time(silent: str, monk
     monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ClusterError):
-        version(f"https://{silent}", request_timeout="1s")
-    assert time.monotonic() - start < LATE_SECONDS
-
-
-def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 1)) for n in range(1, 6)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
-    connection = Connection.open(ConnectionOptions(server="http://many.example"))
-    assert connection._per_address_timeout() == pytest.approx(1.0)
-
-
-def test_a_resolver_that_is_silent_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    end = threading.Event()
-    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(60))
-    start = time.monotonic()
-    with pytest.raises(RequestNotSentError, match="name resolution takes too long"):
-        version("https://api.example")
-    end.set()
+        version(f"https://{silent}", request_timeout=1.0)
     assert time.monotonic() - start < LATE_SECONDS
 
 
@@ -152,7 +134,7 @@ def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(RequestNotSentError, match=r"api\.example: Name or service not known"):
+    with pytest.raises(RequestNotSentError, match=r"https://api\.example: Name or service not known"):
         version("https://api.example")
 
 
@@ -204,10 +186,10 @@ def test_a_proxy_that_is_not_there_is_told_as_such(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_limit_and_a_limit_of_ones_own_are_kept(server: FaultServer) -> None:
-    assert Connection.open(ConnectionOptions(server=server.url, request_timeout="0")).read_seconds is None
+    assert Connection.open(ConnectionOptions(server=server.url, request_timeout=0.0)).read_seconds is None
     assert Connection.open(ConnectionOptions(server=server.url)).read_seconds == connection_module.READ_SECONDS
     server.then(hangs(60))
     start = time.monotonic()
     with pytest.raises(ClusterError):
-        version(server.url, request_timeout="100ms")
+        version(server.url, request_timeout=0.1)
     assert time.monotonic() - start < LATE_SECONDS

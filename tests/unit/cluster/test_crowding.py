@@ -80,7 +80,7 @@ def test_who_waits_goes_on_when_another_is_done() -> None:
 
 def test_a_server_that_takes_two_at_once_is_soon_asked_for_two(server: FaultServer, clock: FakeClock) -> None:
     """16 threads and 200 requests: were they not held back, they would be refused again and again."""
-    connection = Connection.open(ConnectionOptions(server=server.url, request_timeout="60s"))
+    connection = Connection.open(ConnectionOptions(server=server.url, request_timeout=60.0))
     api = Api(connection, clock=clock)
     lock = threading.Lock()
     under_way = 0

@@ -13,11 +13,10 @@ import pytest
 import yaml
 
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, parse_timeout
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.kube.errors import KubeconfigError
 from kubectl_yoshi.kube.kubeconfig import load
 from kubectl_yoshi.kube.slim_import import import_client_modules
-from kubectl_yoshi.model.errors import UsageError
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
 CONFIG: dict[str, Any] = {
@@ -316,16 +315,3 @@ def test_without_any_file_it_is_said_where_one_was_looked_for() -> None:
     with pytest.raises(KubeconfigError, match=r"~/\.kube/config") as caught:
         Connection.open()
     assert "KUBECONFIG" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("0", 0), ("30", 30), ("5s", 5), ("1m30s", 90), ("200ms", 0.2), ("1.5h", 5400)]
-)
-def test_durations_are_kubectls(text: str, seconds: float) -> None:
-    assert parse_timeout(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "s", "-1", "5 s", "1d", "1m30", "inf", "nan"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_timeout(text)

@@ -13,7 +13,7 @@ from kubectl_yoshi.kube.errors import ForbiddenError, NotServedError
 from kubectl_yoshi.model.access import Access, required_accesses
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import EVENT, Resource
-from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb, WaitStatus
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from tests.unit.cluster.fault_server import FaultServer, says
@@ -144,7 +144,7 @@ def test_where_no_authorizer_answers_the_write_will_be_answered() -> None:
             [Access("get", VMI, "prod", "a"), Access("list", POD, "prod")],
         ),
         (
-            change(Verb.WAIT, VM, "a", wait_for="served"),
+            change(Verb.WAIT, VM, "a", wait_for="condition", condition=lambda obj, events: WaitStatus()),
             [Access("get", VM, "prod", "a"), Access("list", EVENT, "prod")],
         ),
     ],

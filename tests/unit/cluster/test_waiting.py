@@ -1,17 +1,17 @@
-"""Waiting for a VM to stop and for an object to go."""
+"""Waiting for a VM to stop, for an object to go, and for what an object and its Events say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from kubectl_yoshi.engine.wait import waiters
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.kube.errors import ServerError, TimedOutError
+from kubectl_yoshi.kube.errors import ClusterError, ServerError, TimedOutError
 from kubectl_yoshi.model.objects import Resource
-from kubectl_yoshi.model.plan import Change, Verb
+from kubectl_yoshi.model.plan import Change, Verb, WaitStatus
 from kubectl_yoshi.model.vm import VM
 from tests.unit.cluster.conftest import FakeClock
 from tests.unit.cluster.fault_server import FaultServer, refuses, says
@@ -100,3 +100,37 @@ def test_another_object_under_the_name_means_that_the_one_is_gone(api: Api, serv
     waiters()["deleted"](api, DELETED)
     server.by_path[THING_PATH] = says(200, {"metadata": {"uid": "2"}})
     waiters()["deleted"](api, Change(Verb.WAIT, THING, "wait", uid="1", wait_for="deleted"))
+
+
+def ready(obj: dict, events: Sequence[dict]) -> WaitStatus:
+    """A condition: what `missing` says, and a failure where an Event says that it will not come."""
+    return WaitStatus(obj.get("missing", ""), next((event["message"] for event in events), ""))
+
+
+READY = Change(Verb.WAIT, THING, "wait until it is ready", wait_for="condition", condition=ready)
+EVENTS_PATH = "/api/v1/namespaces/prod/events"
+UNREADY = says(200, {"metadata": {"uid": "1"}, "missing": "a part"})
+
+
+def events(*messages: str) -> Callable[[Any], None]:
+    return says(200, {"kind": "EventList", "metadata": {}, "items": [{"message": message} for message in messages]})
+
+
+def test_a_condition_is_waited_for_and_a_failure_that_passes_is_none(
+    api: Api, server: FaultServer, clock: FakeClock
+) -> None:
+    server.by_path |= {
+        THING_PATH: in_turn(UNREADY, UNREADY, refuses(500, "", "etcd leader changed"), says(200, {})),
+        EVENTS_PATH: in_turn(events("no room"), events()),
+    }
+    heard: list[str] = []
+    waiters(progress=lambda change, missing: heard.append(missing))["condition"](api, READY)
+    assert heard == ["a part"]
+    assert "fieldSelector=involvedObject.uid%3D1" in server.requests[1].path
+
+
+def test_a_failure_that_lasts_ends_the_wait(api: Api, server: FaultServer, clock: FakeClock) -> None:
+    server.by_path |= {THING_PATH: UNREADY, EVENTS_PATH: events("no room")}
+    with pytest.raises(ClusterError, match="Could not wait until it is ready: no room"):
+        waiters(limit_seconds=30)["condition"](api, READY)
+    assert clock.time < 10

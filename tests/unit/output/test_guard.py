@@ -20,12 +20,12 @@ from typing import TextIO, cast
 import click
 import pytest
 import yaml
+from click.shell_completion import CompletionItem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_yoshi.__main__ import run as run_program
-from kubectl_yoshi.cli.completion.protocol import write as write_suggestions
-from kubectl_yoshi.cli.completion.suggestions import Suggestions
+from kubectl_yoshi.cli.completion.protocol import format_reply
 from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed
@@ -191,12 +191,11 @@ def test_what_a_program_reads_is_raw_in_a_pipe_and_guarded_on_a_terminal() -> No
 
 
 def test_a_completion_is_one_word_on_one_line() -> None:
-    out = io.StringIO()
-    write_suggestions(Suggestions({"web-1": EVIL, f"web-2{EVIL}": ""}), out)
-    first, *rest = out.getvalue().splitlines()
+    reply = format_reply([CompletionItem("web-1", help=EVIL), CompletionItem(f"web-2{EVIL}")])
+    first, *rest = reply.splitlines()
     assert first.startswith("web-1\t^[]0;owned")
     assert [line[0] for line in rest] == [":"]
-    assert is_safe(out.getvalue())
+    assert is_safe(reply)
 
 
 @pytest.mark.parametrize(

@@ -35,17 +35,19 @@ def test_every_command_and_every_flag_is_in_the_reference() -> None:
             assert flag.spelling.replace("|", "\\|") in text
 
 
-def test_every_command_has_a_man_page_that_groff_takes() -> None:
+def test_every_command_has_a_man_page() -> None:
     made = man_pages()
     assert set(made) == {f"{page.title.replace(' ', '-')}.1" for page in pages()}
     for name, text in made.items():
         assert all(not line.startswith(("'", "..")) for line in text.splitlines()), name
         assert all(line.split()[0] in REQUESTS for line in text.splitlines() if line.startswith(".")), name
-    if groff := shutil.which("groff"):
-        told = subprocess.run(
-            [groff, "-man", "-Tutf8", "-ww"], input="\n".join(made.values()), capture_output=True, text=True, check=True
-        )
-        assert not told.stderr
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="needs groff")
+def test_groff_takes_every_man_page() -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww"]
+    told = subprocess.run(command, input="\n".join(man_pages().values()), capture_output=True, text=True, check=True)
+    assert not told.stderr
 
 
 REQUESTS = {".TH", ".SH", ".PP", ".TP", ".B", ".BR", ".nf", ".fi"}

@@ -1,4 +1,4 @@
-"""Which addresses a shell offers while one is being typed. Pure; nothing is decided by it.
+"""The addresses that a shell offers while one is being typed: pure functions, which planners do not use.
 
 Raises:
     PreconditionFailed, UsageError: all functions, as plan.records does.
@@ -29,7 +29,7 @@ def list_free_addresses(network: Network, typed: str, snapshot: Snapshot) -> lis
 
 
 def _iter_free(network: Network, candidates: Intervals, snapshot: Snapshot) -> Iterator[Iterable[int]]:
-    """Free ones of the candidates, shelf by shelf."""
+    """Yield the free ones of the candidates, shard by shard."""
     for first in islice(_shard_starts(network, candidates), MAX_SHARDS):
         shard = shard_of(network, first)
         held = Intervals.from_numbers(load_shards(network, [shard], snapshot).records())

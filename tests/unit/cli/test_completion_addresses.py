@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_yoshi.model.allocations import block_name, shard_of
-from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
-from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
-from kubectl_yoshi.plan.suggestions import (
+from kubectl_yoshi.cli.completion.addresses import (
     MAX_ADDRESSES,
     MAX_SHARDS,
     list_free_addresses,
     list_held_addresses,
     spans_with_prefix,
 )
+from kubectl_yoshi.model.allocations import block_name, shard_of
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import Json
+from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 
 HOLDER = {"kind": "VirtualMachine", "namespace": "prod", "name": "web-1", "uid": "u"}
 
