@@ -23,6 +23,7 @@ SLOWEST_FIRST = (
     "test_faults",
     "test_permissions",
     "test_bench",
+    "test_kill_matrix",
     "test_concurrency",
     "test_calico_kill_matrix",
     "test_scale",
