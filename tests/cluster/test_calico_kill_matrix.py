@@ -45,6 +45,8 @@ from tests.cluster.seats import HastyClock, run_here
 from tests.cluster.seen import Seen
 from tests.unit.cluster.fault_server import serving
 
+pytestmark = [pytest.mark.I5, pytest.mark.I10]
+
 NUMBERS = (116, 117, 118)
 """A place has the addresses 10.<number>.0.0/24."""
 IPAM = r"/(ipamblocks|ipamhandles)/"

@@ -57,6 +57,16 @@ from tests.cluster.verdicts import (
     table_of,
 )
 
+pytestmark = [
+    pytest.mark.I1,
+    pytest.mark.I2,
+    pytest.mark.I3,
+    pytest.mark.I4,
+    pytest.mark.I6,
+    pytest.mark.I7,
+    pytest.mark.I8,
+]
+
 STARTED_AGAIN = "is started again as it was"
 NOT_SEEN = "note: not seen:"
 HANDLE = "IPAMHandle "

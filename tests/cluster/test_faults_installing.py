@@ -36,6 +36,8 @@ from tests.cluster.killing import KILLS, run_killed
 from tests.cluster.seats import HastyClock, run_here
 from tests.cluster.verdicts import check_message, check_told, must_be, must_say, table_of
 
+pytestmark = pytest.mark.I7
+
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_INSTALL_ONLY", "").split(",") if number]
 COMMANDS = {"install": "uninstall --force --yes", "uninstall --force --yes": "install"}
 """What is run under faults, and what brings the cluster to where it begins."""

@@ -53,6 +53,16 @@ from tests.cluster.killing import KILLS, run_killed
 from tests.cluster.seats import Seat, seats_beside_others, side_by_side
 from tests.cluster.verdicts import check_success, must_be, raise_first
 
+pytestmark = [
+    pytest.mark.I1,
+    pytest.mark.I2,
+    pytest.mark.I3,
+    pytest.mark.I4,
+    pytest.mark.I6,
+    pytest.mark.I7,
+    pytest.mark.I8,
+]
+
 SEATS = range(40, 44)
 ONLY = os.environ.get("YOSHI_KILLS_ONLY", "")
 ALONE = threading.Lock()

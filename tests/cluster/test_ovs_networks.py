@@ -19,6 +19,8 @@ from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, resource_v
 from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, World, at
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I6, pytest.mark.I8]
+
 
 def test_every_object_is_as_its_custom_resource_takes_it(layer2: World, cidr: Cidrs) -> None:
     network = cidr(24)

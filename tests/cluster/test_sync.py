@@ -19,6 +19,8 @@ from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Json, Yoshi, get, make, make_vms, resource_versions
 from tests.waiting import SECONDS, wait_for
 
+pytestmark = pytest.mark.I7
+
 README_NETWORK = """
 apiVersion: plumber.k8s.pf9.io/v1
 kind: NetworkWizard

@@ -35,6 +35,8 @@ from kubectl_yoshi.plan.reports import (
 )
 from tests.unit.plan.world import BACKENDS, World
 
+pytestmark = pytest.mark.I5
+
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 APART_SECONDS = 300.0
 OLDEST_SECONDS = 24 * 3600.0

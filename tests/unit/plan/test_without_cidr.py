@@ -22,6 +22,8 @@ from kubectl_yoshi.model.objects import ObjectRef
 from tests.unit.plan.test_public import FIRST, make_public, public, services, wish
 from tests.unit.plan.world import World, refusal
 
+pytestmark = pytest.mark.I1
+
 NETWORKS = ["pub", "far"]
 
 
