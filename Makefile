@@ -5,8 +5,11 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 # The slowest tests are printed, and build/junit-<target>.xml has the seconds of all.
 PYTEST = $(BIN)/pytest --durations=25 --durations-min=1 --junitxml=build/junit-$@.xml
-# Every fault for every command, and many more random courses and kills than `make cluster` takes time for.
-SOAK = YOSHI_FAULT_COURSES=5000 YOSHI_FAULT_SEEDS=6000 YOSHI_CUT_OFFS=1000 YOSHI_FAULT_INSTALL_COURSES=54 YOSHI_KILL_RUNS=5000 \
+# Each worker has a control plane of its own, and takes the modules in the order of tests/cluster/conftest.py.
+WORKERS ?= 2
+# Every fault for every command, each command killed before every write, and many more random courses than `make cluster`
+# takes time for.
+SOAK = YOSHI_FAULT_COURSES=5000 YOSHI_FAULT_SEEDS=6000 YOSHI_CUT_OFFS=1000 YOSHI_FAULT_INSTALL_COURSES=54 YOSHI_KILLS=1000 \
   YOSHI_VERSION_ROUNDS=100 YOSHI_RACE_ROUNDS=50
 
 .PHONY: help test setup lint unit cluster e2e soak demo bench documents traces pictures man dist clean
@@ -28,13 +31,13 @@ lint: $(STAMP) ## ruff, mypy --strict, the import contract
 	$(BIN)/lint-imports
 unit: $(STAMP) ## Pure tests, no cluster
 	$(PYTEST) -n auto --dist loadscope tests/unit tests/golden
-cluster: $(STAMP) ## Tests against a real API server
-	$(PYTEST) tests/cluster
+cluster: $(STAMP) ## Tests against real API servers, one for each of WORKERS=2 at a time
+	$(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
 	$(PYTEST) tests/e2e
 soak: $(STAMP) ## What is tried at random or by turns, many times over: hours
 	$(SOAK) $(PYTEST) --timeout=0 tests/unit/plan/test_faults.py \
-	  $(patsubst %,tests/cluster/test_%.py,faults faults_installing kills two_versions concurrency)
+	  $(patsubst %,tests/cluster/test_%.py,faults faults_installing kill_matrix two_versions concurrency)
 demo: $(STAMP) ## The main job, on a real control plane that it starts itself
 	$(BIN)/python -m lab demo
 bench: $(STAMP) ## Measures, beside the peers

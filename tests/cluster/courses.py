@@ -66,6 +66,13 @@ class Case:
         words = shlex.split(self.command)
         return words[0] if words[0] in commands() else " ".join(words[:2])
 
+    def prepare(self, seat: Seat) -> None:
+        """Makes what there is before, and takes away all else."""
+        seat.fixed = [seat.words(address) for address in self.fixed]
+        seat.clear()
+        for step in self.before:
+            step(seat) if callable(step) else seat.done(step)
+
 
 @cache
 def commands() -> frozenset[str]:

@@ -41,6 +41,8 @@ LATEST = 25
 """How many requests a write may come late at most."""
 LONGEST_SECONDS = 0.1
 """How long a request is kept back at most."""
+IDLE_SECONDS = 60.0
+"""How long the last requests of a killed process may take."""
 
 CHOSEN = re.compile(r"(?<=/addressblocks/big)\.<ip>[\d.]+|(?<=/services/yoshi-web-\d-)[0-9a-f]{8}\b")
 """What of names depends on uids: which block of a large network a command turns to, and a Service's digest."""
@@ -171,7 +173,7 @@ class OneFault(Fate):
 
 
 class CutOff(Fate):
-    """All is well until so many writes were sent; then nothing passes, as if the program were killed before the next.
+    """All is well until so many writes were sent; then nothing passes any more.
 
     Args:
         writes: so many are done.
@@ -185,6 +187,43 @@ class CutOff(Fate):
         if self.left >= 0 and not is_read(request):
             self.left -= 1
         return "lost" if self.left < 0 else ""
+
+
+def spread(count: int, most: int) -> list[int]:
+    """So many numbers below `count`, at equal distances, the first and the last one among them."""
+    return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
+
+
+class Kill(Fate):
+    """All is well until a process is about to write for a certain time: it is killed, and nothing passes any more.
+
+    Args:
+        write: the number of that write, from 1 on; 0 for none.
+        killer: kills the process.
+        path: writes are counted whose path has this in it.
+        done: that write is handed on all the same.
+
+    Attributes:
+        written: how many writes have come, with the last one.
+    """
+
+    def __init__(self, write: int, killer: Callable[[], None], path: str = "", done: bool = False) -> None:
+        super().__init__()
+        self.at, self.killer, self.path, self.done = write, killer, re.compile(path), done
+        self.written = 0
+        self.is_dead = False
+
+    def drawn(self, request: str, rng: random.Random) -> str:
+        if self.is_dead:
+            return "lost"
+        if is_read(request) or not self.path.search(request):
+            return ""
+        self.written += 1
+        if self.written != self.at:
+            return ""
+        self.is_dead = True
+        self.killer()
+        return "done-cut" if self.done else "lost"
 
 
 @dataclass
@@ -211,9 +250,25 @@ class Proxy:
     _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     _passed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
+    _under_way: int = 0
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """One request."""
+        with self._passed:
+            self._under_way += 1
+        try:
+            self._answer(handler)
+        finally:
+            with self._passed:
+                self._under_way -= 1
+                self._passed.notify_all()
+
+    def wait_until_idle(self) -> None:
+        """Waits until what was handed on has been done, also where nobody hears of it any more."""
+        with self._passed:
+            assert self._passed.wait_for(lambda: not self._under_way, IDLE_SECONDS), "a request is never answered"
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         if getattr(handler, "forgotten", False):
             cuts(handler)

@@ -5,18 +5,22 @@ Which writes were done then depends on the command alone, not on how fast or bus
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.testing import Cluster
+from tests.cluster.fates import Kill, Proxy
 from tests.cluster.faulty import Faulty, faulty, write_kubeconfig
 from tests.cluster.gates import Gate
-from tests.cluster.harness import Yoshi
+from tests.cluster.harness import Ran, Yoshi
 from tests.waiting import wait_for
 
+KILLS = int(os.environ.get("YOSHI_KILLS", "3"))
+"""Before how many of its writes each command is killed that is tried out: the first, the last, and between."""
 MOST = 100
 """More writes than any command here makes one after the other."""
 
@@ -77,3 +81,18 @@ def behind_proxy(yoshi: Yoshi, folder: Path) -> Iterator[Behind]:
     with faulty(Cluster(yoshi.kubeconfig, yoshi.context)) as proxy:
         kubeconfig = write_kubeconfig(folder / "behind", proxy.url)
         yield Behind(proxy, Yoshi(kubeconfig, "it", yoshi.server, yoshi.namespace))
+
+
+def run_killed(
+    program: Yoshi, proxy: Proxy, words: Sequence[str], write: int = 0, path: str = "", done: bool = False
+) -> tuple[Ran, Kill]:
+    """Runs a command as a process, kills it at a write of its own (see Kill), and waits until the rest has been done.
+
+    Args:
+        program: by way of the proxy; its warm parent runs nothing else.
+    """
+    fate = Kill(write, program.server.kill, path, done)
+    proxy.fate = fate
+    ran = program.run(*words)
+    proxy.wait_until_idle()
+    return ran, fate

@@ -82,6 +82,7 @@ class Seat:
         good: the API server.
         proxy: a server before it that fails as it is told.
         bad: the way by the proxy.
+        by_proxy: the kubeconfig of that way, for processes of their own.
         folder: for files.
         fixed: addresses that are told apart, since somebody asked for them by name.
         scene: what was made before a command that only looked, and is there still; None where that is not known.
@@ -93,6 +94,7 @@ class Seat:
     good: Connection
     proxy: Proxy
     bad: Connection
+    by_proxy: Path
     folder: Path
     fixed: Sequence[str] = ()
     scene: object = None
@@ -340,7 +342,7 @@ def seats(cluster: Cluster, numbers: Sequence[int], folder: Path) -> Iterator[li
             bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
             files = folder / f"seat-{number}"
             files.mkdir()
-            found.append(Seat(number, namespace, good, bad_way, bad, files))
+            found.append(Seat(number, namespace, good, bad_way, bad, file, files))
         yield found
 
 

@@ -146,6 +146,7 @@ def test_what_this_program_does_not_know_survives_its_patch(api: Api, ref: Objec
     assert (patched["data"], patched["binaryData"]) == (original["data"], original["binaryData"])
 
 
+@pytest.mark.I6
 def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(api: Api, ref: ObjectRef, book: Json) -> None:
     """I6: without its test of what was read, the patch would replace all annotations by its own."""
     theirs = api.patch(ref, THEIRS)

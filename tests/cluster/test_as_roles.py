@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,15 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.calico_books import Calico
 from tests.cluster.checker import check
-from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, get, make, make_vms
+from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch
+from tests.cluster.public_scene import METALLB
+from tests.cluster.watching import watching
+from tests.waiting import wait_for
 
 LEVELS = ("viewer", "user", "admin", "nobody")
 PLACES = ("here", "everywhere")
-BLUE, BIG, NEW = "10.120.0", "10.121.0.0/16", "10.122.0.0/24"
+BLUE, BIG, NEW, PUB = "10.120.0", "10.121.0.0/16", "10.122.0.0/24", "10.123.0"
+LOSE_RECORDS = "(network blue is restored without its status)"
 HANDLES = "ipamhandles.crd.projectcalico.org"
 
 _names = itertools.count()
@@ -35,11 +40,13 @@ class Scene:
         root: the administrator.
         accounts: (level, place) -> the program as run by that account.
         other: a namespace that only those see who are bound everywhere.
+        csv: a file that gives db an address of blue.
     """
 
     cluster: Cluster
     root: Yoshi
     other: str
+    csv: Path
     accounts: dict[tuple[str, str], Yoshi] = field(default_factory=dict)
 
     @property
@@ -49,11 +56,14 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    ensure(installed, METALLB)
     installed.wait_for_namespace_deletion()  # CLEAN takes away what their networks left, and more must not come
     folder = tmp_path_factory.mktemp("accounts")
     with installed.namespace() as namespace, installed.namespace() as other:
         root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
-        found = Scene(installed, root, other)
+        csv = folder / "ports.csv"
+        csv.write_text(f"name,address\ndb,{BLUE}.21\n")
+        found = Scene(installed, root, other, csv)
         for level in LEVELS[:3]:
             for place in PLACES:
                 bind(found, f"{level}-{place}", f"yoshi-{level}", place)
@@ -71,6 +81,11 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
             root.done("network", "delete", network, "--force", "--yes")
         for account in [*(f"{level}-everywhere" for level in LEVELS[:3]), "tenant"]:
             delete(installed, "clusterrolebindings", f"{namespace}-{account}")
+
+
+def lose_records(scene: Scene) -> None:
+    removal = [{"op": "remove", "path": "/status"}]
+    patch(scene.cluster, "networkwizards", "blue", removal, namespace=scene.namespace, subresource="status")
 
 
 def bind(scene: Scene, account: str, role: str, place: str) -> None:
@@ -110,13 +125,13 @@ class Row:
     """A command and who may run it.
 
     Attributes:
-        words: the command line; {new} is a name that nobody has used.
+        words: the command line; {new} is a name that nobody has used, {csv} a file that gives db an address of blue.
         here: the least role, bound in the namespace, that may.
         everywhere: the same, bound everywhere.
         missing: what the message of who may not says he lacks; where that is not the same for all, by the account
             ("user everywhere") or by its place ("here").
         hint: what it says to do about it, by place; where nothing is given, to ask for the right that is missing.
-        before: what the administrator does before, in {}.
+        before: what the administrator does before, in {}, or LOSE_RECORDS.
         after: and after.
         code: the exit code where it works.
     """
@@ -138,6 +153,7 @@ class Row:
         return missing, self.hint.get(place, asking)
 
 
+NO_PUBLIC = ("vm detach web --public-network pub", "vm detach db --public-network pub", "network delete pub")
 TO_MAKE = {"here": "Ask an administrator for this right, or to make the network."}
 TO_DELETE = {"here": "Ask an administrator for this right, or to delete the network."}
 TO_SEE = {"here": "Choose a namespace that you may see with -n. Ask an administrator for this right"}
@@ -189,6 +205,27 @@ ROWS = (
         f"ips release blue {BLUE}.78", "user", "user", "may not patch networkwizards/status",
         before=(f"ips reserve blue {BLUE}.78",), after=(f"ips release blue {BLUE}.78",),
     ),
+    Row(
+        f"ips move {PUB}.5 --to db", "user", "user", "may not patch virtualmachines.kubevirt.io",
+        before=(
+            f"network create pub --plugin public --cidr {PUB}.0/28",
+            f"vm attach web --public-network pub --public-ip {PUB}.5",
+        ),
+        after=NO_PUBLIC,
+    ),
+    Row(
+        "ips import --filename {csv} --network blue", "user", "user", "may not patch networkwizards/status",
+        dict.fromkeys(PLACES, "error: 1 of 1 addresses refused"), before=DETACHED, after=DETACHED,
+    ),
+    Row(
+        "ips rebuild --network blue --yes", "nobody", "user",
+        {
+            "here": "may not list virtualmachines.kubevirt.io in all namespaces",
+            "everywhere": "may not patch networkwizards/status",
+        },
+        {"here": "Let an administrator run it"},
+        before=("vm attach db --network blue", LOSE_RECORDS), after=("ips rebuild --network blue --yes", *DETACHED),
+    ),
     Row("ips gc --yes", "viewer", "viewer", before=CLEAN),
     Row(
         "ips gc -A --yes", "nobody", "viewer", "may not list networkwizards",
@@ -217,10 +254,13 @@ def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
     new = f"new-{next(_names)}"
 
     def words(line: str) -> list[str]:
-        return line.format(new=new).split()
+        return line.format(new=new, csv=scene.csv).split()
 
     for line in row.before:
-        scene.root.run(*words(line))
+        if line == LOSE_RECORDS:
+            lose_records(scene)
+        else:
+            scene.root.run(*words(line))
     account = scene.accounts[level, place]
     least = row.here if place == "here" else row.everywhere
     ran = account.run(*words(row.words))
@@ -235,13 +275,15 @@ def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
             assert ran.code == (2 if row.words.startswith("diff") else 1), str(ran)
             assert ran.err.count("error:") == 1, str(ran)
             missing, hint = row.refusal(level, place)
-            assert missing in ran.err, str(ran)
+            assert missing in (ran.out if "addresses refused" in hint else ran.err), str(ran)
             assert hint in ran.err, str(ran)
             assert "created" not in ran.out, str(ran)
-        check(scene.cluster, scene.namespace)
+        if LOSE_RECORDS not in row.before or ran.code == 0:
+            check(scene.cluster, scene.namespace)
     finally:
         for line in row.after:
             scene.root.run(*words(line))
+    check(scene.cluster, scene.namespace)
 
 
 # -- what cannot be read ---------------------------------------------------------------------------------------------
@@ -350,3 +392,43 @@ def test_a_network_of_another_namespace_that_may_not_be_seen_is_refused_with_the
     assert f"may not get networkwizards.plumber.k8s.pf9.io in namespace {scene.other}" in said
     said = account.within(scene.other).refused("vm", "list")
     assert f"may not list virtualmachines.kubevirt.io in namespace {scene.other}" in said
+
+
+# -- what runs in the cluster ----------------------------------------------------------------------------------------
+
+
+def test_the_role_yoshi_admin_is_enough_for_sync_watch(scene: Scene, tmp_path: Path) -> None:
+    account = scene.accounts["admin", "everywhere"]
+    wishes = {"plumber.k8s.pf9.io/networkName": "private", "plumber.k8s.pf9.io/publicNetwork": "public"}
+    specs = {"private": {"plugin": "calico", "cidr": NEW}, "public": {"plugin": "public", "cidr": f"{PUB}.0/28"}}
+    with scene.cluster.namespace() as namespace, watching(account.kubeconfig, tmp_path, "-n", namespace) as watcher:
+
+        def is_held(network: str) -> bool:
+            found = get(scene.cluster, "networkwizards", network, namespace=namespace)
+            return bool((found.get("status") or {}).get("allocations"))
+
+        for name, spec in specs.items():
+            metadata = {"name": name, "namespace": namespace}
+            wizard = {
+                "apiVersion": "plumber.k8s.pf9.io/v1",
+                "kind": "NetworkWizard",
+                "metadata": metadata,
+                "spec": spec,
+            }
+            make(scene.cluster, wizard)
+        wait_for(lambda: watcher.out.read_text().count("is ready") == 2, "the networks are made")
+        make_vms(scene.cluster, namespace, "web", annotations=wishes)
+        wait_for(lambda: all(map(is_held, specs)), "the VM has both addresses")
+        check(scene.cluster, namespace)
+        delete(scene.cluster, "virtualmachines", "web", namespace=namespace)
+        delete(scene.cluster, "networkwizards", *specs, namespace=namespace)
+        wait_for(lambda: not find(scene.cluster, POOLS, f"{namespace}.private"), "what was made for them is taken away")
+        wait_for(lambda: not of_metallb(scene, namespace), "MetalLB's pool, too")
+        assert watcher.ended(signal.SIGTERM) == 0
+    assert "may not" not in watcher.err.read_text() + watcher.out.read_text()
+
+
+def of_metallb(scene: Scene, namespace: str) -> list[str]:
+    """MetalLB's pools for networks of a namespace."""
+    pools = get(scene.cluster, "ipaddresspools", namespace="metallb-system")["items"]
+    return [pool["metadata"]["name"] for pool in pools if pool["metadata"]["name"].startswith(f"{namespace}.")]

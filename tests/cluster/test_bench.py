@@ -1,6 +1,7 @@
 """The benchmarks' own code still measures what it says, on a few VMs; their figures are taken by `make bench`.
 
-What each of them leaves on the cluster satisfies the invariants.
+Nothing here is judged by how fast it was, so that it may run beside other tests. What each measurement leaves on the
+cluster satisfies the invariants.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from tests.calico_writers import faults, forget, hold, writers
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, make_vms
 
+pytestmark = [pytest.mark.I6, pytest.mark.I10]
+
 NAMES = [f"web-{number}" for number in range(1, 9)]
 
 

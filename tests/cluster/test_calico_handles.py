@@ -21,6 +21,8 @@ from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, address_told, get, make, make_vms
 from tests.cluster.pins import POOLS
 
+pytestmark = [pytest.mark.I5, pytest.mark.I6, pytest.mark.I10]
+
 PIN = "cni.projectcalico.org/ipAddrs"
 
 

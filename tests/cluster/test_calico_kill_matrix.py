@@ -17,12 +17,10 @@ import json
 import os
 import re
 import shlex
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from itertools import product
 from pathlib import Path
 
@@ -37,18 +35,21 @@ from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 from lab.testing import Cluster
 from tests.cluster.checker import violations
-from tests.cluster.fates import Proxy, hand_back
+from tests.cluster.fates import Fate, Kill, Proxy
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import ForkServer, Ran, Yoshi, fork_server, vm
+from tests.cluster.killing import run_killed
 from tests.cluster.played_calico import WithCalico, assign, find, handle_of, held
 from tests.cluster.played_kubevirt import PIN
 from tests.cluster.seats import HastyClock, run_here
 from tests.cluster.seen import Seen
-from tests.unit.cluster.fault_server import cuts, serving
+from tests.unit.cluster.fault_server import serving
+
+pytestmark = [pytest.mark.I5, pytest.mark.I10]
 
 NUMBERS = (116, 117, 118)
 """A place has the addresses 10.<number>.0.0/24."""
-IPAM = re.compile(r"/(ipamblocks|ipamhandles)/")
+IPAM = r"/(ipamblocks|ipamhandles)/"
 COMMAND = re.compile(r"`([^`]+)`")
 
 
@@ -70,7 +71,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Kill:
+class Moment:
     """When a command is killed.
 
     Attributes:
@@ -80,48 +81,6 @@ class Kill:
 
     write: int
     done: bool
-
-
-@dataclass
-class KillingProxy(Proxy):
-    """A proxy that kills who asks at a write to IPAM.
-
-    Attributes:
-        kill: when; None for never.
-        killer: kills the process.
-        written: how many writes to IPAM have come.
-        dead: the process is killed: nothing of it is handed on any more.
-    """
-
-    kill: Kill | None = None
-    killer: Callable[[], None] = lambda: None
-    written: int = 0
-    dead: bool = False
-
-    def begin(self, kill: Kill | None) -> None:
-        """A command begins."""
-        self.kill, self.written, self.dead = kill, 0, False
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """One request."""
-        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-        send = self._later(handler, body)
-        with self._passed:
-            if handler.command != "GET" and IPAM.search(handler.path):
-                self.written += 1
-                turn = self.kill is not None and self.written == self.kill.write
-            else:
-                turn = False
-            self.dead = self.dead or turn
-            handed_on = not self.dead or (turn and self.kill is not None and self.kill.done)
-        if handed_on:
-            response = send()
-        if turn:
-            self.killer()
-        if self.dead:
-            cuts(handler)
-        else:
-            hand_back(handler, response, "end")
 
 
 @dataclass
@@ -139,7 +98,7 @@ class Place:
     number: int
     namespace: str
     api: Api
-    proxy: KillingProxy
+    proxy: Proxy
     bad: Connection
     program: Yoshi
     kubevirt: WithCalico = field(init=False)
@@ -147,13 +106,6 @@ class Place:
     def __post_init__(self) -> None:
         self.kubevirt = WithCalico(self.api)
         self.proxy.kubevirt = self.kubevirt
-        self.proxy.killer = self._kill
-
-    def _kill(self) -> None:
-        """Kills what the warm parent runs: one process at a time."""
-        parent = self.program.server.process.pid
-        (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        os.kill(int(child), signal.SIGKILL)
 
     @property
     def a(self) -> str:
@@ -168,9 +120,13 @@ class Place:
     def words(self, text: str) -> list[str]:
         return shlex.split(text.replace("{a}", self.a).replace("{b}", self.b).replace("{ns}", self.namespace))
 
+    def killed(self, text: str, at: Moment = Moment(0, False)) -> tuple[Ran, Kill]:
+        """A command in a process of its own, which is killed then."""
+        return run_killed(self.program, self.proxy, self.words(text), at.write, IPAM, at.done)
+
     def run(self, text: str) -> Ran:
         """A command in this process."""
-        self.proxy.begin(None)
+        self.proxy.fate = Fate()
         api = Api(self.bad, clock=HastyClock())
         api.__dict__["served"] = self.api.served
         return run_here(self.words(text), api, self.namespace)
@@ -315,17 +271,15 @@ class One:
     """A cell of the matrix."""
 
     name: str
-    kill: Kill
+    at: Moment
     then: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}, killed {'after' if self.kill.done else 'before'} write {self.kill.write}, then {self.then}"
-        )
+        return f"{self.name}, killed {'after' if self.at.done else 'before'} write {self.at.write}, then {self.then}"
 
 
 MATRIX = [
-    One(name, Kill(write, done), then)
+    One(name, Moment(write, done), then)
     for name, case in CASES.items()
     for write, done, then in product(range(1, case.writes + 1), (False, True), THEN)
 ]
@@ -342,10 +296,8 @@ def judge_one(one: One, place: Place) -> list[str]:
     """Plays a cell; gives what had to be done because `ips check` said so."""
     case = CASES[one.name]
     prepare(place, case)
-    place.proxy.begin(one.kill)
-    ran = place.program.run(*place.words(case.command))
+    ran, _ = place.killed(case.command, one.at)
     assert ran.killed, f"not killed: {ran}"
-    assert place.proxy.written >= one.kill.write
     if one.then == "start":
         place.start()
     else:
@@ -411,7 +363,7 @@ def places(cluster: Cluster, folder: Path) -> Iterator[list[Place]]:
         for number in NUMBERS:
             namespace = stack.enter_context(cluster.namespace(f"kills-{number}"))
             good = stack.enter_context(closing(Connection.open(options)))
-            proxy = KillingProxy("", good)
+            proxy = Proxy("", good)
             proxy.url = stack.enter_context(serving(proxy.answer))
             file = write_kubeconfig(folder / f"by-proxy-{number}", proxy.url)
             bad = stack.enter_context(closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))))
@@ -456,12 +408,11 @@ def test_whatever_write_to_ipam_a_command_is_killed_at_every_handle_counts_what_
         for name, case in CASES.items():
             place = found[0]
             prepare(place, case)
-            place.proxy.begin(None)
-            ran = place.program.run(*place.words(case.command))
+            ran, fate = place.killed(case.command)
             assert ran.code == case.code, str(ran)
-            assert place.proxy.written == case.writes, f"{name}: {place.proxy.written} writes to IPAM"
+            assert fate.written == case.writes, f"{name}: {fate.written} writes to IPAM"
         did, wrong = side_by_side(found, MATRIX)
-    kills = {(one.name, one.kill) for one in MATRIX}
+    kills = {(one.name, one.at) for one in MATRIX}
     print(f"\n{len(kills)} kills of {len(CASES)} commands, then {len(THEN)}: {len(MATRIX)} cells, {len(wrong)} wrong")
     print(f"{len(did)} commands were needed that `ips check` named")
     assert not wrong, "\n".join(wrong)

@@ -17,6 +17,8 @@ from tests.cluster.checker import violations
 from tests.cluster.seats import HastyClock, Seat, run_here, seats
 from tests.cluster.seen import look
 
+pytestmark = [pytest.mark.I1, pytest.mark.I5]
+
 SKEWS = {"slow": -3600.0, "right": 0.0, "fast": 3600.0, "fast too": 3600.0}
 COMMANDS = 20
 VMS = ("web-1", "web-2", "web-3")

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, get, make_vms, resource_versions
 from tests.cluster.pins import PIN, POOLS, host
+
+pytestmark = [pytest.mark.I7, pytest.mark.I8]
 
 Cidrs = Callable[[int], str]
 

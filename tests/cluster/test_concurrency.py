@@ -32,6 +32,8 @@ from tests.cluster.harness import Ran, Run, Yoshi, address_told, get, make_vms
 from tests.cluster.killing import Behind
 from tests.cluster.seen import IP_OF
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3]
+
 Cidrs = Callable[[int], str]
 MadeBy = Callable[[], tuple[str, ...]]
 

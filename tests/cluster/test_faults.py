@@ -1,5 +1,5 @@
 """Every command under every class of faults of a bad way to the API server, or cut off before any of its writes, and
-then without faults.
+then without faults. As processes that are killed: test_kill_matrix.py.
 
     whatever went wrong         I1, I2, I4; a VM carries one address of a network at most (I3); no traceback
     a run says that it is done  it is so, and it says the same as where nothing went wrong
@@ -42,6 +42,7 @@ from tests.cluster.fates import (
     Fate,
     OneFault,
     is_read,
+    spread,
 )
 from tests.cluster.harness import Ran
 from tests.cluster.seats import Seat, seats_beside_others, side_by_side
@@ -55,6 +56,16 @@ from tests.cluster.verdicts import (
     raise_first,
     table_of,
 )
+
+pytestmark = [
+    pytest.mark.I1,
+    pytest.mark.I2,
+    pytest.mark.I3,
+    pytest.mark.I4,
+    pytest.mark.I6,
+    pytest.mark.I7,
+    pytest.mark.I8,
+]
 
 STARTED_AGAIN = "is started again as it was"
 NOT_SEEN = "note: not seen:"
@@ -141,9 +152,7 @@ def prepare(seat: Seat, case: Case) -> None:
     """What there is before a case; left as it is where the last one had the same, and only looked."""
     seat.fixed = [seat.words(address) for address in case.fixed]
     if seat.scene is None or seat.scene != case.before:
-        seat.clear()
-        for step in case.before:
-            step(seat) if callable(step) else seat.done(step)
+        case.prepare(seat)
     seat.scene = case.before if case.looks else None
 
 
@@ -205,7 +214,7 @@ def test_every_command_under_every_fault(places: list[Seat], undisturbed: dict[s
 def test_every_command_cut_off_before_each_of_its_writes(
     places: list[Seat], undisturbed: dict[str, Undisturbed]
 ) -> None:
-    """As a kill leaves it: every case that changes something, before its first write, its last, and some between."""
+    """Every case that changes something, before its first write, its last, and some between: what it says is true."""
     changing = [name for name, case in CASES.items() if not case.looks]
     number = 10**6 if CUT_OFF_ONLY else CUT_OFFS
     points = [(name, writes) for name in changing for writes in spread(undisturbed[name].sent, number)]
@@ -221,11 +230,6 @@ def test_every_command_cut_off_before_each_of_its_writes(
     print(f"\n{len(wanted)} times cut off, {met.total()} before the end, {len(wrong)} went wrong")
     raise_first(wrong)
     assert CUT_OFF_ONLY or all(met[name] for name in changing), met
-
-
-def spread(count: int, most: int) -> list[int]:
-    """So many numbers below `count`, at equal distances, the first and the last one among them."""
-    return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
 
 
 def shared_bgp_is_theirs(places: list[Seat]) -> None:

@@ -1,11 +1,12 @@
-"""`install` on a bare cluster and `uninstall`, under every class of faults: they change the whole cluster, so it is
-their own.
+"""`install` on a bare cluster and `uninstall`, under every class of faults, and killed by SIGKILL before their writes:
+they change the whole cluster, so it is their own.
 
 As in test_faults.py: a run that says that it is done has done it, one that failed tells what it did or may have done,
 the same command without faults completes it, and once more it changes nothing.
 
 YOSHI_FAULT_INSTALL_COURSES   how many courses (CLASSED): first one of each class, then those of the other faults
 YOSHI_FAULT_INSTALL_ONLY      only these courses, their numbers with commas; what a failure prints
+YOSHI_KILLS                   before how many writes each is killed (3): see killing.py
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,11 +29,14 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
 from tests.cluster.denials import denying
-from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy
+from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
 from tests.cluster.faulty import write_kubeconfig
-from tests.cluster.harness import Ran
+from tests.cluster.harness import Ran, Yoshi
+from tests.cluster.killing import KILLS, run_killed
 from tests.cluster.seats import HastyClock, run_here
 from tests.cluster.verdicts import check_message, check_told, must_be, must_say, table_of
+
+pytestmark = pytest.mark.I7
 
 ONLY = [int(number) for number in os.environ.get("YOSHI_FAULT_INSTALL_ONLY", "").split(",") if number]
 COMMANDS = {"install": "uninstall --force --yes", "uninstall --force --yes": "install"}
@@ -89,6 +93,7 @@ class Place:
     good: Api
     bad: Connection
     proxy: Proxy
+    program: Yoshi
 
     def run(self, command: str, fate: Fate | None = None) -> Ran:
         if fate is None:
@@ -140,7 +145,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with closing(Connection.open(options)) as good, proxy(cluster) as bad_way:
             file = write_kubeconfig(tmp_path_factory.mktemp("kubeconfig") / "by-proxy", bad_way.url)
             with closing(Connection.open(ConnectionOptions(kubeconfig=str(file)))) as bad:
-                yield Place(Api(good, clock=HastyClock()), bad, bad_way)
+                program = Yoshi(file, "it", request.getfixturevalue("forks"), "default")
+                yield Place(Api(good, clock=HastyClock()), bad, bad_way, program)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +180,24 @@ def test_installing_and_uninstalling_under_every_fault(place: Place, undisturbed
     for number in WANTED:
         command, writing, fault = COURSES[number]
         assert met[command][f"{'write' if writing else 'read'} {fault}"], f"{command} never met {fault}"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_killed_before_one_of_its_writes_is_completed_by_the_same(
+    place: Place, undisturbed: dict[str, Undisturbed], command: str
+) -> None:
+    place.prepare(command)
+    ran, fate = run_killed(place.program, place.proxy, command.split())
+    assert ran.code == 0, str(ran)
+    must_be(place.state(), undisturbed[command].state, "a process comes to something else")
+    for write in (number + 1 for number in spread(fate.written, KILLS)):
+        with telling(f"{command}, killed before write {write} of {fate.written}") as told:
+            place.prepare(command)
+            ran, killed = run_killed(place.program, place.proxy, command.split(), write)
+            told += [*killed.told, str(ran)]
+            assert ran.killed
+            complete(place, command, undisturbed[command], told)
 
 
 @pytest.mark.timeout(900)
@@ -212,8 +236,7 @@ def run_course(
     command, writing, fault = COURSES[number]
     usual, rng = undisturbed[command], random.Random(f"course {number}{f', {attempt}' if attempt else ''}")
     fate = OneFault(rng.choice(usual.fate.writes if writing else usual.fate.reads), fault, rng.choice((1, 1, 2, 9)))
-    told = [f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}"]
-    try:
+    with telling(f"course {number} (YOSHI_FAULT_INSTALL_ONLY={number}): {command}") as told:
         place.prepare(command)
         before = place.state()
         ran = place.run(command, fate)
@@ -226,14 +249,27 @@ def run_course(
         else:
             check_told(ran, before, place.state())
         place.proxy.arrive_all()
-        again = place.run(command)
-        told.append(f"again: {again}")
-        assert again.code == 0
-        must_be(place.state(), usual.state, "it is not what there is without faults")
-        versions = place.versions()
-        once_more = place.run(command)
-        told.append(f"once more: {once_more}")
-        assert once_more.code == 0
-        must_be(place.versions(), versions, "once more has changed something")
+        complete(place, command, usual, told)
+
+
+@contextmanager
+def telling(what: str) -> Iterator[list[str]]:
+    """Gives a list for what happens; an AssertionError says all of it."""
+    told = [what]
+    try:
+        yield told
     except AssertionError as error:
         raise AssertionError("\n".join([*told, str(error)])) from error
+
+
+def complete(place: Place, command: str, usual: Undisturbed, told: list[str]) -> None:
+    """The same command without faults makes it as it is where nothing went wrong; once more changes nothing."""
+    again = place.run(command)
+    told.append(f"again: {again}")
+    assert again.code == 0
+    must_be(place.state(), usual.state, "it is not what there is without faults")
+    versions = place.versions()
+    once_more = place.run(command)
+    told.append(f"once more: {once_more}")
+    assert once_more.code == 0
+    must_be(place.versions(), versions, "once more has changed something")

@@ -18,6 +18,8 @@ from tests.cluster.killing import Behind
 from tests.cluster.public_scene import World
 from tests.cluster.seen import look
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2]
+
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 WRITTEN = ("networkwizards.plumber.k8s.pf9.io", "addressblocks.plumber.k8s.pf9.io", "virtualmachines.kubevirt.io")
 

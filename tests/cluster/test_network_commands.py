@@ -70,6 +70,26 @@ def test_flags_become_the_spec(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) ->
     ]
 
 
+def test_long_flags_are_what_the_short_ones_are(yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path) -> None:
+    file = tmp_path / "blue.yaml"
+    named = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "NetworkWizard", "metadata": {"name": "blue"}}
+    file.write_text(json.dumps({**named, "spec": {"plugin": "calico", "cidr": cidr(24)}}))
+    assert "blue created" in yoshi.done("network", "create", "--filename", str(file))
+    make_vms(installed, yoshi.namespace, "web", labels={"app": "web"})
+    make_vms(installed, yoshi.namespace, "db", labels={"app": "db"})
+    yoshi.done("vm", "attach", "--selector", "app=web", "--network", "blue")
+    listed = yoshi.done("vm", "list", "--selector", "app=web", "--all-namespaces", "--output", "json")
+    assert listed == yoshi.done("vm", "list", "-l", "app=web", "-A", "-o", "json")
+    assert '"web"' in listed
+    assert '"db"' not in listed
+    green = cidr(24)
+    yoshi.done("network", "create", "green", "--cidr", green, "--nat-outgoing")
+    assert get(installed, "networkwizard", "green", namespace=yoshi.namespace)["spec"] == {
+        "plugin": "calico", "cidr": green, "calico": {"natOutgoing": True},
+    }  # fmt: skip
+    assert get(installed, POOLS, f"{yoshi.namespace}.green")["spec"]["natOutgoing"] is True
+
+
 def test_what_live_migration_needs_of_calico_is_one_flag(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     yoshi.done("network", "create", "moving", "--cidr", cidr(24), "--live-migration")
     pool = get(installed, POOLS, f"{yoshi.namespace}.moving")["spec"]

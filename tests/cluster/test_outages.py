@@ -21,6 +21,8 @@ from tests.cluster.harness import ForkServer, Yoshi, make_vms
 from tests.cluster.seen import look
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2]
+
 MANY = 100
 SOME = 20
 """So many VMs are changed when the API server is killed."""

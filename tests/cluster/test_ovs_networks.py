@@ -19,6 +19,8 @@ from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, resource_v
 from tests.cluster.layer2_scene import ATTACHMENTS, KINDS, NETWORK_UID, OWN, SERVERS, TEMPLATES, Cidrs, World, at
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I6, pytest.mark.I8]
+
 
 def test_every_object_is_as_its_custom_resource_takes_it(layer2: World, cidr: Cidrs) -> None:
     network = cidr(24)
@@ -125,6 +127,17 @@ def test_what_kubectl_deleted_is_taken_away_by_kubernetes_and_gc(layer2: World, 
     wait_for(lambda: not layer2.made("red"), "Kubernetes has taken away what it owned")
     layer2.yoshi.done("ips", "gc", "--yes")
     assert layer2.templates() == []
+
+
+def test_the_bridge_and_its_dhcp_server_are_made_unless_unasked_for(layer2: World, cidr: Cidrs) -> None:
+    layer2.create("asked", cidr(24), "--vlan", "20", "--host-config", "--dhcp")
+    layer2.create("unasked", cidr(24), "--vlan", "21")
+    assert layer2.made("asked") == layer2.made("unasked") == [*OWN]
+    assert len(layer2.templates()) == 1
+    asked, unasked = (layer2.there(SERVERS, name)["spec"]["networks"][0] for name in ("asked", "unasked"))
+    assert {*asked} == {*unasked}
+    for network in ("asked", "unasked"):
+        layer2.yoshi.done("network", "delete", network)
 
 
 def test_bridges_that_exist_and_no_dhcp_make_the_attachment_only(layer2: World, cidr: Cidrs) -> None:

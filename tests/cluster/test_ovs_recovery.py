@@ -11,6 +11,8 @@ from tests.cluster.harness import make, make_vms, resource_versions
 from tests.cluster.layer2_scene import KINDS, NETWORK_UID, OWN, SERVERS, Cidrs, World
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I2, pytest.mark.I7]
+
 
 def lose(layer2: World, how: str) -> None:
     """What a restore leaves out: the status; or all is made anew, the network under a new uid, with the objects that

@@ -5,7 +5,7 @@
 | attach, detach | interface, MAC, record, file of the DHCP server; nothing else of the VM; what is refused |
 | several networks | each an address; sync makes a list with commas true |
 | who may do what | a tenant attaches with the rights of his namespace |
-| at once | as many addresses as there are; the rest is in test_concurrency.py and test_kills.py |
+| at once | as many addresses as there are; the rest is in test_concurrency.py and test_kill_matrix.py |
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Cell:
 
 def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
     """A command by who may do everything, then without each permission that it needed."""
-    prepare(seat, case)
+    case.prepare(seat)
     with denying(seat.proxy, None) as everything:
         ran = run(seat, case.command)
     assert ran.code == case.code, str(ran)
@@ -113,7 +113,7 @@ def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
     known: list[str] = []
     for permission in sorted(everything.needed):
         if not is_fresh:
-            prepare(seat, case)
+            case.prepare(seat)
             before, known, uids = seat.state(), seat.violations(), uids_of(seat)
         with denying(seat.proxy, permission):
             ran = run(seat, case.command)
@@ -148,13 +148,6 @@ def check_done_or_nothing(seat: Seat, ran: Ran, case: Case, before: dict[str, st
 def uids_of(seat: Seat) -> dict[str, str]:
     """The uids of what runs: a VM that was stopped and started again has another instance, and is as it was."""
     return {name_of(vmi): vmi["metadata"]["uid"] for vmi in seat.api.list(VMI, seat.namespace)}
-
-
-def prepare(seat: Seat, case: Case) -> None:
-    seat.fixed = [seat.words(address) for address in case.fixed]
-    seat.clear()
-    for step in case.before:
-        step(seat) if callable(step) else seat.done(step)
 
 
 def run(seat: Seat, command: str) -> Ran:

@@ -14,12 +14,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from lab.errors import LabError
 from lab.testing import Cluster
 from tests.cluster.harness import get, make
 from tests.cluster.originals import README_PUBLIC
 from tests.cluster.public_scene import BGP, World, version
 from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.I6, pytest.mark.I8]
 
 Json = dict[str, Any]
 

@@ -18,6 +18,8 @@ from tests.cluster.killing import behind_proxy
 from tests.cluster.originals import README_PUBLIC_IP, vm_with
 from tests.cluster.public_scene import BGP, World, version
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2]
+
 Json = dict[str, Any]
 
 # -- many at once, killed, moved -------------------------------------------------------------------------------------

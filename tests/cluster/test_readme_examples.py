@@ -24,6 +24,8 @@ from tests.cluster.originals import (
     vm_with,
 )
 
+pytestmark = pytest.mark.I7
+
 KINDS = ("networkwizards", "addressblocks", "virtualmachines", "services", "events")
 CONFIGURATION = "bgpconfigurations.crd.projectcalico.org"
 

@@ -43,6 +43,8 @@ from tests.cluster.public_scene import METALLB
 from tests.cluster.seen import look
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I7]
+
 PIN = "cni.projectcalico.org/ipAddrs"
 OF_A_NEW_OBJECT = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 OURS = ("networkwizards.plumber.k8s.pf9.io", "addressblocks.plumber.k8s.pf9.io")

@@ -28,6 +28,8 @@ from tests.cluster.shown import Shown
 from tests.cluster.verdicts import check_success, must_be, raise_first
 from tests.unit.showing import as_shown
 
+pytestmark = pytest.mark.I7
+
 SEATS = range(50, 55)
 MADE = (
     RAW.pool, RAW.bgp_peer, NAD, TEMPLATE, DHCPSERVER,

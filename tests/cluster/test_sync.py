@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,10 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Json, Yoshi, get, make, make_vms, resource_versions
-from tests.waiting import SECONDS, wait_for
+from tests.cluster.watching import watching
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.I7
 
 README_NETWORK = """
 apiVersion: plumber.k8s.pf9.io/v1
@@ -167,41 +168,6 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
 
 
 # -- watching --------------------------------------------------------------------------------------------------------
-
-
-class Watching:
-    """`sync --watch` as a process of its own, and what it has written."""
-
-    def __init__(self, kubeconfig: Path, folder: Path, *args: str) -> None:
-        self.out, self.err = folder / "out", folder / "err"
-        with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kubectl_yoshi", f"--kubeconfig={kubeconfig}", "sync", "--watch", *args],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                env={**os.environ, "PYTHONWARNINGS": "error"},
-            )  # fmt: skip
-
-    def said(self, text: str) -> bool:
-        assert self.process.poll() is None, self.err.read_text()
-        return text in self.out.read_text()
-
-    def complained(self, text: str) -> bool:
-        return text in self.err.read_text()
-
-    def ended(self, by: signal.Signals) -> int:
-        self.process.send_signal(by)
-        return self.process.wait(SECONDS)
-
-
-@contextmanager
-def watching(kubeconfig: Path, folder: Path, *args: str) -> Iterator[Watching]:
-    watcher = Watching(kubeconfig, folder, *args)
-    try:
-        wait_for(lambda: watcher.said("watching"), "it watches")
-        yield watcher
-    finally:
-        watcher.process.kill()
-        watcher.process.wait()
 
 
 def test_a_watch_makes_true_what_comes(

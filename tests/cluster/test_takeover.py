@@ -18,6 +18,8 @@ from tests.cluster.killing import Behind
 from tests.cluster.originals import ORIGINAL_CRD, original_crd
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I6, pytest.mark.I7]
+
 WISH = "plumber.k8s.pf9.io/networkName"
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 VM_FINALIZER, NETWORK_FINALIZER = "vm.plumber.k8s.pf9.io", "network.plumber.k8s.pf9.io"

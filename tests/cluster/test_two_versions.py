@@ -28,6 +28,8 @@ from tests.cluster.neighbours import AUDIT, LEASE, NEWER, OLDER
 from tests.cluster.seen import look
 from tests.waiting import wait_for
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I6]
+
 ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "10"))
 SIDE_BY_SIDE = 6
 VMS = tuple(f"vm-{number}" for number in range(10))

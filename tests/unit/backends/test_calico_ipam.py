@@ -24,6 +24,8 @@ from kubectl_yoshi.model.plan import Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import POD, VMI
 
+pytestmark = [pytest.mark.I6, pytest.mark.I10]
+
 BASE = int(parse_address("10.133.0.0"))
 WEB_1, WEB_2 = "k8s-pod-network.vmi.prod.web-1", "k8s-pod-network.vmi.prod.web-2"
 REF = RAW.block.ref("10-133-0-0-26")

@@ -17,6 +17,7 @@ from tests.unit.jsonpatch import DoesNotFit, apply_patch
 MAC = "02:00:00:00:00:05"
 
 
+@pytest.mark.I6
 @pytest.mark.parametrize("changed", [NETWORKS, INTERFACES])
 def test_an_interface_is_added_only_to_the_interfaces_and_networks_that_were_read(changed: tuple[str, ...]) -> None:
     """I6: somebody else may have added one of the same name, or for the same network, meanwhile."""

@@ -6,7 +6,18 @@ import random
 from collections import Counter
 
 from tests.cluster.courses import CASES, commands
-from tests.cluster.fates import READ_CLASSES, READ_FAULTS, REVIEW, WRITE_CLASSES, WRITE_FAULTS, CutOff, Fate, OneFault
+from tests.cluster.fates import (
+    READ_CLASSES,
+    READ_FAULTS,
+    REVIEW,
+    WRITE_CLASSES,
+    WRITE_FAULTS,
+    CutOff,
+    Fate,
+    Kill,
+    OneFault,
+    spread,
+)
 
 NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
 """Commands that have nothing to do with a cluster."""
@@ -61,6 +72,25 @@ def test_after_so_many_writes_nothing_passes() -> None:
     assert [fate.of(request)[0] for request in ("GET /a", "PATCH /a", "GET /a", "POST /b", "GET /a", "PATCH /a")] == [
         "", "", "", "lost", "lost", "lost",
     ]  # fmt: skip
+
+
+def test_a_process_is_killed_at_one_of_the_writes_that_count() -> None:
+    killed: list[int] = []
+    requests = ["GET /a/b", "PATCH /b", "PATCH /a/b", f"{REVIEW} patch a", "POST /a/c", "GET /a/b", "PATCH /b"]
+    for done, fault in ((False, "lost"), (True, "done-cut")):
+        fate = Kill(2, lambda: killed.append(1), "/a/", done)
+        assert [fate.of(request)[0] for request in requests] == ["", "", "", "", fault, "lost", "lost"]
+        assert fate.written == 2
+    assert len(killed) == 2
+    never = Kill(0, lambda: killed.append(1))
+    assert not any(never.of(request)[0] for request in requests)
+    assert never.written == 4
+    assert len(killed) == 2
+
+
+def test_what_is_tried_out_is_spread_from_the_first_to_the_last() -> None:
+    assert [spread(count, 3) for count in (0, 1, 2, 3, 8)] == [[], [0], [0, 1], [0, 1, 2], [0, 3, 7]]
+    assert spread(4, 1000) == [0, 1, 2, 3]
 
 
 def test_a_permission_review_is_a_read() -> None:

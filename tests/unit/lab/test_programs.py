@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import LabError
-from lab.programs import ETCD, GOBGP, KWOK, find, kubernetes_program, programs_of
+from lab.programs import ETCD, GOBGP, KWOK, OLDEST_KUBERNETES, find, kubernetes_program, programs_of
 
 SERVER = kubernetes_program("kube-apiserver")
 
@@ -71,6 +71,11 @@ def test_the_cache_tells_versions_apart(program: object, start: str) -> None:
 
 def test_the_core_of_an_older_kubernetes_has_no_newer_controller_manager() -> None:
     assert [program.name for program in programs_of("core", "1.31")] == ["etcd", "kube-apiserver"]
+
+
+def test_the_readme_names_the_oldest_kubernetes_that_is_tested() -> None:
+    readme = Path(__file__).parents[3] / "README.md"
+    assert f"Kubernetes is {OLDEST_KUBERNETES} or newer" in readme.read_text()
 
 
 def test_an_unknown_kubernetes_is_refused_with_those_that_are_known() -> None:

@@ -21,6 +21,8 @@ from kubectl_yoshi.model.vm import VM, VMI
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from tests.unit.plan.world import World, is_killed, refusal, wishes, wizard
 
+pytestmark = pytest.mark.I2
+
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
 

@@ -14,6 +14,8 @@ from tests.unit.plan.fake import served
 from tests.unit.plan.test_public import ANNOUNCED, FIRST, PUB, make_public
 from tests.unit.plan.world import SERVED, World
 
+pytestmark = [pytest.mark.I6, pytest.mark.I8]
+
 CONFIGURATION = RAW.bgp_configuration.ref("default")
 ADMINS: Json = {"nodeToNodeMeshEnabled": True}
 """What an administrator has in it before."""

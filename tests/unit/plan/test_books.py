@@ -32,6 +32,8 @@ from kubectl_yoshi.plan.records import (
 )
 from tests.unit.plan.fake import FakeApi
 
+pytestmark = pytest.mark.I1
+
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 

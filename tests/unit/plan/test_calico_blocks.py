@@ -15,6 +15,8 @@ from kubectl_yoshi.model.objects import ObjectRef, dig
 from tests.unit.plan.faulty import FaultyApi, Scripted
 from tests.unit.plan.world import World, refusal
 
+pytestmark = [pytest.mark.I6, pytest.mark.I10]
+
 NAMES = [f"web-{number}" for number in range(1, 13)]
 BLOCK = RAW.block.ref("10-133-0-0-26")
 

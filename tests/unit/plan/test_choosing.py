@@ -20,6 +20,8 @@ from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
 from kubectl_yoshi.plan.context import RunContext
 
+pytestmark = [pytest.mark.I4, pytest.mark.I9]
+
 NOBODY = Intervals()
 CHANCES = st.none() | st.integers().map(random.Random)
 

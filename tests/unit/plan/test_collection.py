@@ -17,6 +17,8 @@ from tests.unit.plan.test_layer2 import hosts, layer2
 from tests.unit.plan.test_public import public
 from tests.unit.plan.world import World, wizard
 
+pytestmark = pytest.mark.I5
+
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 LAB = NETWORKWIZARD.ref("lab", "prod")
 HANDLE = "k8s-pod-network.vmi.prod.web-1"

@@ -23,6 +23,8 @@ from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 
+pytestmark = pytest.mark.I5
+
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 
 

@@ -27,6 +27,8 @@ from kubectl_yoshi.model.vm import VM
 from tests.unit.plan.faulty import Fate, faulty
 from tests.unit.plan.world import World
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3, pytest.mark.I4, pytest.mark.I7, pytest.mark.I8]
+
 COURSES = int(os.environ.get("YOSHI_FAULT_COURSES", "300"))
 NETWORKS = {"blue": "10.133.0.0/29", "red": "10.134.0.0/20"}
 VMS = ("web-1", "web-2", "web-3", "run-1")

@@ -21,6 +21,8 @@ from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
 
+pytestmark = pytest.mark.I8
+
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 TOLD = (
     "VM prod/web-1 asks for network prod/blue, which does not exist, and still carries 10.133.0.1 "

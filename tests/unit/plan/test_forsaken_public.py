@@ -21,6 +21,8 @@ from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
 from tests.unit.plan.world import BACKENDS, World
 
+pytestmark = pytest.mark.I8
+
 
 class Killed(BaseException):
     """What ends a run without a last word."""

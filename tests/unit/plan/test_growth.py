@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.plan.world import World
 
+pytestmark = pytest.mark.I9
+
 FEW, MANY = 30, 120
 SLACK = 1.5
 """How much more than proportional the growth may be: shelves and lists begin at some size."""

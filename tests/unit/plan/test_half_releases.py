@@ -35,6 +35,8 @@ from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.tasks import RepairTask
 from tests.unit.plan.world import BACKENDS, World
 
+pytestmark = pytest.mark.I10
+
 WEB = handle_name("prod", "web-1")
 COUNTS = f"IPAMHandle {WEB} counts 1 address that block 10.133.0.0/26 does not contain"
 

@@ -25,6 +25,8 @@ from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.world import World
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2]
+
 
 def annotated_vm(world: World) -> Vm:
     """A VM with an annotation of somebody's, so that the map of them is there whatever comes and goes in it."""

@@ -22,6 +22,8 @@ from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of
 from tests.unit.plan.test_layer2 import LAB, layer2
 from tests.unit.plan.world import World, refusal
 
+pytestmark = pytest.mark.I8
+
 BEFORE = {"bridge": "br-ext", "nic": "eth1", "nodeSelector": None, "hostConfig": None}
 
 

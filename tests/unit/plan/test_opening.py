@@ -35,6 +35,8 @@ from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.fake import _error, served
 from tests.unit.plan.world import BACKENDS, SERVED, World, refusal, wizard
 
+pytestmark = pytest.mark.I1
+
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 MINE = "10.133.0.1"

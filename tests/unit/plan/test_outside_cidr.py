@@ -32,6 +32,8 @@ from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
 from tests.unit.plan.world import BACKENDS, World, refusal
 
+pytestmark = [pytest.mark.I1, pytest.mark.I4]
+
 OUT, OUT_TOO = "1.2.3.4", "1.2.3.5"
 INSIDE = "203.0.113.1"
 CLUSTERS = [

@@ -588,6 +588,7 @@ def test_of_two_moves_at_once_one_vm_gets_the_address_and_the_other_wishes_for_n
     assert {name: wish(world, name) for name in "abc" if wish(world, name)} == {winner: FIRST}
 
 
+@pytest.mark.I6
 def test_the_status_of_a_service_that_has_come_to_another_network_meanwhile_is_not_written() -> None:
     """I6: there it may have the same address, by another announcer."""
     world = public()

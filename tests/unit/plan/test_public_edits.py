@@ -14,6 +14,8 @@ from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
 from tests.unit.plan.world import BACKENDS, World, refusal
 
+pytestmark = [pytest.mark.I6, pytest.mark.I8]
+
 CALICOS = RAW.bgp_configuration.ref("default")
 
 

@@ -33,6 +33,8 @@ from kubectl_yoshi.plan.rebuild.expected import deciding_reason, rank_claims
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2]
+
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"], ids=["in its status", "in blocks"])
 

@@ -25,6 +25,8 @@ from tests.unit.plan.fake import FakeApi
 from tests.unit.plan.test_attachments import once_before
 from tests.unit.plan.world import World
 
+pytestmark = pytest.mark.I9
+
 LARGE = "10.133.0.0/16"
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 VMS = [f"web-{number}" for number in range(1, 6)]

@@ -7,6 +7,8 @@ import pytest
 from kubectl_yoshi.model.errors import PreconditionFailed
 from tests.unit.plan.world import World
 
+pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3]
+
 SEEDS = range(6)
 CIDRS = pytest.mark.parametrize("cidr", ["10.133.0.0/28", "10.133.0.0/23"], ids=["in its status", "in blocks"])
 

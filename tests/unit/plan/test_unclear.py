@@ -109,6 +109,7 @@ def test_a_record_that_was_written_twice_is_taken_back(world: World) -> None:
     assert world.holders() == {}
 
 
+@pytest.mark.I2
 def test_a_vm_that_cannot_be_read_any_more_keeps_its_record(world: World) -> None:
     """What cannot be read is not gone: the VM carries the address (invariant I2)."""
     world.vm()

@@ -16,6 +16,8 @@ from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.world import World
 
+pytestmark = pytest.mark.I6
+
 ADDRESS = "10.133.0.1"
 NEWER = {"kind": "Gateway", "namespace": "prod", "name": "edge", "uid": "1-2-3", "since": "2020-01-01T00:00:00.000000Z"}
 

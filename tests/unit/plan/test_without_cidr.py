@@ -28,6 +28,8 @@ from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from tests.unit.plan.test_public import FIRST, SECOND, make_public, public, services, wish
 from tests.unit.plan.world import World, refusal
 
+pytestmark = pytest.mark.I1
+
 NETWORKS = ["pub", "far"]
 
 
