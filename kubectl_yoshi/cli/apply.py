@@ -49,6 +49,7 @@ def execute(
     Raises:
         YoshiError: nothing could be planned.
     """
+    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
     from kubectl_yoshi.output.progress import progress
@@ -69,7 +70,7 @@ def execute(
             limit_seconds=DEFAULT_WAIT_SECONDS if timeout is None else timeout,
             progress=lambda _change, message: line.step(0, f"waiting: {message}"),
         )
-        done = run(planner, session.api, dry_run=dry_run, progress=step, waiters=waiting)
+        done = run(planner, session.api, BACKENDS, dry_run=dry_run, progress=step, waiters=waiting)
     for note in done.lines:
         session.note(f"note: {note}")
     if dry_run == "none":
@@ -106,10 +107,11 @@ def _show_dry_run(
 
 def _show_diff(session: Session, planner: Planner) -> None:
     """Writes the differences that a plan would make; remembers for the exit code that there were some."""
+    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.output.plan_printer import object_changes, write_diff
 
-    done = run(planner, session.api, dry_run="client")
+    done = run(planner, session.api, BACKENDS, dry_run="client")
     for note in done.lines:
         session.note(f"note: {note}")
     raise_errors(session, done)

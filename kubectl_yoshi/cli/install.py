@@ -162,9 +162,12 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
     session.api.invalidate_discovery()  # install has changed what there is
     if NETWORKWIZARD not in session.api.served:
         return
-    planner = partial(plan_legacy_conversion, LegacyConversionRequest(finalizers=True), BACKENDS)
+    planner = partial(
+        plan_legacy_conversion,
+        LegacyConversionRequest(finalizers=True),
+    )
     if dry_run != "none":
-        done = run(planner, session.api, dry_run="client")
+        done = run(planner, session.api, BACKENDS, dry_run="client")
         for line in format_outcomes(((change, None) for change in done.plan), dry_run):
             session.note(line)
     else:
@@ -178,6 +181,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
 
 
 def _run_until_settled(session: Session, planner: Planner) -> RunResult:
+    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.kube.errors import InvalidError, NotServedError
 
@@ -185,7 +189,7 @@ def _run_until_settled(session: Session, planner: Planner) -> RunResult:
     deadline = clock.now() + SETTLE_SECONDS
     while True:
         try:
-            done = run(planner, session.api)
+            done = run(planner, session.api, BACKENDS)
             is_unsettled = any(isinstance(error, InvalidError | NotServedError) for error in done.errors.values())
             if not is_unsettled or clock.now() > deadline:
                 return done

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -29,12 +29,13 @@ from kubectl_yoshi.kube.errors import (
     NotFoundError,
     PatchTestFailedError,
 )
+from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import OutdatedError, YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Snapshot, unreadable_note
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block, fix_counters, list_follow_ups
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.release import drop_outdated_notes
 
 MAX_ROUNDS_WITHOUT_PROGRESS = 15
@@ -44,6 +45,8 @@ MAX_WRITE_ATTEMPTS = 4
 READ_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 """Seconds between looks while the API server gives no answer to a run that has begun to change things."""
 MAX_ROUNDS = 500
+
+_PlanRound = Callable[[Snapshot, RunContext], Plan]
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class RunResult:
 def run(
     planner: Planner,
     api: Api,
+    backends: Mapping[str, Backend],
     *,
     dry_run: str = "none",
     progress: ProgressCallback | None = None,
@@ -96,6 +100,7 @@ def run(
     Args:
         planner: see Planner.
         api: the cluster.
+        backends: by plugin.
         dry_run: "client" plans only, "server" sends the plan with dryRun=All.
         progress: told of every change; of one that got no answer, again when it is seen to be done.
         waiters: see apply_plan.
@@ -106,10 +111,14 @@ def run(
         YoshiError: nothing could be planned at all, or others were faster again and again.
         KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
     """
+
+    def plan_round(snapshot: Snapshot, context: RunContext) -> Plan:
+        return planner(PlanContext(snapshot, backends, context))
+
     context = RunContext(rng=rng or random.Random())
     if dry_run != "none":
         snapshot = planned[1] if planned else new_snapshot(api)
-        plan = planned[0] if planned else planner(snapshot, replace(context, preview=True))
+        plan = planned[0] if planned else plan_round(snapshot, replace(context, preview=True))
         return _dry_run(plan, snapshot, api, dry_run, progress)
     first: Plan | None = None
     journal = WriteJournal()
@@ -121,12 +130,12 @@ def run(
     unclear: Counter[tuple[ObjectRef, str]] = Counter()
     written: Snapshot | None = None
     for _ in range(MAX_ROUNDS):
-        if written is not None and (done := _plan_without_reading(planner, written, context)) is not None:
+        if written is not None and (done := _plan_without_reading(plan_round, written, context)) is not None:
             plan, snapshot = done, written
             notes.update(dict.fromkeys(plan.notes))
             break
         try:
-            plan, snapshot = planned or _plan_with_retries(planner, api, context, started=first is not None)
+            plan, snapshot = planned or _plan_with_retries(plan_round, api, context, started=first is not None)
             planned = None
         except YoshiError as error:
             error.changes_so_far = journal.changes_so_far()
@@ -147,7 +156,7 @@ def run(
             context = replace(context, failed={**lost, **context.failed}, previous_snapshot=snapshot)
             last_round = AppliedRound()
             continue
-        later = Plan() if journal.entries else _preview_later_rounds(planner, plan, snapshot, context)
+        later = Plan() if journal.entries else _preview_later_rounds(plan_round, plan, snapshot, context)
         if denied := permissions.errors(plan, later, context.failed):
             context = replace(context, failed={**context.failed, **denied}, previous_snapshot=snapshot)
             continue
@@ -199,27 +208,29 @@ def run(
     return RunResult(first or Plan(), journal.done, plan.results, errors, current_notes, unreadable=tuple(unreadable))
 
 
-def preview_errors(planner: Planner, api: Api) -> dict[str, YoshiError]:
+def preview_errors(planner: Planner, api: Api, backends: Mapping[str, Backend]) -> dict[str, YoshiError]:
     """Return who would be refused by a run, and why, as far as that can be known before; nothing is written.
 
     Raises:
         YoshiError: nothing could be planned.
     """
-    plan = planner(new_snapshot(api), RunContext(preview=True))
+    plan = planner(PlanContext(new_snapshot(api), backends, RunContext(preview=True)))
     return {**plan.errors, **Permissions(api).all_errors(plan)}
 
 
-def _plan_with_retries(planner: Planner, api: Api, context: RunContext, *, started: bool) -> tuple[Plan, Snapshot]:
+def _plan_with_retries(
+    plan_round: _PlanRound, api: Api, context: RunContext, *, started: bool
+) -> tuple[Plan, Snapshot]:
     """Return the next plan and the snapshot that it rests on; what was begun is worth some patience with an API server
     that gives no answer for a moment."""
     for pause in READ_RETRY_DELAYS if started else ():
         snapshot = new_snapshot(api)
         try:
-            return planner(snapshot, context), snapshot
+            return plan_round(snapshot, context), snapshot
         except TRANSIENT_ERRORS:
             api.clock.sleep(pause * (0.5 + 0.5 * context.rng.random()))
     snapshot = new_snapshot(api)
-    return planner(snapshot, context), snapshot
+    return plan_round(snapshot, context), snapshot
 
 
 def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snapshot | None:
@@ -232,22 +243,22 @@ def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snap
     return snapshot.with_written(objects) if answered and plan.answers_suffice and not plan.requeue else None
 
 
-def _plan_without_reading(planner: Planner, snapshot: Snapshot, context: RunContext) -> Plan | None:
+def _plan_without_reading(plan_round: _PlanRound, snapshot: Snapshot, context: RunContext) -> Plan | None:
     """Return an empty plan, with what it says to people, if what was read and written leaves nothing to do."""
     try:
-        plan = planner(snapshot, context)
+        plan = plan_round(snapshot, context)
     except (MissingQueriesError, YoshiError):
         return None
     return None if plan or plan.errors else plan
 
 
-def _preview_later_rounds(planner: Planner, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
+def _preview_later_rounds(plan_round: _PlanRound, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
     """What a run will do after its first plan, as far as a preview shows it.
 
     Raises:
         YoshiError: it would be refused after its first write.
     """
-    return planner(snapshot, replace(context, preview=True)) if plan.requeue else Plan()
+    return plan_round(snapshot, replace(context, preview=True)) if plan.requeue else Plan()
 
 
 def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, dry_run: str, progress: ProgressCallback | None) -> RunResult:

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM, get_trimmer
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 
 MAX_PARALLEL = 8
 LIST_THRESHOLD = 50
@@ -124,8 +124,8 @@ def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
         return Unreadable(error.message)
 
 
-Planner = Callable[[Snapshot, RunContext], Plan]
-"""Plans the next writes from what a snapshot shows; () where nothing is left to do."""
+Planner = Callable[[PlanContext], Plan]
+"""Plans the next writes; an empty plan where nothing is left to do."""
 
 
 def new_snapshot(api: Api, *, trim_objects: bool = False, discover: bool = True) -> Snapshot:

@@ -19,7 +19,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, NamespacedName
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.snapshot import unreadable_note
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.events import plan_events
 from kubectl_yoshi.plan.sync.planner import SyncPlan, SyncScope, plan_sync, with_single_objects
 from kubectl_yoshi.plan.sync.tasks import SyncTask
@@ -121,9 +121,9 @@ def sync(
     for task in (task for stage in report.sync_plan.stages for task in stage):
         if should_stop():
             return report
-        planner = partial(task.plan, backends, report.network_errors)
+        planner = partial(task.plan, report.network_errors)
         try:
-            plan = planner(snapshot, RunContext(preview=dry_run != "none"))
+            plan = planner(PlanContext(snapshot, backends, RunContext(preview=dry_run != "none")))
             if not plan:
                 _record_plan(report, task, plan)
                 continue
@@ -131,7 +131,9 @@ def sync(
                 report.plan = report.plan + replace(plan, errors={})
                 _record_plan(report, task, plan)
                 continue
-            done = run(planner, api, dry_run=dry_run, progress=progress, waiters=waiters, planned=(plan, snapshot))
+            done = run(
+                planner, api, backends, dry_run=dry_run, progress=progress, waiters=waiters, planned=(plan, snapshot)
+            )
         except FATAL_ERRORS:
             raise
         except YoshiError as error:
@@ -141,7 +143,7 @@ def sync(
         if dry_run == "none":
             snapshot = new_snapshot(api)  # this run, or a faster one, has changed what the next job looks at
     if dry_run == "none":
-        _emit_events(report, api)
+        _emit_events(report, api, backends)
     return report
 
 
@@ -158,12 +160,12 @@ def _record_result(report: SyncReport, task: SyncTask, result: RunResult) -> Non
     report.add_errors(task, result.errors)
 
 
-def _emit_events(report: SyncReport, api: Api) -> None:
+def _emit_events(report: SyncReport, api: Api, backends: Mapping[str, Backend]) -> None:
     """Writes what could not be done for a VM as an Event on it."""
     if not report.vm_errors:
         return
     try:
-        result = run(partial(plan_events, report.vm_errors), api)
+        result = run(partial(plan_events, report.vm_errors), api, backends)
     except FATAL_ERRORS:
         raise
     except YoshiError as error:

@@ -1,4 +1,4 @@
-"""What a planner is told beside its request and the snapshot: the time, chance, and what this run has already done."""
+"""What a planner gets besides its request: the snapshot, the backends, and what its run has done already."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 
+from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Verb
@@ -82,6 +83,21 @@ class RunContext:
         for change in self.done:
             changes.setdefault(change.owner, []).append(change)
         return {owner: tuple(some) for owner, some in changes.items()}
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What every planner works with.
+
+    Attributes:
+        snapshot: what the cluster holds; whatever is needed is read from it.
+        backends: by plugin.
+        run: what the run has done so far, the time, and the source of random choices.
+    """
+
+    snapshot: Snapshot
+    backends: Mapping[str, Backend]
+    run: RunContext
 
 
 def format_timestamp(now: datetime) -> str:

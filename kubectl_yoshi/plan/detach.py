@@ -20,7 +20,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
 from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
@@ -50,7 +50,7 @@ class DetachRequest:
     live: bool = False
 
 
-def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
     """The changes that take the VMs off the network, as far as they can be planned now.
 
     The plan's `results` has the address that each VM gives up.
@@ -59,36 +59,34 @@ def plan_detach(request: DetachRequest, backends: Mapping[str, Backend], snapsho
         PreconditionFailed: there is no such network, and no VM that asks for it.
     """
     queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
-    snapshot.lookup(network_query(*request.network), *queries)
+    ctx.snapshot.lookup(network_query(*request.network), *queries)
     try:
-        network = load_network(*request.network, snapshot)
+        network = load_network(*request.network, ctx.snapshot)
     except PreconditionFailed as error:
-        if not is_network_missing(request.network, snapshot):
+        if not is_network_missing(request.network, ctx.snapshot):
             raise
-        return plan_detach_from_missing(request.network, request.vms, backends, snapshot, run, error)
-    backend = get_backend(network, backends)
-    errors: dict[str, YoshiError] = dict(run.failed)
+        return plan_detach_from_missing(request.network, request.vms, ctx, error)
+    backend = get_backend(network, ctx.backends)
+    errors: dict[str, YoshiError] = dict(ctx.run.failed)
     present: list[Vm] = []
     for query in queries:
-        if reason := snapshot.unreadable_reason(query):
+        if reason := ctx.snapshot.unreadable_reason(query):
             errors[f"{query.namespace}/{query.name}"] = PreconditionFailed(
                 f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT
             )
-        elif found := snapshot.lookup(query):
+        elif found := ctx.snapshot.lookup(query):
             present.append(Vm(found[0]))
-    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
+    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), ctx.snapshot))
     missing = {(r.namespace, r.name) for r in queries} - {(vm.namespace, vm.name) for vm in present}
-    allocations = _load_relevant_allocations(network, present, address_uses, snapshot, load_all=bool(missing))
+    allocations = _load_relevant_allocations(network, present, address_uses, ctx.snapshot, load_all=bool(missing))
     # Once more: with which address an interface runs that was plugged in live, only its record says.
-    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), snapshot))
+    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), ctx.snapshot))
     active = [vm for vm in present if vm.full_name not in errors]
     missing_names = sorted((str(ns), n) for ns, n in missing if f"{ns}/{n}" not in errors)
-    parts = [
-        partial(_detach_vm, request, network, backend, vm, allocations, address_uses, snapshot, run) for vm in active
-    ]
-    parts += [partial(_detach_missing_vm, *name, backend, allocations, snapshot, run, errors) for name in missing_names]
+    parts = [partial(_detach_vm, request, network, backend, vm, allocations, address_uses, ctx) for vm in active]
+    parts += [partial(_detach_missing_vm, *name, backend, allocations, ctx, errors) for name in missing_names]
     failed_vms = [vm for vm in present if vm.full_name in errors]
-    plan = parallel_plans(snapshot.parallel(parts)) + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    plan = parallel_plans(ctx.snapshot.parallel(parts)) + restarts.resume_stopped_vms(failed_vms, ctx)
     plan = plan + remove_left_fences(active, plan)
     answers_suffice = not errors and not missing and backend.pins_vm_template and are_all_patched(present, plan)
     return replace(plan, errors={**plan.errors, **errors}, answers_suffice=answers_suffice)
@@ -127,12 +125,11 @@ def _detach_vm(
     vm: Vm,
     allocations: Allocations,
     address_uses: AddressUses,
-    snapshot: Snapshot,
-    run: RunContext,
+    ctx: PlanContext,
 ) -> Plan:
-    running = find_instance(vm, snapshot) is not None
-    hot_plug = backend.hot_plug(vm, snapshot) if request.live and running else None
-    detach_patches = backend.detach_patch(vm, network, snapshot, live=hot_plug is not None and not hot_plug.blocker)
+    running = find_instance(vm, ctx.snapshot) is not None
+    hot_plug = backend.hot_plug(vm, ctx.snapshot) if request.live and running else None
+    detach_patches = backend.detach_patch(vm, network, ctx.snapshot, live=hot_plug is not None and not hot_plug.blocker)
     detach_patches = require_unchanged(vm, detach_patches)
     plan = Plan((detach_patches,) if detach_patches else ())
     vm_records = allocations.held_by(vm.namespace, vm.name)
@@ -147,14 +144,14 @@ def _detach_vm(
         use for use in remaining if use.kind is UsageKind.RUNNING and use.is_for_vm(vm.namespace, vm.name, vm.uid)
     ]
     fenced = any(change.ref == vm.ref for change in detach_patches)
-    release = _release_records(vm_records, allocations, remaining, backend, snapshot, run, fenced)
+    release = _release_records(vm_records, allocations, remaining, backend, ctx, fenced)
     released = [str(allocations.address(number)) for number in sorted(vm_records)]
     results = {vm.full_name: ", ".join(released)} if released or plan else {}
     if running and running_uses and request.restart:
-        if error := _stop_in_vain_error(vm, vm_records, network, backend, snapshot):
+        if error := _stop_in_vain_error(vm, vm_records, network, backend, ctx.snapshot):
             return Plan(errors={vm.full_name: error})
-        stop_plan = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=True).plan
-        first, last = (stop_plan, plan if run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
+        stop_plan = restarts.plan_restart(vm, None, remaining, ctx, must_stop=True).plan
+        first, last = (stop_plan, plan if ctx.run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
         removal = remove_records(allocations, vm_records, dict.fromkeys(vm_records, vm.full_name))
         return replace(
             first + last, requeue=True, results=results, future_changes=(*stop_plan.future_changes, *removal)
@@ -162,7 +159,7 @@ def _detach_vm(
     plan = release.before + plan + release.removal if backend.keeps_addresses else plan + release.plan
     if not backend.pins_vm_template:
         return replace(plan, notes=(*plan.notes, *release.notes), results=results)
-    restart = restarts.plan_restart(vm, None, remaining, snapshot, run, must_stop=False)
+    restart = restarts.plan_restart(vm, None, remaining, ctx, must_stop=False)
     if restart.resumes:
         plan = plan + restart.plan
     notes = release.notes
@@ -179,14 +176,13 @@ def _release_records(
     allocations: Allocations,
     address_uses: Iterable[AddressUse],
     backend: Backend,
-    snapshot: Snapshot,
-    run: RunContext,
+    ctx: PlanContext,
     fenced: bool = False,
 ) -> Release:
     release = Release()
     for number, record in vm_records.items():
         release = release + build_release(
-            allocations, number, record, address_uses, backend, snapshot, run.micro_time, fenced=fenced
+            allocations, number, record, address_uses, backend, ctx.snapshot, ctx.run.micro_time, fenced=fenced
         )
     return release
 
@@ -196,14 +192,13 @@ def _detach_missing_vm(
     name: str,
     backend: Backend,
     allocations: Allocations,
-    snapshot: Snapshot,
-    run: RunContext,
+    ctx: PlanContext,
     errors: dict[str, YoshiError],
 ) -> Plan:
     """A VM that exists no more: only its records are left."""
     vm_records = allocations.held_by(namespace, name)
     owner = f"{namespace}/{name}"
-    if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
+    if not vm_records and (ctx.run.done_for(owner) or any(change.owner == owner for change in ctx.run.unclear)):
         return Plan()  # this very run has given it back
     if not vm_records:
         errors[owner] = PreconditionFailed(
@@ -212,7 +207,7 @@ def _detach_missing_vm(
             LIST_VMS_HINT,
         )
         return Plan()
-    address_uses = backend.all_address_uses(allocations.network, (namespace,), snapshot)
-    release = _release_records(vm_records, allocations, address_uses, backend, snapshot, run)
+    address_uses = backend.all_address_uses(allocations.network, (namespace,), ctx.snapshot)
+    release = _release_records(vm_records, allocations, address_uses, backend, ctx)
     results = {owner: ", ".join(str(allocations.address(number)) for number in sorted(vm_records))}
     return replace(release.plan, notes=release.notes, results=results)

@@ -19,7 +19,7 @@ from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block
-from kubectl_yoshi.plan.context import RunContext, age_in_seconds
+from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.network_lookup import load_network, parse_networks, unsupported_reason
 from kubectl_yoshi.plan.records import load_allocations, reload_allocations
 from kubectl_yoshi.plan.release import build_release, remove_left_fences
@@ -40,46 +40,44 @@ class GcRequest:
     grace_seconds: float = 300.0
 
 
-def plan_gc(request: GcRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
     """The changes that give back what is unused.
 
     Raises:
         PreconditionFailed: no such network, or networks may not be listed.
     """
     plan = Plan()
-    if "" in run.failed:
-        return Plan(errors=_errors_by_owner(run.failed))
-    for network in _list_networks(request, snapshot):
-        backend = backends.get(network.plugin)
+    if "" in ctx.run.failed:
+        return Plan(errors=_errors_by_owner(ctx.run.failed))
+    for network in _list_networks(request, ctx.snapshot):
+        backend = ctx.backends.get(network.plugin)
         if backend is None:
             plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
             continue
         if reason := unsupported_reason(network):
             plan = plan + Plan(notes=(f"{reason}: it is left alone",))
             continue
-        part = _release_unused(request, network, backend, snapshot, run).parallel(
-            _delete_empty_blocks(network, snapshot, run)
-        )
-        if not part and not run.failed:  # what is still recorded for a VM that is gone stays in the back-end too
-            part = part + backend.orphaned_allocations(network, partial(_reload_records, network, snapshot), snapshot)
+        part = _release_unused(request, network, backend, ctx).parallel(_delete_empty_blocks(network, ctx))
+        if not part and not ctx.run.failed:  # what is still recorded for a VM that is gone stays in the back-end too
+            part = part + backend.orphaned_allocations(
+                network, partial(_reload_records, network, ctx.snapshot), ctx.snapshot
+            )
         if not part:
-            part = part + backend.repairs(network, None, snapshot)
+            part = part + backend.repairs(network, None, ctx.snapshot)
         plan = plan.parallel(part)
-    plan = plan + remove_left_fences(map(Vm, snapshot.list_objects(VM)), plan)
+    plan = plan + remove_left_fences(map(Vm, ctx.snapshot.list_objects(VM)), plan)
     if request.networks is None:
-        plan = plan + remove_orphaned_objects(request.namespace, backends, snapshot)
-    return replace(plan, requeue=bool(plan), errors=_errors_by_owner(run.failed))
+        plan = plan + remove_orphaned_objects(request.namespace, ctx.backends, ctx.snapshot)
+    return replace(plan, requeue=bool(plan), errors=_errors_by_owner(ctx.run.failed))
 
 
-def plan_orphan_removal(
-    namespace: str | None, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
-) -> Plan:
+def plan_orphan_removal(namespace: str | None, ctx: PlanContext) -> Plan:
     """The changes that take away what networks of a namespace (None: of all) left behind that somebody deleted with
     plain kubectl.
     """
-    if run.failed:
-        return Plan(errors=_errors_by_owner(run.failed))
-    return remove_orphaned_objects(namespace, backends, snapshot)
+    if ctx.run.failed:
+        return Plan(errors=_errors_by_owner(ctx.run.failed))
+    return remove_orphaned_objects(namespace, ctx.backends, ctx.snapshot)
 
 
 def _errors_by_owner(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
@@ -97,34 +95,34 @@ def _list_networks(request: GcRequest, snapshot: Snapshot) -> list[Network]:
     return parse_networks(found)
 
 
-def _release_unused(
-    request: GcRequest, network: Network, backend: Backend, snapshot: Snapshot, run: RunContext
-) -> Plan:
-    allocations = load_allocations(network, snapshot)
+def _release_unused(request: GcRequest, network: Network, backend: Backend, ctx: PlanContext) -> Plan:
+    allocations = load_allocations(network, ctx.snapshot)
     candidates = {
         number: record
         for number, record in allocations.records().items()
-        if record.kind == VIRTUALMACHINE and record.owner not in run.failed
+        if record.kind == VIRTUALMACHINE and record.owner not in ctx.run.failed
     }
     if not candidates:
         return Plan()
-    namespaces = _namespaces_to_search(candidates.values(), snapshot)
-    address_uses = AddressUses(backend.all_address_uses(network, namespaces, snapshot))
+    namespaces = _namespaces_to_search(candidates.values(), ctx.snapshot)
+    address_uses = AddressUses(backend.all_address_uses(network, namespaces, ctx.snapshot))
     wanted = {use.number for use in address_uses.all if use.kind is UsageKind.REQUESTED}
 
     def plan_record_release(number: int, record: Allocation) -> Plan:
-        if reason := snapshot.unreadable_reason(Query(VM, record.namespace if namespaces else None)):
+        if reason := ctx.snapshot.unreadable_reason(Query(VM, record.namespace if namespaces else None)):
             return Plan(notes=(f"{allocations.address(number)} stays recorded for {record.holder}: {reason}",))
         remaining = [use for use in address_uses.by_number(number) if use.kind is not UsageKind.REQUESTED]
-        release = build_release(allocations, number, record, remaining, backend, snapshot, run.micro_time)
+        release = build_release(allocations, number, record, remaining, backend, ctx.snapshot, ctx.run.micro_time)
         return replace(release.plan, notes=release.notes)
 
     remaining = sorted(number for number in candidates if number not in wanted)
-    ages = {number: age_in_seconds(candidates[number].since, run.now) for number in remaining}
+    ages = {number: age_in_seconds(candidates[number].since, ctx.run.now) for number in remaining}
     old = [number for number in remaining if ages[number] >= request.grace_seconds]
     young_count = len(remaining) - len(old)
     plan = (
-        parallel_plans(snapshot.parallel(partial(plan_record_release, number, candidates[number]) for number in old))
+        parallel_plans(
+            ctx.snapshot.parallel(partial(plan_record_release, number, candidates[number]) for number in old)
+        )
         if old
         else Plan()
     )
@@ -138,12 +136,14 @@ def _grace_period_notes(network: Network, count: int, grace_seconds: float) -> P
     return Plan(notes=(f"{records} that no VM carries {reason}: left alone for now",))
 
 
-def _delete_empty_blocks(network: Network, snapshot: Snapshot, run: RunContext) -> Plan:
+def _delete_empty_blocks(network: Network, ctx: PlanContext) -> Plan:
     """Closes blocks that hold nothing, once who had their addresses is long ago."""
     blocks = [
-        obj for shard, obj in load_allocations(network, snapshot).objects.items() if shard.is_block and obj is not None
+        obj
+        for shard, obj in load_allocations(network, ctx.snapshot).objects.items()
+        if shard.is_block and obj is not None
     ]
-    closed = tuple(change for change in (delete_empty_block(block, run.now) for block in blocks) if change)
+    closed = tuple(change for change in (delete_empty_block(block, ctx.run.now) for block in blocks) if change)
     return Plan((closed,) if closed else ())
 
 

@@ -18,7 +18,7 @@ from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of,
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.records import load_allocations, write_records
 
 NETWORK_FINALIZER = "network.plumber.k8s.pf9.io"
@@ -41,22 +41,20 @@ class LegacyConversionRequest:
     finalizers: bool = False
 
 
-def plan_legacy_conversion(
-    request: LegacyConversionRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
-) -> Plan:
+def plan_legacy_conversion(request: LegacyConversionRequest, ctx: PlanContext) -> Plan:
     """The changes that rewrite the original's records where their VM exists, each network by itself.
 
     Records of a large network are written to their address block before they are struck from its status, so that a
     run that is killed leaves no address without a record. `results` has how many addresses each network had.
     """
-    found = _list_networks(request, snapshot)
-    if reason := snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
+    found = _list_networks(request, ctx.snapshot)
+    if reason := ctx.snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
         return Plan(notes=(f"what the original yoshi left is not looked for: {reason}",))
-    plan = Plan(errors=run.failed)
+    plan = Plan(errors=ctx.run.failed)
     finalizer_removals: list[Change] = []
     for obj in found:
         owner = f"{namespace_of(obj)}/{name_of(obj)}"
-        if owner in run.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
+        if owner in ctx.run.failed or dig(obj, "status", "deleting") or metadata(obj).get("deletionTimestamp"):
             continue
         if request.finalizers:
             finalizer_removals += _remove_finalizer(
@@ -68,13 +66,13 @@ def plan_legacy_conversion(
             if dig(obj, "status", "allocations"):
                 plan = plan + Plan(notes=(f"{error.message}: its records stay as they are",))
             continue
-        plan = plan.parallel(_convert_records(network, backends.get(network.plugin), snapshot, run))
+        plan = plan.parallel(_convert_records(network, ctx.backends.get(network.plugin), ctx))
     if finalizer_removals:
-        vms = snapshot.lookup(Query(VM))
-        if reason := snapshot.unreadable_reason(Query(VM)):
+        vms = ctx.snapshot.lookup(Query(VM))
+        if reason := ctx.snapshot.unreadable_reason(Query(VM)):
             return plan + Plan(notes=(f"the original yoshi's finalizers stay: {reason}",))
         # The networks' come last: as long as one is there, a run that was killed is taken up again.
-        plan = Plan((_remove_vm_finalizers(vms, run),)) + plan + Plan((tuple(finalizer_removals),))
+        plan = Plan((_remove_vm_finalizers(vms, ctx.run),)) + plan + Plan((tuple(finalizer_removals),))
     return plan
 
 
@@ -107,19 +105,19 @@ class _LegacyRecords:
     disputed: list[str] = field(default_factory=list)
 
 
-def _convert_records(network: Network, backend: Backend | None, snapshot: Snapshot, run: RunContext) -> Plan:
+def _convert_records(network: Network, backend: Backend | None, ctx: PlanContext) -> Plan:
     if not dig(network.raw, "status", "allocations"):
         return Plan()
-    allocations = _load_allocations(network, snapshot)
+    allocations = _load_allocations(network, ctx.snapshot)
     legacy_records = [record for record in allocations.records().values() if not isinstance(record.as_written, Mapping)]
     if not legacy_records and not allocations.legacy_allocations:
         return Plan()
     query = Query(VM, network.namespace)
-    vms = {vm.name: vm for vm in map(Vm, snapshot.lookup(query) if legacy_records else ()) if not vm.is_deleting}
-    found = _classify(allocations, vms, backend, run)
+    vms = {vm.name: vm for vm in map(Vm, ctx.snapshot.lookup(query) if legacy_records else ()) if not vm.is_deleting}
+    found = _classify(allocations, vms, backend, ctx.run)
     notes = [f"network {network.full_name}: {text}" for text in found.disputed]
     if found.ownerless:
-        reason = snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
+        reason = ctx.snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
         listed = [f"{allocations.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
         notes.append(f"network {network.full_name} keeps {first_few(listed, MAX_LISTED, ' and')} as written: {reason}")
     plan = (

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.plan import Change, Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
 from kubectl_yoshi.plan import restart as restarts
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import list_networks, network_query
 
 
@@ -66,12 +66,7 @@ def is_network_missing(network: NamespacedName, snapshot: Snapshot) -> bool:
 
 
 def plan_detach_from_missing(
-    network: NamespacedName,
-    vms: Iterable[NamespacedName],
-    backends: Mapping[str, Backend],
-    snapshot: Snapshot,
-    run: RunContext,
-    error: PreconditionFailed,
+    network: NamespacedName, vms: Iterable[NamespacedName], ctx: PlanContext, error: PreconditionFailed
 ) -> Plan:
     """The changes that take VMs off a network that is no more.
 
@@ -84,22 +79,24 @@ def plan_detach_from_missing(
     Raises:
         PreconditionFailed: none of the VMs asks for the network.
     """
-    errors: dict[str, YoshiError] = dict(run.failed)
+    errors: dict[str, YoshiError] = dict(ctx.run.failed)
     present: list[Vm] = []
     for query in [Query(VM, *name) for name in vms]:
         owner = f"{query.namespace}/{query.name}"
-        found = snapshot.lookup(query)
-        if owner in errors or run.done_for(owner):
+        found = ctx.snapshot.lookup(query)
+        if owner in errors or ctx.run.done_for(owner):
             continue
-        if reason := snapshot.unreadable_reason(query):
+        if reason := ctx.snapshot.unreadable_reason(query):
             errors[owner] = PreconditionFailed(f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
         elif found:
             present.append(Vm(found[0]))
         else:
             errors[owner] = error
-    residues, _ = snapshot.parallel_pair(
-        lambda: snapshot.parallel(partial(_find_residue, vm, network, backends, snapshot) for vm in present),
-        lambda: snapshot.lookup(*instance_queries(present)),
+    residues, _ = ctx.snapshot.parallel_pair(
+        lambda: ctx.snapshot.parallel(
+            partial(_find_residue, vm, network, ctx.backends, ctx.snapshot) for vm in present
+        ),
+        lambda: ctx.snapshot.lookup(*instance_queries(present)),
     )
     results: dict[str, str] = {}
     plans: list[Plan] = []
@@ -108,9 +105,9 @@ def plan_detach_from_missing(
             errors[vm.full_name] = error
             continue
         results[vm.full_name] = ", ".join(map(str, residue.addresses))
-        notes = _restart_notes(vm, results[vm.full_name], snapshot) if residue.backend.pins_vm_template else ()
-        plans.append(Plan((_detach_changes(vm, network, residue, snapshot),), notes))
-    if not plans and error in errors.values() and not run.sent:
+        notes = _restart_notes(vm, results[vm.full_name], ctx.snapshot) if residue.backend.pins_vm_template else ()
+        plans.append(Plan((_detach_changes(vm, network, residue, ctx.snapshot),), notes))
+    if not plans and error in errors.values() and not ctx.run.sent:
         raise error
     return replace(parallel_plans(plans), results=results, errors=errors)
 

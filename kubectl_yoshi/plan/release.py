@@ -20,7 +20,7 @@ from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, instances_unreadable_reason
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, remove_records
 
 FENCE_ANNOTATION = f"{GROUP}/releasing"
@@ -196,12 +196,12 @@ def _remove_fence(vm: Vm, owner: str) -> Change:
     return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
 
 
-def remove_own_fences(run: RunContext, snapshot: Snapshot, plan: Plan) -> Plan:
+def remove_own_fences(ctx: PlanContext, plan: Plan) -> Plan:
     """Takes the annotation off VMs on which this very run may have put it, whoever gave the record back meanwhile; not
     where the plan does it.
     """
-    refs = dict.fromkeys(change.ref for change in run.sent if change.ref.resource == VM and _adds_fence(change))
-    vms = snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
+    refs = dict.fromkeys(change.ref for change in ctx.run.sent if change.ref.resource == VM and _adds_fence(change))
+    vms = ctx.snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
     return remove_left_fences(map(Vm, vms), plan)
 
 

@@ -23,7 +23,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.allocate import find_unused_addresses
 from kubectl_yoshi.plan.conflicts import OtherNetworks
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
     LIST_NETWORKS_HINT,
     being_deleted_error,
@@ -60,35 +60,35 @@ class ReserveRequest:
     note: str = ""
 
 
-def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
     """The changes that reserve addresses, all or none. `results` has them as keys.
 
     Raises:
         PreconditionFailed: an address is held, or is never given out, or the network is full.
     """
-    network = load_network(*request.network, snapshot)
-    backend = get_backend(network, backends)
-    if "" in run.failed:
-        raise run.failed[""]
+    network = load_network(*request.network, ctx.snapshot)
+    backend = get_backend(network, ctx.backends)
+    if "" in ctx.run.failed:
+        raise ctx.run.failed[""]
     check_initialized(network)
-    record = Allocation(RESERVATION, network.namespace, "", since=run.micro_time, note=request.note)
-    allocations, reserved_by_run = _reserved_by_run(network, snapshot, run)
+    record = Allocation(RESERVATION, network.namespace, "", since=ctx.run.micro_time, note=request.note)
+    allocations, reserved_by_run = _reserved_by_run(network, ctx)
     if network.is_deleting:
-        return _roll_back(allocations, reserved_by_run, being_deleted_error(network), backend, snapshot)
+        return _roll_back(allocations, reserved_by_run, being_deleted_error(network), backend, ctx.snapshot)
     selected: list[int] = []
     hint: SearchHint | None = None
-    other_networks = OtherNetworks(network, snapshot)
+    other_networks = OtherNetworks(network, ctx.snapshot)
     for address in request.addresses:
         try:
             other_networks.check_not_theirs(address)
         except PreconditionFailed as error:
-            return _roll_back(allocations, reserved_by_run, error, backend, snapshot)
+            return _roll_back(allocations, reserved_by_run, error, backend, ctx.snapshot)
         if reason := network.unusable_reason(address):
             raise PreconditionFailed(
                 f"{address} cannot be reserved on network {network.full_name}: {reason}", FREE_ADDRESSES_HINT
             )
         allocations = allocations.with_objects(
-            load_shards(network, [shard_of(network, int(address))], snapshot).objects
+            load_shards(network, [shard_of(network, int(address))], ctx.snapshot).objects
         )
         held = allocations.records().get(int(address))
         if held is not None and not (held.kind == RESERVATION and held.note == request.note):
@@ -99,7 +99,9 @@ def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snaps
         if held is None:
             selected.append(int(address))
     other_uses = [
-        u for u in backend.address_uses(network, (), Intervals.from_numbers(selected), snapshot) if u.number in selected
+        u
+        for u in backend.address_uses(network, (), Intervals.from_numbers(selected), ctx.snapshot)
+        if u.number in selected
     ]
     if other_uses and request.addresses:
         raise PreconditionFailed(
@@ -109,34 +111,32 @@ def plan_reserve(request: ReserveRequest, backends: Mapping[str, Backend], snaps
         try:
             check_room_outside_cidr(allocations, selected)
         except PreconditionFailed as error:
-            return _roll_back(allocations, reserved_by_run, error, backend, snapshot)
+            return _roll_back(allocations, reserved_by_run, error, backend, ctx.snapshot)
     missing_count = request.count - len(reserved_by_run)
     if not request.addresses and missing_count > 0:
 
         def load_more(shards: Iterable[Shard]) -> Allocations:
             nonlocal allocations
-            loaded = load_shards(network, shards, snapshot)
+            loaded = load_shards(network, shards, ctx.snapshot)
             allocations = allocations.with_objects(loaded.objects)
             return loaded
 
-        found = find_unused_addresses(network, backend, missing_count, load_more, snapshot, run)
+        found = find_unused_addresses(network, backend, missing_count, load_more, ctx)
         if isinstance(found, PreconditionFailed):
-            return _roll_back(allocations, reserved_by_run, found, backend, snapshot)
+            return _roll_back(allocations, reserved_by_run, found, backend, ctx.snapshot)
         selected, hint = found.numbers, found.hint
     results = {str(a): request.note for a in request.addresses}
     results |= {str(network.address(number)): request.note for number in sorted({*reserved_by_run, *selected})}
     plan = write_records(allocations, dict.fromkeys(selected, record), hint=hint) if selected else Plan()
     current, numbers = allocations.records(), [*map(int, request.addresses), *reserved_by_run, *selected]
-    plan = plan + backend.reserve(network, {number: current.get(number, record) for number in numbers}, snapshot)
+    plan = plan + backend.reserve(network, {number: current.get(number, record) for number in numbers}, ctx.snapshot)
     return replace(plan, results=results)
 
 
-def _reserved_by_run(
-    network: Network, snapshot: Snapshot, run: RunContext
-) -> tuple[Allocations, dict[int, Allocation]]:
+def _reserved_by_run(network: Network, ctx: PlanContext) -> tuple[Allocations, dict[int, Allocation]]:
     """What earlier rounds of this run reserved and still stands, with the ledger as far as that goes."""
-    written_by_run = records_written_by_run(network, run)
-    allocations = load_shards(network, {shard_of(network, number) for number in written_by_run}, snapshot)
+    written_by_run = records_written_by_run(network, ctx.run)
+    allocations = load_shards(network, {shard_of(network, number) for number in written_by_run}, ctx.snapshot)
     current = allocations.records()
     return allocations, {
         n: current[n] for n, values in written_by_run.items() if n in current and current[n].as_written in values
@@ -177,22 +177,22 @@ class ReleaseRequest:
     addresses: tuple[Address, ...]
 
 
-def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
     """The changes that give addresses back. `results` has who held each, `errors` why one must stay.
 
     Raises:
         PreconditionFailed: no such network.
     """
-    network = load_network(*request.network, snapshot)
-    if "" in run.failed:
-        return Plan(errors={owner or network.full_name: error for owner, error in run.failed.items()})
-    backend = get_backend(network, backends)
+    network = load_network(*request.network, ctx.snapshot)
+    if "" in ctx.run.failed:
+        return Plan(errors={owner or network.full_name: error for owner, error in ctx.run.failed.items()})
+    backend = get_backend(network, ctx.backends)
     for address in request.addresses:
         if not network.can_hold(address):
             raise PreconditionFailed(
                 f"{address} is no address of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
             )
-    allocations = load_shards(network, {shard_of(network, int(address)) for address in request.addresses}, snapshot)
+    allocations = load_shards(network, {shard_of(network, int(address)) for address in request.addresses}, ctx.snapshot)
     records = allocations.records()
     plan = Plan()
     results: dict[str, str] = {}
@@ -206,24 +206,24 @@ def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snaps
         if record.kind == RESERVATION:
             reserved[int(address)] = record
             continue
-        if record.owner in run.failed:
-            errors[str(address)] = run.failed[record.owner]
+        if record.owner in ctx.run.failed:
+            errors[str(address)] = ctx.run.failed[record.owner]
             continue
-        address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
+        address_uses = backend.all_address_uses(network, (record.namespace,), ctx.snapshot)
         if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
             holder = Query(VM, record.namespace, record.name)
-            vms = [Vm(obj) for obj in snapshot.lookup(holder)]
-            if reason := snapshot.unreadable_reason(holder):
+            vms = [Vm(obj) for obj in ctx.snapshot.lookup(holder)]
+            if reason := ctx.snapshot.unreadable_reason(holder):
                 errors[str(address)] = PreconditionFailed(
                     f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {reason}",
                     ASK_ADMIN_HINT,
                 )
                 continue
-            address_uses = (*address_uses, *backend.address_uses(network, vms, Intervals(), snapshot))
+            address_uses = (*address_uses, *backend.address_uses(network, vms, Intervals(), ctx.snapshot))
         wanted = [u for u in address_uses if u.number == int(address) and u.kind is UsageKind.REQUESTED]
         wanted = [u for u in wanted if u.is_for_vm(record.namespace, record.name, record.uid)]
         release = build_release(
-            allocations, int(address), record, (*wanted, *address_uses), backend, snapshot, run.micro_time
+            allocations, int(address), record, (*wanted, *address_uses), backend, ctx.snapshot, ctx.run.micro_time
         )
         if release.notes:
             hint = f"See `kubectl yoshi ips who {address}`."
@@ -235,10 +235,10 @@ def plan_release(request: ReleaseRequest, backends: Mapping[str, Backend], snaps
             errors[str(address)] = PreconditionFailed(release.notes[0], hint)
         plan = plan.parallel(release.plan)
     if reserved:
-        unreserved = backend.unreserve(network, reserved, snapshot)
+        unreserved = backend.unreserve(network, reserved, ctx.snapshot)
         if unreserved.blocker:
             raise PreconditionFailed(
                 f"reservations on network {network.full_name} stay: {unreserved.blocker}", ASK_ADMIN_HINT
             )
-        plan = plan + unreserved.plan + remove_records(allocations, reserved, until=run.micro_time)
+        plan = plan + unreserved.plan + remove_records(allocations, reserved, until=ctx.run.micro_time)
     return replace(plan, results=results, errors=errors)

@@ -10,9 +10,8 @@ from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata
 from kubectl_yoshi.model.plan import Change, Plan, Verb, parallel_plans, sequential
-from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM_SUBRESOURCES, Vm, find_instance
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 
 START_AGAIN_ANNOTATION = f"{GROUP}/startAgain"
 """Annotation on a VM that this program has stopped: what to put back so that it starts, for whoever finishes the run.
@@ -41,7 +40,7 @@ class Restart:
 
 
 def plan_restart(
-    vm: Vm, number: int | None, address_uses: Iterable[AddressUse], snapshot: Snapshot, run: RunContext, must_stop: bool
+    vm: Vm, number: int | None, address_uses: Iterable[AddressUse], ctx: PlanContext, must_stop: bool
 ) -> Restart:
     """What makes the VM run with an address (None: with none of the network).
 
@@ -53,12 +52,12 @@ def plan_restart(
         run: a VM that this run has restarted already is not restarted again while its old instance goes.
         must_stop: something can only be done while it does not run; the plan then ends when it has stopped.
     """
-    running = find_instance(vm, snapshot)
+    running = find_instance(vm, ctx.snapshot)
     if must_stop:
         start_plan = start_vm(vm, vm.annotations.get(START_AGAIN_ANNOTATION) or _start_value(vm))
         return Restart(replace(stop_vm(vm, runs=running is not None), future_changes=tuple(start_plan)))
     if running is None:
-        start_value = vm.annotations.get(START_AGAIN_ANNOTATION) or _stopped_by_run(run, vm)
+        start_value = vm.annotations.get(START_AGAIN_ANNOTATION) or _stopped_by_run(ctx.run, vm)
         return Restart(start_vm(vm, start_value), resumes=True) if start_value else Restart()
     runs_with = {
         u.number for u in address_uses if u.kind is UsageKind.RUNNING and u.is_for_vm(vm.namespace, vm.name, vm.uid)
@@ -66,7 +65,7 @@ def plan_restart(
     if START_AGAIN_ANNOTATION in vm.annotations:
         # While it stops, whoever stops it needs the mark.
         return Restart() if is_stopping(vm, running) else Restart(remove_start_mark(vm), resumes=True)
-    restarted = any(change.subresource == "restart" for change in run.done_for(vm.full_name))
+    restarted = any(change.subresource == "restart" for change in ctx.run.done_for(vm.full_name))
     if restarted or runs_with == ({number} if number is not None else set()):
         return Restart()
     call = Change(
@@ -76,7 +75,7 @@ def plan_restart(
     return Restart(sequential(call))
 
 
-def resume_stopped_vms(vms: Iterable[Vm], snapshot: Snapshot, run: RunContext) -> Plan:
+def resume_stopped_vms(vms: Iterable[Vm], ctx: PlanContext) -> Plan:
     """What starts VMs again that were stopped for something that does not come about.
 
     Args:
@@ -87,8 +86,8 @@ def resume_stopped_vms(vms: Iterable[Vm], snapshot: Snapshot, run: RunContext) -
 
     def plans() -> Iterator[Plan]:
         for vm in vms:
-            if vm.full_name in run.failed or _stopped_by_run(run, vm):
-                restart = plan_restart(vm, None, (), snapshot, run, must_stop=False)
+            if vm.full_name in ctx.run.failed or _stopped_by_run(ctx.run, vm):
+                restart = plan_restart(vm, None, (), ctx, must_stop=False)
                 if restart.resumes:
                     starts = any(starts_vm(change) for change in restart.plan)
                     yield replace(restart.plan, notes=(f"{vm.ref} is started again as it was",) if starts else ())

@@ -84,7 +84,7 @@ def _commands(group: click.Group, path: tuple[str, ...]) -> Iterator[str]:
     context = click.Context(group)
     for name in group.list_commands(context):
         found = group.get_command(context, name)
-        if isinstance(found, click.Group):
+        if isinstance(found, click.Group) and name != "diff":  # whose commands are those of the other groups
             yield from _commands(found, (*path, name))
         else:
             yield " ".join((*path, name))

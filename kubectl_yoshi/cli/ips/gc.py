@@ -49,9 +49,12 @@ def gc(session: Session, options: GcOptions) -> None:
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None
     namespace = None if options.all_namespaces else session.namespace
-    planner = partial(plan_gc, GcRequest(networks, namespace, options.grace), BACKENDS)
+    planner = partial(
+        plan_gc,
+        GcRequest(networks, namespace, options.grace),
+    )
     if options.dry_run == "none" and not session.is_diff and not options.yes:
-        preview = run(planner, session.api, dry_run="client")
+        preview = run(planner, session.api, BACKENDS, dry_run="client")
         if any(preview.plan):
             show_plan(preview.plan, session.err, OutputFormat(), "client")
             session.confirm("Do this?", options.yes)

@@ -164,11 +164,13 @@ class _Row:
 def _import_network(
     session: Session, options: ImportOptions, network: tuple[str, str], found: list[Observation]
 ) -> list[_Row]:
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 
     request = ImportRequest(network, tuple(observation.existing for observation in found))
-    planner = partial(plan_import, request, BACKENDS)
+    planner = partial(
+        plan_import,
+        request,
+    )
     try:
         done = execute(
             session, planner, options.dry_run, options.output, total=len(found), activity="importing",

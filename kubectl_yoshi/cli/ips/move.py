@@ -42,7 +42,6 @@ class MoveOptions:
 @as_options(MoveOptions)
 def move(session: Session, options: MoveOptions) -> None:
     """Give a VM's public address to another VM."""
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
@@ -55,7 +54,14 @@ def move(session: Session, options: MoveOptions) -> None:
     (target,) = resolve_vms(session, (options.to,), "", (), False)
     request = MoveRequest(address, target, network, ports, options.wait)
     done = execute(
-        session, partial(plan_move, request, BACKENDS), options.dry_run, OutputFormat(), timeout=options.timeout
+        session,
+        partial(
+            plan_move,
+            request,
+        ),
+        options.dry_run,
+        OutputFormat(),
+        timeout=options.timeout,
     )
     if done is not None:
         raise_errors(session, done)

@@ -55,7 +55,6 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
 
     What runs now beats what is only written. Reservations stay, no VM is changed, and no address is given back.
     """
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 
@@ -66,7 +65,10 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
         update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
             session.confirm("Write this?", options.yes)
-    planner = partial(plan_rebuild, request, BACKENDS)
+    planner = partial(
+        plan_rebuild,
+        request,
+    )
     done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
     if done is not None:
         _print_result(session, done, unchanged)

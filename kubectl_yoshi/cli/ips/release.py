@@ -39,7 +39,6 @@ def release(session: Session, options: ReleaseOptions) -> None:
 
     `ips gc` finds and gives back all addresses whose VM is gone or does not use them.
     """
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.reserve import ReleaseRequest, plan_release
@@ -48,7 +47,14 @@ def release(session: Session, options: ReleaseOptions) -> None:
     network = parse_network_name(options.network, session.namespace)
     request = ReleaseRequest(network, addresses)
     done = execute(
-        session, partial(plan_release, request, BACKENDS), options.dry_run, OutputFormat(), tolerate_errors=True
+        session,
+        partial(
+            plan_release,
+            request,
+        ),
+        options.dry_run,
+        OutputFormat(),
+        tolerate_errors=True,
     )
     if done is not None:
         _print_released(session, done, [str(address) for address in addresses], options.dry_run)

@@ -55,7 +55,6 @@ class ReserveOptions:
 @as_options(ReserveOptions)
 def reserve(session: Session, options: ReserveOptions) -> None:
     """Keep addresses of a network out of everybody's reach."""
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve
@@ -63,7 +62,15 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReserveRequest(network, addresses, options.count or 1, options.note)
-    done = execute(session, partial(plan_reserve, request, BACKENDS), options.dry_run, OutputFormat())
+    done = execute(
+        session,
+        partial(
+            plan_reserve,
+            request,
+        ),
+        options.dry_run,
+        OutputFormat(),
+    )
     if done is not None:
         raise_errors(session, done)
         suffix = "" if done.has_changed() else " (unchanged)"

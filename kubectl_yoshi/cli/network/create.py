@@ -185,13 +185,18 @@ def create(session: Session, options: CreateOptions) -> None:
 
 
 def _create(session: Session, options: CreateOptions, request: NetworkRequest) -> None:
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.plan.network.planner import plan_network
 
     shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
-    planner, unchanged = partial(plan_network, request, BACKENDS), {"": f"{shown} unchanged"}
+    planner, unchanged = (
+        partial(
+            plan_network,
+            request,
+        ),
+        {"": f"{shown} unchanged"},
+    )
     done = execute(session, planner, options.dry_run, options.output, unchanged=unchanged)
     if done is None:
         return

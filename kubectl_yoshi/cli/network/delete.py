@@ -59,10 +59,17 @@ def delete(session: Session, options: DeleteOptions) -> None:
 
 
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.plan.network.planner import plan_network_deletion
 
-    done = execute(session, partial(plan_network_deletion, request, BACKENDS), options.dry_run, OutputFormat())
+    done = execute(
+        session,
+        partial(
+            plan_network_deletion,
+            request,
+        ),
+        options.dry_run,
+        OutputFormat(),
+    )
     if done is None:
         return
     _print_released(session, request, done)

@@ -191,10 +191,12 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
 
 
 def _attach_planner(request: AttachRequest, vms: tuple[NamespacedName, ...]) -> Planner:
-    from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.plan.attach.planner import plan_attach
 
-    return partial(plan_attach, replace(request, vms=vms), BACKENDS)
+    return partial(
+        plan_attach,
+        replace(request, vms=vms),
+    )
 
 
 def _wait_and_release(session: Session, options: AttachOptions, request: AttachRequest, result: RunResult) -> None:
@@ -205,7 +207,7 @@ def _wait_and_release(session: Session, options: AttachOptions, request: AttachR
     from kubectl_yoshi.plan.attach.planner import plan_attach
 
     wait_for_addresses(session, request.network, result, options.timeout)
-    later = run(partial(plan_attach, request, BACKENDS), session.api)
+    later = run(partial(plan_attach, request), session.api, BACKENDS)
     for note in later.lines:
         if note not in result.lines:
             session.note(f"note: {note}")

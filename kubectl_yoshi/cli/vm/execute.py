@@ -8,6 +8,7 @@ from typing import Protocol
 
 import click
 
+from kubectl_yoshi.backends.registry import BACKENDS
 from kubectl_yoshi.cli.apply import display_names, execute, print_results
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.loop import RunResult, preview_errors
@@ -58,7 +59,7 @@ def execute_parts(
     later = parts[1:] if options.dry_run == "none" and not session.is_diff else ()
     predicted_errors: dict[str, YoshiError] = {}
     for create_planner, _ in later:
-        predicted_errors |= preview_errors(create_planner(vms), session.api)
+        predicted_errors |= preview_errors(create_planner(vms), session.api, BACKENDS)
     predicted_errors.pop("", None)  # which is for all, and there for each of them too
     for create_planner, template in parts:
         accepted = tuple(vm for vm in vms if "/".join(vm) not in predicted_errors)

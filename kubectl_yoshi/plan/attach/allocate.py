@@ -21,7 +21,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, Network
 from kubectl_yoshi.model.objects import dig, name_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.plan.context import RunContext, seconds_between
+from kubectl_yoshi.plan.context import PlanContext, RunContext, seconds_between
 from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS
 
@@ -237,8 +237,7 @@ def find_unused_addresses(
     backend: Backend,
     count: int,
     load_shards: Callable[[Collection[Shard]], Allocations],
-    snapshot: Snapshot,
-    run: RunContext,
+    ctx: PlanContext,
 ) -> FreeAddresses | PreconditionFailed:
     """Return free addresses that nothing uses, even without a record, or why there are not enough."""
     taken = Intervals()
@@ -247,16 +246,16 @@ def find_unused_addresses(
             network,
             load_shards,
             taken,
-            run,
+            ctx.run,
             wanted=count,
-            counts=BlockCounts(network, snapshot, run.previous_snapshot),
-            cooldowns=lambda allocations: cooling_down(allocations, run.now),
+            counts=BlockCounts(network, ctx.snapshot, ctx.run.previous_snapshot),
+            cooldowns=lambda allocations: cooling_down(allocations, ctx.run.now),
         )
         try:
             numbers = [allocator.next_address() for _ in range(count)]
         except PreconditionFailed as error:
             return error
-        address_uses = backend.address_uses(network, (), Intervals.from_numbers(numbers), snapshot)
+        address_uses = backend.address_uses(network, (), Intervals.from_numbers(numbers), ctx.snapshot)
         used = {use.number for use in address_uses} & {*numbers}
         if not used:
             return FreeAddresses(numbers, allocator.hint)

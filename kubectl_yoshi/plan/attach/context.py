@@ -11,9 +11,9 @@ from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageK
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, Nic, Vm
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.records import load_shards
 
 
@@ -91,15 +91,15 @@ class AttachState:
         request: AttachRequest,
         network: Network,
         backend: Backend,
-        snapshot: Snapshot,
-        run: RunContext,
+        ctx: PlanContext,
         vms: list[Vm],
     ) -> None:
         self.request = request
         self.network = network
         self.backend = backend
-        self.snapshot = snapshot
-        self.run = run
+        self.ctx = ctx
+        self.snapshot = ctx.snapshot
+        self.run = ctx.run
         self.vms = vms
         self.address_uses = AddressUses()
         self.allocations = Allocations(network, {})

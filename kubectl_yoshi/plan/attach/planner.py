@@ -7,12 +7,12 @@ another, or must wait for a VM to stop, is finished by the same function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Address, Intervals
 from kubectl_yoshi.model.allocations import Allocations, shard_of, status_shard
-from kubectl_yoshi.model.backend import AddressUses, Backend
+from kubectl_yoshi.model.backend import AddressUses
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan
@@ -25,7 +25,7 @@ from kubectl_yoshi.plan.attach.rollback import plan_rollback
 from kubectl_yoshi.plan.attach.select import allocate_addresses, select_existing_address
 from kubectl_yoshi.plan.attach.vm_changes import plan_vm_changes
 from kubectl_yoshi.plan.conflicts import OtherNetworks
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
     being_deleted_error,
     check_backend_available,
@@ -41,7 +41,7 @@ from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
 __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
 
 
-def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     """The changes that give the VMs addresses of the network, as far as they can be planned now.
 
     The plan's `results` has each VM's address, its `errors` why a VM gets none.
@@ -49,38 +49,38 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     Raises:
         PreconditionFailed, UsageError: no VM can be attached (no such network, the network cannot be used).
     """
-    snapshot.lookup(network_query(*request.network), *request.queries)
-    network = load_network(*request.network, snapshot)
-    backend = get_backend(network, backends)
+    ctx.snapshot.lookup(network_query(*request.network), *request.queries)
+    network = load_network(*request.network, ctx.snapshot)
+    backend = get_backend(network, ctx.backends)
     _check_plugin(request.plugin, network)
     if request.nic != DEFAULT_NIC and not backend.has_interface:
         raise PreconditionFailed(
             f"network {network.full_name} gives its VMs no interface of their own",
             "--nic-name, --model, --cloud-init and --live are for layer 2 networks.",
         )
-    check_backend_available(network, backend, snapshot)
-    if not (request.network_planned and run.preview):
+    check_backend_available(network, backend, ctx.snapshot)
+    if not (request.network_planned and ctx.run.preview):
         check_initialized(network)
     errors: dict[str, YoshiError] = {}
     vms: list[Vm] = []
     for query in request.queries:
         owner = f"{query.namespace}/{query.name}"
-        found = snapshot.lookup(query)
+        found = ctx.snapshot.lookup(query)
         if found and not Vm(found[0]).is_deleting:
             vms.append(Vm(found[0]))
         else:
-            errors[owner] = _vm_unavailable_error(query, bool(found), snapshot)
-    state = AttachState(request, network, backend, snapshot, run, vms)
+            errors[owner] = _vm_unavailable_error(query, bool(found), ctx.snapshot)
+    state = AttachState(request, network, backend, ctx, vms)
     requested_addresses = [address for vm in vms if (address := state.requested_address(vm)) is not None]
     requested = {int(address) for address in requested_addresses if network.can_hold(address)}
     if request.address is not None:
         _check_usable(network, request.address)
-    address_uses, _ = snapshot.parallel_pair(
-        lambda: backend.address_uses(network, vms, Intervals.from_numbers(requested), snapshot),
-        lambda: snapshot.lookup(*backend.config_queries(snapshot)),
+    address_uses, _ = ctx.snapshot.parallel_pair(
+        lambda: backend.address_uses(network, vms, Intervals.from_numbers(requested), ctx.snapshot),
+        lambda: ctx.snapshot.lookup(*backend.config_queries(ctx.snapshot)),
     )
     state.address_uses = AddressUses(address_uses)
-    written_by_run = records_written_by_run(network, run)
+    written_by_run = records_written_by_run(network, ctx.run)
     numbers = requested | set(written_by_run) | {number for vm in vms for number in state.on_vm(vm)}
     numbers |= find_legacy_addresses(network, request.vms)
     # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
@@ -92,17 +92,22 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     state.load(shards)
     # Once more: with which address an interface runs that was plugged in live, only its record says.
     requested |= {number for vm in vms for number in state.unverified(vm)}
-    state.address_uses = AddressUses(backend.address_uses(network, vms, Intervals.from_numbers(requested), snapshot))
+    state.address_uses = AddressUses(
+        backend.address_uses(network, vms, Intervals.from_numbers(requested), ctx.snapshot)
+    )
     if network.is_deleting:
         incomplete = (vm.full_name for vm in vms if not state.is_complete(vm))
-        run = replace(run, failed={**dict.fromkeys(incomplete, being_deleted_error(network)), **run.failed})
+        ctx = replace(
+            ctx,
+            run=replace(ctx.run, failed={**dict.fromkeys(incomplete, being_deleted_error(network)), **ctx.run.failed}),
+        )
     elif reason := not_ready_error(network):
         new_vms = (vm.full_name for vm in vms if not state.allocated(vm))
-        run = replace(run, failed={**dict.fromkeys(new_vms, reason), **run.failed})
-    active = [vm for vm in vms if vm.full_name not in run.failed]
+        ctx = replace(ctx, run=replace(ctx.run, failed={**dict.fromkeys(new_vms, reason), **ctx.run.failed}))
+    active = [vm for vm in vms if vm.full_name not in ctx.run.failed]
     selected: dict[str, int] = {}
     unassigned: list[Vm] = []
-    other_networks = OtherNetworks(network, snapshot)
+    other_networks = OtherNetworks(network, ctx.snapshot)
     for vm in active:
         try:
             for existing in state.existing(vm):
@@ -130,10 +135,10 @@ def plan_attach(request: AttachRequest, backends: Mapping[str, Backend], snapsho
     plan = plan_vm_changes(state, admitted, selected, errors, quota_limited, recheck)
     if request.existing:  # the record of an address that a VM runs with stays: all of it must be allowed before
         plan = replace(plan, future_changes=(*plan.future_changes, *plan))
-    errors |= {vm.full_name: run.failed[vm.full_name] for vm in vms if vm.full_name in run.failed}
+    errors |= {vm.full_name: ctx.run.failed[vm.full_name] for vm in vms if vm.full_name in ctx.run.failed}
     failed_vms = [vm for vm in vms if vm.full_name in errors]
     rollback = plan_rollback(state, failed_vms, written_by_run, set(selected.values()), over_quota)
-    rollback = rollback + restarts.resume_stopped_vms(failed_vms, snapshot, run)
+    rollback = rollback + restarts.resume_stopped_vms(failed_vms, ctx)
     plan = replace(plan + rollback, errors={**plan.errors, **errors})
     plan = plan + remove_left_fences(vms, plan)
     return replace(plan, answers_suffice=not errors and backend.pins_vm_template and are_all_patched(vms, plan))

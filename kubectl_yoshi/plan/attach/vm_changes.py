@@ -146,7 +146,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     restart = restarts.Restart()
     if backend.pins_vm_template:
         vm_uses = state.address_uses.by_vm(vm.namespace, vm.name, vm.uid)
-        restart = restarts.plan_restart(vm, number, vm_uses, snapshot, state.run, bool(previous_release.blocker))
+        restart = restarts.plan_restart(vm, number, vm_uses, state.ctx, bool(previous_release.blocker))
     if previous_release.blocker and not request.restart:
         raise PreconditionFailed(
             previous_release.blocker, "Pass --restart to stop it, release that address and start it again."

@@ -7,17 +7,16 @@ for which two addresses of one network are named.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from kubectl_yoshi.model.backend import AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.backend import AddressUses, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import check_backend_available, get_backend, load_network, network_query
 
 
@@ -34,7 +33,7 @@ class ImportRequest:
     existing: tuple[ExistingAddress, ...]
 
 
-def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
     """The changes that record these addresses for the VMs that have them, and pin them there.
 
     The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attach.
@@ -42,11 +41,11 @@ def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapsho
     Raises:
         PreconditionFailed, UsageError: none can be adopted (no such network, the network cannot be used).
     """
-    snapshot.lookup(network_query(*request.network))
-    network = load_network(*request.network, snapshot)
-    backend = get_backend(network, backends)
-    check_backend_available(network, backend, snapshot)
-    uses = AddressUses(backend.all_address_uses(network, None, snapshot))
+    ctx.snapshot.lookup(network_query(*request.network))
+    network = load_network(*request.network, ctx.snapshot)
+    backend = get_backend(network, ctx.backends)
+    check_backend_available(network, backend, ctx.snapshot)
+    uses = AddressUses(backend.all_address_uses(network, None, ctx.snapshot))
     ambiguous, unambiguous = _split_ambiguous(request.existing)
     errors: dict[str, YoshiError] = {
         f"{vm[0]}/{vm[1]}": PreconditionFailed(
@@ -76,8 +75,8 @@ def plan_import(request: ImportRequest, backends: Mapping[str, Backend], snapsho
     attach_request = AttachRequest(
         request.network, tuple(dict.fromkeys(existing.vm for existing in request.existing)), existing=tuple(unambiguous)
     )
-    new_errors = {owner: error for owner, error in errors.items() if owner not in run.failed}
-    plan = plan_attach(attach_request, backends, snapshot, replace(run, failed={**run.failed, **new_errors}))
+    new_errors = {owner: error for owner, error in errors.items() if owner not in ctx.run.failed}
+    plan = plan_attach(attach_request, replace(ctx, run=replace(ctx.run, failed={**ctx.run.failed, **new_errors})))
     return replace(plan, errors={**plan.errors, **errors})
 
 

@@ -30,7 +30,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.attach.quota import check_quota_room
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
 from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
@@ -56,7 +56,7 @@ class MoveRequest:
     wait: bool = False
 
 
-def plan_move(request: MoveRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
     """The changes that move the address, as far as they can be planned now.
 
     The plan's `results` has the address for the VM that gets it.
@@ -64,33 +64,26 @@ def plan_move(request: MoveRequest, backends: Mapping[str, Backend], snapshot: S
     Raises:
         PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
     """
-    network = _load_network(request, snapshot)
-    backend = get_backend(network, backends)
+    network = _load_network(request, ctx.snapshot)
+    backend = get_backend(network, ctx.backends)
     number = int(request.address)
-    allocations = load_shards(network, [shard_of(network, number)], snapshot)
-    target = _load_vm(request.to, snapshot)
-    if run.failed:
-        plan = _roll_back(network, backend, allocations, target, number, run, snapshot, run.failed)
+    allocations = load_shards(network, [shard_of(network, number)], ctx.snapshot)
+    target = _load_vm(request.to, ctx.snapshot)
+    if ctx.run.failed:
+        plan = _roll_back(network, backend, allocations, target, number, ctx, ctx.run.failed)
     else:
         check_initialized(network)
         try:
-            plan = _plan_forward(request, network, backend, allocations, target, backends, snapshot, run)
+            plan = _plan_forward(request, network, backend, allocations, target, ctx)
         except PreconditionFailed as error:
-            plan = _roll_back(network, backend, allocations, target, number, run, snapshot, {target.full_name: error})
+            plan = _roll_back(network, backend, allocations, target, number, ctx, {target.full_name: error})
             if not plan:
                 raise
-    return plan + remove_own_fences(run, snapshot, plan)
+    return plan + remove_own_fences(ctx, plan)
 
 
 def _plan_forward(
-    request: MoveRequest,
-    network: Network,
-    backend: Backend,
-    allocations: Allocations,
-    target: Vm,
-    backends: Mapping[str, Backend],
-    snapshot: Snapshot,
-    run: RunContext,
+    request: MoveRequest, network: Network, backend: Backend, allocations: Allocations, target: Vm, ctx: PlanContext
 ) -> Plan:
     number = int(request.address)
     record = allocations.records().get(number)
@@ -100,20 +93,24 @@ def _plan_forward(
     _check_movable(request, network, backend, record, target)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
-        return plan_attach(attach_request, backends, snapshot, run)
-    _check_not_held_for_other(network, backend, record, number, target, snapshot)
-    records = load_allocations(network, snapshot).records()
-    _check_no_other_address(network, backend, target, number, records, snapshot)
-    if not run.sent:  # what has begun is finished: a refusal would only interrupt the traffic of the VM that has it
+        return plan_attach(attach_request, ctx)
+    _check_not_held_for_other(network, backend, record, number, target, ctx.snapshot)
+    records = load_allocations(network, ctx.snapshot).records()
+    _check_no_other_address(network, backend, target, number, records, ctx.snapshot)
+    if not ctx.run.sent:  # what has begun is finished: a refusal would only interrupt the traffic of the VM that has it
         check_quota_room(network, (other for n, other in records.items() if n != number), target)
-    plan = _detach_holder(request, network, backend, record, target, run, snapshot)
+    plan = _detach_holder(request, network, backend, record, target, ctx)
     if plan is None:
-        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=ctx.run.micro_time)
         handover = write_records(allocations, {number: new_record}, {number: target.full_name})
-        handover = write_fence(record, snapshot, target.full_name) + handover
+        handover = write_fence(record, ctx.snapshot, target.full_name) + handover
         return replace(handover, results={target.full_name: str(request.address)})
-    later_changes = _plan_after_detach(network, backend, allocations, target, request, run, snapshot)
-    plan = plan + later_changes if run.preview else replace(plan, future_changes=(*plan.future_changes, *later_changes))
+    later_changes = _plan_after_detach(network, backend, allocations, target, request, ctx)
+    plan = (
+        plan + later_changes
+        if ctx.run.preview
+        else replace(plan, future_changes=(*plan.future_changes, *later_changes))
+    )
     return replace(plan, results={target.full_name: str(request.address)})
 
 
@@ -213,22 +210,15 @@ def _roll_back(
     allocations: Allocations,
     target: Vm,
     number: int,
-    run: RunContext,
-    snapshot: Snapshot,
+    ctx: PlanContext,
     errors: Mapping[str, YoshiError],
 ) -> Plan:
     """Undo what this run did for a VM that does not get the address in the end."""
-    return replace(roll_back_move(network, backend, allocations, target, number, snapshot, run), errors=errors)
+    return replace(roll_back_move(network, backend, allocations, target, number, ctx), errors=errors)
 
 
 def _detach_holder(
-    request: MoveRequest,
-    network: Network,
-    backend: Backend,
-    record: Allocation,
-    target: Vm,
-    run: RunContext,
-    snapshot: Snapshot,
+    request: MoveRequest, network: Network, backend: Backend, record: Allocation, target: Vm, ctx: PlanContext
 ) -> Plan | None:
     """What makes the VM that has the address let go of it; None where it does not have it any more.
 
@@ -237,32 +227,33 @@ def _detach_holder(
     """
     number = int(request.address)
     query = Query(VM, record.namespace, record.name)
-    found = snapshot.lookup(query)
+    found = ctx.snapshot.lookup(query)
     owner = record.owner
-    if reason := snapshot.unreadable_reason(query):
+    if reason := ctx.snapshot.unreadable_reason(query):
         raise PreconditionFailed(
             f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
         )
     current_vm = Vm(found[0]) if found else None
     if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
         detach_changes = [
-            replace(change, owner=target.full_name) for change in backend.detach_patch(current_vm, network, snapshot)
+            replace(change, owner=target.full_name)
+            for change in backend.detach_patch(current_vm, network, ctx.snapshot)
         ]
         if not detach_changes:
             return None
         ports = (
             request.ports
-            or backend.configured_ports(target, network, snapshot)
-            or backend.configured_ports(current_vm, network, snapshot)
+            or backend.configured_ports(target, network, ctx.snapshot)
+            or backend.configured_ports(current_vm, network, ctx.snapshot)
         )
-        attach_patches = backend.attach_patch(target, network, number, "", snapshot, ports)
+        attach_patches = backend.attach_patch(target, network, number, "", ctx.snapshot, ports)
         plan = Plan((attach_patches,) if attach_patches else ())
-        if not run.preview:
+        if not ctx.run.preview:
             plan = plan + _permission_tests(
-                backend.ensure_service(target, network, number, ports, snapshot), detach_changes
+                backend.ensure_service(target, network, number, ports, ctx.snapshot), detach_changes
             )
         return plan + stage_detach_changes(detach_changes)
-    remaining = [use for use in _uses_of_deleted_vm(network, backend, record, snapshot) if use.number == number]
+    remaining = [use for use in _uses_of_deleted_vm(network, backend, record, ctx.snapshot) if use.number == number]
     if remaining:
         raise PreconditionFailed(
             f"{remaining[0].ref} of VM {owner}, which is gone, still has {network.address(number)}",
@@ -296,16 +287,10 @@ def _uses_of_deleted_vm(
 
 
 def _plan_after_detach(
-    network: Network,
-    backend: Backend,
-    allocations: Allocations,
-    target: Vm,
-    request: MoveRequest,
-    run: RunContext,
-    snapshot: Snapshot,
+    network: Network, backend: Backend, allocations: Allocations, target: Vm, request: MoveRequest, ctx: PlanContext
 ) -> Plan:
     """What comes once the VM that has the address has let go."""
     number = int(request.address)
-    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=run.micro_time)
+    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=ctx.run.micro_time)
     plan = write_records(allocations, {number: new_record})
-    return plan + backend.ensure_service(target, network, number, request.ports, snapshot)
+    return plan + backend.ensure_service(target, network, number, request.ports, ctx.snapshot)

@@ -16,19 +16,13 @@ from kubectl_yoshi.model.objects import ObjectRef, dig
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.records import records_written_by_run, write_records
 from kubectl_yoshi.plan.release import is_fence, require_unchanged, write_fence
 
 
 def roll_back_move(
-    network: Network,
-    backend: Backend,
-    allocations: Allocations,
-    target: Vm,
-    number: int,
-    snapshot: Snapshot,
-    run: RunContext,
+    network: Network, backend: Backend, allocations: Allocations, target: Vm, number: int, ctx: PlanContext
 ) -> Plan:
     """The next step back of what this run has done for a move; empty where nothing is left to do, or the move is done.
 
@@ -41,29 +35,29 @@ def roll_back_move(
     record = allocations.records().get(number)
     previous_record = None
     if record is not None and record.uid == target.uid:
-        previous_record = _record_before_handover(network, record, number, run)
-        if previous_record is None or not backend.ensure_service(target, network, number, (), snapshot):
+        previous_record = _record_before_handover(network, record, number, ctx.run)
+        if previous_record is None or not backend.ensure_service(target, network, number, (), ctx.snapshot):
             return Plan()
-    target_changed = _has_changed(target.ref, run)
+    target_changed = _has_changed(target.ref, ctx.run)
     if (
         previous_record is not None
         and not target_changed
-        and not _has_changed(VM.ref(previous_record.name, previous_record.namespace), run)
+        and not _has_changed(VM.ref(previous_record.name, previous_record.namespace), ctx.run)
     ):
         return Plan()  # an earlier run has: this one cannot give back what that one took
-    if (target_changed or previous_record) and _objects_requesting(target, network, backend, number, snapshot):
+    if (target_changed or previous_record) and _objects_requesting(target, network, backend, number, ctx.snapshot):
         changes = [
-            c for c in backend.detach_patch(target, network, snapshot) if target_changed or c.verb is Verb.DELETE
+            c for c in backend.detach_patch(target, network, ctx.snapshot) if target_changed or c.verb is Verb.DELETE
         ]
         if changes:
             return stage_detach_changes(changes)
     if record is None:
         return Plan()
     if previous_record is not None:
-        restored = replace(previous_record, since=run.micro_time)
+        restored = replace(previous_record, since=ctx.run.micro_time)
         handover = write_records(allocations, {number: restored}, {number: target.full_name})
-        return write_fence(record, snapshot, target.full_name) + handover
-    return _return_to_holder(network, backend, record, number, snapshot, run)
+        return write_fence(record, ctx.snapshot, target.full_name) + handover
+    return _return_to_holder(network, backend, record, number, ctx)
 
 
 def stage_detach_changes(changes: list[Change]) -> Plan:
@@ -101,22 +95,20 @@ def _has_changed(vm: ObjectRef, run: RunContext) -> bool:
     return any(change.ref == vm and not is_fence(change) for change in run.sent)
 
 
-def _return_to_holder(
-    network: Network, backend: Backend, record: Allocation, number: int, snapshot: Snapshot, run: RunContext
-) -> Plan:
+def _return_to_holder(network: Network, backend: Backend, record: Allocation, number: int, ctx: PlanContext) -> Plan:
     """What gives a VM the address again that this run has taken from it, and for which the record is."""
-    found = snapshot.lookup(Query(VM, record.namespace, record.name))
+    found = ctx.snapshot.lookup(Query(VM, record.namespace, record.name))
     if not found or Vm(found[0]).uid != record.uid:
         return Plan()
     holder = Vm(found[0])
-    original = run.object_before(holder.ref)
+    original = ctx.run.object_before(holder.ref)
     before = Vm(original) if original else None
-    if before is None or before.ref not in _objects_requesting(before, network, backend, number, snapshot):
+    if before is None or before.ref not in _objects_requesting(before, network, backend, number, ctx.snapshot):
         return Plan()
-    ports = backend.configured_ports(before, network, snapshot)
-    attach_patches = require_unchanged(holder, backend.attach_patch(holder, network, number, "", snapshot, ports))
+    ports = backend.configured_ports(before, network, ctx.snapshot)
+    attach_patches = require_unchanged(holder, backend.attach_patch(holder, network, number, "", ctx.snapshot, ports))
     return Plan((attach_patches,) if attach_patches else ()) + backend.ensure_service(
-        holder, network, number, ports, snapshot
+        holder, network, number, ports, ctx.snapshot
     )
 
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.rebuild.expected import audit_allocations
 from kubectl_yoshi.plan.rebuild.planner import list_vms_by_name, plan_record_updates
 
 
-def plan_init_allocations(
-    network: Network, backend: Backend, snapshot: Snapshot, run: RunContext, is_new: bool
-) -> Plan:
+def plan_init_allocations(network: Network, backend: Backend, ctx: PlanContext, is_new: bool) -> Plan:
     """The changes that record for VMs what they have of a network whose ledger is not open; empty where they are.
 
     Args:
@@ -34,9 +32,9 @@ def plan_init_allocations(
     if network.is_initialized:
         return Plan()
     all_vms = Query(VM)
-    snapshot.lookup(all_vms)
-    namespaces = (network.namespace,) if is_new and snapshot.unreadable_reason(all_vms) else None
-    vms = list_vms_by_name(snapshot, namespaces)
+    ctx.snapshot.lookup(all_vms)
+    namespaces = (network.namespace,) if is_new and ctx.snapshot.unreadable_reason(all_vms) else None
+    vms = list_vms_by_name(ctx.snapshot, namespaces)
     return plan_record_updates(
-        audit_allocations(network, backend, vms, snapshot, namespaces=namespaces, partial=is_new), vms, run
+        audit_allocations(network, backend, vms, ctx.snapshot, namespaces=namespaces, partial=is_new), vms, ctx.run
     )

@@ -9,13 +9,12 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
-from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, load_allocations, load_shards, remove_records, write_records
 
 
-def plan_network_objects(network: Network, backend: Backend, snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_network_objects(network: Network, backend: Backend, ctx: PlanContext) -> Plan:
     """The changes that make the network's objects true; empty where they are.
 
     Raises:
@@ -23,23 +22,21 @@ def plan_network_objects(network: Network, backend: Backend, snapshot: Snapshot,
     """
     purpose = backend.infra_address_purpose(network)
     if purpose is None:
-        return backend.ensure(network, {}, snapshot)
-    allocations = load_allocations(network, snapshot)
+        return backend.ensure(network, {}, ctx.snapshot)
+    allocations = load_allocations(network, ctx.snapshot)
     records = allocations.records()
     infra_numbers = sorted(number for number, record in records.items() if record.kind == NETWORK)
     if purpose and not infra_numbers and not network.deleting_since:
-        return _record_infra_address(allocations, purpose, backend, snapshot, run)
+        return _record_infra_address(allocations, purpose, backend, ctx)
     surplus = {number: records[number] for number in (infra_numbers[1:] if purpose else infra_numbers)}
-    plan = backend.ensure(network, {n: r for n, r in records.items() if n not in surplus}, snapshot)
+    plan = backend.ensure(network, {n: r for n, r in records.items() if n not in surplus}, ctx.snapshot)
     return plan if plan or not surplus else plan + remove_records(allocations, surplus)
 
 
-def _record_infra_address(
-    allocations: Allocations, purpose: str, backend: Backend, snapshot: Snapshot, run: RunContext
-) -> Plan:
+def _record_infra_address(allocations: Allocations, purpose: str, backend: Backend, ctx: PlanContext) -> Plan:
     """Records the lowest free address for the network itself; in a preview also what comes after that."""
     network, records = allocations.network, allocations.records()
-    taken = Intervals.from_numbers({*records, *cooling_down(allocations, run.now)})
+    taken = Intervals.from_numbers({*records, *cooling_down(allocations, ctx.run.now)})
     while True:
         number = network.usable.first_not_in(taken)
         if number is None:
@@ -49,17 +46,17 @@ def _record_infra_address(
             )
         candidate = Intervals.from_numbers([number])
         other_uses = (
-            u for u in backend.address_uses(network, (), candidate, snapshot) if not u.is_infra_use_of(network)
+            u for u in backend.address_uses(network, (), candidate, ctx.snapshot) if not u.is_infra_use_of(network)
         )
         if not any(u.number == number for u in other_uses):
             break
         taken |= candidate
-    record = Allocation(NETWORK, network.namespace, network.name, network.uid, since=run.micro_time, note=purpose)
+    record = Allocation(NETWORK, network.namespace, network.name, network.uid, since=ctx.run.micro_time, note=purpose)
     if network.uid:
-        plan = write_records(load_shards(network, [shard_of(network, number)], snapshot), {number: record})
+        plan = write_records(load_shards(network, [shard_of(network, number)], ctx.snapshot), {number: record})
     else:
         plan = _preview_record(network, number, record)
-    return plan + backend.ensure(network, {**records, number: record}, snapshot) if run.preview else plan
+    return plan + backend.ensure(network, {**records, number: record}, ctx.snapshot) if ctx.run.preview else plan
 
 
 def _preview_record(network: Network, number: int, record: Allocation) -> Plan:

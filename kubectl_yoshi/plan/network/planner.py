@@ -31,7 +31,7 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap, find_other_overlaps, find_overlaps
-from kubectl_yoshi.plan.context import RunContext, age_in_seconds
+from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.network.init_allocations import plan_init_allocations
 from kubectl_yoshi.plan.network.objects import plan_network_objects
@@ -108,7 +108,7 @@ def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
     )
 
 
-def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
     """The changes that make the network and bring its status up to date.
 
     A network that another one overlaps is refused before it is made; where two are made at the same time, the
@@ -118,54 +118,52 @@ def plan_network(request: NetworkRequest, backends: Mapping[str, Backend], snaps
         PreconditionFailed, UsageError: it cannot be made.
     """
     query = network_query(request.namespace, request.name)
-    found = snapshot.lookup(query)
-    if reason := snapshot.unreadable_reason(query):
+    found = ctx.snapshot.lookup(query)
+    if reason := ctx.snapshot.unreadable_reason(query):
         raise PreconditionFailed(f'network "{request.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
     owner = f"{request.namespace}/{request.name}"
-    if run.failed:
-        return _roll_back(found, run, owner, backends, snapshot)
+    if ctx.run.failed:
+        return _roll_back(found, ctx, owner)
     if not found:
-        if owner in run.rolled_back:  # or it would be made, and taken back, without end
-            raise run.rolled_back[owner]
+        if owner in ctx.run.rolled_back:  # or it would be made, and taken back, without end
+            raise ctx.run.rolled_back[owner]
         if request.manifest is None:
-            load_network(request.namespace, request.name, snapshot)
-        return _create(request, backends, snapshot, run, owner)
-    if request.manifest is not None and _is_created_by(parse_minimal_network(found[0]), run.done):
+            load_network(request.namespace, request.name, ctx.snapshot)
+        return _create(request, ctx, owner)
+    if request.manifest is not None and _is_created_by(parse_minimal_network(found[0]), ctx.run.done):
         try:
             check_created_spec(found[0], request.manifest)
         except PreconditionFailed as error:
-            return _remove_created_network(parse_minimal_network(found[0]), error, backends, snapshot, run, owner)
+            return _remove_created_network(parse_minimal_network(found[0]), error, ctx, owner)
     elif request.manifest is not None:
         check_spec_matches(found[0], request.manifest)
     try:
         network = parse_network(found[0])
     except UsageError as error:
         return replace(
-            plan_status(parse_minimal_network(found[0]), False, error.message, run, owner), errors={owner: error}
+            plan_status(parse_minimal_network(found[0]), False, error.message, ctx.run, owner), errors={owner: error}
         )
     check_version_supported(network)
-    age = age_in_seconds(network.deleting_since, run.now)
+    age = age_in_seconds(network.deleting_since, ctx.run.now)
     if request.manifest is None and network.deleting_since and age < ABANDONED_DELETION_SECONDS:
         return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
-    return _reconcile(network, backends, snapshot, run, owner)
+    return _reconcile(network, ctx, owner)
 
 
-def _create(
-    request: NetworkRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
-) -> Plan:
+def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
     """Makes the NetworkWizard, once all is known to be well."""
     assert request.manifest is not None
     network = parse_network(request.manifest)
-    backend = get_backend(network, backends)
-    check_backend_available(network, backend, snapshot)
-    created_together = [parse_network(obj) for obj in request.created_together] if run.preview else []
+    backend = get_backend(network, ctx.backends)
+    check_backend_available(network, backend, ctx.snapshot)
+    created_together = [parse_network(obj) for obj in request.created_together] if ctx.run.preview else []
     for other in created_together:
         if other.ref == network.ref:
             check_spec_matches(other.raw, request.manifest)
             return Plan()
     conflicts = [
-        *map(NetworkConflict, find_overlaps(network, snapshot, created_together)),
-        *backend.conflicts(network, snapshot),
+        *map(NetworkConflict, find_overlaps(network, ctx.snapshot, created_together)),
+        *backend.conflicts(network, ctx.snapshot),
     ]
     if conflicts:
         raise PreconditionFailed(
@@ -174,49 +172,47 @@ def _create(
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
-    if defaults := backend.implicit_choices(network, snapshot):
+    if defaults := backend.implicit_choices(network, ctx.snapshot):
         notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(defaults)}")
     summary = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
     change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=owner, strict=True)
     plan = sequential(change, notes=tuple(notes))
-    if run.preview:
-        return plan + plan_network_objects(network, backend, snapshot, run)
+    if ctx.run.preview:
+        return plan + plan_network_objects(network, backend, ctx)
     return replace(plan, requeue=True)
 
 
-def _reconcile(
-    network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext, owner: str
-) -> Plan:
+def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
     if dig(network.raw, "metadata", "deletionTimestamp"):
         raise PreconditionFailed(
             f"network {network.full_name} is being deleted", "Wait until it is gone, then try again."
         )
-    backend = get_backend(network, backends)
-    created_now = _is_created_by(network, run.done)
+    backend = get_backend(network, ctx.backends)
+    created_now = _is_created_by(network, ctx.run.done)
     try:
-        check_backend_available(network, backend, snapshot)
-        check_no_earlier_overlap(network, snapshot, just_created=created_now)
-        overlaps = [] if network.is_created else find_other_overlaps(network, snapshot)
-        conflicts = [*map(NetworkConflict, overlaps), *backend.conflicts(network, snapshot)]
+        check_backend_available(network, backend, ctx.snapshot)
+        check_no_earlier_overlap(network, ctx.snapshot, just_created=created_now)
+        overlaps = [] if network.is_created else find_other_overlaps(network, ctx.snapshot)
+        conflicts = [*map(NetworkConflict, overlaps), *backend.conflicts(network, ctx.snapshot)]
         if conflicts:
             raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
         if network.deleting_since and (
             backend.infra_address_purpose(network) or not network.is_initialized
         ):  # the mark refuses all records
-            unmark_plan = plan_status(network, network.is_created, "it is made anew", run, owner)
+            unmark_plan = plan_status(network, network.is_created, "it is made anew", ctx.run, owner)
             return replace(unmark_plan, requeue=True)
-        init_plan = plan_init_allocations(network, backend, snapshot, run, is_new=_is_created_by(network, run.sent))
-        plan = init_plan or plan_network_objects(network, backend, snapshot, run)
+        init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
+        plan = init_plan or plan_network_objects(network, backend, ctx)
     except PlanningError as error:
         if created_now:
-            return _remove_created_network(network, error, backends, snapshot, run, owner)
-        if snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
+            return _remove_created_network(network, error, ctx, owner)
+        if ctx.snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
             return Plan(errors={owner: error})
-        return replace(plan_status(network, False, error.message, run, owner), errors={owner: error})
+        return replace(plan_status(network, False, error.message, ctx.run, owner), errors={owner: error})
     if plan:
         return replace(plan, requeue=True)
-    health = backend.health(network, snapshot)
-    return replace(plan_status(network, True, health, run, owner), notes=(*init_plan.notes, *plan.notes))
+    health = backend.health(network, ctx.snapshot)
+    return replace(plan_status(network, True, health, ctx.run, owner), notes=(*init_plan.notes, *plan.notes))
 
 
 def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
@@ -241,60 +237,51 @@ def _delete_own_network(network: Network, owner: str) -> Plan:
     )  # fmt: skip
 
 
-def _roll_back(
-    found: list[Json], run: RunContext, owner: str, backends: Mapping[str, Backend], snapshot: Snapshot
-) -> Plan:
+def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
     """Takes away what this run made before it failed."""
-    error = next(iter(run.failed.values()))
-    created = {change.ref for change in run.done if change.verb is Verb.CREATE}
+    error = next(iter(ctx.run.failed.values()))
+    created = {change.ref for change in ctx.run.done if change.verb is Verb.CREATE}
     plan = Plan(errors={owner: error})
     if not found:
         return plan
     if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in created:
-        if owner in run.failed:  # the status itself could not be written
+        if owner in ctx.run.failed:  # the status itself could not be written
             return plan
         network = parse_minimal_network(found[0])
-        return replace(plan_status(network, network.is_created, error.message, run, owner), errors=plan.errors)
-    return _remove_created_network(parse_network(found[0]), error, backends, snapshot, run, owner)
+        return replace(plan_status(network, network.is_created, error.message, ctx.run, owner), errors=plan.errors)
+    return _remove_created_network(parse_network(found[0]), error, ctx, owner)
 
 
-def _remove_created_network(
-    network: Network,
-    error: YoshiError,
-    backends: Mapping[str, Backend],
-    snapshot: Snapshot,
-    run: RunContext,
-    owner: str,
-) -> Plan:
+def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContext, owner: str) -> Plan:
     """Takes away a network that this run made and that cannot be made to work, with what it made for it.
 
     It stays where others have been given addresses of it meanwhile: it was open to them as soon as those VMs were
     recorded that had some before. A large one is marked before its records are looked at, as in every deletion.
     """
     plan = Plan(errors={owner: error})
-    if reason := _reason_to_keep(network, snapshot, run):
+    if reason := _reason_to_keep(network, ctx):
         note = f"network {network.full_name} stays, though it does not work: {reason}"
-        if owner not in run.failed:  # else the status itself could not be written
-            plan = plan + plan_status(network, False, error.message, run, owner)
+        if owner not in ctx.run.failed:  # else the status itself could not be written
+            plan = plan + plan_status(network, False, error.message, ctx.run, owner)
         return replace(plan, notes=(note,))
     if is_large(network) and network.is_initialized and not network.is_deleting:
-        mark_plan = plan_status(network, False, "it is taken back", run, owner, deleting=run.timestamp)
+        mark_plan = plan_status(network, False, "it is taken back", ctx.run, owner, deleting=ctx.run.timestamp)
         return replace(plan + mark_plan, requeue=True)
-    if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in run.sent):
+    if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in ctx.run.sent):
         try:
-            plan = plan + get_backend(network, backends).teardown(network, snapshot)
+            plan = plan + get_backend(network, ctx.backends).teardown(network, ctx.snapshot)
         except PreconditionFailed as refused:
             plan = replace(plan, notes=(refused.message,))
     return replace(plan + _delete_own_network(network, owner), rolled_back={owner: error})
 
 
-def _reason_to_keep(network: Network, snapshot: Snapshot, run: RunContext) -> str:
+def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
     """Who else has been given an address of a network that this run made, or why that cannot be told; "" for nobody."""
     if not network.is_initialized:
         return ""
-    written_by_run = records_written_by_run(network, run)
+    written_by_run = records_written_by_run(network, ctx.run)
     try:
-        allocations = require_allocations(network, snapshot)
+        allocations = require_allocations(network, ctx.snapshot)
     except PreconditionFailed as refused:
         return refused.message
     for number, record in sorted(allocations.records().items()):
@@ -303,9 +290,7 @@ def _reason_to_keep(network: Network, snapshot: Snapshot, run: RunContext) -> st
     return ""
 
 
-def plan_network_deletion(
-    request: NetworkDeleteRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext
-) -> Plan:
+def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Plan:
     """The changes that take the network away, with all that was made for it.
 
     It is marked first, so that no address of it is given out any more, and looked at again; where it must stay after
@@ -316,23 +301,23 @@ def plan_network_deletion(
             run.
     """
     query = network_query(request.namespace, request.name)
-    found = snapshot.lookup(query)
-    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in run.sent):
+    found = ctx.snapshot.lookup(query)
+    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in ctx.run.sent):
         return Plan()
-    network = _load_even_invalid(request, snapshot)
+    network = _load_even_invalid(request, ctx.snapshot)
     owner = network.full_name
-    if run.failed:
-        aborts = bool(network.deleting_since) and "" not in run.failed
-        plan = _abort_deletion(network, backends, snapshot, run) if aborts else Plan()
-        return replace(plan, errors={owner: next(iter(run.failed.values()))})
+    if ctx.run.failed:
+        aborts = bool(network.deleting_since) and "" not in ctx.run.failed
+        plan = _abort_deletion(network, ctx) if aborts else Plan()
+        return replace(plan, errors={owner: next(iter(ctx.run.failed.values()))})
     try:
-        plan = _plan_deletion(request, network, backends, snapshot, run)
+        plan = _plan_deletion(request, network, ctx)
     except PreconditionFailed as refused:
-        if not network.deleting_since or run.preview:
+        if not network.deleting_since or ctx.run.preview:
             raise
-        return replace(_abort_deletion(network, backends, snapshot, run), requeue=True, errors={owner: refused})
-    marks = sum(1 for c in run.done if c.ref == network.ref and _marks_deletion(c))
-    if run.preview or network.is_deleting:
+        return replace(_abort_deletion(network, ctx), requeue=True, errors={owner: refused})
+    marks = sum(1 for c in ctx.run.done if c.ref == network.ref and _marks_deletion(c))
+    if ctx.run.preview or network.is_deleting:
         return plan
     if marks >= MAX_DELETION_MARKS:
         if is_large(network):
@@ -342,7 +327,9 @@ def plan_network_deletion(
                 "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
             )
         return plan
-    mark_plan = plan_status(network, network.is_created, "it is being deleted", run, owner, deleting=run.timestamp)
+    mark_plan = plan_status(
+        network, network.is_created, "it is being deleted", ctx.run, owner, deleting=ctx.run.timestamp
+    )
     return replace(mark_plan, requeue=True, future_changes=plan.future_changes)
 
 
@@ -352,27 +339,21 @@ def _marks_deletion(change: Change) -> bool:
     return any(op["path"] == json_pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
 
 
-def _abort_deletion(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
     """Brings up again a network whose deletion was begun and cannot be completed."""
     plan, created, health = Plan(), True, ""
     try:
-        backend = get_backend(network, backends)
+        backend = get_backend(network, ctx.backends)
         check_initialized(network)
-        plan = plan_network_objects(network, backend, snapshot, run)
-        health = "" if plan else backend.health(network, snapshot)
+        plan = plan_network_objects(network, backend, ctx)
+        health = "" if plan else backend.health(network, ctx.snapshot)
     except PlanningError as error:
         created, health = network.is_created, error.message
-    return plan + plan_status(network, created, health, run, "")
+    return plan + plan_status(network, created, health, ctx.run, "")
 
 
-def _plan_deletion(
-    request: NetworkDeleteRequest,
-    network: Network,
-    backends: Mapping[str, Backend],
-    snapshot: Snapshot,
-    run: RunContext,
-) -> Plan:
-    allocations = require_allocations(network, snapshot)
+def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanContext) -> Plan:
+    allocations = require_allocations(network, ctx.snapshot)
     records = allocations.records()
     records = {number: record for number, record in records.items() if record.kind != NETWORK}
     for number, record in sorted(records.items()):
@@ -389,10 +370,10 @@ def _plan_deletion(
             f"network {network.full_name} is in use: {first_few(holders, 10)}",
             "Detach them first, or pass --force to detach them and drop reservations.",
         )
-    plan = remove_records(allocations, reserved, until=run.micro_time) if reserved else Plan()
+    plan = remove_records(allocations, reserved, until=ctx.run.micro_time) if reserved else Plan()
     if vms:
         detach_request = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
-        detach_plan = plan_detach(detach_request, backends, snapshot, run)
+        detach_plan = plan_detach(detach_request, ctx)
         blockers = detach_plan.notes or tuple(error.message for error in detach_plan.errors.values())
         if not any(detach_plan) and blockers:
             raise PreconditionFailed(
@@ -400,19 +381,19 @@ def _plan_deletion(
                 "Stop these VMs first, or pass --force --restart.",
             )
         plan = plan + detach_plan
-    plan = plan + remove_own_fences(run, snapshot, plan)
+    plan = plan + remove_own_fences(ctx, plan)
     deletion = Change(
         Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
         resource_version=resource_version_of(network.raw), owner=network.full_name,
     )  # fmt: skip
-    if plan and (not run.preview or plan.notes):
-        later_changes = (*_teardown_later(network, backends, snapshot), deletion)
+    if plan and (not ctx.run.preview or plan.notes):
+        later_changes = (*_teardown_later(network, ctx.backends, ctx.snapshot), deletion)
         return replace(plan, requeue=True, future_changes=(*plan.future_changes, *later_changes))
-    backend = backends.get(network.plugin)
-    if backend is not None and not backend.missing_apis(snapshot.served):
-        plan = plan + backend.repairs(network, None, snapshot)
+    backend = ctx.backends.get(network.plugin)
+    if backend is not None and not backend.missing_apis(ctx.snapshot.served):
+        plan = plan + backend.repairs(network, None, ctx.snapshot)
         try:
-            plan = plan + backend.teardown(network, snapshot)
+            plan = plan + backend.teardown(network, ctx.snapshot)
         except PreconditionFailed as refused:
             if not plan:
                 raise

@@ -20,7 +20,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.quota import list_quota_violations
 from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.network_lookup import list_requested_networks
 from kubectl_yoshi.plan.rebuild.expected import (
     ADMIN_REBUILD_HINT,
@@ -47,7 +47,7 @@ class RebuildRequest:
     namespace: str | None = None
 
 
-def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def plan_rebuild(request: RebuildRequest, ctx: PlanContext) -> Plan:
     """The changes that make the ledgers say what they should.
 
     The plan's `results` has how many addresses are written of each network that is changed.
@@ -55,11 +55,13 @@ def plan_rebuild(request: RebuildRequest, backends: Mapping[str, Backend], snaps
     Raises:
         PreconditionFailed: there is no such network, or what may use its addresses cannot be seen.
     """
-    audits, notes = audit_networks(request, backends, snapshot)
-    vms = list_vms_by_name(snapshot)
-    plans = [plan_record_updates(audit, vms, run).parallel(_plan_initialization(audit, run)) for audit in audits]
-    plans += [_plan_repairs(audit.network, backends, snapshot, run) for audit in audits]
-    plan = Plan(notes=notes, errors=run.failed)
+    audits, notes = audit_networks(request, ctx.backends, ctx.snapshot)
+    vms = list_vms_by_name(ctx.snapshot)
+    plans = [
+        plan_record_updates(audit, vms, ctx.run).parallel(_plan_initialization(audit, ctx.run)) for audit in audits
+    ]
+    plans += [_plan_repairs(audit.network, ctx) for audit in audits]
+    plan = Plan(notes=notes, errors=ctx.run.failed)
     for audit in plans:
         plan = plan.parallel(audit)
     return plan
@@ -114,11 +116,11 @@ def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = No
     return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
 
 
-def _plan_repairs(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot, run: RunContext) -> Plan:
+def _plan_repairs(network: Network, ctx: PlanContext) -> Plan:
     """Makes the back-end's own bookkeeping consistent again that an interrupted run has left."""
-    if run.failed:
+    if ctx.run.failed:
         return Plan()
-    return backends[network.plugin].repairs(network, None, snapshot)
+    return ctx.backends[network.plugin].repairs(network, None, ctx.snapshot)
 
 
 def _plan_initialization(audit: AllocationAudit, run: RunContext) -> Plan:

@@ -11,10 +11,10 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.plan import Plan, parallel_plans
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM, Vm, instance_queries
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import plan_orphan_removal
 from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
@@ -38,14 +38,12 @@ class SyncTask(Protocol):
     def network(self) -> NamespacedName | None:
         """The network that it makes; None where it makes none."""
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """What is to be done.
 
         Args:
-            backends: by plugin.
             failed_networks: the networks that this pass could not make, and why.
-            snapshot: what was read.
-            run: see RunContext.
+            ctx: see PlanContext.
 
         Raises:
             YoshiError: nothing can be done.
@@ -64,9 +62,9 @@ class OrphanRemovalTask:
     vms: tuple[NamespacedName, ...] = ()
     network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        return plan_orphan_removal(self.namespace, backends, snapshot, run)
+        return plan_orphan_removal(self.namespace, ctx)
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,14 @@ class RepairTask:
     vms: tuple[NamespacedName, ...] = ()
     network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        if run.failed:
-            return Plan(errors=run.failed)
-        found = parse_networks(snapshot.lookup(*(network_query(*name) for name in self.networks)))
-        with_backend = [(network, backends[network.plugin]) for network in found if network.plugin in backends]
-        plans = (partial(backend.repairs, network, self.namespace, snapshot) for network, backend in with_backend)
-        return parallel_plans(snapshot.parallel(plans))
+        if ctx.run.failed:
+            return Plan(errors=ctx.run.failed)
+        found = parse_networks(ctx.snapshot.lookup(*(network_query(*name) for name in self.networks)))
+        with_backend = [(network, ctx.backends[network.plugin]) for network in found if network.plugin in ctx.backends]
+        plans = (partial(backend.repairs, network, self.namespace, ctx.snapshot) for network, backend in with_backend)
+        return parallel_plans(ctx.snapshot.parallel(plans))
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,9 @@ class LegacyConversionTask:
     vms: tuple[NamespacedName, ...] = ()
     network: NamespacedName | None = None
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        return replace(plan_legacy_conversion(self.request, backends, snapshot, run), notes=())
+        return replace(plan_legacy_conversion(self.request, ctx), notes=())
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,10 @@ class NetworkTask:
     network: NamespacedName
     vms: tuple[NamespacedName, ...] = ()
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        plan = plan_network(NetworkRequest(*self.network), backends, snapshot, run)
-        if plan.errors and not plan and not run.failed and snapshot.unreadable_reasons():
+        plan = plan_network(NetworkRequest(*self.network), ctx)
+        if plan.errors and not plan and not ctx.run.failed and ctx.snapshot.unreadable_reasons():
             reason = next(iter(plan.errors.values())).message
             return Plan(notes=(f"network {'/'.join(self.network)} is left as it is: {reason}",))
         return plan
@@ -134,15 +132,15 @@ class AttachTask:
         """See SyncTask."""
         return self.request.vms
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        reason = "" if run.done else self._not_ready_reason(failed_networks, snapshot, run)
+        reason = "" if ctx.run.done else self._not_ready_reason(failed_networks, ctx)
         name = "/".join(self.request.network)
         error = PreconditionFailed(
             f"network {name} is not ready: {reason}", f"See `kubectl yoshi network describe {name}`."
         )
         try:
-            plan = plan_attach(replace(self.request, skip_repeated_notes=True), backends, snapshot, run)
+            plan = plan_attach(replace(self.request, skip_repeated_notes=True), ctx)
         except PreconditionFailed:
             if reason:
                 raise error from None
@@ -152,12 +150,12 @@ class AttachTask:
         new_vms = {change.owner for change in plan if change.ref.resource == VM}
         return Plan(errors={**plan.errors, **dict.fromkeys(new_vms, error)})
 
-    def _not_ready_reason(self, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> str:
+    def _not_ready_reason(self, failed_networks: NetworkErrors, ctx: PlanContext) -> str:
         if error := failed_networks.get(self.request.network):
             return error.message
-        for obj in snapshot.lookup(network_query(*self.request.network)):
+        for obj in ctx.snapshot.lookup(network_query(*self.request.network)):
             created = dig(obj, "status", "created")
-            if created is False or (created is None and not run.preview):
+            if created is False or (created is None and not ctx.run.preview):
                 return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
         return ""
 
@@ -174,19 +172,19 @@ class ResumeTask:
         """See SyncTask."""
         return (self.vm,)
 
-    def plan(self, backends: Backends, failed_networks: NetworkErrors, snapshot: Snapshot, run: RunContext) -> Plan:
+    def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
         """See SyncTask."""
-        found = snapshot.lookup(Query(VM, *self.vm))
-        if not found or run.failed:
-            return Plan(errors=run.failed)
+        found = ctx.snapshot.lookup(Query(VM, *self.vm))
+        if not found or ctx.run.failed:
+            return Plan(errors=ctx.run.failed)
         vm = Vm(found[0])
         if START_AGAIN_ANNOTATION not in vm.annotations:
             return Plan()
-        for network in list_networks(vm.namespace, snapshot):
-            backend = backends.get(network.plugin)
-            held = any(record.uid == vm.uid for record in load_allocations(network, snapshot).records().values())
-            if backend is not None and held and not backend.detach_patch(vm, network, snapshot):
+        for network in list_networks(vm.namespace, ctx.snapshot):
+            backend = ctx.backends.get(network.plugin)
+            held = any(record.uid == vm.uid for record in load_allocations(network, ctx.snapshot).records().values())
+            if backend is not None and held and not backend.detach_patch(vm, network, ctx.snapshot):
                 request = DetachRequest((network.namespace, network.name), (self.vm,))
-                return plan_detach(request, backends, snapshot, run)
-        snapshot.lookup(*instance_queries([vm]))
-        return plan_restart(vm, None, (), snapshot, run, must_stop=False).plan
+                return plan_detach(request, ctx)
+        ctx.snapshot.lookup(*instance_queries([vm]))
+        return plan_restart(vm, None, (), ctx, must_stop=False).plan

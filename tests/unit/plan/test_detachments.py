@@ -18,7 +18,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from tests.unit.plan.test_layer2 import layer2
 from tests.unit.plan.world import BACKENDS, World, refusal, wishes
@@ -456,7 +456,7 @@ def test_an_attachment_that_goes_on_while_its_vm_is_detached_leaves_no_address_w
     annotation_key = {BACKENDS["calico"].annotation_key: network}
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["metadata"].update(annotations=annotation_key))
     request = AttachRequest(("prod", network), (("prod", "web-1"),))
-    plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext())
+    plan = plan_attach(request, PlanContext(new_snapshot(world.api), BACKENDS, RunContext()))
     changes = [*plan]
     place = next(place for place, change in enumerate(changes) if change.ref.resource == VM)
     for change in changes[:place]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from functools import partial
 
 import pytest
 
@@ -11,7 +11,7 @@ from kubectl_yoshi.engine.read import run_queries
 from kubectl_yoshi.kube.errors import UnreachableError
 from kubectl_yoshi.model.snapshot import Answer, Query, ServedApis, Snapshot
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
@@ -42,22 +42,21 @@ class FailingReader:
         return run_queries(self._world.api, queries)  # type: ignore[arg-type]
 
 
+def context(reader: FailingReader) -> PlanContext:
+    return PlanContext(Snapshot(reader=reader), BACKENDS, RunContext())
+
+
 BLUE = ("prod", "blue")
 WEB_1 = (("prod", "web-1"),)
-NOW = datetime.now(timezone.utc)
-PLANNERS: dict[str, Callable[[Snapshot, RunContext], object]] = {
-    "attach": lambda snapshot, run: plan_attach(AttachRequest(BLUE, WEB_1, restart=True), BACKENDS, snapshot, run),
-    "detach": lambda snapshot, run: plan_detach(DetachRequest(BLUE, WEB_1), BACKENDS, snapshot, run),
-    "gc": lambda snapshot, run: plan_gc(GcRequest(None, "prod", 0), BACKENDS, snapshot, run),
-    "network": lambda snapshot, run: plan_network(NetworkRequest(*BLUE), BACKENDS, snapshot, run),
-    "new network": lambda snapshot, run: plan_network(
-        NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20")), BACKENDS, snapshot, run
-    ),
-    "network delete": lambda snapshot, run: plan_network_deletion(
-        NetworkDeleteRequest(*BLUE, force=True), BACKENDS, snapshot, run
-    ),
-    "rebuild": lambda snapshot, run: plan_rebuild(RebuildRequest(None, None), BACKENDS, snapshot, run),
-    "sync": lambda snapshot, run: plan_sync(SyncScope(None), BACKENDS, snapshot, NOW),
+PLANNERS: dict[str, Callable[[PlanContext], object]] = {
+    "attach": partial(plan_attach, AttachRequest(BLUE, WEB_1, restart=True)),
+    "detach": partial(plan_detach, DetachRequest(BLUE, WEB_1)),
+    "gc": partial(plan_gc, GcRequest(None, "prod", 0)),
+    "network": partial(plan_network, NetworkRequest(*BLUE)),
+    "new network": partial(plan_network, NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20"))),
+    "network delete": partial(plan_network_deletion, NetworkDeleteRequest(*BLUE, force=True)),
+    "rebuild": partial(plan_rebuild, RebuildRequest(None, None)),
+    "sync": lambda ctx: plan_sync(SyncScope(None), ctx.backends, ctx.snapshot, ctx.run.now),
 }
 
 
@@ -70,8 +69,8 @@ def test_a_failed_read_ends_the_planning_whichever_round_it_is(name: str, cidr: 
     world.attach()
     world.vm("web-2")
     whole = FailingReader(world, failing=0)
-    PLANNERS[name](Snapshot(reader=whole), RunContext())
+    PLANNERS[name](context(whole))
     assert whole.rounds
     for failing in range(1, whole.rounds + 1):
         with pytest.raises(UnreachableError):
-            PLANNERS[name](Snapshot(reader=FailingReader(world, failing)), RunContext())
+            PLANNERS[name](context(FailingReader(world, failing)))

@@ -22,8 +22,10 @@ from kubectl_yoshi.backends.calico.ipam import handle_name
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import ObjectRef, name_of
+from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.inventory import (
     AddressState,
     InventoryRow,
@@ -46,8 +48,8 @@ def handles(world: World) -> list[str]:
 
 
 def sync(world: World) -> Any:
-    def plan(job: RepairTask, backends: Any, snapshot: Snapshot, run: Any) -> Any:
-        return job.plan(backends, {}, snapshot, run)
+    def plan(task: RepairTask, ctx: PlanContext) -> Plan:
+        return task.plan({}, ctx)
 
     return world.run(plan, RepairTask((("prod", "blue"),), "prod"))
 

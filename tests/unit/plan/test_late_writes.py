@@ -21,7 +21,7 @@ from kubectl_yoshi.model.objects import ObjectRef
 from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.world import World
 
@@ -131,7 +131,7 @@ def test_runs_that_overtake_each_other_again_and_again_wait_longer_and_longer(wo
 def begin_attaching(world: World, address: str = "10.133.0.1", **more: bool) -> Change:
     """Carries an attachment out up to the write to the VM, and gives that one."""
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),), parse_address(address), **more)  # type: ignore[arg-type]
-    plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext())
+    plan = plan_attach(request, PlanContext(new_snapshot(world.api), BACKENDS, RunContext()))
     for change in plan:
         if change.ref.resource == VM:
             return change

@@ -30,9 +30,9 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig, name_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.world import BACKENDS, World, refusal
 
@@ -158,17 +158,17 @@ def test_what_is_not_kept_of_one_vm_is_told_for_that_one_and_the_others_are_done
         world.vm(name)
     drops(world, "odd", plural="virtualmachines", of="b")
 
-    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
-        vms = [vm for vm in snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in context.failed]
+    def planner(ctx: PlanContext) -> Plan:
+        vms = [vm for vm in ctx.snapshot.lookup(Query(VM, "prod")) if f"prod/{name_of(vm)}" not in ctx.run.failed]
         op = {"op": "add", "path": "/spec/odd", "value": "1"}
         changes = (
             Change(Verb.PATCH, VM.ref(name_of(vm), "prod"), "set it", [op], before=vm, owner=f"prod/{name_of(vm)}")
             for vm in vms
             if "odd" not in vm["spec"]
         )
-        return Plan((tuple(changes),), errors=context.failed)
+        return Plan((tuple(changes),), errors=ctx.run.failed)
 
-    done = run(planner, world.api)  # type: ignore[arg-type]
+    done = run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert [*done.errors] == ["prod/b"]
     assert isinstance(refusal(done, "prod/b"), WriteLostError)
     assert all(done.has_changed(f"prod/{name}") for name in ("a", "c"))
@@ -180,13 +180,13 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
     ref = VM.ref("web-1", "prod")
     patch = Change(Verb.PATCH, ref, "set it", [{"op": "add", "path": "/spec/odd", "value": "1"}], owner="prod/web-1")
 
-    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
-        (vm,) = snapshot.lookup(Query(VM, "prod", "web-1"))
+    def planner(ctx: PlanContext) -> Plan:
+        (vm,) = ctx.snapshot.lookup(Query(VM, "prod", "web-1"))
         return sequential(replace(patch, before=vm))
 
     drops(world, "odd", plural="virtualmachines")
     with pytest.raises(WriteLostError, match=r"does not keep spec\.odd"):
-        run(planner, world.api)  # type: ignore[arg-type]
+        run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert world.api.tried[("patch", "virtualmachines")] == 2
 
 
@@ -198,13 +198,13 @@ def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is
     ref = world.vm().ref
     numbers = itertools.count()
 
-    def planner(snapshot: Snapshot, context: RunContext) -> Plan:
-        snapshot.lookup(Query(VM, "prod", "web-1"))
+    def planner(ctx: PlanContext) -> Plan:
+        ctx.snapshot.lookup(Query(VM, "prod", "web-1"))
         op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
         return sequential(Change(Verb.PATCH, ref, "count", [op]))
 
     with pytest.raises(NotConvergedError, match="did not end in 5 rounds"):
-        run(planner, world.api)  # type: ignore[arg-type]
+        run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert not issubclass(NotConvergedError, FATAL_ERRORS)  # sync goes on
 
 

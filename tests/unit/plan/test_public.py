@@ -36,7 +36,7 @@ from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from tests.unit.plan.fake import _error, served
@@ -378,7 +378,7 @@ def begin_attaching(world: World, name: str, address: str) -> list[Change]:
     done: list[Change] = []
     rest: list[Change] = []
     while not rest:
-        plan = plan_attach(request, BACKENDS, new_snapshot(world.api), RunContext(done=tuple(done)))
+        plan = plan_attach(request, PlanContext(new_snapshot(world.api), BACKENDS, RunContext(done=tuple(done))))
         changes = [*plan]
         assert changes
         place = next((place for place, change in enumerate(changes) if change.ref.resource == VM), len(changes))

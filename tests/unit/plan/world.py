@@ -176,8 +176,8 @@ class World:
 
     def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> RunResult:
         waiting = waiters(limit_seconds=LIMIT)
-        planner = partial(plan, request, BACKENDS)
-        return run(planner, self.api, waiters=waiting, rng=self.rng, **options)  # type: ignore[arg-type]
+        planner = partial(plan, request)
+        return run(planner, self.api, BACKENDS, waiters=waiting, rng=self.rng, **options)  # type: ignore[arg-type]
 
     def attach(
         self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any
