@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, AllocationEntry, Allocations, SearchHint, Shard
+from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.allocations import Allocation, Allocations, SearchHint, Shard
 from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.snapshot import Query
+from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, Nic, Vm
-from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.records import load_shards
 
 
@@ -68,73 +70,65 @@ class AttachRequest:
     skip_repeated_notes: bool = False
     network_planned: bool = False
 
+    @cached_property
+    def existing_by_vm(self) -> Mapping[NamespacedName, ExistingAddress]:
+        """`existing`, by the namespace and name of its VM."""
+        return {existing.vm: existing for existing in self.existing}
+
     @property
     def queries(self) -> tuple[Query, ...]:
         """The reads that bring the VMs."""
         return tuple(Query(VM, namespace, name) for namespace, name in self.vms)
 
 
+@dataclass(frozen=True)
 class AttachState:
-    """What is at hand while one plan is made. What is looked up for each VM is found without a search.
+    """What a step of the plan knows; a later step has a state with more uses, or with more allocations loaded.
 
     Attributes:
-        request, network, backend, snapshot, run: what the plan is made from.
-        vms: the VMs that are there, in the order in which they were named.
+        request, network, backend, ctx: what the plan is made from.
+        vms: the VMs that exist, in the order in which they were named.
         address_uses: what the cluster shows of the network's addresses.
-        allocations: as far as shelves were opened.
-        records: what the opened shelves say.
-        hint: for whoever chooses an address next; None where none was chosen.
+        allocations: those of the shards that were loaded.
     """
 
-    def __init__(
-        self,
-        request: AttachRequest,
-        network: Network,
-        backend: Backend,
-        ctx: PlanContext,
-        vms: list[Vm],
-    ) -> None:
-        self.request = request
-        self.network = network
-        self.backend = backend
-        self.ctx = ctx
-        self.snapshot = ctx.snapshot
-        self.run = ctx.run
-        self.vms = vms
-        self.address_uses = AddressUses()
-        self.allocations = Allocations(network, {})
-        self.records: dict[int, Allocation] = {}
-        self.hint: SearchHint | None = None
-        self._existing = {existing.vm: existing for existing in request.existing}
-        self._by_uid: dict[str, set[int]] = {}
-        self._numbers_by_name: dict[tuple[str, str], set[int]] = {}
-        self._by_mac: dict[str, set[tuple[str, str]]] = {}
-        self._last_held: dict[tuple[str, str], list[tuple[str, int]]] = {}
-        self._index_records(self.allocations.legacy_allocations)
+    request: AttachRequest
+    network: Network
+    backend: Backend
+    ctx: PlanContext
+    vms: tuple[Vm, ...]
+    allocations: Allocations
+    address_uses: AddressUses = field(default_factory=AddressUses)
 
-    def load(self, shards: Iterable[Shard]) -> Allocations:
-        """These shelves, which are at hand from now on.
+    @property
+    def snapshot(self) -> Snapshot:
+        """See PlanContext."""
+        return self.ctx.snapshot
+
+    @property
+    def run(self) -> RunContext:
+        """See PlanContext."""
+        return self.ctx.run
+
+    @property
+    def records(self) -> Mapping[int, Allocation]:
+        """The allocations by address."""
+        return self.allocations.records()
+
+    def with_shards(self, shards: Iterable[Shard]) -> AttachState:
+        """Return this state with the allocations of more shards.
 
         Raises:
             PreconditionFailed: some may not be read.
         """
-        loaded = load_shards(self.network, shards, self.snapshot)
-        new = {shard: obj for shard, obj in loaded.objects.items() if shard not in self.allocations.objects}
-        if new:
-            self.allocations = self.allocations.with_objects(new)
-            self._index_records(loaded.shard_entries)
-            for number, last in Allocations(self.network, new).last_holders.items():
-                self._last_held.setdefault((last.namespace, last.name), []).append((last.until, number))
-        return loaded
+        loaded = load_shards(self.network, shards, self.snapshot).objects
+        new = {shard: obj for shard, obj in loaded.items() if shard not in self.allocations.objects}
+        return replace(self, allocations=self.allocations.with_objects(new)) if new else self
 
-    def _index_records(self, entries: Mapping[int, AllocationEntry]) -> None:
-        for number, entry in entries.items():
-            record = self.records[number] = entry.record
-            self._by_uid.setdefault(record.uid, set()).add(number)
-            if record.mac:
-                self._by_mac.setdefault(record.mac.lower(), set()).add((record.namespace, record.name))
-            if record.kind == VIRTUALMACHINE:
-                self._numbers_by_name.setdefault((record.namespace, record.name), set()).add(number)
+    def with_uses(self, numbers: Iterable[int]) -> AttachState:
+        """Return this state with what the cluster shows now of the VMs and of these addresses."""
+        uses = self.backend.address_uses(self.network, self.vms, Intervals.from_numbers(numbers), self.snapshot)
+        return replace(self, address_uses=AddressUses(uses))
 
     def requested(self, vm: Vm) -> int | None:
         """The address asked for the VM, as a number; None for any."""
@@ -143,17 +137,17 @@ class AttachState:
 
     def requested_address(self, vm: Vm) -> Address | None:
         """The address asked for the VM; None for any."""
-        existing = self._existing.get((vm.namespace, vm.name))
+        existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.address if existing else self.request.address
 
     def existing(self, vm: Vm) -> tuple[Address, ...]:
         """The address that the VM has already, outside the ledger; () where none was told."""
-        existing = self._existing.get((vm.namespace, vm.name))
+        existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return (existing.address,) if existing else ()
 
     def requested_mac(self, vm: Vm) -> str | None:
         """The MAC address asked for it; see AttachRequest."""
-        existing = self._existing.get((vm.namespace, vm.name))
+        existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.mac if existing and existing.mac else self.request.mac
 
     def other_vms_with_mac(self, vm: Vm, mac: str) -> list[NamespacedName]:
@@ -162,7 +156,7 @@ class AttachState:
 
     def note(self, vm: Vm, record: Allocation | None) -> str:
         """What the VM's record is to note: as it was told, or as it stands."""
-        existing = self._existing.get((vm.namespace, vm.name))
+        existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.note if existing else record.note if record is not None and record.uid == vm.uid else ""
 
     def on_vm(self, vm: Vm) -> list[int]:
@@ -185,8 +179,7 @@ class AttachState:
 
     def allocated(self, vm: Vm) -> list[int]:
         """The addresses that the ledger, as far as it was read, gives to the VM."""
-        numbers = self._by_uid.get(vm.uid, ()) if vm.uid else ()
-        return sorted(number for number in numbers if self.records[number].uid == vm.uid)
+        return self._numbers_by_uid.get(vm.uid, []) if vm.uid else []
 
     def is_complete(self, vm: Vm) -> bool:
         """Whether nothing is left to write: its template carries the address that it is to have and the ledger's."""
@@ -195,11 +188,47 @@ class AttachState:
         return self.backend.pins_vm_template and (bool(complete) if requested is None else requested in complete)
 
     def last_held(self, vm: Vm) -> list[int]:
-        """The addresses that a VM of this name was the last to have, as far as shelves were read, the latest first."""
-        return [number for _, number in sorted(self._last_held.get((vm.namespace, vm.name), ()), reverse=True)]
+        """Return the addresses that a VM of this name was the last to have in the loaded shards, the latest first."""
+        return self._last_held.get((vm.namespace, vm.name), [])
 
     def held_by_predecessor(self, vm: Vm) -> list[int]:
         """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""
-        name = vm.namespace, vm.name
-        records = {number: self.records[number] for number in self._numbers_by_name.get(name, ())}
-        return sorted(n for n, r in records.items() if (r.namespace, r.name) == name and r.uid != vm.uid)
+        records = self.allocations.held_by(vm.namespace, vm.name)
+        return sorted(number for number, record in records.items() if record.uid != vm.uid)
+
+    @cached_property
+    def _numbers_by_uid(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number in sorted(self.records):
+            found.setdefault(self.records[number].uid, []).append(number)
+        return found
+
+    @cached_property
+    def _by_mac(self) -> dict[str, set[NamespacedName]]:
+        found: dict[str, set[NamespacedName]] = {}
+        for record in self.records.values():
+            if record.mac:
+                found.setdefault(record.mac.lower(), set()).add((record.namespace, record.name))
+        return found
+
+    @cached_property
+    def _last_held(self) -> dict[NamespacedName, list[int]]:
+        found: dict[NamespacedName, list[tuple[str, int]]] = {}
+        for number, last in self.allocations.last_holders.items():
+            found.setdefault((last.namespace, last.name), []).append((last.until, number))
+        return {vm: [number for _, number in sorted(held, reverse=True)] for vm, held in found.items()}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which address each VM is to have.
+
+    Attributes:
+        addresses: by VM.
+        errors: VM -> why it cannot have one.
+        hint: where the next free address is to be searched for; None if no free address was chosen.
+    """
+
+    addresses: Mapping[str, int]
+    errors: Mapping[str, YoshiError]
+    hint: SearchHint | None = None

@@ -7,24 +7,22 @@ another, or must wait for a VM to stop, is finished by the same function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.allocations import Allocations, shard_of, status_shard
-from kubectl_yoshi.model.backend import AddressUses
-from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PlanningError, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.allocations import Allocations, Shard, shard_of, status_shard
+from kubectl_yoshi.model.backend import Backend
+from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import DEFAULT_NIC, Vm
 from kubectl_yoshi.plan import restart as restarts
-from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState
-from kubectl_yoshi.plan.attach.quota import enforce_quota
+from kubectl_yoshi.plan.attach.context import AttachRequest, AttachState, Selection
+from kubectl_yoshi.plan.attach.quota import check_quota
 from kubectl_yoshi.plan.attach.rollback import plan_rollback
-from kubectl_yoshi.plan.attach.select import allocate_addresses, select_existing_address
+from kubectl_yoshi.plan.attach.select import allocate_addresses, check_usable, select_existing_addresses
 from kubectl_yoshi.plan.attach.vm_changes import plan_vm_changes
-from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.network_lookup import (
     being_deleted_error,
@@ -35,7 +33,7 @@ from kubectl_yoshi.plan.network_lookup import (
     network_query,
     not_ready_error,
 )
-from kubectl_yoshi.plan.records import check_room_outside_cidr, records_written_by_run
+from kubectl_yoshi.plan.records import records_written_by_run
 from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
 
 __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
@@ -49,9 +47,37 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     Raises:
         PreconditionFailed, UsageError: no VM can be attached (no such network, the network cannot be used).
     """
-    ctx.snapshot.lookup(network_query(*request.network), *request.queries)
+    ctx.snapshot.prefetch(network_query(*request.network), *request.queries)
     network = load_network(*request.network, ctx.snapshot)
     backend = get_backend(network, ctx.backends)
+    _check_request(request, network, backend, ctx)
+    state, missing = _load_state(request, network, backend, ctx)
+    refused = {**_refused_by_network(state), **ctx.run.failed}
+    active = [vm for vm in state.vms if vm.full_name not in refused]
+    selection = select_existing_addresses(state, active)
+    state, selection = allocate_addresses(state, active, selection)
+    quota = check_quota(state, [vm for vm in active if vm.full_name in selection.addresses])
+    admitted = [vm for vm in active if vm.full_name in selection.addresses.keys() - quota.errors.keys()]
+    recheck = _must_recheck_networks(state, admitted, selection)
+    plan = plan_vm_changes(state, admitted, selection, is_counted=quota.has_new_vms, recheck=recheck)
+    if request.existing:  # the record of an address that a VM runs with stays: all of it must be allowed before
+        plan = replace(plan, future_changes=(*plan.future_changes, *plan))
+    errors = {**missing, **selection.errors, **quota.errors, **plan.errors}
+    errors |= {vm.full_name: refused[vm.full_name] for vm in state.vms if vm.full_name in refused}
+    failed_vms = [vm for vm in state.vms if vm.full_name in errors]
+    plan = plan + plan_rollback(state, failed_vms, selection, over_quota=quota.errors.keys())
+    plan = plan + restarts.resume_stopped_vms(failed_vms, replace(ctx, run=replace(ctx.run, failed=refused)))
+    plan = plan + remove_left_fences(state.vms, plan)
+    answers_suffice = not errors and backend.pins_vm_template and are_all_patched(state.vms, plan)
+    return replace(plan, errors=errors, answers_suffice=answers_suffice)
+
+
+def _check_request(request: AttachRequest, network: Network, backend: Backend, ctx: PlanContext) -> None:
+    """Check what holds for all VMs.
+
+    Raises:
+        PreconditionFailed: no VM can be attached.
+    """
     _check_plugin(request.plugin, network)
     if request.nic != DEFAULT_NIC and not backend.has_interface:
         raise PreconditionFailed(
@@ -61,87 +87,67 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     check_backend_available(network, backend, ctx.snapshot)
     if not (request.network_planned and ctx.run.preview):
         check_initialized(network)
-    errors: dict[str, YoshiError] = {}
+    if request.address is not None:
+        check_usable(network, request.address)
+
+
+def _load_state(
+    request: AttachRequest, network: Network, backend: Backend, ctx: PlanContext
+) -> tuple[AttachState, dict[str, YoshiError]]:
+    """Read what is known of the VMs and of the addresses that may become theirs.
+
+    Returns:
+        The state, and why the VMs that are not in it cannot be attached.
+    """
     vms: list[Vm] = []
+    missing: dict[str, YoshiError] = {}
     for query in request.queries:
-        owner = f"{query.namespace}/{query.name}"
         found = ctx.snapshot.lookup(query)
         if found and not Vm(found[0]).is_deleting:
             vms.append(Vm(found[0]))
         else:
-            errors[owner] = _vm_unavailable_error(query, bool(found), ctx.snapshot)
-    state = AttachState(request, network, backend, ctx, vms)
-    requested_addresses = [address for vm in vms if (address := state.requested_address(vm)) is not None]
-    requested = {int(address) for address in requested_addresses if network.can_hold(address)}
-    if request.address is not None:
-        _check_usable(network, request.address)
-    address_uses, _ = ctx.snapshot.parallel_pair(
-        lambda: backend.address_uses(network, vms, Intervals.from_numbers(requested), ctx.snapshot),
-        lambda: ctx.snapshot.lookup(*backend.config_queries(ctx.snapshot)),
+            missing[f"{query.namespace}/{query.name}"] = _vm_unavailable_error(query, bool(found), ctx.snapshot)
+    state = AttachState(request, network, backend, ctx, tuple(vms), Allocations(network, {}))
+    addresses = [address for vm in vms if (address := state.requested_address(vm)) is not None]
+    requested = {int(address) for address in addresses if network.can_hold(address)}
+    state, _ = ctx.snapshot.parallel_pair(
+        lambda: state.with_uses(requested), lambda: ctx.snapshot.lookup(*backend.config_queries(ctx.snapshot))
     )
-    state.address_uses = AddressUses(address_uses)
-    written_by_run = records_written_by_run(network, ctx.run)
-    numbers = requested | set(written_by_run) | {number for vm in vms for number in state.on_vm(vm)}
-    numbers |= find_legacy_addresses(network, request.vms)
+    state = state.with_shards(_relevant_shards(state, requested))
+    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    return state.with_uses(requested | {number for vm in vms for number in state.unverified(vm)}), missing
+
+
+def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
+    """Return the shards of all addresses that the VMs request, have, or may have had."""
+    network = state.network
+    numbers = requested | records_written_by_run(network, state.run).keys()
+    numbers |= {number for vm in state.vms for number in state.on_vm(vm)}
+    numbers |= find_legacy_addresses(network, state.request.vms)
     # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
-    used_numbers = {use.number for vm in vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
+    used_numbers = {use.number for vm in state.vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
     numbers |= {number for number in used_numbers if number in network.cidr_addresses}
     shards = {shard_of(network, number) for number in numbers}
-    if network.accepts_outside_cidr:  # all that it holds outside its CIDR is on one shelf, which was read already
+    if network.accepts_outside_cidr:  # all that it holds outside its CIDR is in its own status, which was read already
         shards.add(status_shard(network))
-    state.load(shards)
-    # Once more: with which address an interface runs that was plugged in live, only its record says.
-    requested |= {number for vm in vms for number in state.unverified(vm)}
-    state.address_uses = AddressUses(
-        backend.address_uses(network, vms, Intervals.from_numbers(requested), ctx.snapshot)
-    )
-    if network.is_deleting:
-        incomplete = (vm.full_name for vm in vms if not state.is_complete(vm))
-        ctx = replace(
-            ctx,
-            run=replace(ctx.run, failed={**dict.fromkeys(incomplete, being_deleted_error(network)), **ctx.run.failed}),
-        )
-    elif reason := not_ready_error(network):
-        new_vms = (vm.full_name for vm in vms if not state.allocated(vm))
-        ctx = replace(ctx, run=replace(ctx.run, failed={**dict.fromkeys(new_vms, reason), **ctx.run.failed}))
-    active = [vm for vm in vms if vm.full_name not in ctx.run.failed]
-    selected: dict[str, int] = {}
-    unassigned: list[Vm] = []
-    other_networks = OtherNetworks(network, ctx.snapshot)
-    for vm in active:
-        try:
-            for existing in state.existing(vm):
-                _check_usable(network, existing)
-            if (address := state.requested_address(vm)) is not None:
-                other_networks.check_not_theirs(address)
-            number = select_existing_address(state, vm)
-            if number is not None:
-                other_networks.check_not_theirs(network.address(number))
-                check_room_outside_cidr(state.allocations, [*selected.values(), number])
-        except PlanningError as error:
-            errors[vm.full_name] = error
-            continue
-        if number is None:
-            unassigned.append(vm)
-        else:
-            selected[vm.full_name] = number
-    if unassigned:
-        allocate_addresses(state, unassigned, selected, errors)
-    quota_limited = enforce_quota(state, [vm for vm in active if vm.full_name in selected], errors)
-    over_quota = selected.keys() & errors.keys()
-    admitted = [vm for vm in active if vm.full_name in selected and vm.full_name not in errors]
-    outside_cidr = {selected[vm.full_name] for vm in admitted if selected[vm.full_name] not in network.cidr_addresses}
-    recheck = not written_by_run.keys() >= outside_cidr
-    plan = plan_vm_changes(state, admitted, selected, errors, quota_limited, recheck)
-    if request.existing:  # the record of an address that a VM runs with stays: all of it must be allowed before
-        plan = replace(plan, future_changes=(*plan.future_changes, *plan))
-    errors |= {vm.full_name: ctx.run.failed[vm.full_name] for vm in vms if vm.full_name in ctx.run.failed}
-    failed_vms = [vm for vm in vms if vm.full_name in errors]
-    rollback = plan_rollback(state, failed_vms, written_by_run, set(selected.values()), over_quota)
-    rollback = rollback + restarts.resume_stopped_vms(failed_vms, ctx)
-    plan = replace(plan + rollback, errors={**plan.errors, **errors})
-    plan = plan + remove_left_fences(vms, plan)
-    return replace(plan, answers_suffice=not errors and backend.pins_vm_template and are_all_patched(vms, plan))
+    return shards
+
+
+def _refused_by_network(state: AttachState) -> dict[str, YoshiError]:
+    """Return which VMs the network does not take in now, because it is deleted or does not work, and why."""
+    if state.network.is_deleting:
+        incomplete = (vm.full_name for vm in state.vms if not state.is_complete(vm))
+        return dict.fromkeys(incomplete, being_deleted_error(state.network))
+    if reason := not_ready_error(state.network):
+        return dict.fromkeys((vm.full_name for vm in state.vms if not state.allocated(vm)), reason)
+    return {}
+
+
+def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Selection) -> bool:
+    """Whether addresses outside the CIDR are new, of which another network may record the same at this moment."""
+    numbers = {selection.addresses[vm.full_name] for vm in vms}
+    outside_cidr = {number for number in numbers if number not in state.network.cidr_addresses}
+    return not records_written_by_run(state.network, state.run).keys() >= outside_cidr
 
 
 def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
@@ -171,12 +177,4 @@ def _check_plugin(plugin: str, network: Network) -> None:
         raise PreconditionFailed(
             f'network {network.full_name} is made with plugin "{network.plugin}", not "{plugin}"',
             "See `kubectl yoshi network list`.",
-        )
-
-
-def _check_usable(network: Network, address: Address) -> None:
-    if reason := network.unusable_reason(address):
-        raise PreconditionFailed(
-            f"{address} cannot be given out by network {network.full_name}: {reason}",
-            "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
         )

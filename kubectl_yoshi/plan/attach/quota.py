@@ -16,7 +16,8 @@ same room, and the namespace may then exceed its quota, by one address with two 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
@@ -27,20 +28,28 @@ from kubectl_yoshi.plan.attach.rollback import original_records
 from kubectl_yoshi.plan.records import load_allocations, records_written_by_run
 
 
-def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, YoshiError]) -> bool:
-    """Adds to `errors` the VMs for which the quota leaves no address; gives whether any of the others is a new one.
+@dataclass(frozen=True)
+class QuotaCheck:
+    """What a quota means for the VMs of one plan.
 
-    Args:
-        state: with what is wanted.
-        vms: those for which there is an address.
-        errors: by VM.
+    Attributes:
+        errors: VM -> that the quota leaves no address for it.
+        has_new_vms: whether some are admitted that hold no address yet.
     """
+
+    errors: Mapping[str, YoshiError] = field(default_factory=dict)
+    has_new_vms: bool = False
+
+
+def check_quota(state: AttachState, vms: Iterable[Vm]) -> QuotaCheck:
+    """Return for which of these VMs the network's quota leaves an address, in their order."""
     limit = state.network.max_per_namespace
     if limit is None:
-        return False
+        return QuotaCheck()
     names = _vm_names(load_allocations(state.network, state.snapshot).records().values())
     count = Counter(namespace for namespace, _ in names)
-    has_new = False
+    errors: dict[str, YoshiError] = {}
+    has_new_vms = False
     for vm in vms:
         if (vm.namespace, vm.name) in names:
             if count[vm.namespace] > limit and (not state.on_vm(vm) or _has_only_recorded(state, vm)):
@@ -49,8 +58,8 @@ def enforce_quota(state: AttachState, vms: Iterable[Vm], errors: dict[str, Yoshi
             errors[vm.full_name] = _quota_error(state.network, vm.namespace, count[vm.namespace])
         else:
             count[vm.namespace] += 1
-            has_new = True
-    return has_new
+            has_new_vms = True
+    return QuotaCheck(errors, has_new_vms)
 
 
 def _has_only_recorded(state: AttachState, vm: Vm) -> bool:

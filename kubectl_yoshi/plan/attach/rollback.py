@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
@@ -11,8 +11,8 @@ from kubectl_yoshi.model.backend import UsageKind
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attach.context import AttachState
-from kubectl_yoshi.plan.records import remove_records
+from kubectl_yoshi.plan.attach.context import AttachState, Selection
+from kubectl_yoshi.plan.records import records_written_by_run, remove_records
 from kubectl_yoshi.plan.release import build_release, fence_vm
 
 
@@ -29,23 +29,19 @@ def original_records(state: AttachState) -> dict[int, Allocation]:
     }
 
 
-def plan_rollback(
-    state: AttachState,
-    vms: list[Vm],
-    written_by_run: Mapping[int, list[Json]],
-    selected: Collection[int],
-    over_quota: Collection[str] = (),
-) -> Plan:
+def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *, over_quota: Collection[str]) -> Plan:
     """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
     somebody was faster and gave them another address, or another network.
 
     What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
     that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
-    among those `selected` for this plan, which has it written anew.
+    among those of the `selection` for this plan, which has it written anew.
 
     Those `over_quota` a quota were recorded and then counted, and nothing else was written: what they carry they
     carried without a record before, and do so again.
     """
+    written_by_run = records_written_by_run(state.network, state.run)
+    selected = set(selection.addresses.values())
     numbers: dict[int, Allocation] = {}
     plans: list[Plan] = []
     with_cleanup: set[int] = set()
@@ -151,7 +147,7 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
     before = Vm(state.run.object_before(vm.ref) or vm.raw)
     address_uses = state.backend.address_uses(state.network, [before], Intervals(), state.snapshot)
     wanted = [use.number for use in address_uses if use.kind is UsageKind.REQUESTED and use.ref == vm.ref]
-    state.load({shard_of(state.network, number) for number in wanted})
+    state = state.with_shards({shard_of(state.network, number) for number in wanted})
     others = [n for n in state.allocated(vm) if state.records[n].as_written not in written_by_run.get(n, ())]
     allocated_numbers = {
         *others,

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.allocations import RESERVATION, SearchHint
-from kubectl_yoshi.model.backend import AddressUses
-from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.allocations import RESERVATION, Allocations, Shard
+from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts
-from kubectl_yoshi.plan.attach.context import AttachState
+from kubectl_yoshi.plan.attach.context import AttachState, Selection
+from kubectl_yoshi.plan.conflicts import OtherNetworks
 from kubectl_yoshi.plan.cool_down import check_cooled_down, cooling_down
+from kubectl_yoshi.plan.records import check_room_outside_cidr
 
 
-def select_existing_address(state: AttachState, vm: Vm) -> int | None:
+def select_existing_addresses(state: AttachState, vms: Iterable[Vm]) -> Selection:
+    """Return the address of each VM for which none needs to be chosen: the requested one, or one that it has or had."""
+    addresses: dict[str, int] = {}
+    errors: dict[str, YoshiError] = {}
+    other_networks = OtherNetworks(state.network, state.snapshot)
+    for vm in vms:
+        try:
+            for existing in state.existing(vm):
+                check_usable(state.network, existing)
+            if (requested := state.requested_address(vm)) is not None:
+                other_networks.check_not_theirs(requested)
+            number = _select_existing_address(state, vm)
+            if number is not None:
+                other_networks.check_not_theirs(state.network.address(number))
+                if number not in state.network.cidr_addresses:
+                    check_room_outside_cidr(state.allocations, [*addresses.values(), number])
+        except PlanningError as error:
+            errors[vm.full_name] = error
+            continue
+        if number is not None:
+            addresses[vm.full_name] = number
+    return Selection(addresses, errors)
+
+
+def check_usable(network: Network, address: Address) -> None:
+    """Check that a network assigns an address.
+
+    Raises:
+        PreconditionFailed: it does not.
+    """
+    if reason := network.unusable_reason(address):
+        raise PreconditionFailed(
+            f"{address} cannot be given out by network {network.full_name}: {reason}",
+            "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
+        )
+
+
+def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
     """The address that the VM is to have where nothing needs to be chosen; None where it does.
 
     Raises:
@@ -98,32 +137,38 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
             )
 
 
-def allocate_addresses(
-    state: AttachState, vms: list[Vm], selected: dict[str, int], errors: dict[str, YoshiError]
-) -> None:
-    """Chooses an address for each VM; adds to `selected` or `errors`."""
-    taken = Intervals.from_numbers(selected.values())
+def allocate_addresses(state: AttachState, vms: Iterable[Vm], selection: Selection) -> tuple[AttachState, Selection]:
+    """Choose a free address for each VM that has neither an address nor an error yet.
+
+    Returns:
+        The state with the shards that were loaded for it, and the selection with addresses or errors of these VMs.
+    """
+    without = [vm for vm in vms if vm.full_name not in {**selection.addresses, **selection.errors}]
+    if not without:
+        return state, selection
+    taken = Intervals.from_numbers(selection.addresses.values())
     while True:
-        allocated, errors_by_vm, hint = _try_allocate(state, vms, taken)
-        unrecorded = {owner: number for owner, number in allocated.items() if number not in state.records}
-        numbers = Intervals.from_numbers(unrecorded.values())
-        state.address_uses = AddressUses(state.backend.address_uses(state.network, state.vms, numbers, state.snapshot))
-        if not any(state.other_users(unrecorded[vm.full_name], vm) for vm in vms if vm.full_name in unrecorded):
-            selected.update(allocated)
-            errors.update(errors_by_vm)
-            state.hint = hint
-            return
+        state, chosen = _try_allocate(state, without, taken)
+        unrecorded = {owner: number for owner, number in chosen.addresses.items() if number not in state.records}
+        state = state.with_uses(unrecorded.values())
+        if not any(state.other_users(unrecorded[vm.full_name], vm) for vm in without if vm.full_name in unrecorded):
+            return state, Selection(
+                {**selection.addresses, **chosen.addresses}, {**selection.errors, **chosen.errors}, chosen.hint
+            )
         taken |= Intervals.from_numbers(use.number for use in state.address_uses.all)
 
 
-def _try_allocate(
-    state: AttachState, vms: list[Vm], taken: Intervals
-) -> tuple[dict[str, int], dict[str, YoshiError], SearchHint]:
-    """An address for each VM that the ledger does not give to anybody else, why there is none for some, and the
-    hint for whoever chooses next."""
+def _try_allocate(state: AttachState, vms: Sequence[Vm], taken: Intervals) -> tuple[AttachState, Selection]:
+    """Choose an address for each VM that is not recorded for anybody else; something may use it all the same."""
+
+    def load(shards: Collection[Shard]) -> Allocations:
+        nonlocal state
+        state = state.with_shards(shards)
+        return Allocations(state.network, {shard: state.allocations.objects[shard] for shard in shards})
+
     allocator = Allocator(
         state.network,
-        state.load,
+        load,
         taken,
         state.run,
         wanted=len(vms),
@@ -131,7 +176,7 @@ def _try_allocate(
         cooldowns=lambda allocations: cooling_down(allocations, state.run.now),
     )
     allocated: dict[str, int] = {}
-    errors_by_vm: dict[str, YoshiError] = {}
+    errors: dict[str, YoshiError] = {}
     taken_now: set[int] = set()
     for vm in vms:  # before anybody else is given what they had
         number = _recorded_address(state, vm, taken_now)
@@ -148,12 +193,12 @@ def _try_allocate(
             try:
                 number = allocator.next_address()
             except PreconditionFailed as error:
-                errors_by_vm[vm.full_name] = error
+                errors[vm.full_name] = error
                 continue
             number = _recorded_address(state, vm, taken_now) or number
         allocated[vm.full_name] = number
         taken_now.add(number)
-    return allocated, errors_by_vm, allocator.hint
+    return state, Selection(allocated, errors, allocator.hint)
 
 
 def _last_held_address(state: AttachState, vm: Vm, taken_now: Set[int], taken: Intervals) -> int | None:

@@ -19,7 +19,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan import restart as restarts
-from kubectl_yoshi.plan.attach.context import AttachState
+from kubectl_yoshi.plan.attach.context import AttachState, Selection
 from kubectl_yoshi.plan.context import RunContext
 from kubectl_yoshi.plan.network_lookup import list_networks
 from kubectl_yoshi.plan.records import load_shards, write_records
@@ -27,19 +27,18 @@ from kubectl_yoshi.plan.release import Release, build_release, require_unchanged
 
 
 def plan_vm_changes(
-    state: AttachState,
-    vms: list[Vm],
-    selected: Mapping[str, int],
-    errors: dict[str, YoshiError],
-    quota_limited: bool = False,
-    recheck: bool = False,
+    state: AttachState, vms: Sequence[Vm], selection: Selection, *, is_counted: bool, recheck: bool
 ) -> Plan:
-    """Records, then VMs, then what must be given back, then restarts. Adds to `errors` who cannot be served.
+    """Plan the records, then the VMs, then what is released, then restarts; `errors` has VMs that get no address.
 
-    With `quota_limited` the records are among those that a quota counts: on one shelf they are written only if it is as
-    it was counted; on several, alone, and counted once more before anything else (plan/attach/quota.py). With
-    `recheck` too they are written alone: other networks are to be looked at once more before any VM has the address.
+    Args:
+        state, selection: as far as they are known.
+        vms: those that are to have the selected addresses.
+        is_counted: the records are among those that a quota counts: in one object they are written only if it is as it
+            was counted; in several, alone, and counted once more before anything else (plan/attach/quota.py).
+        recheck: the records are written alone: other networks are read once more before any VM has the address.
     """
+    selected, errors = selection.addresses, dict[str, YoshiError]()
     records: dict[int, Allocation] = {}
     owners: dict[int, str] = {}
     plans: list[Plan] = []
@@ -69,10 +68,10 @@ def plan_vm_changes(
     uses_blocks = is_large(state.network)
     plan = Plan()
     if records:
-        plan = write_records(state.allocations, records, owners, quota_limited and not uses_blocks, state.hint)
-    if plan and (recheck or (quota_limited and uses_blocks)) and not state.run.preview:
-        return replace(plan, requeue=True, results=results, errors=dict(errors))
-    return replace(plan + parallel_plans(plans), results=results, errors=dict(errors))
+        plan = write_records(state.allocations, records, owners, is_counted and not uses_blocks, selection.hint)
+    if plan and (recheck or (is_counted and uses_blocks)) and not state.run.preview:
+        return replace(plan, requeue=True, results=results, errors=errors)
+    return replace(plan + parallel_plans(plans), results=results, errors=errors)
 
 
 def migration_blocker_notes(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
