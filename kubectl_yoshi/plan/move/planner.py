@@ -8,52 +8,34 @@ between is finished by the same command.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from kubectl_yoshi.model.addresses import Address, Intervals
+from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import (
     RESERVATION,
     UNKNOWN_KIND_REASON,
     UPGRADE_HINT,
     VIRTUALMACHINE,
     Allocation,
-    Allocations,
     shard_of,
 )
-from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.attach.quota import check_quota_room
 from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.move.context import MoveRequest, MoveState
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
 from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
 from kubectl_yoshi.plan.release import remove_own_fences, write_fence
 
-
-@dataclass(frozen=True)
-class MoveRequest:
-    """What is wanted.
-
-    Attributes:
-        address: which.
-        to: namespace and name of the VM that is to have it.
-        network: its namespace and name; None for the one that has the address.
-        ports: what it is to be open on; () for what the VM asks for, else what it was open on.
-        wait: wait until it can be reached.
-    """
-
-    address: Address
-    to: tuple[str, str]
-    network: tuple[str, str] | None = None
-    ports: tuple[Port, ...] = ()
-    wait: bool = False
+__all__ = ["MoveRequest", "plan_move"]
 
 
 def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
@@ -64,60 +46,62 @@ def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
     Raises:
         PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
     """
-    network = _load_network(request, ctx.snapshot)
-    backend = get_backend(network, ctx.backends)
-    number = int(request.address)
-    allocations = load_shards(network, [shard_of(network, number)], ctx.snapshot)
-    target = _load_vm(request.to, ctx.snapshot)
+    state = _load_state(request, ctx)
     if ctx.run.failed:
-        plan = _roll_back(network, backend, allocations, target, number, ctx, ctx.run.failed)
+        plan = _roll_back(state, ctx.run.failed)
     else:
-        check_initialized(network)
+        check_initialized(state.network)
         try:
-            plan = _plan_forward(request, network, backend, allocations, target, ctx)
+            plan = _plan_forward(state)
         except PreconditionFailed as error:
-            plan = _roll_back(network, backend, allocations, target, number, ctx, {target.full_name: error})
+            plan = _roll_back(state, {state.target.full_name: error})
             if not plan:
                 raise
     return plan + remove_own_fences(ctx, plan)
 
 
-def _plan_forward(
-    request: MoveRequest, network: Network, backend: Backend, allocations: Allocations, target: Vm, ctx: PlanContext
-) -> Plan:
-    number = int(request.address)
-    record = allocations.records().get(number)
+def _load_state(request: MoveRequest, ctx: PlanContext) -> MoveState:
+    if request.network is not None:
+        network = load_network(*request.network, ctx.snapshot)
+    else:
+        network = find_network_of(request.address, request.to[0], ctx.snapshot)
+    allocations = load_shards(network, [shard_of(network, int(request.address))], ctx.snapshot)
+    target = _load_vm(request.to, ctx.snapshot)
+    return MoveState(request, network, get_backend(network, ctx.backends), allocations, target, ctx)
+
+
+def _plan_forward(state: MoveState) -> Plan:
+    request, network, target, number = state.request, state.network, state.target, state.number
+    record = state.allocations.records().get(number)
     attach_request = AttachRequest(
-        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
+        (network.namespace, network.name),
+        (request.to,),
+        request.address,
+        ports=request.ports,
+        wait=request.wait,
     )
-    _check_movable(request, network, backend, record, target)
+    _check_movable(state, record)
     assert record is not None
     if record.uid == target.uid and record.namespace == target.namespace:
-        return plan_attach(attach_request, ctx)
-    _check_not_held_for_other(network, backend, record, number, target, ctx.snapshot)
-    records = load_allocations(network, ctx.snapshot).records()
-    _check_no_other_address(network, backend, target, number, records, ctx.snapshot)
-    if not ctx.run.sent:  # what has begun is finished: a refusal would only interrupt the traffic of the VM that has it
+        return plan_attach(attach_request, state.ctx)
+    _check_not_held_for_other(state, record)
+    records = load_allocations(network, state.snapshot).records()
+    _check_no_other_address(state, records)
+    if not state.run.sent:  # what was begun is finished: a refusal would only interrupt the holder's traffic
         check_quota_room(network, (other for n, other in records.items() if n != number), target)
-    plan = _detach_holder(request, network, backend, record, target, ctx)
+    plan = _detach_holder(state, record)
     if plan is None:
-        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=ctx.run.micro_time)
-        handover = write_records(allocations, {number: new_record}, {number: target.full_name})
-        handover = write_fence(record, ctx.snapshot, target.full_name) + handover
+        new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
+        handover = write_records(state.allocations, {number: new_record}, {number: target.full_name})
+        handover = write_fence(record, state.snapshot, target.full_name) + handover
         return replace(handover, results={target.full_name: str(request.address)})
-    later_changes = _plan_after_detach(network, backend, allocations, target, request, ctx)
+    later_changes = _plan_after_detach(state)
     plan = (
         plan + later_changes
-        if ctx.run.preview
+        if state.run.preview
         else replace(plan, future_changes=(*plan.future_changes, *later_changes))
     )
     return replace(plan, results={target.full_name: str(request.address)})
-
-
-def _load_network(request: MoveRequest, snapshot: Snapshot) -> Network:
-    if request.network is not None:
-        return load_network(*request.network, snapshot)
-    return find_network_of(request.address, request.to[0], snapshot)
 
 
 def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
@@ -131,13 +115,12 @@ def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
     return Vm(found[0])
 
 
-def _check_movable(
-    request: MoveRequest, network: Network, backend: Backend, record: Allocation | None, target: Vm
-) -> None:
-    address = request.address
+def _check_movable(state: MoveState, record: Allocation | None) -> None:
+    network, target = state.network, state.target
+    address = state.request.address
     attach_command = f"kubectl yoshi vm attach {target.name} -n {target.namespace}"
     name = network.relative_name(target.namespace)
-    if backend.pins_vm_template:
+    if state.backend.pins_vm_template:
         raise PreconditionFailed(
             f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
             f"{_detach_hint(network, record)}`{attach_command} --network {name} --ip {address}`.",
@@ -166,21 +149,17 @@ def _detach_hint(network: Network, record: Allocation | None) -> str:
     return f"`kubectl yoshi vm detach {record.name} -n {record.namespace} --network {name}`, then "
 
 
-def _check_no_other_address(
-    network: Network,
-    backend: Backend,
-    target: Vm,
-    number: int,
-    records: Mapping[int, Allocation],
-    snapshot: Snapshot,
-) -> None:
+def _check_no_other_address(state: MoveState, records: Mapping[int, Allocation]) -> None:
     """Raise PreconditionFailed if the VM has another address of the network."""
+    network, target = state.network, state.target
     address_uses = [
-        use for use in backend.address_uses(network, [target], Intervals(), snapshot) if use.kind is UsageKind.REQUESTED
+        use
+        for use in state.backend.address_uses(network, [target], Intervals(), state.snapshot)
+        if use.kind is UsageKind.REQUESTED
     ]
     on_vm = {use.number for use in address_uses if use.is_for_vm(target.namespace, target.name, target.uid)}
     recorded = {other for other, record in records.items() if record.uid == target.uid}
-    for other in sorted((on_vm | recorded) - {number}):
+    for other in sorted((on_vm | recorded) - {state.number}):
         raise PreconditionFailed(
             f"VM {target.full_name} already has {network.address(other)} on network {network.full_name}",
             f"Detach it first: `kubectl yoshi vm detach {target.name} -n {target.namespace} "
@@ -188,72 +167,68 @@ def _check_no_other_address(
         )
 
 
-def _check_not_held_for_other(
-    network: Network, backend: Backend, record: Allocation, number: int, target: Vm, snapshot: Snapshot
-) -> None:
+def _check_not_held_for_other(state: MoveState, record: Allocation) -> None:
     """An address that somebody else's object keeps for the VM that has it goes where that object says, not here."""
-    for use in backend.all_address_uses(network, (record.namespace,), snapshot):
+    network = state.network
+    for use in state.backend.all_address_uses(network, (record.namespace,), state.snapshot):
         if (
-            use.number == number
+            use.number == state.number
             and use.kind is UsageKind.HELD_BY_BACKEND
-            and not use.is_for_vm(target.namespace, target.name, target.uid)
+            and not use.is_for_vm(state.target.namespace, state.target.name, state.target.uid)
         ):
             raise PreconditionFailed(
-                f"{use.ref} has {network.address(number)} for VM {record.holder}, and somebody else has made it",
-                f"Make it select VM {target.full_name}, then move the address.",
+                f"{use.ref} has {network.address(state.number)} for VM {record.holder}, and somebody else has made it",
+                f"Make it select VM {state.target.full_name}, then move the address.",
             )
 
 
-def _roll_back(
-    network: Network,
-    backend: Backend,
-    allocations: Allocations,
-    target: Vm,
-    number: int,
-    ctx: PlanContext,
-    errors: Mapping[str, YoshiError],
-) -> Plan:
+def _roll_back(state: MoveState, errors: Mapping[str, YoshiError]) -> Plan:
     """Undo what this run did for a VM that does not get the address in the end."""
-    return replace(roll_back_move(network, backend, allocations, target, number, ctx), errors=errors)
+    return replace(roll_back_move(state), errors=errors)
 
 
-def _detach_holder(
-    request: MoveRequest, network: Network, backend: Backend, record: Allocation, target: Vm, ctx: PlanContext
-) -> Plan | None:
+def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
     """What makes the VM that has the address let go of it; None where it does not have it any more.
 
     Raises:
         PreconditionFailed: something of a VM that is gone still has it.
     """
-    number = int(request.address)
+    network, backend, target, number, snapshot = (
+        state.network,
+        state.backend,
+        state.target,
+        state.number,
+        state.snapshot,
+    )
     query = Query(VM, record.namespace, record.name)
-    found = ctx.snapshot.lookup(query)
+    found = snapshot.lookup(query)
     owner = record.owner
-    if reason := ctx.snapshot.unreadable_reason(query):
+    if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
+            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}",
+            ASK_ADMIN_HINT,
         )
     current_vm = Vm(found[0]) if found else None
     if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
         detach_changes = [
-            replace(change, owner=target.full_name)
-            for change in backend.detach_patch(current_vm, network, ctx.snapshot)
+            replace(change, owner=target.full_name) for change in backend.detach_patch(current_vm, network, snapshot)
         ]
         if not detach_changes:
             return None
         ports = (
-            request.ports
-            or backend.configured_ports(target, network, ctx.snapshot)
-            or backend.configured_ports(current_vm, network, ctx.snapshot)
+            state.request.ports
+            or backend.configured_ports(target, network, snapshot)
+            or backend.configured_ports(current_vm, network, snapshot)
         )
-        attach_patches = backend.attach_patch(target, network, number, "", ctx.snapshot, ports)
+        attach_patches = backend.attach_patch(target, network, number, "", snapshot, ports)
         plan = Plan((attach_patches,) if attach_patches else ())
-        if not ctx.run.preview:
+        if not state.run.preview:
             plan = plan + _permission_tests(
-                backend.ensure_service(target, network, number, ports, ctx.snapshot), detach_changes
+                backend.ensure_service(target, network, number, ports, snapshot),
+                detach_changes,
             )
         return plan + stage_detach_changes(detach_changes)
-    remaining = [use for use in _uses_of_deleted_vm(network, backend, record, ctx.snapshot) if use.number == number]
+    remaining = [use for use in _uses_of_deleted_vm(state, record) if use.number == number]
     if remaining:
         raise PreconditionFailed(
             f"{remaining[0].ref} of VM {owner}, which is gone, still has {network.address(number)}",
@@ -279,18 +254,14 @@ def _permission_tests(service_plan: Plan, detach_changes: Iterable[Change]) -> P
     return Plan((tests,) if tests else ())
 
 
-def _uses_of_deleted_vm(
-    network: Network, backend: Backend, record: Allocation, snapshot: Snapshot
-) -> tuple[AddressUse, ...]:
-    address_uses = backend.all_address_uses(network, (record.namespace,), snapshot)
+def _uses_of_deleted_vm(state: MoveState, record: Allocation) -> tuple[AddressUse, ...]:
+    address_uses = state.backend.all_address_uses(state.network, (record.namespace,), state.snapshot)
     return tuple(use for use in address_uses if use.is_for_vm(record.namespace, record.name, record.uid))
 
 
-def _plan_after_detach(
-    network: Network, backend: Backend, allocations: Allocations, target: Vm, request: MoveRequest, ctx: PlanContext
-) -> Plan:
+def _plan_after_detach(state: MoveState) -> Plan:
     """What comes once the VM that has the address has let go."""
-    number = int(request.address)
-    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=ctx.run.micro_time)
-    plan = write_records(allocations, {number: new_record})
-    return plan + backend.ensure_service(target, network, number, request.ports, ctx.snapshot)
+    network, target, number = state.network, state.target, state.number
+    new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
+    plan = write_records(state.allocations, {number: new_record})
+    return plan + state.backend.ensure_service(target, network, number, state.request.ports, state.snapshot)

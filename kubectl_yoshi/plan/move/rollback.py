@@ -9,55 +9,48 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals
-from kubectl_yoshi.model.allocations import Allocation, Allocations, parse_allocation
-from kubectl_yoshi.model.backend import Backend, UsageKind
+from kubectl_yoshi.model.allocations import Allocation, parse_allocation
+from kubectl_yoshi.model.backend import UsageKind
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ObjectRef, dig
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM, Vm
-from kubectl_yoshi.plan.context import PlanContext, RunContext
+from kubectl_yoshi.plan.context import RunContext
+from kubectl_yoshi.plan.move.context import MoveState
 from kubectl_yoshi.plan.records import records_written_by_run, write_records
 from kubectl_yoshi.plan.release import is_fence, require_unchanged, write_fence
 
 
-def roll_back_move(
-    network: Network, backend: Backend, allocations: Allocations, target: Vm, number: int, ctx: PlanContext
-) -> Plan:
-    """The next step back of what this run has done for a move; empty where nothing is left to do, or the move is done.
-
-    Args:
-        network, backend, allocations: which, with the address's shelf.
-        target: who does not get the address.
-        number: which.
-        snapshot, run: as every planner gets them.
-    """
-    record = allocations.records().get(number)
+def roll_back_move(state: MoveState) -> Plan:
+    """Plan the next step that undoes what this run did for a move; empty if nothing is left, or the move is done."""
+    network, backend, target, number, run = state.network, state.backend, state.target, state.number, state.run
+    record = state.allocations.records().get(number)
     previous_record = None
     if record is not None and record.uid == target.uid:
-        previous_record = _record_before_handover(network, record, number, ctx.run)
-        if previous_record is None or not backend.ensure_service(target, network, number, (), ctx.snapshot):
+        previous_record = _record_before_handover(network, record, number, run)
+        if previous_record is None or not backend.ensure_service(target, network, number, (), state.snapshot):
             return Plan()
-    target_changed = _has_changed(target.ref, ctx.run)
+    target_changed = _has_changed(target.ref, run)
     if (
         previous_record is not None
         and not target_changed
-        and not _has_changed(VM.ref(previous_record.name, previous_record.namespace), ctx.run)
+        and not _has_changed(VM.ref(previous_record.name, previous_record.namespace), run)
     ):
         return Plan()  # an earlier run has: this one cannot give back what that one took
-    if (target_changed or previous_record) and _objects_requesting(target, network, backend, number, ctx.snapshot):
+    if (target_changed or previous_record) and _objects_requesting(target, state):
         changes = [
-            c for c in backend.detach_patch(target, network, ctx.snapshot) if target_changed or c.verb is Verb.DELETE
+            c for c in backend.detach_patch(target, network, state.snapshot) if target_changed or c.verb is Verb.DELETE
         ]
         if changes:
             return stage_detach_changes(changes)
     if record is None:
         return Plan()
     if previous_record is not None:
-        restored = replace(previous_record, since=ctx.run.micro_time)
-        handover = write_records(allocations, {number: restored}, {number: target.full_name})
-        return write_fence(record, ctx.snapshot, target.full_name) + handover
-    return _return_to_holder(network, backend, record, number, ctx)
+        restored = replace(previous_record, since=run.micro_time)
+        handover = write_records(state.allocations, {number: restored}, {number: target.full_name})
+        return write_fence(record, state.snapshot, target.full_name) + handover
+    return _return_to_holder(state, record)
 
 
 def stage_detach_changes(changes: list[Change]) -> Plan:
@@ -95,28 +88,32 @@ def _has_changed(vm: ObjectRef, run: RunContext) -> bool:
     return any(change.ref == vm and not is_fence(change) for change in run.sent)
 
 
-def _return_to_holder(network: Network, backend: Backend, record: Allocation, number: int, ctx: PlanContext) -> Plan:
+def _return_to_holder(state: MoveState, record: Allocation) -> Plan:
     """What gives a VM the address again that this run has taken from it, and for which the record is."""
-    found = ctx.snapshot.lookup(Query(VM, record.namespace, record.name))
+    network, backend, number, snapshot = state.network, state.backend, state.number, state.snapshot
+    found = snapshot.lookup(Query(VM, record.namespace, record.name))
     if not found or Vm(found[0]).uid != record.uid:
         return Plan()
     holder = Vm(found[0])
-    original = ctx.run.object_before(holder.ref)
+    original = state.run.object_before(holder.ref)
     before = Vm(original) if original else None
-    if before is None or before.ref not in _objects_requesting(before, network, backend, number, ctx.snapshot):
+    if before is None or before.ref not in _objects_requesting(before, state):
         return Plan()
-    ports = backend.configured_ports(before, network, ctx.snapshot)
-    attach_patches = require_unchanged(holder, backend.attach_patch(holder, network, number, "", ctx.snapshot, ports))
+    ports = backend.configured_ports(before, network, snapshot)
+    attach_patches = require_unchanged(holder, backend.attach_patch(holder, network, number, "", snapshot, ports))
     return Plan((attach_patches,) if attach_patches else ()) + backend.ensure_service(
-        holder, network, number, ports, ctx.snapshot
+        holder, network, number, ports, snapshot
     )
 
 
-def _objects_requesting(vm: Vm, network: Network, backend: Backend, number: int, snapshot: Snapshot) -> list[ObjectRef]:
+def _objects_requesting(vm: Vm, state: MoveState) -> list[ObjectRef]:
     """The VM itself and what is made for it, as far as they want an address for it."""
-    address_uses = backend.address_uses(network, [vm], Intervals(), snapshot)
+    network = state.network
+    address_uses = state.backend.address_uses(network, [vm], Intervals(), state.snapshot)
     return [
         use.ref
         for use in address_uses
-        if use.number == number and use.kind is UsageKind.REQUESTED and use.is_for_vm(vm.namespace, vm.name, vm.uid)
+        if use.number == state.number
+        and use.kind is UsageKind.REQUESTED
+        and use.is_for_vm(vm.namespace, vm.name, vm.uid)
     ]
