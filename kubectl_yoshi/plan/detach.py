@@ -59,47 +59,71 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
         PreconditionFailed: there is no such network, and no VM that asks for it.
     """
     queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
-    ctx.snapshot.lookup(network_query(*request.network), *queries)
+    ctx.snapshot.prefetch(network_query(*request.network), *queries)
     try:
         network = load_network(*request.network, ctx.snapshot)
     except PreconditionFailed as error:
         if not is_network_missing(request.network, ctx.snapshot):
             raise
         return plan_detach_from_missing(request.network, request.vms, ctx, error)
-    backend = get_backend(network, ctx.backends)
-    errors: dict[str, YoshiError] = dict(ctx.run.failed)
-    present: list[Vm] = []
-    for query in queries:
-        if reason := ctx.snapshot.unreadable_reason(query):
-            errors[f"{query.namespace}/{query.name}"] = PreconditionFailed(
-                f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT
-            )
-        elif found := ctx.snapshot.lookup(query):
-            present.append(Vm(found[0]))
-    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), ctx.snapshot))
-    missing = {(r.namespace, r.name) for r in queries} - {(vm.namespace, vm.name) for vm in present}
-    allocations = _load_relevant_allocations(network, present, address_uses, ctx.snapshot, load_all=bool(missing))
-    # Once more: with which address an interface runs that was plugged in live, only its record says.
-    address_uses = AddressUses(backend.address_uses(network, present, Intervals(), ctx.snapshot))
+    unreadable = {
+        f"{query.namespace}/{query.name}": PreconditionFailed(
+            f'VM "{query.name}" cannot be read: {reason}', ASK_ADMIN_HINT
+        )
+        for query in queries
+        if (reason := ctx.snapshot.unreadable_reason(query))
+    }
+    errors: dict[str, YoshiError] = {**ctx.run.failed, **unreadable}
+    present = [Vm(obj) for obj in ctx.snapshot.lookup(*queries)]
+    missing = sorted({*request.vms} - {(vm.namespace, vm.name) for vm in present})
+    state = _load_state(request, network, present, ctx, load_all=bool(missing))
     active = [vm for vm in present if vm.full_name not in errors]
-    missing_names = sorted((str(ns), n) for ns, n in missing if f"{ns}/{n}" not in errors)
-    parts = [partial(_detach_vm, request, network, backend, vm, allocations, address_uses, ctx) for vm in active]
-    parts += [partial(_detach_missing_vm, *name, backend, allocations, ctx, errors) for name in missing_names]
+    parts = [partial(_detach_vm, state, vm) for vm in active]
+    parts += [partial(_detach_missing_vm, state, *vm) for vm in missing if "/".join(vm) not in errors]
+    plan = parallel_plans(ctx.snapshot.parallel(parts))
     failed_vms = [vm for vm in present if vm.full_name in errors]
-    plan = parallel_plans(ctx.snapshot.parallel(parts)) + restarts.resume_stopped_vms(failed_vms, ctx)
+    plan = plan + restarts.resume_stopped_vms(failed_vms, ctx)
     plan = plan + remove_left_fences(active, plan)
-    answers_suffice = not errors and not missing and backend.pins_vm_template and are_all_patched(present, plan)
-    return replace(plan, errors={**plan.errors, **errors}, answers_suffice=answers_suffice)
+    errors = {**plan.errors, **errors}
+    answers_suffice = not errors and not missing and state.backend.pins_vm_template and are_all_patched(present, plan)
+    return replace(plan, errors=errors, answers_suffice=answers_suffice)
 
 
-def _stop_in_vain_error(
-    vm: Vm, records: Mapping[int, Allocation], network: Network, backend: Backend, snapshot: Snapshot
-) -> PreconditionFailed | None:
+@dataclass(frozen=True)
+class _DetachState:
+    """What the detachment of each VM is planned from.
+
+    Attributes:
+        request, network, backend, ctx: what is asked for.
+        allocations: those of the shards in which the VMs may have some.
+        address_uses: what the cluster shows of the VMs' addresses.
+    """
+
+    request: DetachRequest
+    network: Network
+    backend: Backend
+    ctx: PlanContext
+    allocations: Allocations
+    address_uses: AddressUses
+
+
+def _load_state(
+    request: DetachRequest, network: Network, vms: list[Vm], ctx: PlanContext, *, load_all: bool
+) -> _DetachState:
+    backend = get_backend(network, ctx.backends)
+    address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
+    allocations = _load_relevant_allocations(network, vms, address_uses, ctx.snapshot, load_all=load_all)
+    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
+    return _DetachState(request, network, backend, ctx, allocations, address_uses)
+
+
+def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Allocation]) -> PreconditionFailed | None:
     """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
     for number, record in records.items():
-        if reason := backend.release_hold(network, number, record, snapshot).forbidden:
+        if reason := state.backend.release_hold(state.network, number, record, state.ctx.snapshot).forbidden:
             return PreconditionFailed(
-                f"{vm.ref} would run with {network.address(number)} again, which cannot be released: {reason}",
+                f"{vm.ref} would run with {state.network.address(number)} again, which cannot be released: {reason}",
                 "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
             )
     return None
@@ -118,15 +142,9 @@ def _load_relevant_allocations(
     return load_shards(network, {*status_shards, *(shard_of(network, number) for number in numbers)}, snapshot)
 
 
-def _detach_vm(
-    request: DetachRequest,
-    network: Network,
-    backend: Backend,
-    vm: Vm,
-    allocations: Allocations,
-    address_uses: AddressUses,
-    ctx: PlanContext,
-) -> Plan:
+def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
+    request, network, backend, ctx = state.request, state.network, state.backend, state.ctx
+    allocations, address_uses = state.allocations, state.address_uses
     running = find_instance(vm, ctx.snapshot) is not None
     hot_plug = backend.hot_plug(vm, ctx.snapshot) if request.live and running else None
     detach_patches = backend.detach_patch(vm, network, ctx.snapshot, live=hot_plug is not None and not hot_plug.blocker)
@@ -144,11 +162,11 @@ def _detach_vm(
         use for use in remaining if use.kind is UsageKind.RUNNING and use.is_for_vm(vm.namespace, vm.name, vm.uid)
     ]
     fenced = any(change.ref == vm.ref for change in detach_patches)
-    release = _release_records(vm_records, allocations, remaining, backend, ctx, fenced)
+    release = _release_records(state, vm_records, remaining, fenced)
     released = [str(allocations.address(number)) for number in sorted(vm_records)]
     results = {vm.full_name: ", ".join(released)} if released or plan else {}
     if running and running_uses and request.restart:
-        if error := _stop_in_vain_error(vm, vm_records, network, backend, ctx.snapshot):
+        if error := _stop_in_vain_error(state, vm, vm_records):
             return Plan(errors={vm.full_name: error})
         stop_plan = restarts.plan_restart(vm, None, remaining, ctx, must_stop=True).plan
         first, last = (stop_plan, plan if ctx.run.preview else Plan()) if backend.keeps_addresses else (plan, stop_plan)
@@ -172,42 +190,30 @@ def _detach_vm(
 
 
 def _release_records(
-    vm_records: Mapping[int, Allocation],
-    allocations: Allocations,
-    address_uses: Iterable[AddressUse],
-    backend: Backend,
-    ctx: PlanContext,
-    fenced: bool = False,
+    state: _DetachState, vm_records: Mapping[int, Allocation], address_uses: Iterable[AddressUse], fenced: bool = False
 ) -> Release:
+    snapshot, until = state.ctx.snapshot, state.ctx.run.micro_time
     release = Release()
     for number, record in vm_records.items():
         release = release + build_release(
-            allocations, number, record, address_uses, backend, ctx.snapshot, ctx.run.micro_time, fenced=fenced
+            state.allocations, number, record, address_uses, state.backend, snapshot, until, fenced=fenced
         )
     return release
 
 
-def _detach_missing_vm(
-    namespace: str,
-    name: str,
-    backend: Backend,
-    allocations: Allocations,
-    ctx: PlanContext,
-    errors: dict[str, YoshiError],
-) -> Plan:
-    """A VM that exists no more: only its records are left."""
-    vm_records = allocations.held_by(namespace, name)
-    owner = f"{namespace}/{name}"
-    if not vm_records and (ctx.run.done_for(owner) or any(change.owner == owner for change in ctx.run.unclear)):
+def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
+    """Release the addresses of a VM that does not exist any more."""
+    vm_records = state.allocations.held_by(namespace, name)
+    owner, run = f"{namespace}/{name}", state.ctx.run
+    if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
         return Plan()  # this very run has given it back
     if not vm_records:
-        errors[owner] = PreconditionFailed(
-            f'VM "{name}" not found in namespace "{namespace}", and it holds no address of '
-            f"{allocations.network.full_name}",
+        error = PreconditionFailed(
+            f'VM "{name}" not found in namespace "{namespace}", and it holds no address of {state.network.full_name}',
             LIST_VMS_HINT,
         )
-        return Plan()
-    address_uses = backend.all_address_uses(allocations.network, (namespace,), ctx.snapshot)
-    release = _release_records(vm_records, allocations, address_uses, backend, ctx)
-    results = {owner: ", ".join(str(allocations.address(number)) for number in sorted(vm_records))}
+        return Plan(errors={owner: error})
+    address_uses = state.backend.all_address_uses(state.network, (namespace,), state.ctx.snapshot)
+    release = _release_records(state, vm_records, address_uses)
+    results = {owner: ", ".join(str(state.network.address(number)) for number in sorted(vm_records))}
     return replace(release.plan, notes=release.notes, results=results)
