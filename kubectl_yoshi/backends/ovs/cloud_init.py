@@ -1,8 +1,9 @@
-"""Telling a guest its address without DHCP: in the VM's cloud-init network data, merged with what is there.
+"""Telling a guest its address without DHCP: in the VM's cloud-init network data, version 2, of cloudInitNoCloud.
 
-cloudInitNoCloud carries cloud-init's network configuration, version 1 or 2, in YAML; cloudInitConfigDrive carries
-OpenStack's network_data.json (https://docs.cloud-init.io, "Network configuration"). Both are on the VM or in a Secret.
-An interface is matched by its MAC address, which is the VM's for life.
+The data is on the VM, or in a Secret that only this VM uses (https://docs.cloud-init.io, "Network configuration"). An
+interface is matched by its MAC address, which is the VM's for life. Other network data (version 1, that of
+cloudInitConfigDrive, a Secret of several VMs) is refused, with the entry to add by hand; once the address is in it, it
+is left as it is.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 
 from kubectl_yoshi.backends.ovs.interface import TEMPLATE
@@ -24,7 +23,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, uid_of
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import Vm
+from kubectl_yoshi.model.vm import VM, Vm
 
 MAX_NETWORK_DATA_BYTES = 2048
 """Bytes of network data that KubeVirt takes on a VM itself."""
@@ -32,8 +31,8 @@ FIRST_INTERFACE = "enp1s0"
 """What the guest calls its first interface, on the machine type q35."""
 SECRET = Resource("", "v1", "secrets", "Secret")
 VOLUMES = (*TEMPLATE, "spec", "volumes")
-CONFIG_DRIVE = "cloudInitConfigDrive"
-KINDS = ("cloudInitNoCloud", CONFIG_DRIVE)
+NO_CLOUD = "cloudInitNoCloud"
+KINDS = (NO_CLOUD, "cloudInitConfigDrive")
 INLINE, ENCODED, REFERENCE = "networkData", "networkDataBase64", "networkDataSecretRef"
 SECRET_KEYS = ("networkdata", "networkData")
 """Keys of a Secret in which KubeVirt looks for network data."""
@@ -61,88 +60,67 @@ class GuestAddress:
     mtu: int | None = None
 
 
-def set_in_network_data(
-    text: str, wanted: GuestAddress, is_config_drive: bool, dhcp_on_first: bool, shared: bool = False
-) -> str:
-    """Network data in which an interface has its address; the text itself where it says so already.
+def set_in_network_data(text: str, wanted: GuestAddress, dhcp_on_first: bool) -> str:
+    """Return network data in which an interface has its address; the text itself if it says so already.
 
     Args:
-        text: as it is; "" for none.
-        wanted: see GuestAddress.
-        is_config_drive: it is a ConfigDrive's.
-        dhcp_on_first: where there is no network data yet, the guest's first interface gets its address by DHCP, as it
+        text: the current data, version 2; "" for none.
+        wanted: the interface and its address.
+        dhcp_on_first: if there is no network data yet, the guest's first interface gets its address by DHCP, as it
             does without any.
-        shared: other VMs may read it too: an entry for another MAC address is theirs.
 
     Raises:
         PreconditionFailed: the text is not what cloud-init reads.
     """
-    data = _parse(text, is_config_drive)
+    data = _parse(text)
     before = json.dumps(data, default=str)
-    if is_config_drive:
-        _set_in_config_drive(data, wanted, shared)
-    elif data.get("version") == 1:
-        data["config"] = _replace_entry(
-            data.get("config") or [], _version_1(wanted), lambda item: _mac_of(item, "mac_address")
-        )
-    else:
-        if not data:
-            data |= {"version": 2, "ethernets": {FIRST_INTERFACE: {"dhcp4": True}} if dhcp_on_first else {}}
-        ethernets_parent = _ethernets_parent(data)
-        entries = ethernets_parent.get("ethernets") or {}
-        entry_id = _choose_entry_id(
-            wanted, {key: _mac_of(_get_match(value), "macaddress") for key, value in entries.items()}, shared
-        )
-        others = {key: value for key, value in entries.items() if key == entry_id or not _has_mac(value, wanted.mac)}
-        ethernets_parent["ethernets"] = {**others, entry_id: _version_2(wanted)}
-    return text if json.dumps(data, default=str) == before else _serialize(data, is_config_drive)
+    if not data:
+        data |= {"version": 2, "ethernets": {FIRST_INTERFACE: {"dhcp4": True}} if dhcp_on_first else {}}
+    ethernets_parent = _ethernets_parent(data)
+    entry_id = f"yoshi-{wanted.nic}"
+    entries = ethernets_parent.get("ethernets") or {}
+    others = {key: value for key, value in entries.items() if key == entry_id or not _has_mac(value, wanted.mac)}
+    ethernets_parent["ethernets"] = {**others, entry_id: _entry(wanted)}
+    return text if json.dumps(data, default=str) == before else _serialize(data)
 
 
-def remove_from_network_data(text: str, mac: str, is_config_drive: bool) -> str:
-    """Network data without the entry for an interface; the text itself where there is none, or it cannot be read."""
+def remove_from_network_data(text: str, mac: str) -> str:
+    """Return network data without the entry for an interface; the text itself if there is none, or it is unreadable."""
     try:
-        data = _parse(text, is_config_drive)
+        data = _parse(text)
     except PreconditionFailed:
         return text
-    before = json.dumps(data, default=str)
-    if is_config_drive:
-        removed_ids = {
-            link.get("id") for link in data.get("links") or [] if _mac_of(link, "ethernet_mac_address") == mac
-        }
-        for key, field in (("links", "id"), ("networks", "link")):
-            if data.get(key):
-                data[key] = [item for item in data[key] if item.get(field) not in removed_ids]
-    elif data.get("version") == 1:
-        data["config"] = [item for item in data.get("config") or [] if _mac_of(item, "mac_address") != mac]
-    elif _ethernets_parent(data).get("ethernets"):
-        ethernets_parent = _ethernets_parent(data)
-        ethernets_parent["ethernets"] = {
-            key: value for key, value in ethernets_parent["ethernets"].items() if not _has_mac(value, mac)
-        }
-    return text if json.dumps(data, default=str) == before else _serialize(data, is_config_drive)
+    ethernets_parent = _ethernets_parent(data)
+    entries = ethernets_parent.get("ethernets") or {}
+    others = {key: value for key, value in entries.items() if not _has_mac(value, mac)}
+    if len(others) == len(entries):
+        return text
+    ethernets_parent["ethernets"] = others
+    return _serialize(data)
 
 
-def _parse(text: str, is_config_drive: bool) -> Json:
+def _parse(text: str) -> Json:
     import yaml  # reads text only; late, since few commands need it
 
     if not text.strip():
         return {}
     try:
-        data = json.loads(text) if is_config_drive else yaml.safe_load(text)
+        data = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         data = None
     if not isinstance(data, dict):
-        kind = "OpenStack's network_data.json" if is_config_drive else "cloud-init's network configuration"
         raise PreconditionFailed(
-            f"the VM's cloud-init network data is not {kind}", "Mend it, or leave --cloud-init out."
+            "the VM's cloud-init network data is not cloud-init's network configuration",
+            "Correct it, or leave --cloud-init out.",
         )
     return data
 
 
-def _serialize(data: Json, is_config_drive: bool) -> str:
+def _serialize(data: Json, flow: bool = False) -> str:
+    """Return YAML; in one line with `flow`."""
     import yaml
 
-    return json.dumps(data, indent=1) if is_config_drive else str(yaml.safe_dump(data, sort_keys=False))
+    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=flow, width=float("inf") if flow else None))
 
 
 def _ethernets_parent(data: Json) -> Json:
@@ -151,41 +129,11 @@ def _ethernets_parent(data: Json) -> Json:
     return ethernets_parent if isinstance(ethernets_parent, dict) else data
 
 
-def _choose_entry_id(wanted: GuestAddress, macs: Mapping[str, str], shared: bool) -> str:
-    """What the interface's entry is called.
-
-    Args:
-        wanted: see GuestAddress.
-        macs: the entries that there are, and whose each is.
-        shared: see set_address.
-    """
-    default_id = f"yoshi-{wanted.nic}"
-    id_with_mac = f"{default_id}-{wanted.mac.replace(':', '')}"
-    is_other_vms = shared and macs.get(default_id, wanted.mac) != wanted.mac
-    return id_with_mac if is_other_vms or id_with_mac in macs else default_id
-
-
-def _replace_entry(entries: list[Any], wanted: Json, key: Callable[[Any], str]) -> list[Any]:
-    """The entries with one more, or in the place of the one that has the same key."""
-    is_same_entry = [key(item) == key(wanted) for item in entries]
-    position = is_same_entry.index(True) if True in is_same_entry else len(entries)
-    other_entries = [item for item, same in zip(entries, is_same_entry, strict=True) if not same]
-    return [*other_entries[:position], wanted, *other_entries[position:]]
-
-
-def _mac_of(entry: Any, field: str) -> str:
-    return str(entry.get(field) or "").lower() if isinstance(entry, dict) else ""
-
-
 def _has_mac(entry: Any, mac: str) -> bool:
-    return _mac_of(_get_match(entry), "macaddress") == mac
+    return isinstance(entry, dict) and str(dig(entry, "match", "macaddress", default="")).lower() == mac
 
 
-def _get_match(entry: Any) -> Any:
-    return entry.get("match") if isinstance(entry, dict) else None
-
-
-def _version_2(wanted: GuestAddress) -> Json:
+def _entry(wanted: GuestAddress) -> Json:
     entry: Json = {
         "match": {"macaddress": wanted.mac},
         "addresses": [f"{wanted.address}/{wanted.prefix_length}"],
@@ -197,43 +145,6 @@ def _version_2(wanted: GuestAddress) -> Json:
     if wanted.mtu:
         entry["mtu"] = wanted.mtu
     return entry
-
-
-def _version_1(wanted: GuestAddress) -> Json:
-    subnet: Json = {
-        "type": "static" if wanted.address.version == 4 else "static6",
-        "address": f"{wanted.address}/{wanted.prefix_length}",
-    }
-    if wanted.gateway is not None:
-        subnet["gateway"] = str(wanted.gateway)
-    if wanted.dns:
-        subnet["dns_nameservers"] = [str(item) for item in wanted.dns]
-    entry: Json = {"type": "physical", "name": wanted.nic, "mac_address": wanted.mac, "subnets": [subnet]}
-    return {**entry, "mtu": wanted.mtu} if wanted.mtu else entry
-
-
-def _set_in_config_drive(data: Json, wanted: GuestAddress, shared: bool) -> None:
-    links, networks = data.get("links") or [], data.get("networks") or []
-    macs = {str(link.get("id")): _mac_of(link, "ethernet_mac_address") for link in links}
-    entry_id = _choose_entry_id(wanted, macs, shared)
-    link: Json = {"id": entry_id, "type": "phy", "ethernet_mac_address": wanted.mac}
-    any_address = "0.0.0.0" if wanted.address.version == 4 else "::"
-    network: Json = {"id": entry_id, "link": entry_id, "type": f"ipv{wanted.address.version}"}
-    network |= {"ip_address": str(wanted.address), "netmask": _netmask(wanted)}
-    if wanted.mtu:
-        link["mtu"] = wanted.mtu
-    if wanted.gateway is not None:
-        network["routes"] = [{"network": any_address, "netmask": any_address, "gateway": str(wanted.gateway)}]
-    data["links"] = _replace_entry(links, link, lambda item: str(item.get("id")))
-    data["networks"] = _replace_entry(networks, network, lambda item: str(item.get("id")))
-    existing_services = list(data.get("services") or [])
-    new_services = [{"type": "dns", "address": str(item)} for item in wanted.dns]
-    if existing_services or new_services:
-        data["services"] = [*existing_services, *(item for item in new_services if item not in existing_services)]
-
-
-def _netmask(wanted: GuestAddress) -> str:
-    return str(ip_network(f"{wanted.address}/{wanted.prefix_length}", strict=False).netmask)
 
 
 @dataclass(frozen=True)
@@ -254,18 +165,19 @@ class _NetworkDataLocation:
     text: str
     secret: Json | None = None
 
-    @property
-    def is_config_drive(self) -> bool:
-        return self.kind == CONFIG_DRIVE
+    def mentions(self, address: Address) -> bool:
+        """Whether the address is in the data, in whatever form."""
+        return str(address) in re.split(r"""[\s"'/,\[\]{}]+""", self.text)
 
 
 def write_address(
     patch: PatchBuilder, vm: Vm, network: Network, layer: Layer2, number: int, nic: str, mac: str, snapshot: Snapshot
 ) -> tuple[Change, ...]:
-    """Adds the address to the VM's network data: to the patch of the VM, or as a change of the Secret that has it.
+    """Add the address to the VM's network data: to the patch of the VM, or as a change of the Secret that has it.
 
     Raises:
-        PreconditionFailed: the VM has no cloud-init volume, or its network data may not be read, or cannot hold it.
+        PreconditionFailed: the VM has no cloud-init volume, or its network data cannot be read, or is none that this
+            program writes and does not have the address.
     """
     location = _find_location(vm, snapshot)
     if location is None:
@@ -278,29 +190,59 @@ def write_address(
         nic, mac, network.address(number), network.cidr.prefixlen, network.gateway,
         layer.dns, layer.mtu,
     )  # fmt: skip
-    shared = location.secret is not None
-    text = set_in_network_data(location.text, wanted, location.is_config_drive, vm.pod_interface is not None, shared)
-    return _apply_text(patch, vm, location, text)
+    if reason := _unsupported_reason(location, vm, snapshot):
+        if location.mentions(wanted.address):
+            return ()
+        entry = _serialize({"version": 2, "ethernets": {f"yoshi-{nic}": _entry(wanted)}}, flow=True).strip()
+        raise PreconditionFailed(
+            f"the network data of VM {vm.full_name} {reason}",
+            f"Add this by hand, in the form of that data, and attach with --ip {wanted.address} --mac {mac}: {entry}",
+        )
+    return _apply_text(patch, vm, location, set_in_network_data(location.text, wanted, vm.pod_interface is not None))
 
 
 def has_address(vm: Vm, number: int, network: Network, snapshot: Snapshot) -> bool:
-    """Whether the VM's network data has the address, as far as it may be read."""
+    """Return whether the VM's network data has the address, as far as it can be read."""
     try:
         location = _find_location(vm, snapshot)
     except PreconditionFailed:
         return False
-    return location is not None and f"{network.address(number)}" in re.split(r"""[\s"'/,\[\]]+""", location.text)
+    return location is not None and location.mentions(network.address(number))
 
 
 def remove_address(patch: PatchBuilder, vm: Vm, mac: str, snapshot: Snapshot) -> tuple[Change, ...]:
-    """Takes the address of an interface out of the VM's network data, if it is there and may be seen."""
+    """Remove the entry of an interface from the VM's network data, if it is there and can be read."""
     try:
         location = _find_location(vm, snapshot)
     except PreconditionFailed:
         return ()
-    if location is None or not mac:
+    if location is None or location.kind != NO_CLOUD or not mac:
         return ()
-    return _apply_text(patch, vm, location, remove_from_network_data(location.text, mac, location.is_config_drive))
+    return _apply_text(patch, vm, location, remove_from_network_data(location.text, mac))
+
+
+def _unsupported_reason(location: _NetworkDataLocation, vm: Vm, snapshot: Snapshot) -> str:
+    """Return why network data is not written to; "" if it is."""
+    if location.kind != NO_CLOUD:
+        return f"is of {location.kind}, and only that of {NO_CLOUD} is written"
+    data = _parse(location.text)
+    if data and _ethernets_parent(data).get("version") == 1:
+        return "is version 1, and only version 2 is written"
+    if location.secret is None:
+        return ""
+    ref, query = _ref(location.secret), Query(VM, vm.namespace)
+    others = [other for other in map(Vm, snapshot.lookup(query)) if other.name != vm.name]
+    if reason := snapshot.unreadable_reason(query):
+        return f"is in {ref}, and whether other VMs use that cannot be checked: {reason}"
+    if other := next((other for other in others if ref.name in _secret_names(other)), None):
+        return f"is in {ref}, which VM {other.full_name} uses too"
+    return ""
+
+
+def _secret_names(vm: Vm) -> set[str]:
+    """Return the names of the Secrets that a VM's network data is in."""
+    volumes = dig(vm.raw, *VOLUMES, default=[])
+    return {str(dig(volume, kind, REFERENCE, "name", default="")) for volume in volumes for kind in KINDS}
 
 
 def _find_location(vm: Vm, snapshot: Snapshot) -> _NetworkDataLocation | None:

@@ -38,7 +38,7 @@ def lease(cluster: Cluster) -> None:
 
 
 def secret(cluster: Cluster) -> None:
-    text = b64encode(b"version: 1\nconfig: []\n").decode()
+    text = b64encode(b"version: 2\nethernets: {}\n").decode()
     cluster.put("secrets", "net", "prod", data={"networkdata": text})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_address
 from typing import Any
 
@@ -21,8 +20,8 @@ NAMES = st.text("abc", min_size=1, max_size=3)
 OTHERS = st.dictionaries(NAMES, st.fixed_dictionaries({"dhcp4": st.booleans()}), max_size=3)
 
 
-def written(text: str, drive: bool = False, first: bool = True, wanted: GuestAddress = WANTED) -> Any:
-    return (json.loads if drive else yaml.safe_load)(set_in_network_data(text, wanted, drive, first))
+def written(text: str, first: bool = True, wanted: GuestAddress = WANTED) -> Any:
+    return yaml.safe_load(set_in_network_data(text, wanted, first))
 
 
 @pytest.mark.parametrize("under", [False, True])
@@ -35,14 +34,14 @@ def test_what_others_wrote_in_version_2_stays(under: bool, ethernets: dict[str, 
     inside = after["network"] if under else after
     assert inside == {**inner, "ethernets": {**ethernets, "yoshi-lab": inside["ethernets"]["yoshi-lab"]}}
     assert inside["ethernets"]["yoshi-lab"]["addresses"] == ["10.20.0.42/24"]
-    again = set_in_network_data(text, WANTED, False, True)
-    assert set_in_network_data(again, WANTED, False, True) == again
-    assert yaml.safe_load(remove_from_network_data(again, MAC, False)) == before
-    assert remove_from_network_data(text, MAC, False) == text
+    again = set_in_network_data(text, WANTED, True)
+    assert set_in_network_data(again, WANTED, True) == again
+    assert yaml.safe_load(remove_from_network_data(again, MAC)) == before
+    assert remove_from_network_data(text, MAC) == text
 
 
 def test_another_address_takes_the_place_of_the_first() -> None:
-    text = set_in_network_data("", WANTED, False, False)
+    text = set_in_network_data("", WANTED, False)
     other = GuestAddress("lab", MAC, ip_address("10.20.0.43"), 24)
     assert written(text, wanted=other) == {
         "version": 2,
@@ -56,43 +55,8 @@ def test_where_there_was_nothing_the_first_interface_still_asks_by_dhcp(first: b
     assert ("enp1s0" in found) == first
 
 
-def test_version_1() -> None:
-    before = {"version": 1, "config": [{"type": "physical", "name": "eth0", "subnets": [{"type": "dhcp"}]}]}
-    after = written(yaml.safe_dump(before))
-    assert after["config"] == [
-        *before["config"],  # type: ignore[misc]
-        {
-            "type": "physical", "name": "lab", "mac_address": MAC,
-            "subnets": [{"type": "static", "address": "10.20.0.42/24", "gateway": "10.20.0.1"}],
-        },
-    ]  # fmt: skip
-    assert yaml.safe_load(remove_from_network_data(yaml.safe_dump(after), MAC, False)) == before
-
-
-def test_a_config_drive_has_openstacks_words() -> None:
-    before = {
-        "links": [{"id": "eth0", "type": "phy"}],
-        "networks": [],
-        "services": [{"type": "dns", "address": "1.1.1.1"}],
-    }
-    wanted = GuestAddress("lab", MAC, ip_address("10.20.0.42"), 24, ip_address("10.20.0.1"), (ip_address("1.1.1.1"),))
-    after = written(json.dumps(before), drive=True, wanted=wanted)
-    assert after == {
-        "links": [{"id": "eth0", "type": "phy"}, {"id": "yoshi-lab", "type": "phy", "ethernet_mac_address": MAC}],
-        "networks": [
-            {
-                "id": "yoshi-lab", "link": "yoshi-lab", "type": "ipv4",
-                "ip_address": "10.20.0.42", "netmask": "255.255.255.0",
-                "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.20.0.1"}],
-            }
-        ],
-        "services": [{"type": "dns", "address": "1.1.1.1"}],
-    }  # fmt: skip
-    assert json.loads(remove_from_network_data(json.dumps(after), MAC, True)) == before
-
-
-@pytest.mark.parametrize(("text", "drive"), [("[1]", False), ("{", True), ("a: [", False), ("just words", False)])
-def test_what_cloud_init_would_not_read_is_refused_and_left(text: str, drive: bool) -> None:
+@pytest.mark.parametrize("text", ["[1]", "a: [", "just words"])
+def test_what_cloud_init_would_not_read_is_refused_and_left(text: str) -> None:
     with pytest.raises(PreconditionFailed):
-        set_in_network_data(text, WANTED, drive, True)
-    assert remove_from_network_data(text, MAC, drive) == text
+        set_in_network_data(text, WANTED, True)
+    assert remove_from_network_data(text, MAC) == text

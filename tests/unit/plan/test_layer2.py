@@ -680,13 +680,20 @@ def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
     assert init(world)["cloudInitNoCloud"]["userData"] == "#cloud-config"
 
 
+def in_secret(world: World, text: str) -> None:
+    """Secret net, with network data and a password."""
+    data = {"networkdata": b64encode(text.encode()).decode(), "password": "aGk="}
+    world.api.put(SECRET, {"metadata": {"name": "net", "namespace": "prod"}, "data": data})
+
+
+IN_SECRET: Json = {"cloudInitNoCloud": {"userData": "x", "networkDataSecretRef": {"name": "net"}}}
+
+
 def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     world = World()
     layer2(world, **WITHOUT_DHCP)
-    guest(world, {"cloudInitNoCloud": {"userData": "x", "networkDataSecretRef": {"name": "net"}}})
-    text = b64encode(b"version: 1\nconfig: []\n").decode()
-    secret = {"metadata": {"name": "net", "namespace": "prod"}, "data": {"networkdata": text, "password": "aGk="}}
-    world.api.put(SECRET, secret)
+    guest(world, IN_SECRET)
+    in_secret(world, "version: 2\nethernets: {}\n")
     world.api.refuse("get", SECRET)
     refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
     assert "is in secret/net in namespace prod, which cannot be read" in str(refused)
@@ -697,42 +704,62 @@ def test_network_data_in_a_secret_is_written_there_or_refused() -> None:
     there = world.api.look(SECRET.ref("net", "prod"))
     assert there
     assert there["data"]["password"] == "aGk="
-    [entry] = yaml.safe_load(b64decode(there["data"]["networkdata"]))["config"]
-    assert entry["subnets"] == [
-        {"type": "static", "address": "10.20.0.2/24", "gateway": "10.20.0.1", "dns_nameservers": ["10.20.0.1"]}
-    ]
+    [entry] = yaml.safe_load(b64decode(there["data"]["networkdata"]))["ethernets"].values()
+    assert entry["addresses"] == ["10.20.0.2/24"]
     assert not [change for change, _ in done.executed if "password" in str(change.before)]
+    world.detach(network=LAB)
+    there = world.api.get(SECRET.ref("net", "prod"))
+    assert yaml.safe_load(b64decode(there["data"]["networkdata"])) == {"version": 2, "ethernets": {}}
 
 
-@pytest.mark.parametrize("kind", ["cloudInitNoCloud", "cloudInitConfigDrive"])
-@pytest.mark.parametrize("text", ["", "version: 1\nconfig: []\n", "version: 2\nethernets: {}\n"])
-@pytest.mark.parametrize("together", [True, False])
-def test_network_data_that_vms_share_has_the_addresses_of_all(kind: str, text: str, together: bool) -> None:
+def test_a_secret_that_several_vms_use_is_refused_until_the_address_is_in_it() -> None:
     world = World()
     layer2(world, **WITHOUT_DHCP)
-    data = {"networkdata": b64encode(("{}" if kind.endswith("Drive") else text).encode()).decode()}
-    world.api.put(SECRET, {"metadata": {"name": "net", "namespace": "prod"}, "data": data})
-    volumes = [{"name": "init", kind: {"userData": "x", "networkDataSecretRef": {"name": "net"}}}]
-    names = ["web-1", "web-2", "web-3"]
-    for name in names:
-        world.vm(name, template={"spec": {"domain": {"devices": {}}, "volumes": volumes}})
-
-    def shared() -> str:
-        return b64decode(world.api.get(SECRET.ref("net", "prod"))["data"]["networkdata"]).decode()
-
-    for some in [names] if together else [[name] for name in names]:
-        assert not world.attach(*some, network=LAB, nic=Nic(cloud_init=True)).errors
-    assert all(f"10.20.0.{number}" in shared() for number in (2, 3, 4))
-    world.api.writes.clear()
-    for name in names:
-        world.attach(name, network=LAB, nic=Nic(cloud_init=True))
-    assert world.api.writes == []
-    for name, gone in zip(names, ("10.20.0.2", "10.20.0.3", "10.20.0.4"), strict=True):
-        world.detach(name, network=LAB)
-        assert gone not in shared()
-        for other in names[names.index(name) + 1 :]:
-            assert not world.attach(other, network=LAB, nic=Nic(cloud_init=True)).executed
+    guest(world, IN_SECRET)
+    guest(world, IN_SECRET, "web-2")
+    in_secret(world, "version: 2\nethernets: {}\n")
+    before = world.api.look(SECRET.ref("net", "prod"))
+    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+    assert "is in secret/net in namespace prod, which VM prod/web-2 uses too" in str(refused)
+    assert world.api.look(SECRET.ref("net", "prod")) == before
     assert list(world.holders("lab")) == []
+
+
+@pytest.mark.parametrize(
+    ("volume", "says"),
+    [
+        (
+            {"cloudInitConfigDrive": {"networkData": "{}"}},
+            "is of cloudInitConfigDrive, and only that of cloudInitNoCloud",
+        ),
+        ({"cloudInitNoCloud": {"networkData": "version: 1\nconfig: []\n"}}, "is version 1, and only version 2"),
+        (
+            {"cloudInitNoCloud": {"networkData": "network: {version: 1, config: []}"}},
+            "is version 1, and only version 2",
+        ),
+    ],
+)
+def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, says: str) -> None:
+    world = World()
+    layer2(world, **WITHOUT_DHCP)
+    guest(world, volume)
+    refused = refusal(world.attach(network=LAB, nic=Nic(cloud_init=True)))
+    assert says in refused.message
+    entry = (
+        "{version: 2, ethernets: {yoshi-lab: {match: {macaddress: '02:00:00:00:00:07'}, addresses: [10.20.0.2/24], "
+        "routes: [{to: 0.0.0.0/0, via: 10.20.0.1}], nameservers: {addresses: [10.20.0.1]}, mtu: 1400}}}"
+    )
+    assert refused.hint.endswith(f" and attach with --ip 10.20.0.2 --mac 02:00:00:00:00:07: {entry}")
+    assert list(world.holders("lab")) == []
+
+    ((kind, _),) = volume.items()
+    by_hand = {kind: {"networkData": "{version: 1, networks: [{ip_address: 10.20.0.2}]}"}}
+    world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"]["spec"]["volumes"][1].update(by_hand))
+    done = world.attach(network=LAB, nic=Nic(cloud_init=True))
+    assert done.results == {"prod/web-1": "10.20.0.2"}
+    assert init(world)[kind] == by_hand[kind]
+    world.detach(network=LAB)
+    assert init(world)[kind] == by_hand[kind]
 
 
 @pytest.mark.parametrize(
@@ -740,7 +767,6 @@ def test_network_data_that_vms_share_has_the_addresses_of_all(kind: str, text: s
     [
         ({"emptyDisk": {}}, "has no cloud-init volume"),
         ({"cloudInitNoCloud": {"networkData": "- a list"}}, "is not cloud-init's network configuration"),
-        ({"cloudInitConfigDrive": {"networkData": "version: 2"}}, "is not OpenStack's network_data.json"),
         ({"cloudInitNoCloud": {"networkData": "x: " + "y" * 2000}}, "longer than 2048 bytes"),
     ],
 )
