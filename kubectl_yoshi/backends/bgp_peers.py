@@ -32,6 +32,7 @@ from kubectl_yoshi.model.objects import (
     dig,
     name_of,
     namespace_of,
+    new_object,
     resource_version_of,
     uid_of,
 )
@@ -114,13 +115,8 @@ class BgpPeers:
                 change = self._fix_spec(ref, obj, network, peer) or add_needing_network(ref, obj, network)
                 changes += [change] if change else []
                 continue
-            metadata = {"namespace": self.namespace} if self.namespace else {}
-            body = {
-                "apiVersion": self.resource.api_version,
-                "kind": self.resource.kind,
-                "metadata": {"name": name, **metadata, "annotations": shared_object_annotations(network)},
-                "spec": self.spec(network, peer),
-            }
+            spec = self.spec(network, peer)
+            body = new_object(ref, {"spec": spec}, annotations=shared_object_annotations(network))
             changes.append(Change(Verb.CREATE, ref, f"have {self.speaker} speak BGP with {peer.address}", body=body))
         return tuple(changes), tuple(names)
 

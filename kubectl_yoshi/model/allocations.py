@@ -18,7 +18,7 @@ from kubectl_yoshi.model.addresses import Address, Intervals, Span, address_of, 
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.history import VM_KIND, PastAllocation, parse_history
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, Network
-from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, ObjectRef, dig, owner_reference, short_hash
+from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, ObjectRef, dig, new_object, owner_reference, short_hash
 from kubectl_yoshi.model.printable import to_single_line
 
 SHARD_SIZE = 256
@@ -202,22 +202,14 @@ def block_label(network: Network) -> tuple[str, str]:
 
 def build_block(network: Network, shard: Shard) -> Json:
     """The AddressBlock object to create; it goes away with its network (ownerReference)."""
-    return {
-        "apiVersion": ADDRESSBLOCK.api_version,
-        "kind": ADDRESSBLOCK.kind,
-        "metadata": {
-            "name": shard.ref.name,
-            "namespace": shard.ref.namespace,
-            "labels": dict([block_label(network)]),
-            "ownerReferences": [owner_reference(network.raw)],
-        },
-        "spec": {
-            "network": network.name,
-            "networkUID": network.uid,
-            "first": str(address_of(shard.span[0], network.version)),
-            "size": SHARD_SIZE,
-        },
+    spec = {
+        "network": network.name,
+        "networkUID": network.uid,
+        "first": str(address_of(shard.span[0], network.version)),
+        "size": SHARD_SIZE,
     }
+    owners = [owner_reference(network.raw)]
+    return new_object(shard.ref, {"spec": spec}, labels=dict([block_label(network)]), ownerReferences=owners)
 
 
 def iter_shards(network: Network, start: int = 0) -> Iterator[Shard]:

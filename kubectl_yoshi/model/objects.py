@@ -137,6 +137,23 @@ def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
     return obj
 
 
+def new_object(ref: ObjectRef, content: Mapping[str, Any], **more_metadata: Any) -> Json:
+    """Return an object to create.
+
+    Args:
+        ref: its kind, name and namespace.
+        content: all but its kind and metadata, such as {"spec": …}.
+        more_metadata: annotations, labels, ownerReferences.
+    """
+    namespace = {"namespace": ref.namespace} if ref.namespace else {}
+    return {
+        "apiVersion": ref.resource.api_version,
+        "kind": ref.resource.kind,
+        "metadata": {"name": ref.name, **namespace, **more_metadata},
+        **content,
+    }
+
+
 def owner_reference(owner: Mapping[str, Any]) -> Json:
     """An ownerReference to an object of the same namespace: Kubernetes deletes the dependent with it.
 

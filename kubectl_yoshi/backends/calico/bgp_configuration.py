@@ -31,7 +31,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import GROUP, Network
-from kubectl_yoshi.model.objects import Json, dig, resource_version_of, uid_of
+from kubectl_yoshi.model.objects import Json, dig, new_object, resource_version_of, uid_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm
@@ -96,15 +96,8 @@ def ensure_configuration(network: Network, api: CalicoApi, snapshot: Snapshot) -
     asn = network.bgp.my_asn
     summary = f"set asNumber {asn} in Calico's {ref}"
     if config is None:
-        body = {
-            "apiVersion": api.bgp_configuration.api_version,
-            "kind": api.bgp_configuration.kind,
-            "metadata": {
-                "name": "default",
-                "annotations": {**shared_object_annotations(network), ASN_ANNOTATION: str(asn)},
-            },
-            "spec": {"asNumber": asn},
-        }
+        annotations = {**shared_object_annotations(network), ASN_ANNOTATION: str(asn)}
+        body = new_object(ref, {"spec": {"asNumber": asn}}, annotations=annotations)
         return (Change(Verb.CREATE, ref, summary, body=body),)
     if dig(config, "spec", "asNumber") is None:
         patch = PatchBuilder.for_uid(uid_of(config))
@@ -229,12 +222,7 @@ def add_entry(
     summary = f"let Calico announce {address}"
     if config is None:
         annotations = {CREATED_BY_ANNOTATION: CREATED_BY_YOSHI, key: mark, f"{LIST_CREATED_PREFIX}{field}": "true"}
-        body = {
-            "apiVersion": api.bgp_configuration.api_version,
-            "kind": api.bgp_configuration.kind,
-            "metadata": {"name": "default", "annotations": annotations},
-            "spec": {field: [entry]},
-        }
+        body = new_object(ref, {"spec": {field: [entry]}}, annotations=annotations)
         return Change(Verb.CREATE, ref, summary, body=body, owner=owner)
     current_mark = _parse_entry_marks(config).get(key)
     if current_mark is not None and current_mark.uid == network.uid and current_mark.field != field:

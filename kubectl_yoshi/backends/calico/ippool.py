@@ -25,7 +25,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, uid_of
+from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, new_object, uid_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
@@ -199,13 +199,7 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
     manual = version is None or version >= (3, 30)
     ref = api.pool.ref(pool_name(network))
     if pool is None:
-        spec = pool_spec(network, manual)
-        body = {
-            "apiVersion": api.pool.api_version,
-            "kind": api.pool.kind,
-            "metadata": {"name": ref.name, "annotations": ownership_annotations(network)},
-            "spec": spec,
-        }
+        body = new_object(ref, {"spec": pool_spec(network, manual)}, annotations=ownership_annotations(network))
         return sequential(Change(Verb.CREATE, ref, f"make ippool {ref.name} with {network.cidr}", body=body))
     is_predecessors = is_predecessors_pool(pool, network)
     if not is_created_for(pool, network) and not is_predecessors:

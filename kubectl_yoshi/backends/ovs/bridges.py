@@ -22,7 +22,17 @@ from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import DEFAULT_FIELDS, differing_fields
 from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import Json, ObjectRef, dig, metadata, name_of, namespace_of, short_hash, uid_of
+from kubectl_yoshi.model.objects import (
+    Json,
+    ObjectRef,
+    dig,
+    metadata,
+    name_of,
+    namespace_of,
+    new_object,
+    short_hash,
+    uid_of,
+)
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
@@ -243,12 +253,8 @@ def _creation(network: Network, layer: Layer2) -> Change:
     entry: Json = {"bridgeName": layer.bridge, "nodeInterface": nics}
     if params := _params(layer):
         entry["params"] = params
-    body = {
-        "apiVersion": TEMPLATE.api_version,
-        "kind": TEMPLATE.kind,
-        "metadata": {"name": ref.name, "namespace": ref.namespace, "annotations": shared_object_annotations(network)},
-        "spec": {**({"nodeSelector": dict(layer.nodes)} if layer.nodes else {}), "ovsConfig": [entry]},
-    }
+    spec = {**({"nodeSelector": dict(layer.nodes)} if layer.nodes else {}), "ovsConfig": [entry]}
+    body = new_object(ref, {"spec": spec}, annotations=shared_object_annotations(network))
     return Change(Verb.CREATE, ref, f"make {ref} with bridge {layer.bridge} on {nics}", body=body)
 
 

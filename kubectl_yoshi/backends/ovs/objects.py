@@ -18,6 +18,7 @@ from kubectl_yoshi.model.objects import (
     metadata,
     name_of,
     namespace_of,
+    new_object,
     owner_reference,
     uid_of,
 )
@@ -85,17 +86,12 @@ def creation(
         annotations: besides the marks.
     """
     ref = resource.ref(network.name, network.namespace)
-    body = {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": ref.name,
-            "namespace": ref.namespace,
-            "annotations": {**ownership_annotations(network), **(annotations or {})},
-            **({"ownerReferences": [owner_reference(network.raw)]} if network.uid else {}),
-        },
-        **without_absent(content),
-    }
+    body = new_object(
+        ref,
+        without_absent(content),
+        annotations={**ownership_annotations(network), **(annotations or {})},
+        **({"ownerReferences": [owner_reference(network.raw)]} if network.uid else {}),
+    )
     return Change(Verb.CREATE, ref, f"make {ref}", body=body)
 
 

@@ -37,6 +37,7 @@ from kubectl_yoshi.model.objects import (
     dig,
     name_of,
     namespace_of,
+    new_object,
     short_hash,
     uid_of,
 )
@@ -317,17 +318,12 @@ def _create(
     labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Change:
     ref = resource.ref(name, namespace)
-    body = {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {metallb.NETWORK_LABEL: network.uid, **labels},
-            "annotations": ownership_annotations(network),
-        },
-        "spec": spec,
-    }
+    body = new_object(
+        ref,
+        {"spec": spec},
+        labels={metallb.NETWORK_LABEL: network.uid, **labels},
+        annotations=ownership_annotations(network),
+    )
     return Change(Verb.CREATE, ref, f"make {resource.kind.lower()} {name}", body=body, owner=owner)
 
 

@@ -26,6 +26,7 @@ from kubectl_yoshi.model.objects import (
     metadata,
     name_of,
     namespace_of,
+    new_object,
     owner_reference,
     short_hash,
     uid_of,
@@ -154,30 +155,26 @@ def new_service(
     """The Service to create; Kubernetes deletes it with the VM."""
     ref = service_ref(vm, network)
     is_load_balancer = service_template.spec["type"] == "LoadBalancer"
-    return {
-        "apiVersion": SERVICE.api_version,
-        "kind": SERVICE.kind,
-        "metadata": {
-            "name": ref.name,
-            "namespace": ref.namespace,
-            "labels": {MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
-            "annotations": {
-                NETWORK_ANNOTATION: network.full_name,
-                PUBLIC_IP: str(address),
-                **service_template.annotations,
-            },
-            "ownerReferences": [owner_reference(vm.raw)],
-        },
-        "spec": {
-            **service_template.spec,
-            "externalTrafficPolicy": "Local",
-            **({"allocateLoadBalancerNodePorts": False} if is_load_balancer else {}),
-            "ipFamilyPolicy": "SingleStack",
-            "ipFamilies": [f"IPv{address.version}"],
-            "selector": dict(selector),
-            "ports": to_service_ports(ports or DEFAULT_PORTS),
-        },
+    spec = {
+        **service_template.spec,
+        "externalTrafficPolicy": "Local",
+        **({"allocateLoadBalancerNodePorts": False} if is_load_balancer else {}),
+        "ipFamilyPolicy": "SingleStack",
+        "ipFamilies": [f"IPv{address.version}"],
+        "selector": dict(selector),
+        "ports": to_service_ports(ports or DEFAULT_PORTS),
     }
+    return new_object(
+        ref,
+        {"spec": spec},
+        labels={MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
+        annotations={
+            NETWORK_ANNOTATION: network.full_name,
+            PUBLIC_IP: str(address),
+            **service_template.annotations,
+        },
+        ownerReferences=[owner_reference(vm.raw)],
+    )
 
 
 def get_owner_networks(service: Json) -> dict[str, str]:
