@@ -1,4 +1,4 @@
-"""The lab's command line: up, down, status, env, route, demo."""
+"""The lab's command line: up, down, status, env, route, program, build, demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.manifests import CALICO_CHOICES
 from lab.programs import ALL_PROGRAMS, DEFAULT_KUBERNETES
 from lab.progress import Progress
-from lab.running import BGP_CHOICES, PROFILES, find_lab, list_labs, start
+from lab.running import BGP_CHOICES, PROFILES, Options, find_lab, list_labs, prepare, start
 
 DEFAULT_NAME = "default"
 
@@ -111,6 +111,12 @@ def program(options: argparse.Namespace) -> int:
     return 0
 
 
+def build(options: argparse.Namespace) -> int:
+    """Find or build all programs of a profile."""
+    prepare(Options(options.profile), Progress())
+    return 0
+
+
 def demo(_: argparse.Namespace) -> int:
     """The main job, shown on a lab that it starts itself."""
     return int(importlib.import_module("lab.demo").main() or 0)
@@ -145,6 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     command("env", env, "print `export KUBECONFIG=...` for a shell").add_argument("--name", default=DEFAULT_NAME)
     command("route", route, "the router's table (full profile)").add_argument("--name", default=DEFAULT_NAME)
     command("program", program, "print where one of the lab's programs is, built if need be").add_argument("program")
+    build_parser = command("build", build, "build the programs of a profile, as far as they are not there yet")
+    build_parser.add_argument("--profile", choices=PROFILES, default="core", help="whose programs (default: core)")
     command("demo", demo, "show what kubectl yoshi does, on a lab of its own")
     return parser
 
