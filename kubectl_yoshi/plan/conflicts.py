@@ -85,6 +85,7 @@ def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
         for cidr, reason in RESERVED_RANGES.items()
         if _overlap(network.cidr, cidr)
     ]
+    snapshot.prefetch(Query(NODE), *_service_cidr_queries(snapshot))
     nodes = snapshot.lookup(Query(NODE))
     others = [*_service_cidrs(snapshot), *(pair for node in nodes for pair in _node_cidrs(node))]
     return found + [f"{network.cidr} overlaps {o} ({cidr})" for o, cidr in others if _overlap(network.cidr, cidr)]
@@ -123,11 +124,13 @@ def _other_networks(network: Network, snapshot: Snapshot) -> list[Network]:
     return [other for other in networks if (other.namespace, other.name) != (network.namespace, network.name)]
 
 
-def _service_cidrs(snapshot: Snapshot) -> Iterator[tuple[str, Cidr]]:
+def _service_cidr_queries(snapshot: Snapshot) -> list[Query]:
     resource = snapshot.served.resources.get(SERVICECIDR)
-    if resource is None:
-        return
-    for obj in snapshot.lookup(Query(resource)):
+    return [] if resource is None else [Query(resource)]
+
+
+def _service_cidrs(snapshot: Snapshot) -> Iterator[tuple[str, Cidr]]:
+    for obj in snapshot.lookup(*_service_cidr_queries(snapshot)):
         for text in dig(obj, "spec", "cidrs", default=[]):
             yield f"servicecidr/{name_of(obj)}", ip_network(text, strict=False)
 

@@ -161,10 +161,10 @@ def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
         if other.ref == network.ref:
             check_spec_matches(other.raw, request.manifest)
             return Plan()
-    conflicts = [
-        *map(NetworkConflict, find_overlaps(network, ctx.snapshot, created_together)),
-        *backend.conflicts(network, ctx.snapshot),
-    ]
+    overlaps, others = ctx.snapshot.parallel_pair(
+        lambda: find_overlaps(network, ctx.snapshot, created_together), lambda: backend.conflicts(network, ctx.snapshot)
+    )
+    conflicts = [*map(NetworkConflict, overlaps), *others]
     if conflicts:
         raise PreconditionFailed(
             f"network {network.full_name} cannot be made: {conflicts[0].summary}", _conflict_hint(conflicts)
@@ -192,8 +192,11 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
     try:
         check_backend_available(network, backend, ctx.snapshot)
         check_no_earlier_overlap(network, ctx.snapshot, just_created=created_now)
-        overlaps = [] if network.is_created else find_other_overlaps(network, ctx.snapshot)
-        conflicts = [*map(NetworkConflict, overlaps), *backend.conflicts(network, ctx.snapshot)]
+        overlaps, others = ctx.snapshot.parallel_pair(
+            lambda: [] if network.is_created else find_other_overlaps(network, ctx.snapshot),
+            lambda: backend.conflicts(network, ctx.snapshot),
+        )
+        conflicts = [*map(NetworkConflict, overlaps), *others]
         if conflicts:
             raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
         if network.deleting_since and (
