@@ -70,7 +70,7 @@ def wait_ready(api: Api, records: Sequence[ProgramRecord]) -> None:
                 raise LabError(f"{record.launch.name} ended at its start:\n{tail_log(record.log)}")
         return api.is_ready()
 
-    wait_until("the API server is ready", ready, seconds=120)
+    wait_until("the API server is ready", ready, seconds=300)
 
 
 def tail_log(log: Path) -> str:

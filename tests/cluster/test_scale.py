@@ -30,6 +30,8 @@ from kubectl_yoshi.kube.client import PAGE_SIZE
 from kubectl_yoshi.model.allocations import SHARD_SIZE
 from kubectl_yoshi.output.progress import REDRAW_SECONDS
 from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
+from lab.api import wait_until
+from lab.errors import LabError
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
@@ -371,6 +373,15 @@ def one_request_at_a_time(cluster: Cluster, user: str) -> Iterator[None]:
             "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
         },
     )  # fmt: skip
+
+    def may_list() -> bool:  # the API server learns of the binding by a watch, a moment later
+        try:
+            cluster.kubectl("auth", "can-i", "list", "virtualmachines.kubevirt.io", "-A", f"--as={user}")
+        except LabError:
+            return False
+        return True
+
+    wait_until("the role is bound", may_list)
     try:
         yield
     finally:
