@@ -20,6 +20,8 @@ CLIENT_USER = "lab-client"
 """A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""
 CONTEXT = "lab"
 """The context of a lab's kubeconfig."""
+READY_SECONDS = 300
+"""How long an API server may take to begin on a busy machine; one that ends is noticed at once."""
 SERVICE_RANGE = "10.96.0.0/16,fd00:10:96::/112"
 
 
@@ -70,7 +72,7 @@ def wait_ready(api: Api, records: Sequence[ProgramRecord]) -> None:
                 raise LabError(f"{record.launch.name} ended at its start:\n{tail_log(record.log)}")
         return api.is_ready()
 
-    wait_until("the API server is ready", ready, seconds=300)
+    wait_until("the API server is ready", ready, seconds=READY_SECONDS)
 
 
 def tail_log(log: Path) -> str:

@@ -24,7 +24,7 @@ from lab.frr import check_installed
 from lab.manifests import crd_documents
 from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
-from lab.running import Options, prepare
+from lab.running import Options, kubectl_command, prepare
 from lab.testing import Cluster, must_run_for_real
 
 MARKED_BY_FOLDER = ("cluster", "e2e", "bench")
@@ -70,6 +70,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 prepare(options, Progress())
             except lab.LabError as error:
                 raise pytest.UsageError(str(error)) from error
+        if wanted and not shutil.which("kubectl"):  # the documents' commands and the completion of shells call it
+            os.environ["PATH"] += os.pathsep + str(Path(kubectl_command()).parent)
 
 
 @pytest.hookimpl(wrapper=True)
