@@ -5,7 +5,7 @@ choosing                   the lowest free address; writers that meet spread; wh
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
 a server that is busy      a share of API priority and fairness, however small, is kept to
-how large                  nothing passes 1 MiB, and how full each object is can be seen
+how large                  what the API server does not take is reported as such
 how long lists are read    in pages
 """
 
