@@ -12,16 +12,18 @@ WORKERS ?= 2
 SOAK = YOSHI_FAULT_COURSES=5000 YOSHI_FAULT_SEEDS=6000 YOSHI_CUT_OFFS=1000 YOSHI_FAULT_INSTALL_COURSES=54 YOSHI_KILLS=1000 \
   YOSHI_VERSION_ROUNDS=100 YOSHI_RACE_ROUNDS=50
 
-.PHONY: help test setup lint unit cluster e2e soak demo bench documents traces pictures man dist clean
+PACKAGES = $(patsubst %,tests/e2e/test_%.py,archive installing krew workflows)
+
+.PHONY: help test setup lint unit cluster e2e packages soak demo bench documents traces pictures man dist clean
 help: ## What there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-test: setup lint unit cluster e2e ## All checks and tests, against a real control plane
+test: setup lint unit cluster e2e $(if $(CI),packages) ## All checks and tests, against a real control plane; with CI=true the packages' too
 setup: ## What the tests need besides Python's packages, on Debian and Ubuntu
 	@PYTHON=$(PYTHON) tools/setup.sh
 lint: $(STAMP) ## ruff, mypy --strict, the import contract
@@ -34,7 +36,9 @@ unit: $(STAMP) ## Pure tests, no cluster
 cluster: $(STAMP) ## Tests against real API servers, one for each of WORKERS=2 at a time
 	$(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests/cluster
 e2e: $(STAMP) ## Tests against the whole lab
-	$(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e $(PACKAGES:%=--ignore=%)
+packages: $(STAMP) ## Tests of what a release is made of: archives, pip and krew, workflows
+	$(PYTEST) $(PACKAGES)
 soak: $(STAMP) ## What is tried at random or by turns, many times over: hours
 	$(SOAK) $(PYTEST) --timeout=0 tests/unit/plan/test_faults.py \
 	  $(patsubst %,tests/cluster/test_%.py,faults faults_installing kill_matrix two_versions concurrency)
