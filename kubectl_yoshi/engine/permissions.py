@@ -84,7 +84,7 @@ class Permissions:
 
 
 def is_allowed(api: Api, access: Access) -> bool:
-    """Return whether an access is permitted; True if the API server cannot tell, as the write itself will show it."""
+    """Return whether an access is permitted; True if it cannot be checked, as the write itself will show it."""
     try:
         return api.is_allowed(access)
     except ClusterError:

@@ -119,7 +119,7 @@ def _lost_write_error(change: Change, is_sole_writer: bool) -> WriteLostError:
 
 
 def _format_path(path: str) -> str:
-    """Format a JSON Pointer for people: "spec.disabled", "metadata.annotations[example.com/a]"."""
+    """Format a JSON Pointer for messages: "spec.disabled", "metadata.annotations[example.com/a]"."""
     words = [word.replace("~1", "/").replace("~0", "~") for word in path.split("/")[1:]]
     parts = [word if word.isalnum() and not word.isdecimal() else f"[{word}]" for word in words if word != "-"]
     return ".".join(parts).replace(".[", "[")

@@ -1,7 +1,7 @@
 """Addresses that were released recently and are not assigned again yet: `spec.coolDown`.
 
 Other machines may still associate the address with its previous holder: neighbor tables, name caches, firewalls. The
-previous holder may get it again at once, as that harms nobody.
+previous holder may get it again at once, which is safe.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
     Args:
         record: that of a VM.
         snapshot: includes this VM.
-        owner: the subject that the changes are for.
+        owner: see Change.owner.
     """
     obj = snapshot.get_object(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
@@ -178,7 +178,7 @@ def fence_vm(vm: Vm, owner: str) -> Plan:
     between the two writes of an attachment that is in progress, or that was killed while its last write was on its way.
 
     Args:
-        owner: the subject that the changes are for.
+        owner: see Change.owner.
     """
     # A run that was killed has left the annotation: removing it ends attachments just as well.
     if FENCE_ANNOTATION in vm.annotations:

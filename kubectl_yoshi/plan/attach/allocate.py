@@ -154,7 +154,7 @@ class Allocator:
             self.hint = SearchHint(shard.span[0], self._contended_at)
         self._usable = self._preferred = self._usable_in(shard)
         if shard.is_block and self._network.version == 4:
-            # x.x.x.0 and x.x.x.255 are ordinary hosts here, but people and old guests take them for the network and
+            # x.x.x.0 and x.x.x.255 are ordinary hosts here, but users and old guests take them for the network and
             # broadcast address of a /24; they are allocated last.
             self._preferred -= Intervals.from_numbers(shard.span)
         cooling = {

@@ -22,7 +22,7 @@ def plan_status(network: Network, created: bool, problem: str, run: RunContext, 
     Args:
         created: all objects of the network exist.
         problem: why the network is not ready; "" if it is.
-        owner: the subject that errors of the change are reported for.
+        owner: see Change.owner.
         deleting: when the deletion started (RFC 3339); "" removes the mark of a deletion.
     """
     status = network.raw.get("status") or {}

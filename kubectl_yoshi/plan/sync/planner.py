@@ -170,7 +170,7 @@ def _queries(resource: Resource, namespace: str | None, only: frozenset[Namespac
 def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
     """Return whether the run that marked the VM may still be active: the VM has not stopped, and the mark is recent.
 
-    A stopped VM is started again by the first run that sees it.
+    A stopped VM is started again by the first run that reads it.
     """
     running = find_instance(vm, snapshot)
     if running is None:
