@@ -1,7 +1,7 @@
 """What a run has sent and what is known of the outcome, so that its final report is correct.
 
-A write may be applied, refused, or neither be answered: then it may have been applied, at once or later. Reading the
-object again shows which.
+A write is applied, refused, or gets no usable response; then it may have been applied, or may be later. Reading the
+object again shows the outcome.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WriteOutcome(enum.Enum):
 
     DONE = "done"
     NO_OP = "nothing"  # there was nothing to send, or it was in effect already
-    FAILED = "failed"  # the server answered with an error of its own
+    FAILED = "failed"  # the server answered with a 5xx error
     UNANSWERED = "unanswered"  # it may still be applied later
     OBSERVED = "seen"  # it was one of the last two, and its object shows the change
 

@@ -174,7 +174,7 @@ class WorkQueue:
             self._vms_failed[name] = _Retry(now + DEFERRED_SECONDS, MIN_RETRY_DELAY / 2)
 
     def requeue(self, scope: SyncScope, now: float, seconds: float) -> None:
-        """Requeue a pass that failed as a whole: all of it is due after this number of seconds."""
+        """Requeue a pass that failed as a whole; nothing is due for this number of seconds, then all of it."""
         self._paused_until = now + seconds
         self._last_event_at = self._first_event_at = now
         if scope.networks is None or scope.vms is None:

@@ -31,7 +31,7 @@ class AddressState(enum.Enum):
     ORPHANED = "orphaned"  # recorded for a VM that no longer exists, or that does not request it
     RESERVED = "reserved"  # reserved by a user
     LEASED = "lent"  # leased to a client without an allocation
-    COOLING_DOWN = "cooling down"  # released recently, and not assigned again yet
+    COOLING_DOWN = "cooling down"  # without a record, and not assigned again by the backend yet
     UNRECORDED = "unrecorded"  # used without a record
     UNKNOWN = "unknown"  # what would show its state cannot be read
 
@@ -47,7 +47,7 @@ class InventoryRow:
         address_uses: its uses in the cluster.
         vm: the VM that the record names, as it is now; None if there is none with that uid.
         running: a VMI or pod runs with the address; if it is not part of the VM, the VM runs.
-        vm_problems: why the backend's own state prevents the VM from running with it.
+        vm_problems: inconsistencies of the backend that keep the VM from its address, or from starting.
     """
 
     network: Network
@@ -248,7 +248,7 @@ def find_discrepancies(rows: Iterable[InventoryRow]) -> list[tuple[InventoryRow,
 
 
 def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
-    """Return that these use an address, each object once: "a uses it", "a, b and c use it"."""
+    """Format uses of an address, each object once: "a uses it", "a, b and c use it"."""
     *others, last = dict.fromkeys(str(use.ref) for use in address_uses)
     return f"{', '.join(others)} and {last} use it" if others else f"{last} uses it"
 

@@ -174,9 +174,7 @@ class AttachState:
         return set(self.on_vm(vm)).difference(self.allocated(vm), self.running(vm))
 
     def other_users(self, number: int, vm: Vm) -> list[AddressUse]:
-        """Return uses of an address by anything but this VM; a predecessor of the same name that still runs is another
-        VM.
-        """
+        """Return uses of an address by anything but this VM; a running predecessor of its name is another VM."""
         return [use for use in self.address_uses.by_number(number) if not use.is_for_vm(vm.namespace, vm.name, vm.uid)]
 
     def allocated(self, vm: Vm) -> list[int]:
@@ -184,7 +182,7 @@ class AttachState:
         return self._numbers_by_uid.get(vm.uid, []) if vm.uid else []
 
     def is_complete(self, vm: Vm) -> bool:
-        """Return whether nothing is left to write: the template has the requested address, and it is allocated."""
+        """Return whether nothing is left to write: the template has an allocated address, the requested one if any."""
         complete = set(self.on_vm(vm)).intersection(self.allocated(vm))
         requested = self.requested(vm)
         return self.backend.pins_vm_template and (bool(complete) if requested is None else requested in complete)

@@ -242,7 +242,7 @@ def _delete_own_network(network: Network, owner: str) -> Plan:
 
 
 def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
-    """Plan the deletion of what this run created before it failed."""
+    """Plan the deletion of what this run created before it failed; of an existing network, the status."""
     error = next(iter(ctx.run.failed.values()))
     created = {change.ref for change in ctx.run.done if change.verb is Verb.CREATE}
     plan = Plan(errors={owner: error})

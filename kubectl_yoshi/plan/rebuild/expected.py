@@ -234,8 +234,8 @@ class _Auditor:
 def _contradicts_winner(use: AddressUse, winner: Claim) -> bool:
     """Return whether a use that belongs to no existing VM contradicts the winner.
 
-    A running use does. An address held by the backend does too, unless the winner runs: the backend may not attribute
-    the winner's own hold to a VM.
+    A running or announced use does. A hold of the backend does too, unless the winner runs or is
+    announced: the backend may not attribute the winner's own hold to a VM.
     """
     return use.kind in ACTIVE or (use.kind is UsageKind.HELD_BY_BACKEND and winner.find_use(*ACTIVE) is None)
 

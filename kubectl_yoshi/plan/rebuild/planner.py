@@ -136,7 +136,7 @@ def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm]
     owner = audit.network.full_name
     if owner in run.failed:
         return Plan()
-    # these no longer show what the run has found
+    # for addresses already written, the reason would now be the new record
     written_by_run = records_written_by_run(audit.network, run)
     notes = tuple(f"contradiction: {text}" for text in audit.contradictions_except(written_by_run)) + _unused_notes(
         audit

@@ -1,7 +1,7 @@
 """Decide on the tasks that reconcile networks and VM annotations.
 
 What is no longer requested stays: a VM whose annotation was removed keeps its address, as with Platform9 yoshi.
-Detaching it could follow silently from a mistake; a note names the command instead.
+Detaching the VM automatically could turn a mistake into the loss of its address; a note names the command instead.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from kubectl_yoshi.plan.sync.tasks import (
 )
 
 RESTART_SECONDS = 330.0
-"""How long, in seconds, a VM that another run has marked for a restart is left to that run: its timeout and a margin.
-"""
+"""How long, in seconds, a VM marked for a restart is left to the run that marked it: its timeout and a margin."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _queries(resource: Resource, namespace: str | None, only: frozenset[Namespac
 
 
 def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
-    """Return whether the run that marked the VM may still be active: the VM has not stopped, and the mark is recent.
+    """Return whether the run that marked the VM may still be active: the VM is stopping, or the mark is recent.
 
     A stopped VM is started again by the first run that reads it.
     """
