@@ -1,10 +1,10 @@
-"""Carrying a plan out: its stages in order, a stage's changes side by side, each outcome recorded.
+"""Apply a plan: its stages in order, the changes of a stage in parallel, each outcome recorded.
 
-Patches of one stage that go to the same object are sent as one, and so are replacements that are made by edits.
+Patches of one stage to the same object are sent as one request, and so are replacements that are made by edits.
 
-An error in a change that is for somebody (Change.owner) stops that one's later changes and nobody else's; an error
-in a change that is for all stops everything after its stage. Nothing is undone: running the command again observes,
-plans and goes on from there (invariant I7).
+An error in a change that has an owner (Change.owner) stops the later changes of this owner only; an error in a change
+without an owner stops everything after its stage. Nothing is undone: running the command again reads the cluster, plans
+and continues from there (invariant I7).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 MAX_PARALLEL = 16
 
 ProgressCallback = Callable[[Change, str], None]
-"""Told of a change, in the calling thread, and what became of it: "done", "failed", "skipped"."""
+"""Called in the calling thread with a change and its outcome: "done", "failed", "skipped"."""
 
 
 @dataclass(frozen=True)
 class ApplyResult:
-    """What became of a plan's changes, each list in the plan's order.
+    """The outcome of a plan's changes, each list in the plan's order.
 
     Attributes:
-        done: with what the server answered; None where there was nothing to send, or it was so already.
+        executed: applied changes with the server's response; None if there was nothing to send, or it was in effect.
         failed: with the error.
         skipped: not sent.
-        interrupted: the user pressed Ctrl-C; what had not been sent then is in `skipped`.
+        interrupted: the user pressed Ctrl-C; changes not sent by then are in `skipped`.
     """
 
     executed: tuple[tuple[Change, Json | None], ...] = ()
@@ -55,7 +55,7 @@ class ApplyResult:
     interrupted: bool = False
 
     def raise_first(self) -> None:
-        """Raises the first failure, if there is one."""
+        """Raise the first failure, if there is one."""
         for _, error in self.failed:
             raise error
 
@@ -69,17 +69,17 @@ def apply_plan(
     parallel: int = MAX_PARALLEL,
     waiters: Mapping[str, Waiter] | None = None,
 ) -> ApplyResult:
-    """Sends a plan's changes.
+    """Send the changes of a plan.
 
-    On Ctrl-C no further change is sent, those under way are waited for, so that it is known what became of them, and
-    the outcome is returned with `interrupted` set; nothing is raised.
+    On Ctrl-C no further change is sent, those in flight are awaited, so that their outcome is known, and the result is
+    returned with `interrupted` set; nothing is raised.
 
     Args:
-        dry_run: with dryRun=All. What an earlier change of the plan would have made is not there then: changes that
-            need it are skipped. Nothing is waited for.
+        dry_run: send them with dryRun=All. Results of earlier changes do not exist then: changes that need them are
+            skipped. Nothing is waited for.
         progress: see ProgressCallback.
-        parallel: how many requests at once.
-        waiters: what the plan may wait for; waiting.waiters() unless given.
+        parallel: maximum number of requests at the same time.
+        waiters: by the value of Change.wait_for; None for those of wait.waiters().
     """
     applier = _PlanApplier(
         api, dry_run, progress or (lambda change, state: None), all_waiters() if waiters is None else waiters
@@ -92,22 +92,21 @@ def apply_plan(
 
 _ChangeResult = Json | YoshiError | None
 _RequestFuture = Future[list[_ChangeResult]]
-"""What became of each of the changes that went in one request: the server's answer, None (see ApplyResult), or an
-error."""
+"""The outcome of each change of one request: the server's response, None (see ApplyResult), or an error."""
 _IndexedChange = tuple[int, Change]
-"""A change and its place in the plan."""
+"""A change and its position in the plan."""
 
 MAX_OPERATIONS = 5000
-"""Of one JSON Patch; the API server takes 10,000."""
+"""Maximum number of operations in one JSON Patch; the API server accepts 10,000."""
 CONFLICT_SECONDS = 20.0
-"""How long an object that others change again and again is read again and edited again."""
+"""How long, in seconds, the edit of an object is repeated while other clients keep changing the object."""
 MAX_PAUSE = 0.05
-"""Seconds between two such tries, at most."""
+"""Maximum pause between two such attempts, in seconds."""
 
 
 @dataclass
 class _PlanApplier:
-    """One carrying out: what has become of the changes so far."""
+    """The application of one plan, with the outcomes so far."""
 
     api: Api
     dry_run: bool
@@ -154,7 +153,7 @@ class _PlanApplier:
             self.touched |= {change.ref for change in changes if change.verb is not Verb.WAIT}
 
     def interrupt(self, futures: dict[_RequestFuture, list[_IndexedChange]]) -> None:
-        """Cancels what has not begun, hurries what waits, and waits for what is on its way."""
+        """Cancel requests that have not started, end waits, and await requests in flight."""
         self.interrupted = True
         for future in futures:
             future.cancel()
@@ -168,7 +167,7 @@ class _PlanApplier:
     def record_all(self, future: _RequestFuture, group: list[_IndexedChange]) -> None:
         error = None if future.cancelled() else future.exception()
         for number, (index, change) in enumerate(group):
-            if index in self.recorded:  # Ctrl-C came right after it was
+            if index in self.recorded:  # Ctrl-C came right after it was recorded
                 continue
             self.recorded.add(index)
             if future.cancelled():
@@ -194,11 +193,11 @@ class _PlanApplier:
         self.progress(change, "skipped")
 
     def is_stopped(self, change: Change) -> bool:
-        """Whether a change of the next stage must not be sent."""
+        """Return whether a change of the next stage must not be sent."""
         return self.interrupted or bool(self.failed_owners & {"", change.owner})
 
     def needs_earlier(self, change: Change, error: YoshiError) -> bool:
-        """Whether a dry run failed only because an earlier change was not kept."""
+        """Return whether a dry run failed only because an earlier change is not persisted."""
         if isinstance(error, NotServedError):
             return any(ref.resource.plural == "customresourcedefinitions" for ref in self.touched)
         if not isinstance(error, NotFoundError | PatchTestFailedError | ConflictError | AlreadyExistsError):
@@ -210,10 +209,10 @@ class _PlanApplier:
 
 
 def group_by_request(changes: list[_IndexedChange]) -> list[list[_IndexedChange]]:
-    """Groups the JSON Patches and the edits of a stage by object: what goes to one object goes in one request.
+    """Group the JSON Patches and edits of a stage by object, so that each object is written with one request.
 
-    So an object with many records is written once, not once per VM; when one of a patch's tests fails, none is done,
-    and whoever planned looks again.
+    An object with many records is then written once, not once per VM. If one test of the merged patch fails, nothing is
+    applied, and the planner runs again.
     """
     groups: list[list[_IndexedChange]] = []
     open_group: dict[tuple[ObjectRef, str, Verb], list[_IndexedChange]] = {}
@@ -233,7 +232,7 @@ def group_by_request(changes: list[_IndexedChange]) -> list[list[_IndexedChange]
 
 
 def merge_changes(changes: list[Change]) -> Change:
-    """One change that is all of these patches, or edits, of one object."""
+    """Merge patches, or edits, of one object into one change."""
     if len(changes) == 1:
         return changes[0]
     if changes[0].edit is not None:
@@ -244,13 +243,13 @@ def merge_changes(changes: list[Change]) -> Change:
 def send_merged(
     changes: list[Change], api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]
 ) -> list[_ChangeResult]:
-    """Sends changes that go in one request.
+    """Send changes that belong to one request.
 
     Returns:
-        What became of each: what the server answered, None as for `send_change`, or why it was refused alone.
+        The outcome of each: the server's response, None as for `send_change`, or why it alone was refused.
 
     Raises:
-        PreconditionFailed, ClusterError: see `send_change`; none of them was done.
+        PreconditionFailed, ClusterError: see `send_change`; none of them was applied.
     """
     if changes[0].edit is None:
         return [send_change(merge_changes(changes), api, dry_run=dry_run, waiters=waiters)] * len(changes)
@@ -258,10 +257,10 @@ def send_merged(
 
 
 def _replace_with_edits(changes: list[Change], api: Api, *, dry_run: bool) -> list[_ChangeResult]:
-    """Replaces an object by what all edits make of it; on a conflict, edits it again as it is then.
+    """Replace an object by the result of all edits; after a conflict, edit the current object again.
 
     Raises:
-        PreconditionFailed: others have changed it again and again.
+        PreconditionFailed: other clients keep changing the object.
     """
     ref, subresource, before = changes[0].ref, changes[0].subresource, changes[0].before or {}
     deadline = api.clock.now() + CONFLICT_SECONDS
@@ -283,8 +282,12 @@ def _replace_with_edits(changes: list[Change], api: Api, *, dry_run: bool) -> li
 
 
 def _apply_edits(before: Json, changes: list[Change]) -> tuple[Json, list[_ChangeResult]]:
-    """An object after all edits, each made to what the one before has left, and what became of each: the object,
-    None where nothing was left to change, or why it may not be made."""
+    """Apply edits one after another to an object.
+
+    Returns:
+        The object after all edits, and the outcome of each: the object, None if nothing was left to change, or the
+        error.
+    """
     after = before
     changed: list[bool | YoshiError] = []
     for change in changes:
@@ -300,10 +303,10 @@ def _apply_edits(before: Json, changes: list[Change]) -> tuple[Json, list[_Chang
 
 
 def send_change(change: Change, api: Api, *, dry_run: bool, waiters: Mapping[str, Waiter]) -> Json | None:
-    """Sends one change.
+    """Send one change.
 
     Returns:
-        What the server answered; None where nothing was sent, or what was wanted is so already.
+        The server's response; None if nothing was sent, or the change was already in effect.
 
     Raises:
         ClusterError: it was refused, or nothing answered.
@@ -341,5 +344,6 @@ def _is_already_applied(change: Change, error: ApiError) -> bool:
     if change.ignore_not_found and isinstance(error, NotFoundError | NotServedError):
         return True
     if change.ignore_not_found and change.uid and isinstance(error, ConflictError):
-        return "UID in the precondition" in error.detail  # the one that was meant is gone; another has its name
+        # the intended object no longer exists; another one has its name
+        return "UID in the precondition" in error.detail
     return change.ignore_already_exists and isinstance(error, AlreadyExistsError)

@@ -1,4 +1,4 @@
-"""`sync --watch`: a pass over everything, then one over whatever changes, until it is told to end."""
+"""`sync --watch`: one pass over everything, then passes over what changes, until it is stopped."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ MAX_SLEEP = 60.0
 
 @dataclass(frozen=True)
 class ControllerOutput:
-    """How the program tells what it does.
+    """Callbacks for the output of the controller.
 
     Attributes:
-        info: a line on what goes well.
-        error: a line on what does not.
-        report: told of each pass; shows what it came to.
+        info: print an informational line.
+        error: print an error.
+        report: print the report of a pass.
     """
 
     info: Callable[[str], None]
@@ -46,14 +46,13 @@ class ControllerOutput:
 
 
 class Controller:
-    """Keeps true what networks and VM annotations ask for.
+    """Reconciles networks and VM annotations continuously.
 
     Args:
         api: the cluster.
-        full_scope: what is watched over.
+        full_scope: everything that is watched.
         backends: by plugin.
-        sync: makes a pass over a part of it.
-        output: see ControllerOutput.
+        sync: run a pass over a part of the scope.
     """
 
     def __init__(
@@ -73,19 +72,19 @@ class Controller:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was told to end."""
+        """Return whether the controller was stopped."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Lets it end as soon as what it is doing is complete. May be called by a signal handler."""
+        """Stop once the current pass is complete. May be called by a signal handler."""
         self._stopping.set()
         self._events.put(None)
 
     def run(self) -> None:
-        """Keeps on until told to end.
+        """Run until stopped.
 
         Raises:
-            YoshiError: it could not even begin: nothing can be read.
+            YoshiError: it could not start: nothing can be read.
         """
         queue = WorkQueue(self._full_scope, self._backends, self._api.clock.now())
         lists = {resource: self._list_initial(resource) for resource in (NETWORKWIZARD, VM)}
@@ -115,14 +114,14 @@ class Controller:
         self._output.info("ended")
 
     def _list_initial(self, resource: Resource) -> Listing | None:
-        """What there is, or None where that kind is not served or may not be seen (yet)."""
+        """Return the initial list; None if the resource is not served or cannot be read (yet)."""
         try:
             return self._api.listing(resource, self._full_scope.namespace)
         except (NotServedError, ForbiddenError):
             return None
 
     def _wait_for_events(self, queue: WorkQueue) -> None:
-        """Waits for news, as long as there is nothing to do, and takes all that there is."""
+        """Wait for events until something is due, and handle all events that have arrived."""
         timeout = min(max(queue.seconds_until_due(self._api.clock.now()), 0.0), MAX_SLEEP)
         try:
             self._handle_event(self._events.get(timeout=timeout), queue)
@@ -161,7 +160,7 @@ class Controller:
 
     def _sync_scope(self, scope: SyncScope, queue: WorkQueue) -> None:
         if scope.is_whole:
-            self._api.invalidate_discovery()  # a back-end may have been installed meanwhile
+            self._api.invalidate_discovery()  # a backend may have been installed meanwhile
         try:
             report = self._sync(scope)
         except YoshiError as error:

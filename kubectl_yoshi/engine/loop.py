@@ -1,8 +1,8 @@
-"""Observe, plan, carry out, until nothing is left to do: the one loop behind every command that changes something.
+"""Observe, plan, apply, until nothing is left to do: the one loop behind every command that changes something.
 
-A planner is called once a round, with a new snapshot of the cluster from which it reads what it needs. When a write is
-refused because somebody was faster, or its fate is unknown, everything is read anew and planned anew; when it fails for
-good, or does not stick (see repetition), the planner is told and takes back what this run had done.
+A planner is called once per round, with a new snapshot of the cluster from which it reads what it needs. If a write is
+refused because of a conflict, or its outcome is unknown, everything is read and planned again. If it fails permanently,
+or has no lasting effect (see repetition), the planner gets the error and rolls back what this run has done.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.release import drop_outdated_notes
 
 MAX_ROUNDS_WITHOUT_PROGRESS = 15
-"""How often in a row somebody may be faster before this run gives up."""
+"""Number of consecutive rounds with conflicts after which a run gives up."""
 MAX_WRITE_ATTEMPTS = 4
-"""How often the same write may end with an error of the server, or without an answer, before this run gives it up."""
+"""How often the same write may end with a server error, or without a response, before the run gives it up."""
 READ_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
-"""Seconds between looks while the API server gives no answer to a run that has begun to change things."""
+"""Pauses in seconds between reads while the API server does not answer a run that has already made changes."""
 MAX_ROUNDS = 500
 
 _PlanRound = Callable[[Snapshot, RunContext], Plan]
@@ -51,16 +51,16 @@ _PlanRound = Callable[[Snapshot, RunContext], Plan]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        plan: what was planned first (under a dry run: all that there is).
-        done: every change carried out, with what the server answered; None too where no answer came, and it was done.
-        results: subject -> what it has now (see Plan.results).
-        errors: subject -> why not.
-        notes: for people, each once.
-        skipped: under --dry-run=server, changes that need an earlier one to be kept.
-        unreadable: what could not be read, each reason once.
+        plan: the first plan (in a dry run: the only one).
+        executed: every applied change with the server's response; None also if no response came and it was applied.
+        results: owner -> its state after the run (see Plan.results).
+        errors: owner -> why the run failed for it.
+        notes: for the user, each once.
+        skipped: with --dry-run=server, changes that require an earlier one to be persisted.
+        unreadable: why something could not be read, each reason once.
     """
 
     plan: Plan
@@ -73,13 +73,13 @@ class RunResult:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The notes, and what could not be read as one of them."""
+        """Return the notes, including one about what could not be read."""
         return (*self.notes, *unreadable_note(self.unreadable))
 
     def has_changed(self, owner: str = "") -> bool:
-        """Whether anything was changed for a subject ("": at all).
+        """Return whether anything was changed for an owner ("": for any).
 
-        What several subjects share, such as a patch of a block's records, comes with changes of each one's own.
+        Shared changes, such as a patch of a block's records, always come with changes of each owner.
         """
         return any(not owner or change.owner == owner for change, _ in self.executed)
 
@@ -95,21 +95,21 @@ def run(
     rng: random.Random | None = None,
     planned: tuple[Plan, Snapshot] | None = None,
 ) -> RunResult:
-    """Makes true what a planner wants.
+    """Run a planner until its plan is empty, and apply its plans.
 
     Args:
         planner: see Planner.
         api: the cluster.
         backends: by plugin.
-        dry_run: "client" plans only, "server" sends the plan with dryRun=All.
-        progress: told of every change; of one that got no answer, again when it is seen to be done.
+        dry_run: "client" only plans, "server" sends the plan with dryRun=All.
+        progress: called for every change; for one without a response, again when it is observed as applied.
         waiters: see apply_plan.
-        rng: for random choices.
-        planned: the first plan and what it rests on, where that is made already.
+        rng: the source of random choices.
+        planned: the first plan and its snapshot, if they exist already.
 
     Raises:
-        YoshiError: nothing could be planned at all, or others were faster again and again.
-        KeyboardInterrupt: the user pressed Ctrl-C; what was done is complete or will be by the same command.
+        YoshiError: nothing could be planned, or there were too many conflicts.
+        KeyboardInterrupt: the user pressed Ctrl-C; running the same command again completes the run.
     """
 
     def plan_round(snapshot: Snapshot, context: RunContext) -> Plan:
@@ -150,7 +150,7 @@ def run(
             break
         if lost_writes := last_round.lost_writes(plan):
             lost = _errors_by_owner(lost_writes, plan)
-            if lost.keys() <= context.failed.keys():  # the planner knows it, and has nothing else to do
+            if lost.keys() <= context.failed.keys():  # the planner has this error and plans the same again
                 lost_writes[0][1].changes_so_far = journal.changes_so_far()
                 raise lost_writes[0][1]
             context = replace(context, failed={**lost, **context.failed}, previous_snapshot=snapshot)
@@ -180,7 +180,8 @@ def run(
             notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
             break
         if retryable:
-            # An attachment and a detachment of one VM may undo each other's first write, again and again, at one pace.
+            # An attachment and a detachment of one VM may revert each other's first write repeatedly if both run at one
+            # pace.
             exponent = max(rounds_without_progress, context.attempt_number // 4)
             api.clock.sleep(context.rng.random() * min(0.02 * 2**exponent, 1.0))
         context = replace(
@@ -209,7 +210,7 @@ def run(
 
 
 def preview_errors(planner: Planner, api: Api, backends: Mapping[str, Backend]) -> dict[str, YoshiError]:
-    """Return who would be refused by a run, and why, as far as that can be known before; nothing is written.
+    """Return the owners that a run would refuse, and why, as far as this is known in advance; nothing is written.
 
     Raises:
         YoshiError: nothing could be planned.
@@ -221,8 +222,7 @@ def preview_errors(planner: Planner, api: Api, backends: Mapping[str, Backend]) 
 def _plan_with_retries(
     plan_round: _PlanRound, api: Api, context: RunContext, *, started: bool
 ) -> tuple[Plan, Snapshot]:
-    """Return the next plan and the snapshot that it rests on; what was begun is worth some patience with an API server
-    that gives no answer for a moment."""
+    """Return the next plan and its snapshot; a run that has made changes waits for an unresponsive API server."""
     for pause in READ_RETRY_DELAYS if started else ():
         snapshot = new_snapshot(api)
         try:
@@ -234,7 +234,7 @@ def _plan_with_retries(
 
 
 def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snapshot | None:
-    """Return what was read, with the answers to a round's writes; None where they do not tell all (see Plan)."""
+    """Return the snapshot with the responses to a round's writes; None if they do not suffice (see Plan)."""
     objects = {change.ref: answer for change, answer in result.executed if answer is not None}
     answered = len(result.executed) == len(list(plan)) and all(
         answer is not None and change.verb in (Verb.CREATE, Verb.PATCH, Verb.REPLACE)
@@ -244,7 +244,7 @@ def _snapshot_after(plan: Plan, result: ApplyResult, snapshot: Snapshot) -> Snap
 
 
 def _plan_without_reading(plan_round: _PlanRound, snapshot: Snapshot, context: RunContext) -> Plan | None:
-    """Return an empty plan, with what it says to people, if what was read and written leaves nothing to do."""
+    """Return an empty plan, with its notes, if nothing is left to do according to the snapshot; else None."""
     try:
         plan = plan_round(snapshot, context)
     except (MissingQueriesError, YoshiError):
@@ -253,7 +253,7 @@ def _plan_without_reading(plan_round: _PlanRound, snapshot: Snapshot, context: R
 
 
 def _preview_later_rounds(plan_round: _PlanRound, plan: Plan, snapshot: Snapshot, context: RunContext) -> Plan:
-    """What a run will do after its first plan, as far as a preview shows it.
+    """Return what a run will do after its first plan, as far as a preview shows it.
 
     Raises:
         YoshiError: it would be refused after its first write.
@@ -279,7 +279,7 @@ def _target(change: Change) -> tuple[ObjectRef, str]:
 def _classify_failures(
     result: ApplyResult, plan: Plan, exhausted: Collection[tuple[ObjectRef, str]], *, can_retry: bool
 ) -> tuple[dict[str, YoshiError], YoshiError | None]:
-    """Failures for good, by subject, and one of those that a new look may mend (none when patience has ended)."""
+    """Return permanent failures by owner, and one failure that another round may resolve; None for no retry."""
     fatal: dict[str, YoshiError] = {}
     retryable: YoshiError | None = None
     for change, error in result.failed:
@@ -291,7 +291,7 @@ def _classify_failures(
 
 
 def _errors_by_owner(failed: Iterable[tuple[Change, YoshiError]], plan: Plan) -> dict[str, YoshiError]:
-    """Errors by whom their changes are for; those of a change that is for all, for everybody."""
+    """Return errors by the owner of their changes; the error of a change without an owner applies to all owners."""
     fatal: dict[str, YoshiError] = {}
     for change, error in failed:
         fatal.update(dict.fromkeys([change.owner] if change.owner else ["", *plan.results], error))
@@ -307,8 +307,10 @@ def _is_retryable(change: Change, error: YoshiError) -> bool:
 
 
 def _clean_up(result: ApplyResult, api: Api) -> None:
-    """Counts anew what other writers made stale, closes blocks that were left empty, and sends what the changes want
-    sent after them; best effort by design: whoever writes next does it again."""
+    """Correct outdated counters, delete empty blocks, and send the follow-ups of the changes.
+
+    This is best effort by design: the next writer does it again.
+    """
     latest: dict[ObjectRef, Json] = {}
     for change, answer in result.executed:
         if answer is not None and change.verb is Verb.PATCH and change.subresource == "status":

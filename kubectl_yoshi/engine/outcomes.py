@@ -1,7 +1,7 @@
-"""What a run has sent and what is known of it: so that whatever it says in the end is true.
+"""What a run has sent and what is known of the outcome, so that its final report is correct.
 
-A write may be answered, refused, or neither: then it may have been done, at once or later. What is so is seen when the
-object is looked at once more.
+A write is applied, refused, or gets no usable response; then it may have been applied, or may be later. Reading the
+object again shows the outcome.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from kubectl_yoshi.model.snapshot import Snapshot, Unreadable
 from kubectl_yoshi.plan.records import COUNTER_PATHS
 
 AMBIGUOUS_ERRORS = AmbiguousWriteError | ServerError
-"""A time-out or failure of the API server leaves open whether the write was done."""
+"""After a timeout or failure of the API server it is unknown whether the write was applied."""
 NAMED = 3
-"""How many changes an error names."""
+"""Maximum number of changes that an error names."""
 
 
 class WriteOutcome(enum.Enum):
-    """What is known of a change that was sent."""
+    """The known outcome of a change that was sent."""
 
     DONE = "done"
-    NO_OP = "nothing"  # there was nothing to send, or it was so already
-    FAILED = "failed"  # the server has answered, but only that it failed
-    UNANSWERED = "unanswered"  # it may even be done later
-    OBSERVED = "seen"  # it was one of the last two, and its object was seen to be so
+    NO_OP = "nothing"  # there was nothing to send, or it was in effect already
+    FAILED = "failed"  # the server answered with a 5xx error
+    UNANSWERED = "unanswered"  # it may still be applied later
+    OBSERVED = "seen"  # it was one of the last two, and its object shows the change
 
 
 UNRESOLVED = (WriteOutcome.FAILED, WriteOutcome.UNANSWERED)
@@ -44,7 +44,7 @@ UNRESOLVED = (WriteOutcome.FAILED, WriteOutcome.UNANSWERED)
 
 @dataclass
 class JournalEntry:
-    """A change, what the server answered, and what is known of its fate."""
+    """A change, the server's response, and the known outcome."""
 
     change: Change
     answer: Json | None
@@ -56,15 +56,15 @@ class WriteJournal:
     """The changes of a run.
 
     Attributes:
-        sent: those that were done or may have been, in order.
-        rollback_start: subject -> how many these were when it was refused; what came later takes them back.
+        entries: those that are or may be applied, in order.
+        rollback_start: owner -> the number of entries when it was refused; later ones belong to the rollback.
     """
 
     entries: list[JournalEntry] = field(default_factory=list)
     rollback_start: dict[str, int] = field(default_factory=dict)
 
     def add(self, result: ApplyResult) -> None:
-        """What became of a plan."""
+        """Add the result of a plan."""
         for change, answer in result.executed:
             self.entries.append(
                 JournalEntry(change, answer, WriteOutcome.NO_OP if answer is None else WriteOutcome.DONE)
@@ -75,7 +75,14 @@ class WriteJournal:
                 self.entries.append(JournalEntry(change, None, outcome))
 
     def resolve(self, plan: Plan, snapshot: Snapshot, failed: Iterable[str]) -> tuple[Change, ...]:
-        """Sees by a newer snapshot what was done, which is given, and whose changes are taken back from here on."""
+        """Determine from a newer snapshot which ambiguous changes were applied, and return them.
+
+        Also record from which entry on the changes of failed owners belong to their rollback.
+
+        Args:
+            plan: the plan made from the snapshot; its errors are failed owners too.
+            failed: owners that failed before.
+        """
         ambiguous = [sent for sent in self.entries if sent.outcome in UNRESOLVED]
         look = ObservedObjects(snapshot) if ambiguous else None
         seen = [sent for sent in ambiguous if look and look.is_in_effect(sent.change)]
@@ -86,12 +93,12 @@ class WriteJournal:
         return tuple(sent.change for sent in seen)
 
     def changes_with(self, *outcomes: WriteOutcome) -> tuple[Change, ...]:
-        """The changes with such a fate."""
+        """Return the changes with one of these outcomes."""
         return tuple(sent.change for sent in self.entries if sent.outcome in outcomes)
 
     @property
     def done(self) -> tuple[tuple[Change, Json | None], ...]:
-        """Everything that is so now, with what the server answered; what was seen only, once."""
+        """Return every change in effect, with the server's response; those that were only observed, once each."""
         answered = [sent for sent in self.entries if sent.outcome in (WriteOutcome.DONE, WriteOutcome.NO_OP)]
         known = {sent.change.summary for sent in answered}
         seen = {
@@ -100,7 +107,7 @@ class WriteJournal:
         return (*((sent.change, sent.answer) for sent in answered), *((change, None) for change in seen.values()))
 
     def changes_so_far(self) -> str:
-        """One line on what was changed, for an error that ends the run; "" where nothing was."""
+        """Return one line on what was changed, for an error that ends the run; "" if nothing was changed."""
         created = {
             change.ref
             for change in self.changes_with(WriteOutcome.DONE, WriteOutcome.OBSERVED)
@@ -121,14 +128,13 @@ class WriteJournal:
     def explain_errors(
         self, errors: Mapping[str, YoshiError], snapshot: Snapshot, reported: Collection[str] = ()
     ) -> dict[str, YoshiError]:
-        """The refusals, each telling what was changed for its subject all the same and still stands.
+        """Return the errors, each with the changes for its owner that are still in effect.
 
         Args:
-            errors: by subject.
-            snapshot: what was read last.
-            reported: subjects of which it is told otherwise what became of them. What was changed for others, every
-                refusal
-                tells: a network that could not be deleted, what was taken from its VMs.
+            errors: by owner.
+            snapshot: the latest one.
+            reported: owners whose outcome is reported otherwise. Changes for all other owners are added to every error:
+                if a network could not be deleted, what was removed from its VMs.
         """
         if not errors or not self.entries:
             return dict(errors)
@@ -159,7 +165,7 @@ def _explain_error(error: YoshiError, entries: Iterable[JournalEntry], seen: Obs
 
 
 def _format_changes(done: Collection[Change], ambiguous: Collection[Change]) -> str:
-    ordered = sorted(done, key=lambda change: change.verb is not Verb.CALL)  # what was stopped is never "1 more"
+    ordered = sorted(done, key=lambda change: change.verb is not Verb.CALL)  # a stopped VM is never among the "1 more"
     made = dict.fromkeys(_describe_change(change) for change in ordered if not change.is_test_only)
     uncertain = dict.fromkeys(words for change in ambiguous if (words := _describe_change(change)) not in made)
     sentences = [
@@ -175,7 +181,7 @@ def _describe_change(change: Change) -> str:
 
 
 class ObservedObjects:
-    """What was read, by object, to tell whether changes are in effect whose response never came."""
+    """The objects of a snapshot, to determine whether changes without a response are in effect."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._found: dict[ObjectRef, Json | None] = {}
@@ -191,7 +197,7 @@ class ObservedObjects:
                 self._found[query.resource.ref(name_of(obj), namespace_of(obj) or None)] = obj
 
     def is_in_effect(self, change: Change) -> bool | None:
-        """Whether the object is as a change makes it (by this change or another); None where that cannot be told."""
+        """Return whether the object shows a change, whichever write made it; None if that is unknown."""
         ref = change.ref
         listed = {(ref.resource, ref.namespace), (ref.resource, None)} & self._listed
         if ref not in self._found and not listed:
@@ -215,8 +221,10 @@ class ObservedObjects:
 
 
 def _is_applied(op: Json, obj: Json) -> bool | None:
-    """Whether an operation of a JSON Patch has nothing left to change; None where that cannot be told, as of what is
-    removed from a list: by its place, and another may be there now."""
+    """Return whether an operation of a JSON Patch has nothing left to change; None if that cannot be determined.
+
+    This is the case for a removal from a list: it names an index, which another item may have now.
+    """
     if op["op"] == "test":
         return True
     *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:]]
@@ -230,13 +238,14 @@ def _is_applied(op: Json, obj: Json) -> bool | None:
     actual = node.get(last) if isinstance(node, dict) else None
     if op["op"] == "remove":
         return actual is None
-    if op["path"].startswith("/spec"):  # as it may be shown; elsewhere, an empty map of records is not the same as none
+    # A spec may have been defaulted or normalized; elsewhere, an empty map of records differs from none.
+    if op["path"].startswith("/spec"):
         return matches(op["value"], actual, name=last)
     return _contains(actual, op["value"])
 
 
 def _contains(actual: Any, value: Any) -> bool:
-    """Whether a value is there; of a map, all that was written, whatever else has come into it."""
+    """Return whether a value is present; a map may have additional keys."""
     if isinstance(actual, dict) and isinstance(value, dict):
         return all(key in actual and _contains(actual[key], item) for key, item in value.items())
     return same_json(actual, value)

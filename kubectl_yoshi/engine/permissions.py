@@ -1,6 +1,6 @@
-"""Whether the user may write what a plan writes, asked before its first write, so that a run which may not do all that
-is needed does nothing at all (SelfSubjectAccessReview).
+"""Check the permissions for a plan before its first write (SelfSubjectAccessReview).
 
+A run that lacks a permission then changes nothing at all. See
 https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
 """
 
@@ -22,22 +22,22 @@ MAX_PARALLEL = 8
 
 
 class Permissions:
-    """What the user may do, asked once for each access of a run."""
+    """The permissions of the user, checked once for each access of a run."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._allowed: dict[Access, bool] = {}
 
     def errors(self, plan: Plan, later: Plan, failed: Collection[str]) -> dict[str, YoshiError]:
-        """Return why changes may not be sent, by the subjects that get nothing therefore.
+        """Return why changes may not be sent, by the owners that get nothing because of it.
 
-        Nothing is asked where a write that is refused leaves nothing half done: it is the first one, or comes right
-        after a record, which is removed again (plan.attach.rollback).
+        Nothing is checked if a refused write leaves nothing half done: it is the first one, or follows directly after a
+        record, which is removed again (plan.attach.rollback).
 
         Args:
-            plan: what is to be sent next.
+            plan: the changes to send next.
             later: what is known of the rounds after it.
-            failed: subjects whose changes are being taken back: as much of that is sent as may be.
+            failed: owners that are being rolled back: as much of the rollback is sent as is permitted.
         """
         if "" in failed:
             return {}
@@ -50,7 +50,7 @@ class Permissions:
         return self._find_errors(needed, {**plan.results, **later.results})
 
     def all_errors(self, plan: Plan) -> dict[str, YoshiError]:
-        """Return why changes may not be sent, as `errors`, of a plan that is carried out after another one."""
+        """Return why changes may not be sent, like `errors`, of a plan that is applied after another one."""
         return self._find_errors(
             [(change, required_accesses(change)) for change in (*plan, *plan.future_changes)], plan.results
         )
@@ -84,7 +84,7 @@ class Permissions:
 
 
 def is_allowed(api: Api, access: Access) -> bool:
-    """Return whether the user may do that; True where the API server cannot say: the write itself will be answered."""
+    """Return whether an access is permitted; True if it cannot be checked, as the write itself will show it."""
     try:
         return api.is_allowed(access)
     except ClusterError:
@@ -100,7 +100,7 @@ def forbidden_error(access: Access, summary: str) -> ForbiddenError:
     """Return the error for a change that would be refused.
 
     Args:
-        access: what may not be done.
+        access: the missing permission.
         summary: what the change does, see Change.summary.
     """
     request_info = _request_info(access)
@@ -119,16 +119,16 @@ def _request_info(access: Access) -> RequestInfo:
 
 
 def _without_name(access: Access) -> Access:
-    """The access to any object of its kind and namespace."""
+    """Return the access to any object of the same resource and namespace."""
     return replace(access, name="")
 
 
 def _writes_only_allocations_and_vms(plan: Plan, accesses: Sequence[Access]) -> bool:
-    """Whether a plan records addresses in one network and then writes to their VMs, and does nothing else.
+    """Return whether a plan only records addresses in one network and then writes to their VMs.
 
-    This is what nearly every attachment does; it needs no answer before, since a record whose VM may not be written to
-    is removed by the same right by which it was written. A network with AddressBlocks is patched after them: if that is
-    refused, the records are removed from the blocks likewise.
+    Nearly every attachment does. It needs no check in advance, since the record of a VM that may not be written to is
+    removed with the same permission by which it was written. A network with AddressBlocks is patched after them: if
+    that is refused, the records are removed from the blocks likewise.
     """
     networks = {access for access in accesses if access.resource == NETWORKWIZARD}
     blocks = {_without_name(access) for access in accesses if access.resource == ADDRESSBLOCK}

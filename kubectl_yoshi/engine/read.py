@@ -1,4 +1,4 @@
-"""Reading what a plan needs to know, side by side, keeping "is not there" apart from "may not be read"."""
+"""Read what a planner needs, in parallel, and distinguish objects that do not exist from those that cannot be read."""
 
 from __future__ import annotations
 
@@ -25,35 +25,33 @@ from kubectl_yoshi.plan.context import PlanContext
 
 MAX_PARALLEL = 8
 LIST_THRESHOLD = 50
-"""From so many objects of one kind and namespace on, one list is cheaper than a request each…"""
+"""From this number of objects of one resource and namespace on, one list is cheaper than a request for each…"""
 MAX_OBJECTS_PER_QUERY = 20
-"""… unless for each of them it has more objects than this."""
+"""… unless the list has more than this number of objects for each of them."""
 
 OWN_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK)
-"""Where these are not served `kubectl yoshi install` was not run, which is no reason to find nothing."""
+"""If these are not served, `kubectl yoshi install` was not run; that must not look like an empty result."""
 
 REQUIRED_GROUPS = (NETWORKWIZARD.group, VM.group)
-"""The API server serves these itself: where they do not answer nothing does, and a moment later all is known."""
+"""API groups without which a run fails: their CRDs are served by the API server itself, so failures are transient."""
 
 QueryResult = tuple[Json, ...] | Unreadable
 
 
 def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) -> dict[Query, QueryResult]:
-    """The answer to each query.
+    """Return the result of each query.
 
     Args:
-        api: the cluster.
-        queries: what is wanted.
-        trim_objects: nothing will be written: of lists, only what is looked at need be kept (see model.vm).
+        trim_objects: nothing will be written: keep only the used fields of listed objects (see model.vm).
 
     Returns:
-        What was found: () where it is not there, or its kind is not served; Unknown with one line of why where the
-        right to read it is missing or the aggregated API that serves it does not answer.
+        The objects: () if there are none, or the resource is not served; Unreadable with the reason in one line if the
+        permission to read it is missing or the aggregated API that serves it does not answer.
 
     Raises:
-        NotServedError: this program's own kinds are not there.
-        ApiServiceUnavailableError: these, or KubeVirt's, cannot be read for the moment.
-        ClusterError: anything else.
+        NotServedError: the program's own CRDs are not installed.
+        ApiServiceUnavailableError: these, or KubeVirt's, cannot be read at the moment.
+        ClusterError: any other error.
     """
     unique = list(dict.fromkeys(queries))
     batches = {key: batch for key, batch in _list_batches(unique).items() if _is_list_cheaper(api, *key, len(batch))}
@@ -67,7 +65,7 @@ def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) 
     unlistable: list[Query] = []
     for (resource, namespace), batch in batches.items():
         listed = results[Query(resource, namespace)]
-        if isinstance(listed, Unreadable):  # who may not list may still get
+        if isinstance(listed, Unreadable):  # a client without permission to list may still get
             unlistable += batch
         else:
             by_name = {name_of(obj): obj for obj in listed}
@@ -77,7 +75,7 @@ def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) 
 
 
 def _list_batches(queries: list[Query]) -> dict[tuple[Resource, str | None], list[Query]]:
-    """Objects wanted by name, where there are MANY of one kind and namespace."""
+    """Return the queries by name, where there are LIST_THRESHOLD or more of one resource and namespace."""
     by_place: dict[tuple[Resource, str | None], list[Query]] = defaultdict(list)
     for query in queries:
         if query.name and not query.verb and (query.namespace or not query.resource.namespaced):
@@ -88,7 +86,7 @@ def _list_batches(queries: list[Query]) -> dict[tuple[Resource, str | None], lis
 def _is_list_cheaper(api: Api, resource: Resource, namespace: str | None, count: int) -> bool:
     try:
         return api.count(resource, namespace) <= MAX_OBJECTS_PER_QUERY * count
-    except ClusterError:  # the list will say what is wrong
+    except ClusterError:  # the list will report what is wrong
         return True
 
 
@@ -125,16 +123,15 @@ def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
 
 
 Planner = Callable[[PlanContext], Plan]
-"""Plans the next writes; an empty plan where nothing is left to do."""
+"""Plans the next writes; returns an empty plan if nothing is left to do."""
 
 
 def new_snapshot(api: Api, *, trim_objects: bool = False, discover: bool = True) -> Snapshot:
-    """Return a snapshot of the cluster, in which nothing was read yet.
+    """Return a snapshot of the cluster, in which nothing has been read yet.
 
     Args:
-        api: the cluster.
-        trim_objects: nothing will be written that rests on it: of lists only what is looked at is kept (see model.vm).
-        discover: find out what is served while the first queries are answered, not only when it is asked for.
+        trim_objects: no write will be based on it: keep only the used fields of listed objects (see model.vm).
+        discover: run API discovery while the first queries are answered, not only on demand.
     """
     return Snapshot(reader=_ClusterReader(api, trim_objects, discover))
 
@@ -149,14 +146,14 @@ class _ClusterReader:
 
     @property
     def served(self) -> ServedApis:
-        """See Reader."""
+        """Return the served APIs; see Reader."""
         return self._api.served
 
     def read(self, queries: Sequence[Query]) -> Mapping[Query, QueryResult]:
-        """See Reader; raises what `run_queries` does."""
+        """Return the result of each query; raises what `run_queries` does."""
         if not self._discover:
             return run_queries(self._api, queries, self._trim_objects)
         with ThreadPoolExecutor(1) as pool:
             results = pool.submit(run_queries, self._api, queries, self._trim_objects)
-            _ = self._api.served  # what is wrong with the server as a whole is reported first
+            _ = self._api.served  # errors of the server as a whole are reported first
         return results.result()

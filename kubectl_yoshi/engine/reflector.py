@@ -1,7 +1,7 @@
-"""Following what happens to a kind of object: listed once, then watched, for as long as the program runs.
+"""Follow the changes of a resource: list it once, then watch it, for as long as the program runs.
 
-A watch that ends is taken up where it ended; one that expired, or was cut off, begins anew with a list, so that
-nothing is missed. While nothing answers it is tried again, ever more slowly.
+A watch that ends is resumed where it ended; one that expired, or whose connection failed, starts again with a list, so
+that no change is missed. While the API server does not answer, it is retried with exponential backoff.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from kubectl_yoshi.model.objects import Json, Resource, resource_version_of
 MIN_BACKOFF, MAX_BACKOFF = 0.5, 15.0
 WATCH_SECONDS = 300
 STABLE_WATCH_SECONDS = 5.0
-"""A watch that lasted so long was a good one."""
+"""A watch that lasted this long counts as successful."""
 
 
 @dataclass(frozen=True)
 class ObjectChanged:
-    """An object was made, changed or deleted."""
+    """An object was created, changed or deleted."""
 
     resource: Resource
     obj: Json
@@ -33,7 +33,7 @@ class ObjectChanged:
 
 @dataclass(frozen=True)
 class ObjectsListed:
-    """Everything that there is of a kind: what is not in it is gone. Also the sign that it can be read (again)."""
+    """All objects of a resource: any other one no longer exists. Also shows that the resource can be read (again)."""
 
     resource: Resource
     objects: tuple[Json, ...]
@@ -41,7 +41,7 @@ class ObjectsListed:
 
 @dataclass(frozen=True)
 class WatchFailed:
-    """A kind can no longer be followed for the time being; said once, until it can be again."""
+    """A resource cannot be watched at the moment; sent once, until it can be watched again."""
 
     resource: Resource
     error: YoshiError
@@ -49,30 +49,30 @@ class WatchFailed:
 
 @dataclass(frozen=True)
 class ReflectorCrashed:
-    """Following ended by a mistake in this program."""
+    """A reflector ended because of a bug in this program."""
 
     error: BaseException
 
 
 WatchEvent = ObjectChanged | ObjectsListed | WatchFailed | ReflectorCrashed | None
-"""None wakes whoever listens."""
+"""None only wakes the receiver."""
 
 
 def backoff_delay(failures: int, rng: Random) -> float:
-    """Seconds until the next try after so many failures in a row: doubled each time, and not all clients at once."""
+    """Return the delay in seconds after this number of consecutive failures: exponential, with jitter."""
     upper_bound = min(MIN_BACKOFF * 2.0 ** min(failures - 1, 16), MAX_BACKOFF)
     return upper_bound * (0.5 + 0.5 * rng.random())
 
 
 class Reflector(threading.Thread):
-    """Follows one kind of object and puts what happens into a queue.
+    """Watches one resource and puts its events into a queue.
 
     Args:
         api: the cluster.
-        resource: which kind.
-        namespace: where; None for all namespaces.
-        queue: where to put what happens.
-        initial_list: a list that the listener knows already; None to begin with one.
+        resource: the resource.
+        namespace: the namespace; None for all.
+        queue: where to put the events.
+        initial_list: a list that the receiver already has; None to start with a list.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Reflector(threading.Thread):
         self._failures = 0
 
     def stop(self) -> None:
-        """Stops following, at the latest when the API server sends something."""
+        """Stop watching, at the latest when the API server sends the next event."""
         self._stop_requested.set()
 
     def run(self) -> None:
-        """See Reflector."""
+        """Run until stopped."""
         try:
             while not self._stop_requested.is_set():
                 if self._version or self._list():
@@ -134,11 +134,11 @@ class Reflector(threading.Thread):
                 self._failures = 0
             self._record_failure(error)
         else:
-            if self._api.clock.now() - started < STABLE_WATCH_SECONDS:  # a proxy that does not let watches live
+            if self._api.clock.now() - started < STABLE_WATCH_SECONDS:  # a proxy that ends watches early
                 self._stop_requested.wait(backoff_delay(1, self._rng))
 
     def _record_failure(self, error: YoshiError) -> None:
         self._failures += 1
-        if self._failures == 2:  # the first may be a connection that was cut; the list after it tells
+        if self._failures == 2:  # the first failure may be a closed connection; the list after it shows
             self._queue.put(WatchFailed(self._resource, error))
         self._stop_requested.wait(backoff_delay(self._failures, self._rng))

@@ -1,11 +1,11 @@
-"""Writes that do not stick: a round plans exactly what the round before has carried out.
+"""Detect writes without a lasting effect: a round plans exactly what the previous round has applied.
 
-The API server has answered every one of those writes, and the objects do not say what was written: the server does not
-keep a field, or somebody sets it back. To write it again would not end.
+The API server has answered each of those writes with success, and the objects do not have what was written: the server
+drops a field, or another client reverts it. Writing it again would never end.
 
-What may repeat rightly is not judged: waiting, calls of subresources and deletions, which take their time; writes that
-were refused or not answered; patches that only test. Where somebody else has written to the object in between, it may
-have been a race, and the same plan may come a few times.
+Changes that may repeat legitimately are not checked: waits, calls of subresources and deletions, which take time;
+writes that were refused or not answered; patches that only test. If another client has written to the object in
+between, it may have been a race, and the same plan may repeat a few times.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from kubectl_yoshi.model.objects import ObjectRef, resource_version_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 MAX_REPEATS_WITH_OTHER_WRITERS = 8
-"""How often in a row the same plan may be carried out while others write to its objects: two deletions of a network
-that mark it three times each (plan.network.planner.MAX_DELETION_MARKS), and some more."""
+"""How often in a row the same plan may be applied while other clients write to its objects.
+
+Two deletions of a network mark it three times each (plan.network.planner.MAX_DELETION_MARKS); the rest is margin.
+"""
 MAX_NAMED_FIELDS = 3
-"""So many fields are named."""
+"""Maximum number of fields that an error names."""
 
 _CHECKED_VERBS = (Verb.CREATE, Verb.PATCH, Verb.REPLACE)
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -33,12 +35,12 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 @dataclass(frozen=True)
 class AppliedRound:
-    """A round all of whose changes were answered.
+    """A round in which every change was answered with success.
 
     Attributes:
-        written: what was written, see _written_content; None where the plan may repeat rightly.
-        versions: the resourceVersion of each object in the last answer.
-        repeat_count: how many rounds in a row have written this.
+        written: what was written, see _written_content; None if the plan may repeat legitimately.
+        versions: the resourceVersion of each object in the last response.
+        repeat_count: the number of consecutive rounds that have written this.
     """
 
     written: Any = None
@@ -46,7 +48,7 @@ class AppliedRound:
     repeat_count: int = 0
 
     def next_round(self, plan: Plan, result: ApplyResult) -> AppliedRound:
-        """Return the next round, from its plan and what became of it."""
+        """Return the next round, from its plan and the result of applying it."""
         written = _written_content(plan)
         answered = all(answer is not None for _, answer in result.executed)
         if written is None or result.failed or result.skipped or not answered:
@@ -55,10 +57,10 @@ class AppliedRound:
         return AppliedRound(written, versions, self.repeat_count + 1 if written == self.written else 1)
 
     def lost_writes(self, plan: Plan) -> list[tuple[Change, WriteLostError]]:
-        """Return the writes of a plan that this round has carried out already, each with the error that says so.
+        """Return the writes of a plan that this round has already applied, each with an error that reports this.
 
         Args:
-            plan: of what was read after this round.
+            plan: made from what was read after this round.
         """
         if self.written is None or _written_content(plan) != self.written:
             return []
@@ -69,13 +71,15 @@ class AppliedRound:
         return [(change, _lost_write_error(change, is_sole_writer)) for change in repeated]
 
     def _is_unmodified(self, change: Change) -> bool:
-        """Whether nobody has written to an object since this round did."""
+        """Return whether no other client has written to an object since this round did."""
         return change.before is not None and resource_version_of(change.before) == self.versions.get(change.ref)
 
 
 def _written_content(plan: Plan) -> Any:
-    """What a plan writes, the same for plans that write the same: without what they test, and without times; None where
-    it may be carried out again rightly, or writes nothing."""
+    """Return what a plan writes, in a form that is equal for plans that write the same.
+
+    It has neither tests nor times. Returns None if the plan may repeat legitimately, or writes nothing.
+    """
     changes = list(plan)
     if any(change.verb not in _CHECKED_VERBS for change in changes) or all(change.is_test_only for change in changes):
         return None
@@ -115,7 +119,7 @@ def _lost_write_error(change: Change, is_sole_writer: bool) -> WriteLostError:
 
 
 def _format_path(path: str) -> str:
-    """A JSON Pointer as people write it: "spec.disabled", "metadata.annotations[example.com/a]"."""
+    """Format a JSON Pointer for messages: "spec.disabled", "metadata.annotations[example.com/a]"."""
     words = [word.replace("~1", "/").replace("~0", "~") for word in path.split("/")[1:]]
     parts = [word if word.isalnum() and not word.isdecimal() else f"[{word}]" for word in words if word != "-"]
     return ".".join(parts).replace(".[", "[")

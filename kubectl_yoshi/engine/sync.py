@@ -1,4 +1,4 @@
-"""One pass of `sync`: every job looked at with what was read once, and those carried out that have something to do."""
+"""One pass of `sync`: plan every task from one snapshot, and run those that have something to do."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from kubectl_yoshi.plan.sync.planner import SyncPlan, SyncScope, plan_sync, with
 from kubectl_yoshi.plan.sync.tasks import SyncTask
 
 FATAL_ERRORS = (UnreachableError, TimedOutError, UnauthorizedError, KubeconfigError, WaitCancelledError)
-"""What ends a pass: the next job would meet it as well."""
+"""Errors that end a pass: the next task would fail with them too."""
 
 
 @dataclass
 class SyncReport:
-    """What a pass came to.
+    """The result of a pass.
 
     Attributes:
-        scope: what was looked at.
-        sync_plan: what there was to do.
-        done: every change carried out, with what the server answered.
-        plan: under a dry run, everything that would be done.
-        skipped: under --dry-run=server, changes that need an earlier one to be kept.
-        vms, networks: those that are not as they should be, and why.
-        others: what else could not be done.
-        notes: for people, each once.
-        unreadable: what could not be read, each reason once.
+        scope: what was reconciled.
+        sync_plan: the tasks.
+        executed: every applied change, with the server's response.
+        plan: in a dry run, all changes that would be made.
+        skipped: with --dry-run=server, changes that require an earlier one to be persisted.
+        vm_errors, network_errors: VMs and networks that could not be reconciled, and why.
+        other_errors: all other errors.
+        notes: for the user, each once.
+        unreadable: why something could not be read, each reason once.
     """
 
     scope: SyncScope
@@ -57,20 +57,20 @@ class SyncReport:
 
     @property
     def failure_count(self) -> int:
-        """How many things are not as they should be."""
+        """Return the number of errors."""
         return len(self.vm_errors) + len(self.network_errors) + len(self.other_errors)
 
     def add_notes(self, texts: tuple[str, ...]) -> None:
-        """Adds lines for people."""
+        """Add notes for the user."""
         self.notes.update(dict.fromkeys(texts))
 
     @property
     def lines(self) -> list[str]:
-        """The notes, and what could not be read as one of them."""
+        """Return the notes, including one about what could not be read."""
         return [*self.notes, *unreadable_note(self.unreadable)]
 
     def add_errors(self, task: SyncTask, errors: Mapping[str, YoshiError]) -> None:
-        """Notes down why a job is not done for some; what a network is called, its job knows."""
+        """Record errors of a task by owner: as errors of its VMs, of its network, or as other errors."""
         names = {"/".join(name): name for name in task.vms}
         for owner, error in errors.items():
             if owner in names:
@@ -81,7 +81,7 @@ class SyncReport:
                 self.other_errors.append(error)
 
     def add_failure(self, task: SyncTask, error: YoshiError) -> None:
-        """Notes down that a job could not be done at all."""
+        """Record that a task failed as a whole."""
         self.add_errors(task, dict.fromkeys(("/".join(name) for name in task.vms), error) or {"": error})
 
 
@@ -95,20 +95,19 @@ def sync(
     waiters: Mapping[str, Waiter] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SyncReport:
-    """Makes true what networks and VM annotations ask for.
+    """Reconcile networks and VM annotations.
 
     Args:
-        scope: what is to be looked at.
+        scope: what to reconcile.
         backends: by plugin.
         api: the cluster.
-        dry_run: "client" plans only, "server" sends each plan with dryRun=All.
-        progress: told of every change.
+        dry_run: "client" only plans, "server" sends each plan with dryRun=All.
+        progress: called for every change.
         waiters: see apply_plan.
-        should_stop: asked before each job; when true, the rest is left.
+        should_stop: called before each task; True skips the remaining tasks.
 
     Raises:
-        YoshiError: nothing can be read, or the API server is gone; what was done is complete or will be by the next
-            pass.
+        YoshiError: nothing can be read, or the API server is unreachable; the next pass completes what was started.
     """
     report = SyncReport(scope)
     now = datetime.now(timezone.utc)
@@ -141,7 +140,7 @@ def sync(
             continue
         _record_result(report, task, done)
         if dry_run == "none":
-            snapshot = new_snapshot(api)  # this run, or a faster one, has changed what the next job looks at
+            snapshot = new_snapshot(api)  # this run, or a faster one, has changed what the next task reads
     if dry_run == "none":
         _emit_events(report, api, backends)
     return report
@@ -161,7 +160,7 @@ def _record_result(report: SyncReport, task: SyncTask, result: RunResult) -> Non
 
 
 def _emit_events(report: SyncReport, api: Api, backends: Mapping[str, Backend]) -> None:
-    """Writes what could not be done for a VM as an Event on it."""
+    """Create Events on VMs for which something failed."""
     if not report.vm_errors:
         return
     try:

@@ -1,4 +1,4 @@
-"""Waiting until the cluster has done what was asked of it, by looking again and again."""
+"""Wait until the cluster has completed a change, by polling."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VMI, get_instance_name, has_ended
 
 DEFAULT_WAIT_SECONDS = 300.0
-"""KubeVirt gives a guest up to 180 s to shut down by default; the pod takes some more."""
+"""KubeVirt gives a guest up to 180 s to shut down by default; the pod takes additional time."""
 MIN_PAUSE, MAX_PAUSE = 0.2, 2.0
 _DESCRIBE_HINT = "Look at it with kubectl describe, then run the same command again."
 
 FAILURE_SECONDS = 3.0
-"""How long it must be said that something will not come: MetalLB says so for a moment while it takes up a new pool or
-another Service lets go of the address."""
+"""How long, in seconds, a failure must be reported before the wait ends.
+
+MetalLB reports one briefly while it loads a new pool or another Service releases the address.
+"""
 
 Waiter = Callable[[Api, Change], None]
-"""Returns when what the change waits for holds; raises a ClusterError if it does not come."""
+"""Returns when the condition of the change holds; raises a ClusterError if it will not."""
 _Check = Callable[[Api, Change, set[str]], WaitStatus]
-"""Returns what is missing; keeps the uids that it has seen in the set, which is the same for all checks of a wait."""
+"""Returns what is missing; stores the observed uids in the set, which all checks of one wait share."""
 
 
 def waiters(
     *, limit_seconds: float = DEFAULT_WAIT_SECONDS, progress: Callable[[Change, str], None] | None = None
 ) -> Mapping[str, Waiter]:
-    """Return what a plan may wait for, by the word in Change.wait_for.
+    """Return the waiters for a plan, by the value of Change.wait_for.
 
-    - "deleted": the change's object is gone.
-    - "condition": nothing is missing by the change's condition.
+    - "deleted": the change's object no longer exists.
+    - "condition": nothing is missing according to the change's condition.
     - "stopped": the change's VirtualMachine has no instance, and no virt-launcher pod that still runs.
 
     Args:
-        limit_seconds: how long each may take.
-        progress: told, in the waiting thread, what is still missing, whenever that changes.
+        limit_seconds: how long each wait may take.
+        progress: called in the waiting thread with what is still missing, whenever that changes.
     """
 
     def waiter(check: _Check) -> Waiter:
@@ -72,7 +74,7 @@ def _wait_until_done(
             status = check(api, change, uids)
             if not status.remaining:
                 return
-        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
+        except TRANSIENT_ERRORS as error:  # a brief outage must not end a long wait
             last_error = error
         if progress and status.remaining != reported:
             progress(change, status.remaining)
@@ -89,7 +91,7 @@ def _wait_until_done(
 
 
 def _check_condition(api: Api, change: Change, _uids: set[str]) -> WaitStatus:
-    """Check the object alone; where something is missing, the Events about it too."""
+    """Check the object alone; if something is missing, also the Events about it."""
     assert change.condition is not None
     obj = api.get(change.ref)
     status = change.condition(obj, ())
@@ -101,7 +103,7 @@ def _check_condition(api: Api, change: Change, _uids: set[str]) -> WaitStatus:
 
 
 def _check_deleted(api: Api, change: Change, uids: set[str]) -> WaitStatus:
-    """Check whether the object is gone, or another one now has its name."""
+    """Check whether the object no longer exists, or another one has its name."""
     try:
         uid = uid_of(api.get(change.ref))
     except (NotFoundError, NotServedError):
@@ -112,7 +114,7 @@ def _check_deleted(api: Api, change: Change, uids: set[str]) -> WaitStatus:
 
 
 def _check_stopped(api: Api, change: Change, uids: set[str]) -> WaitStatus:
-    """Check for the VM's instance, and its launcher pods that have not ended (two during a migration)."""
+    """Check for the VM's instance, and for its launcher pods that have not ended (two during a migration)."""
     vm = change.ref
     remaining: list[ObjectRef] = []
     try:
@@ -134,17 +136,17 @@ def wait_until_running(
     timeout: float | None,
     step: Callable[[int, str], None],
 ) -> None:
-    """Looks again and again until no VM is still to come.
+    """Poll until no VM is pending.
 
     Args:
         api: the cluster.
-        find_pending_vms: see plan/attach/wait.py, which tells what else may be raised.
+        find_pending_vms: see plan/attach/wait.py; what it raises is raised too.
         results: "namespace/name" of each VM -> its address.
-        timeout: seconds; None for the usual limit.
-        step: told how many more have come, and of one that has not; "" after the last.
+        timeout: in seconds; None for DEFAULT_WAIT_SECONDS.
+        step: called with the number of VMs that are no longer pending, and a text about one that is; "" after the last.
 
     Raises:
-        TimedOutError: some have not; the message names the first and its address.
+        TimedOutError: some are still pending; the message names the first and its address.
     """
     deadline = api.clock.now() + (DEFAULT_WAIT_SECONDS if timeout is None else timeout)
     pause = MIN_PAUSE
@@ -153,7 +155,7 @@ def wait_until_running(
         last_error: YoshiError | None = None
         try:
             previous_count, pending = len(pending), find_pending_vms(new_snapshot(api))
-        except TRANSIENT_ERRORS as error:  # a moment without an answer ends no long wait
+        except TRANSIENT_ERRORS as error:  # a brief outage must not end a long wait
             last_error = error
         else:
             step(

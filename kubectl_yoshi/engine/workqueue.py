@@ -1,4 +1,4 @@
-"""What `sync --watch` has to look at next: what changed, what failed and is to be tried again, and all now and then."""
+"""The work queue of `sync --watch`: what has changed, what failed and is retried, and a periodic full pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION
 from kubectl_yoshi.plan.sync.planner import SyncScope
 
 DEBOUNCE_SECONDS = 0.1
-"""What changes together is looked at together: until nothing more comes for so long …"""
+"""Changes are collected until there is none for this long, in seconds…"""
 MAX_DELAY = 0.5
 """… but no longer than this."""
 FULL_SYNC_SECONDS = 600.0
@@ -27,7 +27,7 @@ MIN_RETRY_DELAY, MAX_RETRY_DELAY = 10.0, 300.0
 
 @dataclass
 class _Retry:
-    """Something that failed: when it is tried again, and how long after the last time that is."""
+    """A failed item: when it is retried, and the delay since its previous attempt, in seconds."""
 
     due_at: float
     delay: float
@@ -35,10 +35,10 @@ class _Retry:
 
 @dataclass
 class WorkQueue:
-    """What is to be looked at. Times are seconds that only go forward.
+    """The items to reconcile. Times are seconds of a monotonic clock.
 
     Args:
-        full_scope: everything that is watched over.
+        full_scope: everything that is watched.
         backends: by plugin.
         now: the time.
     """
@@ -60,15 +60,15 @@ class WorkQueue:
     def __post_init__(self) -> None:
         self._full_sync_due = self.now + FULL_SYNC_SECONDS
 
-    # -- what happens ----------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------------
 
     def mark_known(self, objects: Iterable[Json], resource_kind: str) -> None:
-        """These are there, and were or will be looked at anyway."""
+        """Register existing objects, which are reconciled without an event."""
         for obj in objects:
             self._update_fingerprint(resource_kind, obj)
 
     def add_event(self, event: ObjectChanged | ObjectsListed, now: float) -> None:
-        """Something happened: what of it matters is looked at soon."""
+        """Add an event: relevant changes are reconciled soon."""
         kind = event.resource.kind
         before = self._size()
         if isinstance(event, ObjectChanged):
@@ -102,10 +102,10 @@ class WorkQueue:
             self.networks.add(name)
             self._requeue_failed_vms(name)
         elif before[-1].keys() - after[-1].keys():
-            self._requeue_failed_vms(name)  # addresses were given back
+            self._requeue_failed_vms(name)  # addresses were released
 
     def _requeue_failed_vms(self, network: NamespacedName) -> None:
-        """Whoever could not be attached to a network may be now."""
+        """Requeue VMs that could not be attached to a network, as it may accept them now."""
         self.vms |= {vm for vm in self._vms_failed if network in self._requested_networks.get(vm, ())}
 
     def _handle_deleted(self, kind: str, name: NamespacedName) -> None:
@@ -118,11 +118,11 @@ class WorkQueue:
         self.networks.discard(name)
         self._networks_failed.pop(name, None)
         self.include_orphans = True
-        self.networks |= self._networks_failed.keys()  # it may have been in their way
+        self.networks |= self._networks_failed.keys()  # it may have conflicted with them
         self.vms |= {vm for vm, requested in self._requested_networks.items() if name in requested}
 
     def _update_fingerprint(self, kind: str, obj: Json) -> Any:
-        """What of an object matters here, so that a change of the rest is none."""
+        """Store and return the relevant part of an object; other changes of it are ignored."""
         name = _name(obj)
         meta = metadata(obj)
         fingerprint: tuple[Any, ...] = (uid_of(obj), meta.get("generation"), meta.get("deletionTimestamp"))
@@ -136,10 +136,10 @@ class WorkQueue:
         self._fingerprints[(kind, name)] = fingerprint
         return fingerprint
 
-    # -- what to do ------------------------------------------------------------------------------------------------
+    # -- scheduling ---------------------------------------------------------------------------------------------------
 
     def pop_due(self, now: float) -> SyncScope | None:
-        """What is to be looked at now; None for nothing yet. It counts as looked at from here on."""
+        """Return what to reconcile now, and remove it from the queue; None if nothing is due."""
         if self.seconds_until_due(now) > 0:
             return None
         if now >= self._full_sync_due:
@@ -154,7 +154,7 @@ class WorkQueue:
         return SyncScope(full_scope.namespace, frozenset(networks), frozenset(vms), include_orphans, full_scope.restart)
 
     def seconds_until_due(self, now: float) -> float:
-        """How long there is nothing to do, if nothing happens."""
+        """Return the seconds until something is due, if no event arrives."""
         times = [self._full_sync_due, *(t.due_at for t in self._networks_failed.values())]
         times += [retry.due_at for retry in self._vms_failed.values()]
         if self._size():
@@ -165,7 +165,7 @@ class WorkQueue:
         self.networks, self.vms, self.include_orphans = set(), set(), False
 
     def finish(self, scope: SyncScope, report: SyncReport, now: float) -> None:
-        """A pass is over: what it could not do is tried again, later each time."""
+        """Process the result of a pass: its failures are retried, with increasing delays."""
         recovered = _update_retries(self._networks_failed, report.network_errors, scope.networks, now)
         _update_retries(self._vms_failed, report.vm_errors, scope.vms, now)
         for network in recovered:
@@ -174,7 +174,7 @@ class WorkQueue:
             self._vms_failed[name] = _Retry(now + DEFERRED_SECONDS, MIN_RETRY_DELAY / 2)
 
     def requeue(self, scope: SyncScope, now: float, seconds: float) -> None:
-        """A pass could not be done at all: nothing is done for so long, then all of it."""
+        """Requeue a pass that failed as a whole; nothing is due for this number of seconds, then all of it."""
         self._paused_until = now + seconds
         self._last_event_at = self._first_event_at = now
         if scope.networks is None or scope.vms is None:
@@ -190,7 +190,11 @@ def _name(obj: Json) -> NamespacedName:
 
 
 def _requested_networks(vm: Vm, backends: Mapping[str, Backend]) -> frozenset[NamespacedName]:
-    """The networks that a VM's annotations name; itself where they cannot be told, so that it counts as asking."""
+    """Return the networks that a VM's annotations name.
+
+    An entry with an empty name stands for requests that name no network or cannot be parsed, so that the VM counts as
+    requesting.
+    """
     names: set[NamespacedName] = set()
     for backend in backends.values():
         try:
@@ -210,7 +214,7 @@ def _update_retries(
     synced: frozenset[NamespacedName] | None,
     now: float,
 ) -> list[NamespacedName]:
-    """Notes down when what failed is tried again; gives what had failed before and is well now."""
+    """Schedule retries of failed items; return those that failed before and have recovered."""
     recovered = [name for name in retries if name not in failed and (synced is None or name in synced)]
     for name in recovered:
         del retries[name]

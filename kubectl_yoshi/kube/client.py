@@ -1,6 +1,6 @@
-"""The Kubernetes API's verbs on plain JSON objects.
+"""The verbs of the Kubernetes API on plain JSON objects.
 
-Every write bears the field manager `kubectl-yoshi`. Nothing here knows what an object means.
+Every write has the field manager `kubectl-yoshi`. This module does not interpret objects.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ACCESS_REVIEW = Resource(
 )
 PAGE_SIZE = 500
 MIN_REMAINING_FOR_CACHE = 1500
-"""From so many objects beyond the first page on, a list is not read in pages."""
+"""A list with this number of objects or more after the first page is not read in pages."""
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 WATCH_GRACE_SECONDS = 30.0
-"""How much longer than its own time a watch may be silent before the connection counts as lost."""
+"""How long, in seconds, a watch may be silent beyond its timeout before the connection counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,15 @@ class Listing:
 
 
 class Api:
-    """An API server's verbs. May be used by several threads.
+    """The verbs of an API server. Thread-safe.
 
-    All methods raise kube.errors; `dry_run` sends the request with dryRun=All: checked by the server, not kept.
+    All methods raise kube.errors. `dry_run` sends the request with dryRun=All: the server checks it and persists
+    nothing.
 
     Args:
-        connection: where the server is and who is asking.
-        on_warning: called once with each different warning of the API server.
-        clock: how time passes; for tests.
+        connection: the server and the credentials.
+        on_warning: called once for each distinct warning of the API server.
+        clock: replaced in tests.
     """
 
     def __init__(
@@ -72,26 +73,26 @@ class Api:
 
     @property
     def clock(self) -> Clock:
-        """How time passes."""
+        """Return the clock of all waits."""
         return self._sender.clock
 
     @cached_property
     def served(self) -> ServedApis:
-        """What the server serves, asked once."""
+        """Return what the server serves; discovered once."""
         from kubectl_yoshi.kube.discovery import discover
 
         return discover(self)
 
     def invalidate_discovery(self) -> None:
-        """Forgets what the server serves; it is asked anew when that is wanted."""
+        """Forget what the server serves; it is discovered again on demand."""
         self.__dict__.pop("served", None)
 
     def raw(self, path: str, accept: str = "application/json") -> Json:
-        """What a path answers, such as /version."""
+        """Return the response to a GET of a path, such as /version."""
         return self._sender.send(RequestInfo("get", path=path.partition("?")[0]), "GET", path, accept=accept)
 
     def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
-        """One object."""
+        """Return one object."""
         return self._send("get", "GET", ref, subresource=subresource)
 
     def list(
@@ -103,7 +104,7 @@ class Api:
         field_selector: str = "",
         transform: Callable[[Json], Json] | None = None,
     ) -> tuple[Json, ...]:
-        """All objects of a kind, of a namespace or (None) of all; of each only what `transform` makes of it."""
+        """Return all objects of a resource in a namespace (None: in all), each as returned by `transform`."""
         listing = self.listing(
             resource, namespace, label_selector=label_selector, field_selector=field_selector, transform=transform
         )
@@ -118,10 +119,10 @@ class Api:
         field_selector: str = "",
         transform: Callable[[Json], Json] | None = None,
     ) -> Listing:
-        """As `list`, with the resourceVersion that a watch starts at.
+        """Return what `list` returns, with the resourceVersion at which a watch starts.
 
-        Read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, whole. One
-        that turns out to be long is read from the server's cache instead (`_list_from_cache`).
+        The list is read in pages of one snapshot; if the snapshot expires between two pages, the list is read again, as
+        a whole. A long list is read from the server's cache instead (`_list_from_cache`).
         """
         items: list[Json] = []
         kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
@@ -139,7 +140,7 @@ class Api:
             if not items and (page["metadata"].get("remainingItemCount") or 0) >= MIN_REMAINING_FOR_CACHE:
                 try:
                     return self._list_from_cache(resource, namespace, query, version, to_item)
-                except ClusterError:  # whatever stands in the way of it: pages go on
+                except ClusterError:  # whatever the reason, continue with pages
                     pass
             items += map(to_item, page.get("items") or ())
         return Listing(tuple(items), version)
@@ -152,9 +153,9 @@ class Api:
         version: str,
         to_item: Callable[[Json], Json],
     ) -> Listing:
-        """A list in one answer, as it was at that resourceVersion or later, parsed while it arrives.
+        """Return a list from one response, at that resourceVersion or later, parsed while it arrives.
 
-        Every API server takes it from its watch cache, where pages cost it several times more, as it reads and decodes
+        Every API server takes it from its watch cache, while pages cost it several times more, as it reads and decodes
         them from etcd (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions; figures are in
         docs/scale.md).
         """
@@ -172,13 +173,13 @@ class Api:
             raise invalid_json_error(request_info, b"", self.connection.server) from error
 
     def count(self, resource: Resource, namespace: str | None = None) -> int:
-        """How many objects of a kind there are, without reading them."""
+        """Return the number of objects of a resource, without reading them."""
         request_info = RequestInfo("list", resource, namespace=namespace)
         answer = self._sender.send(request_info, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
         return len(answer.get("items") or ()) + int(dig(answer, "metadata", "remainingItemCount", default=0))
 
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
-        """The columns that `kubectl get` shows of each object of a list: a dictionary by the columns' names."""
+        """Return the columns that `kubectl get` shows for each object of a list, as dictionaries by column name."""
         rows: list[Json] = []
         query = {"labelSelector": label_selector, "includeObject": "None"}
         for page in self._pages(resource, namespace, query, accept=AS_TABLE):
@@ -192,7 +193,7 @@ class Api:
     def _pages(
         self, resource: Resource, namespace: str | None, query: dict[str, str], accept: str = "application/json"
     ) -> Iterator[Json | None]:
-        """The answers that make one consistent list; None where it begins anew, as its snapshot has expired."""
+        """Yield the responses that form one consistent list; None when it starts again, as its snapshot has expired."""
         request_info = RequestInfo("list", resource, namespace=namespace)
         path = _path(resource, namespace)
         page: dict[str, str] = {"limit": str(PAGE_SIZE)}
@@ -222,14 +223,14 @@ class Api:
     def create(
         self, ref: ObjectRef, body: Json, *, subresource: str = "", strict: bool = False, dry_run: bool = False
     ) -> Json:
-        """Creates an object; a ref without a name is for a body with generateName.
+        """Create an object; a ref without a name is for a body with generateName.
 
         Args:
-            strict: unknown fields are refused, as `kubectl create` does it, instead of dropped with a warning
+            strict: refuse unknown fields, as `kubectl create` does, instead of dropping them with a warning
                 (https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation).
 
         Raises:
-            InvalidError: the body is not what the API server takes.
+            InvalidError: the API server does not accept the body.
         """
         query = {**_write_query(dry_run), **({"fieldValidation": "Strict"} if strict else {})}
         if subresource:
@@ -241,17 +242,17 @@ class Api:
     def patch(
         self, ref: ObjectRef, body: Json | Sequence[Json], *, subresource: str = "", dry_run: bool = False
     ) -> Json:
-        """Patches an object: a list is a JSON Patch (RFC 6902), a dict a merge patch (RFC 7386).
+        """Patch an object: a list is a JSON Patch (RFC 6902), a dict a merge patch (RFC 7386).
 
         Raises:
-            PatchTestFailedError: a JSON Patch does not fit the object as it is now.
+            PatchTestFailedError: a JSON Patch does not fit the current object.
         """
         kind = "application/merge-patch+json" if isinstance(body, dict) else "application/json-patch+json"
         query = _write_query(dry_run)
         return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
 
     def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
-        """Replaces an object; the body's resourceVersion must be the newest.
+        """Replace an object; the body's resourceVersion must be the latest.
 
         Raises:
             ConflictError: it is not.
@@ -261,7 +262,7 @@ class Api:
     def apply(
         self, ref: ObjectRef, body: Json, *, force: bool = True, subresource: str = "", dry_run: bool = False
     ) -> Json:
-        """Server-side apply (https://kubernetes.io/docs/reference/using-api/server-side-apply/).
+        """Send a server-side apply (https://kubernetes.io/docs/reference/using-api/server-side-apply/).
 
         Args:
             force: take over fields that another manager owns.
@@ -282,7 +283,7 @@ class Api:
         propagation: str = "Background",
         dry_run: bool = False,
     ) -> Json:
-        """Deletes an object.
+        """Delete an object.
 
         Args:
             uid: the uid that it must still have.
@@ -296,14 +297,15 @@ class Api:
         if any(preconditions.values()):
             body["preconditions"] = {key: value for key, value in preconditions.items() if value}
         if dry_run:
-            body["dryRun"] = ["All"]  # beside a body the API server ignores the query: it would really delete
+            # With a body, the API server ignores the query and would really delete the object.
+            body["dryRun"] = ["All"]
         return self._send("delete", "DELETE", ref, body=body)
 
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
-        """PUTs to a subresource that acts, such as a VirtualMachine's restart.
+        """PUT to a subresource that performs an action, such as a VirtualMachine's restart.
 
-        A dry run is asked for in the body as well, which is where KubeVirt looks for it. KubeVirt answers 406 to
-        whoever accepts nothing but JSON, and says nothing when all is well.
+        A dry run is requested in the body as well, which is where KubeVirt looks for it. KubeVirt answers 406 to
+        clients that accept only JSON, and sends an empty response on success.
         """
         content = dict(body or {})
         if dry_run:
@@ -312,7 +314,7 @@ class Api:
         return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
 
     def is_allowed(self, access: Access) -> bool:
-        """Return whether the user may do that, as the API server's authorizers say (SelfSubjectAccessReview)."""
+        """Return whether the API server's authorizers grant an access to the user (SelfSubjectAccessReview)."""
         resource = access.resource
         attributes = {
             "verb": access.verb,
@@ -341,7 +343,7 @@ class Api:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Iterator[tuple[str, Json]]:
-        """Changes as they happen: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object). Ends after its time.
+        """Yield changes as they happen, until the timeout: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object).
 
         Raises:
             ExpiredError: the resourceVersion is too old: list again.
@@ -399,7 +401,7 @@ def _write_query(dry_run: bool) -> dict[str, str]:
 
 
 def _path(resource: Resource, namespace: str | None, name: str = "", subresource: str = "") -> str:
-    """The URL path, refusing names that would lead to another one.
+    """Return the URL path; names that would lead to another path are refused.
 
     The rule is client-go's (k8s.io/apimachinery/pkg/api/validation/path).
     """

@@ -1,7 +1,7 @@
-"""A connection to an API server: where it is, who is asking, and one request over it.
+"""A connection to an API server: its address, the credentials, and single requests.
 
-The official client configures it (certificates, proxies, credentials) and its pool of connections carries the requests;
-nothing is retried here, and what goes wrong is told apart by whether the request can have reached the server.
+The official client configures it (certificates, proxies, credentials), and the client's connection pool sends the
+requests. Nothing is retried here; errors are distinguished by whether the request may have reached the server.
 """
 
 from __future__ import annotations
@@ -25,31 +25,34 @@ from kubectl_yoshi.kube.kubeconfig import CHECK_CONFIG_HINT, ConnectionOptions, 
 from kubectl_yoshi.kube.slim_import import import_client_modules
 
 CONNECT_SECONDS = 5.0
-"""How long connecting to one address of the server may take at most."""
+"""Maximum time in seconds to connect to one address of the server."""
 READ_SECONDS = 30.0
-"""How long the server may be silent, unless --request-timeout says otherwise."""
+"""How long, in seconds, the server may be silent (default of --request-timeout)."""
 POOL_SIZE = 32
-"""Connections kept: as many as a bulk change sends side by side, and some."""
+"""Number of connections kept: enough for the parallel requests of a bulk change."""
 IDLE_SECONDS = 60.0
-"""After how long without a request none of them is used again: load balancers and firewalls forget what is idle, some
-without a word, and a write that goes the way of such a connection may or may not have been done."""
+"""Idle time in seconds after which connections are not reused.
+
+Load balancers and firewalls drop idle connections, some of them silently, and a write over such a connection may or may
+not have been applied.
+"""
 
 __all__ = ["Connection", "ConnectionOptions", "RequestNotSentError"]
 
 
 class RequestNotSentError(UnreachableError):
-    """The request cannot have reached the server. `is_transient`: a moment later it may."""
+    """The request cannot have reached the server. `is_transient`: a retry may succeed."""
 
     is_transient = False
 
 
 class Connection:
-    """One API server and one identity. May be used by several threads.
+    """One API server and one identity. Thread-safe.
 
     Attributes:
-        namespace: the namespace that commands without -n work in.
+        namespace: the namespace of commands without -n.
         server: the API server's URL.
-        user: the user's name in the kubeconfig, "" where it has none.
+        user: the user's name in the kubeconfig; "" if it has none.
         read_seconds: how long the server may be silent; None for no limit.
     """
 
@@ -65,7 +68,7 @@ class Connection:
 
     @classmethod
     def open(cls, options: ConnectionOptions | None = None) -> Connection:
-        """The connection that kubectl would make with these flags. Nothing is sent yet.
+        """Return the connection that kubectl would use with these flags. Nothing is sent yet.
 
         Raises:
             KubeconfigError: the configuration cannot be used.
@@ -91,20 +94,19 @@ class Connection:
 
             import urllib3
 
-            # kubectl says nothing either when it is told not to verify.
+            # kubectl prints no warning either with verification disabled.
             warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
 
     @property
     def credentials(self) -> object:
-        """What requests are sent with now; to be given to `renew_credentials`."""
+        """Return the current credentials, as an argument for `renew_credentials`."""
         return self._loaded
 
     def renew_credentials(self, rejected: object) -> bool:
-        """Loads the credentials anew after a 401; False where that cannot give others.
+        """Load the credentials again after a 401; return False if that cannot yield other ones.
 
         Args:
-            rejected: the credentials that the request was sent with; if another thread has renewed them meanwhile,
-                nothing is to be done.
+            rejected: the credentials of the rejected request; nothing is loaded if another thread has renewed them.
         """
         if self._reload is None or not self._loaded.renewable:
             return False
@@ -114,7 +116,7 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Ends the connections that are kept open."""
+        """Close the pooled connections."""
         self._pool.clear()
 
     def _drop_idle(self) -> None:
@@ -144,21 +146,21 @@ class Connection:
         stream: bool = False,
         read_seconds: float | None = None,
     ) -> Any:
-        """Sends one request, once.
+        """Send one request, once.
 
         Args:
-            path: URL path and query, from the server's URL on.
-            stream: return as soon as the headers are there, the body still to be read.
-            read_seconds: instead of the connection's.
+            path: URL path and query, relative to the server's URL.
+            stream: return as soon as the headers have arrived, before the body is read.
+            read_seconds: overrides the connection's.
 
         Returns:
-            urllib3's response, whatever its status. Redirects are not followed.
+            urllib3's response, with any status. Redirects are not followed.
 
         Raises:
-            RequestNotSentError: the server cannot have got it.
-            AmbiguousWriteError: a write whose answer never came.
-            UnreachableError: a read whose answer never came.
-            TimedOutError: a read that was not answered in time.
+            RequestNotSentError: the server cannot have received it.
+            AmbiguousWriteError: the response to a write never came.
+            UnreachableError: the response to a read never came.
+            TimedOutError: a read was not answered in time.
         """
         import urllib3
 
@@ -179,7 +181,7 @@ class Connection:
 
     @contextmanager
     def translate_errors(self, *, is_write: bool) -> Iterator[None]:
-        """Turns urllib3's errors into ours; also for reading a streamed body."""
+        """Translate urllib3's errors into those of kube.errors; also while a streamed body is read."""
         from urllib3 import exceptions
 
         try:
@@ -227,7 +229,8 @@ class Connection:
         if "PEM lib" in text:
             hint = "Check client-certificate and client-key in the kubeconfig."
             return RequestNotSentError(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
-        if is_write and "wrong version number" not in text:  # TLS can also break after the request was sent
+        # TLS can also fail after the request was sent.
+        if is_write and "wrong version number" not in text:
             return self._ambiguous_error("ended the connection before it had answered")
         return UnreachableError(f"Cannot speak TLS with the API server {self.server}: {text}.", self._connection_hint)
 
@@ -239,7 +242,7 @@ class Connection:
 
 
 def _encode_header_value(value: str) -> str:
-    """A header's value whose bytes are UTF-8, as Go sends it; http.client encodes str as Latin-1."""
+    """Encode a header's value as UTF-8, as Go does; http.client encodes str as Latin-1."""
     if not value.isprintable():
         raise KubeconfigError(
             "A token or the name of a user or group holds a line break or control character.", CHECK_CONFIG_HINT
@@ -248,7 +251,7 @@ def _encode_header_value(value: str) -> str:
 
 
 def _innermost_reason(error: BaseException) -> str:
-    """The innermost reason in words, without urllib3's object representations."""
+    """Return the innermost reason in words, without urllib3's object representations."""
     reason: Any = error
     while True:
         inner = reason.__cause__ or reason.__context__ or getattr(reason, "reason", None)

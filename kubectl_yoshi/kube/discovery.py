@@ -1,8 +1,8 @@
-"""What the API server serves besides the core group, which every API server does: one request for all groups.
+"""Discover what the API server serves besides the core group, which every API server has: one request for all groups.
 
-Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) answers
-with every group at once, and marks as Stale the groups whose aggregated API server does not answer. An older server
-gives the list of groups to the same request, and each is then asked for.
+Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) returns
+all groups at once, and marks as Stale the groups whose aggregated API server does not answer. An older server returns
+the list of groups to the same request; each group is then requested separately.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ACCEPT = ",".join(
 
 
 class ReadApi(Protocol):
-    """What discovery uses of `client.Api`, which imports this module."""
+    """The part of `client.Api` that discovery uses; that module imports this one."""
 
     connection: Connection
 
@@ -41,7 +41,7 @@ def discover(api: ReadApi) -> ServedApis:
     """Return every named group that is served, and which of them do not answer.
 
     Raises:
-        ClusterError: the API server does not answer, or not as one does.
+        ClusterError: the API server does not answer, or not like an API server.
     """
     answer = api.raw("/apis", _ACCEPT)
     if answer.get("kind") == "APIGroupDiscoveryList":
@@ -62,7 +62,7 @@ def discover(api: ReadApi) -> ServedApis:
 
 
 def _add_group(group: str, item: Json, resources: dict[str, Resource], versions: dict[str, tuple[str, ...]]) -> None:
-    """Adds an APIGroupDiscovery; its versions come in the order of preference."""
+    """Add an APIGroupDiscovery; its versions are in the order of preference."""
     versions[group] = tuple(str(version["version"]) for version in item.get("versions") or [])
     for version in item.get("versions") or []:
         for found in version.get("resources") or []:
@@ -80,7 +80,7 @@ def _unavailable_reason(api: ReadApi, group: str, version: str) -> str:
     reason = f"what serves {group}/{version} does not answer"
     try:
         conditions = dig(api.get(APISERVICE.ref(name)), "status", "conditions", default=[])
-    except ApiError:  # most people may not read APIServices
+    except ApiError:  # most users may not read APIServices
         return f"{reason} (APIService {name})"
     messages = [
         str(c.get("message") or "") for c in conditions if c.get("type") == "Available" and c.get("status") != "True"
@@ -89,7 +89,7 @@ def _unavailable_reason(api: ReadApi, group: str, version: str) -> str:
 
 
 def _discover_each_group(api: ReadApi, answer: Json) -> list[tuple[str, Json]]:
-    """The same from a server without aggregated discovery: a request per group and version."""
+    """Return the groups of a server without aggregated discovery, in its form: a request per group and version."""
     paths_by_group: dict[str, list[tuple[str, str]]] = {}
     for item in answer.get("groups") or []:
         preferred = dig(item, "preferredVersion", "version")
@@ -113,7 +113,7 @@ def _discover_each_group(api: ReadApi, answer: Json) -> list[tuple[str, Json]]:
 
 
 def _to_aggregated_version(name: str, answer: Json | None) -> Json:
-    """An APIResourceList in the shape of aggregated discovery; None is a group that did not answer."""
+    """Convert an APIResourceList to the form of aggregated discovery; None stands for a group that did not answer."""
     if answer is None:
         return {"version": name, "freshness": "Stale"}
     resources: dict[str, Json] = {}

@@ -1,23 +1,23 @@
-"""Every way in which the cluster says no, or says nothing.
+"""The errors of requests to the cluster.
 
 The tree::
 
     YoshiError
-    └── ClusterError                        anything that went wrong between this program and the cluster
+    └── ClusterError                        any error between this program and the cluster
         ├── KubeconfigError                 there is no usable configuration: nothing was sent
         ├── UnreachableError                nothing answered
-        │   └── AmbiguousWriteError         a write was sent and its response never came: it may have been done
-        ├── TimedOutError                   a response, or what was waited for, did not come in time
-        ├── WriteLostError                  a write was answered, and the object does not say what was written
-        ├── NotConvergedError               the same command had still something to write after many rounds
-        └── ApiError                        the API server answered, and the answer is no
-            ├── NotFoundError, NotServedError (the kind itself is missing), AlreadyExistsError, ExpiredError (410)
+        │   └── AmbiguousWriteError         a write was sent and its response never came: it may have been applied
+        ├── TimedOutError                   a response, or a condition that was waited for, did not come in time
+        ├── WriteLostError                  a write was answered, and the object does not have what was written
+        ├── NotConvergedError               a command still had something to write after many rounds
+        └── ApiError                        the API server answered with an error
+            ├── NotFoundError, NotServedError (the resource itself is missing), AlreadyExistsError, ExpiredError (410)
             ├── ConflictError (409), PatchTestFailedError (a JSON Patch that no longer fits), InvalidError
             ├── UnauthorizedError, ForbiddenError
             └── TooManyRequestsError (429), ServerError (5xx, and responses that are not Kubernetes')
                 └── ApiServiceUnavailableError (503 from an aggregated API)
 
-HTTP answers are turned into errors in one place, `error_from_response`.
+HTTP responses are converted into errors in one place, `error_from_response`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, name_of
 
 MAX_TEXT_LENGTH = 300
-"""Characters of a server's text that are shown; webhooks and proxies can send pages of it."""
+"""Maximum number of characters of a server's text that are shown; webhooks and proxies may send pages."""
 
 _ADMIN_GROUPS = ("apiextensions.k8s.io", "rbac.authorization.k8s.io")
 _GENERIC_REJECTION = "the server rejected our request due to an error in our request"
@@ -42,16 +42,19 @@ _CHECK_URL = "Check the server's URL in the kubeconfig, and any proxy or VPN bet
 _TOO_LARGE = re.compile(
     r"etcdserver: request is too large|trying to send message larger than max|request entity too large", re.IGNORECASE
 )
-"""How the API server refuses a large object: with HTTP 500 from 1.5 MiB on, as etcd does; with 500 from 2 MiB on, which
-its client of etcd does not send; with 413 if a request has more than 3 MiB."""
+"""How the API server refuses a large object.
+
+With HTTP 500 from 1.5 MiB on, as etcd does; with 500 from 2 MiB on, which its etcd client does not send; with 413 if a
+request has more than 3 MiB.
+"""
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
-"""Roles of manifests/roles.yaml that an administrator binds for somebody who lacks a right, the lesser one first."""
+"""Roles of manifests/roles.yaml that an administrator binds for a user who lacks a permission, the lesser one first."""
 
 
 class ClusterError(YoshiError):
-    """Anything that went wrong between this program and the cluster."""
+    """Any error between this program and the cluster."""
 
 
 class KubeconfigError(ClusterError):
@@ -63,29 +66,29 @@ class UnreachableError(ClusterError):
 
 
 class AmbiguousWriteError(UnreachableError):
-    """A write was sent and the connection ended before its answer came."""
+    """A write was sent and the connection ended before its response came."""
 
 
 class TimedOutError(ClusterError):
-    """An answer, or what was waited for, did not come in time."""
+    """A response, or a condition that was waited for, did not come in time."""
 
 
 class WriteLostError(ClusterError):
-    """A write was answered, and what it wrote is not there."""
+    """A write was answered, and the object does not have what was written."""
 
 
 class NotConvergedError(ClusterError):
-    """There was still something to write after so many rounds that there always will be."""
+    """There was still something to write after the maximum number of rounds."""
 
 
 class ApiError(ClusterError):
-    """The API server answered, and the answer is no.
+    """The API server answered with an error.
 
     Attributes:
         status: HTTP status code.
-        reason: metav1.Status reason, such as "NotFound"; "" where the answer had none.
-        detail: the server's own words, on one line and shortened.
-        ref: the object that was asked about, None where it was not about one.
+        reason: metav1.Status reason, such as "NotFound"; "" if the response had none.
+        detail: the server's message, on one line and shortened.
+        ref: the object of the request; None if it was not about a single object.
     """
 
     def __init__(
@@ -110,11 +113,11 @@ class NotFoundError(ApiError):
 
 
 class NotServedError(ApiError):
-    """The API server does not know this kind of object: its CRD or aggregated API is not installed."""
+    """The API server does not serve this resource: its CRD or aggregated API is not installed."""
 
 
 class AlreadyExistsError(ApiError):
-    """An object of that name is there already."""
+    """An object of that name exists already."""
 
 
 class ExpiredError(ApiError):
@@ -122,17 +125,17 @@ class ExpiredError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the object is not as the request said it must be (resourceVersion, uid, field ownership, state)."""
+    """409: the object is not in the state that the request requires (resourceVersion, uid, field ownership, state)."""
 
 
 class PatchTestFailedError(ApiError):
-    """A JSON Patch does not fit the object as it is now: a `test` did not hold, or a path is missing.
+    """A JSON Patch does not fit the current object: a `test` failed, or a path is missing.
 
-    The API server (1.31 to 1.37) answers 422 Invalid with a generic text and empty details, whatever operation it was
-    that did not fit, so the operations cannot be told apart; refusals by schema, CEL and webhooks name the object.
+    The API server (1.31 to 1.37) answers 422 Invalid with a generic text and empty details, whichever operation failed,
+    so the operations cannot be distinguished; refusals by schema, CEL and webhooks name the object.
     """
 
-    __test__ = False  # its name must not make pytest collect it
+    __test__ = False  # prevents pytest from collecting it because of its name
 
 
 class InvalidError(ApiError):
@@ -140,12 +143,14 @@ class InvalidError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """401: the API server does not know who is asking."""
+    """401: the API server does not accept the credentials."""
 
 
 class ForbiddenError(ApiError):
-    """403: who is asking lacks the right. `missing_permission` is one line: "may not list
-    ippools.crd.projectcalico.org"."""
+    """403: the user lacks the permission.
+
+    `missing_permission` is one line: "may not list ippools.crd.projectcalico.org".
+    """
 
     def __init__(self, message: str, hint: str = "", *, missing_permission: str = "", **rest: Any) -> None:
         super().__init__(message, hint, **rest)
@@ -153,23 +158,23 @@ class ForbiddenError(ApiError):
 
 
 class TooManyRequestsError(ApiError):
-    """429, still after waiting as long as the server asked and trying again."""
+    """429, even after retries with the delays that the server requested."""
 
 
 class ServerError(ApiError):
-    """5xx, or an answer that is not Kubernetes' (a proxy's HTML, a redirect, broken JSON)."""
+    """5xx, or a response that is not Kubernetes' (a proxy's HTML, a redirect, broken JSON)."""
 
 
 class ApiServiceUnavailableError(ServerError):
-    """503: the API server cannot reach the aggregated API that serves this kind of object."""
+    """503: the API server cannot reach the aggregated API that serves this resource."""
 
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """What a request wanted, for messages.
+    """The purpose of a request, for messages.
 
     Attributes:
-        verb: Kubernetes' word: get, list, watch, create, patch, update, delete.
+        verb: the Kubernetes verb: get, list, watch, create, patch, update, delete.
         resource: None for a path that is no resource, such as /version.
         path: the URL path.
     """
@@ -183,12 +188,12 @@ class RequestInfo:
 
     @property
     def ref(self) -> ObjectRef | None:
-        """The object asked about, None for a list or a path."""
+        """Return the object of the request; None for a list or a path."""
         return self.resource.ref(self.name, self.namespace) if self.resource and self.name else None
 
     @property
     def object_name(self) -> str:
-        """The object as a message names it."""
+        """Return the object as a message names it."""
         if self.resource is None:
             return self.path
         if self.ref is not None:
@@ -197,7 +202,7 @@ class RequestInfo:
 
     @property
     def permission(self) -> str:
-        """The right that is needed: "list ippools.crd.projectcalico.org in namespace prod"."""
+        """Return the required permission: "list ippools.crd.projectcalico.org in namespace prod"."""
         if self.resource is None:
             return f"{self.verb} {self.path}"
         sub = f"/{self.subresource}" if self.subresource else ""
@@ -216,16 +221,16 @@ class RequestInfo:
 
 
 TRANSIENT_ERRORS = (UnreachableError, TimedOutError, TooManyRequestsError, ServerError)
-"""What a moment later may be over."""
+"""Errors that may disappear on a retry."""
 
 
 def error_from_response(status: int, body: bytes, request_info: RequestInfo, server: str = "") -> ApiError:
-    """The error for an HTTP answer that is not 2xx.
+    """Return the error for an HTTP response that is not 2xx.
 
     Args:
         status: HTTP status code.
-        body: the answer's body: a metav1.Status, or anything at all.
-        request_info: what was wanted.
+        body: the response body: a metav1.Status, or anything else.
+        request_info: the purpose of the request.
         server: the API server's URL, for messages.
     """
     answer = parse_status(body)
@@ -306,14 +311,14 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
 
 
 def _unknown_field_hint(request_info: RequestInfo, detail: str) -> str:
-    """The way out where a field is unknown (fieldValidation=Strict); "" where it is something else."""
+    """Return the hint for an unknown field (fieldValidation=Strict); "" for other errors."""
     if request_info.resource is None or "strict decoding error" not in detail:
         return ""
     return f"Correct the field's name; `kubectl explain {request_info.resource.plural}.spec --recursive` lists them."
 
 
 def invalid_json_error(request_info: RequestInfo, body: bytes, server: str = "") -> ServerError:
-    """The error for a 2xx answer whose body is not a JSON object."""
+    """Return the error for a 2xx response whose body is not a JSON object."""
     detail = one_line(extract_text(body))
     return _unexpected_response_error(
         request_info, 200, detail, server, {"status": 200, "detail": detail, "ref": request_info.ref}
@@ -333,7 +338,7 @@ def _unexpected_response_error(
 
 
 def parse_status(body: bytes) -> Json:
-    """The metav1.Status in an answer's body, {} where there is none."""
+    """Return the metav1.Status of a response body; {} if there is none."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -342,7 +347,7 @@ def parse_status(body: bytes) -> Json:
 
 
 def extract_text(body: bytes) -> str:
-    """What a body that is no metav1.Status says: an HTML page's title, or its text; never markup or binary."""
+    """Return the text of a body without a metav1.Status: an HTML page's title, or readable text; never markup."""
     text = body[:20_000].decode("utf-8", "replace")
     if _HTML.search(body[:20_000]):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
@@ -351,7 +356,7 @@ def extract_text(body: bytes) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, not longer than LONGEST characters."""
+    """Return the text on one line, with at most MAX_TEXT_LENGTH characters."""
     text = " ".join(text.split())
     return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"
 
@@ -359,7 +364,7 @@ def one_line(text: str) -> str:
 def _forbidden_error(request_info: RequestInfo, detail: str, attributes: dict[str, Any]) -> ApiError:
     rbac = _RBAC.search(detail)
     if not rbac and request_info.resource is not None and "forbidden" in detail and "cannot" not in detail:
-        # An admission plugin (quota, pod security, a namespace that is ending) refuses the object, not the person.
+        # An admission plugin (quota, pod security, a terminating namespace) refuses the object, not the user.
         return InvalidError(f"Cannot {request_info}: {detail}", **attributes)
     user = f'User "{rbac["user"]}"' if rbac else "This user"
     missing_permission = f"may not {request_info.permission}"
@@ -372,7 +377,7 @@ def _forbidden_error(request_info: RequestInfo, detail: str, attributes: dict[st
 
 
 def permission_hint(request_info: RequestInfo) -> str:
-    """Return what to do about a right that is missing."""
+    """Return what to do about a missing permission."""
     if request_info.resource is not None and request_info.resource.group in _ADMIN_GROUPS:
         return "This is for an administrator of the cluster."
     roles = (
@@ -409,11 +414,11 @@ def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, att
 
 
 def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:
-    """The roles of BINDABLE_ROLES that hold a right; () where none does.
+    """Return the roles of BINDABLE_ROLES that include a permission; () if none does.
 
     Args:
-        verb: Kubernetes' word.
-        resource, subresource: of what.
+        verb: the Kubernetes verb.
+        resource, subresource: what the permission is for.
     """
     kind = f"{resource.plural}/{subresource}" if subresource else resource.plural
     return tuple(
@@ -428,10 +433,10 @@ def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[st
 
 @cache
 def _load_rules() -> Mapping[str, list[Json]]:
-    """The rules of each role, by its name."""
+    """Return the rules of each role, by name."""
     from importlib.resources import files
 
-    import yaml  # late, since few runs meet a refusal
+    import yaml  # imported late, since few runs get a refusal
 
     text = files("kubectl_yoshi.manifests").joinpath("roles.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

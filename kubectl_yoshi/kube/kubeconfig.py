@@ -1,8 +1,8 @@
-"""What kubectl's connection flags and kubeconfig files say together, as a configuration of the official client.
+"""Resolve kubectl's connection flags and kubeconfig files into a configuration of the official client.
 
-The rules are kubectl's (client-go's clientcmd): the first file of KUBECONFIG that sets a value wins, flags win over
-files, a flag for a credential replaces the file's credential of that kind, and without any file the pod's service
-account is used. The files are read and the credentials fetched by the official client.
+The rules are kubectl's (client-go's clientcmd): the first file of KUBECONFIG that sets a value takes precedence, flags
+override files, a flag for a credential replaces the file's credential of that kind, and without any file the pod's
+service account is used. The official client reads the files and obtains the credentials.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ENTRY_NAME = "kubectl-yoshi"
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """kubectl's connection flags; an empty value means that the flag was not given.
+    """kubectl's connection flags; an empty value means that the flag is not set.
 
     Attributes:
-        request_timeout: seconds; 0 is no limit, None is this program's default.
+        request_timeout: in seconds; 0 for no limit, None for this program's default.
     """
 
     kubeconfig: str = ""
@@ -52,14 +52,14 @@ class ConnectionOptions:
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A configuration that can be connected with.
+    """A configuration that can be used to connect.
 
     Attributes:
         configuration: kubernetes.client.Configuration.
-        namespace: the namespace that commands without -n work in.
-        user: the user's name in the kubeconfig, "" where there is none.
-        headers: impersonation headers (a name may come more than once).
-        renewable: loading anew may give other credentials: a plugin, a token file, OIDC.
+        namespace: the namespace of commands without -n.
+        user: the user's name in the kubeconfig; "" if there is none.
+        headers: impersonation headers (a name may occur more than once).
+        renewable: loading again may yield other credentials: a plugin, a token file, OIDC.
     """
 
     configuration: Any
@@ -70,7 +70,7 @@ class LoadedConfig:
 
 
 def load(options: ConnectionOptions) -> LoadedConfig:
-    """Reads the files, runs the credential plugin if there is one.
+    """Read the files, and run the credential plugin if there is one.
 
     Raises:
         KubeconfigError: a file, context, cluster, user or credential is missing or broken.
@@ -87,11 +87,11 @@ def load(options: ConnectionOptions) -> LoadedConfig:
             f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", CHECK_CONFIG_HINT
         ) from error
     except Exception as error:
-        if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # which names the file
+        if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # the text names the file
             raise KubeconfigError(
                 f"The kubeconfig cannot be read: {one_line(str(error))}.", CHECK_CONFIG_HINT
             ) from error
-        # Whatever the client makes of a file with a wrong shape.
+        # Any other error of the client on a file with an unexpected structure.
         raise KubeconfigError(
             f"{_kubeconfig_source(options)} does not have the shape of a kubeconfig.", CHECK_CONFIG_HINT
         ) from error
@@ -152,13 +152,13 @@ def _load(options: ConnectionOptions, modules: ClientModules) -> LoadedConfig:
 
 
 def list_kubeconfig_files(kubeconfig: str = "") -> list[str]:
-    """The kubeconfig files that are there and not empty, the first of which that sets a value wins.
+    """Return the kubeconfig files that exist and are not empty, in order of precedence.
 
     Args:
-        kubeconfig: what --kubeconfig says; "" where it was not given.
+        kubeconfig: the value of --kubeconfig; "" if it is not set.
 
     Raises:
-        KubeconfigError: --kubeconfig names a file that is not there.
+        KubeconfigError: --kubeconfig names a file that does not exist.
     """
     if kubeconfig:
         path = Path(kubeconfig).expanduser()
@@ -173,7 +173,7 @@ def list_kubeconfig_files(kubeconfig: str = "") -> list[str]:
 
 
 def _read_files(options: ConnectionOptions, modules: ClientModules) -> Any:
-    """A KubeConfigMerger of the files that exist, None where there is none."""
+    """Return a KubeConfigMerger of the files that exist; None if there are none."""
     paths = list_kubeconfig_files(options.kubeconfig)
     if not paths:
         return None
@@ -196,7 +196,7 @@ def _select_context(options: ConnectionOptions, value: Json, merger: Any) -> tup
 
 
 def _find_entry(entries: list[Any], kind: str, name: str, *, required: bool) -> tuple[Json, str | None]:
-    """A copy of the named cluster, context or user without its empty fields, and the file that it came from."""
+    """Return a copy of the named cluster, context or user without its empty fields, and the file that it is from."""
     names = []
     for node in entries:
         content = node.value
@@ -237,7 +237,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
+    except ValueError:  # an invalid port, or an unclosed bracket
         usable = False
     if not usable:
         raise KubeconfigError(f'"{one_line(url)}" is no URL of an API server.', "It looks like https://10.0.0.1:6443.")
@@ -255,13 +255,13 @@ def _override_user(user: Json, options: ConnectionOptions) -> None:
         user.pop("client-key-data", None)
         user["client-key"] = str(Path(options.client_key).absolute())
     if "tokenFile" in user:
-        user.pop("token", None)  # client-go: the file wins
+        user.pop("token", None)  # client-go: the file takes precedence
 
 
 def _run_plugin(user: Json, user_node: Any, cluster_node: Any, modules: ClientModules) -> None:
-    """Runs the credential plugin and puts what it gave into the user.
+    """Run the credential plugin and store its result in the user.
 
-    The client's loader would run it as well, but only logs its failures and goes on as anonymous.
+    The client's loader would run it as well, but only logs failures and continues as anonymous.
     """
     command = str(user["exec"].get("command", ""))
     folder = str(Path(user_node.path).absolute().parent) if user_node.path else ""
@@ -291,12 +291,12 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, modules: ClientMo
 def _create_exec_provider(modules: ClientModules, exec_config: Any, folder: str, cluster: Any) -> Any:
     try:
         return modules.exec_provider.ExecProvider(exec_config, folder, cluster)
-    except TypeError:  # older clients cannot tell the plugin of the cluster
+    except TypeError:  # older clients do not pass the cluster to the plugin
         return modules.exec_provider.ExecProvider(exec_config, folder)
 
 
 def _config_persister(merger: Any) -> Any:
-    """Keeps renewed OIDC tokens, where the file may be written; not being able to is no reason to fail."""
+    """Return a function that persists renewed OIDC tokens, if the file is writable; a failure to write is ignored."""
 
     def persist() -> None:
         with contextlib.suppress(OSError):
@@ -319,7 +319,7 @@ def _load_in_cluster(options: ConnectionOptions, modules: ClientModules) -> Load
 
 
 def _apply_proxy_environment(configuration: Any) -> None:
-    """HTTPS_PROXY and NO_PROXY, which older clients do not look up."""
+    """Apply HTTPS_PROXY and NO_PROXY, which older clients do not read."""
     if not configuration.proxy:
         proxies = getproxies()
         configuration.proxy = proxies.get(urlsplit(configuration.host).scheme) or proxies.get("all")
@@ -333,7 +333,7 @@ def _pod_namespace() -> str:
 
 
 def _impersonation_headers(options: ConnectionOptions, user: Json) -> tuple[tuple[str, str], ...]:
-    """Impersonate-* headers (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/)."""
+    """Return Impersonate-* headers (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/)."""
     name = options.as_user or str(user.get("as") or "")
     uid = options.as_uid or str(user.get("as-uid") or "")
     groups = options.as_groups or tuple(user.get("as-groups") or ())

@@ -1,4 +1,4 @@
-"""A list of objects parsed while it arrives: never more than a piece of its text is held beside what is kept of it."""
+"""Parse a list of objects while it arrives, without holding more than a part of its text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ _SEPARATORS = ", \t\r\n"
 
 
 class ListItemParser:
-    """Takes the bytes of a list's JSON, in pieces, and gives its items; `list_without_items` is the list without them
-    at the end."""
+    """Parses the JSON of a list from chunks of bytes and yields its items.
+
+    `list_without_items` returns the rest of the list at the end.
+    """
 
     def __init__(self) -> None:
         self._decoder = json.JSONDecoder()
@@ -24,10 +26,10 @@ class ListItemParser:
         self._items_complete = False
 
     def feed(self, chunk: bytes) -> Iterator[Json]:
-        """The items that are complete now.
+        """Yield the items that are complete by now.
 
         Raises:
-            ValueError: this is no text.
+            ValueError: the bytes are not UTF-8.
         """
         self._buffer += self._utf8_decoder.decode(chunk)
         if not self._prefix:
@@ -46,16 +48,16 @@ class ListItemParser:
                 break
             try:
                 item, position = self._decoder.raw_decode(self._buffer, position)
-            except ValueError:  # the rest of it is still to come
+            except ValueError:  # the rest of the item has not arrived yet
                 break
             yield item
         self._buffer = self._buffer[position:]
 
     def list_without_items(self) -> Json:
-        """The list itself, its items left out; to be asked for when all has arrived.
+        """Return the list itself without its items; call it after the last chunk.
 
         Raises:
-            ValueError: it is no JSON, or not all of it.
+            ValueError: it is not JSON, or incomplete.
         """
         list_object: Json = json.loads(self._prefix + self._buffer)
         return list_object

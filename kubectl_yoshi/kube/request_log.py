@@ -1,7 +1,7 @@
-"""What `-v` shows of the requests: kubectl's levels, and never a credential or a Secret.
+"""The log of requests for `-v`: kubectl's levels, without credentials and Secrets.
 
-6 shows a line per request, 7 adds the request's headers, 8 the answer's headers and the start of the bodies, 9 all of
-the bodies.
+6 logs a line per request, 7 adds the request's headers, 8 the response's headers and the start of the bodies, 9 the
+whole bodies.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _HIDDEN_PATHS = ("/secrets", "/token")
 
 
 def enable_request_log(verbosity: int, stream: TextIO | None = None) -> None:
-    """Sends the log of requests to a stream (stderr) from `-v 6` on.
+    """Log requests to a stream (default stderr) from `-v 6` on.
 
     Args:
-        verbosity: the number given to -v.
+        verbosity: the value of -v.
     """
     if verbosity < 6:
         return
@@ -39,7 +39,7 @@ def enable_request_log(verbosity: int, stream: TextIO | None = None) -> None:
 
 
 def log_request(method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None) -> None:
-    """Headers and body of a request that is about to be sent."""
+    """Log headers and body of a request before it is sent."""
     if logger.isEnabledFor(HEADERS):
         logger.log(HEADERS, "%s %s", method, url)
         _log_headers("Request", headers)
@@ -49,7 +49,7 @@ def log_request(method: str, url: str, headers: Iterable[tuple[str, str]], body:
 def log_response(
     method: str, url: str, status: int, milliseconds: float, headers: Iterable[tuple[str, str]], body: bytes | None
 ) -> None:
-    """The line of a request that was answered; headers and body where wanted."""
+    """Log the line of a request that was answered, with headers and body according to the level."""
     logger.log(LINES, "%s %s %d in %.0f ms", method, url, status, milliseconds)
     if logger.isEnabledFor(BODIES):
         _log_headers("Response", headers)
@@ -57,7 +57,7 @@ def log_response(
 
 
 def log_failure(method: str, url: str, milliseconds: float, error: Exception) -> None:
-    """The line of a request that was not answered."""
+    """Log the line of a request that was not answered."""
     logger.log(LINES, "%s %s failed in %.0f ms: %s", method, url, milliseconds, str(error).partition("\n")[0])
 
 

@@ -1,14 +1,16 @@
-"""Sending a request until it is answered, as often as that is safe.
+"""Send a request until it is answered, as often as that is safe.
 
 What is sent again:
 
-- anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
-  requests at once from then on (see ConcurrencyLimiter);
-- anything when the connection was refused, once;
-- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
-- anything after a 401, once, if the kubeconfig can give new credentials.
+- any request that the server refused with 429 before processing it, after the time of Retry-After, and with fewer
+  concurrent requests from then on (see ConcurrencyLimiter);
+- any request if the connection was refused, once;
+- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was closed, the latter
+  once;
+- any request after a 401, once, if the kubeconfig can yield new credentials.
 
-A write whose connection was cut after it was sent is never sent again: it may have been done (errors.Ambiguous).
+A write whose connection was closed after it was sent is never sent again: it may have been applied
+(errors.AmbiguousWriteError).
 """
 
 from __future__ import annotations
@@ -36,27 +38,27 @@ from kubectl_yoshi.model.objects import Json
 
 CHUNK_BYTES = 1 << 18
 MAX_TRIES = 5
-"""Of one request, those aside that were refused with 429."""
+"""Maximum number of attempts per request, not counting those refused with 429."""
 MAX_WAITING_SECONDS = 20.0
-"""All waits for one request together: longer than that a person thinks it hangs."""
+"""Maximum total of all waits for one request, in seconds; users take a longer silence for a hang."""
 
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
 NO_LIMIT = 32.0
-"""From here on there is no bound but the number of threads."""
+"""From this value on, only the number of threads limits the concurrency."""
 
 
 class ConcurrencyLimiter:
-    """Limits how many requests are in flight: additive increase, multiplicative decrease.
+    """Limits the number of requests in flight: additive increase, multiplicative decrease (AIMD).
 
     API priority and fairness answers 429 to a client that sends more requests at a time than its share
-    (https://kubernetes.io/docs/concepts/cluster-administration/flow-control/). Then half as many go on at once, and one
-    more after each round of good answers: so many threads soon send as many requests as are accepted, whatever the
-    share is and whoever else uses it.
+    (https://kubernetes.io/docs/concepts/cluster-administration/flow-control/). The limit is then halved, and grows by
+    one after each round of accepted requests: any number of threads soon send as many requests as are accepted, for any
+    share and any other load.
 
-    `with limiter: send()`; then `limiter.decrease()` after a 429, `limiter.increase()` after anything else. May be used
-    by several threads.
+    `with limiter: send()`; then `limiter.decrease()` after a 429, `limiter.increase()` after any other response.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -77,12 +79,12 @@ class ConcurrencyLimiter:
             self._condition.notify()
 
     def decrease(self) -> None:
-        """The server takes no more at once."""
+        """Halve the limit after a 429."""
         with self._condition:
             self.limit = max(min(self.limit, self._in_flight + 1) / 2, 1.0)
 
     def increase(self) -> None:
-        """The server took it."""
+        """Raise the limit after an accepted request."""
         if self.limit >= NO_LIMIT:
             return
         with self._condition:
@@ -91,25 +93,25 @@ class ConcurrencyLimiter:
 
 
 class WaitCancelledError(ClusterError):
-    """Waiting was given up because the user wants to end."""
+    """A wait was cancelled because the user ends the program."""
 
 
 class Clock:
-    """Time as this room sees it: every wait goes through it and can be ended. Tests bring their own."""
+    """The clock of all waits, which can be cancelled. Tests replace it."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
 
     def now(self) -> float:
-        """Seconds that only go forward."""
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def jitter(self) -> float:
-        """A random number from 0 to 1, so that many clients do not come back all at once."""
+        """Return a random number from 0 to 1, so that many clients do not retry at the same time."""
         return random.random()
 
     def sleep(self, seconds: float) -> None:
-        """Waits.
+        """Wait.
 
         Raises:
             WaitCancelledError: `stop` was called.
@@ -118,7 +120,7 @@ class Clock:
             raise WaitCancelledError("Ended before it was done.")
 
     def stop(self, stopping: bool = True) -> None:
-        """Ends every wait, those under way and those to come, until called with False."""
+        """Cancel all current and future waits, until called with False."""
         if stopping:
             self._stopping.set()
         else:
@@ -126,11 +128,11 @@ class Clock:
 
 
 class Sender:
-    """Sends requests over a connection. May be used by several threads.
+    """Sends requests over a connection. Thread-safe.
 
     Args:
-        connection: where to.
-        on_warning: called once with each different warning of the API server (deprecated versions, unknown fields).
+        connection: the connection.
+        on_warning: called once for each distinct warning of the API server (deprecated versions, unknown fields).
         clock: see Clock.
     """
 
@@ -154,15 +156,15 @@ class Sender:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Json:
-        """One request's answer.
+        """Send a request and return its response.
 
         Args:
-            request_info: what is wanted, for messages.
+            request_info: the purpose of the request, for messages.
             path: URL path and query.
-            body: what json.dumps takes; None for no body.
+            body: a value for json.dumps; None for no body.
 
         Returns:
-            The answer's object; {} for an empty answer.
+            The JSON object of the response; {} for an empty response.
 
         Raises:
             ClusterError: see kube.errors.
@@ -173,7 +175,7 @@ class Sender:
         return _parse_object(request_info, response.data, self.connection.server)
 
     def stream_lines(self, request_info: RequestInfo, path: str, read_seconds: float) -> Iterator[bytes]:
-        """The lines of an answer that goes on, as a watch's does, until the server ends it."""
+        """Yield the lines of a continuous response, such as a watch's, until the server ends it."""
         response = self._send_with_retries(
             request_info,
             "GET",
@@ -195,7 +197,7 @@ class Sender:
             response.close()
 
     def stream_chunks(self, request_info: RequestInfo, path: str) -> Iterator[bytes]:
-        """The parts of a long answer as they arrive."""
+        """Yield the chunks of a long response as they arrive."""
         response = self._send_with_retries(
             request_info, "GET", path, _build_headers(None, "", "application/json"), None, stream=True
         )
@@ -279,7 +281,7 @@ class Sender:
         return response
 
     def _report_warnings(self, response: Any) -> None:
-        """Hands on Warning headers (RFC 7234, https://kubernetes.io/blog/2020/09/03/warnings/)."""
+        """Pass on Warning headers (RFC 7234, https://kubernetes.io/blog/2020/09/03/warnings/)."""
         if self._on_warning is None:
             return
         for header in response.headers.getlist("Warning"):
@@ -293,7 +295,11 @@ class Sender:
 
 
 def _retry_after(response: Any, is_read: bool, throttled_count: int) -> float | None:
-    """Seconds to wait before the next try, the server having been busy so often; None where there must be none."""
+    """Return the seconds to wait before the next attempt; None if there must be none.
+
+    Args:
+        throttled_count: how often the server has answered this request with 429.
+    """
     header = response.headers.get("Retry-After", "")
     seconds = float(header) if re.fullmatch(r"\d+", header) else None
     if response.status == 429:
@@ -329,7 +335,7 @@ def _parse_object(request_info: RequestInfo, data: bytes, server: str) -> Json:
 
 
 def _iter_chunks(response: Any) -> Iterator[bytes]:
-    """Parts of a streamed body as soon as they arrive."""
+    """Yield the chunks of a streamed body as soon as they arrive."""
     if response.chunked or not hasattr(response, "read1"):
         yield from response.stream(decode_content=True)
         return

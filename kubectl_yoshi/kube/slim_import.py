@@ -1,19 +1,19 @@
-"""The parts of the official client that this program uses, without the rest of it.
+"""Import the parts of the official client that this program uses, without the rest of it.
 
-`import kubernetes` executes every room of the client: aiohttp for its informers, pydantic for its thousand typed
-models, requests and oauthlib for OIDC. Of those this program uses the kubeconfig loader and the REST layer, and a
-command line pays for each import on each run. Measured with Python 3.11, files in the
-page cache (whole is kubernetes.client.ApiClient and kubernetes.config, lean is import_client_modules()):
+`import kubernetes` executes all modules of the client: aiohttp for its informers, pydantic for its thousand typed
+models, requests and oauthlib for OIDC. This program uses only the kubeconfig loader and the REST layer, and
+each import delays the start of every run. Measured with Python 3.11, files in the page cache (full is
+kubernetes.client.ApiClient and kubernetes.config, slim is import_client_modules()):
 
-    client 37.0.2, idle machine              whole 0.19 s   lean 0.08 s
-    client 37.0.2, both cores busy           whole 0.42 s   lean 0.10 s   (urllib3, ssl and yaml alone 0.09 s)
-    client 31.0.0, both cores busy           whole 0.30 s   lean 0.08 s   (urllib3, ssl and yaml alone 0.06 s)
+    client 37.0.2, idle machine              full 0.19 s    slim 0.08 s
+    client 37.0.2, both cores busy           full 0.42 s    slim 0.10 s   (urllib3, ssl and yaml alone 0.09 s)
+    client 31.0.0, both cores busy           full 0.30 s    slim 0.08 s   (urllib3, ssl and yaml alone 0.06 s)
 
-How: for as long as the import takes, `sys.modules` holds empty packages in the place of `kubernetes`,
-`kubernetes.client` and `kubernetes.utils` (their folders are searched, their `__init__` is not run) and stand-ins for
-oauthlib, requests and google.auth. Afterwards `sys.modules` is as it was before, so whoever imports
-`kubernetes` later gets all of it. A stand-in imports the real thing when it is first used: OIDC tokens are renewed
-as ever, without the models. Where the client is laid out differently and this fails, it is imported whole.
+During the import, `sys.modules` holds empty packages in place of `kubernetes`, `kubernetes.client` and
+`kubernetes.utils` (their folders are searched, their `__init__` is not run) and lazy modules in place of oauthlib,
+requests and google.auth. Afterwards `sys.modules` is restored, so a later `import kubernetes` gets all of it. A lazy
+module imports the real one when it is first used: OIDC tokens are renewed as usual, without the models. If the client
+has another layout and this fails, it is imported as a whole.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DEFERRED = {
     "google.auth.transport": (),
     "google.auth.transport.requests": (),
 }
-"""Module -> the callables that the client takes from it by `from … import …`."""
+"""Module -> the callables that the client imports from it by `from … import …`."""
 
 _lock = threading.Lock()
 _modules: ClientModules | None = None
@@ -54,7 +54,7 @@ class ClientModules:
         incluster_config: kubernetes.config.incluster_config
         configuration: kubernetes.client.configuration
         rest: kubernetes.client.rest
-        slim: whether the rest of the client was left out.
+        slim: whether the rest of the client was not imported.
     """
 
     kube_config: Any
@@ -66,7 +66,7 @@ class ClientModules:
 
 
 def import_client_modules() -> ClientModules:
-    """The client's parts, imported once per process, as leanly as its layout allows.
+    """Return the client's modules, imported once per process, with as little of the rest as its layout allows.
 
     Raises:
         ImportError: the `kubernetes` package is not installed.
@@ -82,7 +82,7 @@ def _import_slim_or_full() -> ClientModules:
     before = set(sys.modules)
     try:
         return _import_slim()
-    except Exception:  # whatever a client of another layout does; the plain import tells what is really wrong
+    except Exception:  # any error with another layout; the full import raises the real one
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == "kubernetes":
                 del sys.modules[name]
@@ -130,14 +130,14 @@ def _import(*, slim: bool) -> ClientModules:
 
 
 def _empty_package(name: str, folder: Path) -> ModuleType:
-    """A package whose modules can be imported and whose own __init__ is not run."""
+    """Return a package whose modules can be imported and whose own __init__ is not run."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
     return package
 
 
 class _ClientPackage(ModuleType):
-    """kubernetes.client with the two names that the kubeconfig loader takes from it."""
+    """kubernetes.client with the two names that the kubeconfig loader uses."""
 
     def __init__(self, name: str, package: ModuleType) -> None:
         super().__init__(name)
@@ -151,13 +151,13 @@ class _ClientPackage(ModuleType):
 
 
 class _ApiClient:
-    """What the renewal of an OIDC token needs of kubernetes.client.ApiClient, whose module imports all typed models."""
+    """The part of kubernetes.client.ApiClient that OIDC renewal needs; the real module imports all typed models."""
 
     def __init__(self, configuration: Any) -> None:
         self._rest = import_client_modules().rest.RESTClientObject(configuration)
 
     def call_api(self, method: str, url: str, **more: Any) -> Any:
-        """Sends a request; gives the client's RESTResponse."""
+        """Send a request and return the client's RESTResponse."""
         return self._rest.request(method, url, **more)
 
     request = call_api  # the name that older clients use
@@ -174,7 +174,7 @@ class _LazyModule(ModuleType):
 
 
 def _lazy_modules() -> dict[str, ModuleType]:
-    """A stand-in per deferred module that is installed and not imported yet."""
+    """Return a lazy module for each deferred module that is installed and not imported yet."""
     lazy_modules: dict[str, ModuleType] = {}
     for name, calls in _DEFERRED.items():
         top = "google.auth" if name.startswith("google") else name.partition(".")[0]

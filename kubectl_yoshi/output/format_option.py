@@ -1,6 +1,6 @@
-"""The value of -o, read before anything is asked of the cluster.
+"""The value of -o, parsed before any request to the cluster.
 
-The heavy parts are imported when a format needs them: a command that prints for people pays nothing for JSONPath.
+Expensive modules are imported when a format needs them: printing a table does not import JSONPath.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from kubectl_yoshi.output.jsonpath import Template
 
 LIST_FORMATS = ("wide", "json", "yaml", "name", "jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
-"""What every list takes."""
+"""Formats of commands that print lists."""
 OBJECT_FORMATS = ("json", "yaml", "name", "jsonpath", "jsonpath-file")
-"""What commands take that show what they made."""
+"""Formats of commands that print the objects they create."""
 FORMATS_WITH_VALUE = ("jsonpath", "jsonpath-file", "custom-columns", "custom-columns-file")
 _GO_TEMPLATES = ("go-template", "go-template-file", "template", "templatefile")
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A format that was asked for.
+    """A requested output format.
 
     Attributes:
-        kind: "" for people, "wide", "json", "yaml", "name", "jsonpath", "custom-columns".
+        kind: "" for human-readable output, "wide", "json", "yaml", "name", "jsonpath", "custom-columns".
         template: for jsonpath.
         columns: for custom-columns, headers and paths.
     """
@@ -38,7 +38,7 @@ class OutputFormat:
 
     @property
     def is_human_readable(self) -> bool:
-        """Whether a table, or sentences, are wanted."""
+        """Return whether a table, or sentences, are requested."""
         return self.kind in ("", "wide")
 
 
@@ -46,10 +46,10 @@ HUMAN_READABLE = OutputFormat()
 
 
 def parse_output(text: str, allowed: Sequence[str] = LIST_FORMATS) -> OutputFormat:
-    """Reads the value of -o; templates and their files are read now, so that a mistake shows before any request.
+    """Parse the value of -o, including templates and their files, so that errors are reported before any request.
 
     Raises:
-        UsageError: no such format, or its template is wrong.
+        UsageError: the format does not exist, or its template is invalid.
     """
     kind, equals, value = text.partition("=")
     if kind in _GO_TEMPLATES:
@@ -92,7 +92,7 @@ def _read_file(path: str) -> str:
 
 
 def _parse_columns_file(text: str) -> str:
-    """kubectl's file: a line of headers above a line of paths."""
+    """Convert kubectl's file format: a line of headers above a line of paths."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) != 2 or len(lines[0]) != len(lines[1]):
         raise UsageError(

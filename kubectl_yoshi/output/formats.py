@@ -1,7 +1,7 @@
 """The formats of results: tables, JSON, YAML, names, JSONPath and custom columns, as kubectl prints them.
 
-A list of things, whatever they are, has columns for people and a JSON object per row for everything else. Lists in JSON
-and YAML are written item by item: of a long one neither its text nor its objects are held. PyYAML and JSONPath are
+A list of any type has columns for tables, and a JSON object per row for all other formats. Lists in JSON and YAML are
+written item by item: neither the text nor the objects of a long list are held in memory. PyYAML and JSONPath are
 imported when a format needs them.
 """
 
@@ -28,17 +28,17 @@ INDENT = 4
 
 
 def to_list_object(items: list[Json]) -> Json:
-    """A v1 List, as `kubectl get` prints several objects."""
+    """Return a v1 List, as `kubectl get` prints several objects."""
     return {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}
 
 
 def to_json_text(value: Any) -> str:
-    """JSON as kubectl prints it: four spaces, keys in order. What a terminal would obey is escaped."""
+    """Return JSON as kubectl prints it: four spaces, sorted keys. Control characters are escaped."""
     return escape_json_controls(json.dumps(value, indent=INDENT, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 def write_json_list(items: Iterable[Json], out: TextIO) -> int:
-    """Writes what to_json_text makes of such a List. Gives the number of items."""
+    """Write a List as to_json_text formats it; return the number of items."""
     head, tail = to_json_text(to_list_object([])).split("[]")
     line_prefix = "\n" + " " * 2 * INDENT
     count = 0
@@ -51,7 +51,7 @@ def write_json_list(items: Iterable[Json], out: TextIO) -> int:
 
 
 def write_yaml_list(items: Iterable[Json], out: TextIO) -> int:
-    """Writes what to_yaml makes of such a List. Gives the number of items."""
+    """Write a List as to_yaml formats it; return the number of items."""
 
     head, tail = to_yaml(to_list_object([])).split(" []\n")
     count = 0
@@ -66,13 +66,13 @@ _STRING = "tag:yaml.org,2002:str"
 _AMBIGUOUS_IN_GO = re.compile(
     r"[yn]$|[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?$|0[xob][\da-f_]+$|[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$", re.IGNORECASE
 )
-"""Text that PyYAML would write plainly and kubectl would not take for text: y, 1e3, the MAC 02:00:00:00:00:01."""
+"""Strings that PyYAML writes plainly and kubectl would parse as another type: y, 1e3, the MAC 02:00:00:00:00:01."""
 
 
 def to_yaml(value: Any) -> str:
-    """A JSON value as a YAML document without its "---", as kubectl prints it: block style, keys in order, no aliases.
+    """Return a JSON value as a YAML document without "---", as kubectl prints it: block style, sorted keys, no aliases.
 
-    What a terminal would obey is escaped.
+    Control characters are escaped.
     """
     import yaml
 
@@ -81,7 +81,7 @@ def to_yaml(value: Any) -> str:
 
 
 def write_documents(objects: Iterable[Json], out: TextIO) -> None:
-    """Objects as documents of one stream, "---" between them."""
+    """Write objects as the documents of one YAML stream, separated by "---"."""
     for number, obj in enumerate(objects):
         out.write(("---\n" if number else "") + to_yaml(obj))
 
@@ -91,7 +91,7 @@ def _dumper() -> Any:
     import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-        """No aliases, and text of several lines as a literal block."""
+        """A dumper without aliases that writes multi-line text as a literal block."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
@@ -120,19 +120,19 @@ def print_rows(
     no_headers: bool = False,
     single: bool = False,
 ) -> int:
-    """Prints a list in the format that was asked for; tables as the rows come.
+    """Print a list in the requested format; tables are written as the rows arrive.
 
     Args:
-        rows: whatever the command lists.
-        columns: for people.
-        to_json: a row as a JSON object with apiVersion, kind and metadata.
-        out: where to.
+        rows: the items to list.
+        columns: for tables.
+        to_json: convert a row to a JSON object with apiVersion, kind and metadata.
+        out: the stream to write to.
         output: the format.
-        no_headers: leave out the line of headers of tables.
-        single: one thing was asked for by name: in JSON and YAML it stands alone, not in a List.
+        no_headers: omit the header line of tables.
+        single: a single object was requested by name: in JSON and YAML it is printed alone, not in a List.
 
     Returns:
-        The number of rows, so that the caller can say on stderr that there were none.
+        The number of rows, so that the caller can report on stderr that there were none.
     """
     if output.is_human_readable:
         return write_table(rows, columns, out, wide=output.kind == "wide", headers=not no_headers)
@@ -147,7 +147,7 @@ def print_objects(
     no_headers: bool = False,
     single: bool = False,
 ) -> int:
-    """Prints JSON objects in a format that is not for people, as they come; see print_rows. Gives their number."""
+    """Print JSON objects in a format other than a table, as they arrive; return their number. See print_rows."""
     items = map(without_managed_fields, objects)
     if output.template is not None:
         out = raw_unless_terminal(out)
@@ -164,7 +164,7 @@ def print_objects(
 
 
 def object_text(value: Any, output: OutputFormat) -> str:
-    """One JSON value as JSON, YAML or what a jsonpath template makes of it."""
+    """Return one JSON value as JSON, as YAML, or as rendered by a jsonpath template."""
     if output.template is not None:
         return _render(output.template, value)
     if output.kind == "yaml":
@@ -173,14 +173,14 @@ def object_text(value: Any, output: OutputFormat) -> str:
 
 
 def kind_and_name(obj: Json) -> str:
-    """As -o name: "networkwizard.plumber.k8s.pf9.io/blue", "service/web"."""
+    """Return an object's name in the format of -o name: "networkwizard.plumber.k8s.pf9.io/blue", "service/web"."""
     group = str(obj.get("apiVersion", "")).rpartition("/")[0]
     kind = str(obj.get("kind", "")).lower()
     return f"{kind}.{group}/{name_of(obj)}" if group else f"{kind}/{name_of(obj)}"
 
 
 def without_managed_fields(obj: Json) -> Json:
-    """The object without the book-keeping that kubectl does not show either."""
+    """Return the object without managedFields, which kubectl does not print either."""
     meta = obj.get("metadata")
     if not isinstance(meta, dict) or "managedFields" not in meta:
         return obj

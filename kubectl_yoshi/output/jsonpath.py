@@ -1,10 +1,10 @@
 """kubectl's JSONPath templates: https://kubernetes.io/docs/reference/kubectl/jsonpath/
 
-A template is text with actions in braces; an action is a chain of steps, each of which takes a list of values to a list
-of values. What kubectl prints for a template (k8s.io/client-go/util/jsonpath) this prints too, with these differences:
-keys of a map come in order (in kubectl at random); a template without any braces is read as one action (kubectl prints
-it as it stands, which helps nobody); "{.}" and "{.['a']}" are taken as "{@}" and "{['a']}". As in kubectl, a {range}
-may lack its {end}, and a dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
+A template is text with actions in braces; an action is a chain of steps, each of which maps a list of values to a list
+of values. The output equals that of kubectl (k8s.io/client-go/util/jsonpath), with these differences: keys of a map are
+sorted (in kubectl their order is random); a template without any braces is parsed as one action (kubectl prints it
+unchanged); "{.}" and "{.['a']}" are parsed as "{@}" and "{['a']}". As in kubectl, a {range} may lack its {end}, and a
+dot in ['a.b'] leads on to b unless it is escaped: ['a\\.b'].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a"
 
 
 class NoMatchError(Exception):
-    """A template does not fit the object: an index out of bounds, a filter on what is no list."""
+    """A template does not fit the object: an index out of bounds, or a filter on a value that is no list."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Action:
     steps: tuple[Step, ...]
 
     def values(self, value: Any) -> Values:
-        """What the chain finds, starting from one value."""
+        """Return what the chain finds, starting from one value."""
         found = [value]
         for step in self.steps:
             found = step(found)
@@ -46,12 +46,12 @@ class Action:
 
 
 def literal_step(value: Any) -> Step:
-    """ "x", 3, true: a literal, once for each value."""
+    """Step for "x", 3, true: a literal, once for each value."""
     return lambda values: [value for _ in values]
 
 
 def field(name: str) -> Step:
-    """.name: what is under this key, of those values that have it."""
+    """Step for .name: the value of this key, for each value that has it."""
 
     def step(values: Values) -> Values:
         return [value[name] for value in values if isinstance(value, Mapping) and name in value]
@@ -66,12 +66,12 @@ def _children(value: Any) -> Values:
 
 
 def wildcard(values: Values) -> Values:
-    """.*: everything in each value."""
+    """Step for .*: all children of each value."""
     return [child for value in values for child in _children(value)]
 
 
 def recursive(values: Values) -> Values:
-    """..: each value that has something in it, and all such values below it."""
+    """Step for ..: each value that has children, and all such values below it."""
     result = []
     for value in values:
         children = _children(value)
@@ -81,17 +81,17 @@ def recursive(values: Values) -> Values:
 
 
 def chain(action: Action) -> Step:
-    """['a.b']: what a chain of steps finds."""
+    """Step for ['a.b']: what a chain of steps finds."""
     return lambda values: [found for value in values for found in action.values(value)]
 
 
 def union(steps: list[Step]) -> Step:
-    """['a','b']: what each of the steps finds, one after the other."""
+    """Step for ['a','b']: what each of the steps finds, one after the other."""
     return lambda values: [found for step in steps for found in step(values)]
 
 
 def slice_step(start: int | None, stop: int | None, step: int | None, single: bool) -> Step:
-    """[1], [1:3:2]: a list's element (`single`) or a stretch of it; as in kubectl, indices must be within bounds."""
+    """Step for [1], [1:3:2]: a list's element (`single`) or slice; as in kubectl, indices must be within bounds."""
     if step is not None and step <= 0:
         raise UsageError("JSONPath: step must be > 0", "Write it as [0:10:2].")
 
@@ -124,12 +124,12 @@ def _elements(values: Values) -> Iterator[Any]:
 
 
 def filter_exists(what: Action) -> Step:
-    """[?(@.a)]: the elements in which something is found."""
+    """Step for [?(@.a)]: the elements in which something is found."""
     return lambda values: [element for element in _elements(values) if what.values(element)]
 
 
 def filter_compare(left: Action, operator: str, right: Action) -> Step:
-    """[?(@.a=="x")]: the elements of which the comparison holds."""
+    """Step for [?(@.a=="x")]: the elements for which the comparison holds."""
 
     def is_match(element: Any) -> bool:
         lefts, rights = left.values(element), right.values(element)
@@ -151,7 +151,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _compare(left: Any, operator: str, right: Any) -> bool:
-    """As Go's templates: both of one kind (integers and floats are kinds of their own), else it is an error."""
+    """Compare like Go's templates: values of different types (also integers and floats) are an error."""
     if _kind(left) != _kind(right) or isinstance(left, (dict, list)):
         raise NoMatchError(f"incompatible types for comparison: {_kind(left)} {operator} {_kind(right)}")
     if isinstance(left, bool) and operator not in ("==", "!="):
@@ -160,14 +160,14 @@ def _compare(left: Any, operator: str, right: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """A value's type, for messages."""
+    """Return a value's type, for messages."""
     names = {dict: "map", list: "list", str: "string", bool: "bool", int: "int", float: "float", type(None): "null"}
     return names.get(type(value), type(value).__name__)
 
 
 @dataclass(frozen=True)
 class Text:
-    """Text between actions, and literals of their own in braces."""
+    """Text between actions."""
 
     text: str
 
@@ -185,13 +185,13 @@ Node = Text | Action | Range
 
 @dataclass(frozen=True)
 class Template:
-    """A template that was read; `source` is its text."""
+    """A parsed template; `source` is its text."""
 
     source: str
     nodes: tuple[Node, ...]
 
     def render(self, value: Any) -> str:
-        """What kubectl prints for this value.
+        """Return what kubectl prints for this value.
 
         Raises:
             NoMatchError: the template does not fit the value.
@@ -199,15 +199,15 @@ class Template:
         return "".join(_render(self.nodes, value))
 
     def find(self, value: Any) -> Values:
-        """Every value that the template's actions find."""
+        """Return every value that the template's actions find."""
         return [found for node in self.nodes if isinstance(node, Action) for found in node.values(value)]
 
 
 def parse_template(source: str) -> Template:
-    """Reads a template.
+    """Parse a template.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is invalid.
     """
     text = source
     if "{" not in text and "}" not in text:
@@ -216,10 +216,10 @@ def parse_template(source: str) -> Template:
 
 
 def parse_expression(source: str) -> Template:
-    """Reads one expression, as custom-columns and --sort-by have it: "{.a.b}", ".a.b" and "a.b" are the same.
+    """Parse one expression of custom-columns or --sort-by: "{.a.b}", ".a.b" and "a.b" are equivalent.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is invalid.
     """
     inner = source[1:-1] if source.startswith("{") and source.endswith("}") else source
     if not inner.strip() or "{" in inner or "}" in inner:
@@ -230,14 +230,14 @@ def parse_expression(source: str) -> Template:
 
 
 def text_of(value: Any) -> str:
-    """A value as a template prints it: maps and lists as JSON, all else as Go's fmt does."""
+    """Format a value as a template prints it: maps and lists as JSON, all else as Go's fmt does."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return go_text(value)
 
 
 def go_text(value: Any) -> str:
-    """A value as Go's fmt.Sprint prints it: <nil>, true, map[a:1 b:2], [1 2]."""
+    """Format a value like Go's fmt.Sprint: <nil>, true, map[a:1 b:2], [1 2]."""
     if value is None:
         return "<nil>"
     if isinstance(value, bool):
@@ -252,7 +252,7 @@ def go_text(value: Any) -> str:
 
 
 def _go_float(value: float) -> str:
-    """As Go's %v: shortest digits, an exponent below 1e-4 and from 1e21 on."""
+    """Format a float like Go's %v: shortest digits, with an exponent below 1e-4 and from 1e21 on."""
     if value == int(value) and abs(value) < 1e21:
         return str(int(value))
     mantissa, _, exponent = repr(value).partition("e")
@@ -271,7 +271,7 @@ def _render(nodes: tuple[Node, ...], value: Any) -> Iterator[str]:
 
 
 class _Parser:
-    """Reads a template from left to right."""
+    """Parses a template from left to right."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -287,7 +287,7 @@ class _Parser:
         )
 
     def nodes(self, in_range: bool) -> list[Node]:
-        """Text and actions up to the end, or up to {end}."""
+        """Parse text and actions up to the end, or up to {end}."""
         result: list[Node] = []
         while self.position < len(self.text):
             brace = self.text.find("{", self.position)
@@ -322,7 +322,7 @@ class _Parser:
             self.position += 1
 
     def action(self) -> Action:
-        """The steps up to the closing brace."""
+        """Parse the steps up to the closing brace."""
         steps: list[Step] = []
         while True:
             char = self.peek()
@@ -342,7 +342,7 @@ class _Parser:
                     steps.append(self.field())
             elif char == ".":
                 self.position += 1
-                if self.peek() == "[":  # kubectl takes .['a'] and .[0] too
+                if self.peek() == "[":  # kubectl accepts .['a'] and .[0] too
                     continue
                 name = self.peek()
                 if name and name not in FIELD_END:
@@ -406,7 +406,7 @@ class _Parser:
         return result
 
     def bracket(self) -> Step:
-        """[0], [1:3], [-1:], [*], ['key'], ['a','b'], [?(@.a=="x")]"""
+        """Parse [0], [1:3], [-1:], [*], ['key'], ['a','b'], [?(@.a=="x")]."""
         if self.text.startswith("[?(", self.position):
             return self.filter()
         end = self.closing("]")
@@ -431,7 +431,7 @@ class _Parser:
         return slice_step(_parse_int(start), _parse_int(stop), _parse_int(step), single=index[2] is None)
 
     def filter(self) -> Step:
-        """[?(@.a)], [?(@.a=="x")] with ==, !=, <, <=, >, >="""
+        """Parse [?(@.a)], [?(@.a=="x")] with ==, !=, <, <=, >, >=."""
         end = self.closing(")", self.position + 3)
         inner = self.text[self.position + 3 : end]
         if self.text[end + 1 : end + 2] != "]":
@@ -445,13 +445,13 @@ class _Parser:
         return filter_compare(self.part(comparison[1]), comparison[2], self.part(comparison[3]))
 
     def part(self, text: str) -> Action:
-        """One side of a filter."""
+        """Parse one side of a filter, or a key."""
         parser = _Parser("{" + text.strip() + "}")
         parser.position = 1
         return parser.action()
 
     def closing(self, bracket: str, start: int | None = None) -> int:
-        """Where a bracket closes, not counting those in quotes."""
+        """Return the position of a closing bracket, ignoring those in quotes."""
         quote = ""
         for position in range(self.position if start is None else start, len(self.text)):
             char = self.text[position]
@@ -465,7 +465,7 @@ class _Parser:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at commas that are not in quotes."""
+    """Split at commas that are not in quotes."""
     return re.findall(r"""(?:'[^']*'|"[^"]*"|[^,'"])+""", text)
 
 

@@ -1,6 +1,6 @@
-"""How a plan is shown: a line per change, the objects as they would be after it, or their differences.
+"""Print a plan: a line per change, the objects after it, or their differences.
 
-Differences are those of `kubectl diff`: of the YAML of each object before and after.
+Differences are those of `kubectl diff`: between the YAML of each object before and after.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kubectl_yoshi.output.formats import (
 from kubectl_yoshi.output.tables import paint, uses_colours
 
 DRY_RUN_SUFFIXES = {"none": "", "client": " (dry run)", "server": " (server dry run)"}
-"""kubectl's words for --dry-run."""
+"""kubectl's suffixes for --dry-run."""
 
 _VERB_RESULTS = {
     Verb.CREATE: "created",
@@ -43,10 +43,9 @@ _SUBRESOURCE_RESULTS = {"restart": "restarted", "stop": "stopped", "start": "sta
 
 @dataclass(frozen=True)
 class ObjectChange:
-    """An object and what becomes of it.
+    """An object before and after a plan.
 
     Attributes:
-        ref: which.
         before: as it was read; None if it does not exist.
         after: as it would be; None if it is deleted.
     """
@@ -57,17 +56,16 @@ class ObjectChange:
 
 
 def ref_name(ref: ObjectRef) -> str:
-    """As kubectl names an object: "networkwizard.plumber.k8s.pf9.io/blue", "service/web"."""
+    """Return an object's name as kubectl prints it: "networkwizard.plumber.k8s.pf9.io/blue", "service/web"."""
     return kind_and_name({"apiVersion": ref.resource.api_version, "kind": ref.resource.kind}) + ref.name
 
 
 def format_change(change: Change, dry_run: str = "none", response: Json | None = None) -> str:
-    """What became, or would become, of a change's object, on one line.
+    """Return one line on the result of a change, or its expected result.
 
     Args:
-        change: the change.
-        dry_run: "none" (it was done), "client", "server".
-        response: what the server said; tells created from configured and unchanged for a server-side apply.
+        dry_run: "none" (the change was applied), "client", "server".
+        response: the server's response; it distinguishes created, configured and unchanged for a server-side apply.
     """
     suffix = DRY_RUN_SUFFIXES[dry_run]
     return to_single_line(f"{ref_name(change.ref)} {_result_word(change, response)}{suffix}" + _summary_suffix(change))
@@ -89,7 +87,7 @@ def _summary_suffix(change: Change) -> str:
 
 
 def _is_unchanged(before: Json, after: Json) -> bool:
-    """Equal but for the book-keeping of the API server."""
+    """Return whether the objects are equal, ignoring fields that the API server maintains."""
     return _comparable_content(before) == _comparable_content(after)
 
 
@@ -103,7 +101,7 @@ def _comparable_content(obj: Json) -> Json:
 
 
 def show_plan(plan: Plan, out: TextIO, output: OutputFormat, dry_run: str = "client") -> None:
-    """Prints a plan: a line per change, or with -o json|yaml|name the objects as they would be."""
+    """Print a plan: a line per change, or with -o json|yaml|name the objects as they would be."""
     if output.is_human_readable:
         for line in format_outcomes(((change, None) for change in plan), dry_run):
             print(line, file=out)
@@ -117,7 +115,7 @@ def show_plan(plan: Plan, out: TextIO, output: OutputFormat, dry_run: str = "cli
 
 
 def show_objects(objects: Iterable[Json], out: TextIO, output: OutputFormat, dry_run: str = "none") -> None:
-    """Prints objects that were, or would be, made: YAML as documents of one stream, JSON as one object or a List."""
+    """Print objects that were, or would be, created: YAML as documents of one stream, JSON as one object or a List."""
     items = [without_managed_fields(obj) for obj in objects]
     if not items:
         return
@@ -131,9 +129,9 @@ def show_objects(objects: Iterable[Json], out: TextIO, output: OutputFormat, dry
 
 
 def object_changes(plan: Plan) -> list[ObjectChange]:
-    """Every object that a plan touches, in its order, before all of its changes and after them.
+    """Return every object that a plan changes, in order, before all of its changes and after them.
 
-    What the API server itself would do (defaults, other parts of a merge by key) is not in it.
+    What the API server itself would change (defaults, other parts of a merge by key) is not included.
     """
     originals: dict[ObjectRef, Json | None] = {}
     current: dict[ObjectRef, Json | None] = {}
@@ -161,7 +159,7 @@ def _after(change: Change, before: Json | None) -> Json | None:
 
 
 def _merged(before: Json, body: Json) -> Json:
-    """What a server-side apply gives, as far as it can be told here: maps are merged, all else is replaced."""
+    """Return the expected result of a server-side apply: maps are merged, all else is replaced."""
     result = dict(before)
     for key, value in body.items():
         current = before.get(key)
@@ -170,7 +168,7 @@ def _merged(before: Json, body: Json) -> Json:
 
 
 def format_outcomes(done: Iterable[tuple[Change, Json | None]], dry_run: str = "none") -> Iterator[str]:
-    """A line for each change that was sent, with what the server answered; waiting is not worth one."""
+    """Yield a line for each change that was sent, using the server's response; waits are omitted."""
     for change, response in done:
         if change.verb is not Verb.WAIT:
             yield format_change(change, dry_run, response)
@@ -181,9 +179,9 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def write_diff(object_changes: Iterable[ObjectChange], out: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Writes a unified diff of every object that changes. Gives whether there was any.
+    """Write a unified diff of every object that changes; return whether there was any.
 
-    KUBECTL_EXTERNAL_DIFF names another program for it, as for kubectl; it is given two folders.
+    KUBECTL_EXTERNAL_DIFF names another program for it, as for kubectl; it is called with two folders.
 
     Raises:
         YoshiError: that program cannot be run, or failed.
@@ -209,14 +207,14 @@ def write_diff(object_changes: Iterable[ObjectChange], out: TextIO, environ: Map
 
 
 def diff_file_name(ref: ObjectRef) -> str:
-    """kubectl diff's name of an object: group.version.Kind.namespace.name."""
+    """Return the name of an object's file in kubectl diff: group.version.Kind.namespace.name."""
     resource = ref.resource
     parts = [resource.group, resource.version, resource.kind, ref.namespace or "", ref.name]
     return ".".join(part for index, part in enumerate(parts) if part or index == 3)
 
 
 def _yaml_sides(object_change: ObjectChange) -> tuple[str, str]:
-    """YAML of both sides, without what is noise: managedFields, and a status that stays as it is."""
+    """Return the YAML of both sides, without managedFields and without an unchanged status."""
     before, after = object_change.before, object_change.after
     if before and after and before.get("status") == after.get("status"):
         before, after = _without_status(before), _without_status(after)
@@ -237,7 +235,7 @@ def _colour_line(line: str) -> str:
 
 
 def _run_program(program: str, changed: list[tuple[str, str, str]], out: TextIO) -> None:
-    """Runs the user's diff on two folders; like kubectl it takes exit code 1 for "they differ"."""
+    """Run the user's diff program on two folders; like kubectl, accept exit code 1 for "they differ"."""
     import shlex
     import subprocess
     import tempfile
@@ -259,7 +257,7 @@ def _run_program(program: str, changed: list[tuple[str, str, str]], out: TextIO)
             raise YoshiError(
                 f"{PROGRAM_VARIABLE}: cannot run {program}: {error.strerror}", f"Correct or unset {PROGRAM_VARIABLE}."
             ) from error
-    unwrap_stream(out).write(result.stdout)  # its colours; the files that it was given are safe
+    unwrap_stream(out).write(result.stdout)  # unescaped for its colours; its input files are escaped
     if result.returncode > 1:
         raise YoshiError(
             f"{PROGRAM_VARIABLE}: {program} ended with exit code {result.returncode}",

@@ -1,4 +1,4 @@
-"""A line of progress on a terminal; nothing in a pipe."""
+"""A progress line on a terminal; no output to a pipe."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kubectl_yoshi.model.printable import to_single_line
 from kubectl_yoshi.output.escaping import unwrap_stream
 
 BAR_WIDTH = 20
-"""Characters of the bar."""
+"""Width of the bar, in characters."""
 REDRAW_SECONDS = 0.05
-"""Drawn no more often: a terminal at the far end of a slow line must not hold up the work."""
+"""Minimum time between two updates, in seconds: a terminal on a slow line must not delay the work."""
 
 
 class Progress:
-    """Shows "attaching [######--------------] 7/24 …" on one line of a terminal and wipes it at the end.
+    """Shows "attaching [######--------------] 7/24 …" on one line of a terminal and clears it at the end.
 
     Args:
-        what: what is being done: "attaching".
-        total: how many steps there will be; 0 where that is not known, and no bar is shown.
+        what: the activity: "attaching".
+        total: the number of steps; 0 if it is unknown, then no bar is shown.
         stream: stderr if None.
     """
 
@@ -37,7 +37,7 @@ class Progress:
         self._drawn = 0.0
 
     def step(self, count: int = 1, what: str = "") -> None:
-        """So many steps are done; `what` may say what is done now."""
+        """Count completed steps; `what` may name the current one."""
         self.done += count
         self.current = what or self.current
         too_soon = time.monotonic() - self._drawn < REDRAW_SECONDS
@@ -47,7 +47,8 @@ class Progress:
     def _draw(self) -> None:
         if not self.is_terminal:
             return
-        line = to_single_line(self._line())[: shutil.get_terminal_size().columns - 1]  # a longer one would not be wiped
+        # A longer line could not be cleared.
+        line = to_single_line(self._line())[: shutil.get_terminal_size().columns - 1]
         self.stream.write("\r" + line.ljust(self._length))
         self.stream.flush()
         self._length = len(line)
@@ -62,7 +63,7 @@ class Progress:
         return f"{words} {self.current}".rstrip()
 
     def clear(self) -> None:
-        """Wipes the line, so that something else can be written."""
+        """Clear the line, so that other text can be written."""
         if self.is_terminal and self._length:
             self.stream.write("\r" + " " * self._length + "\r")
             self.stream.flush()
@@ -79,5 +80,5 @@ class Progress:
 
 
 def progress(what: str, total: int = 0, stream: TextIO | None = None) -> Progress:
-    """`with progress("attaching", total=24) as p: p.step()`"""
+    """Return a context manager: `with progress("attaching", total=24) as p: p.step()`."""
     return Progress(what, total, stream)

@@ -1,6 +1,6 @@
-"""Tables as kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows come.
+"""Tables like kubectl's: upper-case headers, three spaces between columns, no borders, written as the rows arrive.
 
-Also what stands in cells: ages as kubectl shows them, and the colours of state words.
+Also the content of cells: ages as kubectl shows them, and the colours of state words.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from kubectl_yoshi.output.escaping import unwrap_stream
 NONE = "<none>"
 UNKNOWN_AGE = "<unknown>"
 PAGE_SIZE = 500
-"""Rows that are gathered to size the columns; the same number as kubectl's --chunk-size."""
+"""Number of rows that are collected to size the columns; the same number as kubectl's --chunk-size."""
 COLUMN_GAP = 3
 MIN_COLUMN_WIDTH = 6
-"""kubectl's tab writer: a column with its gap is never narrower."""
+"""Minimum width of a column with its gap, as in kubectl's tab writer."""
 
 
 COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
@@ -37,11 +37,11 @@ STATE_COLOURS = {
     "failed": "red",
     "reserved": "cyan",
 }
-"""State words and their colours; a word is matched as it stands, whatever its case."""
+"""State words and their colours; matched case-insensitively."""
 
 
 def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether to colour what is written to a stream: terminals only, and as NO_COLOR and FORCE_COLOR have it.
+    """Return whether to colour the output to a stream: on terminals only, unless NO_COLOR or FORCE_COLOR is set.
 
     See https://no-color.org and https://force-color.org.
     """
@@ -54,12 +54,12 @@ def uses_colours(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 
 
 def paint(text: str, colour: str) -> str:
-    """The text in a colour of COLOUR_CODES."""
+    """Return the text in a colour of COLOUR_CODES."""
     return f"\x1b[{COLOUR_CODES[colour]}m{text}\x1b[0m"
 
 
 def paint_state(text: str) -> str:
-    """A state word in its colour, any other text as it is."""
+    """Return a state word in its colour, any other text unchanged."""
     colour = STATE_COLOURS.get(text.lower())
     return paint(text, colour) if colour else text
 
@@ -73,7 +73,7 @@ class Column(Generic[Row]):
 
     Attributes:
         header: in upper case.
-        cell: a row's value; None and "" are shown as <none>, a list with commas between.
+        cell: return the value of a row; None and "" are shown as <none>, a list is joined by commas.
         wide: shown with -o wide only.
         state: the values are state words, which have colours.
     """
@@ -85,14 +85,14 @@ class Column(Generic[Row]):
 
 
 class TableWriter(Generic[Row]):
-    """Writes a table in pages; the first page decides how wide the columns are.
+    """Writes a table in pages; the first page determines the width of the columns.
 
     Args:
-        out: where to.
-        columns: all columns, wide ones as well.
+        out: the stream to write to.
+        columns: all columns, including wide ones.
         wide: show the wide ones.
-        headers: write the line of headers before the first row.
-        colour: colour state words; None asks the stream and the environment.
+        headers: write the header line before the first row.
+        colour: colour state words; None decides by the stream and the environment.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class TableWriter(Generic[Row]):
         self.widths: list[int] = []
 
     def page(self, rows: Iterable[Row]) -> None:
-        """Writes rows; nothing at all where there are none."""
+        """Write rows; nothing at all if there are none."""
         lines = [[cell_text(column.cell(row)) for column in self.columns] for row in rows]
         if not lines:
             return
@@ -140,7 +140,7 @@ def write_table(
     headers: bool = True,
     colour: bool | None = None,
 ) -> int:
-    """Writes a table as its rows come, PAGE rows at a time. Gives the number of rows."""
+    """Write a table as its rows arrive, PAGE_SIZE rows at a time; return the number of rows."""
     writer = TableWriter(out, columns, wide=wide, headers=headers, colour=colour)
     count = 0
     iterator = iter(rows)
@@ -151,7 +151,7 @@ def write_table(
 
 
 def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int = 0) -> None:
-    """Writes "Name:   value" lines as `kubectl describe` does; a list value goes on below itself."""
+    """Write "Name:   value" lines as `kubectl describe` does; a list value continues on the next lines."""
     pairs = [(f"{' ' * indent}{name}:", value) for name, value in fields]
     label_width = max((width(name) for name, _ in pairs), default=0) + COLUMN_GAP
     for name, value in pairs:
@@ -162,7 +162,7 @@ def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int 
 
 
 def align_columns(cells: Sequence[Sequence[str]], plain: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
-    """Lines of cells in columns. `plain` is what is shown without colours, which take no room."""
+    """Return lines of aligned cells. `plain` has the cells without colours, which take no width."""
     lines = []
     for row, plain_row in zip(cells, plain, strict=True):
         line = ""
@@ -173,7 +173,7 @@ def align_columns(cells: Sequence[Sequence[str]], plain: Sequence[Sequence[str]]
 
 
 def cell_text(value: object) -> str:
-    """A value as a cell: one line, and nothing in it that a terminal would obey."""
+    """Format a value as a cell: one line, with control characters escaped."""
     if value is None or value == "" or value == () or value == []:
         return NONE
     if isinstance(value, bool):
@@ -183,7 +183,7 @@ def cell_text(value: object) -> str:
 
 
 def width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
+    """Return the number of terminal columns of a text."""
     if text.isascii():
         return len(text)
     return sum(
@@ -201,7 +201,7 @@ def _escape_char(char: str) -> str:
 
 
 def age(timestamp: str | None, now: datetime | None = None) -> str:
-    """The age of something made at an RFC 3339 time: "5s", "3m12s", "2d3h"; "<unknown>" where there is no time."""
+    """Format the age of an object created at an RFC 3339 time: "5s", "3m12s", "2d3h"; "<unknown>" without a time."""
     if not timestamp:
         return UNKNOWN_AGE
     try:
@@ -214,7 +214,7 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """A time span as kubectl shows it (k8s.io/apimachinery/pkg/util/duration.HumanDuration), in at most two units."""
+    """Format a duration like kubectl (k8s.io/apimachinery/pkg/util/duration.HumanDuration), in at most two units."""
     total = int(seconds)
     if total < -1:
         return "<invalid>"

@@ -1,4 +1,4 @@
-"""What whoever writes last does for the others: counters put right, and blocks closed that nobody needs."""
+"""Maintenance of objects after a write: correct the counters, delete empty address blocks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BLOCK_STATUS_FIELDS = {"allocations", "used", "history"}
 
 
 def fix_counters(obj: Json) -> Change | None:
-    """Puts right the counters of an object that was just written, if another writer made them stale; else None.
+    """Return a write that corrects the counters of an object that was just written; None if they are right.
 
-    Guarded by the resourceVersion: whoever writes last counts last.
+    It tests the resourceVersion: the last writer counts last, so another writer's outdated counters do not stay.
     """
     allocations = dig(obj, "status", "allocations")
     used = dig(obj, "status", "used")
@@ -38,10 +38,10 @@ def fix_counters(obj: Json) -> Change | None:
 
 
 def delete_empty_block(obj: Json, now: datetime) -> Change | None:
-    """Takes away an AddressBlock that was written once and holds nothing any more.
+    """Return the deletion of an AddressBlock that has been written and is now empty; None if it is not.
 
-    None where it holds something, also something that only a newer version knows, or who had an address of it is worth
-    knowing still (model/history.py: KEPT_SECONDS).
+    A block also stays if it has status fields of a newer version, or history that is still retained (model/history.py:
+    RETENTION_SECONDS).
     """
     ref, status = _reference_to(obj), obj.get("status")
     if ref.resource != ADDRESSBLOCK or status is None or status.get("allocations") or {*status} - BLOCK_STATUS_FIELDS:
@@ -57,8 +57,10 @@ def delete_empty_block(obj: Json, now: datetime) -> Change | None:
 
 
 def list_follow_ups(done: Iterable[Change]) -> list[Change]:
-    """What is to be sent after these changes (see Change.follow_up): of several hints for one network, the one that has
-    the next search begin lowest."""
+    """Return the changes to send after these ones (see Change.follow_up).
+
+    Of several search hints for one network, the one with the lowest start is returned.
+    """
     found: dict[ObjectRef, Change] = {}
     for change in done:
         if change.follow_up is not None:
@@ -76,7 +78,7 @@ def _search_start(hint: Change) -> int:
 def _network_counters(network: Json) -> dict[str, int]:
     try:
         return count_addresses(parse_network(network), dig(network, "status", "allocations") or {})
-    except UsageError:  # of a spec that cannot be read, how much is free cannot be told
+    except UsageError:  # the free addresses of an invalid spec cannot be counted
         return {}
 
 

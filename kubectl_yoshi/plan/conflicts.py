@@ -1,4 +1,4 @@
-"""What a network must not share addresses with, whatever its back-end (invariant I1)."""
+"""Find what a network must not share addresses with, for any backend (invariant I1)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ RESERVED_RANGES = {
 
 
 def find_overlapping_networks(network: Network, snapshot: Snapshot) -> list[Network]:
-    """The other networks, of any namespace that may be read, whose CIDR shares an address with this one's."""
+    """Return the other networks whose CIDR shares an address with this one's, in all namespaces that can be read."""
     return [other for other in _other_networks(network, snapshot) if _overlap(network.cidr, other.cidr)]
 
 
 def check_no_earlier_overlap(network: Network, snapshot: Snapshot, just_created: bool = False) -> None:
-    """Raises PreconditionFailed where a network that shares an address with this one is there first, and keeps it.
+    """Check that no network with precedence shares an address with this one.
 
-    Of two of which neither is made the older one is there first, and one that is made before one that is not
-    (`has_precedence`). A run that has made a network looks once more when its status says so: with `just_created` it
-    then gives way to any other that is made. So of two runs that both say so, at least the one that said it later sees
-    the other, whatever their clocks and uids are.
+    Of two networks that are not created yet, the older one has precedence; a created one has precedence over one that
+    is not (`has_precedence`). A run that has created a network checks again once the status says so: with
+    `just_created`, it yields to any other created network. Of two runs that both write this status, at least the later
+    one sees the other network, independent of their clocks and uids.
+
+    Raises:
+        PreconditionFailed: there is such a network.
     """
     for other in find_overlapping_networks(network, snapshot):
         if has_precedence(other, network) or (just_created and network.is_created and other.is_created):
@@ -55,10 +58,10 @@ def check_no_earlier_overlap(network: Network, snapshot: Snapshot, just_created:
 
 
 def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Network] = ()) -> list[str]:
-    """Everything that overlaps the network's CIDR: a sentence each that names the object.
+    """Return everything that overlaps the network's CIDR: a sentence each that names the object.
 
     Args:
-        planned: other networks, which are to be there by then.
+        planned: other networks that will exist by then.
     """
     if network.cidr is None:
         return []
@@ -71,8 +74,10 @@ def find_overlaps(network: Network, snapshot: Snapshot, planned: Iterable[Networ
 
 
 def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
-    """The same without other networks' CIDRs: the addresses that others hold outside theirs, what the cluster itself
-    uses, and what no VM can ever have.
+    """Return all overlaps except those with CIDRs of other networks.
+
+    These are addresses that other networks hold outside their CIDRs, addresses that the cluster itself uses, and those
+    that no VM can have.
     """
     found = [
         f"{network.cidr} overlaps network {other.full_name}, which has {address} ({record.holder})"
@@ -92,10 +97,10 @@ def find_other_overlaps(network: Network, snapshot: Snapshot) -> list[str]:
 
 
 class OtherNetworks:
-    """The other networks, for asking of many addresses outside a network's CIDR whose they are.
+    """The other networks, to check many addresses outside a network's CIDR.
 
-    A record that was just written is asked about too: of two networks that record one address outside their CIDRs at
-    the same time, the one that has written last sees the other.
+    Records that were just written are checked too: of two networks that record one address outside their CIDRs at the
+    same time, the later writer sees the other one.
     """
 
     def __init__(self, network: Network, snapshot: Snapshot) -> None:
@@ -103,7 +108,7 @@ class OtherNetworks:
         self._snapshot = snapshot
 
     def check_not_theirs(self, address: Address) -> None:
-        """Raises PreconditionFailed where an address is another network's."""
+        """Raise PreconditionFailed if an address belongs to another network."""
         if address in self._network:
             return
         for other, outside in self._other_networks:
@@ -119,7 +124,7 @@ class OtherNetworks:
 
 
 def _other_networks(network: Network, snapshot: Snapshot) -> list[Network]:
-    """The other networks that may be read, whatever their spec says."""
+    """Return the other networks that can be read, including those with an invalid spec."""
     networks = list_networks(network.namespace, snapshot, include_invalid=True)
     return [other for other in networks if (other.namespace, other.name) != (network.namespace, network.name)]
 

@@ -1,4 +1,4 @@
-"""What a planner gets besides its request: the snapshot, the backends, and what its run has done already."""
+"""What a planner gets besides its request: the snapshot, the backends, and what its run has done so far."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from kubectl_yoshi.model.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class RunContext:
-    """One try of a run that observes, plans and carries out until nothing is left to do.
+    """The state of a run, which reads, plans and applies until nothing is left to do.
 
     Attributes:
-        number: 0 for the first try. A later one means that somebody was faster: choose at random.
+        attempt_number: 0 for the first attempt; in later ones, after a conflict, addresses are chosen at random.
         now: the time, in UTC.
         rng: the source of random choices.
-        done: the changes that this run has carried out.
-        unclear: those whose answer never came, or was a failure of the server's: done or not.
-        unanswered: those of them that were not seen to be done; they may even be done later.
-        failed: subject -> the error that ended its changes; what this run did for it is to be taken back.
+        done: the changes that this run has applied.
+        unclear: changes without an answer, or with a server error as the answer: they may be applied or not.
+        unanswered: those of them that were not observed as applied; they may still be applied later.
+        failed: owner -> the error that ended its changes; what this run did for it is to be rolled back.
         rolled_back: see Plan.rolled_back.
-        previous_snapshot: what the round before had read: a hint where to look first, never what a change may rest on.
-        preview: the plan is only to be shown, so it must hold all that can be foreseen.
+        previous_snapshot: the snapshot of the previous round: a hint where to look first; no change may depend on it.
+        preview: the plan is only printed, so it must contain all changes that can be foreseen.
     """
 
     attempt_number: int = 0
@@ -45,36 +45,38 @@ class RunContext:
 
     @property
     def sent(self) -> tuple[Change, ...]:
-        """Every change of this run that was done or may have been."""
+        """Return every change of this run that is or may be applied."""
         return self.done + self.unclear
 
     @property
     def timestamp(self) -> str:
-        """The time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
+        """Return the time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
         return format_timestamp(self.now)
 
     @property
     def micro_time(self) -> str:
-        """The time to the microsecond, so that no two writes of a record are alike: whoever takes one back tests it."""
+        """Return the time with microseconds, so that no two writes of a record are equal: a rollback tests its own."""
         return self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def object_before(self, ref: ObjectRef) -> Json | None:
-        """An object as it was when this run first wrote to it; None where it did not, or has made it."""
+        """Return an object as it was before this run first wrote to it; None if the run did not, or has created it."""
         return next((change.before for change in self.sent if change.ref == ref and change.before), None)
 
     @cached_property
     def seed(self) -> int:
-        """A random number, the same while this attempt is planned: a part of a plan may be made several times
-        (`Snapshot.parallel`), and what it chooses must not differ."""
+        """Return a random number that stays the same within an attempt.
+
+        Parts of a plan may be computed several times (`Snapshot.parallel`), and must choose the same each time.
+        """
         return self.rng.getrandbits(64)
 
     def done_for(self, owner: str) -> tuple[Change, ...]:
-        """What this run has carried out for somebody, in order."""
+        """Return the changes that this run has applied for an owner, in order."""
         return self._done_by_owner.get(owner, ())
 
     @cached_property
     def created(self) -> frozenset[ObjectRef]:
-        """What this run has made, or may have made."""
+        """Return the objects that this run has created, or may have created."""
         return frozenset(change.ref for change in self.sent if change.verb is Verb.CREATE)
 
     @cached_property
@@ -87,10 +89,10 @@ class RunContext:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What every planner works with.
+    """The context that every planner gets.
 
     Attributes:
-        snapshot: what the cluster holds; whatever is needed is read from it.
+        snapshot: the state of the cluster; planners read from it what they need.
         backends: by plugin.
         run: what the run has done so far, the time, and the source of random choices.
     """
@@ -101,20 +103,20 @@ class PlanContext:
 
 
 def format_timestamp(now: datetime) -> str:
-    """A time in UTC as Kubernetes writes it (RFC 3339, whole seconds)."""
+    """Format a time in UTC as Kubernetes writes it (RFC 3339, whole seconds)."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age_in_seconds(since: str, now: datetime) -> float:
-    """How long ago an RFC 3339 time was; infinite where there is none, so that a record without one is old.
+    """Return the seconds since an RFC 3339 time; infinite for "", so that a record without a time counts as old.
 
-    What is still to come, by the clock of another client that is ahead of this one, was just now.
+    A time in the future, from a client whose clock is ahead, counts as now.
     """
     return max(seconds_between(since, now), 0.0)
 
 
 def seconds_between(since: str, now: datetime) -> float:
-    """From an RFC 3339 time to `now`: negative where it is still to come, infinite where there is none."""
+    """Return the seconds from an RFC 3339 time to `now`: negative for the future, infinite if there is no time."""
     try:
         then = datetime.fromisoformat(since.replace("Z", "+00:00"))
     except ValueError:

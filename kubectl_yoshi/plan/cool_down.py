@@ -1,7 +1,7 @@
-"""Addresses that were given back a short while ago and are not given out yet: `spec.coolDown`.
+"""Addresses that were released recently and are not assigned again yet: `spec.coolDown`.
 
-Others of the network may still know the address for the one who had it: neighbours' tables, caches of names, firewalls.
-Him it may be given back at once; that is no danger to anybody.
+Other machines may still associate the address with its previous holder: neighbor tables, name caches, firewalls. The
+previous holder may get it again at once, which is safe.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubectl_yoshi.plan.context import age_in_seconds
 
 
 def cooling_down(allocations: Allocations, now: datetime) -> Mapping[int, float]:
-    """The free addresses of these shelves that cool down, and for how many seconds yet."""
+    """Return the free addresses of the loaded shards that cool down, with the remaining seconds."""
     network = allocations.network
     if not network.cool_down:
         return {}
@@ -28,12 +28,12 @@ def cooling_down(allocations: Allocations, now: datetime) -> Mapping[int, float]
 
 
 def remaining_cooldown(network: Network, last: PastAllocation, now: datetime) -> float:
-    """For how long yet an address cools down that somebody had; not above 0 where it does not."""
+    """Return the remaining seconds of an address's cool-down; 0 or less if it does not cool down."""
     return network.cool_down - age_in_seconds(last.until, now)
 
 
 def check_cooled_down(allocations: Allocations, number: int, namespace: str, name: str, now: datetime) -> None:
-    """Raises PreconditionFailed where a free address cools down and somebody else had it than the VM of that name."""
+    """Raise PreconditionFailed if a free address cools down and its last holder is not the VM of this name."""
     last = allocations.last_holders.get(number)
     if last is None or last.was_held_by(namespace, name):
         return

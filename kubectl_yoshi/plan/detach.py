@@ -1,7 +1,7 @@
-"""Detaching VMs from a network: the template first, then the record, and that only when nothing uses the address.
+"""Plan the detachment of VMs: first the template, then the record, and the record only when nothing uses the address.
 
-What the back-end holds for the VM is released before the template changes if the VM would get it all the same
-(Backend.keeps_addresses).
+What the backend holds for the VM is released before the template changes if the VM would otherwise get the address
+again (Backend.keeps_addresses).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from kubectl_yoshi.plan.release import (
 
 @dataclass(frozen=True)
 class DetachRequest:
-    """What is wanted.
+    """Request to detach VMs from a network.
 
     Attributes:
         network: its namespace and name.
-        vms: namespace and name of each VM; a VM that is gone already is detached all the same.
-        restart: restart a VM that still runs with the address, so that it can be given back.
-        live: take its interface out of the running VM where that can be done.
+        vms: namespace and name of each VM; a VM that no longer exists is detached too.
+        restart: restart a VM that still runs with the address, so that it can be released.
+        live: unplug the interface of a running VM if possible.
     """
 
     network: tuple[str, str]
@@ -51,12 +51,12 @@ class DetachRequest:
 
 
 def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
-    """The changes that take the VMs off the network, as far as they can be planned now.
+    """Plan the changes that detach the VMs from the network, as far as they can be planned now.
 
-    The plan's `results` has the address that each VM gives up.
+    The plan's `results` has the addresses that each VM loses.
 
     Raises:
-        PreconditionFailed: there is no such network, and no VM that asks for it.
+        PreconditionFailed: the network does not exist, and no VM requests it.
     """
     queries = tuple(Query(VM, namespace, name) for namespace, name in request.vms)
     ctx.snapshot.prefetch(network_query(*request.network), *queries)
@@ -91,12 +91,12 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
 
 @dataclass(frozen=True)
 class _DetachState:
-    """What the detachment of each VM is planned from.
+    """The state from which the detachment of each VM is planned.
 
     Attributes:
-        request, network, backend, ctx: what is asked for.
+        request, network, backend, ctx: what the plan is made from.
         allocations: those of the shards in which the VMs may have some.
-        address_uses: what the cluster shows of the VMs' addresses.
+        address_uses: the uses of the VMs' addresses in the cluster.
     """
 
     request: DetachRequest
@@ -113,13 +113,13 @@ def _load_state(
     backend = get_backend(network, ctx.backends)
     address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
     allocations = _load_relevant_allocations(network, vms, address_uses, ctx.snapshot, load_all=load_all)
-    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    # Again, as only its record shows with which address a hot-plugged interface runs.
     address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
     return _DetachState(request, network, backend, ctx, allocations, address_uses)
 
 
 def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Allocation]) -> PreconditionFailed | None:
-    """Return why a VM must not be stopped to release its addresses: the back-end would give it them again."""
+    """Return why a VM must not be stopped to release its addresses: the backend would assign them again."""
     for number, record in records.items():
         if reason := state.backend.release_hold(state.network, number, record, state.ctx.snapshot).forbidden:
             return PreconditionFailed(
@@ -132,7 +132,7 @@ def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Alloc
 def _load_relevant_allocations(
     network: Network, vms: list[Vm], address_uses: AddressUses, snapshot: Snapshot, load_all: bool
 ) -> Allocations:
-    """The shelves of the addresses that these VMs carry; the whole ledger where that does not tell enough."""
+    """Return the allocations in the shards of the VMs' addresses; all allocations if these do not suffice."""
     numbers = {use.number for vm in vms for use in address_uses.by_vm(vm.namespace, vm.name)}
     known = {(use.namespace, use.name) for use in address_uses.all}
     if load_all or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
@@ -202,11 +202,11 @@ def _release_records(
 
 
 def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
-    """Release the addresses of a VM that does not exist any more."""
+    """Release the addresses of a VM that no longer exists."""
     vm_records = state.allocations.held_by(namespace, name)
     owner, run = f"{namespace}/{name}", state.ctx.run
     if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
-        return Plan()  # this very run has given it back
+        return Plan()  # this run has released it
     if not vm_records:
         error = PreconditionFailed(
             f'VM "{name}" not found in namespace "{namespace}", and it holds no address of {state.network.full_name}',

@@ -1,7 +1,7 @@
-"""Telling the owner of a VM what could not be done for it: an Event on the VM.
+"""Report to the owner of a VM what failed for it: an Event on the VM.
 
-Fields: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/ (the core group's form of it,
-which `kubectl describe` shows). The same Event is counted up at most once in REPEAT_SECONDS.
+Fields: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/ (in the form of the core group,
+which `kubectl describe` shows). The count of an Event is incremented at most once in REPEAT_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ MAX_MESSAGE_LENGTH = 1024  # the API server's limit
 
 
 def plan_events(errors: Mapping[NamespacedName, YoshiError], ctx: PlanContext) -> Plan:
-    """An Event for each VM that still exists.
+    """Plan an Event for each VM that still exists.
 
     Args:
-        errors: what could not be done, by the VM's namespace and name.
-        snapshot: what was read.
-        run: see RunContext.
+        errors: namespace and name of the VM -> what failed.
     """
     queries = {name: Query(VM, *name) for name in errors}
     ctx.snapshot.lookup(*queries.values())

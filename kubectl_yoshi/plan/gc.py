@@ -1,7 +1,7 @@
-"""Collecting what nobody uses any more: records, addresses that the back-end keeps, objects of networks that are gone.
+"""Collect unused records, addresses that a backend still holds, and objects of networks that no longer exist.
 
-Only what invariant I5 allows is given back: not while a VM wants it, not while anything runs with it, not while that
-cannot be told; and no record younger than a grace period, since its attachment may be under way.
+Only what invariant I5 permits is released: not while a VM requests the address, anything runs with it, or that cannot
+be checked; and no record younger than a grace period, since its attachment may be in progress.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from kubectl_yoshi.plan.release import build_release, remove_left_fences
 
 @dataclass(frozen=True)
 class GcRequest:
-    """What is to be collected.
+    """Request to collect what is unused.
 
     Attributes:
-        networks: namespace and name of each network; None for all that may be seen, and leftovers of deleted ones.
+        networks: namespace and name of each network; None for all that can be read, and orphans of deleted ones.
         namespace: with networks None, only those of this namespace; None for all.
         grace_seconds: records younger than this stay.
     """
@@ -41,10 +41,10 @@ class GcRequest:
 
 
 def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
-    """The changes that give back what is unused.
+    """Plan the changes that release what is unused.
 
     Raises:
-        PreconditionFailed: no such network, or networks may not be listed.
+        PreconditionFailed: a network does not exist, or networks cannot be listed.
     """
     plan = Plan()
     if "" in ctx.run.failed:
@@ -58,7 +58,8 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
             plan = plan + Plan(notes=(f"{reason}: it is left alone",))
             continue
         part = _release_unused(request, network, backend, ctx).parallel(_delete_empty_blocks(network, ctx))
-        if not part and not ctx.run.failed:  # what is still recorded for a VM that is gone stays in the back-end too
+        # The backend also keeps what is still recorded for a VM that no longer exists.
+        if not part and not ctx.run.failed:
             part = part + backend.orphaned_allocations(
                 network, partial(_reload_records, network, ctx.snapshot), ctx.snapshot
             )
@@ -72,8 +73,10 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
 
 
 def plan_orphan_removal(namespace: str | None, ctx: PlanContext) -> Plan:
-    """The changes that take away what networks of a namespace (None: of all) left behind that somebody deleted with
-    plain kubectl.
+    """Plan to delete orphaned objects of networks that were deleted with plain kubectl.
+
+    Args:
+        namespace: that of the networks; None for all.
     """
     if ctx.run.failed:
         return Plan(errors=_errors_by_owner(ctx.run.failed))
@@ -81,7 +84,7 @@ def plan_orphan_removal(namespace: str | None, ctx: PlanContext) -> Plan:
 
 
 def _errors_by_owner(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
-    """Errors by whom they are for; those for nobody in particular must not get lost."""
+    """Return the errors by owner; those without an owner are kept under a general name."""
     return {owner or "objects in other places": error for owner, error in failed.items()}
 
 
@@ -130,14 +133,14 @@ def _release_unused(request: GcRequest, network: Network, backend: Backend, ctx:
 
 
 def _grace_period_notes(network: Network, count: int, grace_seconds: float) -> Plan:
-    """Says that records stay for their age alone, on which `ips check` has an eye already."""
+    """Return a note about records that stay only because of their age."""
     records = f"{count} record{'s' if count > 1 else ''} of network {network.full_name}"
     reason = f"{'are' if count > 1 else 'is'} younger than --grace {format_duration(grace_seconds)}"
     return Plan(notes=(f"{records} that no VM carries {reason}: left alone for now",))
 
 
 def _delete_empty_blocks(network: Network, ctx: PlanContext) -> Plan:
-    """Closes blocks that hold nothing, once who had their addresses is long ago."""
+    """Plan to delete blocks that are empty and whose history is no longer retained."""
     blocks = [
         obj
         for shard, obj in load_allocations(network, ctx.snapshot).objects.items()
@@ -152,7 +155,7 @@ def _reload_records(network: Network, snapshot: Snapshot) -> Mapping[int, Alloca
 
 
 def _namespaces_to_search(records: Iterable[Allocation], snapshot: Snapshot) -> tuple[str, ...] | None:
-    """All namespaces, since a VM of any may carry the address; those of the records where not all may be seen."""
+    """Return None (all namespaces), as any VM may have an address; those of the records if not all can be read."""
     snapshot.lookup(Query(VM))
     if snapshot.unreadable_reason(Query(VM)):
         return tuple(sorted({record.namespace for record in records}))
@@ -160,9 +163,9 @@ def _namespaces_to_search(records: Iterable[Allocation], snapshot: Snapshot) -> 
 
 
 def remove_orphaned_objects(namespace: str | None, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
-    """Takes away objects of networks that somebody deleted with plain kubectl, of those that were in the namespace.
+    """Plan to delete orphaned objects of networks of the namespace that were deleted with plain kubectl.
 
-    Needs to see every network there is: one may have been made anew elsewhere, and is not known by its name alone.
+    It must read all networks: one may have been recreated elsewhere, and its name alone does not identify it.
     """
     all_namespaces = Query(NETWORKWIZARD)
     live = snapshot.lookup(all_namespaces)
@@ -182,9 +185,10 @@ def remove_orphaned_objects(namespace: str | None, backends: Mapping[str, Backen
 
 
 def _remove_objects_of(backend: Backend, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-    """What takes away what one back-end made for networks that are no more.
+    """Plan to delete the objects that one backend created for networks that no longer exist.
 
-    A network may have come after all were read, and its objects before these were: so they are read once more.
+    A network may have been created after the networks were read, and its objects before these were read; therefore the
+    networks are read once more.
     """
     plan = backend.orphaned_objects(live, namespace, snapshot)
     if not plan:

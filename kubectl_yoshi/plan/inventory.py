@@ -1,4 +1,4 @@
-"""What the ledger says joined with what is true: a row for every address that somebody holds, wants or uses."""
+"""Join allocations with the state of the cluster: a row for every address that is recorded, requested or used."""
 
 from __future__ import annotations
 
@@ -18,38 +18,36 @@ from kubectl_yoshi.plan.context import age_in_seconds
 from kubectl_yoshi.plan.records import load_allocations
 
 PENDING_SECONDS = 120.0
-"""A record younger than this may belong to an attachment that is under way."""
+"""A record younger than this, in seconds, may belong to an attachment in progress."""
 
 
 class AddressState(enum.Enum):
-    """What an address is."""
+    """The state of an address."""
 
     BOUND = "bound"  # recorded, on the VM's template, and the VM runs with it or does not run
-    PENDING = "pending"  # recorded a moment ago and not on the VM's template yet; or nothing announces it yet
-    CONFLICT = "conflict"  # the back-end would give the VM another address, or keeps it from starting
-    RESTART_NEEDED = "restart needed"  # the running VM does not have what its template says, or has what it does not
-    ORPHANED = "orphaned"  # recorded for a VM that is gone, or that does not want it
-    RESERVED = "reserved"  # recorded by a person
-    LEASED = "lent"  # a machine that has no address of its own has it for a time
-    COOLING_DOWN = "cooling down"  # nobody has it, and the back-end does not give it out again yet
-    UNRECORDED = "unrecorded"  # used, but the ledger does not say so
-    UNKNOWN = "unknown"  # what would tell may not be read
+    PENDING = "pending"  # recorded recently and not on the VM's template yet; or not announced yet
+    CONFLICT = "conflict"  # the backend would assign another address to the VM, or prevents its start
+    RESTART_NEEDED = "restart needed"  # the running VM has an address that its template lacks, or lacks one that it has
+    ORPHANED = "orphaned"  # recorded for a VM that no longer exists, or that does not request it
+    RESERVED = "reserved"  # reserved by a user
+    LEASED = "lent"  # leased to a client without an allocation
+    COOLING_DOWN = "cooling down"  # without a record, and not assigned again by the backend yet
+    UNRECORDED = "unrecorded"  # used without a record
+    UNKNOWN = "unknown"  # what would show its state cannot be read
 
 
 @dataclass(frozen=True)
 class InventoryRow:
-    """An address and what is known of it.
+    """An address and its state.
 
     Attributes:
-        network: whose address.
         address: as text.
-        number: for sorting.
-        state: see AddressState.
-        record: what the ledger says; None where it says nothing.
-        address_uses: what the cluster shows.
-        vm: the VM that the record names, as it is now; None where there is none (of that uid).
-        running: a VMI or pod runs with the address; for one that is beside the VM, the VM runs.
-        vm_problems: what the back-end's own bookkeeping keeps from the VM.
+        number: as a number, for sorting.
+        record: its allocation; None if there is none.
+        address_uses: its uses in the cluster.
+        vm: the VM that the record names, as it is now; None if there is none with that uid.
+        running: a VMI or pod runs with the address; if it is not part of the VM, the VM runs.
+        vm_problems: inconsistencies of the backend that keep the VM from its address, or from starting.
     """
 
     network: Network
@@ -64,7 +62,7 @@ class InventoryRow:
 
     @property
     def holder(self) -> str:
-        """Who has it, for people."""
+        """Return the holder of the address, for the user."""
         if self.record is not None:
             return self.record.holder
         named = [f"{use.namespace}/{use.name}" for use in self.address_uses if use.name]
@@ -74,15 +72,12 @@ class InventoryRow:
 def build_inventory(
     network: Network, backend: Backend, snapshot: Snapshot, now: datetime, all_namespaces: bool, exact: bool = False
 ) -> tuple[InventoryRow, ...]:
-    """Every address of a network that is recorded or used, in order.
+    """Return every address of a network that is recorded or used, in order.
 
     Args:
-        network: which.
-        backend: its back-end.
-        snapshot: what was read.
-        now: to tell a young record.
-        all_namespaces: look at the VMs of all namespaces; otherwise of those that the ledger names, and the network's.
-        exact: look at all namespaces for uses that the ledger does not know.
+        now: the time from which the age of records is computed.
+        all_namespaces: search the VMs of all namespaces; otherwise those of the network and of the records.
+        exact: search all namespaces for uses without a record.
     """
     namespaces: tuple[str, ...] | None = None if all_namespaces or exact else (network.namespace,)
     allocations, (found, vm_problems) = snapshot.parallel_pair(
@@ -126,12 +121,10 @@ def build_inventory(
 def list_other_troubles(
     network: Network, backend: Backend, rows: Iterable[InventoryRow], snapshot: Snapshot
 ) -> list[VmProblem]:
-    """What the back-end's own bookkeeping keeps from VMs that no row of a network's survey tells of.
+    """Return the backend's problems with VMs that no row of the inventory reports.
 
     Args:
-        network, backend: which.
-        rows: the survey, in which all namespaces were looked at.
-        snapshot: what was read.
+        rows: the inventory, which must cover all namespaces.
     """
     reported = {trouble for row in rows for trouble in row.vm_problems}
     return [trouble for trouble in backend.vm_problems(network, None, snapshot) if trouble not in reported]
@@ -147,13 +140,12 @@ def _by_vm(vm_problems: Iterable[VmProblem]) -> dict[NamespacedName, tuple[VmPro
 
 @dataclass(frozen=True)
 class _Visibility:
-    """What can be seen.
+    """What can be read.
 
     Attributes:
-        snapshot: what was read.
-        now: when.
-        hidden_vms, hidden_instances: the namespaces in which they may not be read; None for all.
-        vm_problems: by the VM's namespace and name.
+        now: the time of the inventory.
+        hidden_vms, hidden_instances: the namespaces in which they cannot be read; None for all.
+        vm_problems: by namespace and name of the VM.
     """
 
     snapshot: Snapshot
@@ -163,18 +155,18 @@ class _Visibility:
     vm_problems: Mapping[NamespacedName, tuple[VmProblem, ...]]
 
     def hides_vms_in(self, namespace: str) -> bool:
-        """Whether the VMs of a namespace may not be read."""
+        """Return whether the VMs of a namespace cannot be read."""
         return self.hidden_vms is None or namespace in self.hidden_vms
 
     def hides_instances_in(self, namespace: str) -> bool:
-        """Whether the instances of a namespace may not be read."""
+        """Return whether the instances of a namespace cannot be read."""
         return self.hidden_instances is None or namespace in self.hidden_instances
 
 
 def _unreadable_namespaces(
     kind: Resource, namespaces: tuple[str, ...] | None, snapshot: Snapshot
 ) -> frozenset[str] | None:
-    """The namespaces whose objects of a kind may not be read; None for all of them."""
+    """Return the namespaces whose objects of a kind cannot be read; None for all of them."""
     if namespaces is None:
         return None if snapshot.unreadable_reason(Query(kind)) else frozenset()
     return frozenset(
@@ -248,7 +240,7 @@ def _state(
 
 
 def find_discrepancies(rows: Iterable[InventoryRow]) -> list[tuple[InventoryRow, str]]:
-    """Everything in a survey that is not as it should be, a sentence each (`ips check`)."""
+    """Return every discrepancy in an inventory, a sentence each (`ips check`)."""
     found: list[tuple[InventoryRow, str]] = []
     for row in rows:
         found += [(row, sentence) for sentence in _discrepancies_of(row)]
@@ -256,7 +248,7 @@ def find_discrepancies(rows: Iterable[InventoryRow]) -> list[tuple[InventoryRow,
 
 
 def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
-    """That these use an address, each object once: "a uses it", "a, b and c use it"."""
+    """Format uses of an address, each object once: "a uses it", "a, b and c use it"."""
     *others, last = dict.fromkeys(str(use.ref) for use in address_uses)
     return f"{', '.join(others)} and {last} use it" if others else f"{last} uses it"
 

@@ -1,7 +1,7 @@
-"""Taking over what the original yoshi left: its records become ours, and its finalizers go.
+"""Convert what Platform9 yoshi left: rewrite its records and remove its finalizers.
 
-The original wrote `address: vm-name` into the network's status, however large the network, and put a finalizer on
-every network and VM that it touched. Without its controller such an object can be deleted no more.
+Platform9 yoshi wrote `address: vm-name` into the status of a network, however large, and added a finalizer to every
+network and VM that it changed. Without its controller, such objects cannot be deleted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAX_LISTED = 5
 
 @dataclass(frozen=True)
 class LegacyConversionRequest:
-    """What is to be taken over.
+    """Request to convert what Platform9 yoshi left.
 
     Attributes:
         namespace: the networks of this namespace; None for all.
         networks: only these, by namespace and name; None for all.
-        finalizers: take the original's finalizers away as well.
+        finalizers: also remove its finalizers.
     """
 
     namespace: str | None = None
@@ -42,10 +42,10 @@ class LegacyConversionRequest:
 
 
 def plan_legacy_conversion(request: LegacyConversionRequest, ctx: PlanContext) -> Plan:
-    """The changes that rewrite the original's records where their VM exists, each network by itself.
+    """Plan the changes that rewrite the records of Platform9 yoshi whose VM exists, each network on its own.
 
-    Records of a large network are written to their address block before they are struck from its status, so that a
-    run that is killed leaves no address without a record. `results` has how many addresses each network had.
+    Records of a large network are written to their address block before they are removed from its status, so that a run
+    that is killed leaves no address without a record. `results` has the number of addresses of each network.
     """
     found = _list_networks(request, ctx.snapshot)
     if reason := ctx.snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
@@ -71,7 +71,7 @@ def plan_legacy_conversion(request: LegacyConversionRequest, ctx: PlanContext) -
         vms = ctx.snapshot.lookup(Query(VM))
         if reason := ctx.snapshot.unreadable_reason(Query(VM)):
             return plan + Plan(notes=(f"the original yoshi's finalizers stay: {reason}",))
-        # The networks' come last: as long as one is there, a run that was killed is taken up again.
+        # Those of the networks are removed last: as long as one exists, a run that was killed is continued.
         plan = Plan((_remove_vm_finalizers(vms, ctx.run),)) + plan + Plan((tuple(finalizer_removals),))
     return plan
 
@@ -88,7 +88,7 @@ def _remove_vm_finalizers(vms: Iterable[Json], run: RunContext) -> tuple[Change,
 
 
 def _load_allocations(network: Network, snapshot: Snapshot) -> Allocations:
-    """The whole ledger, also while the cluster does not know address blocks yet (under a dry run)."""
+    """Load all allocations, also if the cluster has no CRD of address blocks yet (in a dry run)."""
     if ADDRESSBLOCK in snapshot.served or not is_large(network):
         return load_allocations(network, snapshot)
     return Allocations(
@@ -98,7 +98,7 @@ def _load_allocations(network: Network, snapshot: Snapshot) -> Allocations:
 
 @dataclass
 class _LegacyRecords:
-    """The records of a network, sorted by what becomes of them."""
+    """The records of a network, grouped by what happens to them."""
 
     convertible: dict[int, Allocation] = field(default_factory=dict)
     ownerless: dict[int, Allocation] = field(default_factory=dict)

@@ -18,17 +18,17 @@ BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network crea
 
 
 def network_query(namespace: str, name: str) -> Query:
-    """The read that brings one NetworkWizard."""
+    """Return the query for one NetworkWizard."""
     return Query(NETWORKWIZARD, namespace, name)
 
 
 def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
-    """The network of that name.
+    """Return the network of that name.
 
     Raises:
-        PreconditionFailed: it does not exist, or its ledger is for a newer version only.
-        UnreadableError: it may not be read.
-        UsageError: its spec says something that cannot be.
+        PreconditionFailed: it does not exist, or it requires a newer version.
+        UnreadableError: it cannot be read.
+        UsageError: its spec is invalid.
     """
     query = network_query(namespace, name)
     found = snapshot.lookup(query)
@@ -48,10 +48,10 @@ def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
 
 
 def check_version_supported(network: Network) -> None:
-    """Refuses what a newer version has written in a way that this one would read wrongly.
+    """Check that this version understands the network's allocations.
 
     Raises:
-        PreconditionFailed: that is so.
+        PreconditionFailed: a newer version has written them in a form that this version would misread.
     """
     if required_version := network.requires:
         raise PreconditionFailed(
@@ -62,7 +62,7 @@ def check_version_supported(network: Network) -> None:
 
 
 def unsupported_reason(network: Network) -> str:
-    """Why this version must leave a network's ledger alone; "" where it need not."""
+    """Return why this version must not change a network's allocations; "" if it may."""
     try:
         check_version_supported(network)
     except PreconditionFailed as refused:
@@ -71,8 +71,10 @@ def unsupported_reason(network: Network) -> str:
 
 
 def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = False) -> list[Network]:
-    """Every network that may be read: of all namespaces, or at least of this one. Those whose spec says something that
-    cannot be are left out, or with `include_invalid` told as far as they can be (see parse_minimal_network).
+    """Return every network that can be read: of all namespaces, or at least of this one.
+
+    Networks with an invalid spec are omitted, or with `include_invalid` returned as far as they can be parsed (see
+    parse_minimal_network).
     """
     all_namespaces = Query(NETWORKWIZARD)
     found = snapshot.lookup(all_namespaces)
@@ -84,16 +86,15 @@ def list_networks(namespace: str, snapshot: Snapshot, include_invalid: bool = Fa
 def list_requested_networks(
     single: tuple[str, str] | None, namespace: str | None, snapshot: Snapshot, fallback_namespace: str = ""
 ) -> tuple[list[Network], list[str]]:
-    """The networks that a list is about, and what is wrong with those that cannot be read rightly.
+    """Return the networks that a command lists, and the problems of those that cannot be used.
 
     Args:
         single: namespace and name of a single network; None for all.
-        namespace: of this namespace; None for every one.
-        snapshot: what was read.
-        fallback_namespace: where to look instead if not all namespaces may be seen.
+        namespace: only those of this namespace; None for all namespaces.
+        fallback_namespace: the namespace to list if networks of all namespaces cannot be read.
 
     Raises:
-        PreconditionFailed: the single network does not exist, or networks may not be listed.
+        PreconditionFailed: the single network does not exist, or networks cannot be listed.
     """
     if single is not None:
         return [load_network(*single, snapshot)], []
@@ -121,7 +122,7 @@ def list_requested_networks(
 
 
 def parse_networks(objects: Iterable[Json], include_invalid: bool = False) -> list[Network]:
-    """The networks of these NetworkWizards; see list_networks."""
+    """Parse these NetworkWizards; see list_networks."""
     networks = []
     for obj in objects:
         try:
@@ -133,13 +134,11 @@ def parse_networks(objects: Iterable[Json], include_invalid: bool = False) -> li
 
 
 def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin: str = "") -> Network:
-    """The network that an address is of; see `find_candidate_networks`.
+    """Return the network of an address; see `find_candidate_networks`.
 
     Args:
-        address: which.
-        namespace: whose networks come before those of others, where any may take it.
-        snapshot: what was read.
-        plugin: only networks of this one; "" for any.
+        namespace: its networks take precedence over those of other namespaces, if any of them may take the address.
+        plugin: only networks of this plugin; "" for any.
 
     Raises:
         PreconditionFailed: there is none, or several may have it.
@@ -161,8 +160,11 @@ def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin
 
 
 def find_candidate_networks(address: Address, networks: Sequence[Network], namespace: str) -> list[Network]:
-    """The networks that an address may be of: the one whose CIDR has it, else the one that holds it, else those that
-    take any address, of which those without a CIDR come first, and then those of a namespace before others."""
+    """Return the networks that an address may belong to.
+
+    That is the network whose CIDR contains it, else the one that holds it, else those that accept any address. Of
+    these, networks without a CIDR take precedence, then networks of the namespace.
+    """
     matches = [network for network in networks if address in network]
     matches = matches or [network for network in networks if address in allocations_outside_cidr(network)]
     if matches:
@@ -173,10 +175,10 @@ def find_candidate_networks(address: Address, networks: Sequence[Network], names
 
 
 def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:
-    """The back-end that makes a network's objects.
+    """Return the backend of a network.
 
     Raises:
-        PreconditionFailed: this program knows none of that name.
+        PreconditionFailed: there is no backend for its plugin.
     """
     try:
         return backends[network.plugin]
@@ -191,7 +193,7 @@ def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:
 
 
 def check_backend_available(network: Network, backend: Backend, snapshot: Snapshot) -> None:
-    """Raises PreconditionFailed where the cluster lacks what the network is made with."""
+    """Raise PreconditionFailed if the cluster lacks the APIs of the network's backend."""
     if missing_apis := backend.missing_apis(snapshot.served):
         raise PreconditionFailed(
             f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing_apis}",
@@ -200,13 +202,12 @@ def check_backend_available(network: Network, backend: Backend, snapshot: Snapsh
 
 
 def being_deleted_error(network: Network) -> PreconditionFailed:
-    """Why a network gives out no more addresses while it is being deleted."""
+    """Return the error for an assignment from a network that is being deleted."""
     return PreconditionFailed(f"network {network.full_name} is being deleted", BEING_DELETED_HINT)
 
 
 def not_ready_error(network: Network) -> PreconditionFailed | None:
-    """Why a network that could not be made gives nobody an address who has none of it; None where it was, or where
-    nobody has tried."""
+    """Return the error for an assignment to new VMs from a network that is not ready; None if it is ready or new."""
     if dig(network.raw, "status", "created") is not False:
         return None
     reason = dig(network.raw, "status", "reason") or "it could not be made"
@@ -218,7 +219,7 @@ def not_ready_error(network: Network) -> PreconditionFailed | None:
 
 
 def check_initialized(network: Network) -> None:
-    """Raises PreconditionFailed where the ledger does not say yet who has the network's addresses."""
+    """Raise PreconditionFailed if the existing users of the network's addresses are not recorded yet."""
     if not network.is_initialized:
         if network.is_deleting:
             raise being_deleted_error(network)

@@ -1,7 +1,7 @@
-"""VMs on networks that are no more: deleted with kubectl, while their VMs still carry what they were given.
+"""VMs on networks that no longer exist: these were deleted with kubectl while VMs still had their addresses.
 
-Their records went with the network. What is left on the VM keeps it from starting once its pool is gone too, so it is
-told by `ips check`, and taken off by `vm detach` as if the network were there.
+The records were deleted with the network. What remains on a VM prevents its start once the pool is deleted too, so `ips
+check` reports it, and `vm detach` removes it as if the network existed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from kubectl_yoshi.plan.network_lookup import list_networks, network_query
 
 @dataclass(frozen=True)
 class OrphanedVm:
-    """A VM that asks for a network that does not exist.
+    """A VM that requests a network that does not exist.
 
     Attributes:
-        vm: who.
-        network: namespace and name of what it asks for.
-        addresses: what it still carries, or asks for, of no network that there is.
+        network: namespace and name of the requested network.
+        addresses: the addresses of no existing network that the VM still has or requests.
     """
 
     vm: Vm
@@ -41,7 +40,7 @@ class OrphanedVm:
 
     @property
     def summary(self) -> str:
-        """One sentence, with the way out."""
+        """Return one sentence, with the command that resolves it."""
         name = "/".join(self.network)
         address_text = f", and still carries {', '.join(map(str, self.addresses))}" if self.addresses else ""
         hint = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
@@ -49,7 +48,7 @@ class OrphanedVm:
 
 
 def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:
-    """Those of these VMs that ask for networks that do not exist; a network that may not be read is no such one."""
+    """Return those VMs that request networks that do not exist; an unreadable network counts as existing."""
     requested = [(vm, name) for vm in vms for name in _requested_networks(vm, backends)]
     snapshot.lookup(*dict.fromkeys(network_query(*name) for _, name in requested))
     orphaned = [(vm, name) for vm, name in requested if is_network_missing(name, snapshot)]
@@ -60,7 +59,7 @@ def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapsh
 
 
 def is_network_missing(network: NamespacedName, snapshot: Snapshot) -> bool:
-    """Whether there is no network of that name, for all that can be seen."""
+    """Return whether there is no network of that name, as far as can be read."""
     query = network_query(*network)
     return not snapshot.lookup(query) and not snapshot.unreadable_reason(query)
 
@@ -68,16 +67,15 @@ def is_network_missing(network: NamespacedName, snapshot: Snapshot) -> bool:
 def plan_detach_from_missing(
     network: NamespacedName, vms: Iterable[NamespacedName], ctx: PlanContext, error: PreconditionFailed
 ) -> Plan:
-    """The changes that take VMs off a network that is no more.
+    """Plan the changes that detach VMs from a network that no longer exists.
 
     Args:
         network: its namespace and name.
         vms: namespace and name of each.
-        backends, snapshot, run: as every planner gets them.
-        error: that there is no such network, for those that do not ask for it.
+        error: that the network does not exist, for VMs that do not request it.
 
     Raises:
-        PreconditionFailed: none of the VMs asks for the network.
+        PreconditionFailed: none of the VMs requests the network.
     """
     errors: dict[str, YoshiError] = dict(ctx.run.failed)
     present: list[Vm] = []
@@ -128,14 +126,14 @@ def _requested_networks(vm: Vm, backends: Mapping[str, Backend]) -> list[Namespa
                 for text in (requested_networks.networks if requested_networks else ())
             ]
         except UsageError:
-            continue  # `sync` tells what is wrong with it
+            continue  # `sync` reports what is wrong with it
         found.update(dict.fromkeys(names))
     return [*found]
 
 
 @dataclass(frozen=True)
 class _Residue:
-    """What a network has left on a VM, by the back-end that is to take it off."""
+    """What a network has left on a VM, and the backend that is to remove it."""
 
     backend: Backend
     addresses: tuple[Address, ...]
@@ -144,10 +142,10 @@ class _Residue:
 def _find_residue(
     vm: Vm, network: NamespacedName, backends: Mapping[str, Backend], snapshot: Snapshot
 ) -> _Residue | None:
-    """What a network that is no more has left on a VM; None where the VM is not on it.
+    """Return what a network that no longer exists has left on a VM; None if the VM is not on it.
 
-    Which back-end made the network is not known any more, and two may read the annotation that names it: so it is the
-    one whose addresses the VM carries, else one that gives interfaces.
+    The backend of the network is unknown, and two backends may read the annotation that names it. The one whose
+    addresses the VM has is chosen, else one that gives VMs interfaces.
     """
     requested_from = [
         one for one in backends.values() if one.detach_patch(vm, _reconstruct_network(network, one), snapshot)
@@ -157,7 +155,7 @@ def _find_residue(
 
 
 def _orphaned_addresses(vm: Vm, network: NamespacedName, backend: Backend, snapshot: Snapshot) -> tuple[Address, ...]:
-    """The addresses that the VM has or asks for and that are of no network that there is."""
+    """Return the addresses that the VM has or requests and that belong to no existing network."""
     others = [other for other in list_networks(vm.namespace, snapshot) if other.plugin == backend.plugin]
     addresses = (
         backend.addresses_on_vm(vm, "/".join(network))
@@ -172,8 +170,10 @@ def _orphaned_addresses(vm: Vm, network: NamespacedName, backend: Backend, snaps
 def _requested_addresses(
     vm: Vm, network: NamespacedName, backend: Backend, others: Iterable[Network]
 ) -> tuple[Address, ...]:
-    """The addresses that the VM asks for; () where some may be of another network that it names, for all that can be
-    seen: that is gone too, or has no CIDR."""
+    """Return the addresses that the VM requests; () if some may belong to another network that it names.
+
+    Such a network does not exist either, or has no CIDR.
+    """
     try:
         requested_networks = backend.requested_networks(vm)
         other_names = {parse_network_name(text, vm.namespace) for text in requested_networks.networks} - {network}
@@ -184,7 +184,7 @@ def _requested_addresses(
 
 
 def _detach_changes(vm: Vm, network: NamespacedName, residue: _Residue, snapshot: Snapshot) -> tuple[Change, ...]:
-    """What takes the VM off the network."""
+    """Return the changes that detach the VM from the network."""
     one = residue.backend.pins_vm_template or len(residue.addresses) == 1
     cidr = str(ip_network(residue.addresses[0])) if residue.addresses and one else ""
     record = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid).to_json()
@@ -195,7 +195,7 @@ def _detach_changes(vm: Vm, network: NamespacedName, residue: _Residue, snapshot
 def _reconstruct_network(
     network: NamespacedName, backend: Backend, cidr: str = "", recorded: Mapping[str, Json] | None = None
 ) -> Network:
-    """The network that is no more, as far as what it has left tells: with a CIDR, or the records of one without."""
+    """Reconstruct a network that no longer exists, with a CIDR, or with the records of one without a CIDR."""
     namespace, name = network
     obj = {
         "kind": NETWORKWIZARD.kind,

@@ -1,7 +1,8 @@
-"""Reading and writing the ledger as changes: one guarded patch per shelf, however many addresses.
+"""Load and patch allocations: one guarded patch per shard, for any number of addresses.
 
-The protocol's heart: `test` that an address has no record, `add` the record. The API server re-applies a JSON patch
-to the newest object, so writers of different addresses never conflict, and the second writer of one address is refused.
+The core of the protocol: `test` that an address has no record, `add` the record. The API server applies a JSON Patch to
+the latest object, so writers of different addresses do not conflict, and of two writers of one address the second is
+refused.
 """
 
 from __future__ import annotations
@@ -52,19 +53,19 @@ STATUS_ALLOCATIONS = ("status", "allocations")
 STATUS_HISTORY = ("status", "history")
 STATUS_DELETING = ("status", "deleting")
 COUNTER_PATHS = ("/status/used", "/status/free")
-"""Whoever writes last counts anew: what one patch wrote there is soon another's."""
+"""Counters that every writer recomputes: what one patch writes there, another soon replaces."""
 
 
 def shard_query(shard: Shard) -> Query:
-    """The read that brings the object of a shelf."""
+    """Return the query for the object of a shard."""
     return Query(shard.ref.resource, shard.ref.namespace, shard.ref.name)
 
 
 def load_shards(network: Network, shards: Iterable[Shard], snapshot: Snapshot) -> Allocations:
-    """The ledger as far as these shelves go.
+    """Load the allocations of these shards.
 
     Raises:
-        PreconditionFailed: some may not be read.
+        PreconditionFailed: a shard cannot be read, or its block belongs to an earlier network of the same name.
     """
     requested = tuple(dict.fromkeys(shards))
     snapshot.lookup(*(shard_query(shard) for shard in requested))
@@ -83,12 +84,12 @@ def load_shards(network: Network, shards: Iterable[Shard], snapshot: Snapshot) -
 
 
 def blocks_query(namespace: str | None) -> Query:
-    """The read that brings the AddressBlocks of a namespace (None: of all)."""
+    """Return the query for the AddressBlocks of a namespace (None: of all namespaces)."""
     return Query(ADDRESSBLOCK, namespace)
 
 
 def reload_allocations(network: Network, snapshot: Snapshot) -> Allocations:
-    """The whole ledger as it is after everything that was read before; without entries if the network is gone."""
+    """Load all allocations again, after everything read before; empty if the network no longer exists."""
     newest = snapshot.lookup(replace(network_query(network.namespace, network.name), read_number=1))
     found = [current for current in parse_networks(newest) if current.uid == network.uid]
     return load_allocations(found[0], snapshot, read_number=1) if found else Allocations(network, {})
@@ -97,13 +98,12 @@ def reload_allocations(network: Network, snapshot: Snapshot) -> Allocations:
 def load_allocations(
     network: Network, snapshot: Snapshot, all_namespaces: bool = False, read_number: int = 0
 ) -> Allocations:
-    """The whole ledger of a network.
+    """Load all allocations of a network.
 
     Args:
-        network: whose; its own object is what it was parsed from.
-        snapshot: what was read.
-        all_namespaces: blocks of all namespaces were or will be read by one list.
-        read_number: which reading of the blocks (see Query).
+        network: the network; its status is taken from the object that it was parsed from.
+        all_namespaces: read the blocks of all namespaces with one list.
+        read_number: which read of the blocks to use (see Query).
     """
     if not is_large(network):
         return Allocations(network, {shard_of(network, 0): network.raw})
@@ -119,10 +119,10 @@ def load_allocations(
 
 
 def require_allocations(network: Network, snapshot: Snapshot) -> Allocations:
-    """The whole ledger of a network, with nothing missing.
+    """Load all allocations of a network, and require that all of them can be read.
 
     Raises:
-        PreconditionFailed: some of it may not be read.
+        PreconditionFailed: some cannot be read.
     """
     allocations = load_allocations(network, snapshot)
     if is_large(network):
@@ -136,8 +136,10 @@ def _check_readable(query: Query, network: Network, snapshot: Snapshot) -> None:
 
 
 def find_stale_blocks(network: Network, snapshot: Snapshot, all_namespaces: bool = False) -> dict[Shard, Json]:
-    """The blocks that an earlier network of this name has left where this network's own would be; see
-    load_allocations."""
+    """Return the blocks of an earlier network of this name that occupy the names of this network's blocks.
+
+    See load_allocations for the arguments.
+    """
     if not is_large(network):
         return {}
     found = _find_blocks_by_name(network, snapshot, all_namespaces)
@@ -152,7 +154,7 @@ def _find_blocks_by_name(
     ):
         if dig(block, "spec", "network") == network.name and namespace_of(block) == network.namespace:
             first = parse_address(str(dig(block, "spec", "first")))
-            if first.version != network.version:  # of an earlier network, of the other address family
+            if first.version != network.version:  # of an earlier network with the other address family
                 continue
             shard = block_shard(network, int(first))
             if shard.ref.name == name_of(block):
@@ -160,7 +162,7 @@ def _find_blocks_by_name(
 
 
 def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[Json]]:
-    """Addresses whose records earlier rounds of this run wrote, or may have written, and each value of it."""
+    """Return the addresses whose records this run wrote or may have written, each with all values written."""
     numbers: dict[int, list[Json]] = {}
     for change in run.sent:
         if change.subresource == "status" and isinstance(change.body, list):
@@ -183,17 +185,17 @@ def records_written_by_run(network: Network, run: RunContext) -> dict[int, list[
 
 
 def check_room_outside_cidr(allocations: Allocations, numbers: Iterable[int]) -> None:
-    """Check that a network can hold more addresses outside its CIDR (where it has none, more addresses).
+    """Check that a network can hold more addresses outside its CIDR (without a CIDR: more addresses).
 
-    One object holds all of them, the network itself. Addresses that are recorded already need no room. Writers at the
-    same time do not see each other, so the limit may be exceeded by as many; etcd's is far above it.
+    All of them are in one object, the network itself. Addresses that are already recorded need no additional room.
+    Concurrent writers do not see each other and may exceed the limit; etcd's limit is far higher.
 
     Args:
-        allocations: those of the network, with its own status.
-        numbers: the addresses that are to be recorded.
+        allocations: those of the network, including its own status.
+        numbers: the addresses to be recorded.
 
     Raises:
-        PreconditionFailed: it would hold more than SHARD_SIZE.
+        PreconditionFailed: the network would hold more than SHARD_SIZE of them.
     """
     network = allocations.network
     recorded = {number for number in allocations.records() if number not in network.cidr_addresses}
@@ -216,18 +218,19 @@ def write_records(
     if_unchanged: bool = False,
     hint: SearchHint | None = None,
 ) -> Plan:
-    """Adds or replaces records, in one patch per shelf; the old value of each address is tested.
+    """Plan to add or replace records, with one patch per shard that tests the old value of each address.
 
-    With `if_unchanged` it is also tested that nobody has written to a shelf since it was read: what was counted on it
-    is so still. `hint` is for whoever chooses an address next.
+    A network that is being deleted refuses records: a small one by the patch itself; a large one, whose records are in
+    other objects, by a separate patch that only tests. A deletion marks the network before it reads the records, so it
+    either sees these, or they are refused.
 
-    A network that is being deleted refuses them: a small one with the patch itself, a large one, whose records are in
-    other objects, by a patch that only tests. The deletion marks the network before it looks for records, so either
-    it sees these, or they are refused.
+    The patch of a shard belongs to one owner if all its addresses do, otherwise to all owners. The status of a large
+    network is patched after its blocks, since a record in it initializes the network. Records that Platform9 yoshi
+    wrote there for these addresses are removed last, so that the addresses are never without a record.
 
-    A shelf's patch is for one subject if all its addresses are, else for all. The status of a large network comes after
-    its blocks, since records in it open the ledger. What the original yoshi wrote there for these addresses goes after
-    that, so that they are never without a record.
+    Args:
+        if_unchanged: also test that no shard has changed since it was read, so that counts taken from it still hold.
+        hint: where the next search for a free address starts.
     """
     check_version_supported(allocations.network)
     creates: list[Change] = []
@@ -257,7 +260,9 @@ def write_records(
         if existing is None:
             patch.set_in(obj, STATUS_ALLOCATIONS, values)
             if obj.get("status") is None:
-                patch.add(STATUS_HISTORY, {})  # or those who give back first would meet in making it
+                patch.add(
+                    STATUS_HISTORY, {}
+                )  # else the first clients that release an address would conflict in creating it
         else:
             for key, value in values.items():
                 patch.test((*STATUS_ALLOCATIONS, key), existing.get(key)).add((*STATUS_ALLOCATIONS, key), value)
@@ -284,7 +289,7 @@ def write_records(
 
 
 def _deletion_test(network: Network, owner: str) -> tuple[Change, ...]:
-    """Tests that the deletion of a large network was not begun; it changes nothing."""
+    """Return a patch that tests that a large network is not being deleted; it changes nothing."""
     if not is_large(network):
         return ()
     patch = PatchBuilder.for_uid(network.uid)
@@ -294,19 +299,19 @@ def _deletion_test(network: Network, owner: str) -> tuple[Change, ...]:
 
 
 def _test_not_deleting(patch: PatchBuilder, network: Json) -> None:
-    """Tests that neither the network's deletion nor its change into what only a newer version understands was begun."""
+    """Add tests that the network is not being deleted and does not require a newer version."""
     if network.get("status") is not None:
         patch.test(STATUS_DELETING, None)
     if annotations := annotations_of(network):
         patch.test((*ANNOTATIONS, REQUIRES_ANNOTATION), annotations.get(REQUIRES_ANNOTATION))
-    else:  # a test of what is in a map that is missing would fail
+    else:  # a test below a missing map would fail
         patch.test(ANNOTATIONS, network["metadata"].get("annotations"))
 
 
 def _remove_legacy_records(
     allocations: Allocations, numbers: Iterable[int], reason: str, owners: Mapping[int, str] | None
 ) -> tuple[Change, ...]:
-    """Removes from the status of a large network what the original yoshi wrote there for these addresses."""
+    """Plan to remove the records of Platform9 yoshi for these addresses from the status of a large network."""
     legacy_allocations = {
         number: allocations.legacy_allocations[number]
         for number in sorted(numbers)
@@ -332,11 +337,13 @@ def remove_records(
     owners: Mapping[int, str] | None = None,
     until: str = "",
 ) -> Plan:
-    """Gives addresses back: each record must still be what was read.
+    """Plan to release addresses; each record must still be what was read.
 
-    `until` is the time (RFC 3339), which goes into the history; without it nobody is said to have had the address.
+    Records of Platform9 yoshi in the status of a large network are removed first, so that they do not become valid
+    again.
 
-    What the original yoshi wrote into the status of a large network goes first, so that it does not come to life again.
+    Args:
+        until: the time of the release for the history (RFC 3339); "" writes no history.
     """
     check_version_supported(allocations.network)
     patches: list[Change] = []
@@ -370,10 +377,10 @@ def remove_records(
 
 
 def _search_hint_change(network: Network, hint: SearchHint) -> Change | None:
-    """Writes a hint into the status of a large network; None where that says so already.
+    """Return the write of a search hint into the status of a large network; None if the status already has it.
 
-    The block to begin with is raised only from what was read, since somebody may have released a lower address
-    meanwhile.
+    The first block to search is raised only if it is unchanged since it was read, as a lower address may have been
+    released meanwhile.
     """
     if not is_large(network):
         return None
@@ -391,15 +398,17 @@ def _search_hint_change(network: Network, hint: SearchHint) -> Change | None:
 
 
 def _lower_search_hint_change(network: Network, number: int) -> Change | None:
-    """As _search_hint_change, for an address that is released. Not where addresses cool down: nobody may have it
-    yet."""
+    """Return the write that lowers the search hint to a released address; None if none is needed.
+
+    It is not lowered for a network with a cool-down, since the address is not assignable yet.
+    """
     if not is_large(network) or network.cool_down or number >= network.search_from:
         return None
     return _search_hint_change(network, SearchHint(shard_of(network, number).span[0]))
 
 
 def _is_in_its_shard(allocations: Allocations, number: int) -> bool:
-    """Whether the record was read from where it belongs, not from where the original yoshi wrote it."""
+    """Return whether the record was read from its shard, not from where Platform9 yoshi wrote it."""
     if number not in allocations.legacy_allocations:
         return True
     obj = allocations.objects.get(shard_of(allocations.network, number))
@@ -407,14 +416,14 @@ def _is_in_its_shard(allocations: Allocations, number: int) -> bool:
 
 
 def _guarded_patch(shard: Shard, network: Network) -> PatchBuilder:
-    """Starts a patch that is refused if the network was made anew meanwhile."""
+    """Return a new patch that is refused if the network has been recreated."""
     if shard.is_block:
         return PatchBuilder().test(("spec", "networkUID"), network.uid)
     return PatchBuilder.for_uid(network.uid)
 
 
 def _update_counters(patch: PatchBuilder, shard: Shard, network: Network, keys: Collection[str]) -> None:
-    """Counts the addresses that an object holds; a large network counts those of its blocks only, in these."""
+    """Add the counters of an object to a patch; a large network counts only the addresses of its blocks, in these."""
     if shard.is_block:
         patch.add(("status", "used"), len(keys))
     elif not is_large(network):
@@ -435,14 +444,15 @@ def _single_value(words: Iterable[str]) -> str:
 
 
 def to_past_allocation(record: Allocation, until: str) -> PastAllocation:
-    """The time for which a record stood."""
+    """Convert a record into an entry of the history that ends at `until` (RFC 3339)."""
     return PastAllocation(record.kind, record.namespace, record.name, record.uid, record.note, record.since, until)
 
 
 def find_replaced(allocations: Allocations, records: Mapping[int, Allocation]) -> dict[int, PastAllocation]:
-    """The tenures that end because an address becomes another's: a VM made anew under its name is another VM.
+    """Return the past allocations that end because another holder gets the address.
 
-    Not where a record is only completed: the original wrote no uid, and a rebuild after a restore keeps its time.
+    A VM that is recreated under its name is another holder. A record that is only completed ends nothing: Platform9
+    yoshi wrote no uid, and a rebuild after a restore keeps the time.
     """
     ended: dict[int, PastAllocation] = {}
     for number, record in records.items():
@@ -459,7 +469,7 @@ def find_replaced(allocations: Allocations, records: Mapping[int, Allocation]) -
 def append_history(
     patch: PatchBuilder, allocations: Allocations, obj: Json, ended: Mapping[int, PastAllocation]
 ) -> None:
-    """Adds ended tenures to the history of an object. The patch must test the records that they are of."""
+    """Add past allocations to the history of an object. The patch must test the records that they replace."""
     if not ended:
         return
     values = {
@@ -474,7 +484,7 @@ def append_history(
 
 
 def plan_init_status(network: Network, owner: str) -> Plan:
-    """Opens the ledger of a network all of whose addresses that somebody has are recorded; empty where it is open."""
+    """Plan to initialize a network whose existing users are all recorded; empty if it is initialized."""
     if network.is_initialized:
         return Plan()
     patch = PatchBuilder.for_uid(network.uid)
@@ -484,7 +494,7 @@ def plan_init_status(network: Network, owner: str) -> Plan:
 
 
 def set_status_entries(patch: PatchBuilder, network: Network, entries: Json) -> None:
-    """Writes entries of its status, which may not be there yet."""
+    """Add writes of status fields to a patch; the status may be missing."""
     if not network.raw.get("status"):
         patch.set_in(network.raw, ("status",), entries)
     else:
@@ -493,7 +503,7 @@ def set_status_entries(patch: PatchBuilder, network: Network, entries: Json) -> 
 
 
 def initial_status_entries(network: Network) -> Json:
-    """The maps and counters of its status that are not there yet."""
+    """Return the maps and counters that the status of a network does not have yet."""
     status = network.raw.get("status") or {}
     entries: Json = {}
     if "allocations" not in status:

@@ -1,4 +1,4 @@
-"""Giving an address back, only when nothing uses it any more (invariant I5)."""
+"""Release an address, only if nothing uses it any more (invariant I5)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from kubectl_yoshi.plan.context import PlanContext
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, remove_records
 
 FENCE_ANNOTATION = f"{GROUP}/releasing"
-"""Annotation that is on a VM for a moment while a record of it is given back that it does not carry."""
+"""Annotation that is set on a VM briefly while a record of an address is released that the VM does not have."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """How an address is given back.
+    """The release of an address.
 
     Attributes:
-        before: what ends attachments that are under way, and the back-end's bookkeeping.
-        removal: the record's.
-        notes: why it stays, a line each; it is not given back then, and both are empty.
+        before: the changes that end attachments in progress, and those to the backend's state.
+        removal: the removal of the record.
+        notes: why the address stays, a line each; it is not released then, and both plans are empty.
     """
 
     before: Plan = field(default_factory=Plan)
@@ -43,7 +43,7 @@ class Release:
 
     @property
     def plan(self) -> Plan:
-        """All of it, in order."""
+        """Return all changes, in order."""
         return self.before + self.removal
 
     def __add__(self, other: Release) -> Release:
@@ -51,10 +51,10 @@ class Release:
 
 
 def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str, Allocation]:
-    """Address -> the record that these changes took away, in their order.
+    """Return address -> the record that these changes removed, in order.
 
     Args:
-        namespace: the network's, in which the original yoshi's records name VMs.
+        namespace: the namespace of the network, in which records of Platform9 yoshi name VMs.
     """
     prefix = json_pointer(STATUS_ALLOCATIONS) + "/"
     found: dict[str, Allocation] = {}
@@ -69,13 +69,13 @@ def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str
 
 
 def drop_outdated_notes(notes: Iterable[str], changes: Iterable[Change]) -> tuple[str, ...]:
-    """These notes without the reasons why addresses stay recorded that these changes released after all."""
+    """Return the notes without reasons why addresses stay recorded that these changes released after all."""
     released = find_released_records(changes, "")
     return tuple(note for note in notes if not (explains_retention(note) and note.split(" ", 1)[0] in released))
 
 
 def explains_retention(note: str) -> bool:
-    """Whether a note says why an address stays recorded (see build_release)."""
+    """Return whether a note explains why an address stays recorded (see build_release)."""
     return note.partition(" ")[2].startswith("stays recorded for ")
 
 
@@ -90,19 +90,17 @@ def build_release(
     hold_released: bool = False,
     fenced: bool = False,
 ) -> Release:
-    """The changes that give one address back, or the reason why it stays recorded.
+    """Return the changes that release one address, or the reason why it stays recorded.
 
     Args:
-        allocations: with the address's shelf.
-        number: the address.
-        record: as read; its removal tests that it is still so.
-        address_uses: what was seen of the network's addresses; a use that this very plan ends is to be left out.
-        backend: whose bookkeeping may hold the address.
-        snapshot: what was read.
-        until: the time, for the history.
-        hold_released: the back-end is made to forget the address by what comes before in the plan.
-        fenced: the VM is changed by what comes before in the plan, `require_unchanged`, so that no attachment to this
-            address that is under way can be completed.
+        allocations: includes the shard of the address.
+        record: as read; its removal tests that it is unchanged.
+        address_uses: uses of the network's addresses, without those that this plan ends.
+        backend: the backend that may hold the address.
+        until: the time for the history (RFC 3339).
+        hold_released: earlier changes of the plan release what the backend holds.
+        fenced: earlier changes of the plan patch the VM with `require_unchanged`, so that no attachment to this address
+            in progress can be completed.
     """
     address = allocations.address(number)
     if record.kind == RESERVATION:
@@ -118,7 +116,7 @@ def build_release(
     for use in address_uses:
         if use.number != number:
             continue
-        if use.kind is UsageKind.RUNNING:  # whoever it is
+        if use.kind is UsageKind.RUNNING:  # by any VM or pod
             return Release(notes=(f"{address} stays recorded for {owner} as long as {use.ref} runs with it",))
         if use.kind is UsageKind.REQUESTED and use.is_for_vm(record.namespace, record.name):
             return Release(notes=(f"{address} stays recorded for {owner}: {use.ref} still wants it",))
@@ -135,10 +133,10 @@ def build_release(
 
 
 def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Changes of the VM that are refused if anybody has written to it since it was read.
+    """Add a test to changes of the VM: they are refused if it has been written to since it was read.
 
-    Whoever gives a record back writes to the VM before, by such a change or by `fence_vm`. So an address gets
-    onto a VM only while its record stands (invariant I2), however late the change that puts it there arrives.
+    A client that releases a record first writes to the VM, by such a change or by `fence_vm`. So an address is set on a
+    VM only while its record exists (invariant I2), however late the change that sets it arrives.
     """
     test = PatchBuilder().test(("metadata", "resourceVersion"), resource_version_of(vm.raw)).ops
     return tuple(
@@ -150,19 +148,22 @@ def require_unchanged(vm: Vm, changes: tuple[Change, ...]) -> tuple[Change, ...]
 
 
 def are_all_patched(vms: Iterable[Vm], plan: Plan) -> bool:
-    """Whether a plan patches each of these VMs: what others do to its address meanwhile makes that patch fail (see
-    require_unchanged), so the run need not read again what has become of it."""
+    """Return whether a plan patches each of these VMs.
+
+    Then a concurrent change of a VM's address makes that patch fail (see require_unchanged), and the run need not read
+    the result again.
+    """
     patched = {change.ref for change in plan if change.verb is Verb.PATCH}
     return all(vm.ref in patched for vm in vms)
 
 
 def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
-    """What ends the attachments to a recorded address that are under way; empty where its VM is gone.
+    """Plan the fence that ends attachments to a recorded address in progress; empty if its VM no longer exists.
 
     Args:
-        record: of a VM.
-        snapshot: with this VM.
-        owner: whom the changes are for.
+        record: that of a VM.
+        snapshot: includes this VM.
+        owner: see Change.owner.
     """
     obj = snapshot.get_object(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
@@ -171,19 +172,19 @@ def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
 
 
 def fence_vm(vm: Vm, owner: str) -> Plan:
-    """Changes a VM and changes it back, so that no attachment which has read it before can write to it any more.
+    """Plan to change a VM and to revert the change, so that no attachment that read it before can write to it.
 
-    An attachment tests that the VM is as it was when it was read. Without this, a record could be given back between
-    the two writes of an attachment that is under way, or that was killed and whose last write is still on its way.
+    An attachment tests that the VM is unchanged since it was read. Without the fence, a record could be released
+    between the two writes of an attachment that is in progress, or that was killed while its last write was on its way.
 
     Args:
-        vm: as read.
-        owner: whom the changes are for.
+        owner: see Change.owner.
     """
-    if FENCE_ANNOTATION in vm.annotations:  # a run that was killed has left it: to take it off ends them just as well
+    # A run that was killed has left the annotation: removing it ends attachments just as well.
+    if FENCE_ANNOTATION in vm.annotations:
         return sequential(*require_unchanged(vm, (_remove_fence(vm, owner),)))
     patch = PatchBuilder.for_uid(vm.uid)
-    patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # or it might come late, and stay
+    patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # else it might arrive late, and stay
     patch.set_in(vm.raw, (*ANNOTATIONS, FENCE_ANNOTATION), "true")
     summary = f"end attachments of {vm.ref} that are under way"
     fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
@@ -197,8 +198,9 @@ def _remove_fence(vm: Vm, owner: str) -> Change:
 
 
 def remove_own_fences(ctx: PlanContext, plan: Plan) -> Plan:
-    """Takes the annotation off VMs on which this very run may have put it, whoever gave the record back meanwhile; not
-    where the plan does it.
+    """Plan to remove the fences that this run may have set; not those that the plan removes itself.
+
+    Another run may have released the records meanwhile.
     """
     refs = dict.fromkeys(change.ref for change in ctx.run.sent if change.ref.resource == VM and _adds_fence(change))
     vms = ctx.snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
@@ -206,12 +208,12 @@ def remove_own_fences(ctx: PlanContext, plan: Plan) -> Plan:
 
 
 def is_fence(change: Change) -> bool:
-    """Whether a change only ends a VM's attachments, or removes what did (see fence_vm)."""
+    """Return whether a change only sets or removes a fence (see fence_vm)."""
     return _adds_fence(change) or _removes_fence(change)
 
 
 def _adds_fence(change: Change) -> bool:
-    """Whether a change puts the annotation on, alone or with the map that it is in."""
+    """Return whether a change sets the annotation, alone or with the map that contains it."""
     path = (*ANNOTATIONS, FENCE_ANNOTATION)
     ops = change.body if isinstance(change.body, list) else ()
     added = {op["path"]: op["value"] for op in ops if op["op"] == "add"}
@@ -219,7 +221,7 @@ def _adds_fence(change: Change) -> bool:
 
 
 def remove_left_fences(vms: Iterable[Vm], plan: Plan) -> Plan:
-    """Takes the annotation off VMs on which a run has left it that could not go on; not where the plan does it."""
+    """Plan to remove the fences that an interrupted run has left on VMs; not those that the plan removes itself."""
     unfenced = {change.ref for change in plan if change.ref.resource == VM and _removes_fence(change)}
     removals = tuple(
         _remove_fence(vm, vm.full_name) for vm in vms if FENCE_ANNOTATION in vm.annotations and vm.ref not in unfenced

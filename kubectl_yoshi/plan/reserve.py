@@ -1,4 +1,4 @@
-"""Reserving addresses for people, and giving addresses back by hand."""
+"""Plan the reservation of addresses, and the release of addresses by hand."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ FREE_ADDRESSES_HINT = "Choose another address; see `kubectl yoshi ips list --fre
 
 @dataclass(frozen=True)
 class ReserveRequest:
-    """What is wanted.
+    """Request to reserve addresses.
 
     Attributes:
         network: its namespace and name.
-        addresses: these; empty for any.
-        count: how many, where no address is named.
-        note: what for, in a person's words.
+        addresses: the addresses to reserve; empty for any.
+        count: the number of addresses to reserve if none is named.
+        note: the purpose, as free text.
     """
 
     network: tuple[str, str]
@@ -61,10 +61,10 @@ class ReserveRequest:
 
 
 def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
-    """The changes that reserve addresses, all or none. `results` has them as keys.
+    """Plan the changes that reserve addresses, all or none; `results` has them as keys.
 
     Raises:
-        PreconditionFailed: an address is held, or is never given out, or the network is full.
+        PreconditionFailed: an address is held or never assigned, or the network is full.
     """
     network = load_network(*request.network, ctx.snapshot)
     backend = get_backend(network, ctx.backends)
@@ -134,7 +134,7 @@ def plan_reserve(request: ReserveRequest, ctx: PlanContext) -> Plan:
 
 
 def _reserved_by_run(network: Network, ctx: PlanContext) -> tuple[Allocations, dict[int, Allocation]]:
-    """What earlier rounds of this run reserved and still stands, with the ledger as far as that goes."""
+    """Return the reservations of earlier rounds of this run that still exist, and the allocations of their shards."""
     written_by_run = records_written_by_run(network, ctx.run)
     allocations = load_shards(network, {shard_of(network, number) for number in written_by_run}, ctx.snapshot)
     current = allocations.records()
@@ -150,11 +150,10 @@ def _roll_back(
     backend: Backend,
     snapshot: Snapshot,
 ) -> Plan:
-    """Takes back what this run has reserved, and what the back-end keeps for it, since it cannot reserve all that was
-    wanted.
+    """Plan to roll back the reservations of this run, and the backend's holds for them, if not all can be reserved.
 
     Raises:
-        PreconditionFailed: nothing needs to be taken back.
+        PreconditionFailed: nothing needs to be rolled back; it is the `error` itself.
     """
     if not reserved_by_run:
         raise error
@@ -166,11 +165,11 @@ def _roll_back(
 
 @dataclass(frozen=True)
 class ReleaseRequest:
-    """What is to be given back by hand.
+    """Request to release addresses by hand.
 
     Attributes:
         network: its namespace and name.
-        addresses: which; reservations, and records of VMs that do not use them.
+        addresses: reservations, and records of VMs that do not use them.
     """
 
     network: tuple[str, str]
@@ -178,10 +177,10 @@ class ReleaseRequest:
 
 
 def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
-    """The changes that give addresses back. `results` has who held each, `errors` why one must stay.
+    """Plan the changes that release addresses; `results` has the holder of each, `errors` why one must stay.
 
     Raises:
-        PreconditionFailed: no such network.
+        PreconditionFailed: the network does not exist, or an address is not in it.
     """
     network = load_network(*request.network, ctx.snapshot)
     if "" in ctx.run.failed:
@@ -210,7 +209,7 @@ def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
             errors[str(address)] = ctx.run.failed[record.owner]
             continue
         address_uses = backend.all_address_uses(network, (record.namespace,), ctx.snapshot)
-        if record.kind == VIRTUALMACHINE:  # by name too: who may read it may perhaps not list all
+        if record.kind == VIRTUALMACHINE:  # by name too: a client that may get it may lack the permission to list
             holder = Query(VM, record.namespace, record.name)
             vms = [Vm(obj) for obj in ctx.snapshot.lookup(holder)]
             if reason := ctx.snapshot.unreadable_reason(holder):

@@ -1,4 +1,4 @@
-"""Restarting a VM so that what its template says comes true, and starting again what a killed run had stopped."""
+"""Restart VMs so that they run with their template, and start VMs again that a killed run has stopped."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from kubectl_yoshi.model.vm import VM_SUBRESOURCES, Vm, find_instance
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 
 START_AGAIN_ANNOTATION = f"{GROUP}/startAgain"
-"""Annotation on a VM that this program has stopped: what to put back so that it starts, for whoever finishes the run.
+"""Annotation on a VM that this program has stopped: the value to restore so that it starts, for any run that continues.
 
 "Always", "RerunOnFailure", "Manual": its spec.runStrategy; "running": its spec.running was true.
 """
 
 NOT_RESTARTED_STRATEGIES = ("Manual", "RerunOnFailure")
-"""KubeVirt's stop turns Always into Halted, but leaves these run strategies as they are, and the VM stopped."""
+"""KubeVirt's stop turns Always into Halted, but leaves these run strategies unchanged, and the VM stopped."""
 
 
 @dataclass(frozen=True)
 class Restart:
-    """How a VM comes to run with what its template says.
+    """The changes that make a VM run with its template.
 
     Attributes:
-        plan: the changes.
-        resumes: a run that stopped the VM was cut off; it is started whether or not a restart was asked for.
+        resumes: a run that stopped the VM was interrupted; the VM is started whether or not a restart was requested.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -42,15 +41,14 @@ class Restart:
 def plan_restart(
     vm: Vm, number: int | None, address_uses: Iterable[AddressUse], ctx: PlanContext, must_stop: bool
 ) -> Restart:
-    """What makes the VM run with an address (None: with none of the network).
+    """Plan the changes that make the VM run with an address (None: with no address of the network).
+
+    A VM that this run has already restarted is not restarted again while its old instance terminates.
 
     Args:
-        vm: the VM as read.
-        number: the address that it is to run with.
-        address_uses: what was seen of the network's addresses.
-        snapshot: what was read.
-        run: a VM that this run has restarted already is not restarted again while its old instance goes.
-        must_stop: something can only be done while it does not run; the plan then ends when it has stopped.
+        number: the address that it should run with.
+        address_uses: uses of the network's addresses.
+        must_stop: a change requires that the VM is stopped; the plan then ends when it has stopped.
     """
     running = find_instance(vm, ctx.snapshot)
     if must_stop:
@@ -63,7 +61,7 @@ def plan_restart(
         u.number for u in address_uses if u.kind is UsageKind.RUNNING and u.is_for_vm(vm.namespace, vm.name, vm.uid)
     }
     if START_AGAIN_ANNOTATION in vm.annotations:
-        # While it stops, whoever stops it needs the mark.
+        # While the VM stops, the run that stops it needs the mark.
         return Restart() if is_stopping(vm, running) else Restart(remove_start_mark(vm), resumes=True)
     restarted = any(change.subresource == "restart" for change in ctx.run.done_for(vm.full_name))
     if restarted or runs_with == ({number} if number is not None else set()):
@@ -76,12 +74,11 @@ def plan_restart(
 
 
 def resume_stopped_vms(vms: Iterable[Vm], ctx: PlanContext) -> Plan:
-    """What starts VMs again that were stopped for something that does not come about.
+    """Plan the start of VMs that were stopped for a change that is not made.
 
     Args:
-        vms: who gets nothing more. Of those that failed, also one is started that a killed run had stopped; of others
-            only what this very run has stopped, since another one may be at work on them.
-        snapshot, run: as every planner gets them.
+        vms: VMs without further changes. A failed one is also started if a killed run had stopped it; others only if
+            this run has stopped them, since another run may be working on them.
     """
 
     def plans() -> Iterator[Plan]:
@@ -96,11 +93,11 @@ def resume_stopped_vms(vms: Iterable[Vm], ctx: PlanContext) -> Plan:
 
 
 def restart_note(reason: str, hot_plug: HotPlug | None = None) -> str:
-    """The note that tells what brings a running VM to what its template says.
+    """Return the note that names how a running VM gets what its template says.
 
     Args:
         reason: what it runs with or without.
-        hot_plug: whether its interface can be plugged while it runs; None where that was not asked for.
+        hot_plug: whether its interface can be hot-plugged; None if that was not requested.
     """
     if hot_plug is not None and not hot_plug.blocker:
         return hot_plug.next_step
@@ -108,11 +105,10 @@ def restart_note(reason: str, hot_plug: HotPlug | None = None) -> str:
 
 
 def stop_vm(vm: Vm, runs: bool) -> Plan:
-    """Stops a VM and waits until nothing of it runs; remembers on the VM how to start it again.
+    """Plan to stop a VM and to wait until nothing of it runs; the VM is marked with how to start it again.
 
     Args:
-        vm: the VM as read.
-        runs: it has an instance. Where only a pod is left of it, KubeVirt stops only what would start by itself.
+        runs: it has an instance. If only a pod of it is left, KubeVirt stops only VMs that would start by themselves.
     """
     start_value = _start_value(vm)
     changes = []
@@ -139,12 +135,12 @@ def stop_vm(vm: Vm, runs: bool) -> Plan:
 
 
 def is_stopping(vm: Vm, instance: Json) -> bool:
-    """Whether a VM that still runs is on its way to stop."""
+    """Return whether a VM that still runs is stopping."""
     return vm.run_strategy == "Halted" or bool(metadata(instance).get("deletionTimestamp"))
 
 
 def _stopped_by_run(run: RunContext, vm: Vm) -> str:
-    """How this very run is to start the VM again that it has stopped, should another one have taken the mark off."""
+    """Return how to start a VM that this run has stopped, even if another run has removed the mark; else ""."""
     start_value = ""
     for change in run.done_for(vm.full_name):
         if change.subresource == "stop":
@@ -155,7 +151,7 @@ def _stopped_by_run(run: RunContext, vm: Vm) -> str:
 
 
 def starts_vm(change: Change) -> bool:
-    """Whether a change of this module makes KubeVirt start a VM, or start it anew."""
+    """Return whether a change of this module makes KubeVirt start or restart a VM."""
     if change.subresource in ("start", "restart"):
         return True
     ops = change.body if change.verb is Verb.PATCH and isinstance(change.body, list) else ()
@@ -167,10 +163,9 @@ def _start_value(vm: Vm) -> str:
 
 
 def start_vm(vm: Vm, start_value: str) -> Plan:
-    """Starts a VM that this program had stopped, as it was before.
+    """Plan to start a VM that this program had stopped, as it was before.
 
     Args:
-        vm: the VM as read.
         start_value: see START_AGAIN_ANNOTATION.
     """
     patch = PatchBuilder.for_uid(vm.uid)
@@ -192,7 +187,7 @@ def start_vm(vm: Vm, start_value: str) -> Plan:
 
 
 def remove_start_mark(vm: Vm) -> Plan:
-    """Takes the mark off a VM that somebody else has started meanwhile."""
+    """Plan to remove the mark of a VM that another client has started."""
     patch = PatchBuilder.for_uid(vm.uid)
     patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN_ANNOTATION))
     summary = f"note that {vm.ref} runs again"

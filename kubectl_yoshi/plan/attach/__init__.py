@@ -1,7 +1,6 @@
 """Attaching VMs to a network: `planner` lists the steps.
 
-`context` holds what is known of the VMs, their addresses and other users; `select` takes an existing or requested
-address, `allocate` chooses a free one, `quota` limits how many a namespace has, `vm_changes` are the writes to VMs
-and what belongs to them, `rollback` undoes those of a run that failed, and `wait` tells when a VM uses its
-address.
+`context` holds the state of the VMs, their addresses and other users. `select` takes an existing or requested address,
+`allocate` chooses a free one, and `quota` limits the addresses of a namespace. `vm_changes` plans the writes to VMs and
+their objects, `rollback` undoes those of a run that failed, and `wait` finds the VMs that do not use their address yet.
 """

@@ -1,8 +1,8 @@
-"""Choosing free addresses: the lowest one, or one at random in the same shelf when somebody was faster.
+"""Choose free addresses: the lowest one, or after a conflict a random one of the same shard.
 
-Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). A large network's status says
-in which block to begin (`status.searchFrom`, a hint); where that is full, one table of all blocks' counts tells which
-others have room.
+Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). The status of a large network
+names the block where the search starts (`status.searchFrom`, a hint); if that block is full, one table with the
+counters of all blocks shows which others have room.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ from kubectl_yoshi.plan.cool_down import cooling_down
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS
 
 MAX_SHARDS_AT_ONCE = 64
-"""Shelves that are opened at the same time, at most: each may be 60 KB."""
+"""Limit of shards loaded at the same time; each may be 60 KB."""
 CONTENDED_SHARDS = 8
-"""Shelves over which writers spread who contend: they test different addresses, and what each sends is smaller."""
+"""Shards over which contending writers spread: they then test different addresses, and send smaller patches."""
 CONTENDED_SECONDS = 60.0
-"""For how long after somebody was faster others choose at random at once. Who is slower pays with a second look."""
+"""How long after a conflict, in seconds, other writers choose at random at once; each conflict costs another round."""
 
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """How many records the blocks of a network are said to have: where to look first, and no more than that.
+    """The number of records in each block of a network: a hint where to search first, which may be outdated.
 
     Attributes:
-        network: whose blocks.
-        snapshot: what was read.
-        previous_snapshot: what an earlier round of the run had read; None in the first.
+        previous_snapshot: the snapshot of the previous round of the run; None in the first round.
     """
 
     network: Network
@@ -48,7 +46,7 @@ class BlockCounts:
     previous_snapshot: Snapshot | None = None
 
     def known(self) -> Mapping[str, int]:
-        """Block -> records, as far as an earlier round has seen it."""
+        """Return block name -> number of records, as far as the previous round has read it."""
         if self.previous_snapshot is None or not is_large(self.network):
             return {}
         own_blocks = {
@@ -59,7 +57,7 @@ class BlockCounts:
         return {**_used_by_block(self.previous_snapshot, self._query), **own_blocks}
 
     def load_all(self) -> Mapping[str, int]:
-        """Block -> records, of all blocks. One that is missing does not exist, or had no count yet."""
+        """Return block name -> number of records of all blocks; a missing one does not exist or has no counter yet."""
         if not is_large(self.network) or (
             self.previous_snapshot is not None and self._query in self.previous_snapshot.results
         ):
@@ -79,20 +77,19 @@ def _used_by_block(snapshot: Snapshot, query: Query) -> dict[str, int]:
 
 
 class Allocator:
-    """Hands out addresses of a network, each once, while one plan is made.
+    """Allocates addresses of a network, each once, for one plan.
 
     Args:
-        network: whose addresses.
-        load_shards: gives the ledger as far as some shelves go; they are read in one round.
-        taken: addresses that are used though the ledger does not say so.
-        run: in the first, the lowest free address is chosen, in a later one a random address of its shelf. While
-            writers contend for the network's addresses, a random one of the next few shelves at once.
-        wanted: how many will be asked for: as many shelves as have room for them are opened at once.
-        counts: which shelves are said to be full; they are opened last.
-        cooldowns: tells which addresses of a shelf are not handed out yet, and for how many seconds.
+        load_shards: load the allocations of some shards, in one round of reads.
+        taken: addresses that are used without a record.
+        run: the first attempt chooses the lowest free address, later ones a random address of the shard. While writers
+            contend for the network's addresses, even the first attempt chooses a random one of the next few shards.
+        wanted: how many addresses will be requested; as many shards as have room for them are loaded at once.
+        counts: the shards that are full according to their counters are loaded last.
+        cooldowns: return the addresses of a shard that cool down, and for how many more seconds.
 
     Attributes:
-        hint: for whoever chooses next: to begin where the last address came from, unless that was a random shelf.
+        hint: where the next search starts: at the shard of the last address, unless that shard was chosen at random.
     """
 
     def __init__(
@@ -126,7 +123,7 @@ class Allocator:
         self._advance_to_next_shard()
 
     def next_address(self) -> int:
-        """One more free address.
+        """Return one more free address.
 
         Raises:
             PreconditionFailed: the network is full.
@@ -144,7 +141,7 @@ class Allocator:
             self._advance_to_next_shard()
 
     def exclude(self, numbers: Iterable[int]) -> None:
-        """These are not to be handed out either (somebody of the same plan has asked for them)."""
+        """Exclude addresses that the same plan assigns otherwise."""
         more = Intervals.from_numbers(numbers)
         self._taken |= more
         self._held |= more
@@ -157,8 +154,8 @@ class Allocator:
             self.hint = SearchHint(shard.span[0], self._contended_at)
         self._usable = self._preferred = self._usable_in(shard)
         if shard.is_block and self._network.version == 4:
-            # x.x.x.0 and x.x.x.255 are hosts like others here, but people and old guests take them for what they
-            # are in a /24: they go last.
+            # x.x.x.0 and x.x.x.255 are ordinary hosts here, but users and old guests take them for the network and
+            # broadcast address of a /24; they are allocated last.
             self._preferred -= Intervals.from_numbers(shard.span)
         cooling = {
             number: seconds for number, seconds in self._cooldowns(allocations).items() if number in self._usable
@@ -167,7 +164,7 @@ class Allocator:
         self._held = Intervals.from_numbers({*allocations.records(), *cooling}) | self._taken
 
     def _load_more_shards(self) -> None:
-        """Opens as many shelves as will have room for what is still wanted, all of them at once."""
+        """Load as many shards as are expected to have room for the remaining addresses, all of them at once."""
         shards: list[Shard] = []
         room = 0
         while room < max(self._wanted, 1) and len(shards) < MAX_SHARDS_AT_ONCE:
@@ -193,10 +190,11 @@ class Allocator:
         self._loaded.extend((shard, Allocations(self._network, {shard: loaded[shard]})) for shard in shards)
 
     def _order_shards(self, counts: BlockCounts | None, rng: random.Random | None) -> Iterator[tuple[Shard, int]]:
-        """Every shelf once, with the room that it is expected to have: the one where the search begins; when that is
-        not enough, all others from the lowest on, those last that are said to be full.
+        """Yield every shard once, with its expected number of free addresses.
 
-        With `rng` the first one is a random one of those next to where the search begins.
+        The shard where the search starts comes first; if it does not suffice, all others follow from the lowest on, and
+        last those that are full according to their counters. With `rng`, the first one is a random one of the next few
+        shards.
         """
         used = counts.known() if counts else {}
         deferred: list[Shard] = []
@@ -221,10 +219,9 @@ class Allocator:
 
 @dataclass(frozen=True)
 class FreeAddresses:
-    """What was chosen.
+    """Free addresses that were chosen.
 
     Attributes:
-        numbers: free addresses.
         hint: see Allocator.
     """
 
@@ -263,14 +260,14 @@ def find_unused_addresses(
 
 
 def is_contended(network: Network, run: RunContext) -> bool:
-    """Whether writers have wanted one address of a large network a moment ago, by the clock of one of them."""
+    """Return whether writers had a conflict in a large network recently, by the clock of one of them."""
     return abs(seconds_between(network.contended_at, run.now)) < CONTENDED_SECONDS
 
 
 def find_free_address(usable: Intervals, held: Intervals, rng: random.Random | None) -> int | None:
-    """A usable address that is not held: the lowest, or with `rng` the next one from a random place on.
+    """Return a usable address that is not held: the lowest, or with `rng` the next one after a random position.
 
-    Costs the number of intervals of `usable`, and a binary search in `held`; None where all are held.
+    It costs one pass over the intervals of `usable` and a binary search in `held`. Returns None if all are held.
     """
     if not usable:
         return None

@@ -1,4 +1,4 @@
-"""What is wanted of an attachment, and all that is at hand while one plan for it is made."""
+"""The request of an attachment, and the state from which its steps are planned."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from kubectl_yoshi.plan.records import load_shards
 
 @dataclass(frozen=True)
 class ExistingAddress:
-    """An address that a VM has already, outside the ledger.
+    """An address that a VM already has, without a record.
 
     Attributes:
         vm: namespace and name.
-        address: which.
-        mac: the MAC address that goes with it; "" where that is not known.
-        note: by what it has it, for the record; "" where it has it itself.
+        mac: the MAC address of its interface; "" if unknown.
+        note: the object through which the VM has it, for the record; "" if the VM itself has it.
     """
 
     vm: tuple[str, str]
@@ -38,22 +37,23 @@ class ExistingAddress:
 
 @dataclass(frozen=True)
 class AttachRequest:
-    """What is wanted.
+    """Request to attach VMs to a network.
 
     Attributes:
         network: its namespace and name.
         vms: namespace and name of each VM.
-        address: the address asked for; only for a single VM. None for any.
-        mac: "" for none, None for the back-end's way (a random one that is kept), else the address itself.
+        address: the requested address, for a single VM only; None for any.
+        mac: "" for none, None for the backend's default (a random one that is kept), else the address itself.
         replace: move a VM that already has another address or network.
         restart: restart a VM that runs without the address.
-        plugin: what the network must be made with; "" for any.
-        ports: what a public address is open on; () for what it was, or the usual ones.
-        wait: wait until the address can be reached, where that does not depend on the VM.
-        nic: how the VM is plugged in where it gets an interface of its own.
-        existing: the address that each VM has already, outside the ledger; it is the one asked for.
-        skip_repeated_notes: say nothing but what it needs of a VM that has all; the rest was said when it was attached.
-        foreseen: the network is made by what is carried out before, of which a preview shows nothing.
+        plugin: the plugin that the network must have; "" for any.
+        ports: the open ports of a public address; () for its current ports, or the default ones.
+        wait: wait until the address is reachable, if that does not depend on the VM.
+        nic: how the VM is plugged in if it gets an interface of its own.
+        existing: the address that each VM already has without a record; it is the requested one.
+        skip_repeated_notes: for a VM that is complete, report only what it still needs; the rest was reported when it
+            was attached.
+        network_planned: an earlier part of the same command creates the network, which a preview does not show.
     """
 
     network: tuple[str, str]
@@ -72,24 +72,24 @@ class AttachRequest:
 
     @cached_property
     def existing_by_vm(self) -> Mapping[NamespacedName, ExistingAddress]:
-        """`existing`, by the namespace and name of its VM."""
+        """Return `existing`, by namespace and name of the VM."""
         return {existing.vm: existing for existing in self.existing}
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        """The reads that bring the VMs."""
+        """Return the queries for the VMs."""
         return tuple(Query(VM, namespace, name) for namespace, name in self.vms)
 
 
 @dataclass(frozen=True)
 class AttachState:
-    """What a step of the plan knows; a later step has a state with more uses, or with more allocations loaded.
+    """The state from which a step is planned; later steps get a state with more uses or more allocations loaded.
 
     Attributes:
         request, network, backend, ctx: what the plan is made from.
-        vms: the VMs that exist, in the order in which they were named.
-        address_uses: what the cluster shows of the network's addresses.
-        allocations: those of the shards that were loaded.
+        vms: the VMs that exist, in the order of the request.
+        address_uses: the uses of the network's addresses in the cluster.
+        allocations: those of the loaded shards.
     """
 
     request: AttachRequest
@@ -102,87 +102,87 @@ class AttachState:
 
     @property
     def snapshot(self) -> Snapshot:
-        """See PlanContext."""
+        """Return the snapshot of the PlanContext."""
         return self.ctx.snapshot
 
     @property
     def run(self) -> RunContext:
-        """See PlanContext."""
+        """Return the run of the PlanContext."""
         return self.ctx.run
 
     @property
     def records(self) -> Mapping[int, Allocation]:
-        """The allocations by address."""
+        """Return the allocations by address."""
         return self.allocations.records()
 
     def with_shards(self, shards: Iterable[Shard]) -> AttachState:
         """Return this state with the allocations of more shards.
 
         Raises:
-            PreconditionFailed: some may not be read.
+            PreconditionFailed: a shard cannot be read.
         """
         loaded = load_shards(self.network, shards, self.snapshot).objects
         new = {shard: obj for shard, obj in loaded.items() if shard not in self.allocations.objects}
         return replace(self, allocations=self.allocations.with_objects(new)) if new else self
 
     def with_uses(self, numbers: Iterable[int]) -> AttachState:
-        """Return this state with what the cluster shows now of the VMs and of these addresses."""
+        """Return this state with the current uses of the VMs and of these addresses."""
         uses = self.backend.address_uses(self.network, self.vms, Intervals.from_numbers(numbers), self.snapshot)
         return replace(self, address_uses=AddressUses(uses))
 
     def requested(self, vm: Vm) -> int | None:
-        """The address asked for the VM, as a number; None for any."""
+        """Return the address requested for the VM, as a number; None for any."""
         address = self.requested_address(vm)
         return None if address is None else int(address)
 
     def requested_address(self, vm: Vm) -> Address | None:
-        """The address asked for the VM; None for any."""
+        """Return the address requested for the VM; None for any."""
         existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.address if existing else self.request.address
 
     def existing(self, vm: Vm) -> tuple[Address, ...]:
-        """The address that the VM has already, outside the ledger; () where none was told."""
+        """Return the address that the VM already has without a record; () if the request names none."""
         existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return (existing.address,) if existing else ()
 
     def requested_mac(self, vm: Vm) -> str | None:
-        """The MAC address asked for it; see AttachRequest."""
+        """Return the requested MAC address; see AttachRequest."""
         existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.mac if existing and existing.mac else self.request.mac
 
     def other_vms_with_mac(self, vm: Vm, mac: str) -> list[NamespacedName]:
-        """The VMs of other names with which the ledger, as far as it was read, has a MAC address."""
+        """Return the VMs of other names that have a MAC address, according to the loaded shards."""
         return sorted(self._by_mac.get(mac.lower(), set()) - {(vm.namespace, vm.name)})
 
     def note(self, vm: Vm, record: Allocation | None) -> str:
-        """What the VM's record is to note: as it was told, or as it stands."""
+        """Return the note for the VM's record: the one of the request, or the current one."""
         existing = self.request.existing_by_vm.get((vm.namespace, vm.name))
         return existing.note if existing else record.note if record is not None and record.uid == vm.uid else ""
 
     def on_vm(self, vm: Vm) -> list[int]:
-        """The addresses of the network that the VM is made to have."""
+        """Return the addresses of the network that are set on the VM."""
         vm_uses = self.address_uses.by_vm(vm.namespace, vm.name, vm.uid)
         return [use.number for use in vm_uses if use.kind is UsageKind.REQUESTED]
 
     def running(self, vm: Vm) -> set[int]:
-        """The addresses that it runs with."""
+        """Return the addresses that the VM runs with."""
         vm_uses = self.address_uses.by_vm(vm.namespace, vm.name, vm.uid)
         return {use.number for use in vm_uses if use.kind is UsageKind.RUNNING}
 
     def unverified(self, vm: Vm) -> set[int]:
-        """What it carries and neither the ledger gives to it nor it runs with: somebody else may have it."""
+        """Return the addresses set on the VM that are neither allocated to it nor running; another VM may have them."""
         return set(self.on_vm(vm)).difference(self.allocated(vm), self.running(vm))
 
     def other_users(self, number: int, vm: Vm) -> list[AddressUse]:
-        """Uses of an address by anyone but this VM (one made anew under its name is a stranger while it runs)."""
+        """Return uses of an address by anything but this VM; a running predecessor of its name is another VM."""
         return [use for use in self.address_uses.by_number(number) if not use.is_for_vm(vm.namespace, vm.name, vm.uid)]
 
     def allocated(self, vm: Vm) -> list[int]:
-        """The addresses that the ledger, as far as it was read, gives to the VM."""
+        """Return the addresses allocated to the VM, according to the loaded shards."""
         return self._numbers_by_uid.get(vm.uid, []) if vm.uid else []
 
     def is_complete(self, vm: Vm) -> bool:
-        """Whether nothing is left to write: its template carries the address that it is to have and the ledger's."""
+        """Return whether nothing is left to write: the template has an allocated address, the requested one if any."""
         complete = set(self.on_vm(vm)).intersection(self.allocated(vm))
         requested = self.requested(vm)
         return self.backend.pins_vm_template and (bool(complete) if requested is None else requested in complete)
@@ -192,7 +192,7 @@ class AttachState:
         return self._last_held.get((vm.namespace, vm.name), [])
 
     def held_by_predecessor(self, vm: Vm) -> list[int]:
-        """The addresses recorded for an earlier VM of this name (or by the original, which wrote no uid)."""
+        """Return the addresses recorded for an earlier VM of this name, or by Platform9 yoshi, which wrote no uid."""
         records = self.allocations.held_by(vm.namespace, vm.name)
         return sorted(number for number, record in records.items() if record.uid != vm.uid)
 
@@ -221,12 +221,12 @@ class AttachState:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which address each VM is to have.
+    """The addresses selected for the VMs.
 
     Attributes:
-        addresses: by VM.
+        addresses: VM -> address.
         errors: VM -> why it cannot have one.
-        hint: where the next free address is to be searched for; None if no free address was chosen.
+        hint: where the next search for a free address starts; None if no free address was chosen.
     """
 
     addresses: Mapping[str, int]

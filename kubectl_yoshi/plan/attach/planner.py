@@ -1,8 +1,8 @@
-"""Attaching VMs to a network: the record first, then the VM, and nothing left behind when it fails.
+"""Plan the attachment of VMs to a network: first the record, then the VM, and a rollback if a step fails.
 
-The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their records go in one patch
-per shelf, then the VMs are patched side by side. Every round observes anew, so a run that was killed, was slower than
-another, or must wait for a VM to stop, is finished by the same function.
+The protocol and its invariants are in docs/design.md. One plan serves any number of VMs: their records are written with
+one patch per shard, then the VMs are patched in parallel. Each round reads the cluster again, so the same function
+completes a run that was killed, lost a conflict, or waits for a VM to stop.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
 
 
 def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
-    """The changes that give the VMs addresses of the network, as far as they can be planned now.
+    """Plan the changes that assign addresses of the network to the VMs, as far as they can be planned now.
 
-    The plan's `results` has each VM's address, its `errors` why a VM gets none.
+    The plan's `results` has the address of each VM, its `errors` why a VM gets none.
 
     Raises:
-        PreconditionFailed, UsageError: no VM can be attached (no such network, the network cannot be used).
+        PreconditionFailed, UsageError: no VM can be attached (the network does not exist or cannot be used).
     """
     ctx.snapshot.prefetch(network_query(*request.network), *request.queries)
     network = load_network(*request.network, ctx.snapshot)
@@ -60,7 +60,8 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     admitted = [vm for vm in active if vm.full_name in selection.addresses.keys() - quota.errors.keys()]
     recheck = _must_recheck_networks(state, admitted, selection)
     plan = plan_vm_changes(state, admitted, selection, is_counted=quota.has_new_vms, recheck=recheck)
-    if request.existing:  # the record of an address that a VM runs with stays: all of it must be allowed before
+    # The record of an address that a VM runs with is not rolled back, so all changes must be permitted first.
+    if request.existing:
         plan = replace(plan, future_changes=(*plan.future_changes, *plan))
     errors = {**missing, **selection.errors, **quota.errors, **plan.errors}
     errors |= {vm.full_name: refused[vm.full_name] for vm in state.vms if vm.full_name in refused}
@@ -73,7 +74,7 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
 
 
 def _check_request(request: AttachRequest, network: Network, backend: Backend, ctx: PlanContext) -> None:
-    """Check what holds for all VMs.
+    """Check what applies to all VMs.
 
     Raises:
         PreconditionFailed: no VM can be attached.
@@ -94,7 +95,7 @@ def _check_request(request: AttachRequest, network: Network, backend: Backend, c
 def _load_state(
     request: AttachRequest, network: Network, backend: Backend, ctx: PlanContext
 ) -> tuple[AttachState, dict[str, YoshiError]]:
-    """Read what is known of the VMs and of the addresses that may become theirs.
+    """Read the state of the VMs and of the addresses that may become theirs.
 
     Returns:
         The state, and why the VMs that are not in it cannot be attached.
@@ -114,7 +115,7 @@ def _load_state(
         lambda: state.with_uses(requested), lambda: ctx.snapshot.lookup(*backend.config_queries(ctx.snapshot))
     )
     state = state.with_shards(_relevant_shards(state, requested))
-    # Once more: with which address an interface runs that was plugged in live, only its record says.
+    # Again, as only its record shows with which address a hot-plugged interface runs.
     return state.with_uses(requested | {number for vm in vms for number in state.unverified(vm)}), missing
 
 
@@ -124,17 +125,17 @@ def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
     numbers = requested | records_written_by_run(network, state.run).keys()
     numbers |= {number for vm in state.vms for number in state.on_vm(vm)}
     numbers |= find_legacy_addresses(network, state.request.vms)
-    # What a VM of that name has used, though it may have been another VM: its record, or who had it, is there.
+    # An address used by a VM of that name, though perhaps an earlier one: its record or its history is in that shard.
     used_numbers = {use.number for vm in state.vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
     numbers |= {number for number in used_numbers if number in network.cidr_addresses}
     shards = {shard_of(network, number) for number in numbers}
-    if network.accepts_outside_cidr:  # all that it holds outside its CIDR is in its own status, which was read already
+    if network.accepts_outside_cidr:  # addresses outside the CIDR are in the status, which is already read
         shards.add(status_shard(network))
     return shards
 
 
 def _refused_by_network(state: AttachState) -> dict[str, YoshiError]:
-    """Return which VMs the network does not take in now, because it is deleted or does not work, and why."""
+    """Return the VMs that the network does not accept now, because it is being deleted or is not ready, and why."""
     if state.network.is_deleting:
         incomplete = (vm.full_name for vm in state.vms if not state.is_complete(vm))
         return dict.fromkeys(incomplete, being_deleted_error(state.network))
@@ -144,14 +145,14 @@ def _refused_by_network(state: AttachState) -> dict[str, YoshiError]:
 
 
 def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Selection) -> bool:
-    """Whether addresses outside the CIDR are new, of which another network may record the same at this moment."""
+    """Return whether addresses outside the CIDR are new, which another network may record at the same time."""
     numbers = {selection.addresses[vm.full_name] for vm in vms}
     outside_cidr = {number for number in numbers if number not in state.network.cidr_addresses}
     return not records_written_by_run(state.network, state.run).keys() >= outside_cidr
 
 
 def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
-    """The addresses that the original yoshi recorded for these VMs in the status of a large network."""
+    """Return the addresses that Platform9 yoshi recorded for these VMs in the status of a large network."""
     vm_names = set(vms)
     legacy_allocations = Allocations(network, {}).legacy_allocations
     return {n for n, entry in legacy_allocations.items() if (entry.record.namespace, entry.record.name) in vm_names}

@@ -1,16 +1,17 @@
-"""How many addresses of a network the VMs of one namespace may hold: `spec.maxAddressesPerNamespace`.
+"""The number of addresses that the VMs of one namespace may hold in a network: `spec.maxAddressesPerNamespace`.
 
-Counted are VMs with a record, by their names: a VM that gets another address holds two for a moment and counts once;
-reservations are of no namespace's VMs and do not count. Nothing but the records is counted, so nothing can get out of
-step with them.
+Counted are VMs with a record, by name: a VM whose address changes holds two for a moment and counts once. Reservations
+belong to no VM of a namespace and do not count. Nothing but the records is counted, so the count is always consistent
+with them.
 
-Where all records are in one object, they are counted and written by one patch, which is refused if anybody has written
-to that object meanwhile: the records never say more than the quota. Where they are in several, a record is written
-first, then all are counted, and whoever finds too many takes his own back before any VM has the address. Of those who
-write at the same time, the one who writes last counts last and sees all others: so no more VMs get addresses than may.
+If all records are in one object, they are counted and written by one patch, which is refused if the object has changed
+meanwhile: the records never exceed the quota. If they are in several objects, a record is written first, then all are
+counted, and a client that finds too many removes its own record before any VM has the address. Of concurrent clients,
+the one that writes last also counts last and sees all other records, so that no more VMs than the quota allows get
+addresses.
 
-`ips move` counts once, before it changes anything: each of several moves into a namespace at the same time may see the
-same room, and the namespace may then exceed its quota, by one address with two moves.
+`ips move` counts once, before it changes anything. Several simultaneous moves into a namespace may all see the same
+room, and the namespace may then exceed its quota: by one address for two moves.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from kubectl_yoshi.plan.records import load_allocations, records_written_by_run
 
 @dataclass(frozen=True)
 class QuotaCheck:
-    """What a quota means for the VMs of one plan.
+    """The result of a quota check for the VMs of one plan.
 
     Attributes:
         errors: VM -> that the quota leaves no address for it.
-        has_new_vms: whether some are admitted that hold no address yet.
+        has_new_vms: whether VMs are admitted that hold no address yet.
     """
 
     errors: Mapping[str, YoshiError] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class QuotaCheck:
 
 
 def check_quota(state: AttachState, vms: Iterable[Vm]) -> QuotaCheck:
-    """Return for which of these VMs the network's quota leaves an address, in their order."""
+    """Return for which of these VMs, in their order, the network's quota leaves an address."""
     limit = state.network.max_per_namespace
     if limit is None:
         return QuotaCheck()
@@ -63,8 +64,10 @@ def check_quota(state: AttachState, vms: Iterable[Vm]) -> QuotaCheck:
 
 
 def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
-    """Whether all that this run has done for a VM yet is to record an address for one that had none: whatever it
-    carries, it has carried before."""
+    """Return whether this run has only recorded an address for a VM that had none yet.
+
+    Then whatever addresses are set on the VM were set before the run.
+    """
     if any(change.ref == vm.ref for change in state.run.sent):
         return False
     written_by_run = records_written_by_run(state.network, state.run)
@@ -73,12 +76,14 @@ def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
 
 
 def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) -> None:
-    """Raise PreconditionFailed if the quota leaves no address for a VM.
+    """Check that the quota leaves an address for a VM.
 
     Args:
-        network: the network.
-        records: its records, without the one that the VM's new one replaces.
+        records: those of the network, without the one that the VM's new one replaces.
         vm: the VM that is to get an address.
+
+    Raises:
+        PreconditionFailed: the quota is used up.
     """
     names = _vm_names(records)
     count = sum(1 for namespace, _ in names if namespace == vm.namespace)
@@ -88,7 +93,7 @@ def check_quota_room(network: Network, records: Iterable[Allocation], vm: Vm) ->
 
 
 def list_quota_violations(network: Network, records: Iterable[Allocation]) -> Iterator[str]:
-    """A sentence for each namespace whose VMs hold more addresses than they may."""
+    """Yield a sentence for each namespace whose VMs hold more addresses than the quota allows."""
     limit = network.max_per_namespace
     if limit is not None:
         count = Counter(namespace for namespace, _ in _vm_names(records))

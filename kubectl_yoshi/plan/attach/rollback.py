@@ -1,4 +1,4 @@
-"""Taking back what this very run wrote for a VM that does not get the address in the end."""
+"""Roll back what this run wrote for VMs that do not get their address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kubectl_yoshi.plan.release import build_release, fence_vm
 
 
 def original_records(state: AttachState) -> dict[int, Allocation]:
-    """The records as they were when this run first wrote to the objects that hold them, of those to which it wrote."""
+    """Return the records before this run first wrote to the objects that hold them; only of objects it wrote to."""
     first: dict[ObjectRef, Json] = {}
     for change in state.run.sent:
         if change.subresource == "status" and change.before is not None:
@@ -30,15 +30,14 @@ def original_records(state: AttachState) -> dict[int, Allocation]:
 
 
 def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *, over_quota: Collection[str]) -> Plan:
-    """Takes back the records that this run wrote for VMs that do not get them: their own change was refused, or
-    somebody was faster and gave them another address, or another network.
+    """Plan the rollback for VMs whose own change was refused, or that another run attached elsewhere meanwhile.
 
-    What a VM had before this run stays with it, or is put back where another address was to take its place. Of records
-    that others have given back meanwhile, what the back-end keeps for them is taken back; not where the address is
-    among those of the `selection` for this plan, which has it written anew.
+    Addresses that a VM had before this run stay with it, or are restored if another address was to replace them. If
+    another client has released a record of this run, the backend's reservation for it is removed too, unless the
+    `selection` of this plan assigns that address again.
 
-    Those `over_quota` a quota were recorded and then counted, and nothing else was written: what they carry they
-    carried without a record before, and do so again.
+    For VMs that are `over_quota`, only records were written, which were then counted; addresses set on such a VM were
+    there before, without a record, and stay so.
     """
     written_by_run = records_written_by_run(state.network, state.run)
     selected = set(selection.addresses.values())
@@ -77,7 +76,7 @@ def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *
     if not to_unreserve:
         return parallel_plans(plans) + released
     plans.append(state.backend.unreserve(state.network, to_unreserve, state.snapshot).plan)
-    # Each for itself where something is to go before it, which may be refused for one and not for another.
+    # Removals that follow a cleanup are planned one by one, as the cleanup may be refused for one and not for another.
     parts = [{number} for number in sorted(with_cleanup)] + [numbers.keys() - with_cleanup]
     removals = [_remove_records(state, {number: numbers[number] for number in sorted(part)}) for part in parts]
     return parallel_plans(plans) + parallel_plans(removals) + released
@@ -88,8 +87,10 @@ def _remove_records(state: AttachState, numbers: Mapping[int, Allocation]) -> Pl
 
 
 def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
-    """Takes away what this run has made beside a VM for an address that is not the VM's any more: others have given it
-    back, or to somebody else, before it was there."""
+    """Plan to delete objects that this run created for an address which the VM no longer has.
+
+    Other clients have released that address, or assigned it to another VM, before the objects existed.
+    """
     if state.backend.pins_vm_template or state.allocated(vm):
         return Plan()
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
@@ -103,8 +104,13 @@ def _remove_unneeded_objects(state: AttachState, vm: Vm) -> Plan:
 def _release_deleted_vms(
     state: AttachState, written_by_run: Mapping[int, list[Json]]
 ) -> tuple[Plan, dict[int, Allocation]]:
-    """What gives back the addresses that were recorded for VMs that are gone or going, and these; not those that
-    something of them still runs with, or wants."""
+    """Plan the release of addresses that were recorded for VMs that no longer exist or are being deleted.
+
+    An address stays if something of the VM still runs with it or requests it.
+
+    Returns:
+        The plan, and the records that it releases.
+    """
     live_uids = {vm.uid for vm in state.vms}
     missing_owners = {
         f"{query.namespace}/{query.name}"
@@ -132,7 +138,7 @@ def _release_deleted_vms(
 
 
 def _released_by_others(state: AttachState, written_by_run: Mapping[int, list[Json]]) -> dict[int, Allocation]:
-    """The last record that this run wrote of each address whose record is none of this run's any more."""
+    """Return the last record that this run wrote of each address that no longer has a record of this run."""
     current = {number: state.records[number].as_written for number in written_by_run if number in state.records}
     return {
         number: parse_allocation(values[-1], state.network.namespace)
@@ -142,8 +148,11 @@ def _released_by_others(state: AttachState, written_by_run: Mapping[int, list[Js
 
 
 def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, list[Json]]) -> list[int]:
-    """The VM's addresses that are not of this run's making: it wanted them before this run wrote to it, and the ledger
-    gave them to it; or another run has given them to it meanwhile, which come first."""
+    """Return the VM's addresses that were not assigned by this run.
+
+    These are addresses that the VM requested, and that were allocated to it, before this run first wrote to it; and
+    addresses that another run has assigned to it meanwhile, which come first.
+    """
     before = Vm(state.run.object_before(vm.ref) or vm.raw)
     address_uses = state.backend.address_uses(state.network, [before], Intervals(), state.snapshot)
     wanted = [use.number for use in address_uses if use.kind is UsageKind.REQUESTED and use.ref == vm.ref]
@@ -158,7 +167,7 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
 
 
 def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
-    """Lets go of an address that was to take the place of another one, and gives the VM that one again."""
+    """Plan to release an address that was to replace another one, and to assign the previous address again."""
     attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
     hold_release = state.backend.release_hold(state.network, number, state.records[number], state.snapshot)
     service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
@@ -166,7 +175,7 @@ def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous:
 
 
 def _detach_new_address(state: AttachState, vm: Vm, number: int) -> Plan:
-    """Takes away what was made beside a VM for an address that it does not get in the end."""
+    """Plan to delete the objects that were created for an address which the VM does not get."""
     detach_patches = state.backend.detach_patch(vm, state.network, state.snapshot)
     hold_release = state.backend.release_hold(state.network, number, state.records[number], state.snapshot)
     return Plan((tuple(detach_patches),) if detach_patches else ()) + hold_release.plan

@@ -1,4 +1,4 @@
-"""Settling which address a VM is to have: the one that it has, had or asks for, else one that is chosen."""
+"""Select the address of each VM: the one that it has, had or requests, else a free one."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def check_usable(network: Network, address: Address) -> None:
 
 
 def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
-    """The address that the VM is to have where nothing needs to be chosen; None where it does.
+    """Return the address of the VM if none needs to be chosen; None otherwise.
 
     Raises:
-        PreconditionFailed: it cannot have one.
+        PreconditionFailed: the VM cannot have an address.
     """
     request, network = state.request, state.network
     requested = state.requested(vm)
@@ -102,7 +102,7 @@ def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
 
 
 def _other_address_error(state: AttachState, vm: Vm, existing: Address, other: Address) -> PreconditionFailed:
-    """Why a VM that has an address outside the ledger is not given it: another one is written on it."""
+    """Return why an address that a VM already has cannot be recorded: another one is set on the VM."""
     verb = "runs with" if int(existing) in state.running(vm) else "is said to have"
     network = state.network.relative_name(vm.namespace)
     attach_command = (
@@ -159,7 +159,7 @@ def allocate_addresses(state: AttachState, vms: Iterable[Vm], selection: Selecti
 
 
 def _try_allocate(state: AttachState, vms: Sequence[Vm], taken: Intervals) -> tuple[AttachState, Selection]:
-    """Choose an address for each VM that is not recorded for anybody else; something may use it all the same."""
+    """Choose an address without another VM's record for each VM; it may still be in use without a record."""
 
     def load(shards: Collection[Shard]) -> Allocations:
         nonlocal state
@@ -178,7 +178,7 @@ def _try_allocate(state: AttachState, vms: Sequence[Vm], taken: Intervals) -> tu
     allocated: dict[str, int] = {}
     errors: dict[str, YoshiError] = {}
     taken_now: set[int] = set()
-    for vm in vms:  # before anybody else is given what they had
+    for vm in vms:  # before these addresses are assigned to others
         number = _recorded_address(state, vm, taken_now)
         number = _last_held_address(state, vm, taken_now, taken) if number is None else number
         if number is not None:
@@ -202,7 +202,7 @@ def _try_allocate(state: AttachState, vms: Sequence[Vm], taken: Intervals) -> tu
 
 
 def _last_held_address(state: AttachState, vm: Vm, taken_now: Set[int], taken: Intervals) -> int | None:
-    """The address that a VM of this name had last, if it is free: it gets it again, whether it cools down or not."""
+    """Return the address that a VM of this name had last, if it is free; it is reassigned even while it cools down."""
     for number in state.last_held(vm):
         free = number not in state.records and number not in taken_now and number not in taken
         if free and number in state.network.usable:  # one outside the CIDR is never chosen
@@ -211,7 +211,7 @@ def _last_held_address(state: AttachState, vm: Vm, taken_now: Set[int], taken: I
 
 
 def _recorded_address(state: AttachState, vm: Vm, taken_now: Set[int]) -> int | None:
-    """An address that the shelves read so far already give to the VM, or gave to an earlier one of its name."""
+    """Return an address that the loaded shards allocate to the VM, or to an earlier one of its name."""
     for number in state.allocated(vm) + [n for n in state.held_by_predecessor(vm) if not state.other_users(n, vm)]:
         if number not in taken_now and not state.network.unusable_reason(state.allocations.address(number)):
             return number

@@ -1,7 +1,7 @@
-"""What each VM needs once its address is settled: the record, the VM, what is given back, a restart.
+"""Plan the changes of each VM once its address is selected: the record, the VM, releases, a restart.
 
-What the back-end holds for the VM is released before the VM changes: if that is refused, or the run is killed, the VM
-still has the address that it had.
+What the backend holds for the VM is released before the VM changes: if that is refused, or the run is killed, the VM
+still has its previous address.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def plan_vm_changes(
     """Plan the records, then the VMs, then what is released, then restarts; `errors` has VMs that get no address.
 
     Args:
-        state, selection: as far as they are known.
         vms: those that are to have the selected addresses.
-        is_counted: the records are among those that a quota counts: in one object they are written only if it is as it
-            was counted; in several, alone, and counted once more before anything else (plan/attach/quota.py).
-        recheck: the records are written alone: other networks are read once more before any VM has the address.
+        is_counted: a quota counts the new records: in one object they are written only if it is unchanged since the
+            count; in several objects they are written alone, and counted again before anything else
+            (plan/attach/quota.py).
+        recheck: write the records alone, and read other networks again before any VM has the address.
     """
     selected, errors = selection.addresses, dict[str, YoshiError]()
     records: dict[int, Allocation] = {}
@@ -75,10 +75,10 @@ def plan_vm_changes(
 
 
 def migration_blocker_notes(reasons: Mapping[str, Sequence[str]], network: Network) -> tuple[str, ...]:
-    """One line about all VMs of a network that are to be live-migrated and cannot be; () where there are none.
+    """Return one note about all VMs of a network that should be live-migratable and are not; () if there are none.
 
     Args:
-        reasons: by the VM's subject.
+        reasons: "namespace/name" of the VM -> its blockers.
     """
     if not reasons:
         return ()
@@ -104,13 +104,13 @@ def _vm_changes_or_error(state: AttachState, vm: Vm, number: int) -> _VmChanges 
 
 @dataclass(frozen=True)
 class _VmChanges:
-    """What one VM needs.
+    """The changes of one VM.
 
     Attributes:
-        record: its record; None where it stands.
-        vm_plan: what comes after the record.
-        notes: for people.
-        pending_actions: those of them that somebody is still to do.
+        record: its new record; None if the current one is up to date.
+        vm_plan: the changes after the record.
+        notes: for the user.
+        pending_actions: those of the notes that name an action for the user.
         migration_blockers: see Backend.migration_blockers.
     """
 
@@ -122,7 +122,7 @@ class _VmChanges:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether there is nothing to do."""
+        """Return whether nothing is left to change."""
         return self.record is None and not self.vm_plan
 
 
@@ -173,10 +173,10 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
 
 
 def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
-    """The MAC address: the interface's own, the one asked for, recorded or written before, else a random local one.
+    """Return the MAC address: of the interface, requested, recorded or set before, else a random local one.
 
     Raises:
-        PreconditionFailed: somebody has chosen it, it is another VM's, and the network knows its VMs by it.
+        PreconditionFailed: the requested MAC address belongs to another VM of a network that identifies its VMs by it.
     """
     interface_mac, template_mac = state.backend.macs_of(vm, state.network)
     own_record = (
@@ -190,9 +190,7 @@ def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
         return requested
     if own_record is not None:
         return own_record.mac
-    if template_mac and not state.other_vms_with_mac(
-        vm, template_mac
-    ):  # a VM that was copied has that of the other one
+    if template_mac and not state.other_vms_with_mac(vm, template_mac):  # a copied VM has that of its source
         return template_mac
     return generate_mac(state.run)
 
@@ -205,19 +203,18 @@ def _duplicate_mac_error(state: AttachState, vm: Vm, mac: str, other: str) -> Pr
 
 
 def generate_mac(run: RunContext) -> str:
-    """A random locally administered unicast MAC address (IEEE 802: the second bit of the first octet is set)."""
+    """Return a random locally administered unicast MAC address (IEEE 802: the second bit of the first octet is set)."""
     octets = [0x02, *(run.rng.randrange(256) for _ in range(5))]
     return ":".join(f"{octet:02x}" for octet in octets)
 
 
 def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_released: bool, fenced: bool) -> Release:
-    """Gives back the VM's other addresses: what it had before, or lost to a faster run.
+    """Release the VM's other addresses: previous ones, or those that lost to a faster run.
 
     Args:
-        state, vm: whose.
-        number: the one that it keeps.
-        hold_released: the plan already makes the back-end forget what it held for the VM.
-        fenced: the plan already changes the VM, so that no other attachment of it can go on.
+        number: the address that the VM keeps.
+        hold_released: the plan already releases what the backend held for the VM.
+        fenced: the plan already changes the VM, so that no other attachment of it can proceed.
     """
     result = Release()
     for other in state.allocated(vm):
@@ -241,7 +238,7 @@ def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_relea
 
 
 def _addresses_on_other_networks(state: AttachState, vm: Vm) -> Iterable[Address]:
-    """The addresses of other networks that the VM leaves: that it has, or had when this run has written to it."""
+    """Return the addresses that the VM has on other networks which it leaves, or had when this run wrote to it."""
     before = [Vm(change.before) for change in state.run.sent if change.ref == vm.ref and change.before]
     addresses = [state.backend.conflicting_address(one, state.network, state.snapshot) for one in (vm, *before)]
     return dict.fromkeys(parse_address(text.split()[0]) for text in addresses if text)
@@ -258,7 +255,7 @@ def _without_requests_of(vm: Vm, address_uses: Iterable[AddressUse]) -> list[Add
 def _release_on_other_network(
     state: AttachState, vm: Vm, address: Address, hold_released: bool, fenced: bool
 ) -> Release:
-    """Gives back the address that the VM had on the network that it leaves."""
+    """Release the address that the VM had on the network that it leaves."""
     for network in list_networks(vm.namespace, state.snapshot):
         if address in network and network.uid != state.network.uid:
             allocations = load_shards(network, [shard_of(network, int(address))], state.snapshot)

@@ -1,4 +1,4 @@
-"""Which VMs do not run yet with the addresses that were given to them, for whoever waits for that."""
+"""Find the VMs that do not run with their assigned addresses yet, for `--wait`."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ def find_pending_vms(
     backends: Mapping[str, Backend],
     snapshot: Snapshot,
 ) -> tuple[str, ...]:
-    """The VMs that are to run with their addresses, and do not.
+    """Return the VMs that should run with their addresses and do not.
 
-    A VM that is halted, or stopped where its run strategy leaves that to people, is not waited for. Of a network whose
-    addresses are beside the VMs none is: they have them whether they run or not.
+    A VM that is halted, or stopped with a run strategy under which it does not start by itself, is not waited for. No
+    VM is waited for if the network's addresses are not part of the VM: it has them whether it runs or not.
 
     Args:
         network_name: the network's namespace and name.
         results: "namespace/name" of each VM -> its address.
-        started: those of them that were started, or started anew: they are to run in any case.
+        started: those of the VMs that were started or restarted, and should run in any case.
         backends: by plugin.
-        snapshot: what was read.
 
     Returns:
         "namespace/name" of each, as in `results`.
 
     Raises:
-        PreconditionFailed: a VM is gone, or what runs of it may not be read.
+        PreconditionFailed: a VM no longer exists, or its instances cannot be read.
     """
     network = load_network(*network_name, snapshot)
     backend = get_backend(network, backends)

@@ -1,7 +1,7 @@
-"""Adopting addresses that VMs have already: by the protocol of an attachment, whose planner does all that is written.
+"""Plan the import of addresses that VMs already have, with the planner of an attachment.
 
-What is refused, besides what an attachment would refuse: an address that anything else in the cluster uses, and a VM
-for which two addresses of one network are named.
+Besides what an attachment refuses, the import refuses an address that anything else in the cluster uses, and a VM for
+which two addresses of one network are named.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kubectl_yoshi.plan.network_lookup import check_backend_available, get_backe
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What is to be adopted into one network.
+    """Request to import addresses into one network.
 
     Attributes:
         network: its namespace and name.
-        existing: who has which address.
+        existing: the address of each VM.
     """
 
     network: NamespacedName
@@ -34,12 +34,12 @@ class ImportRequest:
 
 
 def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
-    """The changes that record these addresses for the VMs that have them, and pin them there.
+    """Plan the changes that record these addresses for the VMs that have them, and pin them there.
 
-    The plan's `results` has each VM's address, its `errors` why one is not adopted; see plan_attach.
+    The plan's `results` has each VM's address, its `errors` why one is not imported; see plan_attach.
 
     Raises:
-        PreconditionFailed, UsageError: none can be adopted (no such network, the network cannot be used).
+        PreconditionFailed, UsageError: none can be imported (the network does not exist or cannot be used).
     """
     ctx.snapshot.lookup(network_query(*request.network))
     network = load_network(*request.network, ctx.snapshot)
@@ -56,7 +56,7 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
     }
     for existing, others in _shared_addresses(unambiguous).items():
         if any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
-            continue  # the others are not alone
+            continue  # this VM uses the address: only the others are refused
         errors[_owner_of(existing)] = PreconditionFailed(
             f"{existing.address} is said to be {' and '.join(others)}'s too",
             "An address has one owner: settle whose it is.",
@@ -87,7 +87,7 @@ def _owner_of(existing: ExistingAddress) -> str:
 def _split_ambiguous(
     all_existing: Iterable[ExistingAddress],
 ) -> tuple[dict[NamespacedName, list[str]], list[ExistingAddress]]:
-    """The addresses of VMs for which several are named, and what is left."""
+    """Return the addresses of VMs for which several are named, and all other entries."""
     by_vm: dict[NamespacedName, dict[str, ExistingAddress]] = {}
     for existing in all_existing:
         by_vm.setdefault(existing.vm, {}).setdefault(str(existing.address), existing)
@@ -98,7 +98,7 @@ def _split_ambiguous(
 
 
 def _shared_addresses(unambiguous: Iterable[ExistingAddress]) -> dict[ExistingAddress, list[str]]:
-    """What is named for several VMs, and for which others."""
+    """Return the entries whose address is named for several VMs, each with the other VMs."""
     unambiguous = list(unambiguous)
     counts = Counter(existing.address for existing in unambiguous)
     return {

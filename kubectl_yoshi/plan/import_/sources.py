@@ -1,4 +1,4 @@
-"""Where it is seen which VM has which address: on running VMs, in Calico's books, on Services, or told by a person."""
+"""Find which VM has which address: on running VMs, in Calico IPAM, on Services, or in the entries of a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.network_lookup import list_networks, list_requested_networks
 
 ADDRESSES_ANNOTATION = "network.kubevirt.io/addresses"
-"""Annotation of a VM's template, or of its VMI: {"interface": ["192.168.0.1/24", …]}, as kubevirt's ipam-extensions
-and OVN-Kubernetes read it."""
+"""Annotation of a template or VMI, as kubevirt's ipam-extensions and OVN-Kubernetes read it.
+
+Its value is {"interface": ["192.168.0.1/24", …]}.
+"""
 
 
 class Source(enum.Enum):
-    """Where it is looked."""
+    """Where addresses are searched for."""
 
     VMS = "vms"  # what VMIs and their pods run with, and the annotation ADDRESSES
     SERVICES = "services"  # Services of type LoadBalancer that select one VM
@@ -32,12 +34,12 @@ class Source(enum.Enum):
 
 @dataclass(frozen=True)
 class Observation:
-    """That a VM has an address.
+    """The observation that a VM has an address.
 
     Attributes:
-        network: namespace and name; None where no network has the address.
-        existing: whose, and which.
-        evidence: what shows it, for people: "virtualmachineinstance/web-1 runs with it", "line 7".
+        network: namespace and name; None if no network has the address.
+        existing: the VM and the address.
+        evidence: what shows it, for the user: "virtualmachineinstance/web-1 runs with it", "line 7".
     """
 
     network: NamespacedName | None
@@ -47,10 +49,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class SearchScope:
-    """Where a command looks.
+    """Where a command searches.
 
     Attributes:
-        network: namespace and name of a single network; None for every one that may be seen.
+        network: namespace and name of a single network; None for all that can be read.
         namespace: VMs of this namespace; None for all.
         default_namespace: the namespace of the session.
     """
@@ -63,10 +65,10 @@ class SearchScope:
 def list_observations(
     source: Source, scope: SearchScope, backends: Mapping[str, Backend], snapshot: Snapshot
 ) -> list[Observation]:
-    """What is seen in the cluster, each VM and address once, in order.
+    """Return the observations in the cluster, each VM and address once, in order.
 
     Raises:
-        PreconditionFailed: what would show it may not be read.
+        PreconditionFailed: the objects that would show them cannot be read.
     """
     found: dict[tuple[NamespacedName, NamespacedName, Address], Observation] = {}
     for network in _list_networks(scope, snapshot):
@@ -86,10 +88,10 @@ def list_observations(
 def match_networks(
     entries: Iterable[tuple[ExistingAddress, str]], scope: SearchScope, snapshot: Snapshot
 ) -> list[Observation]:
-    """What a person has told, each with the network that has the address.
+    """Return the entries of a file as observations, each with the network that has the address.
 
     Raises:
-        PreconditionFailed: there is no such network.
+        PreconditionFailed: the requested network does not exist.
     """
     networks = _list_networks(scope, snapshot)
     found = []
@@ -135,7 +137,7 @@ def _iter_observed(
 
 
 def _iter_annotated(obj: Json, network: Network) -> Iterator[tuple[ExistingAddress, str]]:
-    """What the annotation ADDRESSES says of a VM's template, or of a VMI."""
+    """Yield the addresses of the annotation ADDRESSES on a VM's template or a VMI."""
     vm = Vm(obj)
     annotations = {**annotations_of(obj), **vm.template_annotations}
     for address in parse_address_annotation(annotations):
@@ -144,7 +146,7 @@ def _iter_annotated(obj: Json, network: Network) -> Iterator[tuple[ExistingAddre
 
 
 def parse_address_annotation(annotations: Mapping[str, str]) -> list[Address]:
-    """The addresses of the annotation ADDRESSES; [] where there is none, or it is not what its readers read."""
+    """Return the addresses of the annotation ADDRESSES; [] if it is missing or malformed."""
     try:
         by_interface = json.loads(annotations.get(ADDRESSES_ANNOTATION, "{}"))
         texts = [text for texts in by_interface.values() for text in ([texts] if isinstance(texts, str) else texts)]
@@ -154,7 +156,7 @@ def parse_address_annotation(annotations: Mapping[str, str]) -> list[Address]:
 
 
 def _mac(vm: NamespacedName, address: Address, snapshot: Snapshot) -> str:
-    """The MAC address of the interface that a VM runs with; "" where its template has one, or none is told."""
+    """Return the MAC address of the interface that a VM runs with the address; "" if no interface reports one."""
     obj, vmi = snapshot.get_object(VM, vm[1], vm[0]), snapshot.get_object(VMI, vm[1], vm[0])
     if obj is None or vmi is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a move is asked for, and what its steps know."""
+"""The request of a move, and the state from which its steps are planned."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from kubectl_yoshi.plan.context import PlanContext, RunContext
 
 @dataclass(frozen=True)
 class MoveRequest:
-    """What is wanted.
+    """Request to move an address to another VM.
 
     Attributes:
-        address: which.
-        to: namespace and name of the VM that is to have it.
-        network: its namespace and name; None for the one that has the address.
-        ports: what it is to be open on; () for what the VM asks for, else what it was open on.
-        wait: wait until it can be reached.
+        to: namespace and name of the VM that is to have the address.
+        network: its namespace and name; None for the network that has the address.
+        ports: the ports to open; () for those that the VM requests, else those that are open now.
+        wait: wait until the address is reachable.
     """
 
     address: Address
@@ -35,11 +34,11 @@ class MoveRequest:
 
 @dataclass(frozen=True)
 class MoveState:
-    """What the plan of a move is made from.
+    """The state from which a move is planned.
 
     Attributes:
-        request, network, backend, ctx: the move, and of which network the address is.
-        allocations: with the address's shard.
+        request, network, backend, ctx: the move, and the network of the address.
+        allocations: includes the shard of the address.
         target: the VM that is to have the address.
     """
 
@@ -52,15 +51,15 @@ class MoveState:
 
     @property
     def number(self) -> int:
-        """The address, as a number."""
+        """Return the address as a number."""
         return int(self.request.address)
 
     @property
     def snapshot(self) -> Snapshot:
-        """See PlanContext."""
+        """Return the snapshot of the PlanContext."""
         return self.ctx.snapshot
 
     @property
     def run(self) -> RunContext:
-        """See PlanContext."""
+        """Return the run of the PlanContext."""
         return self.ctx.run

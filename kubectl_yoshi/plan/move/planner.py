@@ -1,8 +1,8 @@
-"""Moving an address that is beside its VM to another VM: never on two at once, never without a record, never stolen.
+"""Plan the move of an address that is not part of its VM: never on two VMs, never without a record.
 
-The VM that is to have it says so first, with the ports that it was open on; the one that has it lets go; the record
-changes hands in one patch, which fails if anybody else was faster; then the other one gets it. A run that was killed in
-between is finished by the same command.
+First the new VM requests the address, with the ports that are open now. Then the previous VM is detached, and the
+record changes its holder in one patch, which fails if another client was faster. Finally the new VM gets the address.
+The same command completes a run that was killed in between.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = ["MoveRequest", "plan_move"]
 
 
 def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
-    """The changes that move the address, as far as they can be planned now.
+    """Plan the changes that move the address, as far as they can be planned now.
 
     The plan's `results` has the address for the VM that gets it.
 
     Raises:
-        PreconditionFailed: the address is nobody's, is reserved, or may not be moved; or the VM has another one.
+        PreconditionFailed: the address is not allocated, is reserved, or may not be moved; or the VM has another one.
     """
     state = _load_state(request, ctx)
     if ctx.run.failed:
@@ -87,7 +87,8 @@ def _plan_forward(state: MoveState) -> Plan:
     _check_not_held_for_other(state, record)
     records = load_allocations(network, state.snapshot).records()
     _check_no_other_address(state, records)
-    if not state.run.sent:  # what was begun is finished: a refusal would only interrupt the holder's traffic
+    # A move in progress is completed, as a refusal would only interrupt the traffic of the previous holder.
+    if not state.run.sent:
         check_quota_room(network, (other for n, other in records.items() if n != number), target)
     plan = _detach_holder(state, record)
     if plan is None:
@@ -142,7 +143,7 @@ def _check_movable(state: MoveState, record: Allocation | None) -> None:
 
 
 def _detach_hint(network: Network, record: Allocation | None) -> str:
-    """What comes before an attachment to an address of a VM's, in words."""
+    """Return the command to run before an address of a VM can be attached elsewhere, in words; "" if none is needed."""
     if record is None or record.kind != VIRTUALMACHINE:
         return ""
     name = network.relative_name(record.namespace)
@@ -150,7 +151,11 @@ def _detach_hint(network: Network, record: Allocation | None) -> str:
 
 
 def _check_no_other_address(state: MoveState, records: Mapping[int, Allocation]) -> None:
-    """Raise PreconditionFailed if the VM has another address of the network."""
+    """Check that the VM has no other address of the network.
+
+    Raises:
+        PreconditionFailed: it has one.
+    """
     network, target = state.network, state.target
     address_uses = [
         use
@@ -168,7 +173,13 @@ def _check_no_other_address(state: MoveState, records: Mapping[int, Allocation])
 
 
 def _check_not_held_for_other(state: MoveState, record: Allocation) -> None:
-    """An address that somebody else's object keeps for the VM that has it goes where that object says, not here."""
+    """Check that no object that yoshi does not manage holds the address for the current VM.
+
+    Such an object decides which VM has the address.
+
+    Raises:
+        PreconditionFailed: there is one.
+    """
     network = state.network
     for use in state.backend.all_address_uses(network, (record.namespace,), state.snapshot):
         if (
@@ -183,15 +194,15 @@ def _check_not_held_for_other(state: MoveState, record: Allocation) -> None:
 
 
 def _roll_back(state: MoveState, errors: Mapping[str, YoshiError]) -> Plan:
-    """Undo what this run did for a VM that does not get the address in the end."""
+    """Plan to undo what this run did for a VM that does not get the address."""
     return replace(roll_back_move(state), errors=errors)
 
 
 def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
-    """What makes the VM that has the address let go of it; None where it does not have it any more.
+    """Return the changes that detach the address from its VM; None if the VM no longer has it.
 
     Raises:
-        PreconditionFailed: something of a VM that is gone still has it.
+        PreconditionFailed: an object of a VM that no longer exists still has the address.
     """
     network, backend, target, number, snapshot = (
         state.network,
@@ -238,8 +249,10 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
 
 
 def _permission_tests(service_plan: Plan, detach_changes: Iterable[Change]) -> Plan:
-    """Finds out whether what is made for the VM may be made, before anything is taken from the other one: patches that
-    only test, of what that one has, where patches of the like are needed (a Service's status)."""
+    """Plan patches that check the permissions for the new VM's Service before the old one is deleted.
+
+    They only test, on the old VM's objects, where the new ones need patches of the same kind (the status of a Service).
+    """
     deletions = [change for change in detach_changes if change.verb is Verb.DELETE]
     patched_kinds = {(change.ref.resource, change.subresource) for change in service_plan if change.verb is Verb.PATCH}
     tests = tuple(
@@ -260,7 +273,7 @@ def _uses_of_deleted_vm(state: MoveState, record: Allocation) -> tuple[AddressUs
 
 
 def _plan_after_detach(state: MoveState) -> Plan:
-    """What comes once the VM that has the address has let go."""
+    """Plan the changes that follow once the previous VM is detached."""
     network, target, number = state.network, state.target, state.number
     new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
     plan = write_records(state.allocations, {number: new_record})

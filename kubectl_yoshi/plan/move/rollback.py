@@ -1,7 +1,7 @@
-"""Taking a move back: the address goes to the VM that had it again, where the other one cannot have it in the end.
+"""Roll back a move: return the address to its previous VM if the new one cannot have it.
 
-Each look takes one step: what was made for the other VM goes; the record changes hands again; then the VM that had the
-address gets it back. So a step that is refused, or another run that is faster, leaves the steps before as they are.
+Each round takes one step: the objects of the new VM are deleted, the record changes its holder back, and the previous
+VM gets the address again. If a step is refused, or another run is faster, the results of the steps before it stay.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def roll_back_move(state: MoveState) -> Plan:
         and not target_changed
         and not _has_changed(VM.ref(previous_record.name, previous_record.namespace), run)
     ):
-        return Plan()  # an earlier run has: this one cannot give back what that one took
+        return Plan()  # an earlier run made the handover: this one cannot restore what that one removed
     if (target_changed or previous_record) and _objects_requesting(target, state):
         changes = [
             c for c in backend.detach_patch(target, network, state.snapshot) if target_changed or c.verb is Verb.DELETE
@@ -54,7 +54,7 @@ def roll_back_move(state: MoveState) -> Plan:
 
 
 def stage_detach_changes(changes: list[Change]) -> Plan:
-    """What takes an address from a VM: its wish first, then what was made for it, until that is gone."""
+    """Order the changes that detach an address: the VM's request, deletions, waits for them."""
     deletions = [change for change in changes if change.verb is Verb.DELETE]
     stages = (
         [change for change in changes if change not in deletions],
@@ -71,7 +71,7 @@ def _wait_until_deleted(change: Change) -> Change:
 
 
 def _record_before_handover(network: Network, record: Allocation, number: int, run: RunContext) -> Allocation | None:
-    """The record in whose place this run has written this one; None where another run has."""
+    """Return the record that this run has replaced by this one; None if another run has written it."""
     if record.as_written not in records_written_by_run(network, run).get(number, ()):
         return None
     key = str(network.address(number))
@@ -84,12 +84,12 @@ def _record_before_handover(network: Network, record: Allocation, number: int, r
 
 
 def _has_changed(vm: ObjectRef, run: RunContext) -> bool:
-    """Whether this run has changed a VM, and not only ended its attachments."""
+    """Return whether this run has changed a VM, other than by a fence."""
     return any(change.ref == vm and not is_fence(change) for change in run.sent)
 
 
 def _return_to_holder(state: MoveState, record: Allocation) -> Plan:
-    """What gives a VM the address again that this run has taken from it, and for which the record is."""
+    """Plan to return the address to the holder of its record, from which this run has detached it."""
     network, backend, number, snapshot = state.network, state.backend, state.number, state.snapshot
     found = snapshot.lookup(Query(VM, record.namespace, record.name))
     if not found or Vm(found[0]).uid != record.uid:
@@ -107,7 +107,7 @@ def _return_to_holder(state: MoveState, record: Allocation) -> Plan:
 
 
 def _objects_requesting(vm: Vm, state: MoveState) -> list[ObjectRef]:
-    """The VM itself and what is made for it, as far as they want an address for it."""
+    """Return the VM and the objects created for it, as far as they request the address for it."""
     network = state.network
     address_uses = state.backend.address_uses(network, [vm], Intervals(), state.snapshot)
     return [

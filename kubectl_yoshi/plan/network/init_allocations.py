@@ -1,8 +1,8 @@
-"""Opening a ledger: who has addresses of a network already is recorded before anybody is given one.
+"""Initialize the allocations of a network: record existing users before any address is assigned.
 
-A network without any status is a new one, or one whose status a restore has left out while VMs still carry its
-addresses. Nothing tells them apart, so both are treated alike: its ledger is not open, no address of it is given out,
-and whoever opens it (`network create`, `sync`, `ips rebuild`) first records what `rebuild.expected` finds.
+A network without a status is either new, or was restored without its status while VMs still have its addresses. The two
+cases cannot be distinguished, so both are treated alike: the network is not initialized and assigns no address. Each
+command that initializes it (`network create`, `sync`, `ips rebuild`) first records what `rebuild.expected` finds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from kubectl_yoshi.plan.rebuild.planner import list_vms_by_name, plan_record_upd
 
 
 def plan_init_allocations(network: Network, backend: Backend, ctx: PlanContext, is_new: bool) -> Plan:
-    """The changes that record for VMs what they have of a network whose ledger is not open; empty where they are.
+    """Plan the records of VMs that already have addresses of an uninitialized network; empty if it is initialized.
 
     Args:
-        network, backend: which.
-        snapshot, run: as every planner gets them.
-        is_new: this very run has made the network; then it is enough to look where one may, and at least in the
-            network's own namespace.
+        is_new: this run has created the network; then it suffices to search the namespaces that may be read, at least
+            the network's own.
 
     Raises:
-        PreconditionFailed: not all may be seen that may have an address.
+        PreconditionFailed: VMs that may have an address cannot be read.
     """
     if network.is_initialized:
         return Plan()

@@ -1,4 +1,4 @@
-"""Making a network's objects, and before them the record of the address that the network itself needs."""
+"""Plan the objects of a network, and before them the record of the address that the network itself needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, load_allocations, loa
 
 
 def plan_network_objects(network: Network, backend: Backend, ctx: PlanContext) -> Plan:
-    """The changes that make the network's objects true; empty where they are.
+    """Plan the changes that reconcile the network's objects; empty if none are needed.
 
     Raises:
-        YoshiError: it cannot be made.
+        YoshiError: an object cannot be created.
     """
     purpose = backend.infra_address_purpose(network)
     if purpose is None:
@@ -34,7 +34,7 @@ def plan_network_objects(network: Network, backend: Backend, ctx: PlanContext) -
 
 
 def _record_infra_address(allocations: Allocations, purpose: str, backend: Backend, ctx: PlanContext) -> Plan:
-    """Records the lowest free address for the network itself; in a preview also what comes after that."""
+    """Plan the record of the lowest free address for the network itself; in a preview also the changes after it."""
     network, records = allocations.network, allocations.records()
     taken = Intervals.from_numbers({*records, *cooling_down(allocations, ctx.run.now)})
     while True:
@@ -60,7 +60,7 @@ def _record_infra_address(allocations: Allocations, purpose: str, backend: Backe
 
 
 def _preview_record(network: Network, number: int, record: Allocation) -> Plan:
-    """The record of a network that is not there yet, for a preview of its creation."""
+    """Plan the record of a network that does not exist yet, for a preview of its creation."""
     patch = PatchBuilder.for_uid(network.uid)
     patch.set_in(network.raw, STATUS_ALLOCATIONS, {str(network.address(number)): record.to_json()})
     summary = f"record {network.address(number)} for {record.holder}"

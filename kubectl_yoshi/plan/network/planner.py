@@ -1,4 +1,4 @@
-"""Making networks and taking them away: the NetworkWizard, what its back-end needs, a status that tells the truth."""
+"""Plan the creation, reconciliation and deletion of networks: the NetworkWizard, its backend's objects, its status."""
 
 from __future__ import annotations
 
@@ -48,22 +48,25 @@ from kubectl_yoshi.plan.records import STATUS_DELETING, records_written_by_run, 
 from kubectl_yoshi.plan.release import remove_own_fences
 
 ABANDONED_DELETION_SECONDS = 600.0
-"""A deletion that was begun longer ago than this was given up: `sync` brings the network up again."""
+"""Age in seconds after which a deletion counts as abandoned: `sync` then reconciles the network again."""
 NON_BACKEND_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK, VM)
-"""Where a run that makes a network writes besides what its back-end has it make, or write into what is there."""
+"""Resources that a run writes to for a new network, besides those that the backend creates or updates."""
 MAX_DELETION_MARKS = 3
-"""How often a deletion marks a network anew that others bring up again meanwhile. Then a small one is deleted unmarked,
-if nobody writes to it meanwhile; of a large one, whose records are in other objects, that would not tell enough."""
+"""How often a deletion marks a network again that another run reconciles meanwhile.
+
+Then a small network is deleted without the mark, guarded by its resourceVersion. That does not suffice for a large
+network, whose records are in other objects.
+"""
 
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """What is wanted: the NetworkWizard of that name made to work.
+    """Request to create a network, or to reconcile an existing one.
 
     Attributes:
-        namespace, name: which.
-        manifest: the object to make where it does not exist; None to work on what is there (sync).
-        created_together: networks that the same command makes first: a preview counts them as there.
+        namespace, name: of the NetworkWizard.
+        manifest: the object to create if it does not exist; None to reconcile the existing one (sync).
+        created_together: networks that the same command creates before this one; a preview treats them as existing.
     """
 
     namespace: str
@@ -74,11 +77,11 @@ class NetworkRequest:
 
 @dataclass(frozen=True)
 class NetworkDeleteRequest:
-    """What is wanted: the network gone, and all that was made for it.
+    """Request to delete a network and all objects created for it.
 
     Attributes:
-        namespace, name: which.
-        force: detach its VMs and drop its reservations first.
+        namespace, name: of the NetworkWizard.
+        force: detach its VMs and remove its reservations first.
         restart: with force, restart VMs that run with its addresses.
     """
 
@@ -89,10 +92,10 @@ class NetworkDeleteRequest:
 
 
 def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
-    """The plugin of a network for which none was named: the first one whose back-end is there.
+    """Return the plugin of a network that names none: the first one whose backend is installed.
 
     Raises:
-        PreconditionFailed: none is; the message names what was looked for.
+        PreconditionFailed: none is installed; the message names the APIs that are missing.
     """
     missing_apis = []
     for plugin, backend in backends.items():
@@ -109,13 +112,13 @@ def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
 
 
 def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
-    """The changes that make the network and bring its status up to date.
+    """Plan the changes that create or reconcile the network and update its status.
 
-    A network that another one overlaps is refused before it is made; where two are made at the same time, the
-    younger one gives way. When anything fails, what this run made is taken away again.
+    A network that overlaps another one is refused before it is created; of two that are created at the same time, the
+    younger one yields. If a step fails, what this run created is deleted again.
 
     Raises:
-        PreconditionFailed, UsageError: it cannot be made.
+        PreconditionFailed, UsageError: the network cannot be created.
     """
     query = network_query(request.namespace, request.name)
     found = ctx.snapshot.lookup(query)
@@ -125,7 +128,7 @@ def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
     if ctx.run.failed:
         return _roll_back(found, ctx, owner)
     if not found:
-        if owner in ctx.run.rolled_back:  # or it would be made, and taken back, without end
+        if owner in ctx.run.rolled_back:  # else create and rollback would alternate forever
             raise ctx.run.rolled_back[owner]
         if request.manifest is None:
             load_network(request.namespace, request.name, ctx.snapshot)
@@ -151,7 +154,7 @@ def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
 
 
 def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
-    """Makes the NetworkWizard, once all is known to be well."""
+    """Plan the creation of the NetworkWizard, after checking that nothing conflicts with it."""
     assert request.manifest is not None
     network = parse_network(request.manifest)
     backend = get_backend(network, ctx.backends)
@@ -201,7 +204,7 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
             raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
         if network.deleting_since and (
             backend.infra_address_purpose(network) or not network.is_initialized
-        ):  # the mark refuses all records
+        ):  # the deletion mark refuses all records
             unmark_plan = plan_status(network, network.is_created, "it is made anew", ctx.run, owner)
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
@@ -209,7 +212,8 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
     except PlanningError as error:
         if created_now:
             return _remove_created_network(network, error, ctx, owner)
-        if ctx.snapshot.unreadable_reasons():  # who may not see everything must not note down that it does not work
+        # A client with too few permissions must not record a failure in the status.
+        if ctx.snapshot.unreadable_reasons():
             return Plan(errors={owner: error})
         return replace(plan_status(network, False, error.message, ctx.run, owner), errors={owner: error})
     if plan:
@@ -219,12 +223,12 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
 
 
 def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
-    """Whether the network is made by one of these changes."""
+    """Return whether one of these changes creates the network."""
     return any(change.verb is Verb.CREATE and change.ref == network.ref for change in changes)
 
 
 def _conflict_hint(conflicts: Sequence[NetworkConflict]) -> str:
-    """What else is in the way, a little of it, and what to do."""
+    """Return up to two more conflicts, and the way to resolve them."""
     if conflicts[0].is_unreadable:
         return "Ask an administrator for this right, or to make the network."
     more = [obstacle.summary for obstacle in conflicts[1:3]]
@@ -241,14 +245,14 @@ def _delete_own_network(network: Network, owner: str) -> Plan:
 
 
 def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
-    """Takes away what this run made before it failed."""
+    """Plan the deletion of what this run created before it failed; of an existing network, the status."""
     error = next(iter(ctx.run.failed.values()))
     created = {change.ref for change in ctx.run.done if change.verb is Verb.CREATE}
     plan = Plan(errors={owner: error})
     if not found:
         return plan
     if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in created:
-        if owner in ctx.run.failed:  # the status itself could not be written
+        if owner in ctx.run.failed:  # the write of the status itself failed
             return plan
         network = parse_minimal_network(found[0])
         return replace(plan_status(network, network.is_created, error.message, ctx.run, owner), errors=plan.errors)
@@ -256,15 +260,16 @@ def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
 
 
 def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContext, owner: str) -> Plan:
-    """Takes away a network that this run made and that cannot be made to work, with what it made for it.
+    """Plan the deletion of a network that this run created and cannot complete, with the objects created for it.
 
-    It stays where others have been given addresses of it meanwhile: it was open to them as soon as those VMs were
-    recorded that had some before. A large one is marked before its records are looked at, as in every deletion.
+    The network stays if other clients have been assigned addresses of it meanwhile, which is possible as soon as the
+    existing VMs are recorded. A large network is marked as being deleted before its records are read, as in every
+    deletion.
     """
     plan = Plan(errors={owner: error})
     if reason := _reason_to_keep(network, ctx):
         note = f"network {network.full_name} stays, though it does not work: {reason}"
-        if owner not in ctx.run.failed:  # else the status itself could not be written
+        if owner not in ctx.run.failed:  # else the write of the status itself failed
             plan = plan + plan_status(network, False, error.message, ctx.run, owner)
         return replace(plan, notes=(note,))
     if is_large(network) and network.is_initialized and not network.is_deleting:
@@ -279,7 +284,10 @@ def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContex
 
 
 def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
-    """Who else has been given an address of a network that this run made, or why that cannot be told; "" for nobody."""
+    """Return why a network that this run created must stay; "" if it can be deleted.
+
+    It stays if another client holds an address of it, or if its allocations cannot be read.
+    """
     if not network.is_initialized:
         return ""
     written_by_run = records_written_by_run(network, ctx.run)
@@ -294,14 +302,13 @@ def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
 
 
 def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Plan:
-    """The changes that take the network away, with all that was made for it.
+    """Plan the deletion of the network and of all objects created for it.
 
-    It is marked first, so that no address of it is given out any more, and looked at again; where it must stay after
-    all, it is brought up again.
+    The network is first marked as being deleted, so that it assigns no more addresses, then read again. If it must stay
+    after all, it is reconciled again.
 
     Raises:
-        PreconditionFailed: VMs hold its addresses (the message lists them) and `force` was not given, or they still
-            run.
+        PreconditionFailed: VMs hold its addresses (the message lists them) and `force` is not set, or they still run.
     """
     query = network_query(request.namespace, request.name)
     found = ctx.snapshot.lookup(query)
@@ -337,13 +344,13 @@ def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Pl
 
 
 def _marks_deletion(change: Change) -> bool:
-    """Whether a change marks a network as being deleted."""
+    """Return whether a change marks a network as being deleted."""
     ops = change.body if isinstance(change.body, list) else ()
     return any(op["path"] == json_pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
 
 
 def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
-    """Brings up again a network whose deletion was begun and cannot be completed."""
+    """Plan the reconciliation of a network whose deletion was started and cannot be completed."""
     plan, created, health = Plan(), True, ""
     try:
         backend = get_backend(network, ctx.backends)
@@ -407,10 +414,10 @@ def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanCon
 
 
 def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
-    """The back-end's part of a deletion, as far as it is known while somebody still has an address.
+    """Return the backend's part of a deletion, as far as it is known while addresses are still held.
 
     Raises:
-        UnreadableError: something that the deletion depends on may not be read: no VM is to be detached in vain.
+        UnreadableError: something that the deletion depends on cannot be read; no VM is to be detached for nothing.
     """
     backend = backends.get(network.plugin)
     plan = Plan()
@@ -437,10 +444,10 @@ def _finalizer_note(network: Network) -> str:
 
 
 def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What `force` takes a network's addresses from: VMs ("prod/web-1"), and the reserved addresses.
+    """Return the holders whose addresses `force` releases: VMs ("prod/web-1"), and the reserved addresses.
 
     Raises:
-        PreconditionFailed: there is no such network.
+        PreconditionFailed: the network does not exist.
     """
     allocations = require_allocations(_load_even_invalid(NetworkDeleteRequest(namespace, name), snapshot), snapshot)
     records = sorted(allocations.records().items())
@@ -451,7 +458,7 @@ def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[s
 
 
 def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Network:
-    """The network to delete: one whose spec cannot be read rightly can still be deleted."""
+    """Return the network to delete; a network with an invalid spec can be deleted too."""
     try:
         return load_network(request.namespace, request.name, snapshot)
     except UsageError:
@@ -461,11 +468,11 @@ def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Net
 
 
 def check_spec_matches(existing: Json, requested: Json) -> None:
-    """A network of that name may only be "made" again if it says the same.
+    """Check that an existing network has the requested spec, so that creating it again is idempotent.
 
     Raises:
-        PreconditionFailed: it says something else.
-        UsageError: it cannot be read rightly.
+        PreconditionFailed: the specs differ.
+        UsageError: a spec is invalid.
     """
     if difference := _first_difference(existing, requested):
         key, existing_value, requested_value = difference
@@ -477,10 +484,10 @@ def check_spec_matches(existing: Json, requested: Json) -> None:
 
 
 def check_created_spec(existing: Json, requested: Json) -> None:
-    """A network that this run made must say what was asked for, whatever webhooks and old CRDs make of it.
+    """Check that a network created by this run has the requested spec, which webhooks and older CRDs may have changed.
 
     Raises:
-        PreconditionFailed: it says something else.
+        PreconditionFailed: the specs differ.
     """
     try:
         difference = _first_difference(existing, requested)
@@ -497,8 +504,11 @@ def check_created_spec(existing: Json, requested: Json) -> None:
 
 
 def _first_difference(existing: Json, requested: Json) -> tuple[str, str, str] | None:
-    """The path of the first field of the spec in which two networks differ, what is there, and what is wanted; None
-    where they say the same."""
+    """Return the first field of the spec in which two networks differ; None if they are equal.
+
+    Returns:
+        The path of the field, its existing value and its requested value.
+    """
     existing_value, requested_value = _comparable_spec(existing), _comparable_spec(requested)
     for key in sorted({*requested_value, *existing_value}):
         if requested_value.get(key) != existing_value.get(key):
@@ -507,7 +517,7 @@ def _first_difference(existing: Json, requested: Json) -> tuple[str, str, str] |
 
 
 def _comparable_spec(obj: Json) -> Json:
-    """The spec's fields by their paths, such as "calico.blockSize"; empty ones count as absent."""
+    """Return the spec's fields by path, such as "calico.blockSize"; empty values count as absent."""
     fields: Json = {}
     for key, value in (obj.get("spec") or {}).items():
         inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}

@@ -1,4 +1,4 @@
-"""What a network's status says: whether it was made, why not, whether it works, and whether it is being deleted."""
+"""Plan the status of a network: whether it is created, why not, whether it is ready, whether it is being deleted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ _FIELDS = Fields(unordered=frozenset({"conditions"}))
 
 
 def plan_status(network: Network, created: bool, problem: str, run: RunContext, owner: str, deleting: str = "") -> Plan:
-    """Writes the original's two fields, the Ready condition, and the counters where they are not kept yet.
+    """Plan the two fields of Platform9 yoshi, the Ready condition, and the counters if the status has none.
 
-    `deleting` is when its deletion was begun; without it, a mark of that is taken off. A ledger is opened only for a
-    network that was made (plan/network/init_allocations.py).
+    Allocations are initialized only for a network that is created (plan/network/init_allocations.py).
+
+    Args:
+        created: all objects of the network exist.
+        problem: why the network is not ready; "" if it is.
+        owner: see Change.owner.
+        deleting: when the deletion started (RFC 3339); "" removes the mark of a deletion.
     """
     status = network.raw.get("status") or {}
     wanted: Json = {
@@ -35,8 +40,8 @@ def plan_status(network: Network, created: bool, problem: str, run: RunContext, 
     if deleting:
         wanted["deleting"] = deleting
     changed = {
-        # What is not there is written even if it is empty: of objects of this program's own kinds nothing is omitted,
-        # and an empty map of allocations is what opens a ledger.
+        # A missing field is written even if its value is empty: the API server keeps empty fields of these kinds, and
+        # an empty map of allocations marks the network as initialized.
         key: value
         for key, value in wanted.items()
         if key not in status or not matches(value, status[key], _FIELDS, key)

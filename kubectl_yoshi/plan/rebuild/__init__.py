@@ -1,5 +1,5 @@
-"""Restoring lost allocations from what the cluster shows.
+"""Restoring lost allocations from what exists in the cluster.
 
-`expected` decides which VM has each address, from everything that exists, and finds what contradicts itself; `planner`
-writes the allocations that differ. No VM is changed, and no address is released.
+`expected` decides which VM has each address, from everything that exists, and finds contradictions; `planner` writes
+the allocations that differ. No VM is changed, and no address is released.
 """

@@ -1,7 +1,8 @@
-"""What the ledger of a network should say, reckoned from everything that exists, and what contradicts itself in it.
+"""Compute the allocations that a network should have from everything that exists, and the contradictions among them.
 
-The ledger itself is only one witness: after a restore it may be missing, or older than the VMs. What it alone knows is
-kept: reservations, and records whose address nothing uses (`ips gc` gives those back, with its own care).
+The allocations themselves are only one source: after a restore they may be missing, or older than the VMs. What only
+they show is kept: reservations, and records of addresses that nothing uses (`ips gc` releases those, with its own
+checks).
 """
 
 from __future__ import annotations
@@ -35,15 +36,14 @@ ACTIVE = (UsageKind.RUNNING, UsageKind.ANNOUNCED)
 
 @dataclass(frozen=True)
 class ExpectedAllocation:
-    """What the ledger should say of an address.
+    """The expected allocation of an address.
 
     Attributes:
-        number, address: which.
-        record: what it says; None for nothing.
-        expected: what it should say, without a time; None for nothing.
-        reason: in words that follow "since"; "" where nothing is claimed.
+        record: the current allocation; None if there is none.
+        expected: the allocation that it should have, without a time; None for none.
+        reason: why, in words that follow "since"; "" if no VM claims the address.
         needs_update: it must be written.
-        contradictions: what cannot all be true, a sentence each.
+        contradictions: a sentence for each.
     """
 
     number: int
@@ -57,14 +57,13 @@ class ExpectedAllocation:
 
 @dataclass(frozen=True)
 class AllocationAudit:
-    """What the ledger of a network should say.
+    """The expected allocations of a network.
 
     Attributes:
-        network: which.
-        allocations: as it is; the place of a stale block is empty.
-        stale: blocks of an earlier network of this name, which are to be made anew.
-        entries: of every address that is recorded or used, in order.
-        contradictions: besides those of single addresses.
+        allocations: the current ones; the shard of a stale block has no object.
+        stale: blocks of an earlier network of this name, which must be recreated.
+        entries: one for each address that is recorded or used, in order.
+        contradictions: those that do not belong to a single address.
         unused: addresses recorded for VMs that do not use them.
     """
 
@@ -77,11 +76,11 @@ class AllocationAudit:
 
     @property
     def updates(self) -> list[ExpectedAllocation]:
-        """What must be written."""
+        """Return the entries that must be written."""
         return [entry for entry in self.entries if entry.needs_update]
 
     def contradictions_except(self, numbers: Collection[int]) -> list[str]:
-        """All of them but those of some addresses, each a sentence that begins with the address or the VM."""
+        """Return all contradictions but those of some addresses; each begins with the address or the VM."""
         entries = [entry for entry in self.entries if entry.number not in numbers]
         return [*(text for entry in entries for text in entry.contradictions), *self.contradictions]
 
@@ -95,20 +94,17 @@ def audit_allocations(
     namespaces: tuple[str, ...] | None = None,
     partial: bool = False,
 ) -> AllocationAudit:
-    """What the network's ledger should say.
+    """Compute the expected allocations of a network.
 
     Args:
-        network: which.
-        backend: its back-end.
         vms: every VM that exists.
-        snapshot: what was read.
-        all_namespaces: blocks of all namespaces were or will be read by one list.
-        namespaces: look at VMs of these namespaces only, as far as they may be seen; None for all of them.
-        partial: what cannot be seen is left out.
+        all_namespaces: read the blocks of all namespaces with one list.
+        namespaces: consider only VMs of these namespaces, as far as they can be read; None for all namespaces.
+        partial: omit what cannot be read.
 
     Raises:
-        PreconditionFailed: something that may use an address cannot be seen: unknown is not absent; not where
-            `partial`.
+        PreconditionFailed: something that may use an address cannot be read, which does not mean that it does not
+            exist; not raised if `partial`.
     """
     allocations, stale = _load_allocations(network, snapshot, all_namespaces)
     address_uses: dict[int, list[AddressUse]] = {}
@@ -141,10 +137,11 @@ def audit_allocations(
 def _load_allocations(
     network: Network, snapshot: Snapshot, all_namespaces: bool
 ) -> tuple[Allocations, dict[Shard, Json]]:
-    """The ledger, and the blocks in its way that say they belong to an earlier network of this name.
+    """Return the allocations, and the blocks of an earlier network of this name that occupy their names.
 
-    A restore gives the network a new uid. Kubernetes collects blocks whose owner is gone, unless the restore has
-    dropped their ownerReferences; then they stay, and must be made anew since a block's spec never changes.
+    A restored network has a new uid. Kubernetes garbage-collects blocks whose owner no longer exists, unless the
+    restore dropped their ownerReferences. Such blocks stay, and must be recreated, since the spec of a block is
+    immutable.
     """
     stale = find_stale_blocks(network, snapshot, all_namespaces)
     return load_allocations(network, snapshot, all_namespaces).with_objects(dict.fromkeys(stale)), stale
@@ -160,7 +157,7 @@ def _requests_network(vm: Vm, network: Network, backend: Backend) -> bool:
 
 @dataclass(frozen=True)
 class _Auditor:
-    """What is at hand while the addresses of one network are judged."""
+    """The state that is needed to audit the addresses of one network."""
 
     network: Network
     backend: Backend
@@ -210,7 +207,7 @@ class _Auditor:
         )
 
     def _infra_entry(self, entry: ExpectedAllocation, use: AddressUse) -> ExpectedAllocation:
-        """The verdict on an address that the network itself has."""
+        """Return the entry of an address that the network itself has."""
         record, network = entry.record, self.network
         since, note = (record.since, record.note) if record else ("", self.backend.infra_address_purpose(network) or "")
         expected = Allocation(NETWORK, network.namespace, network.name, network.uid, since=since, note=note)
@@ -218,7 +215,7 @@ class _Auditor:
         return replace(entry, expected=expected, reason=f"{use.ref} has it", needs_update=needs_update)
 
     def _expected_record(self, winner: Claim, record: Allocation | None) -> Allocation:
-        """The record that the keeper should have; what it already says of this VM's MAC address and time stays."""
+        """Return the record that the winner should have; its current MAC address and time stay."""
         vm = winner.vm
         interface_mac, template_mac = self.backend.macs_of(vm, self.network)
         mac, since, note = interface_mac or template_mac, "", ""
@@ -235,13 +232,16 @@ class _Auditor:
 
 
 def _contradicts_winner(use: AddressUse, winner: Claim) -> bool:
-    """Whether a use that is no living VM's contradicts the keeper's: what runs does, and what is held unless the keeper
-    runs, whose own holding the back-end may not have put down to a VM."""
+    """Return whether a use that belongs to no existing VM contradicts the winner.
+
+    A running or announced use does. A hold of the backend does too, unless the winner runs or is
+    announced: the backend may not attribute the winner's own hold to a VM.
+    """
     return use.kind in ACTIVE or (use.kind is UsageKind.HELD_BY_BACKEND and winner.find_use(*ACTIVE) is None)
 
 
 def _is_same(record: Allocation | None, expected: Allocation) -> bool:
-    """Whether the ledger says already what it should; a MAC address only where the VM tells one."""
+    """Return whether the record is as expected, including its MAC address."""
     if record is None or not isinstance(record.as_written, Mapping):
         return False
     return (record.kind, record.namespace, record.name, record.uid, record.mac) == (
@@ -252,7 +252,7 @@ def _is_same(record: Allocation | None, expected: Allocation) -> bool:
 def _multiple_addresses_text(
     name: NamespacedName, won: Sequence[tuple[ExpectedAllocation, Claim]], network: Network
 ) -> str:
-    """A VM that has several addresses of one network (invariant I3)."""
+    """Return the contradiction of a VM that has several addresses of one network (invariant I3)."""
     listed = ", ".join(f"{entry.address} ({claim.evidence})" for entry, claim in won)
     return (
         f"VM {'/'.join(name)} has {len(won)} addresses of network {network.full_name}: {listed}; all are recorded "
@@ -264,19 +264,20 @@ def _multiple_addresses_text(
 class Claim:
     """A VM's claim to an address: the VM exists and uses the address.
 
-    That is, it runs with it, its template has it, or it asks for the network while the back-end keeps the address for
-    it. The rules by which one of several claims wins are the same on every machine. That VM keeps the address
+    It runs with the address, its template has the address, or it requests the network while the backend holds the
+    address for it. The rules that decide between several claims are the same on every machine. The VM that keeps the
+    address is the one
 
-    1. which runs with it, or whose address is announced: what is so now counts more than what is only written;
-    2. which the ledger gives it to, by its uid;
-    3. for which the back-end's own bookkeeping keeps it;
-    4. which the ledger gives it to by its name alone, as after a restore that made every uid anew;
-    5. which is older, then whose uid comes first.
+    1. that runs with it, or whose address is announced: the current state takes precedence over the configured one;
+    2. to which it is allocated, by uid;
+    3. for which the backend holds it;
+    4. to which it is allocated by name only, as after a restore that changed every uid;
+    5. that is older, then the one whose uid sorts first.
 
     Attributes:
-        vm: whose.
-        address_uses: what shows it.
-        record: what the ledger says of the address, whoever it names.
+        vm: the claiming VM.
+        address_uses: the uses that show the claim.
+        record: the current allocation of the address, for any holder.
     """
 
     vm: Vm
@@ -284,17 +285,17 @@ class Claim:
     record: Allocation | None
 
     def find_use(self, *how: UsageKind) -> AddressUse | None:
-        """The first thing that shows it in one of these ways."""
+        """Return the first use of one of these kinds; None if there is none."""
         return next((use for use in self.address_uses if use.kind in how), None)
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the ledger gives the address to this very VM."""
+        """Return whether the address is allocated to this VM, by uid."""
         return self.record is not None and bool(self.record.uid) and self.record.uid == self.vm.uid
 
     @property
     def is_recorded_by_name(self) -> bool:
-        """Whether the ledger gives it to a VM of this name."""
+        """Return whether the address is allocated to a VM of this name."""
         record = self.record
         return (
             record is not None
@@ -304,7 +305,7 @@ class Claim:
 
     @property
     def evidence(self) -> str:
-        """What shows it best, in words that follow "since"."""
+        """Return the strongest evidence, in words that follow "since"."""
         if use := self.find_use(*ACTIVE):
             return f"{use.ref} runs with it" if use.kind is UsageKind.RUNNING else f"{use.ref} is announced"
         use = self.find_use(UsageKind.REQUESTED)
@@ -313,7 +314,7 @@ class Claim:
         return f"{self.address_uses[0].ref} holds it for the VM, which asks for the network"
 
     def ranking(self) -> tuple[tuple[object, str], ...]:
-        """How it ranks by each rule, the lower the stronger, and the rule's words where it decides."""
+        """Return for each rule the claim's rank, where lower is stronger, and the words used if the rule decides."""
         held = self.find_use(UsageKind.HELD_BY_BACKEND)
         created_at = str(metadata(self.vm.raw).get("creationTimestamp") or "9999")
         return (
@@ -332,13 +333,13 @@ def rank_claims(
     vms: Mapping[NamespacedName, Vm],
     requesting: Collection[NamespacedName],
 ) -> tuple[list[Claim], list[AddressUse]]:
-    """The claims to an address, the strongest first, and the uses of it that are no living VM's.
+    """Return the claims to an address, the strongest first, and its uses that belong to no existing VM.
 
     Args:
-        address_uses: all that was seen of the address.
-        record: what the ledger says of it.
+        address_uses: all uses of the address.
+        record: its current allocation.
         vms: every VM that exists.
-        requesting: the VMs that ask for the network by their annotations.
+        requesting: the VMs that request the network by their annotations.
     """
     uses_by_vm: dict[NamespacedName, list[AddressUse]] = {}
     unclaimed_uses: list[AddressUse] = []
@@ -357,7 +358,7 @@ def rank_claims(
 
 
 def deciding_reason(claims: Sequence[Claim]) -> str:
-    """Why the first of these claims is the strongest, in words that follow "since"."""
+    """Return why the first of these claims is the strongest, in words that follow "since"."""
     first, *others = claims
     if others:
         for (own_rank, explanation), (other_rank, _) in zip(first.ranking(), others[0].ranking(), strict=True):

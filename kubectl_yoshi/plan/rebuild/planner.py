@@ -1,7 +1,8 @@
-"""Rebuilding ledgers: making them say what `audit` says that they should, after a restore or whatever broke them.
+"""Plan the rebuild of allocations: write what `audit_allocations` expects, after a restore or any other loss.
 
-Only records are written, and what an interrupted run has left inconsistent in a back-end's own bookkeeping; no VM is
-changed, and no address is given back. A ledger that was not open (plan/network/init_allocations.py) is open afterwards.
+Only records are written, and inconsistencies in a backend's own state that an interrupted run left are repaired. No VM
+is changed, and no address is released. A network that was not initialized (plan/network/init_allocations.py) is
+initialized afterwards.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ MAX_LISTED = 3
 
 @dataclass(frozen=True)
 class RebuildRequest:
-    """Which ledgers.
+    """Request to rebuild the allocations of networks.
 
     Attributes:
         network: namespace and name of a single network; None for all.
-        namespace: with network None, only those of this namespace; None for every one.
+        namespace: with network None, only those of this namespace; None for all namespaces.
     """
 
     network: NamespacedName | None = None
@@ -48,12 +49,12 @@ class RebuildRequest:
 
 
 def plan_rebuild(request: RebuildRequest, ctx: PlanContext) -> Plan:
-    """The changes that make the ledgers say what they should.
+    """Plan the changes that write the expected allocations.
 
-    The plan's `results` has how many addresses are written of each network that is changed.
+    The plan's `results` has the number of addresses written for each network that changes.
 
     Raises:
-        PreconditionFailed: there is no such network, or what may use its addresses cannot be seen.
+        PreconditionFailed: the network does not exist, or what may use its addresses cannot be read.
     """
     audits, notes = audit_networks(request, ctx.backends, ctx.snapshot)
     vms = list_vms_by_name(ctx.snapshot)
@@ -70,7 +71,7 @@ def plan_rebuild(request: RebuildRequest, ctx: PlanContext) -> Plan:
 def audit_networks(
     request: RebuildRequest, backends: Mapping[str, Backend], snapshot: Snapshot
 ) -> tuple[list[AllocationAudit], tuple[str, ...]]:
-    """What each ledger should say, and a line for every network that is left alone.
+    """Return the expected allocations of each network, and a note for every network that is skipped.
 
     Raises:
         PreconditionFailed: see plan_rebuild.
@@ -94,7 +95,7 @@ def audit_networks(
 
 
 def _overlap_reason(network: Network, snapshot: Snapshot) -> str:
-    """Why a network whose ledger is not open may not be opened: another one has its addresses; "" where it may."""
+    """Return why an uninitialized network must not be initialized: another one has its addresses; "" if it may be."""
     try:
         if not network.is_initialized:
             check_no_earlier_overlap(network, snapshot)
@@ -104,10 +105,10 @@ def _overlap_reason(network: Network, snapshot: Snapshot) -> str:
 
 
 def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = None) -> dict[NamespacedName, Vm]:
-    """Every VM that exists, or of these namespaces.
+    """Return every VM that exists, or every VM of these namespaces.
 
     Raises:
-        PreconditionFailed: not all may be seen.
+        PreconditionFailed: some of them cannot be read.
     """
     queries = [Query(VM, namespace) for namespace in namespaces or (None,)]
     found = snapshot.lookup(*queries)
@@ -117,25 +118,26 @@ def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = No
 
 
 def _plan_repairs(network: Network, ctx: PlanContext) -> Plan:
-    """Makes the back-end's own bookkeeping consistent again that an interrupted run has left."""
+    """Plan the repair of the backend's own state that an interrupted run left inconsistent."""
     if ctx.run.failed:
         return Plan()
     return ctx.backends[network.plugin].repairs(network, None, ctx.snapshot)
 
 
 def _plan_initialization(audit: AllocationAudit, run: RunContext) -> Plan:
-    """Opens a ledger in which nothing is missing any more."""
+    """Plan to initialize a network whose records are complete."""
     owner = audit.network.full_name
     plan = Plan() if audit.updates or owner in run.failed else plan_init_status(audit.network, owner)
     return replace(plan, results={owner: "0"}) if plan else plan
 
 
 def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm], run: RunContext) -> Plan:
-    """The changes that make one ledger say what it should. `results` has how many addresses are written."""
+    """Plan the changes that write the expected allocations of one network; `results` has the number of addresses."""
     owner = audit.network.full_name
     if owner in run.failed:
         return Plan()
-    written_by_run = records_written_by_run(audit.network, run)  # what is written now is not why it was written
+    # for addresses already written, the reason would now be the new record
+    written_by_run = records_written_by_run(audit.network, run)
     notes = tuple(f"contradiction: {text}" for text in audit.contradictions_except(written_by_run)) + _unused_notes(
         audit
     )
@@ -151,18 +153,18 @@ def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm]
 
 
 def _with_time(record: Allocation, run: RunContext) -> Allocation:
-    """The record to write: since when an address is somebody's stays where it was known."""
+    """Return the record to write; the time of a known allocation stays."""
     return record if record.since else replace(record, since=run.micro_time)
 
 
 def _with_missing_shards(allocations: Allocations, records: Mapping[int, Allocation]) -> Allocations:
-    """The ledger with an empty place for every block that these records need and that is not there."""
+    """Return the allocations, including empty ones for every block that these records need and that does not exist."""
     needed = dict.fromkeys(shard_of(allocations.network, number) for number in records)
     return allocations.with_objects({shard: None for shard in needed if shard not in allocations.objects})
 
 
 def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[NamespacedName, Vm], owner: str) -> Plan:
-    """Ends attachments that are under way of the VMs whose record another one gets, before it does."""
+    """Plan to fence the VMs whose record another VM gets, before it is written, to stop attachments in progress."""
     losing: dict[NamespacedName, Vm] = {}
     for entry in updates:
         record, expected = entry.record, entry.expected
@@ -176,7 +178,7 @@ def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[Namesp
 
 
 def _delete_stale_blocks(stale: Mapping[Shard, Json], owner: str) -> Plan:
-    """Takes blocks of an earlier network away; what they say is among the records that are written next."""
+    """Plan to delete blocks of an earlier network; their records are among those written next."""
     changes = tuple(
         Change(
             Verb.DELETE, shard.ref, f"make the address block of {dig(block, 'spec', 'first')} anew", before=block,

@@ -1,7 +1,7 @@
-"""What there is to do to make true what networks and VM annotations ask for.
+"""Decide on the tasks that reconcile networks and VM annotations.
 
-What nobody asks for any more stays: a VM whose wish annotation was removed keeps its address, as it did with the
-original. Taking it away would be a silent detach after a slip of the hand; a note says how to do it.
+What is no longer requested stays: a VM whose annotation was removed keeps its address, as with Platform9 yoshi.
+Detaching the VM automatically could turn a mistake into the loss of its address; a note names the command instead.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from kubectl_yoshi.plan.sync.tasks import (
 )
 
 RESTART_SECONDS = 330.0
-"""A VM that another run has marked for a restart is left to it for so long: as long as that may wait, and some more."""
+"""How long, in seconds, a VM marked for a restart is left to the run that marked it: its timeout and a margin."""
 
 
 @dataclass(frozen=True)
 class SyncScope:
-    """What is to be looked at.
+    """The networks and VMs to reconcile.
 
     Attributes:
         namespace: networks and VMs of this namespace; None for all.
         networks: only these; None for all of the namespace.
         vms: only these; None for all of the namespace.
-        include_orphans: look for what deleted networks (of that namespace) left in other places.
+        include_orphans: look for objects that deleted networks (of that namespace) left elsewhere.
         restart: restart VMs that run without their address.
     """
 
@@ -57,20 +57,20 @@ class SyncScope:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is everything that there is in the namespace, or anywhere."""
+        """Return whether the scope is everything in the namespace, or in the cluster."""
         return self.networks is None and self.vms is None
 
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """What a pass has to do.
+    """The tasks of a pass.
 
     Attributes:
-        stages: one after the other; a stage's jobs do not need each other.
-        errors: VMs whose wish cannot be understood, and why.
-        deferred: VMs that another run is restarting just now.
-        notes: for people, a line each.
-        networks, vms: how many networks there are, and VMs that ask for something.
+        stages: run one after the other; the tasks of a stage do not depend on each other.
+        errors: VMs whose request is invalid, and why.
+        deferred: VMs that another run is restarting.
+        notes: for the user, a line each.
+        networks, vms: the number of networks, and of VMs that request something.
     """
 
     stages: tuple[tuple[SyncTask, ...], ...] = ()
@@ -82,10 +82,10 @@ class SyncPlan:
 
 
 def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snapshot, now: datetime) -> SyncPlan:
-    """The jobs that there are: leftovers first, since they may be in the way, then networks, then VMs.
+    """Plan the tasks: orphans first, since they may conflict with networks, then networks, then VMs.
 
     Raises:
-        PreconditionFailed: neither networks nor VMs may be seen, or the cluster does not know networks.
+        PreconditionFailed: neither networks nor VMs can be read, or the CRD of networks is not installed.
     """
     if NETWORKWIZARD not in snapshot.served:
         raise PreconditionFailed(
@@ -133,7 +133,7 @@ def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snaps
 def _parse_requests(
     vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot
 ) -> tuple[list[RequestedNetwork], dict[NamespacedName, YoshiError]]:
-    """What the VMs ask for, and why that cannot be understood of some."""
+    """Return what the VMs request, and why the requests of some are invalid."""
     requested_networks: list[RequestedNetwork] = []
     errors: dict[NamespacedName, YoshiError] = {}
     for vm in vms:
@@ -145,7 +145,7 @@ def _parse_requests(
 
 
 def with_single_objects(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with an answer for each network and VM by its name, where a list has brought it."""
+    """Return the snapshot with a result for each single network and VM that a list contains."""
     singles = {
         replace(query, namespace=namespace_of(obj), name=name_of(obj)): (obj,)
         for query, answer in snapshot.results.items()
@@ -167,9 +167,9 @@ def _queries(resource: Resource, namespace: str | None, only: frozenset[Namespac
 
 
 def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
-    """Whether whoever marked the VM may still be at work: it has not stopped yet, and the mark is no old one.
+    """Return whether the run that marked the VM may still be active: the VM is stopping, or the mark is recent.
 
-    A VM that has stopped is started again by whoever sees it first.
+    A stopped VM is started again by the first run that reads it.
     """
     running = find_instance(vm, snapshot)
     if running is None:
@@ -178,7 +178,7 @@ def _is_restarting_elsewhere(vm: Vm, snapshot: Snapshot, now: datetime) -> bool:
 
 
 def _mark_age_seconds(vm: Vm, now: datetime) -> float:
-    """Seconds since the mark was written, as managedFields tell; infinite where they do not."""
+    """Return the seconds since the mark was written, from managedFields; infinite if they do not show it."""
     times = [
         str(entry.get("time", ""))
         for entry in metadata(vm.raw).get("managedFields") or ()
@@ -194,7 +194,7 @@ def _unrequested_notes(
     backends: Mapping[str, Backend],
     snapshot: Snapshot,
 ) -> list[str]:
-    """VMs that ask for nothing and have an address all the same, a line each."""
+    """Return a note for each VM that requests nothing and still has an address."""
     by_uid = {vm.uid: vm for vm in not_requesting}
     notes: list[str] = []
     for network in parse_networks(networks) if by_uid else ():

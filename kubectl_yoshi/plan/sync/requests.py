@@ -1,4 +1,4 @@
-"""What the annotations of VMs ask for: which network, and maybe which address."""
+"""Parse what the annotations of VMs request: a network, and optionally an address."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kubectl_yoshi.plan.network_lookup import find_candidate_networks, list_netw
 
 @dataclass(frozen=True)
 class RequestedNetwork:
-    """A VM's wish to be on a network.
+    """A network that a VM requests.
 
     Attributes:
-        vm, network: who, and where.
-        address: the one named; None for any.
-        plugin: the back-end that it was asked of.
+        vm, network: namespace and name of each.
+        address: the requested address; None for any.
+        plugin: the backend whose annotation requests it.
     """
 
     vm: NamespacedName
@@ -33,11 +33,11 @@ class RequestedNetwork:
 
 
 def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: Snapshot) -> list[RequestedNetwork]:
-    """What a VM's annotations ask for, each network once.
+    """Return the networks that a VM's annotations request, each network once.
 
     Raises:
-        UsageError: an annotation cannot be read.
-        PreconditionFailed: no network is known that has the address named.
+        UsageError: an annotation is invalid.
+        PreconditionFailed: no known network has the requested address.
     """
     requested_networks: dict[NamespacedName, RequestedNetwork] = {}
     for backend in backends.values():
@@ -57,7 +57,7 @@ def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: S
             requested_network = RequestedNetwork((vm.namespace, vm.name), network, named.get(network), backend.plugin)
             if network not in requested_networks or _has_plugin(network, backend.plugin, snapshot):
                 requested_networks[network] = (
-                    requested_network  # two back-ends may read one annotation: the network's own one it is
+                    requested_network  # two backends may read one annotation: the network's own one wins
                 )
     return list(requested_networks.values())
 
@@ -69,12 +69,12 @@ def _has_plugin(network: NamespacedName, plugin: str, snapshot: Snapshot) -> boo
 def _find_network(
     address: Address, networks: list[NamespacedName], backend: Backend, vm: Vm, snapshot: Snapshot
 ) -> NamespacedName:
-    """The network that an address is asked of: one of those named, else the one of this back-end that has it."""
+    """Return the network of a requested address: one of those named, else the one of this backend that has it."""
     candidates = [n for n in list_networks(vm.namespace, snapshot) if n.plugin == backend.plugin]
     if networks:
         candidates = [n for n in candidates if (n.namespace, n.name) in networks]
         if not candidates:
-            return networks[0]  # that it cannot be found is for the planner to say
+            return networks[0]  # the planner reports that it does not exist
     matches = find_candidate_networks(address, candidates, vm.namespace)
     if len(matches) == 1 or (matches and networks):
         return matches[0].namespace, matches[0].name
@@ -88,7 +88,7 @@ def _find_network(
 
 
 def build_attach_requests(requested_networks: Iterable[RequestedNetwork], restart: bool) -> list[AttachRequest]:
-    """The wishes as requests: all VMs that want any address of a network at once, those that name one by themselves."""
+    """Convert requested networks into attach requests: one per network, and one per VM that names an address."""
     by_network: dict[tuple[NamespacedName, str], list[NamespacedName]] = {}
     single: list[AttachRequest] = []
     for requested_network in requested_networks:

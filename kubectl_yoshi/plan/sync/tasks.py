@@ -1,4 +1,4 @@
-"""The jobs that `sync` consists of: each succeeds or fails by itself, and has the planner of a command."""
+"""The tasks of `sync`: each has the planner of a command, and succeeds or fails on its own."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ NetworkErrors = Mapping[NamespacedName, YoshiError]
 
 
 class SyncTask(Protocol):
-    """A part of the work."""
+    """A task of a pass."""
 
     @property
     def vms(self) -> tuple[NamespacedName, ...]:
-        """The VMs that it is for; () where it is for none."""
+        """Return the VMs that the task is for; () if it is for none."""
 
     @property
     def network(self) -> NamespacedName | None:
-        """The network that it makes; None where it makes none."""
+        """Return the network that the task reconciles; None if it reconciles none."""
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """What is to be done.
+        """Plan the changes of the task.
 
         Args:
-            failed_networks: the networks that this pass could not make, and why.
-            ctx: see PlanContext.
+            failed_networks: the networks that this pass could not reconcile, and why.
 
         Raises:
             YoshiError: nothing can be done.
@@ -52,10 +51,10 @@ class SyncTask(Protocol):
 
 @dataclass(frozen=True)
 class OrphanRemovalTask:
-    """Takes away what networks left in other places that somebody deleted with plain kubectl.
+    """Deletes objects elsewhere of networks that were deleted with plain kubectl.
 
     Attributes:
-        namespace: of networks that were in this one; None for all.
+        namespace: that of the networks; None for all.
     """
 
     namespace: str | None = None
@@ -63,17 +62,17 @@ class OrphanRemovalTask:
     network: NamespacedName | None = None
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         return plan_orphan_removal(self.namespace, ctx)
 
 
 @dataclass(frozen=True)
 class RepairTask:
-    """Makes the back-ends' own bookkeeping consistent again that interrupted runs have left.
+    """Repairs the backends' own state that interrupted runs left inconsistent.
 
     Attributes:
-        networks: in whose blocks.
-        namespace: of VMs of this one; None for all.
+        networks: those whose blocks are repaired.
+        namespace: that of the VMs; None for all.
     """
 
     networks: tuple[NamespacedName, ...]
@@ -82,7 +81,7 @@ class RepairTask:
     network: NamespacedName | None = None
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         if ctx.run.failed:
             return Plan(errors=ctx.run.failed)
         found = parse_networks(ctx.snapshot.lookup(*(network_query(*name) for name in self.networks)))
@@ -93,26 +92,26 @@ class RepairTask:
 
 @dataclass(frozen=True)
 class LegacyConversionTask:
-    """Rewrites what the original yoshi recorded; what must stay as it is, `ips check` tells."""
+    """Converts the records of Platform9 yoshi; `ips check` reports those that cannot be converted."""
 
     request: LegacyConversionRequest
     vms: tuple[NamespacedName, ...] = ()
     network: NamespacedName | None = None
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         return replace(plan_legacy_conversion(self.request, ctx), notes=())
 
 
 @dataclass(frozen=True)
 class NetworkTask:
-    """Makes a network and brings its status up to date; one that cannot be judged for want of rights stays as it is."""
+    """Reconciles a network and updates its status; a network that cannot be read completely stays as it is."""
 
     network: NamespacedName
     vms: tuple[NamespacedName, ...] = ()
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         plan = plan_network(NetworkRequest(*self.network), ctx)
         if plan.errors and not plan and not ctx.run.failed and ctx.snapshot.unreadable_reasons():
             reason = next(iter(plan.errors.values())).message
@@ -122,18 +121,18 @@ class NetworkTask:
 
 @dataclass(frozen=True)
 class AttachTask:
-    """Gives VMs the addresses of a network; nobody new where the network could not be made, and who is on it stays."""
+    """Assigns addresses of a network to VMs; if the network failed, existing VMs stay and no new ones are attached."""
 
     request: AttachRequest
     network: NamespacedName | None = None
 
     @property
     def vms(self) -> tuple[NamespacedName, ...]:
-        """See SyncTask."""
+        """Return the VMs of the request."""
         return self.request.vms
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         reason = "" if ctx.run.done else self._not_ready_reason(failed_networks, ctx)
         name = "/".join(self.request.network)
         error = PreconditionFailed(
@@ -162,18 +161,18 @@ class AttachTask:
 
 @dataclass(frozen=True)
 class ResumeTask:
-    """Finishes what a run had begun that was killed while it took a VM off a network, and starts the VM again."""
+    """Completes a detachment whose run was killed while the VM was stopped, and starts the VM again."""
 
     vm: NamespacedName
     network: NamespacedName | None = None
 
     @property
     def vms(self) -> tuple[NamespacedName, ...]:
-        """See SyncTask."""
+        """Return the single VM."""
         return (self.vm,)
 
     def plan(self, failed_networks: NetworkErrors, ctx: PlanContext) -> Plan:
-        """See SyncTask."""
+        """Plan the changes of the task."""
         found = ctx.snapshot.lookup(Query(VM, *self.vm))
         if not found or ctx.run.failed:
             return Plan(errors=ctx.run.failed)
