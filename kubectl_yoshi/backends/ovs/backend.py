@@ -114,7 +114,7 @@ class Ovs(PrivateDefaults):
             first_changes = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
             fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
-            if not same_json(_parse_config(attachment), config):  # compare parsed, since the text is not normalized
+            if not same_json(_parse_config(attachment), config):  # exact: the API server keeps the text
                 fields[("spec", "config")] = json.dumps(config)
             first_changes = patch_fields(NAD, attachment, fields | adoption_fields(attachment, network))
         first_changes += bridges.ensure(network, layer, snapshot)
