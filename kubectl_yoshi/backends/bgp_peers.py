@@ -1,8 +1,8 @@
-"""BGPPeers, of Calico and of MetalLB: one for each router, shared by the networks that announce to it.
+"""Manage the BGPPeers of Calico and MetalLB: one per router, shared by the networks that announce to it.
 
-One that is there already, whoever made it, serves a network if it says what the network wants. If it says anything
-else, it is made to say so where this program made it and no other network wants it as it is; otherwise it is left as it
-is, and the network is refused.
+An existing one is used if it matches what the network requests, even if yoshi did not create it. Otherwise it is
+changed if yoshi created it and no other network needs it as it is; else it stays as it is, and the network has a
+conflict.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 
 
 def peer_name(peer: Peer) -> str:
-    """ "yoshi-10.240.0.5", "yoshi-2001-0db8-…-0005": a valid name for both families."""
+    """Return the name of a peer's object, valid for both families: "yoshi-10.240.0.5", "yoshi-2001-0db8-…-0005"."""
     return f"yoshi-{to_name_part(peer.address)}"
 
 
@@ -50,13 +50,13 @@ class BgpPeers:
     """The BGPPeers of one speaker.
 
     Attributes:
-        speaker: who speaks BGP, for people.
+        speaker: the name of the BGP speaker, as printed.
         resource: its BGPPeers.
-        namespace: where they are; None for those of the whole cluster.
-        spec: a new one's spec.
-        get_peer_address: which router one is to; None where it does not say so.
-        compared: the fields of its spec that must be as the network wants them.
-        fields: what is known of them.
+        namespace: their namespace; None if they are cluster-scoped.
+        spec: returns the spec of a new one.
+        get_peer_address: returns the router's address from one; None if it has none.
+        compared: the fields of the spec that must match the network's request.
+        fields: the meaning of these fields.
     """
 
     speaker: str
@@ -68,8 +68,12 @@ class BgpPeers:
     fields: Fields
 
     def find_peer(self, network: Network, peer: Peer, snapshot: Snapshot) -> tuple[Json | None, NetworkConflict | None]:
-        """The one that serves for a router, or will once `ensure` has changed it, and what stands in the way (None
-        where nothing does)."""
+        """Return the BGPPeer for a router and the conflict with it.
+
+        Returns:
+            the object that matches, or will match once `ensure` has changed it (None for none), and the conflict (None
+            for none).
+        """
         query = Query(self.resource, self.namespace)
         found = snapshot.lookup(query)
         if reason := snapshot.unreadable_reason(query):
@@ -103,7 +107,7 @@ class BgpPeers:
         return (None, conflict) if conflict else (fixable, None)
 
     def ensure(self, network: Network, snapshot: Snapshot) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-        """What makes them for a network, and the names of all that serve it."""
+        """Return the changes that create or update a network's BGPPeers, and the names of all that it uses."""
         changes: list[Change] = []
         names: list[str] = []
         for peer in _get_peers(network):
@@ -121,7 +125,7 @@ class BgpPeers:
         return tuple(changes), tuple(names)
 
     def remove_former(self, network: Network, snapshot: Snapshot) -> tuple[Change, ...]:
-        """What takes back those that a network needed before somebody changed its peers."""
+        """Return the changes that release the BGPPeers of the network's former spec."""
         if not network.is_edited:
             return ()
         wanted = {peer.address for peer in _get_peers(network)}
@@ -137,19 +141,19 @@ class BgpPeers:
         return tuple(change for change in removals if change is not None)
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> Iterator[NetworkConflict]:
-        """One for each of the network's routers for which something stands in the way."""
+        """Return the conflicts with BGPPeers, one at most for each of the network's routers."""
         found = (self.find_peer(network, peer, snapshot)[1] for peer in _get_peers(network))
         return (conflict for conflict in found if conflict is not None)
 
     def missing_apis(self, network: Network, snapshot: Snapshot) -> str:
-        """The name of one that the network lacks; "" where it has all."""
+        """Return the name of a BGPPeer that the network lacks; "" if it has all."""
         missing_names = [
             peer_name(peer) for peer in _get_peers(network) if self.find_peer(network, peer, snapshot)[0] is None
         ]
         return missing_names[0] if missing_names else ""
 
     def describe(self, network: Network, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-        """A row for each of the network's routers."""
+        """Yield a row for each of the network's routers."""
         for peer in _get_peers(network):
             obj, conflict = self.find_peer(network, peer, snapshot)
             unreadable = snapshot.unreadable_reason(Query(self.resource, self.namespace)) and "may not be read"
@@ -162,12 +166,14 @@ class BgpPeers:
         return differing_fields({key: wanted.get(key) for key in self.compared}, spec, self.fields)
 
     def _stale_fields(self, obj: Json, network: Network, peer: Peer) -> list[str]:
-        """The fields in which an object is not as a network wants it."""
+        """Return the fields in which an object differs from a network's request."""
         return self._changed_fields(dig(obj, "spec", default={}), self.spec(network, peer))
 
     def _other_networks_needing(self, obj: Json, network: Network, peer: Peer, snapshot: Snapshot) -> list[str]:
-        """The other networks ("prod/far") that need an object of this program's as it is: not those that are gone, have
-        that router no more, or want what this one wants."""
+        """Return the other networks ("prod/far") that need an object created by yoshi as it is.
+
+        Networks that no longer exist, that no longer have that router, or that have the same request do not count.
+        """
         names = {name for name in get_needing_networks(obj).values() if name != network.full_name}
         all_networks = Query(NETWORKWIZARD)
         others = snapshot.lookup(all_networks) if names else ()
@@ -181,7 +187,7 @@ class BgpPeers:
         )
 
     def _needs_other_spec(self, other: Json, network: Network, peer: Peer) -> bool:
-        """Whether another network wants a router's peering not as this one does, or that cannot be told yet."""
+        """Return whether another network requests a different peering with a router; True if its spec is invalid."""
         try:
             parsed = parse_network(other)
         except UsageError:
@@ -193,13 +199,13 @@ class BgpPeers:
         return any(self._changed_fields(spec, wanted) for spec in other_specs)
 
     def _fix_spec(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
-        """Makes what `find_peer` has found say what a network wants; None where it does."""
+        """Return the change that makes an object from `find_peer` match a network's request; None if it matches."""
         stale = self._stale_fields(obj, network, peer)
         if not stale:
             return None
         wanted = self.spec(network, peer)
         patch = PatchBuilder.for_uid(uid_of(obj))
-        patch.test(("metadata", "resourceVersion"), resource_version_of(obj))  # or another network may need it by now
+        patch.test(("metadata", "resourceVersion"), resource_version_of(obj))  # another network may need it by now
         for key in stale:
             if key in wanted:
                 patch.set_in(obj, ("spec", key), wanted[key])
@@ -214,7 +220,7 @@ class BgpPeers:
 
 
 def remove_peers(resource: Resource, deleted_uids: Collection[str], snapshot: Snapshot) -> tuple[Change, ...]:
-    """Takes away the BGPPeers that only these networks (by uid) needed."""
+    """Return the changes that delete the BGPPeers needed by these networks (by uid) only, or release them."""
     removals = [
         remove_needing_networks(resource.ref(name_of(obj), namespace_of(obj) or None), obj, deleted_uids)
         for obj in snapshot.lookup(Query(resource))

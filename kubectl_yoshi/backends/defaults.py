@@ -1,4 +1,4 @@
-"""Members of a Backend for which most back-ends, or the private ones, have nothing to do."""
+"""Define default implementations of Backend members for which most backends, or the private ones, do nothing."""
 
 from __future__ import annotations
 
@@ -15,48 +15,43 @@ from kubectl_yoshi.model.vm import Vm
 
 
 class BackendDefaults:
-    """A back-end that keeps no addresses of its own: there is nothing to reserve, to release or to repair."""
+    """A backend that keeps no addresses itself, so that it has nothing to reserve, release or repair."""
 
     def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
-        """See Backend. A VM may be on several networks."""
+        """Return "": a VM may be on several networks."""
         return ""
 
     def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         return HoldRelease()
 
     def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return Plan()
 
     def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         return HoldRelease()
 
     def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend. KubeVirt's own rules aside, nothing hinders it."""
+        """Return (): apart from KubeVirt's own rules, nothing prevents a migration."""
         return ()
 
     def vm_problems(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[VmProblem, ...]:
-        """See Backend."""
         return ()
 
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return Plan()
 
 
 class PrivateDefaults(BackendDefaults):
-    """A private back-end: an address is on the VM's own interface, with no ports and no Service before it."""
+    """A private backend: addresses are on the VM's own interfaces, without ports and Services."""
 
     def implicit_choices(self, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend. Nobody outside the cluster is concerned."""
+        """Return (): defaults affect nothing outside the cluster."""
         return ()
 
     def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
-        """See Backend. What is beside the VM is there before it wants the address."""
+        """Return no changes: no separate objects follow the VM's patch. Ports are rejected."""
         if ports:
             raise PreconditionFailed(
                 f"network {network.full_name} is private: ports are opened on public addresses only",
@@ -67,13 +62,10 @@ class PrivateDefaults(BackendDefaults):
     def service_addresses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         return ()
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
-        """See Backend."""
         return ()
 
     def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
-        """See Backend."""
         return ()

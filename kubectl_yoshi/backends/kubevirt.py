@@ -1,4 +1,4 @@
-"""What KubeVirt puts on the pods of a VM, so that a Service finds them."""
+"""Determine KubeVirt's version, its defaults, and the labels of a VM's pods, by which a Service selects them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kubectl_yoshi.model.vm import Vm, find_instance
 
 KUBEVIRT = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")
 
-INSTANCE_ID = "vmi.kubevirt.io/id"  # since KubeVirt 1.7, one VM's alone
+INSTANCE_ID = "vmi.kubevirt.io/id"  # since KubeVirt 1.7; unique per VM
 NAME = "vm.kubevirt.io/name"  # the template's hostname, which two VMs may share
 MAX_ID_LENGTH = 63
 HOT_PLUG_VERSION = (1, 4)
-"""From this version on KubeVirt plugs interfaces into running VMs without being told to by a feature gate."""
+"""From this version on KubeVirt supports hot-plugging of interfaces without a feature gate."""
 
 
 def version(snapshot: Snapshot) -> tuple[int, int] | None:
-    """KubeVirt's version as (major, minor); None where it does not tell, or may not be read."""
+    """Return KubeVirt's version as (major, minor); None if it is missing or cannot be read."""
     for obj in snapshot.lookup(Query(KUBEVIRT)):
         match = re.match(r"v?(\d+)\.(\d+)", str(dig(obj, "status", "observedKubeVirtVersion", default="")))
         if match:
@@ -29,7 +29,7 @@ def version(snapshot: Snapshot) -> tuple[int, int] | None:
 
 
 def default_binding(snapshot: Snapshot) -> str:
-    """How KubeVirt binds the pod network for a VM that names no interface: "bridge" unless it is told otherwise."""
+    """Return KubeVirt's binding of the pod network for a VM without interfaces (default "bridge")."""
     for obj in snapshot.lookup(Query(KUBEVIRT)):
         if chosen := dig(obj, "spec", "configuration", "network", "defaultNetworkInterface"):
             return str(chosen)
@@ -37,8 +37,10 @@ def default_binding(snapshot: Snapshot) -> str:
 
 
 def hot_plug(vm: Vm, snapshot: Snapshot) -> HotPlug:
-    """Whether KubeVirt plugs an interface into this VM while it runs (https://kubevirt.io/user-guide, "Hotplug Network
-    Interfaces"): it does so with the VM's next live migration."""
+    """Return whether KubeVirt can hot-plug an interface into this VM, which happens with its next live migration.
+
+    Source: https://kubevirt.io/user-guide, "Hotplug Network Interfaces".
+    """
     found = snapshot.lookup(Query(KUBEVIRT))
     current_version = version(snapshot)
     if not found or current_version is None:
@@ -66,27 +68,32 @@ def hot_plug(vm: Vm, snapshot: Snapshot) -> HotPlug:
 
 
 def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:
-    """The labels by which a VM's pods are found from KubeVirt 1.7 on, and those before."""
+    """Return the selectors of a VM's pods: from KubeVirt 1.7 on, and before."""
     return {INSTANCE_ID: instance_id(vm.name)}, {"kubevirt.io": "virt-launcher", NAME: vm.hostname}
 
 
 def pod_labels(vm: Vm) -> dict[str, str]:
-    """The labels that a VM's pods have, or will have: the template's, and over them KubeVirt's own (kubevirt:
-    pkg/virt-controller/services/template.go, podLabels)."""
+    """Return the labels that a VM's pods have or will have: the template's, overridden by KubeVirt's own.
+
+    Source: kubevirt, pkg/virt-controller/services/template.go, podLabels.
+    """
     new, old = selectors(vm)
     template_labels = dig(vm.raw, "spec", "template", "metadata", "labels", default={})
     return {**{str(key): str(value) for key, value in template_labels.items()}, **old, **new}
 
 
 def pod_selector(vm: Vm, snapshot: Snapshot) -> dict[str, str]:
-    """The labels by which this KubeVirt's pods of the VM are found; where it is unknown, those that every one has."""
+    """Return the selector of the VM's pods for this version of KubeVirt.
+
+    For an unknown version, it is the one that all versions support.
+    """
     new, old = selectors(vm)
     current_version = version(snapshot)
     return new if current_version is not None and current_version >= (1, 7) else old
 
 
 def instance_id(name: str) -> str:
-    """The value of the label vmi.kubevirt.io/id (kubevirt: pkg/apimachinery/labels.go)."""
+    """Return the value of the label vmi.kubevirt.io/id (kubevirt: pkg/apimachinery/labels.go)."""
     if len(name) <= MAX_ID_LENGTH:
         return name
     digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()

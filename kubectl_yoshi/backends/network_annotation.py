@@ -1,7 +1,7 @@
-"""The annotation that names the networks that a VM is to be on: /networkName, names with commas between them.
+"""Read and write the annotation with the networks that a VM requests: /networkName, comma-separated names.
 
-The original yoshi wrote one name. A VM may be on one Calico network and on several layer 2 networks, and the back-ends
-of both read and write the one list.
+Platform9 yoshi wrote one name. A VM may be on one Calico network and on several Layer 2 networks; the backends of both
+use the same list.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ NETWORK_NAME = f"{GROUP}/networkName"
 
 
 def parse_network_names(vm: Vm) -> tuple[str, ...]:
-    """The names as they are written."""
+    """Return the names as written."""
     return tuple(word.strip() for word in vm.annotations.get(NETWORK_NAME, "").split(",") if word.strip())
 
 
 def names_network(vm: Vm, network: Network) -> bool:
-    """Whether a VM asks for a network."""
+    """Return whether a VM requests a network."""
     return any(_matches_network(name, vm, network) for name in parse_network_names(vm))
 
 
 def list_other_network_names(vm: Vm, network: Network) -> tuple[str, ...]:
-    """The names of other networks, as far as they are names."""
+    """Return the names of other networks, without invalid ones."""
     return tuple(
         name
         for name in parse_network_names(vm)
@@ -35,7 +35,7 @@ def list_other_network_names(vm: Vm, network: Network) -> tuple[str, ...]:
 
 
 def add_network_name(vm: Vm, network: Network, excluded: Collection[str] = ()) -> str:
-    """The annotation that asks for a network, and not for some others any more; as it is where it says so already."""
+    """Return the annotation that requests a network, without `excluded` ones; unchanged if it matches already."""
     names = parse_network_names(vm)
     remaining = [name for name in names if name not in excluded]
     if names_network(vm, network):
@@ -44,7 +44,7 @@ def add_network_name(vm: Vm, network: Network, excluded: Collection[str] = ()) -
 
 
 def remove_network_name(vm: Vm, network: Network) -> dict[str, str | None]:
-    """The annotation that asks for a network no more, None where none is left: a change of a VM's annotations."""
+    """Return the annotation without a network, as a change of a VM's annotations; None if no network is left."""
     return {
         NETWORK_NAME: ",".join(name for name in parse_network_names(vm) if not _matches_network(name, vm, network))
         or None

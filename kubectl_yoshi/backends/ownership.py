@@ -1,9 +1,9 @@
-"""Marks: for which network an object was made or written into, so that just that is taken back with the network.
+"""Record in annotations which network an object was created or changed for, so that exactly that is undone with it.
 
-An object of one network bears its name and uid (ownership_annotations). One that several may share (a router's peering,
-a bridge, Calico's BGPConfiguration) bears CREATED_BY_ANNOTATION and a mark for each network that needs it, and goes
-with the last of them. An object that somebody else made is used as it is and bears no
-marks of ours, but for what was written into it.
+An object of one network has annotations with its name and uid (ownership_annotations). An object that several networks
+may share (a BGP peer, a bridge, Calico's BGPConfiguration) has CREATED_BY_ANNOTATION and an annotation for each network
+that needs it, and is deleted with the last of them. An object not managed by yoshi is used as it is; it gets
+annotations only for what was written into it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NETWORK_UID_ANNOTATION = f"{GROUP}/networkUID"
 CREATED_BY_ANNOTATION = f"{GROUP}/madeBy"
 CREATED_BY_YOSHI = "kubectl-yoshi"
 NEEDED_BY_PREFIX = f"network.{GROUP}/"
-"""Prefix of the annotation, named after a network's uid, that says that the network needs the object."""
+"""Prefix of the annotation, named after a network's uid, that records that the network needs the object."""
 
 _CALICO_METADATA_ANNOTATION = "projectcalico.org/metadata"
-"""Where Calico's API server keeps the metadata of an object that it serves as projectcalico.org/v3."""
+"""The annotation in which Calico's API server stores the metadata of an object served as projectcalico.org/v3."""
 
 
 def get_annotations(obj: Json) -> dict[str, str]:
-    """An object's annotations, those included that Calico's API server keeps in an annotation of its own."""
+    """Return an object's annotations, including those that Calico's API server stores in an annotation."""
     annotations = dict(annotations_of(obj))
     try:
         inner = json.loads(annotations.get(_CALICO_METADATA_ANNOTATION, "{}"))
@@ -38,12 +38,12 @@ def get_annotations(obj: Json) -> dict[str, str]:
 
 
 def ownership_annotations(network: Network) -> dict[str, str]:
-    """The annotations by which an object outside the network's namespace is known to be made for it."""
+    """Return the annotations that identify an object as created for a network."""
     return {NETWORK_ANNOTATION: network.full_name, NETWORK_UID_ANNOTATION: network.uid}
 
 
 def get_owner_networks(obj: Json) -> dict[str, str]:
-    """The network for which an object was made: uid -> "namespace/name"; {} for an object of others."""
+    """Return the network that an object was created for: uid -> "namespace/name"; {} if yoshi did not create it."""
     annotations = get_annotations(obj)
     return (
         {annotations[NETWORK_UID_ANNOTATION]: annotations.get(NETWORK_ANNOTATION, "")}
@@ -53,7 +53,7 @@ def get_owner_networks(obj: Json) -> dict[str, str]:
 
 
 def is_created_for(obj: Json, network: Network) -> bool:
-    """Whether an object was made for this very network."""
+    """Return whether an object was created for exactly this network."""
     annotations = get_annotations(obj)
     return (
         annotations.get(NETWORK_ANNOTATION) == network.full_name
@@ -62,8 +62,11 @@ def is_created_for(obj: Json, network: Network) -> bool:
 
 
 def is_created_for_predecessor(obj: Json, network: Network) -> bool:
-    """Whether an object was made for a network of this name that is no more, since this one has its name: a restore
-    makes a network anew, under a new uid, while what was made for it serves on, or is restored with the old marks."""
+    """Return whether an object was created for an earlier network of this name, which no longer exists.
+
+    A restore recreates a network with a new uid, while the objects created for it remain, or are restored with the old
+    annotations.
+    """
     annotations = get_annotations(obj)
     return (
         annotations.get(NETWORK_ANNOTATION) == network.full_name
@@ -72,22 +75,22 @@ def is_created_for_predecessor(obj: Json, network: Network) -> bool:
 
 
 def shared_object_annotations(network: Network) -> dict[str, str]:
-    """The annotations of an object that is made for a network and may serve others later."""
+    """Return the annotations of an object that is created for a network and that others may share later."""
     return {CREATED_BY_ANNOTATION: CREATED_BY_YOSHI, **needed_by_annotation(network)}
 
 
 def needed_by_annotation(network: Network) -> dict[str, str]:
-    """The annotation that says that a network needs an object. Only previews have a network without a uid."""
+    """Return the annotation that records that a network needs an object; the network has no uid in previews only."""
     return {f"{NEEDED_BY_PREFIX}{network.uid or 'not-made-yet'}": network.full_name}
 
 
 def is_created_by_yoshi(obj: Json) -> bool:
-    """Whether this program made an object."""
+    """Return whether yoshi created an object."""
     return get_annotations(obj).get(CREATED_BY_ANNOTATION) == CREATED_BY_YOSHI
 
 
 def get_needing_networks(obj: Json) -> dict[str, str]:
-    """The networks that need an object: uid -> "namespace/name"."""
+    """Return the networks that need an object: uid -> "namespace/name"."""
     return {
         key.removeprefix(NEEDED_BY_PREFIX): name
         for key, name in get_annotations(obj).items()
@@ -98,13 +101,13 @@ def get_needing_networks(obj: Json) -> dict[str, str]:
 def find_deleted_networks(
     owner_networks: Mapping[str, str], live: Iterable[Network], namespace: str | None
 ) -> set[str]:
-    """The uids of those users that are no networks any more.
+    """Return the uids of those networks that no longer exist.
 
     Args:
-        owner_networks: uid -> "namespace/name" of networks for which something was made; "" where only the uid is
+        owner_networks: uid -> "namespace/name" of networks for which an object was created; "" if only the uid is
             known.
-        live: the networks that there are.
-        namespace: only of networks that were in this namespace; None for all.
+        live: the networks that exist.
+        namespace: the former namespace of the networks; None for all.
     """
     known = {network.uid for network in live}
     deleted_uids = {uid: name for uid, name in owner_networks.items() if uid not in known}
@@ -112,22 +115,21 @@ def find_deleted_networks(
 
 
 def find_recreated_networks(owner_networks: Mapping[str, str], live: Iterable[Network]) -> set[str]:
-    """The uids of those users that are networks of today before a restore made them anew, under new uids; see
-    find_deleted_networks.
+    """Return the uids of networks before a restore recreated them with new uids; see find_deleted_networks.
 
-    What was made for them serves on: it is theirs again when they are brought up.
+    Objects created for them remain in use: `ensure` assigns them to the recreated networks.
     """
     uids = {network.full_name: network.uid for network in live}
     return {uid for uid, name in owner_networks.items() if uids.get(name, uid) != uid}
 
 
 def add_annotations(patch: PatchBuilder, obj: Json, annotations: dict[str, str]) -> None:
-    """Adds annotations to an object as it was read, so that patches of several hands can be joined."""
+    """Add annotations to an object as it was read, with a test of each key, so that patches can be merged."""
     patch.set_keys(obj, ANNOTATIONS, annotations)
 
 
 def remove_annotations(patch: PatchBuilder, obj: Json, keys: Collection[str]) -> None:
-    """Removes annotations, those too that Calico's API server keeps in an annotation of its own."""
+    """Remove annotations, including those that Calico's API server stores in an annotation."""
     annotations = annotations_of(obj)
     for key in keys:
         if key in annotations:
@@ -146,10 +148,11 @@ def remove_annotations(patch: PatchBuilder, obj: Json, keys: Collection[str]) ->
 
 
 def require_annotation(patch: PatchBuilder, obj: Json, key: str) -> None:
-    """Have a patch refused if an annotation of the object is not as it was read.
+    """Make the patch fail if an annotation of the object differs from what was read.
 
-    Who leaves a shared object because another network needs it requires that network's annotation: of two networks that
-    are deleted at the same moment, each has read the other one's, and one must see that it is the last (invariant I8).
+    A network that is removed from a shared object requires the annotation of another network that needs it: if two
+    networks are deleted at the same moment, each has read the other's annotation, and one must detect that it is the
+    last (invariant I8).
     """
     annotations = annotations_of(obj)
     key = key if key in annotations else _CALICO_METADATA_ANNOTATION
@@ -157,7 +160,11 @@ def require_annotation(patch: PatchBuilder, obj: Json, key: str) -> None:
 
 
 def add_needing_network(ref: ObjectRef, obj: Json, network: Network) -> Change | None:
-    """Notes on an object of this program that a network needs it; None where that stands, or it is another's."""
+    """Return the change that records on an object that a network needs it.
+
+    Returns:
+        None if that is recorded, or if yoshi did not create the object.
+    """
     if not is_created_by_yoshi(obj) or network.uid in get_needing_networks(obj):
         return None
     patch = PatchBuilder.for_uid(uid_of(obj))
@@ -166,7 +173,11 @@ def add_needing_network(ref: ObjectRef, obj: Json, network: Network) -> Change |
 
 
 def remove_needing_networks(ref: ObjectRef, obj: Json, deleted_uids: Collection[str]) -> Change | None:
-    """Takes away an object that only these networks (by uid) needed, or their marks; None where it is not ours."""
+    """Return the change that deletes an object needed by these networks (by uid) only, or removes their annotations.
+
+    Returns:
+        None if none of them needs it, or if yoshi did not create the object.
+    """
     needed = get_needing_networks(obj).keys()
     if not is_created_by_yoshi(obj) or not needed & set(deleted_uids):
         return None

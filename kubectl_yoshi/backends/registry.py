@@ -1,7 +1,7 @@
-"""The backends that this program has, by spec.plugin: a new one is a folder here and two lines in this module.
+"""Map plugin names to backends. A new backend is a folder here and two lines in this module.
 
-A backend is imported when it is first used: most commands need the one of their network, and importing all of them
-takes a tenth of the time of a `vm attach`.
+A backend is imported when it is first used: most commands need one only, and importing all takes a tenth of the time of
+a `vm attach`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a user must be allowed to do for a change to be sent, as RBAC and SelfSubjectAccessReviews name it."""
+"""Determine the permissions that a change requires, in the terms of RBAC and SelfSubjectAccessReview."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _VERBS: dict[Verb, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Access:
-    """A request as an authorizer sees it.
+    """The attributes of a request that an authorizer checks.
 
     Attributes:
-        verb: Kubernetes' word: create, patch, update, delete.
-        resource, subresource: of what.
-        namespace: where; None for cluster-scoped resources.
-        name: which object; "" for any, and for create, whose name an authorizer does not see.
+        verb: the verb of the Kubernetes API: create, patch, update, delete, get, list.
+        resource, subresource: what the request is for.
+        namespace: its namespace; None for cluster-scoped resources.
+        name: the object; "" for any, and for create, because an authorizer does not see the name then.
     """
 
     verb: str
@@ -37,9 +37,9 @@ class Access:
 
 
 def required_accesses(change: Change) -> tuple[Access, ...]:
-    """Return what one must be allowed to do for a change: to write, or to see what is waited for (engine.wait).
+    """Return the permissions that a change requires: to write, or to read what it waits for (engine.wait).
 
-    A server-side apply of an object that does not exist is authorized as patch and as create.
+    A server-side apply of an object that does not exist requires the permissions to patch and to create.
     """
     ref = change.ref
     if change.verb is Verb.WAIT:

@@ -1,6 +1,8 @@
-"""Addresses as intervals of integers: sets that cost what their gaps cost, never what their size is (invariant I9).
+"""Represent sets of addresses as intervals of integers.
 
-An address is an `ipaddress` object at the edges and an `int` inside; a set of addresses is an `Intervals`.
+The cost depends on the number of gaps, not on the size of a set (invariant I9). Interfaces use `ipaddress` objects for
+addresses, computations use `int`; a set of addresses is an `Intervals`. No library used here has such a set: netaddr's
+IPSet stores CIDRs.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from kubectl_yoshi.model.errors import UsageError
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Cidr: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Span: TypeAlias = tuple[int, int]
-"""The first and the last address of a run, both inside."""
+"""The first and last address of a run, both inclusive."""
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """A set of integers as sorted, disjoint spans that do not touch. Make one by `from_spans` or the operators."""
+    """A set of integers as sorted, disjoint, non-adjacent spans; create it with `from_spans` or operators."""
 
     spans: tuple[Span, ...] = ()
 
     @classmethod
     def from_spans(cls, spans: Iterable[Span]) -> Intervals:
-        """The union of spans in any order, overlapping or not; a span with first > last is empty."""
+        """Return the union of spans in any order, overlapping or not; a span with first > last is empty."""
         merged: list[Span] = []
         for first, last in sorted(spans):
             if first > last:
@@ -41,7 +43,7 @@ class Intervals:
 
     @classmethod
     def from_numbers(cls, numbers: Iterable[int]) -> Intervals:
-        """The set of these numbers."""
+        """Return the set of these numbers."""
         return cls.from_spans((number, number) for number in numbers)
 
     def __bool__(self) -> bool:
@@ -52,7 +54,7 @@ class Intervals:
 
     @property
     def size(self) -> int:
-        """How many addresses there are."""
+        """Return the number of addresses."""
         return sum(last - first + 1 for first, last in self.spans)
 
     def __contains__(self, number: int) -> bool:
@@ -91,10 +93,10 @@ class Intervals:
         return Intervals(tuple(remaining))
 
     def nth(self, index: int) -> int:
-        """The address at a place in ascending order, from 0.
+        """Return the address at an index in ascending order, from 0.
 
         Raises:
-            IndexError: there are fewer.
+            IndexError: the set has fewer addresses.
         """
         for first, last in self.spans:
             if index <= last - first:
@@ -103,9 +105,9 @@ class Intervals:
         raise IndexError(index)
 
     def first_not_in(self, excluded: Intervals, start: int | None = None) -> int | None:
-        """The lowest member at or above `start` that is not in `excluded`; None where there is none.
+        """Return the lowest member at or above `start` that is not in `excluded`; None if there is none.
 
-        Costs the number of own spans passed and a binary search in `excluded` for each, whatever the sets hold.
+        The cost is the number of own spans passed, with a binary search in `excluded` for each, whatever their size.
         """
         for first, last in self.spans:
             candidate = first if start is None else max(first, start)
@@ -117,7 +119,7 @@ class Intervals:
         return None
 
     def __iter__(self) -> Iterator[int]:
-        """Every member in ascending order. Only for sets known to be small."""
+        """Yield every member in ascending order. Use this only for sets known to be small."""
         for first, last in self.spans:
             yield from range(first, last + 1)
 
@@ -126,31 +128,31 @@ _BEYOND = 1 << 129
 
 
 def parse_address(text: str, field_name: str = "address") -> Address:
-    """One IPv4 or IPv6 address.
+    """Parse an IPv4 or IPv6 address.
 
     Raises:
-        UsageError: it is none; `field_name` names the field.
+        UsageError: the text is not an address; `field_name` names the field.
     """
     stripped = text.strip()
     address: Address | None
-    try:  # ip_address() tries IPv4 first and raises in between, and ledgers have thousands of addresses
+    try:  # ip_address() is slower: it tries IPv4 first and raises internally, and thousands of addresses are parsed
         address = ipaddress.IPv6Address(stripped) if ":" in stripped else ipaddress.IPv4Address(stripped)
     except ValueError:
         address = None
-    if address is None or "%" in text:  # a zone (RFC 4007) means something on one machine only
+    if address is None or "%" in text:  # a zone (RFC 4007) has a meaning on one machine only
         raise UsageError(f'{field_name} "{text}" is not an IP address', "Write one like 10.133.0.10 or fd00::10.")
     return address
 
 
 def parse_cidr(text: str, field_name: str = "cidr") -> tuple[Cidr, bool]:
-    """A network in CIDR notation (RFC 4632), and whether host bits were set (they are dropped).
+    """Parse a network in CIDR notation (RFC 4632); also return whether host bits were set, which are dropped.
 
     Raises:
-        UsageError: it is none; `field_name` names the field.
+        UsageError: the text is not a network; `field_name` names the field.
     """
     interface = None
     _, slash, prefix = text.rpartition("/")
-    if slash and prefix.strip().isdecimal() and "%" not in text:  # no masks, no zones
+    if slash and prefix.strip().isdecimal() and "%" not in text:  # neither masks nor zones
         try:
             interface = ipaddress.ip_interface(text.strip())
         except ValueError:
@@ -163,10 +165,13 @@ def parse_cidr(text: str, field_name: str = "cidr") -> tuple[Cidr, bool]:
 
 
 def parse_span(text: str, field_name: str = "range") -> tuple[Span, int]:
-    """A run of addresses, written as "A-B", one address or a CIDR: its first and last, and its IP version (4 or 6).
+    """Parse a run of addresses, written as "A-B", one address or a CIDR.
+
+    Returns:
+        the first and last address, and the IP version (4 or 6).
 
     Raises:
-        UsageError: it is none of these, or A is above B.
+        UsageError: the text has none of these forms, or A is above B.
     """
     if "/" in text:
         cidr, _ = parse_cidr(text, field_name)
@@ -182,10 +187,12 @@ def parse_span(text: str, field_name: str = "range") -> tuple[Span, int]:
 
 
 def parse_range(text: str, field_name: str = "range") -> tuple[Address, Address]:
-    """The first and last address of a run, written as "A-B" or as a CIDR; one address alone is a slip mostly.
+    """Parse a run of addresses, written as "A-B" or as a CIDR, into its first and last address.
+
+    A single address is rejected, since it is usually a mistake.
 
     Raises:
-        UsageError: it is neither, or A is above B.
+        UsageError: the text has neither form, or A is above B.
     """
     (first, last), version = parse_span(text, field_name)
     if "-" not in text and "/" not in text:
@@ -196,34 +203,34 @@ def parse_range(text: str, field_name: str = "range") -> tuple[Address, Address]
 
 
 def span_of(cidr: Cidr) -> Span:
-    """First and last address of a network, network and broadcast addresses included."""
+    """Return the first and last address of a network, including the network and broadcast address."""
     return int(cidr.network_address), int(cidr.broadcast_address)
 
 
 def address_of(number: int, version: int) -> Address:
-    """The address object of an integer; version is 4 or 6."""
+    """Convert an integer to an address; version is 4 or 6."""
     return ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)
 
 
 def to_name_part(address: Address) -> str:
-    """An address as a part of a Kubernetes name, which has no colons: "10.0.0.1", "2001-0db8-0000-…-0005"."""
+    """Return an address as a part of a Kubernetes name, which has no colons: "10.0.0.1", "2001-0db8-0000-…-0005"."""
     return str(address) if address.version == 4 else address.exploded.replace(":", "-")
 
 
 def parse_name_part(word: str) -> Address:
-    """What `to_name_part` was given.
+    """Return the address that `to_name_part` converted.
 
     Raises:
-        ValueError: it is no such word.
+        ValueError: the text is not such a name part.
     """
     return ipaddress.ip_address(word if "." in word else word.replace("-", ":"))
 
 
 def usable_hosts(cidr: Cidr) -> Intervals:
-    """The addresses of a network that a host may have.
+    """Return the addresses of a network that hosts may use.
 
-    Without the network and broadcast address in IPv4 (RFC 1122 3.2.1.3), except in a /31 (RFC 3021) and a /32;
-    without the Subnet-Router anycast address in IPv6 (RFC 4291 2.6.1), except in a /127 (RFC 6164) and a /128.
+    IPv4 excludes the network and broadcast address (RFC 1122 3.2.1.3), except in a /31 (RFC 3021) and a /32. IPv6
+    excludes the Subnet-Router anycast address (RFC 4291 2.6.1), except in a /127 (RFC 6164) and a /128.
     """
     first, last = span_of(cidr)
     if last - first >= 2:
@@ -234,6 +241,6 @@ def usable_hosts(cidr: Cidr) -> Intervals:
 
 
 def format_span(span: Span, version: int) -> str:
-    """A span for people: "10.0.0.1" or "10.0.0.1-10.0.0.9"."""
+    """Return a span as printed: "10.0.0.1" or "10.0.0.1-10.0.0.9"."""
     first, last = address_of(span[0], version), address_of(span[1], version)
     return str(first) if first == last else f"{first}-{last}"

@@ -1,10 +1,10 @@
-"""The ledger: who holds which address of a network, and in which object that is written.
+"""Represent the allocations of a network: who holds which address, and which object records it.
 
-A network of up to 256 addresses keeps its records in its own status, a larger one in AddressBlocks of 256 addresses.
-Addresses outside the CIDR are in the network's own status, however large it is, where every other network sees them.
-`shard_of` is the one function that knows where an address's record lives. The original yoshi kept all of them in the
-network's status; those of a large network that are still there count as held until they are moved
-(`Allocations.legacy_allocations`).
+A network of up to 256 addresses records its allocations in its own status, a larger one in AddressBlocks of 256
+addresses each. Both are called shards. Addresses outside the CIDR are recorded in the network's own status, whatever
+its size, where every other network sees them. `shard_of` is the one function that decides which shard holds an address.
+Platform9 yoshi recorded all allocations in the network's status; those of a large network that are still there count as
+allocated until they are moved (`Allocations.legacy_allocations`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from kubectl_yoshi.model.objects import MAX_NAME_LENGTH, Json, ObjectRef, dig, n
 from kubectl_yoshi.model.printable import to_single_line
 
 SHARD_SIZE = 256
-"""Addresses per object: above this a status write costs more than it should (measured: docs/design.md)."""
+"""Addresses per shard: the cost of a status write grows with the size of the object (measured: docs/design.md)."""
 
 VIRTUALMACHINE = VM_KIND
 RESERVATION = "Reservation"
 NETWORK = "Network"
-"""Kind of a record of an address that the network itself needs, such as its DHCP server's; it goes with the network."""
+"""Kind of the allocation of an address that the network itself needs, such as its DHCP server's.
+
+It is deleted with the network.
+"""
 
 KINDS = (VIRTUALMACHINE, RESERVATION, NETWORK)
 UNKNOWN_KIND_REASON = "only a newer version of kubectl yoshi knows what that is"
@@ -37,17 +40,17 @@ FIELDS = ("kind", "namespace", "name", "uid", "mac", "since", "note")
 
 @dataclass(frozen=True)
 class Allocation:
-    """Who holds an address.
+    """The assignment of an address to its holder.
 
     Attributes:
         kind: "VirtualMachine", "Reservation" or "Network".
-        namespace, name: of the VM or network; of a reservation, the namespace of its network and who made it (may be
-            "").
-        uid: of the VM; "" in a record of the original yoshi, which wrote the VM's name only.
-        mac: the MAC address written to the VM with it; "" for none.
-        since: when it was written, RFC 3339 in UTC.
-        note: a person's words.
-        as_written: the value in the object, for `test` operations.
+        namespace, name: of the VM or network; for a reservation, the namespace of its network and the user who created
+            it (may be "").
+        uid: of the VM; "" in an allocation by Platform9 yoshi, which recorded the VM's name only.
+        mac: the MAC address written to the VM along with the address; "" for none.
+        since: when it was allocated, RFC 3339 in UTC.
+        note: free text from a user.
+        as_written: the value in the object, for `test` operations (RFC 6902).
     """
 
     kind: str
@@ -61,7 +64,7 @@ class Allocation:
 
     @property
     def holder(self) -> str:
-        """As people read it: "prod/web-1", "reserved (for the printer)"."""
+        """Return the holder as printed: "prod/web-1", "reserved (for the printer)"."""
         if self.kind == RESERVATION:
             return f"reserved ({to_single_line(self.note)})" if self.note else "reserved"
         if self.kind == NETWORK:
@@ -71,21 +74,20 @@ class Allocation:
 
     @property
     def owner(self) -> str:
-        """The VM, "namespace/name", as outcomes are told apart (see Change); "" where it is no VM that has it."""
+        """Return the VM, "namespace/name", which groups results (see Change); "" if the holder is not a VM."""
         return f"{self.namespace}/{self.name}" if self.kind == VIRTUALMACHINE else ""
 
     @property
     def is_known(self) -> bool:
-        """Whether this version knows this kind of holder, and so when an address of it may be given back."""
+        """Return whether this version knows the kind of holder, and therefore when its address may be released."""
         return self.kind in KINDS
 
     def to_json(self, existing: Allocation | None = None) -> Json:
-        """The value to write; empty fields are left out.
+        """Return the value to write, without empty fields.
 
         Args:
-            existing: the record that stands there. If it has the same holder, what is in it that this version does not
-                know
-                stays: a newer one has written it.
+            existing: the allocation that is replaced. If it has the same holder, its unknown fields stay: a newer
+                version wrote them.
         """
         value = {key: getattr(self, key) for key in FIELDS if getattr(self, key)}
         if (
@@ -98,7 +100,12 @@ class Allocation:
 
 
 def parse_allocation(value: Any, namespace: str) -> Allocation:
-    """A value of status.allocations: a record, or the original's "vm-name" (a VM of the network's namespace)."""
+    """Parse a value of status.allocations.
+
+    Args:
+        value: an allocation, or the form of Platform9 yoshi: the name of a VM in the network's namespace.
+        namespace: the network's namespace.
+    """
     if isinstance(value, Mapping):
         fields = {key: str(value.get(key) or "") for key in FIELDS[1:]}
         return Allocation(str(value.get("kind") or VIRTUALMACHINE), **fields, as_written=value)
@@ -107,7 +114,7 @@ def parse_allocation(value: Any, namespace: str) -> Allocation:
 
 @dataclass(frozen=True)
 class AllocationEntry:
-    """A record where it is written: under this key of an object's status.allocations."""
+    """An allocation and its key in an object's status.allocations."""
 
     key: str
     record: Allocation
@@ -115,11 +122,11 @@ class AllocationEntry:
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """The object that holds the records of a run of addresses.
+    """The object that records the allocations of a span of addresses.
 
     Attributes:
         ref: the NetworkWizard itself, or an AddressBlock.
-        span: first and last address.
+        span: the first and last address.
     """
 
     ref: ObjectRef
@@ -127,12 +134,12 @@ class Shard:
 
     @property
     def is_block(self) -> bool:
-        """Whether it is an AddressBlock, which is made when first needed."""
+        """Return whether the shard is an AddressBlock, which is created when it is first needed."""
         return self.ref.resource == ADDRESSBLOCK
 
 
 def is_large(network: Network) -> bool:
-    """Whether the network's records live in AddressBlocks."""
+    """Return whether the network's allocations are recorded in AddressBlocks."""
     if network.cidr is None:
         return False
     first, last = span_of(network.cidr)
@@ -140,26 +147,26 @@ def is_large(network: Network) -> bool:
 
 
 def shard_of(network: Network, number: int) -> Shard:
-    """Where an address's record lives."""
+    """Return the shard that records an address."""
     if not is_large(network) or number not in network.cidr_addresses:
         return status_shard(network)
     return block_shard(network, number)
 
 
 def block_shard(network: Network, number: int) -> Shard:
-    """The AddressBlock of a large network in whose run an address is."""
+    """Return the AddressBlock of a large network whose span contains an address."""
     first = number - number % SHARD_SIZE
     return Shard(ADDRESSBLOCK.ref(block_name(network, first), network.namespace), (first, first + SHARD_SIZE - 1))
 
 
 def status_shard(network: Network) -> Shard:
-    """The network's own status: of a large network, for addresses outside its CIDR only."""
+    """Return the network's own status as a shard; a large network records only addresses outside its CIDR there."""
     is_small = network.cidr is not None and not is_large(network)
     return Shard(network.ref, span_of(network.cidr) if network.cidr and is_small else (0, 1 << 128))
 
 
 def allocations_outside_cidr(network: Network) -> Mapping[Address, Allocation]:
-    """The addresses outside a network's CIDR that it holds, as its own object says; all where it has no CIDR."""
+    """Return the allocations outside a network's CIDR, from its own object; all of them if it has no CIDR."""
     if not network.accepts_outside_cidr:
         return {}
     records = Allocations(network, {status_shard(network): network.raw}).records()
@@ -168,9 +175,11 @@ def allocations_outside_cidr(network: Network) -> Mapping[Address, Allocation]:
 
 
 def count_addresses(network: Network, texts: Iterable[str]) -> dict[str, int]:
-    """What the status of a small network counts that holds these addresses: `used`, and `free` where it has a CIDR.
+    """Return the counters in the status of a small network that holds these addresses.
 
-    Addresses outside the CIDR are used, but leave as many free as before.
+    Returns:
+        `used`, and `free` if the network has a CIDR. Addresses outside the CIDR count as used, but do not reduce
+        `free`.
     """
     held = list(texts)
     if network.cidr is None:
@@ -182,9 +191,9 @@ def count_addresses(network: Network, texts: Iterable[str]) -> dict[str, int]:
 
 
 def block_name(network: Network, first: int) -> str:
-    """The AddressBlock's name: the network's, then its first address: "big.10.133.4.0", "six.fd00-0133-…-0100".
+    """Return the AddressBlock's name: the network's, then its first address: "big.10.133.4.0", "six.fd00-0133-…-0100".
 
-    Of a network whose name leaves no room for that, a digest stands for the end of its name.
+    If that exceeds the length limit of names, a digest replaces the end of the network's name.
     """
     address = address_of(first, network.version)
     suffix = f".{to_name_part(address)}"
@@ -196,12 +205,12 @@ def block_name(network: Network, first: int) -> str:
 
 
 def block_label(network: Network) -> tuple[str, str]:
-    """The label, and its value, of every AddressBlock of a network; networks with long names may share it."""
+    """Return the label (key, value) of every AddressBlock of a network; networks with long names may share it."""
     return f"{GROUP}/network", network.name[:63].rstrip("-.")
 
 
 def build_block(network: Network, shard: Shard) -> Json:
-    """The AddressBlock object to create; it goes away with its network (ownerReference)."""
+    """Return the AddressBlock to create; its ownerReference makes Kubernetes delete it with its network."""
     spec = {
         "network": network.name,
         "networkUID": network.uid,
@@ -213,9 +222,9 @@ def build_block(network: Network, shard: Shard) -> Json:
 
 
 def iter_shards(network: Network, start: int = 0) -> Iterator[Shard]:
-    """Every shelf that has usable addresses, in ascending order from the one of an address on; then those below it.
+    """Yield every shard that has usable addresses, ascending from the one that contains `start`, then those below it.
 
-    One shelf for a small network. Of a large one nothing is enumerated in advance.
+    A small network has one shard. The shards of a large network are not enumerated in advance.
     """
     if not is_large(network):
         yield shard_of(network, 0)
@@ -234,11 +243,11 @@ def iter_shards(network: Network, start: int = 0) -> Iterator[Shard]:
 
 @dataclass(frozen=True)
 class SearchHint:
-    """What the status of a large network is to tell whoever looks for a free address next.
+    """The fields in the status of a large network that guide the next search for a free address.
 
     Attributes:
         start: an address of the block in which to begin.
-        contended_at: when somebody was faster (RFC 3339); "" where nobody was.
+        contended_at: when another writer allocated the selected address first (RFC 3339); "" if none did.
     """
 
     start: int
@@ -247,20 +256,21 @@ class SearchHint:
 
 @dataclass(frozen=True)
 class Allocations:
-    """The records of a network, as far as its shelves were read.
+    """The allocations of a network, as far as its shards were read.
 
     Attributes:
-        network: whose they are.
-        objects: shelf -> its object as read; None for an AddressBlock that does not exist.
+        network: the network.
+        objects: shard -> its object as read; None for an AddressBlock that does not exist.
     """
 
     network: Network
     objects: Mapping[Shard, Json | None]
 
     def records(self) -> Mapping[int, Allocation]:
-        """Address -> record, of every shelf that was read, and unmoved ones, to which a shelf's are preferred.
+        """Return address -> allocation, from every shard that was read, and legacy allocations.
 
-        A key that is no address that the network may hold is left out.
+        An allocation in a shard takes precedence over a legacy one. Keys that are not addresses the network may hold
+        are left out.
         """
         return self._records
 
@@ -270,7 +280,7 @@ class Allocations:
 
     @cached_property
     def shard_entries(self) -> dict[int, AllocationEntry]:
-        """What is on the shelves that were read."""
+        """Return the entries of the shards that were read."""
         found: dict[int, AllocationEntry] = {}
         for shard, obj in self.objects.items():
             entries = self._entries(obj)
@@ -281,7 +291,7 @@ class Allocations:
 
     @cached_property
     def legacy_allocations(self) -> dict[int, AllocationEntry]:
-        """What is in the status of a large network itself, where the original yoshi wrote it, of its CIDR."""
+        """Return the entries for the CIDR of a large network in its own status, where Platform9 yoshi recorded them."""
         if not is_large(self.network):
             return {}
         entries = self._entries(self.network.raw)
@@ -296,7 +306,7 @@ class Allocations:
         }
 
     def numbers(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """The addresses that the network may hold among these, each with its text."""
+        """Yield the addresses among these texts that the network may hold, each with its text."""
         cidr, accepts_all = self.network.cidr, self.network.accepts_outside_cidr
         first, last = span_of(cidr) if cidr else (0, 0)
         for text in texts:
@@ -309,13 +319,13 @@ class Allocations:
                 yield number, text
 
     def history_of(self, number: int) -> tuple[PastAllocation, ...]:
-        """Who had an address before, the latest first; nobody where its shelf was not read."""
+        """Return the past allocations of an address, latest first; () if its shard was not read."""
         obj = self.objects.get(shard_of(self.network, number))
         return parse_history(dig(obj, "status", "history", self.key_of(number)))
 
     @cached_property
     def last_holders(self) -> Mapping[int, PastAllocation]:
-        """Address -> who had it last, of every address of these shelves that somebody had before."""
+        """Return address -> latest past allocation, for every address in these shards that has one."""
         found: dict[int, PastAllocation] = {}
         for obj in self.objects.values():
             for number, key in self.numbers(dig(obj, "status", "history") or {}):
@@ -324,7 +334,7 @@ class Allocations:
         return found
 
     def held_by(self, namespace: str, name: str) -> Mapping[int, Allocation]:
-        """The records of VMs of that name, whatever their uid, as far as shelves were read."""
+        """Return the allocations of VMs of that name, whatever their uid, from the shards that were read."""
         return self._held_by.get((namespace, name), {})
 
     @cached_property
@@ -336,14 +346,14 @@ class Allocations:
         return found
 
     def key_of(self, number: int) -> str:
-        """The address as the map's key: as it was written where it is there, in canonical form otherwise."""
+        """Return the address's key in the map: as written if it exists, in canonical form otherwise."""
         entry = self.shard_entries.get(number)
         return entry.key if entry else str(self.address(number))
 
     def address(self, number: int) -> Address:
-        """The address object of an integer of this ledger."""
+        """Convert an integer to an address of this network."""
         return self.network.address(number)
 
     def with_objects(self, more: Mapping[Shard, Json | None]) -> Allocations:
-        """This ledger with shelves read anew."""
+        """Return a copy with these shards replaced by newer reads."""
         return replace(self, objects={**self.objects, **more})

@@ -1,6 +1,6 @@
-"""What a back-end is to the rest: a set of pure functions that say what its objects look like.
+"""Define the backend protocol: pure functions that describe what the objects of a product look like.
 
-Plans are made through this protocol alone; nothing in model/ or plan/ asks which back-end it is.
+Plans are made through this protocol alone; nothing in model/ or plan/ asks which backend it is.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from kubectl_yoshi.model.vm import DEFAULT_NIC, Nic, Vm
 class UsageKind(enum.Enum):
     """How an address is used."""
 
-    REQUESTED = "wanted"  # an object that a VM is made from carries it: its template, its Service
+    REQUESTED = "wanted"  # a VM's template or Service, from which it is created, contains the address
     RUNNING = "running"  # a VMI or pod runs with it
-    HELD_BY_BACKEND = "held"  # the back-end's own bookkeeping gives it to somebody
-    LEASED = "lent"  # somebody who has none of his own has it for a time, by DHCP; ends by itself
-    ANNOUNCED = "served"  # the world can reach it; ends with what wants it
+    HELD_BY_BACKEND = "held"  # the backend's own records assign it, such as Calico IPAM
+    LEASED = "lent"  # a DHCP client without an allocation has a lease of it, which expires by itself
+    ANNOUNCED = "served"  # it is reachable from outside the cluster; ends with the object that requests it
 
 
 @dataclass(frozen=True)
 class AddressUse:
-    """Something in the cluster, other than the ledger, that uses an address.
+    """A use of an address in the cluster, other than its allocation.
 
     Attributes:
         number: the address.
-        kind: see UsageKind.
-        ref: the object that shows it.
-        namespace, name: of the VM that it is used for, or of the network itself; "" where it is for neither.
-        uid: of that VM where the object tells, or of the network; "" otherwise.
-        announcer: for SERVED, what announces it, or why nothing does, for people.
-        node: for SERVED, the nodes that announce it, with commas; "" where none does.
-        cooldown_reason: for HELD, in words, that nobody has it and it is only not given out again yet; "" otherwise.
+        kind: how the address is used.
+        ref: the object that shows the use.
+        namespace, name: of the VM or network that the address is used for; "" if it is used for neither.
+        uid: of that VM if the object contains it, or of the network; "" otherwise.
+        announcer: for ANNOUNCED, what announces it, or why nothing does, as printed.
+        node: for ANNOUNCED, the nodes that announce it, separated by commas; "" if none does.
+        cooldown_reason: for HELD_BY_BACKEND, why a free address is not assigned again yet, as printed; "" otherwise.
     """
 
     number: int
@@ -57,25 +57,25 @@ class AddressUse:
 
     @property
     def summary(self) -> str:
-        """That it uses the address, or why nobody may yet, for people."""
+        """Return a sentence that states the use, or why the address cannot be assigned yet."""
         return self.cooldown_reason or f"{self.ref} uses it"
 
     def is_for_vm(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> bool:
-        """Whether it is for that VM; a uid that differs tells a VM made anew from the old one."""
+        """Return whether the use is for that VM; a different uid belongs to an earlier VM of that name."""
         if (self.namespace, self.name) != (vm_namespace, vm_name):
             return False
         return not (self.uid and vm_uid) or self.uid == vm_uid
 
     def is_infra_use_of(self, network: Network) -> bool:
-        """Whether the network itself has the address, for what it needs (see Backend.infra_address_purpose)."""
+        """Return whether the network itself uses the address (see Backend.infra_address_purpose)."""
         return bool(network.uid) and self.uid == network.uid
 
 
 class AddressUses:
-    """Uses of a network's addresses, found by address and by VM without a search.
+    """The uses of a network's addresses, indexed by address and by VM.
 
     Args:
-        uses: as a back-end tells them.
+        uses: the uses that a backend reports.
     """
 
     def __init__(self, uses: Iterable[AddressUse] = ()) -> None:
@@ -87,22 +87,22 @@ class AddressUses:
             self._by_vm.setdefault((use.namespace, use.name), []).append(use)
 
     def by_number(self, number: int) -> Sequence[AddressUse]:
-        """Everybody's uses of an address."""
+        """Return all uses of an address."""
         return self._by_number.get(number, ())
 
     def by_vm(self, vm_namespace: str, vm_name: str, vm_uid: str = "") -> list[AddressUse]:
-        """A VM's uses; see AddressUse.is_for_vm."""
+        """Return a VM's uses; see AddressUse.is_for_vm."""
         vm_uses = self._by_vm.get((vm_namespace, vm_name), ())
         return [use for use in vm_uses if use.is_for_vm(vm_namespace, vm_name, vm_uid)]
 
 
 @dataclass(frozen=True)
 class RequestedNetworks:
-    """What a VM's own annotations ask of a back-end.
+    """The networks and addresses that a VM's own annotations request from a backend.
 
     Attributes:
         networks: names of networks as written, NAME or NAMESPACE/NAME.
-        addresses: addresses named; each is of one of the networks, or of the one that has it.
+        addresses: requested addresses, each of one of `networks`, or of the network that contains it.
     """
 
     networks: tuple[str, ...] = ()
@@ -114,11 +114,11 @@ class RequestedNetworks:
 
 @dataclass(frozen=True)
 class NetworkConflict:
-    """Why a network cannot be made.
+    """A reason why a network cannot be created.
 
     Attributes:
-        summary: a sentence that names the object in the way.
-        is_unreadable: whether there is such an object could not be seen, for want of a right.
+        summary: a sentence that names the conflicting object.
+        is_unreadable: whether missing permissions prevent the check for such an object.
     """
 
     summary: str
@@ -127,12 +127,12 @@ class NetworkConflict:
 
 @dataclass(frozen=True)
 class HoldRelease:
-    """How a back-end can be made to forget an address.
+    """How a backend releases its hold on an address.
 
     Attributes:
-        plan: what to change first; empty where nothing holds it.
-        blocker: why it cannot be now ("it runs", "may not read ipamhandles"); "" if it can.
-        forbidden: the write that the user may not do, whether anything runs or not; "" for none.
+        plan: the changes to make; empty if the backend holds nothing.
+        blocker: why the hold cannot be released now ("it runs", "may not read ipamhandles"); "" if it can.
+        forbidden: the write that the user has no permission for, whether the VM runs or not; "" for none.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -145,8 +145,8 @@ class HotPlug:
     """Whether a running VM can be changed without a restart.
 
     Attributes:
-        blocker: why not; "" if it can.
-        next_step: what brings it about, for people.
+        blocker: why it cannot; "" if it can.
+        next_step: the command or action that completes the change, as printed.
     """
 
     blocker: str = ""
@@ -155,11 +155,11 @@ class HotPlug:
 
 @dataclass(frozen=True)
 class VmProblem:
-    """What the back-end's own bookkeeping keeps from a VM: its address, or its start.
+    """An entry in the backend's own records that keeps a VM from its address or from starting.
 
     Attributes:
         namespace, name: the VM, which need not exist.
-        summary: the object first, then the cause, for people.
+        summary: the object first, then the cause, as printed.
         hint: the command that repairs it.
     """
 
@@ -173,113 +173,165 @@ class VmProblem:
 
 
 AllocationsLoader = Callable[[], Mapping[int, Allocation]]
-"""The records of a network as they are now, read later than all that was read before."""
+"""A function that reads the current allocations of a network, later than everything in the snapshot."""
 
 
 class Backend(Protocol):
-    """A way to make networks. All functions are pure but for what they read from the snapshot."""
+    """An implementation of networks.
+
+    All functions are pure: they depend only on their arguments and on what they read from the snapshot.
+    """
 
     @property
     def plugin(self) -> str:
-        """spec.plugin: "calico"."""
+        """Return the value of spec.plugin, such as "calico"."""
 
     @property
     def annotation_key(self) -> str:
-        """The annotation on the VM itself that says which network was wanted."""
+        """Return the key of the annotation on the VM itself that names the requested network."""
 
     @property
     def pins_vm_template(self) -> bool:
-        """Whether an address is written on the VM's template, with a MAC address, and reaches a running VM by a restart
-        only. Otherwise it is on an object beside the VM, and is the VM's at once."""
+        """Return whether the VM's template contains the address and a MAC address; a running VM then needs a restart.
+
+        Otherwise a separate object assigns the address, which takes effect at once.
+        """
 
     @property
     def has_interface(self) -> bool:
-        """Whether a VM has an interface of its own for each network (see Nic), so that it may be on several."""
+        """Return whether a VM has a separate interface for each network (see Nic), so that it may be on several."""
 
     @property
     def keeps_addresses(self) -> bool:
-        """Whether a VM gets the address that the back-end holds for it, whatever its template says. Then that one is
-        released before the template changes: where it cannot be, nothing has changed."""
+        """Return whether a VM gets the address that the backend holds for it, whatever its template contains.
+
+        That address is then released before the template changes; if it cannot be released, nothing is changed.
+        """
 
     @property
     def allowed_as_default(self) -> bool:
-        """Whether a network for which no plugin was named may be made with it."""
+        """Return whether a network without a plugin may be created with this backend."""
 
     def requested_networks(self, vm: Vm) -> RequestedNetworks:
-        """What the VM's own annotations ask for. Raises UsageError where they cannot be read."""
+        """Return the networks and addresses that the VM's own annotations request.
+
+        Raises:
+            UsageError: an annotation is invalid.
+        """
 
     def missing_apis(self, served: ServedApis) -> str:
-        """What the API server would have to serve and does not, for people; "" where the back-end is there."""
+        """Return the APIs that the backend needs and the API server does not serve, as printed; "" for none."""
 
     # -- networks ------------------------------------------------------------------------------------------------
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """Why the network cannot be made."""
+        """Return why the network cannot be created; () if it can."""
 
     def implicit_choices(self, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """What was chosen for the network because its spec does not say it, and others would notice, a phrase each."""
+        """Return a phrase for each default that replaces a missing field of the spec and that others notice."""
 
     def infra_address_purpose(self, network: Network) -> str | None:
-        """What the network itself needs one of its addresses for ("DHCP server"); "" where it needs none now, None
-        where no network of this kind ever does."""
+        """Return the purpose for which the network itself needs one of its addresses, such as "DHCP server".
+
+        Returns:
+            "" if it needs none now, None if no network of this kind ever does.
+        """
 
     def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """What makes the network's objects true; empty where they are.
+        """Return the changes that reconcile the network's objects; an empty plan if there are none.
 
-        `records` is the network's ledger, with the address that the network itself has; {} where
-        `infra_address_purpose` is None.
+        Args:
+            network: the network.
+            records: its allocations, including the network's own address; {} if `infra_address_purpose` is None.
+            snapshot: the state of the cluster.
         """
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """Why the network does not work though its objects were made; "" where it does."""
+        """Return why the network does not work although its objects exist; "" if it works."""
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """Label and value pairs that `network describe` adds."""
+        """Return the label and value pairs that `network describe` adds."""
 
     def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
-        """What takes the network's objects away. Raises PreconditionFailed where something still uses them; not with
-        `ignore_usage`, which asks what it will be once nothing does."""
+        """Return the changes that delete the network's objects.
+
+        Args:
+            network: the network.
+            snapshot: the state of the cluster.
+            ignore_usage: return the changes that apply once nothing uses the network, and do not check uses.
+
+        Raises:
+            PreconditionFailed: an object still uses the network.
+        """
 
     def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-        """What takes away the objects of networks that are no more (deleted behind this program's back), of those that
-        were in this namespace (None: in any)."""
+        """Return the changes that delete objects of networks that no longer exist, such as those deleted with kubectl.
+
+        Args:
+            live: the networks that exist.
+            namespace: the namespace of the deleted networks; None for all.
+            snapshot: the state of the cluster.
+        """
 
     # -- VMs -----------------------------------------------------------------------------------------------------
 
     def address_uses(
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """The uses of the network's addresses by these VMs, and by anybody of the addresses about to be given."""
+        """Return the uses of the network's addresses by these VMs, and every use of the addresses in `numbers`."""
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
-        """What attaching asks about the cluster, not about a VM: it is read early, beside the VMs' uses."""
+        """Return the queries about the cluster, not about a VM, that attaching needs.
+
+        They are read along with the VMs' uses.
+        """
 
     def all_address_uses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """Every use of the network's addresses that can be seen, by VMs of these namespaces (None: of all)."""
+        """Return every readable use of the network's addresses by VMs of these namespaces (None: of all)."""
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
-        """What a VM alone tells of its addresses of a network that may not be seen, by its full name "prod/blue"."""
+        """Return the addresses that a VM alone shows for a network that cannot be read.
+
+        Args:
+            vm: the VM.
+            network: the network's full name, "namespace/name".
+        """
 
     def service_addresses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """The addresses that VMs have by objects beside them which others have made, and which could be recorded in the
-        network: HELD, one for each VM that an object is for. Raises PreconditionFailed where that may not be read."""
+        """Return the addresses that Services not managed by yoshi provide for VMs and that the network could record.
+
+        Returns:
+            uses of the kind HELD_BY_BACKEND, one for each VM that such an object serves.
+
+        Raises:
+            PreconditionFailed: the user has no permission to read these objects.
+        """
 
     def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
-        """The address outside the network that this back-end gives the VM already, where it can give only one."""
+        """Return the address outside the network that this backend already provides for the VM.
+
+        Returns:
+            "" if there is none, or if the backend can provide several.
+        """
 
     def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
-        """What must go before the VM can have the address: another one that the back-end holds for it."""
+        """Return how to release another address that the backend holds for the VM and that blocks this one."""
 
     def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """What must be there before anybody is given these addresses, which are or are being recorded so: that nobody
-        else is given them meanwhile; empty where it is. Raises PreconditionFailed where it cannot be."""
+        """Return the changes that keep the backend from assigning these addresses; an empty plan if there are none.
+
+        They precede the assignment of the addresses, which are or are being recorded in `records`.
+
+        Raises:
+            PreconditionFailed: the backend cannot reserve them.
+        """
 
     def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
-        """How what `reserve` made for these records is taken away again, but for what other records rest on now."""
+        """Return how to remove what `reserve` created for these allocations, except what other allocations need."""
 
     def attach_patch(
         self,
@@ -291,68 +343,97 @@ class Backend(Protocol):
         ports: Sequence[Port] = (),
         nic: Nic = DEFAULT_NIC,
     ) -> tuple[Change, ...]:
-        """What makes the VM want the address, with that MAC address ("" for none), open on these ports (none: as it
-        is), plugged in like that; empty where it does."""
+        """Return the changes of the VM that request the address; () if it requests it already.
+
+        Args:
+            vm: the VM.
+            network: the network.
+            number: the address.
+            mac: the MAC address of the interface; "" for none.
+            snapshot: the state of the cluster.
+            ports: the ports to open; () leaves them as they are.
+            nic: the interface to use.
+        """
 
     def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
-        """What makes the objects beside the VM true that its address needs, open on these ports (none: as it is).
+        """Return the changes that reconcile the separate objects that the VM's address needs; an empty plan for none.
 
-        It comes after `attach_patch`, and is empty where nothing is needed. Raises PreconditionFailed where something
-        is in the way.
+        They follow `attach_patch`. `ports` are the ports to open; () leaves them as they are.
+
+        Raises:
+            PreconditionFailed: another object conflicts.
         """
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
-        """The ports that somebody has chosen for the VM's address; () where nobody has."""
+        """Return the ports configured for the VM's address; () for none."""
 
     def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
-        """What `--wait` waits for, as changes that wait, besides that the VM runs; empty where it has come."""
+        """Return what `--wait` waits for, besides the VM running, as changes that wait; () if nothing is pending."""
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
-        """What makes the VM want no address of the network; empty where it wants none.
+        """Return the changes after which the VM requests no address of the network; () if it requests none.
 
-        With `live` its interface is taken out of the running VM, where `hot_plug` says that this can be done.
+        With `live`, the interface is unplugged from the running VM, if `hot_plug` states that this is possible.
         """
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        """Whether the VM's interface can be plugged in and out while it runs; only where it has one of its own."""
+        """Return whether the VM's interface can be plugged and unplugged while it runs.
+
+        This applies only to backends that add a separate interface.
+        """
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
-        """Return how the backend is made to forget that a VM holds an address.
+        """Return how the backend releases the hold of a VM on an address.
 
-        What it holds of the address for another VM, or for a later record, stays: it may have been read after another
-        run released the record and allocated the address again (invariant I2).
+        A hold for another VM, or for a later allocation, stays: it may have been read after another run released this
+        allocation and allocated the address again (invariant I2).
 
         Args:
             network: the network.
             number: the address.
-            record: the VM's record, as it was read.
-            snapshot: what was read.
+            record: the VM's allocation, as it was read.
+            snapshot: the state of the cluster.
         """
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
-        """The MAC address that the VM's interface has by its owner's choice, and the one written with the address."""
+        """Return the MAC address that the VM's owner set for its interface, and the one written with the address."""
 
     def warnings(
         self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
     ) -> tuple[str, ...]:
-        """What will not work, or is for somebody to do, a line each, naming the object."""
+        """Return a line for each thing that will not work or needs a manual step, naming the object."""
 
     def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """Why a VM that is to be live-migrated cannot be, with an address of the network; () where it can, or need not.
+        """Return why a VM with an address of the network cannot be live-migrated; () if it can, or need not be.
 
-        One is to be where its own spec or the network's asks for it.
+        A VM must be migratable if its own spec or the network's requires that.
         """
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
-        """What the back-end keeps in the network for VMs that are no more, or for which no address of it is recorded,
-        and how it is taken away."""
+        """Return the changes that remove the backend's entries for VMs that no longer exist or have no allocation.
+
+        Args:
+            network: the network whose entries are checked.
+            recorded: returns the network's current allocations.
+            snapshot: the state of the cluster.
+        """
 
     def vm_problems(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[VmProblem, ...]:
-        """What keeps VMs of these namespaces (None: of all) from an address of the network or from starting, though all
-        that this program writes is as it should be; () where that may not be read."""
+        """Return what keeps VMs of these namespaces (None: of all) from an address of the network or from starting.
+
+        These are problems that occur although everything this program writes is correct.
+
+        Returns:
+            () if the user has no permission to read the backend's records.
+        """
 
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
-        """What makes the back-end's own bookkeeping consistent again that an interrupted run has left, for VMs of this
-        namespace (None: of any)."""
+        """Return the changes that repair the backend's own records after an interrupted run.
+
+        Args:
+            network: the network.
+            namespace: the namespace of the VMs; None for all.
+            snapshot: the state of the cluster.
+        """

@@ -1,4 +1,4 @@
-"""Durations as kubectl's flags take them, and as messages show them."""
+"""Parse durations as kubectl's flags take them, and format them for messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a Go duration ("30s", "1m30s", "1.5h", "500ms"), or of a plain number of them.
+    """Return the seconds of a Go duration ("30s", "1m30s", "1.5h", "500ms"), or of a plain number of seconds.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a duration.
     """
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
@@ -23,7 +23,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """A time span as people write it: "42s", "4m12s", "1h5m". Never less than a second."""
+    """Format a duration for messages: "42s", "4m12s", "1h5m"; at least one second."""
     total = max(int(seconds + 0.999), 1)
     hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     if hours:

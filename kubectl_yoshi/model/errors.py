@@ -1,14 +1,14 @@
-"""Errors that a person reads.
+"""Define the errors that are printed for users.
 
 The tree::
 
-    YoshiError                  what was wanted, what stands in the way, what to do about it
-    ├── PlanningError           it cannot be planned; what planners catch of each other
-    │   ├── UsageError          the command line or a file asks for something that cannot be (exit 2)
-    │   └── PreconditionFailed  something in the cluster stands in the way (exit 1)
-    │       ├── OutdatedError   what the plan was made from has changed since it was read
-    │       └── UnreadableError it rests on what may not be read, and so is unknown
-    └── kube.errors.*           the API server said no, or said nothing (exit 1); no planner catches these
+    YoshiError                  what failed, the cause and a hint
+    ├── PlanningError           no plan is possible; the only errors that planners catch from each other
+    │   ├── UsageError          the command line or a manifest requests something impossible (exit 2)
+    │   └── PreconditionFailed  the state of the cluster prevents the change (exit 1)
+    │       ├── OutdatedError   what the plan depends on has changed since it was read
+    │       └── UnreadableError what the plan depends on could not be read, so it is unknown
+    └── kube.errors.*           the API server returned an error or did not answer (exit 1); planners do not catch these
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from collections.abc import Sequence
 from kubectl_yoshi.model.printable import indent_continuation, to_single_line
 
 ASK_ADMIN_HINT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
-"""The way out where something may not be read, or changed, that a user of networks may."""
+"""The hint if a permission is missing that users of networks normally have."""
 
 
 LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
 
 
 def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str:
-    """Words with commas between them; of more than `limit` those that come first, and how many more there are."""
+    """Return the items joined by commas: the first `limit` of them, then the number of the remaining ones."""
     remaining = len(items) - limit
     return ", ".join(items[:limit]) + (f"{separator} {remaining} more" if remaining > 0 else "")
 
 
 class YoshiError(Exception):
-    """An error whose text is for the user: one sentence on what is wrong, one on the way out.
+    """An error for the user: one sentence about what is wrong, and one hint.
 
     Args:
-        message: what was wanted and what stands in the way, naming the object.
+        message: what failed and why, naming the object.
         hint: what the user can do about it; may be empty.
 
     Attributes:
-        changes_so_far: what had been done when it came, one sentence; "" where nothing had.
+        changes_so_far: a sentence about the changes made before the error; "" if there were none.
     """
 
     exit_code = 1
@@ -51,7 +51,7 @@ class YoshiError(Exception):
 
     @property
     def in_one_line(self) -> str:
-        """What is wrong and what had been done, where there are many errors and no room for ways out."""
+        """Return the message and the changes made so far without the hint, for use in a list of many errors."""
         return to_single_line(
             f"{self.message.rstrip('.')}. {self.changes_so_far}" if self.changes_so_far else self.message
         )
@@ -65,22 +65,22 @@ class YoshiError(Exception):
 
 
 class PlanningError(YoshiError):
-    """What was asked for cannot be planned: it is wrong in itself, or does not fit what was read."""
+    """A request cannot be planned: it is invalid, or conflicts with what was read."""
 
 
 class UsageError(PlanningError):
-    """What was asked for can never be, whatever the cluster holds (a CIDR that is none, a range outside it)."""
+    """A request is invalid whatever the state of the cluster (an invalid CIDR, a range outside it)."""
 
     exit_code = 2
 
 
 class PreconditionFailed(PlanningError):
-    """Something in the cluster stands in the way; nothing was changed, but for what `changes_so_far` says."""
+    """The state of the cluster prevents the change; nothing was changed except what `changes_so_far` states."""
 
 
 class OutdatedError(PreconditionFailed):
-    """What a plan was made from has changed since it was read: read and plan again."""
+    """What a plan depends on has changed since it was read: read and plan again."""
 
 
 class UnreadableError(PreconditionFailed):
-    """What is asked for rests on something that may not be read: whether it is there is unknown."""
+    """A request depends on something that could not be read, so it is unknown whether it exists."""

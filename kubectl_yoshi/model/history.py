@@ -1,7 +1,8 @@
-"""Who had an address before, and until when: `status.history` of the object that holds the address's record.
+"""Represent past allocations: who held an address, and until when.
 
-It is bounded by itself: two tenures an address, 256 addresses an object, about 150 bytes each, so nothing ever needs to
-be made room for. A tenure is written by the very patch that removes or replaces the record, whose `test` guards both.
+They are in `status.history` of the object that records the address's allocation. Their size is bounded: two past
+allocations per address, 256 addresses per object and about 150 bytes each, so none need to be deleted. A past
+allocation is written by the patch that removes or replaces the allocation, whose `test` guards both.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from kubectl_yoshi.model.printable import to_single_line
 VM_KIND = "VirtualMachine"
 MAX_PER_ADDRESS = 2
 MAX_NOTE_LENGTH = 60
-"""Characters of a reservation's words that are kept."""
+"""Maximum length of a reservation's note in the history, in characters."""
 RETENTION_SECONDS = 30 * 24 * 3600.0
-"""For how long a block of a large network that holds nothing any more is kept for its history."""
+"""How long an empty block of a large network is kept for its history, in seconds (30 days)."""
 
 
 @dataclass(frozen=True)
 class PastAllocation:
-    """A time for which somebody had an address.
+    """A period in which an address was allocated.
 
     Attributes:
-        kind, namespace, name, uid, note: as in his record.
-        since: when he got it, RFC 3339 in UTC; "" where that was not known.
-        until: when it was given back, or became another's.
+        kind, namespace, name, uid, note: as in the allocation.
+        since: when it was allocated, RFC 3339 in UTC; "" if that is unknown.
+        until: when it was released or allocated to another holder, RFC 3339 in UTC.
     """
 
     kind: str
@@ -41,18 +42,18 @@ class PastAllocation:
 
     @property
     def holder(self) -> str:
-        """As people read it: "prod/web-1", "a reservation (printer)", "the network itself (DHCP server)"."""
+        """Return the holder as printed: "prod/web-1", "a reservation (printer)", "the network itself (DHCP server)"."""
         if self.kind == VM_KIND:
             return to_single_line(f"{self.namespace}/{self.name}")
         label = "a reservation" if self.kind == "Reservation" else "the network itself"
         return f"{label} ({to_single_line(self.note)})" if self.note else label
 
     def was_held_by(self, namespace: str, name: str) -> bool:
-        """Whether a VM of that name had it, whatever its uid was."""
+        """Return whether a VM of that name held the address, whatever its uid."""
         return self.kind == VM_KIND and (self.namespace, self.name) == (namespace, name)
 
     def to_json(self) -> Json:
-        """The value to write: whole seconds, no more of a note than needed, a VM's kind left out."""
+        """Return the value to write: times in whole seconds, a shortened note, and no kind for a VM."""
         short = replace(
             self,
             kind="" if self.kind == VM_KIND else self.kind,
@@ -64,7 +65,7 @@ class PastAllocation:
 
 
 def parse_history(value: Any) -> tuple[PastAllocation, ...]:
-    """An address's value in status.history, the latest tenure first; what is none is left out."""
+    """Parse an address's value in status.history, latest first; invalid items are left out."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
     fields = ("namespace", "name", "uid", "note", "since", "until")
@@ -76,7 +77,7 @@ def parse_history(value: Any) -> tuple[PastAllocation, ...]:
 
 
 def prepend_past_allocation(history: Sequence[PastAllocation], past: PastAllocation) -> list[Json]:
-    """An address's history after one more tenure, as it is written."""
+    """Return an address's history with one more past allocation, as it is written."""
     return [past_allocation.to_json() for past_allocation in (past, *history)][:MAX_PER_ADDRESS]
 
 

@@ -1,4 +1,4 @@
-"""JSON Patch (RFC 6902): build patches that test what was read, merge those of one object, preview what they do."""
+"""Build, merge and preview JSON Patches (RFC 6902) that test what was read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kubectl_yoshi.model.objects import Json
 
 
 def merge_json_patches(patches: Iterable[Sequence[Json]]) -> list[Json]:
-    """One JSON Patch that does what all of these do, each of which was made for the object as it was read.
+    """Merge patches that were all built for the same version of an object into one.
 
-    All tests come first, then what is removed, then what is written; what several say alike is said once. A map or list
-    that was not there, and that several of them make, gets what all of them put into it.
+    All tests come first, then removals, then writes; duplicate operations are merged. If several patches create the
+    same missing map or list, the result contains the entries of all of them.
     """
     ops: list[Json] = []
     by_target: dict[tuple[str, str], list[Json]] = {}
@@ -32,13 +32,13 @@ def merge_json_patches(patches: Iterable[Sequence[Json]]) -> list[Json]:
                     added[op["path"]] = ops[-1]
     tests = [op for op in ops if op["op"] == "test"]
     writes = [op for op in ops if op["op"] not in ("test", "remove")]
-    # What is removed from a list must go from its end on, or the places of the rest shift.
+    # List items are removed from the end, since a removal shifts the indices of the items after it.
     removals = sorted((op for op in ops if op["op"] == "remove"), key=lambda op: _list_index(op["path"]), reverse=True)
     return tests + removals + writes
 
 
 def _union(one: Any, other: Any) -> Any:
-    """What both put into a map or list; of two other values the second."""
+    """Merge two maps or lists; of two other values, return the second."""
     if isinstance(one, dict) and isinstance(other, dict):
         return {**one, **other, **{key: _union(one[key], other[key]) for key in one.keys() & other.keys()}}
     if isinstance(one, list) and isinstance(other, list):
@@ -53,42 +53,42 @@ def _list_index(path: str) -> int:
 
 @dataclass
 class PatchBuilder:
-    """Builds a JSON Patch whose every write is guarded by a `test` of what was read.
+    """A builder of JSON Patches in which a `test` of what was read guards each write.
 
-    A path is a tuple of keys; escaping (RFC 6901) is done here. `test` with value None passes where the key is missing,
-    as the API server's library has it (evanphx/json-patch), so it says "still absent".
+    A path is a tuple of keys, which the builder escapes (RFC 6901). A `test` with value None passes if the key is
+    missing, as in the API server's library (evanphx/json-patch), so it means "still absent".
     """
 
     ops: list[Json] = field(default_factory=list)
 
     @classmethod
     def for_uid(cls, uid: str) -> PatchBuilder:
-        """Starts a patch that is refused if the object was made anew meanwhile.
+        """Start a patch that the API server rejects if the object was recreated.
 
         Args:
-            uid: the object's, as it was read.
+            uid: the object's uid, as it was read.
         """
         return cls().test(("metadata", "uid"), uid)
 
     def test(self, path: tuple[str, ...], value: Any) -> PatchBuilder:
-        """The value at path must still be this (None: must be absent)."""
+        """Require that the value at path is still this one (None: absent)."""
         self.ops.append({"op": "test", "path": json_pointer(path), "value": value})
         return self
 
     def add(self, path: tuple[str, ...], value: Any) -> PatchBuilder:
-        """Set the value at path, whether it is there or not."""
+        """Set the value at path, whether it exists or not."""
         self.ops.append({"op": "add", "path": json_pointer(path), "value": value})
         return self
 
     def remove(self, path: tuple[str, ...]) -> PatchBuilder:
-        """Remove the value at path, which must be there."""
+        """Remove the value at path, which must exist."""
         self.ops.append({"op": "remove", "path": json_pointer(path)})
         return self
 
     def set_in(self, obj: Any, path: tuple[str, ...], value: Any) -> PatchBuilder:
-        """Set a nested value of an object as it was read, making missing parents, each step tested.
+        """Set a nested value of an object as it was read, creating missing parents, with a test for each step.
 
-        Where the value is already so, only the test of it remains.
+        If the value is already set, only its test is added.
         """
         current = obj
         for depth, key in enumerate(path):
@@ -105,7 +105,10 @@ class PatchBuilder:
         return self
 
     def set_keys(self, obj: Any, path: tuple[str, ...], values: Mapping[str, str | None]) -> PatchBuilder:
-        """Set single keys of a map (None: remove it), each tested, so that keys of others may change meanwhile."""
+        """Set single keys of a map (None: remove the key), each with a test of that key only.
+
+        Other clients may change the other keys meanwhile.
+        """
         present: Any = obj
         for key in path:
             present = present.get(key) if isinstance(present, dict) else None
@@ -121,11 +124,11 @@ class PatchBuilder:
 
     @property
     def has_writes(self) -> bool:
-        """Whether anything is changed, besides what is tested."""
+        """Return whether the patch contains anything but tests."""
         return any(op["op"] != "test" for op in self.ops)
 
     def unset_in(self, obj: Any, path: tuple[str, ...]) -> PatchBuilder:
-        """Remove a nested value of an object as it was read, if it is there."""
+        """Remove a nested value of an object as it was read, if it exists."""
         current = obj
         for key in path:
             if not isinstance(current, dict) or current.get(key) is None:
@@ -135,7 +138,7 @@ class PatchBuilder:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where true is not 1 and 0 is not false, unlike in Python."""
+    """Return whether two values are equal in JSON, where true is not 1 and 0 is not false, unlike in Python."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -144,14 +147,14 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def json_pointer(path: tuple[str, ...]) -> str:
-    """A JSON Pointer (RFC 6901) from keys."""
+    """Return the JSON Pointer (RFC 6901) for these keys."""
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
 
 
 def apply_json_patch(ops: list[Json], obj: Json | None) -> Json:
-    """The object after a JSON Patch of the kind PatchBuilder makes (add and remove on maps and list ends; tests pass).
+    """Return the object after a JSON Patch as PatchBuilder builds it: add and remove on maps and list ends.
 
-    Used to show what a patch would do; the API server is what decides.
+    Tests are assumed to pass. This is a preview; the API server decides.
     """
     result: Json = _copy(obj or {})
     for op in ops:

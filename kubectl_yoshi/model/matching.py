@@ -1,8 +1,8 @@
-"""Whether an object that was read already says what is wanted.
+"""Decide whether an object that was read already matches the wanted one.
 
-An API server does not show an object as it was written. It may omit what is false or empty (Go's `omitempty`), add
-defaults, order lists in its own way and write IPv6 addresses in another form. A plain comparison would find a
-difference that no patch ends.
+An API server does not return an object as it was written. It may omit false and empty values (Go's `omitempty`), add
+defaults, reorder lists and write IPv6 addresses in another form. A plain comparison would report a difference that no
+patch can remove.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kubectl_yoshi.model.jsonpatch import same_json
 
 @dataclass(frozen=True)
 class Fields:
-    """What the fields of a kind mean, by their names at any depth.
+    """The meaning of a kind's fields, by field name at any depth.
 
     Attributes:
-        unordered: lists in which the order carries no meaning.
-        whole: maps and lists to which nothing may be added, such as labels and selectors.
-        defaults: what a field that is missing or empty means, where that is neither false nor empty.
+        unordered: lists whose order has no meaning.
+        whole: maps and lists that must not have additional entries, such as labels and selectors.
+        defaults: the meaning of a missing or empty field, if that is neither false nor empty.
     """
 
     unordered: frozenset[str] = frozenset()
@@ -34,16 +34,16 @@ DEFAULT_FIELDS = Fields()
 
 
 def matches(wanted: Any, observed: Any, fields: Fields = DEFAULT_FIELDS, name: str = "") -> bool:
-    """Return whether a value that was read says what is wanted.
+    """Return whether a value that was read matches the wanted one.
 
-    A false or empty value is the same as a missing one; 0 is not, unless declared as the default. Fields that `wanted`
-    does not have may be there. IPv6 addresses and CIDRs are compared by value. true is not 1.
+    A false or empty value equals a missing one; 0 does not, unless it is declared as the default. Fields that `wanted`
+    does not contain are ignored. IPv6 addresses and CIDRs are compared by value. true is not 1.
 
     Args:
-        wanted: None, also inside a map, for what must not be there.
-        observed: None where it is missing.
-        fields: what is known of the fields by name.
-        name: the field that has the value.
+        wanted: the wanted value; None, also inside a map, for a value that must be absent.
+        observed: the value read; None if it is missing.
+        fields: the meaning of the fields by name.
+        name: the name of the field that has the value.
     """
     return _matches(wanted, observed, fields, name, whole=name in fields.whole)
 
@@ -55,7 +55,7 @@ def differing_fields(wanted: Mapping[str, Any], observed: Mapping[str, Any] | No
 
 
 def without_absent(value: Any) -> Any:
-    """Return a wanted value as it is written: without the fields of maps that must not be there (None)."""
+    """Return a wanted value as it is written: without the map fields that must be absent (None)."""
     if isinstance(value, Mapping):
         return {key: without_absent(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def _matches(wanted: Any, observed: Any, fields: Fields, name: str, whole: bool)
 
 
 def _is_empty(value: Any, default: Any) -> bool:
-    """Whether a value is false, empty, missing, or what a missing one means."""
+    """Return whether a value is false, empty, missing, or equal to the default."""
     if isinstance(value, Mapping):
         return all(_is_empty(item, None) for item in value.values())
     if value is None or value is False or value == "" or value == []:
@@ -93,7 +93,7 @@ def _is_empty(value: Any, default: Any) -> bool:
 
 
 def _can_be_paired(fits: Sequence[Sequence[bool]]) -> bool:
-    """Whether every row can have a column of its own that fits it (augmenting paths, as in Kuhn's algorithm)."""
+    """Return whether each row can be paired with a different matching column (augmenting paths, Kuhn's algorithm)."""
     row_of: dict[int, int] = {}
 
     def find_column(row: int, tried: set[int]) -> bool:
@@ -109,7 +109,7 @@ def _can_be_paired(fits: Sequence[Sequence[bool]]) -> bool:
 
 
 def _same_ipv6(one: str, other: str) -> bool:
-    """Whether two texts are the same IPv6 address, CIDR, or range of addresses."""
+    """Return whether two texts are the same IPv6 address, CIDR or address range."""
     if ":" not in one or ":" not in other:
         return False
     first = _ipv6_values(one.split("-"))
@@ -117,7 +117,7 @@ def _same_ipv6(one: str, other: str) -> bool:
 
 
 def _ipv6_values(texts: Iterable[str]) -> list[tuple[IPv6Interface, bool]] | None:
-    """The addresses, each with whether it has a prefix length; None where one of the texts is no IPv6 address."""
+    """Return each address and whether it has a prefix length; None if one of the texts is not an IPv6 address."""
     values = []
     for text in texts:
         try:

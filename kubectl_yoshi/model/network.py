@@ -1,4 +1,4 @@
-"""A network: a NetworkWizard's spec as a value that is right by construction."""
+"""Parse and validate the spec of a NetworkWizard into an immutable `Network`."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ ADDRESSBLOCK = Resource(GROUP, "v1", "addressblocks", "AddressBlock")
 
 MAX_ASN = 4294967295  # RFC 6793
 REQUIRES_ANNOTATION = f"{GROUP}/requires"
-"""Annotation: the earliest version of this program that understands what is recorded of a network."""
+"""Annotation: the earliest version of this program that understands the allocations recorded for the network."""
 STATUS_SEARCH_FROM = ("status", "searchFrom")
 STATUS_CONTENDED = ("status", "contendedAt")
-DEFAULT_MY_ASN = 64512  # the original's constants, which its code never used
+DEFAULT_MY_ASN = 64512  # both defaults are constants of Platform9 yoshi, whose code never used them
 DEFAULT_REMOTE_ASN = 64514
 HOST_ROUTE_PLUGIN = "public"
-"""The plugin that announces each address by itself (/32, /128), so that it need not be in the network's CIDR."""
+"""The plugin that announces single addresses (/32, /128), so that an address may lie outside the network's CIDR."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A router to speak BGP with.
+    """A router that the cluster opens a BGP session with.
 
     Attributes:
-        address: its IP address.
-        reachable_by: the gateway through which it is reached, if not directly.
-        multihop: it is more than one hop away (eBGP).
-        password_secret: name of the Secret that holds the session's password; "" for none.
+        address: IP address of the router.
+        reachable_by: the gateway that leads to it; None if it is directly connected.
+        multihop: whether it is more than one hop away (eBGP multihop).
+        password_secret: name of the Secret with the session's password; "" for none.
     """
 
     address: Address
@@ -59,7 +59,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Bgp:
-    """spec.bgpConfig: both ASNs are 1..4294967295."""
+    """The BGP configuration (spec.bgpConfig); both ASNs are in the range 1..4294967295 (RFC 6793)."""
 
     my_asn: int
     remote_asn: int
@@ -68,20 +68,20 @@ class Bgp:
 
 @dataclass(frozen=True)
 class Network:
-    """One network, one address family.
+    """A network of one address family; a network without a CIDR may hold addresses of both.
 
     Attributes:
-        namespace, name, uid: of the NetworkWizard; uid is "" while it is not made yet.
+        namespace, name, uid: of the NetworkWizard; uid is "" if the object does not exist yet.
         plugin: "calico", "public" or "ovs".
-        cidr: without host bits; None for a public network that only has explicit addresses.
-        host_bits: the CIDR was written with host bits, which were dropped.
-        usable: every address that may be handed out: hosts of the CIDR inside the range, without excluded ones and
-            the gateway (invariant I4).
+        cidr: the network without host bits; None for a public network that has explicit addresses only.
+        host_bits: whether the CIDR was written with host bits, which are dropped.
+        usable: every address that may be allocated: the hosts of the CIDR inside the range, without the excluded
+            addresses and the gateway (invariant I4).
         gateway: spec.gateway.
         bgp: spec.bgpConfig.
         options: the spec's section for its plugin (spec.calico, spec.public, spec.ovs), as written.
-        cool_down: for how many seconds an address that was given back is not handed out to others.
-        max_per_namespace: how many addresses the VMs of one namespace may hold; None for as many as there are.
+        cool_down: seconds after its release during which an address is not allocated to another VM; 0 or more.
+        max_per_namespace: maximum number of addresses that the VMs of one namespace may hold; None for no limit.
         raw: the object as read.
     """
 
@@ -101,47 +101,54 @@ class Network:
 
     @property
     def ref(self) -> ObjectRef:
-        """The NetworkWizard."""
+        """Return the reference of the NetworkWizard."""
         return NETWORKWIZARD.ref(self.name, self.namespace)
 
     @property
     def full_name(self) -> str:
-        """ "namespace/name", as --network takes it."""
+        """Return "namespace/name", the form that --network takes."""
         return f"{self.namespace}/{self.name}"
 
     @property
     def deleting_since(self) -> str:
-        """When its deletion was begun (RFC 3339): from then on no address of it is given out; "" where it was not."""
+        """Return when the deletion began (RFC 3339); "" if it did not.
+
+        No address of the network is allocated from then on.
+        """
         return str(dig(self.raw, "status", "deleting", default=""))
 
     @property
     def is_deleting(self) -> bool:
-        """Whether it is being deleted, by this program or by kubectl."""
+        """Return whether the network is being deleted, by this program or by kubectl."""
         return bool(self.deleting_since or dig(self.raw, "metadata", "deletionTimestamp"))
 
     @property
     def is_created(self) -> bool:
-        """Whether its back-end's objects were made, and nothing has been found in their way since."""
+        """Return whether the objects of its backend were created and no conflict has been found since."""
         return bool(dig(self.raw, "status", "created"))
 
     @property
     def is_edited(self) -> bool:
-        """Whether its spec was changed since the object was made, so that something may be there by what it said."""
+        """Return whether the spec was changed after the object was created.
+
+        Objects that follow an earlier spec may then exist.
+        """
         return int(dig(self.raw, "metadata", "generation", default=1)) > 1
 
     @property
     def is_initialized(self) -> bool:
-        """Whether its ledger says who has its addresses: not while it was not made yet, nor when its status was lost.
+        """Return whether the recorded allocations are complete.
 
-        The original wrote no map of allocations for a network without any.
+        They are not before the network is created, nor after its status was lost. A missing map alone does not prove
+        either: Platform9 yoshi wrote no map for a network without allocations.
         """
         return dig(self.raw, "status", "allocations") is not None or self.is_created
 
     @property
     def search_from(self) -> int:
-        """The address from which on a free one is looked for in a large network; 0 for the lowest.
+        """Return the address at which the search for a free address begins in a large network; 0 for the lowest.
 
-        Only a hint, which may be out of date: what is below may be free again, and what is above may be held.
+        This is a hint and may be outdated: lower addresses may be free again, and higher ones may be allocated.
         """
         try:
             address = parse_address(str(dig(self.raw, *STATUS_SEARCH_FROM, default="")))
@@ -151,51 +158,67 @@ class Network:
 
     @property
     def contended_at(self) -> str:
-        """When two writers of a large network last wanted one address (RFC 3339); "" where they never did. A hint."""
+        """Return when two writers last competed for one address of a large network (RFC 3339); "" if never.
+
+        This is a hint.
+        """
         return str(dig(self.raw, *STATUS_CONTENDED, default=""))
 
     @property
     def requires(self) -> str:
-        """The version that what is recorded here requires, where that is a later one than this; else ""."""
+        """Return the version that the recorded allocations require if it is later than this one, else ""."""
         version = annotations_of(self.raw).get(REQUIRES_ANNOTATION, "")
         return version if is_newer(version) else ""
 
     def relative_name(self, namespace: str) -> str:
-        """The shortest name that means this network in a namespace."""
+        """Return the shortest name that identifies this network in a namespace."""
         return self.name if namespace == self.namespace else self.full_name
 
     @property
     def version(self) -> int:
-        """4 or 6: the family of the CIDR. 4 where there is none, though such a network may hold addresses of both."""
+        """Return the IP version of the CIDR, 4 or 6.
+
+        It is 4 for a network without a CIDR, although that may hold addresses of both families.
+        """
         if self.cidr is not None:
             return self.cidr.version
         return 4
 
     @property
     def accepts_outside_cidr(self) -> bool:
-        """Whether it holds addresses outside its CIDR too, or has none: those that somebody asks for by name."""
+        """Return whether the network may hold addresses outside its CIDR, or has no CIDR.
+
+        Such an address is allocated only if it is requested explicitly.
+        """
         return self.cidr is None or self.plugin == HOST_ROUTE_PLUGIN
 
     def can_hold(self, address: Address) -> bool:
-        """Whether it may hold an address: one of its CIDR, or of the same family where it takes those outside."""
+        """Return whether the network may hold an address.
+
+        The address must be in the CIDR, or of the same family if the network accepts addresses outside its CIDR.
+        """
         if self.cidr is None:
             return True
         return address in self or (self.accepts_outside_cidr and address.version == self.version)
 
     @cached_property
     def cidr_addresses(self) -> Intervals:
-        """Every address of the CIDR, usable or not."""
+        """Return every address of the CIDR, usable or not."""
         return Intervals.from_spans([span_of(self.cidr)]) if self.cidr else Intervals()
 
     def __contains__(self, address: Address) -> bool:
         return self.cidr is not None and address.version == self.cidr.version and address in self.cidr
 
     def address(self, number: int) -> Address:
-        """The address object of an integer of this network (one without a CIDR may hold both families)."""
+        """Convert an integer to an address of this network (one without a CIDR may hold both families)."""
         return address_of(number, self.version if self.cidr is not None else 4 if number < 1 << 32 else 6)
 
     def unusable_reason(self, address: Address) -> str:
-        """Why an address is never handed out here; "" if it may be, if only to who asks for it by name."""
+        """Return why an address is never allocated here.
+
+        Returns:
+            "" if it may be allocated, even if only on explicit request.
+        """
         if self.cidr is None:
             return ""
         if address not in self:
@@ -214,10 +237,10 @@ class Network:
 
 
 def parse_network(obj: Json) -> Network:
-    """A NetworkWizard object as a Network.
+    """Parse a NetworkWizard object.
 
     Raises:
-        UsageError: the spec says something that cannot be; the message names the network and the field.
+        UsageError: a field of the spec is invalid; the message names the network and the field.
     """
     name = name_of(obj)
     try:
@@ -246,8 +269,9 @@ def parse_network(obj: Json) -> Network:
 
 
 def parse_minimal_network(obj: Json) -> Network:
-    """What of a NetworkWizard can be told whatever else its spec says: its name, plugin and CIDR, by which its records
-    are found.
+    """Parse the name, plugin and CIDR of a NetworkWizard, whatever the rest of its spec contains.
+
+    These fields suffice to find the network's allocations.
     """
     spec = {key: dig(obj, "spec", key) for key in ("plugin", "cidr")}
     try:
@@ -257,7 +281,10 @@ def parse_minimal_network(obj: Json) -> Network:
 
 
 def _object(obj: Json, key: str) -> Json:
-    """A field that holds an object, {} where it is missing. A file may hold anything: no API server has checked it."""
+    """Return a field that holds an object; {} if it is missing.
+
+    A manifest may contain any type here, since no API server has validated it.
+    """
     value = obj.get(key) or {}
     if not isinstance(value, dict):
         raise UsageError(f"{key} is not an object", "Write its fields under it, one a line.")
@@ -269,10 +296,10 @@ def _address_in(spec: Json, key: str) -> Address | None:
 
 
 def parse_cool_down(value: Any, field_name: str = "coolDown") -> float:
-    """Return the seconds of a duration such as "10m" or "1h30m"; 0 where there is none.
+    """Return the seconds of a duration such as "10m" or "1h30m"; 0 for None.
 
     Raises:
-        UsageError: it is no duration as the CRD has it, or longer than histories are kept.
+        UsageError: the CRD does not accept the duration, or it is longer than the history is kept (30 days).
     """
     if value is None:
         return 0.0
@@ -328,10 +355,10 @@ def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals
 
 
 def parse_asn(value: Any, field_name: str) -> int:
-    """An autonomous system number, 1..4294967295 (RFC 6793); "64512" and 64512 both.
+    """Parse an autonomous system number, 1..4294967295 (RFC 6793), given as a number or a string.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not an ASN.
     """
     text = str(value).strip()
     if isinstance(value, bool) or not text.isdecimal() or not 1 <= int(text) <= MAX_ASN:
@@ -340,10 +367,10 @@ def parse_asn(value: Any, field_name: str) -> int:
 
 
 def parse_bgp(config: Json) -> Bgp:
-    """spec.bgpConfig; peers as a list of objects or as the README's "10.240.0.5, 10.240.0.4".
+    """Parse spec.bgpConfig; peers are a list of objects, or a text such as "10.240.0.5, 10.240.0.4" (as in the README).
 
     Raises:
-        UsageError: a peer is no address, or an ASN is none.
+        UsageError: a peer is not an address, or an ASN is invalid.
     """
     peers_as_written = config.get("peers") or []
     if isinstance(peers_as_written, str):
@@ -375,10 +402,14 @@ def parse_bgp(config: Json) -> Bgp:
 
 
 def parse_network_name(text: str, namespace: str) -> tuple[str, str]:
-    """Namespace and name of a network as users write it: "name" or "namespace/name".
+    """Return the namespace and name of a network written as "name" or "namespace/name".
+
+    Args:
+        text: the name as the user typed it.
+        namespace: the namespace of a name without one.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text has neither form.
     """
     first, slash, second = text.strip().partition("/")
     where, name = (first, second) if slash else (namespace, first)
@@ -388,8 +419,11 @@ def parse_network_name(text: str, namespace: str) -> tuple[str, str]:
 
 
 def has_precedence(one: Network, other: Network) -> bool:
-    """Of two networks that cannot both be, whether the one is to stay: it is made and the other is not; or, where that
-    does not tell, it is the older one (by its creation time, then by its uid, so that everybody agrees on it)."""
+    """Return whether `one` stays when two networks conflict.
+
+    A created network takes precedence over one that is not; otherwise the older one does. Age is compared by creation
+    time, then by uid, so that every client reaches the same decision.
+    """
     return one.is_created if one.is_created != other.is_created else _creation_key(one) < _creation_key(other)
 
 
@@ -398,11 +432,11 @@ def _creation_key(network: Network) -> tuple[str, str]:
 
 
 def is_newer(version: str) -> bool:
-    """Whether a version, such as "0.10.0", is a later one than this; "" is none."""
+    """Return whether a version such as "0.10.0" is later than this program's; False for ""."""
     return _numbers(version) > _numbers(__version__)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """A version as it is compared: 0.10.0 is later than 0.9.1; () where there is none."""
+    """Return the numbers of a version for comparison, so that 0.10.0 is later than 0.9.1; () if there are none."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, found[0].split("."))) if found else ()

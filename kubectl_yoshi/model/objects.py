@@ -1,6 +1,6 @@
-"""Kubernetes objects as this program sees them: plain JSON, named by resource, namespace and name.
+"""Represent Kubernetes objects as plain JSON, identified by resource, namespace and name.
 
-Objects are never turned into typed models: what this program does not know must survive it (invariant I6).
+There are no typed models, so that fields unknown to this program are preserved (invariant I6).
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
-"""A JSON object as `json.loads` gives it. Never changed in place once read."""
+"""A JSON object as `json.loads` returns it. It is never changed in place once read."""
 
 NamespacedName = tuple[str, str]
 """The namespace and the name of an object."""
 
 MAX_NAME_LENGTH = 253
-"""Characters of an object's name (RFC 1123 subdomain)."""
+"""Maximum length of an object's name (RFC 1123 subdomain), in characters."""
 
 ANNOTATIONS = ("metadata", "annotations")
-"""Where an object's annotations are: a path for `dig` and for patches."""
+"""The path to an object's annotations, for `dig` and for patches."""
 
 
 @dataclass(frozen=True, order=True)
 class Resource:
-    """A kind of object as the API server serves it.
+    """A resource type that the API server serves.
 
     Attributes:
         group: API group, "" for the core group.
-        version: such as "v1" or "v1beta2".
+        version: API version, such as "v1" or "v1beta2".
         plural: the name in URLs, lower case.
         kind: the name in manifests.
-        namespaced: whether objects live in a namespace.
+        namespaced: whether its objects are in a namespace.
     """
 
     group: str
@@ -43,16 +43,19 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """The manifest's apiVersion, such as "v1" or "metallb.io/v1beta1"."""
+        """Return the apiVersion of manifests, such as "v1" or "metallb.io/v1beta1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def full_name(self) -> str:
-        """As kubectl and RBAC name it: "ippools.crd.projectcalico.org"; the core group has no suffix."""
+        """Return the name that kubectl and RBAC use: "ippools.crd.projectcalico.org"; the core group has no suffix."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """The URL path of a collection or an object (https://kubernetes.io/docs/reference/using-api/api-concepts/)."""
+        """Return the URL path of a collection or an object.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+        """
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
@@ -64,20 +67,20 @@ class Resource:
         return "/".join(parts)
 
     def ref(self, name: str, namespace: str | None = None) -> ObjectRef:
-        """The object of this kind with that name."""
+        """Return the reference of the object with that name."""
         return ObjectRef(self, name, namespace if self.namespaced else None)
 
 
 @dataclass(frozen=True, order=True)
 class ObjectRef:
-    """One object: its resource, name and (where namespaced) namespace."""
+    """A reference to one object: its resource, name and, if namespaced, namespace."""
 
     resource: Resource
     name: str
     namespace: str | None = None
 
     def __str__(self) -> str:
-        """As messages name it: "ippool/prod.blue", "virtualmachine/web-1 in namespace prod"."""
+        """Return the form used in messages: "ippool/prod.blue", "virtualmachine/web-1 in namespace prod"."""
         where = f" in namespace {self.namespace}" if self.namespace else ""
         return f"{self.resource.kind.lower()}/{self.name}{where}"
 
@@ -87,42 +90,42 @@ EVENT = Resource("", "v1", "events", "Event")
 
 
 def metadata(obj: Mapping[str, Any]) -> Json:
-    """The object's metadata, {} where it has none."""
+    """Return the object's metadata; {} if it has none."""
     return obj.get("metadata") or {}
 
 
 def name_of(obj: Mapping[str, Any]) -> str:
-    """metadata.name"""
+    """Return metadata.name."""
     return str(metadata(obj).get("name", ""))
 
 
 def namespace_of(obj: Mapping[str, Any]) -> str:
-    """metadata.namespace, "" for a cluster-scoped object."""
+    """Return metadata.namespace; "" for a cluster-scoped object."""
     return str(metadata(obj).get("namespace", ""))
 
 
 def uid_of(obj: Mapping[str, Any]) -> str:
-    """metadata.uid"""
+    """Return metadata.uid."""
     return str(metadata(obj).get("uid", ""))
 
 
 def resource_version_of(obj: Mapping[str, Any]) -> str:
-    """metadata.resourceVersion"""
+    """Return metadata.resourceVersion."""
     return str(metadata(obj).get("resourceVersion", ""))
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """metadata.labels, {} where there are none."""
+    """Return metadata.labels; {} if there are none."""
     return metadata(obj).get("labels") or {}
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """metadata.annotations, {} where there are none."""
+    """Return metadata.annotations; {} if there are none."""
     return metadata(obj).get("annotations") or {}
 
 
 def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
-    """The value at a path of keys and indices, or `default` where any step is missing or null."""
+    """Return the value at a path of keys and indices, or `default` if any step is missing or null."""
     for step in path:
         if isinstance(step, int):
             if not isinstance(obj, list) or step >= len(obj):
@@ -141,8 +144,8 @@ def new_object(ref: ObjectRef, content: Mapping[str, Any], **more_metadata: Any)
     """Return an object to create.
 
     Args:
-        ref: its kind, name and namespace.
-        content: all but its kind and metadata, such as {"spec": …}.
+        ref: its resource, name and namespace.
+        content: the object without apiVersion, kind and metadata, such as {"spec": …}.
         more_metadata: annotations, labels, ownerReferences.
     """
     namespace = {"namespace": ref.namespace} if ref.namespace else {}
@@ -155,9 +158,9 @@ def new_object(ref: ObjectRef, content: Mapping[str, Any], **more_metadata: Any)
 
 
 def owner_reference(owner: Mapping[str, Any]) -> Json:
-    """An ownerReference to an object of the same namespace: Kubernetes deletes the dependent with it.
+    """Return an ownerReference to an object of the same namespace, with which Kubernetes deletes the dependent.
 
-    blockOwnerDeletion stays false: it needs the right to set finalizers on the owner, which tenants lack.
+    blockOwnerDeletion stays false: it requires the permission to set finalizers on the owner, which tenants lack.
     """
     return {
         "apiVersion": owner["apiVersion"],
@@ -170,5 +173,5 @@ def owner_reference(owner: Mapping[str, Any]) -> Json:
 
 
 def short_hash(parts: Iterable[str], length: int = 8) -> str:
-    """A stable hexadecimal digest of some words, for names that must not collide."""
+    """Return a stable hexadecimal digest of these strings, for names that must not collide."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]

@@ -1,7 +1,7 @@
-"""A plan as a value: the changes that would make the cluster what is wanted, in the order they must happen.
+"""Represent a plan: the changes that reconcile the cluster, in the order in which they must happen.
 
-The same plan is printed by --dry-run=client, sent with dryRun=All by --dry-run=server, shown by `diff`, and carried
-out otherwise.
+--dry-run=client prints the plan, --dry-run=server sends it with dryRun=All, `diff` shows it, and the real run applies
+it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from kubectl_yoshi.model.objects import Json, ObjectRef
 
 
 class Verb(enum.Enum):
-    """What a change does to its object."""
+    """How a change acts on its object."""
 
     CREATE = "create"  # body: the object
     PATCH = "patch"  # body: a JSON Patch (RFC 6902), a list of operations
     REPLACE = "replace"  # body: the object with its resourceVersion
-    APPLY = "apply"  # body: the object, server-side apply with our field manager
-    DELETE = "delete"  # body: None; preconditions uid and resource_version
+    APPLY = "apply"  # body: the object, sent as server-side apply with the program's field manager
+    DELETE = "delete"  # body: None; uid and resource_version become preconditions
     CALL = "call"  # PUT on a subresource such as virtualmachines/restart; body: its options
-    WAIT = "wait"  # nothing is sent: wait for `wait_for`
+    WAIT = "wait"  # sends nothing; waits for `wait_for`
 
 
 @dataclass(frozen=True)
 class WaitStatus:
-    """What is still missing of what a change waits for.
+    """The progress of a change that waits.
 
     Attributes:
-        remaining: in words, for people; "" where nothing is.
-        failure: why it will not come, unless that soon changes; "" where nothing says so.
+        remaining: what is still missing, as printed; "" if nothing is.
+        failure: why the condition will not be met unless something changes soon; "" if no failure is known.
     """
 
     remaining: str = ""
@@ -46,26 +46,27 @@ class Change:
     """One request to the API server.
 
     Attributes:
-        verb: see Verb.
+        verb: the request's kind.
         ref: the object.
-        summary: a sentence for people, in the imperative: "record 10.133.0.10 for virtualmachine/web-1".
+        summary: an imperative phrase, as printed: "record 10.133.0.10 for virtualmachine/web-1".
         body: what is sent, see Verb.
         subresource: "status", "restart", …; "" for the object itself.
-        before: the object as it was read; None where it does not exist yet. What `diff` shows as the old side.
+        before: the object as it was read; None if it does not exist. `diff` shows it as the old side.
         uid: for a delete, the uid that the object must still have.
         resource_version: for a delete, the resourceVersion that the object must still have.
-        owner: whom the change is for ("prod/web-1"), so that many VMs' outcomes can be told apart; "" is for all.
-        ignore_not_found: a 404 means that it is done already.
-        ignore_already_exists: a 409 AlreadyExists on create means that it is done already.
-        wait_for: for WAIT, a word that engine.wait knows: "stopped", "deleted", "condition".
-        condition: for WAIT of a condition, what is missing, of the object and the Events about it: pure.
-        strict: for CREATE, of what a person wrote: a field that the API server does not know is refused, not dropped.
-        rejection_hint: the way out where the cluster's own rules (an admission plugin, a webhook) refuse it.
-        edit: for REPLACE, how `body` follows from the object: pure; returns the same object where nothing is left to
-            change, raises Outdated where the change may not be made any more. So several changes of one object go in
-            one request, and on a conflict they are applied to the object as it is then.
-        follow_up: a patch to send when this one is done, on which nothing depends: it makes later runs quicker. It is
-            no part of the plan that people see, and whether it fails is ignored.
+        owner: the VM that the change is for ("prod/web-1"), which groups the results of many VMs; "" for all.
+        ignore_not_found: a 404 counts as success.
+        ignore_already_exists: a 409 AlreadyExists on create counts as success.
+        wait_for: for WAIT, what to wait for: "stopped", "deleted" or "condition" (see engine.wait).
+        condition: for WAIT of a condition, a pure function that returns the progress from the object and its Events.
+        strict: for CREATE of an object from a user's manifest: the API server rejects unknown fields instead of
+            dropping them (fieldValidation=Strict).
+        rejection_hint: the hint to print if an admission plugin or webhook rejects the request.
+        edit: for REPLACE, a pure function that returns `body` for the object. It returns the same object if nothing is
+            left to change, and raises OutdatedError if the change no longer applies. Several changes of one object are
+            thus sent in one request, and applied again to the current object after a conflict.
+        follow_up: a patch to send after this change that only makes later runs faster. It is not printed as part of the
+            plan, and its failure is ignored.
     """
 
     verb: Verb
@@ -88,26 +89,26 @@ class Change:
 
     @property
     def is_test_only(self) -> bool:
-        """Whether it is a patch that changes nothing, whatever becomes of it."""
+        """Return whether the change is a patch that consists of tests only and therefore writes nothing."""
         patch = self.verb is Verb.PATCH and isinstance(self.body, list)
         return patch and all(op["op"] == "test" for op in self.body)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Changes in stages: a stage's changes do not depend on each other and may be sent side by side.
+    """Changes in stages: the changes of a stage do not depend on each other and may be sent in parallel.
 
     Attributes:
-        stages: carried out one after the other.
-        notes: one line each, for people, on stderr: what will not work, what to do next.
-        requeue: carrying out ends what can be planned now; observe and plan once more.
-        results: subject -> what it has when the plan is carried out (an attachment's address).
-        errors: subject -> why nothing is planned for it.
-        rolled_back: subject -> why the plan takes back what the run did for it, which is not tried again.
-        future_changes: changes of later rounds, which are not sent now but need to be allowed before anything is.
-        answers_suffice: when every change has been answered, nothing is read again: what others may do meanwhile makes
-            one of the changes fail, so the answers show whether anything is left to do. A plan that is made of others
-            does not inherit it.
+        stages: applied one after the other.
+        notes: lines printed on stderr: what will not work, what to do next.
+        requeue: whether to read and plan again after these changes, since no more can be planned now.
+        results: owner -> what it has when the plan is applied (an attachment's address).
+        errors: owner -> why nothing is planned for it.
+        rolled_back: owner -> why the plan rolls back the run's changes for it, which are not retried.
+        future_changes: changes of later rounds, which are not sent now; the permissions for them are checked before
+            anything is sent.
+        answers_suffice: nothing is read again after the changes: any concurrent change that matters makes one of them
+            fail, so the answers show whether anything is left to do. A plan combined from others does not inherit it.
     """
 
     stages: tuple[tuple[Change, ...], ...] = ()
@@ -127,16 +128,16 @@ class Plan:
             yield from stage
 
     def __add__(self, other: Plan) -> Plan:
-        """This plan, then the other."""
+        """Return a plan that applies this plan, then the other."""
         return _combine((self, other), self.stages + other.stages)
 
     def parallel(self, other: Plan) -> Plan:
-        """This plan and the other at the same time, stage by stage."""
+        """Return a plan that applies this plan and the other in parallel, stage by stage."""
         return parallel_plans((self, other))
 
 
 def parallel_plans(plans: Sequence[Plan]) -> Plan:
-    """All these plans at the same time, stage by stage."""
+    """Return a plan that applies all these plans in parallel, stage by stage."""
     stages = zip_longest(*(plan.stages for plan in plans), fillvalue=())
     return _combine(plans, (tuple(chain.from_iterable(simultaneous)) for simultaneous in stages))
 
@@ -154,5 +155,5 @@ def _combine(plans: Sequence[Plan], stages: Iterable[tuple[Change, ...]]) -> Pla
 
 
 def sequential(*changes: Change, notes: tuple[str, ...] = ()) -> Plan:
-    """A plan whose changes come strictly one after the other."""
+    """Return a plan that applies the changes strictly one after the other."""
     return Plan(tuple((change,) for change in changes), notes)

@@ -1,4 +1,4 @@
-"""Ports that a public address answers on, as people write them: "22/tcp,443,5000-5010/udp"."""
+"""Parse and format the ports that a public address accepts: "22/tcp,443,5000-5010/udp"."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kubectl_yoshi.model.errors import UsageError
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 MAX_PORTS = 1000
-"""Ports of one address; each is an entry in the Service and in its endpoints."""
+"""Maximum number of ports of one address; each is an entry in the Service and in its endpoints."""
 
 
 @dataclass(frozen=True, order=True)
 class Port:
-    """A port: its number (1..65535) and its protocol as a Service has it ("TCP", "UDP", "SCTP")."""
+    """A port: its number (1..65535) and its protocol as in a Service ("TCP", "UDP", "SCTP")."""
 
     number: int
     protocol: str = "TCP"
@@ -25,18 +25,18 @@ class Port:
 
 
 DEFAULT_PORTS = (Port(22), Port(80), Port(443))
-"""What the original yoshi opened for every VM."""
+"""The ports that Platform9 yoshi opened for every VM."""
 
 
 def parse_ports(texts: Iterable[str], source: str = "--port") -> tuple[Port, ...]:
-    """Ports from texts with commas in them, each once, in the order in which they are written.
+    """Parse ports from comma-separated texts; each port occurs once, in the order of the texts.
 
     Args:
-        texts: NUMBER, NUMBER/PROTOCOL or FIRST-LAST/PROTOCOL; tcp where none is named.
-        source: where they are from, for messages.
+        texts: NUMBER, NUMBER/PROTOCOL or FIRST-LAST/PROTOCOL; the default protocol is tcp.
+        source: where the texts are from, for messages.
 
     Raises:
-        UsageError: one is no port, or they are too many.
+        UsageError: one is not a port, or there are more than MAX_PORTS.
     """
     found: dict[Port, None] = {}
     for word in (word.strip() for text in texts for word in text.split(",")):
@@ -54,7 +54,7 @@ def parse_ports(texts: Iterable[str], source: str = "--port") -> tuple[Port, ...
 
 
 def format_ports(ports: Iterable[Port]) -> str:
-    """The shortest text that means these ports: "22/tcp,5000-5010/udp"."""
+    """Return the shortest text that represents these ports: "22/tcp,5000-5010/udp"."""
     runs: list[list[Port]] = []
     for port in sorted(ports, key=lambda port: (port.protocol, port.number)):
         if runs and runs[-1][-1] == Port(port.number - 1, port.protocol):

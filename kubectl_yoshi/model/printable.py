@@ -1,8 +1,9 @@
-"""Text from elsewhere (names, notes, the API server's words) made safe to print: no terminal obeys what is in it.
+r"""Escape text from other sources (names, notes, messages of the API server) so that it is safe to print on a terminal.
 
-A character that a terminal or a reader's eye would obey is shown instead, as kubectl and cat -v do: the escape
-character as `^[`, DEL as `^?`, others as `\\u202e`. These are the C0 and C1 controls (ECMA-48), DEL, the controls of
-bidirectional text (CVE-2021-42574), the line and paragraph separators, and lone surrogates, which UTF-8 cannot have.
+Characters that control a terminal or mislead a reader are printed in caret or escape notation, as kubectl and cat -v
+do: the escape character as `^[`, DEL as `^?`, others as `\u202e`. These are the C0 and C1 controls (ECMA-48), DEL, the
+controls of bidirectional text (CVE-2021-42574), the line and paragraph separators, and lone surrogates, which UTF-8
+cannot encode.
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ import re
 
 _CONTROL_RANGES = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 CONTROL_CHARACTERS = re.compile(f"[{_CONTROL_RANGES}]")
-"""What is shown instead of written; line feed and tab are not among them, since layout is made of them."""
+"""The characters to escape; line feed and tab are not among them, since output uses them for layout."""
 _BREAKS = re.compile(r"\r\n|[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def escape_controls(text: str) -> str:
-    """The text with such characters shown; line feeds and tabs stay."""
+    """Return the text with control characters escaped; line feeds and tabs stay."""
     return text if text.isascii() and text.isprintable() else CONTROL_CHARACTERS.sub(_caret_notation, text)
 
 
 def to_single_line(text: str) -> str:
-    """The text with such characters shown, and a space for each line break or tab."""
+    """Return the text with control characters escaped, and line breaks and tabs replaced by spaces."""
     return text if text.isprintable() else escape_controls(_BREAKS.sub(" ", text))
 
 
 def indent_continuation(text: str) -> str:
-    """A text of several lines, of which none but the first begins at the left, where it could pass for a message of
-    this program's."""
+    """Indent all lines of a text but the first.
+
+    A line at the left margin could be mistaken for a message of this program.
+    """
     return "\n  ".join(text.splitlines()) if "\n" in text else text
 
 
 def escape_json_controls(text: str) -> str:
-    """The text with such characters as JSON and double-quoted YAML escape them, inside whose strings they stand."""
+    """Return the text with control characters escaped as in the strings of JSON and double-quoted YAML."""
     return CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 

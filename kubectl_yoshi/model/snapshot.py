@@ -1,4 +1,4 @@
-"""What was read from the cluster before planning, with the difference between "absent" and "could not be read"."""
+"""Hold what was read from the cluster before planning, and distinguish "absent" from "unreadable"."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ Other = TypeVar("Other")
 
 @dataclass(frozen=True)
 class Query:
-    """What to read: one object (name given) or a list.
+    """What to read: one object (if a name is given) or a list.
 
     Attributes:
-        resource: what kind.
-        namespace: where; None for every namespace, and for cluster-scoped resources.
-        name: which; "" for all.
-        label_selector: narrows a list.
-        as_table: only a list's printer columns (the CRD's additionalPrinterColumns): a dictionary for each object, by
-            the columns' names.
-        read_number: reads of one thing with different numbers are different reads: to see whether it has changed
-            meanwhile.
-        verb: "" to read; otherwise only whether the user may do that with it, see `Snapshot.forbidden_reason`.
+        resource: the resource to read.
+        namespace: its namespace; None for all namespaces, and for cluster-scoped resources.
+        name: the object's name; "" for a list.
+        label_selector: a label selector that restricts a list.
+        as_table: read only the printer columns of a list (the CRD's additionalPrinterColumns). Each object is then a
+            dictionary keyed by column name.
+        read_number: queries that differ in this number are separate reads of the same objects, to detect a change
+            between them.
+        verb: "" to read; otherwise check whether the user has permission for that verb, see
+            `Snapshot.forbidden_reason`.
     """
 
     resource: Resource
@@ -40,14 +41,18 @@ class Query:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Could not be read. `reason` is one line for people: which right is missing, or what did not answer."""
+    """A failed read.
+
+    Attributes:
+        reason: one line, as printed: the missing permission, or what did not answer.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True)
 class ServedApis:
-    """What the API server serves besides the core group, from discovery.
+    """The APIs that the API server serves besides the core group, from discovery.
 
     Attributes:
         resources: full name ("ippools.crd.projectcalico.org") -> the resource in its preferred served version.
@@ -64,18 +69,18 @@ class ServedApis:
 
 
 Answer = tuple[Json, ...] | Unreadable
-"""The objects that a query finds, () for none; or that it could not be answered."""
+"""The objects that a query finds, () for none; or why they could not be read."""
 
 
 class Reader(Protocol):
-    """Where a snapshot gets what it does not have yet."""
+    """The source of answers that a snapshot does not have yet."""
 
     @property
     def served(self) -> ServedApis:
-        """What the API server serves."""
+        """Return the APIs that the API server serves."""
 
     def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
-        """Return the answers to these queries, read at the same time.
+        """Return the answers to these queries, read in parallel.
 
         Raises:
             YoshiError: nothing can be read.
@@ -83,7 +88,7 @@ class Reader(Protocol):
 
 
 class MissingQueriesError(Exception):
-    """Queries that a snapshot without a reader has no answers to."""
+    """A snapshot without a reader has no answers to these queries."""
 
     def __init__(self, queries: Iterable[Query]) -> None:
         self.queries = tuple(dict.fromkeys(queries))
@@ -91,15 +96,15 @@ class MissingQueriesError(Exception):
 
 
 class Snapshot:
-    """What one round of planning knows of the cluster: a query is read when it is first asked for, and only once.
+    """What one round of planning reads from the cluster: each query once, when it is first needed.
 
-    What a planner looks up again and again, for one VM after the other, is found in indexes, which are made when they
-    are first asked for: a plan for many VMs costs what they cost, not what each of them times all of them would.
+    Repeated look-ups, such as one for each VM, use indexes, which are built on first use: the cost of a plan for many
+    VMs is linear, not quadratic, in their number.
 
     Args:
-        served: what is served, for a snapshot without a reader.
-        results: answers that are there already.
-        reader: where the others come from; None for nowhere.
+        served: the served APIs, for a snapshot without a reader.
+        results: the answers that are known already.
+        reader: reads the other answers; None if nothing more can be read.
     """
 
     def __init__(
@@ -116,7 +121,7 @@ class Snapshot:
 
     @property
     def served(self) -> ServedApis:
-        """What the API server serves."""
+        """Return the APIs that the API server serves."""
         return self._reader.served if self._reader else self._served
 
     def with_results(self, results: Mapping[Query, Answer]) -> Snapshot:
@@ -124,13 +129,13 @@ class Snapshot:
         return Snapshot(self._served, {**self.results, **results}, self._reader)
 
     def with_written(self, objects: Mapping[ObjectRef, Json]) -> Snapshot | None:
-        """Return what was read, with objects as the API server answered writes of them; it reads nothing more.
+        """Return this snapshot updated with the objects that the API server returned for writes; it reads nothing more.
 
         Args:
-            objects: what was created or changed, as it is now.
+            objects: the created or changed objects in their current state.
 
         Returns:
-            None where it cannot be told whether an object belongs to a list that was read.
+            None if it is unknown whether an object belongs to a list that was read.
         """
         results = dict(self.results)
         for ref, obj in objects.items():
@@ -147,7 +152,7 @@ class Snapshot:
         return Snapshot(self.served, results)
 
     def prefetch(self, *queries: Query) -> None:
-        """Read what of these was not read yet, at the same time.
+        """Read those of the queries that were not read yet, in parallel.
 
         Raises:
             MissingQueriesError: there is no reader.
@@ -162,10 +167,10 @@ class Snapshot:
         self._derived.clear()
 
     def parallel(self, parts: Iterable[Callable[[], Value]]) -> list[Value]:
-        """Return what each part returns; what several of them want to read next is read at the same time.
+        """Return the result of each part; what several parts want to read next is read in parallel.
 
-        For parts of which nobody can tell beforehand what they read, such as what a backend does for each of many VMs.
-        A part is called again after each round of reads that it takes part in, so it must do nothing but read.
+        Use this for parts whose reads are not known beforehand, such as a backend's work for each of many VMs. A part
+        is called again after each round of reads that it takes part in, so it must do nothing but read.
 
         Raises:
             MissingQueriesError: there is no reader.
@@ -191,35 +196,40 @@ class Snapshot:
         return [values[number] for number in sorted(values)]
 
     def parallel_pair(self, one: Callable[[], Value], other: Callable[[], Other]) -> tuple[Value, Other]:
-        """As `parallel`, of two parts that return different things."""
+        """Run two parts that return different types like `parallel`."""
         parts: tuple[Callable[[], Any], ...] = (one, other)
         first, second = self.parallel(parts)
         return first, second
 
     def derived(self, function: Callable[[Snapshot], Value]) -> Value:
-        """What a named function of this snapshot gives, worked out once."""
+        """Return the result of a function of this snapshot, computed once.
+
+        The function is the cache key, so it must be a named one.
+        """
         if function not in self._derived:
             self._derived[function] = function(self)
         return self._derived[function]  # type: ignore[no-any-return]
 
     def list_objects(self, resource: Resource, namespace: str | None = None) -> list[Json]:
-        """Every object of a resource that was read (of that namespace), each once."""
+        """Return every object of a resource that was read (in that namespace), each once."""
         found = self._by_name(resource).values()
         return [obj for obj in found if namespace is None or namespace_of(obj) == namespace]
 
     def get_object(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
-        """The object of that name if it was read and is there, else None (see also `unreadable_reason`).
+        """Return the object if it was read and exists, else None (see also `unreadable_reason`).
 
-        If it was read more than once, it is as it was read first: whatever was decided since by what it says, a write
-        that tests its resourceVersion is refused if it has changed since then.
+        If it was read more than once, this is the first version. Decisions made since then depend on that version; a
+        write that tests its resourceVersion is rejected if the object has changed.
 
         Args:
-            namespace: its own; "" for what is cluster-scoped.
+            resource: the object's resource.
+            name: its name.
+            namespace: its namespace; "" for a cluster-scoped object.
         """
         return self._by_name(resource).get((namespace, name))
 
     def group_by(self, resource: Resource, key: Callable[[Json], Key]) -> Mapping[Key, list[Json]]:
-        """Every object of a resource that was read, by what a named function says of it."""
+        """Return every object of a resource that was read, grouped by a named function, which is the cache key."""
         groups = self._derived.get((resource, key))
         if groups is None:
             groups = self._derived[(resource, key)] = _grouped(self._by_name(resource).values(), key)
@@ -229,7 +239,7 @@ class Snapshot:
         return self.derived(_objects_by_name).get(resource, {})
 
     def lookup(self, *queries: Query) -> list[Json]:
-        """The objects that answer these reads, those that could not be read left out.
+        """Return the objects that these queries find, without those that could not be read.
 
         Raises:
             MissingQueriesError: there is no reader.
@@ -240,7 +250,7 @@ class Snapshot:
         return [obj for answer in results if not isinstance(answer, Unreadable) for obj in answer]
 
     def forbidden_reason(self, *queries: Query) -> str:
-        """Return which of these (see Query.verb) the user may not do: "may not update ipamblocks"; "" for none of them.
+        """Return the first of these actions (see Query.verb) that is forbidden, as "may not update ipamblocks", or "".
 
         Raises:
             MissingQueriesError: there is no reader.
@@ -249,7 +259,7 @@ class Snapshot:
         return next((str(answer["forbidden"]) for answer in self.lookup(*queries)), "")
 
     def unreadable_reason(self, *queries: Query) -> str:
-        """Why one of these reads could not be answered; "" if all were."""
+        """Return why one of these queries could not be answered; "" if all were."""
         for query in queries:
             answer = self.results.get(query)
             if isinstance(answer, Unreadable):
@@ -257,20 +267,23 @@ class Snapshot:
         return ""
 
     def describe_absence(self, *queries: Query) -> str:
-        """What to say of an object that these reads did not bring."""
+        """Return the printed reason why these queries did not return an object."""
         return "may not be read" if self.unreadable_reason(*queries) else "missing"
 
     def unreadable_queries(self) -> Mapping[Query, str]:
-        """The reads that could not be answered, and why."""
+        """Return each query that could not be answered, and why."""
         return self.derived(_unanswered)
 
     def unreadable_reasons(self) -> list[str]:
-        """Every reason why something could not be read, each once."""
+        """Return every reason why something could not be read, each once."""
         return list(dict.fromkeys(self.unreadable_queries().values()))
 
 
 def unreadable_note(reasons_given: Iterable[str]) -> tuple[str, ...]:
-    """The line that tells people what could not be read, so that unknown is never taken for absent; () for nothing."""
+    """Return the line that reports what could not be read; () for nothing.
+
+    It keeps readers from mistaking unreadable for absent.
+    """
     reasons = "; ".join(reasons_given)
     return (f"not seen: {reasons}",) if reasons else ()
 

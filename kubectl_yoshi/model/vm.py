@@ -1,4 +1,4 @@
-"""A VM: KubeVirt's VirtualMachine, read without being changed, and what runs of it.
+"""Read KubeVirt's VirtualMachine, its instance and its pods, without changing them.
 
 Fields: https://kubevirt.io/api-reference/ (VirtualMachineSpec, VirtualMachineInstanceSpec).
 """
@@ -30,58 +30,58 @@ POD = Resource("", "v1", "pods", "Pod")
 
 LAUNCHER_SELECTOR = "kubevirt.io=virt-launcher"
 LIST_THRESHOLD = 20
-"""From this many VMs of a namespace on, its instances and pods are listed at once instead of asked for one by one."""
+"""From this number of VMs per namespace on, instances and pods are listed instead of read one by one."""
 
 
 @dataclass(frozen=True)
 class Vm:
-    """A VirtualMachine."""
+    """A VirtualMachine object."""
 
     raw: Json = field(repr=False)
 
     @property
     def name(self) -> str:
-        """metadata.name"""
+        """Return metadata.name."""
         return name_of(self.raw)
 
     @property
     def namespace(self) -> str:
-        """metadata.namespace"""
+        """Return metadata.namespace."""
         return namespace_of(self.raw)
 
     @property
     def uid(self) -> str:
-        """metadata.uid: what tells a VM from one made anew under its name (invariant I3)."""
+        """Return metadata.uid, which distinguishes a VM from a recreated one of the same name (invariant I3)."""
         return uid_of(self.raw)
 
     @property
     def full_name(self) -> str:
-        """ "namespace/name", as outcomes are told apart."""
+        """Return "namespace/name", which groups results (see Change)."""
         return f"{self.namespace}/{self.name}"
 
     @property
     def ref(self) -> ObjectRef:
-        """The VirtualMachine."""
+        """Return the reference of the VirtualMachine."""
         return VM.ref(self.name, self.namespace)
 
     @property
     def is_deleting(self) -> bool:
-        """Whether it is being deleted."""
+        """Return whether the VM is being deleted."""
         return bool(metadata(self.raw).get("deletionTimestamp"))
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """The VM's own annotations, which never reach its pod."""
+        """Return the VM's own annotations, which KubeVirt does not copy to the pod."""
         return annotations_of(self.raw)
 
     @property
     def template_annotations(self) -> Mapping[str, str]:
-        """spec.template.metadata.annotations, which KubeVirt hands to the VMI and its pod when they are made."""
+        """Return spec.template.metadata.annotations, which KubeVirt copies to the VMI and its pod on creation."""
         return dig(self.raw, "spec", "template", "metadata", "annotations", default={})  # type: ignore[no-any-return]
 
     @property
     def run_strategy(self) -> str:
-        """spec.runStrategy, or what the deprecated spec.running means: "Always" or "Halted"."""
+        """Return spec.runStrategy, or the meaning of the deprecated spec.running: "Always" or "Halted"."""
         strategy = dig(self.raw, "spec", "runStrategy")
         if strategy:
             return str(strategy)
@@ -89,20 +89,22 @@ class Vm:
 
     @property
     def eviction_strategy(self) -> str:
-        """What becomes of it when its node is drained ("LiveMigrate"); "" where the cluster's own default holds."""
+        """Return the eviction strategy for node drains ("LiveMigrate"); "" for the cluster's default."""
         return str(dig(self.raw, "spec", "template", "spec", "evictionStrategy", default=""))
 
     @property
     def hostname(self) -> str:
-        """What KubeVirt writes into the pod label vm.kubevirt.io/name: spec.hostname, else the name up to its first
-        dot, cut to 63 (kubevirt: pkg/util/net/dns/sanitize.go).
+        """Return the value of the pod label vm.kubevirt.io/name.
+
+        It is spec.hostname, or else the name up to its first dot, cut to 63 characters (kubevirt:
+        pkg/util/net/dns/sanitize.go).
         """
         name = dig(self.raw, "spec", "template", "spec", "hostname") or self.name.partition(".")[0]
         return str(name)[:63].rstrip("-")
 
     @property
     def pod_interface(self) -> Json | None:
-        """The interface on the pod network; {} where KubeVirt adds a default one; None where the VM has none."""
+        """Return the interface on the pod network; {} if KubeVirt adds a default one; None if the VM has none."""
         template = dig(self.raw, "spec", "template", "spec", default={})
         networks = template.get("networks") or []
         interfaces = dig(template, "domain", "devices", "interfaces", default=[])
@@ -117,7 +119,7 @@ class Vm:
 
     @property
     def pod_network(self) -> Json:
-        """The entry of spec.template.spec.networks that is the pod network; {} where it is implied."""
+        """Return the entry of spec.template.spec.networks that is the pod network; {} if it is implicit."""
         for network in dig(self.raw, "spec", "template", "spec", "networks", default=[]):
             if "pod" in network:
                 return dict(network)
@@ -125,12 +127,12 @@ class Vm:
 
 
 def find_vms(queries: Iterable[Query], snapshot: Snapshot) -> list[Vm]:
-    """Return the VMs of these lists, each as it was read first, which is what a patch of it tests."""
+    """Return the VMs in these lists, each in the version that was read first, which is what a patch tests."""
     return [Vm(snapshot.get_object(VM, name_of(obj), namespace_of(obj)) or obj) for obj in snapshot.lookup(*queries)]
 
 
 def instance_queries(vms: Iterable[Vm]) -> tuple[Query, ...]:
-    """What to read to know what runs of these VMs: VMIs and launcher pods, lists where they are many."""
+    """Return the queries for the VMIs and launcher pods of these VMs, as lists if there are many."""
     by_namespace: dict[str, list[Vm]] = {}
     for vm in vms:
         by_namespace.setdefault(vm.namespace, []).append(vm)
@@ -148,9 +150,9 @@ def instance_queries(vms: Iterable[Vm]) -> tuple[Query, ...]:
 
 
 def find_instance(vm: Vm, snapshot: Snapshot) -> Json | None:
-    """The VM's VMI that still runs (or starts, or stops), None where there is none.
+    """Return the VM's VMI that runs, starts or stops; None if there is none.
 
-    A VMI left by an earlier VM of that name is no one of this VM's.
+    A VMI of an earlier VM of the same name does not count.
     """
     vmi = snapshot.get_object(VMI, vm.name, vm.namespace)
     if vmi is None or has_ended(vmi):
@@ -160,7 +162,7 @@ def find_instance(vm: Vm, snapshot: Snapshot) -> Json | None:
 
 
 def instances_unreadable_reason(namespace: str, snapshot: Snapshot) -> str:
-    """Why it cannot be told what runs in a namespace, as far as that was asked; "" if it can."""
+    """Return why it is unknown what runs in a namespace, according to the reads so far; "" if it is known."""
     for query, reason in snapshot.unreadable_queries().items():
         if query.resource in (VMI, POD) and query.namespace in (None, namespace):
             return reason
@@ -168,7 +170,7 @@ def instances_unreadable_reason(namespace: str, snapshot: Snapshot) -> str:
 
 
 def owner_uid(vmi: Json) -> str:
-    """The uid of the VirtualMachine that made a VMI; "" for one that stands alone."""
+    """Return the uid of the VirtualMachine that owns a VMI; "" for a VMI without an owner."""
     for reference in metadata(vmi).get("ownerReferences") or []:
         if reference.get("kind") == VM.kind:
             return str(reference.get("uid", ""))
@@ -176,7 +178,7 @@ def owner_uid(vmi: Json) -> str:
 
 
 def get_instance_name(pod: Json) -> str:
-    """The name of the VMI that a virt-launcher pod runs (annotation kubevirt.io/domain, else its controller)."""
+    """Return the name of the VMI that a virt-launcher pod runs (annotation kubevirt.io/domain, else its controller)."""
     domain = annotations_of(pod).get("kubevirt.io/domain")
     if domain:
         return domain
@@ -187,12 +189,12 @@ def get_instance_name(pod: Json) -> str:
 
 
 def has_ended(instance: Json) -> bool:
-    """Whether a VMI or a pod has ended, so that it uses no address any more."""
+    """Return whether a VMI or pod has ended, so that it no longer uses an address."""
     return dig(instance, "status", "phase") in ("Succeeded", "Failed")
 
 
 def list_launcher_pods(namespace: str, name: str, snapshot: Snapshot) -> list[Json]:
-    """The launcher pods of a VM (of that name) that have not ended: during a migration there are two."""
+    """Return the launcher pods of the VM of that name that have not ended; there are two during a migration."""
     pods = snapshot.group_by(POD, _instance_key).get((namespace, name), ())
     return [pod for pod in pods if labels_of(pod).get("kubevirt.io") == "virt-launcher" and not has_ended(pod)]
 
@@ -216,7 +218,7 @@ _DOMAIN = {"devices": {"interfaces": True, "autoattachPodInterface": True}}
 _INSTANCE = {"networks": True, "hostname": True, "domain": _DOMAIN}
 
 FieldMask = Mapping[str, Any]
-"""Key -> True for all of its value, or a mask of what is kept."""
+"""Key -> True to keep the whole value, or a mask of the fields to keep."""
 
 FIELD_MASKS: Mapping[Resource, FieldMask] = {
     VM: {
@@ -236,15 +238,15 @@ FIELD_MASKS: Mapping[Resource, FieldMask] = {
         "status": {"phase": True, "podIP": True, "podIPs": True},
     },
 }
-"""The fields that commands which only read keep of listed objects, besides some of the metadata.
+"""The fields of listed objects that read-only commands keep, in addition to some of the metadata.
 
-A VM is some kilobytes of disks, devices and managedFields, and there may be tens of thousands. A page of a list is
-trimmed before the next one is read. An object that is to be written is never trimmed: a patch rests on all of it.
+A VM object has kilobytes of disks, devices and managedFields, and there may be tens of thousands of VMs. Each page of a
+list is trimmed before the next one is read. Objects to be written are never trimmed: a patch depends on all fields.
 """
 
 
 def get_trimmer(resource: Resource) -> Callable[[Json], Json] | None:
-    """Return a function that keeps the fields of FIELD_MASKS; None where objects of that kind are kept whole."""
+    """Return a function that keeps the fields of FIELD_MASKS; None if objects of that resource are kept whole."""
     mask = FIELD_MASKS.get(resource)
     if mask is None:
         return None
@@ -264,13 +266,13 @@ def _apply_mask(obj: Any, mask: FieldMask) -> Any:
 
 @dataclass(frozen=True)
 class Nic:
-    """The interface that a VM is to have on a network that gives it one of its own.
+    """The interface that a VM gets on a network that adds a separate one.
 
     Attributes:
-        name: the interface's; "" for the one that it has, or a name after the network.
-        model: what the guest sees, such as "virtio"; "" for what it is, or KubeVirt's choice.
+        name: name of the interface; "" for the existing one, or a name derived from the network.
+        model: the device model that the guest sees, such as "virtio"; "" for the current one, or KubeVirt's default.
         cloud_init: write the address into the VM's cloud-init network data.
-        live: plug it into the running VM where that can be done.
+        live: hot-plug it into the running VM if possible.
     """
 
     name: str = ""
@@ -280,4 +282,4 @@ class Nic:
 
 
 DEFAULT_NIC = Nic()
-"""Nothing in particular is asked for."""
+"""An interface without specific requests."""

@@ -1,5 +1,6 @@
-"""Calico: an IPPool for each private network, annotations on VM templates, IPAM blocks and handles, BGP configuration.
+"""Implement private networks on Calico, and access to its BGP objects.
 
-`backend` implements the protocol of `model.backend`; the other modules know one kind of object each, either as a custom
-resource or through Calico's own API server (`api`).
+The objects are an IPPool for each private network, annotations on VM templates, IPAM blocks and handles, and the BGP
+configuration. `backend` implements the protocol of `model.backend`; each other module covers one kind of object, either
+as a custom resource or through Calico's own API server (`api`).
 """

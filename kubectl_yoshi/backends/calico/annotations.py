@@ -1,4 +1,4 @@
-"""What a VM's template, its VMI and its pod say of Calico addresses: the pins on them, and what they really have."""
+"""Read Calico addresses from a VM's template, its VMI and its pod: those pinned there, and those in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POD_IPS_ANNOTATION = "cni.projectcalico.org/podIPs"
 
 
 def parse_pinned_addresses(annotations: object) -> tuple[Address, ...]:
-    """The addresses of an ipAddrs annotation; () where there is none or it is not what Calico reads."""
+    """Return the addresses of an ipAddrs annotation; () if it is missing or invalid."""
     text = annotations.get(IP_ADDRS_ANNOTATION) if hasattr(annotations, "get") else None
     try:
         values = json.loads(text or "[]")
@@ -50,9 +50,9 @@ def list_template_uses(vm: Vm, network: Network) -> list[AddressUse]:
 
 
 def list_pinned_uses(network: Network, namespaces: Collection[str] | None, snapshot: Snapshot) -> list[AddressUse]:
-    """`list_template_uses` of all VMs that were read (of these namespaces), in the order of their addresses.
+    """Return `list_template_uses` for all VMs that were read (in these namespaces), in the order of their addresses.
 
-    It costs what it finds, so that a list of many networks does not look at every VM for each of them.
+    The cost depends on the number of results, so that a list of many networks does not scan all VMs for each of them.
     """
     pins = snapshot.derived(_index_pins).get(network.version, [])
     found: list[AddressUse] = []
@@ -64,7 +64,7 @@ def list_pinned_uses(network: Network, namespaces: Collection[str] | None, snaps
 
 
 def _index_pins(snapshot: Snapshot) -> dict[int, list[tuple[int, Vm]]]:
-    """Every pinned address and its VM, by address family, in order."""
+    """Return IP version -> every pinned address with its VM, in ascending order."""
     found: dict[int, list[tuple[int, Vm]]] = {}
     for vm in map(Vm, snapshot.list_objects(VM)):
         for address in parse_pinned_addresses(vm.template_annotations):
@@ -79,7 +79,10 @@ def _pin_number(pin: tuple[int, Vm]) -> int:
 
 
 def list_instance_uses(vmi: Json, network: Network) -> list[AddressUse]:
-    """What a VMI really has; what it is pinned to only until that is known, since a handle is stronger than a pin."""
+    """Return the addresses in use by a VMI.
+
+    Until its status contains them, these are the pinned ones; afterwards not, since an IPAM handle takes precedence.
+    """
     texts: list[str] = []
     for interface in dig(vmi, "status", "interfaces", default=[]):
         texts += [interface.get("ipAddress") or "", *(interface.get("ipAddresses") or ())]
@@ -93,7 +96,7 @@ def list_instance_uses(vmi: Json, network: Network) -> list[AddressUse]:
 
 
 def list_pod_uses(pod: Json, network: Network) -> list[AddressUse]:
-    """As `list_instance_uses`, of a pod: what Calico says on it that it has, else what its status says."""
+    """Return the addresses in use by a pod: from Calico's annotation and its status, else the pinned ones."""
     annotations = annotations_of(pod)
     texts = annotations.get(POD_IPS_ANNOTATION, "").split(",")
     texts += [ip.get("ip") or "" for ip in dig(pod, "status", "podIPs", default=[])]

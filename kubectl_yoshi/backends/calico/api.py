@@ -1,6 +1,6 @@
-"""Which of Calico's two API groups to talk to.
+"""Choose which of Calico's two API groups to use.
 
-Calico keeps its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
+Calico stores its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
 projectcalico.org/v3) or as projectcalico.org/v3 custom resources. The cases: docs/design.md, "Which Calico API".
 """
 
@@ -31,7 +31,7 @@ def _v3(plural: str, kind: str) -> Resource:
 
 @dataclass(frozen=True)
 class CalicoApi:
-    """The resources to use: configuration in one group, IPAM's bookkeeping maybe in another."""
+    """The resources to use; configuration and IPAM may be in different groups."""
 
     pool: Resource
     information: Resource
@@ -64,12 +64,12 @@ NATIVE = _api(V3, V3)
 
 
 def is_installed(served: ServedApis) -> bool:
-    """Whether Calico's pools are served in either group."""
+    """Return whether the API server serves Calico's pools in either group."""
     return f"ippools.{V1}" in served.resources or f"ippools.{V3}" in served.resources or V3 in served.unavailable
 
 
 def get_read_api(snapshot: Snapshot) -> CalicoApi:
-    """The resources that hold Calico's bookkeeping. What is not served reads as empty."""
+    """Return the resources that hold Calico IPAM. A resource that is not served reads as empty."""
     served = snapshot.served
     raw = f"ippools.{V1}" in served.resources or f"ipamblocks.{V1}" in served.resources
     v3 = f"ippools.{V3}" in served.resources
@@ -80,10 +80,10 @@ def get_read_api(snapshot: Snapshot) -> CalicoApi:
 
 
 def get_write_api(snapshot: Snapshot) -> CalicoApi:
-    """The resources through which Calico itself is to be configured.
+    """Return the resources through which Calico must be configured.
 
     Raises:
-        PreconditionFailed: Calico is between two stores, locked, or its API server is down.
+        PreconditionFailed: Calico is migrating its datastore, its datastore is locked, or its API server is down.
     """
     served = snapshot.served
     raw, v3 = f"ippools.{V1}" in served.resources, f"ippools.{V3}" in served.resources
@@ -125,7 +125,7 @@ def _choose_served_api(snapshot: Snapshot) -> CalicoApi:
 
 
 def _is_aggregated(snapshot: Snapshot) -> bool:
-    """Whether projectcalico.org/v3 is served by Calico's own API server, and not as plain custom resources."""
+    """Return whether Calico's own API server serves projectcalico.org/v3, rather than custom resources."""
     return any(dig(service, "spec", "service") for service in snapshot.lookup(_APISERVICE_QUERY))
 
 
@@ -143,7 +143,7 @@ def _check_ready(api: CalicoApi, snapshot: Snapshot) -> None:
 
 
 def calico_version(api: CalicoApi, snapshot: Snapshot) -> tuple[int, int] | None:
-    """Calico's version as (major, minor) from ClusterInformation; None where it does not tell or may not be read."""
+    """Return Calico's version as (major, minor) from ClusterInformation; None if it is missing or cannot be read."""
     for information in snapshot.lookup(Query(api.information, name="default")):
         parts = str(dig(information, "spec", "calicoVersion", default="")).lstrip("v").split(".")
         if len(parts) >= 2 and parts[0].isdecimal() and parts[1].isdecimal():

@@ -1,8 +1,8 @@
-"""Private networks on Calico: an IPPool per network, and a pin on each VM's template.
+"""Implement private networks on Calico: an IPPool per network, and an address annotation on each VM's template.
 
-The pin is the annotation cni.projectcalico.org/ipAddrs, which KubeVirt hands to the launcher pod and Calico's CNI
-plugin obeys (https://docs.tigera.io/calico/latest/networking/ipam/use-specific-ip). It reaches a running VM only by
-a restart.
+KubeVirt copies the annotation cni.projectcalico.org/ipAddrs to the launcher pod, and Calico's CNI plugin assigns that
+address (https://docs.tigera.io/calico/latest/networking/ipam/use-specific-ip). It reaches a running VM only by a
+restart.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ TEMPLATE_ANNOTATIONS = ("spec", "template", "metadata", "annotations")
 
 MASQUERADE_CIDR = "10.0.2.0/24"
 MIGRATING_STRATEGIES = ("LiveMigrate", "LiveMigrateIfPossible", "External")
-"""Eviction strategies of a VM that is to leave its node while it runs."""
+"""Eviction strategies with which a VM leaves its node while it runs."""
 ADDRESS_PERSISTENCE_VERSION = (3, 32)
-"""From this version on Calico itself keeps a VM's address in a handle."""
+"""From this version on Calico itself keeps a VM's address in an IPAM handle."""
 
 
 MAX_ADDRESSES_BY_NAME = 64 * 32
-"""Of more addresses all IPAM blocks are listed, instead of reading each block by its name."""
+"""For more addresses than this, all IPAM blocks are listed instead of read by name."""
 
 
 class Calico(PrivateDefaults):
-    """The back-end for spec.plugin: calico."""
+    """The backend for spec.plugin: calico."""
 
     plugin = "calico"
     annotation_key = NETWORK_NAME
@@ -97,15 +97,12 @@ class Calico(PrivateDefaults):
     allowed_as_default = True
 
     def requested_networks(self, vm: Vm) -> RequestedNetworks:
-        """See Backend."""
         return RequestedNetworks(parse_network_names(vm))
 
     def missing_apis(self, served: ServedApis) -> str:
-        """See Backend."""
         return "" if is_installed(served) else f"Calico's IPPools (ippools.{V3} or ippools.{V1})"
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Backend."""
         if network.cidr is None:
             raise UsageError(
                 f"network {network.full_name}: a Calico network needs a cidr", "Give it one, such as 10.133.0.0/16."
@@ -114,19 +111,15 @@ class Calico(PrivateDefaults):
         return ippool.conflicts(network, snapshot)
 
     def infra_address_purpose(self, network: Network) -> str | None:
-        """See Backend."""
         return None
 
     def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return ippool.ensure(network, snapshot)
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Backend."""
         return ippool.health(network, snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Backend."""
         api = get_write_api(snapshot)
         pool = ippool.find_pool(network, api, snapshot)
         if pool is None:
@@ -142,11 +135,9 @@ class Calico(PrivateDefaults):
         )
 
     def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
-        """See Backend."""
         return ippool.teardown(network, snapshot, ignore_usage)
 
     def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return ippool.orphaned_objects(live, namespace, snapshot) if is_installed(snapshot.served) else Plan()
 
     # -- VMs -----------------------------------------------------------------------------------------------------
@@ -154,14 +145,13 @@ class Calico(PrivateDefaults):
     def address_uses(
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         api = get_read_api(snapshot)
         _prefetch_address_uses(network, vms, numbers, api, snapshot)
         found: list[AddressUse] = []
         held: set[tuple[int, str]] = set()
         for vm in vms:
             found += list_template_uses(vm, network)
-            instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
+            instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # may belong to an earlier VM of that name
             if instance is not None and not has_ended(instance):
                 found += list_instance_uses(instance, network)
             found += [
@@ -177,14 +167,13 @@ class Calico(PrivateDefaults):
         return tuple(found)
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
-        """See Backend. How addresses are assigned and kept, and Calico's version."""
+        """Return the queries for how Calico assigns and keeps addresses, and for its version."""
         api = get_read_api(snapshot)
         return Query(api.config, name="default"), Query(api.information, name="default")
 
     def all_address_uses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         api = get_read_api(snapshot)
         search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
         vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
@@ -205,11 +194,10 @@ class Calico(PrivateDefaults):
         return tuple(found)
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
-        """See Backend. A VM is on one Calico network."""
+        """Return all pinned addresses, since a VM can be on one Calico network only."""
         return parse_pinned_addresses(vm.template_annotations)
 
     def conflicting_address(self, vm: Vm, network: Network, snapshot: Snapshot) -> str:
-        """See Backend."""
         for address in parse_pinned_addresses(vm.template_annotations):
             if address not in network:
                 others = self._networks_to_leave(vm, network, snapshot)
@@ -219,7 +207,6 @@ class Calico(PrivateDefaults):
         return ""
 
     def release_previous(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         api = get_read_api(snapshot)
         held, reason = ipam.find_vm_allocations(api, vm.namespace, vm.name, snapshot)
         if reason:
@@ -230,7 +217,7 @@ class Calico(PrivateDefaults):
         address = address_of(other_holdings[0].number, other_holdings[0].version)
         released = ipam.release_allocations(api, other_holdings, snapshot, vm.full_name)
         if running_reason := ipam.running_reason(vm.namespace, vm.name, snapshot):
-            if reason := ipam.forbidden_write_reason(released, snapshot):  # or the VM would be stopped in vain
+            if reason := ipam.forbidden_write_reason(released, snapshot):  # stopping the VM would have no effect
                 raise PreconditionFailed(
                     f"Calico holds {address} for VM {vm.full_name} and would give it that one again: {reason}",
                     "Ask an administrator to run this command, or attach the VM to that address.",
@@ -251,7 +238,6 @@ class Calico(PrivateDefaults):
         ports: Sequence[Port] = (),
         nic: Nic = DEFAULT_NIC,
     ) -> tuple[Change, ...]:
-        """See Backend."""
         if network.cidr is None:
             raise PreconditionFailed(
                 f"network {network.full_name} has no cidr, and a Calico network needs one",
@@ -271,7 +257,10 @@ class Calico(PrivateDefaults):
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
     def _networks_to_leave(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """The networks that a VM asks for and leaves by coming to this one: it can be on one Calico network only."""
+        """Return the networks that a VM requests and leaves when it joins this one.
+
+        A VM can be on one Calico network only.
+        """
         parsed_names = {name: parse_network_name(name, vm.namespace) for name in list_other_network_names(vm, network)}
         queries = {name: Query(NETWORKWIZARD, *parsed_name) for name, parsed_name in parsed_names.items()}
         snapshot.lookup(*queries.values())
@@ -285,11 +274,9 @@ class Calico(PrivateDefaults):
         )
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        """See Backend."""
         return HotPlug("it has no interface of its own")
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
-        """See Backend."""
         pins = parse_pinned_addresses(vm.template_annotations)
         remaining = [str(address) for address in pins if address not in network]
         has_pin = len(remaining) < len(pins)
@@ -308,7 +295,6 @@ class Calico(PrivateDefaults):
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         namespace, name = record.namespace, record.name
         api = get_read_api(snapshot)
         held, reason = ipam.find_vm_allocations(api, namespace, name, snapshot)
@@ -328,14 +314,12 @@ class Calico(PrivateDefaults):
         return HoldRelease(released)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
-        """See Backend."""
         interface = vm.pod_interface or {}
         return str(interface.get("macAddress") or ""), str(vm.template_annotations.get(HW_ADDR_ANNOTATION, ""))
 
     def warnings(
         self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
     ) -> tuple[str, ...]:
-        """See Backend."""
         api = get_read_api(snapshot)
         snapshot.lookup(*self.config_queries(snapshot))
         interface = vm.pod_interface
@@ -371,7 +355,7 @@ class Calico(PrivateDefaults):
         return tuple(found)
 
     def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend. What it needs: docs/calico.md."""
+        """Check the requirements listed in docs/calico.md."""
         interface = vm.pod_interface
         requests_migration = (
             network.options.get("liveMigration") or ALLOW_MIGRATION_ANNOTATION in vm.template_annotations
@@ -393,7 +377,6 @@ class Calico(PrivateDefaults):
         return tuple(found)
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
-        """See Backend."""
         api = get_read_api(snapshot)
         snapshot.lookup(Query(api.block))
         if reason := snapshot.unreadable_reason(Query(api.block)):
@@ -420,22 +403,20 @@ class Calico(PrivateDefaults):
     def vm_problems(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[VmProblem, ...]:
-        """See Backend."""
         return ipam_handles.vm_problems(network, namespaces, snapshot)
 
     def repairs(self, network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return ipam_handles.repairs(network, namespace, snapshot)
 
 
 def _prefetch_address_uses(
     network: Network, vms: Sequence[Vm], numbers: Intervals, api: CalicoApi, snapshot: Snapshot
 ) -> None:
-    """Read what runs of VMs, their handles, and the blocks of these handles and addresses."""
+    """Read the VMIs and pods of VMs, their handles, and the blocks of these handles and addresses."""
     handle_queries = [query for vm in vms for query in ipam.handle_queries(api, vm.namespace, vm.name)]
     block_queries: list[Query] = []
     if numbers and network.cidr is not None:
-        # Blocks have the size that is configured, unless it was edited after the pool was created.
+        # Blocks have the configured size, unless the spec was edited after the pool was created.
         block_queries = _block_queries(network, numbers, ippool.block_size(network), api)
         pool_query = Query(api.pool, name=ippool.pool_name(network))
         snapshot.prefetch(*instance_queries(vms), *handle_queries, *block_queries, pool_query)
@@ -456,8 +437,10 @@ def _block_queries(network: Network, numbers: Intervals, block_size: int, api: C
 
 
 def _to_address_use(allocation: ipam.IpamAllocation, snapshot: Snapshot) -> AddressUse:
-    """A use by Calico's books: of the VM that they name, else of the one whose launcher pod they name, else of the pod
-    itself."""
+    """Convert an entry of Calico IPAM to a use.
+
+    It is a use of the VM that the entry names, else of the VM whose launcher pod it names, else of the pod itself.
+    """
     if allocation.released_at:
         reason = f"it cools down in Calico, which released it at {allocation.released_at}"
         return AddressUse(allocation.number, UsageKind.HELD_BY_BACKEND, allocation.block, cooldown_reason=reason)

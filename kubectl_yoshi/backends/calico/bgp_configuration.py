@@ -1,8 +1,7 @@
-"""Calico's BGPConfiguration "default", which is shared with everybody.
+"""Change Calico's BGPConfiguration "default", which all clients of the cluster share.
 
-Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. What this program writes into
-BGPConfiguration is marked there by annotations: the networks that need the asNumber it set, and each list entry it
-added, so that it takes back those and no others.
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. Annotations record what this program wrote:
+the networks that need the asNumber it set, and each list entry it added. It removes those and no others.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import Vm
 
 MAX_ASN = 2147483647
-"""Calico's CRDs have its ASNs as int32."""
+"""Calico's CRDs define ASNs as int32."""
 
 LOAD_BALANCER_IPS = "serviceLoadBalancerIPs"
 EXTERNAL_IPS = "serviceExternalIPs"
@@ -45,18 +44,18 @@ EXTERNAL_IPS = "serviceExternalIPs"
 _FIELDS = Fields(defaults={"logSeverityScreen": "Info", "serviceLoadBalancerAggregation": "Enabled"})
 
 ASN_ANNOTATION = f"{GROUP}/asNumber"
-"""Annotation: the asNumber that this program set where there was none."""
+"""Annotation: the asNumber that this program set because there was none."""
 LIST_CREATED_PREFIX = f"list.{GROUP}/"
-"""Prefix of the annotation, named after a list, that says that this program made the list."""
+"""Prefix of the annotation, named after a list, that records that this program created the list."""
 ENTRY_PREFIX = f"address.{GROUP}/"
-"""Prefix of the annotation, named after an address, that says which network's the list entry is."""
+"""Prefix of the annotation, named after an address, that records the network a list entry belongs to."""
 
 
 def get_configuration(api: CalicoApi, snapshot: Snapshot) -> Json | None:
-    """BGPConfiguration "default"; None where there is none.
+    """Return BGPConfiguration "default"; None if it does not exist.
 
     Raises:
-        PreconditionFailed: it may not be read.
+        PreconditionFailed: it cannot be read.
     """
     query = Query(api.bgp_configuration, name="default")
     found = snapshot.lookup(query)
@@ -72,7 +71,7 @@ def get_configuration(api: CalicoApi, snapshot: Snapshot) -> Json | None:
 
 
 def asn_conflicts(network: Network, api: CalicoApi, snapshot: Snapshot) -> list[str]:
-    """Why the cluster cannot speak with the network's ASNs."""
+    """Return why Calico cannot use the network's ASNs."""
     assert network.bgp is not None
     found = [
         f"Calico takes no ASN above {MAX_ASN}, and {field} is {asn}: choose --announce metallb-bgp, or another ASN"
@@ -89,7 +88,7 @@ def asn_conflicts(network: Network, api: CalicoApi, snapshot: Snapshot) -> list[
 
 
 def ensure_configuration(network: Network, api: CalicoApi, snapshot: Snapshot) -> tuple[Change, ...]:
-    """Makes BGPConfiguration "default", or sets its asNumber where it has none."""
+    """Return the changes that create BGPConfiguration "default", or set its asNumber if it has none."""
     assert network.bgp is not None
     config = get_configuration(api, snapshot)
     ref = api.bgp_configuration.ref("default")
@@ -114,8 +113,10 @@ def ensure_configuration(network: Network, api: CalicoApi, snapshot: Snapshot) -
 
 
 def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, snapshot: Snapshot) -> Plan:
-    """Takes back what was written into BGPConfiguration for these networks (by uid): entries, then asNumber, then all
-    of it where this program made it and nothing else is in it."""
+    """Return the changes that remove what was written into BGPConfiguration for these networks (by uid).
+
+    They remove the entries, then asNumber, then the whole object if this program created it and nothing else is in it.
+    """
     config = get_configuration(api, snapshot)
     if config is None:
         return Plan()
@@ -132,7 +133,7 @@ def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, sna
     patch = PatchBuilder.for_uid(uid_of(config))
     if other_keys:
         require_annotation(patch, config, min(other_keys))
-    else:  # what nobody needs is taken away whole: it must be as it was read
+    else:  # removed as a whole, so it must be unchanged since it was read
         patch.test(("metadata", "resourceVersion"), resource_version_of(config))
     for field in (LOAD_BALANCER_IPS, EXTERNAL_IPS):
         own_addresses = {
@@ -158,7 +159,7 @@ def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, sna
 
 
 def owner_networks(api: CalicoApi, snapshot: Snapshot) -> dict[str, str]:
-    """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
+    """Return all networks with entries in Calico's BGP objects: uid -> "namespace/name"."""
     config = get_configuration(api, snapshot)
     found = {entry.uid: entry.network for entry in _parse_entry_marks(config).values()} if config else {}
     for obj in [*([config] if config else []), *snapshot.lookup(Query(api.bgp_peer))]:
@@ -166,18 +167,18 @@ def owner_networks(api: CalicoApi, snapshot: Snapshot) -> dict[str, str]:
     return found
 
 
-# -- its lists -------------------------------------------------------------------------------------------------------
+# -- lists ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _ListEntryMark:
-    """The annotation beside a list entry: why the entry is there.
+    """The annotation for a list entry, which records why the entry exists.
 
     Attributes:
-        uid: of the network.
+        uid: the network's uid.
         field: the list.
-        network: "namespace/name"; "" where an earlier version wrote it.
-        vm_uid: of the VM that has the address; "" where an earlier version wrote it.
+        network: "namespace/name"; "" if an earlier version of this program wrote it.
+        vm_uid: uid of the VM that has the address; "" if an earlier version of this program wrote it.
     """
 
     uid: str
@@ -187,7 +188,7 @@ class _ListEntryMark:
 
     @classmethod
     def parse(cls, text: str) -> _ListEntryMark:
-        """From an annotation's value."""
+        """Parse an annotation's value."""
         return cls(*[*text.split(" "), "", "", ""][:4])
 
     def __str__(self) -> str:
@@ -195,7 +196,7 @@ class _ListEntryMark:
 
 
 def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
-    """The marks of all entries that are this program's, by the annotation's name."""
+    """Return annotation key -> annotation, for all entries managed by yoshi."""
     return {
         key: _ListEntryMark.parse(value)
         for key, value in get_annotations(config).items()
@@ -206,12 +207,10 @@ def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
 def add_entry(
     network: Network, address: Address, field: str, api: CalicoApi, snapshot: Snapshot, vm: Vm
 ) -> Change | None:
-    """Adds a VM's address to a list of BGPConfiguration, at its end; None where it is there.
+    """Return the change that appends a VM's address to a list of BGPConfiguration; None if the list contains it.
 
-    Where it is in the other list, it is first taken out of that one.
-
-    The list must still be as it was read, so that no address comes in twice; entries of several VMs of one plan are
-    sent as one patch.
+    If the other list contains it, the change removes it from that one first. The list must be unchanged since it was
+    read, so that an address is not added twice; the entries of several VMs of one plan are sent as one patch.
     """
     config = get_configuration(api, snapshot)
     ref = api.bgp_configuration.ref("default")
@@ -233,7 +232,7 @@ def add_entry(
         other_mark = get_annotations(config).get(key)
         if other_mark is None or other_mark == mark:
             return None
-        add_annotations(patch, config, {key: mark})  # an earlier network or VM left it behind
+        add_annotations(patch, config, {key: mark})  # an entry of an earlier network or VM
         return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)
     annotations = {key: mark}
     if entries is None:
@@ -248,8 +247,11 @@ def add_entry(
 def remove_entry(
     network: Network, address: Address, api: CalicoApi, snapshot: Snapshot, record: Allocation
 ) -> Change | None:
-    """Takes a VM's address out of the list into which this program put it for this network; None where it did not, or
-    where the entry is another VM's by now."""
+    """Return the change that removes a VM's address from the list that this program added it to for this network.
+
+    Returns:
+        None if it did not, or if the entry belongs to another VM by now.
+    """
     config = get_configuration(api, snapshot)
     key = f"{ENTRY_PREFIX}{to_name_part(address)}"
     mark = _parse_entry_marks(config).get(key) if config else None
@@ -270,8 +272,11 @@ def _removal(config: Json, key: str, mark: _ListEntryMark, address: Address, api
 
 
 def covering_cidr(address: Address, field: str, api: CalicoApi, snapshot: Snapshot) -> str:
-    """The larger network in a list that covers an address, which every node announces; "" where there is none, or
-    Calico was told to announce single addresses only."""
+    """Return the network in a list that covers an address and that every node therefore announces.
+
+    Returns:
+        "" if there is none, or if Calico is configured to announce single addresses only.
+    """
     config = get_configuration(api, snapshot)
     if config is None or dig(config, "spec", "serviceLoadBalancerAggregation") == "Disabled":
         return ""
@@ -283,7 +288,7 @@ def covering_cidr(address: Address, field: str, api: CalicoApi, snapshot: Snapsh
 
 
 def to_host_cidr(address: Address) -> str:
-    """A single address as these lists have it: "203.0.113.5/32"."""
+    """Return a single address in the form of these lists: "203.0.113.5/32"."""
     return f"{address}/{address.max_prefixlen}"
 
 
@@ -294,7 +299,7 @@ def _find_positions(config: Json, field: str, addresses: Collection[Address]) ->
 
 
 def parse_cidr_or_none(text: object) -> Cidr | None:
-    """A CIDR as Calico's objects have it; None where it is none."""
+    """Parse a CIDR of Calico's objects; None if it is not a CIDR."""
     try:
         return ip_network(str(text), strict=False)
     except ValueError:
@@ -302,7 +307,7 @@ def parse_cidr_or_none(text: object) -> Cidr | None:
 
 
 def _remove_entries(patch: PatchBuilder, config: Json, field: str, addresses: Collection[Address]) -> list[Json] | None:
-    """Removes entries from the list's end on, each tested; gives what is left."""
+    """Remove entries, from the end of the list, each with a test; return the remaining ones."""
     entries: list[Json] | None = dig(config, "spec", field)
     positions = _find_positions(config, field, addresses)
     for position in reversed(positions):

@@ -1,4 +1,4 @@
-"""Calico's BGPPeers.
+"""Define the spec and the comparison of Calico's BGPPeers.
 
 Fields: https://docs.tigera.io/calico/latest/reference/resources/bgppeer.
 """
@@ -19,7 +19,7 @@ FIELD_RULES = Fields(defaults={"asNumber": 0, "nodeSelector": "all()"})
 
 
 def calico_bgp_peers(api: CalicoApi) -> BgpPeers:
-    """What is to be known of Calico's BGPPeers; they are the whole cluster's."""
+    """Return the definition of Calico's BGPPeers, which are cluster-scoped."""
     return BgpPeers("Calico", api.bgp_peer, None, _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES)
 
 
@@ -36,7 +36,7 @@ def _spec(network: Network, peer: Peer) -> Json:
 
 
 def _get_peer_address(obj: Json) -> Address | None:
-    """peerIP may have a port: 10.240.0.5:179, [2001:db8::5]:179."""
+    """Return the address of peerIP, which may contain a port: 10.240.0.5:179, [2001:db8::5]:179."""
     text = str(dig(obj, "spec", "peerIP", default=""))
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,9 +1,9 @@
-"""Calico's own bookkeeping of addresses: IPAMBlocks and IPAMHandles, read, and released in the safe order.
+"""Read Calico IPAM (IPAMBlocks and IPAMHandles), and release addresses in it in the safe order.
 
-From Calico 3.32 on an address belongs to a VM's handle, not to a pod: it stays when the VM stops, and whatever the
-template's annotation says, the VM gets what its handle holds. Releasing it is two writes: the block first (guarded by
-its resourceVersion), then the handle; the handle alone would leave the VM with two addresses. Tried with Calico's own
-programs: docs/design.md, "Calico's handles".
+From Calico 3.32 on an address belongs to a VM's handle, not to a pod: it stays when the VM stops, and the VM gets the
+address of its handle, whatever the template's annotation requests. A release consists of two writes: first the block,
+guarded by its resourceVersion, then the handle. Releasing the handle alone would leave the VM with two addresses.
+Verified with Calico's own programs: docs/design.md, "Calico's handles".
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ CNI_NETWORK = "k8s-pod-network"
 
 _MAX_HANDLE_LENGTH = 128
 MAX_NAMES_LENGTH = _MAX_HANDLE_LENGTH - len(f"{CNI_NETWORK}.vmi..")
-"""Characters that a VM's namespace and name may have together, so that Calico can name its handle."""
+"""Maximum total length, in characters, of a VM's namespace and name for which Calico can name a handle."""
 
 
 @dataclass(frozen=True)
 class IpamAllocation:
-    """An address that a block gives to somebody.
+    """An address that a block assigns.
 
     Attributes:
-        number, version: the address.
+        number, version: the address and its IP version (4 or 6).
         block: the IPAMBlock.
-        handle: its handle's name; "" where it has none.
-        namespace, name: the VM it is for; "" where it is for no VM.
-        vm_uid: that VM's uid where Calico wrote it down (only while the VM runs).
-        pod: namespace and name of the pod that has it; "" where it is for no pod.
-        released_at: when Calico released it, where it cools down there (`ipCooldownSeconds`): it is nobody's then, and
-            Calico frees it when that time is over; "" otherwise.
+        handle: name of its handle; "" for none.
+        namespace, name: the VM that it is assigned to; "" for none.
+        vm_uid: that VM's uid if Calico recorded it (only while the VM runs).
+        pod: namespace and name of the pod that it is assigned to; "" for none.
+        released_at: when Calico released it, during its cool-down there (`ipCooldownSeconds`): it is then not assigned
+            to anything, and Calico frees it when that time is over; "" otherwise.
     """
 
     number: int
@@ -58,22 +58,22 @@ class IpamAllocation:
 
     @property
     def holder(self) -> str:
-        """Who has it, for people: the VM, else the pod, else the handle."""
+        """Return the holder as printed: the VM, else the pod, else the handle."""
         if self.name:
             return f"{self.namespace}/{self.name}"
         return str(POD.ref(self.pod[1], self.pod[0])) if self.pod[1] else self.handle or "?"
 
 
 def handle_name(namespace: str, name: str) -> str:
-    """The name of a VM's handle; "" where it would be longer than Calico can name."""
+    """Return the name of a VM's handle; "" if it would exceed Calico's limit."""
     text = f"{CNI_NETWORK}.vmi.{namespace}.{name}".lower()
     return text if len(text) <= _MAX_HANDLE_LENGTH else ""
 
 
 def parse_handle_name(handle: str) -> tuple[str, str]:
-    """Namespace and name of the VM that a handle is for; ("", "") for a handle of a pod.
+    """Return namespace and name of the VM that a handle is for; ("", "") for a pod's handle.
 
-    A namespace has no dots, so the first dot after ".vmi." ends it.
+    A namespace has no dots, so it ends at the first dot after ".vmi.".
     """
     prefix = f"{CNI_NETWORK}.vmi."
     if not handle.startswith(prefix):
@@ -83,17 +83,17 @@ def parse_handle_name(handle: str) -> tuple[str, str]:
 
 
 def block_name(cidr: Cidr) -> str:
-    """The name of the IPAMBlock of a block's CIDR: "10-133-0-0-26"."""
+    """Return the name of the IPAMBlock with this CIDR: "10-133-0-0-26"."""
     return str(cidr).replace(".", "-").replace(":", "-").replace("/", "-")
 
 
 def block_cidr(number: int, version: int, block_size: int) -> Cidr:
-    """The CIDR of the block that an address lies in; block_size is a prefix length."""
+    """Return the CIDR of the block that contains an address; block_size is a prefix length."""
     return ip_network((int(address_of(number, version)), block_size), strict=False)
 
 
 def iter_block_allocations(block: Json, ref: ObjectRef) -> Iterator[IpamAllocation]:
-    """What a block has given out."""
+    """Yield the addresses that a block assigns."""
     cidr = ip_network(str(dig(block, "spec", "cidr")), strict=False)
     first = span_of(cidr)[0]
     attributes = dig(block, "spec", "attributes", default=[])
@@ -114,7 +114,7 @@ def iter_block_allocations(block: Json, ref: ObjectRef) -> Iterator[IpamAllocati
 
 
 def list_block_allocations(within: Intervals, version: int, api: CalicoApi, snapshot: Snapshot) -> list[IpamAllocation]:
-    """What the blocks that were read have given out of a set of addresses."""
+    """Return the addresses in a set that are assigned by the blocks that were read."""
     found = []
     for block in snapshot.list_objects(api.block):
         if dig(block, "spec", "deleted"):
@@ -128,13 +128,13 @@ def list_block_allocations(within: Intervals, version: int, api: CalicoApi, snap
 
 
 def handle_queries(api: CalicoApi, namespace: str, name: str) -> tuple[Query, ...]:
-    """The read that brings a VM's handle; none where Calico could not name it."""
+    """Return the query for a VM's handle; () if Calico cannot name one."""
     handle = handle_name(namespace, name)
     return (Query(api.handle, name=handle),) if handle else ()
 
 
 def handle_block_queries(api: CalicoApi, handle: Json) -> tuple[Query, ...]:
-    """The reads that bring the blocks that a handle holds addresses of."""
+    """Return the queries for the blocks in which a handle holds addresses."""
     cidrs = dig(handle, "spec", "block", default={})
     return tuple(Query(api.block, name=block_name(ip_network(cidr, strict=False))) for cidr in cidrs)
 
@@ -142,7 +142,11 @@ def handle_block_queries(api: CalicoApi, handle: Json) -> tuple[Query, ...]:
 def find_vm_allocations(
     api: CalicoApi, namespace: str, name: str, snapshot: Snapshot
 ) -> tuple[list[IpamAllocation], str]:
-    """What Calico holds for a VM of that name through its handle, and why that cannot be told ("" if it can)."""
+    """Return the addresses that Calico holds for a VM of that name through its handle.
+
+    Returns:
+        the addresses, and why they may be incomplete because something could not be read ("" if they are complete).
+    """
     queries = handle_queries(api, namespace, name)
     found: list[IpamAllocation] = []
     for handle in snapshot.lookup(*queries):
@@ -160,9 +164,9 @@ def find_vm_allocations(
 
 
 def running_reason(namespace: str, name: str, snapshot: Snapshot) -> str:
-    """What of a VM of that name runs, so that its address must not be released; "" if nothing does.
+    """Return what runs of a VM of that name, so that its address must not be released; "" if nothing does.
 
-    An instance that has ended does not: KubeVirt keeps that of a run strategy Manual or Once.
+    An instance that has ended does not count: KubeVirt keeps it with the run strategies Manual and Once.
     """
     pods_query = Query(POD, namespace, label_selector=LAUNCHER_SELECTOR)
     vmi_query = Query(VMI, namespace, name)
@@ -178,13 +182,13 @@ def running_reason(namespace: str, name: str, snapshot: Snapshot) -> str:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A handle and a block that do not say the same.
+    """An inconsistency between a handle and a block.
 
     Attributes:
         handle: the IPAMHandle's name.
-        cidr: the block's.
-        counted: how many addresses of the block the handle counts; 0 where there is no such handle.
-        contained: how many addresses of the block have the handle's name; 0 where there is no such block.
+        cidr: the block's CIDR.
+        counted: how many addresses of the block the handle counts; 0 if the handle does not exist.
+        contained: how many addresses of the block have the handle's name; 0 if the block does not exist.
     """
 
     handle: str
@@ -194,9 +198,9 @@ class Mismatch:
 
     @property
     def is_excess(self) -> bool:
-        """Whether the handle counts addresses that the block does not contain.
+        """Return whether the handle counts addresses that the block does not contain.
 
-        Calico takes that for an allocation in progress: its CNI plugin waits for it until it fails.
+        Calico treats that as an allocation in progress: its CNI plugin waits for it until it fails.
         """
         return self.counted > self.contained
 
@@ -213,7 +217,7 @@ def _format_count(count: int) -> str:
 
 
 def count_by_handle(blocks: Iterable[Json]) -> dict[str, dict[str, int]]:
-    """Handle, in lower case -> CIDR of each block -> how many of the block's addresses are the handle's."""
+    """Return handle (lower case) -> CIDR of each block -> number of the block's addresses that belong to the handle."""
     found: dict[str, dict[str, int]] = {}
     for block in blocks:
         if dig(block, "spec", "deleted"):
@@ -229,7 +233,7 @@ def count_by_handle(blocks: Iterable[Json]) -> dict[str, dict[str, int]]:
 
 
 def get_handle_counts(handle: Json) -> dict[str, int]:
-    """CIDR -> how many addresses of that block a handle counts."""
+    """Return CIDR -> number of addresses of that block that a handle counts."""
     if dig(handle, "spec", "deleted"):
         return {}
     return {_normalize_cidr(cidr): int(count) for cidr, count in dig(handle, "spec", "block", default={}).items()}
@@ -240,12 +244,12 @@ def _normalize_cidr(cidr: str) -> str:
 
 
 def compare_counts(name: str, counted: Mapping[str, int], contained: Mapping[str, int]) -> list[Mismatch]:
-    """Where a handle and the blocks that were read differ.
+    """Return the differences between a handle and the blocks that were read.
 
     Args:
-        name: the handle's.
-        counted: see `get_handle_counts`; {} where there is no such handle.
-        contained: CIDR -> how many addresses of that block are the handle's; a missing block contains none.
+        name: the handle's name.
+        counted: see `get_handle_counts`; {} if the handle does not exist.
+        contained: CIDR -> number of addresses of that block that belong to the handle; a missing block contains none.
     """
     cidrs = dict.fromkeys([*counted, *contained])
     found = (Mismatch(name, cidr, counted.get(cidr, 0), contained.get(cidr, 0)) for cidr in cidrs)
@@ -255,14 +259,14 @@ def compare_counts(name: str, counted: Mapping[str, int], contained: Mapping[str
 def find_mismatches(
     api: CalicoApi, name: str, snapshot: Snapshot, read_number: int = 0, cidrs: Iterable[str] = ()
 ) -> tuple[Json | None, list[Mismatch]]:
-    """A handle, and where it and its blocks differ: nowhere as far as they cannot be read.
+    """Return a handle and its differences from its blocks; none are returned if something could not be read.
 
     Args:
-        api: see CalicoApi.
-        name: the handle's.
-        snapshot: what was read.
-        read_number: see Query; with another one than 0 the blocks are read after the handle.
-        cidrs: of blocks that are looked at besides those that the handle counts addresses of.
+        api: the API through which Calico is read.
+        name: the handle's name.
+        snapshot: the state of the cluster.
+        read_number: see Query; if it is not 0, the blocks are read after the handle.
+        cidrs: CIDRs of blocks to compare in addition to those that the handle counts addresses of.
     """
     query = Query(api.handle, name=name, read_number=read_number)
     handle = next(iter(snapshot.lookup(query)), None)
@@ -280,7 +284,7 @@ def find_mismatches(
 def find_excess(
     api: CalicoApi, name: str, snapshot: Snapshot, read_number: int = 0
 ) -> tuple[Json, list[Mismatch]] | None:
-    """A handle, and where it counts addresses that its blocks do not contain; None where it counts none such.
+    """Return a handle and where it counts addresses that its blocks do not contain; None if it does not.
 
     Args, Raises: see `find_mismatches`.
     """
@@ -290,17 +294,19 @@ def find_excess(
 
 
 SECOND_READ = 1
-"""The look at a handle, its blocks and pods before it is written or reported."""
+"""The read of a handle, its blocks and pods that confirms an excess before it is repaired or reported."""
 
 
 def repair_handle(api: CalicoApi, namespace: str, name: str, snapshot: Snapshot, owner: str = "") -> Plan:
-    """Makes a VM's handle count no more than its blocks contain, as a release leaves it that was cut off in between;
-    empty where it does not, or while a pod of the VM exists or that cannot be told.
+    """Return the changes that make a VM's handle count no more addresses than its blocks contain.
+
+    An interrupted release leaves such an excess. The plan is empty if there is none, if a pod of the VM exists, or if
+    that could not be read.
 
     An allocation in progress looks the same for a moment, since Calico increments the handle before it writes the
-    block. But there is no allocation without a pod. Blocks and pods are read after the handle, and the write is refused
-    unless the handle is as it was read: so an allocation that had incremented it has a pod that is seen, and one that
-    begins later changes it.
+    block. But there is no allocation without a pod. Blocks and pods are read after the handle, and the write fails
+    unless the handle is unchanged: an allocation that had already incremented it has a pod that the read shows, and a
+    later one changes the handle.
     """
     handle = handle_name(namespace, name)
     if not handle or find_excess(api, handle, snapshot) is None:
@@ -321,7 +327,7 @@ def repair_handle(api: CalicoApi, namespace: str, name: str, snapshot: Snapshot,
 
 
 def keeps_addresses(api: CalicoApi, snapshot: Snapshot) -> bool:
-    """Whether Calico keeps a VM's address in a handle, as far as its configuration says."""
+    """Return whether Calico keeps a VM's address in a handle, according to its configuration."""
     config = snapshot.lookup(Query(api.config, name="default"))
     return not config or dig(config[0], "spec", "kubeVirtVMAddressPersistence") != "Disabled"
 
@@ -329,10 +335,11 @@ def keeps_addresses(api: CalicoApi, snapshot: Snapshot) -> bool:
 def release_allocations(
     api: CalicoApi, released: Sequence[IpamAllocation], snapshot: Snapshot, owner: str = ""
 ) -> Plan:
-    """Makes Calico forget addresses of VMs of which nothing runs: the blocks, then the handles.
+    """Return the changes that release addresses of stopped VMs in Calico IPAM: first the blocks, then the handles.
 
-    A block's PUT carries its resourceVersion, so a pod that is given an address meanwhile makes it fail. It is made by
-    an edit, so that many VMs' addresses go in one PUT, which is made again from the newest block when it has failed.
+    A block's PUT contains its resourceVersion, so it fails if a pod is assigned an address meanwhile. It is an edit
+    (Change.edit), so that one PUT covers the addresses of many VMs and is repeated from the current block after a
+    conflict.
     """
     blocks: dict[str, Json] = {}
     handles: dict[str, Json] = {}
@@ -350,7 +357,7 @@ def release_allocations(
 
 
 def forbidden_write_reason(plan: Plan, snapshot: Snapshot) -> str:
-    """Return which write of a release the user may not do, "" if all of them are allowed."""
+    """Return the first write of a release that the user has no permission for; "" if all are allowed."""
     accesses = (access for change in plan for access in required_accesses(change))
     return snapshot.forbidden_reason(*dict.fromkeys(Query(access.resource, verb=access.verb) for access in accesses))
 
@@ -367,11 +374,13 @@ def _block_change(
 
 
 def _remove_addresses(block: Json, *, observed: Json, numbers: Sequence[int]) -> Json:
-    """A block without addresses, each of which must be free already or be held by the very same attribute as in the
-    block that was read: once a VM starts, Calico's CNI plugin writes there who runs with it.
+    """Return a block without addresses.
+
+    Each address must be free already, or have the same attribute as in the block that was read: when a VM starts,
+    Calico's CNI plugin records its pod in the attribute.
 
     Raises:
-        OutdatedError: one is held otherwise.
+        OutdatedError: an address has another attribute.
     """
     for number in numbers:
         current_attribute = _find_attribute(block, number)
@@ -387,7 +396,7 @@ def _remove_addresses(block: Json, *, observed: Json, numbers: Sequence[int]) ->
 
 
 def _find_attribute(block: Json, number: int) -> Json | None:
-    """By what attribute a block holds an address; None where it is free."""
+    """Return the attribute with which a block holds an address; None if the address is free."""
     spec = block["spec"]
     index = spec["allocations"][number - span_of(ip_network(str(spec["cidr"]), strict=False))[0]]
     attributes = spec.get("attributes") or []
@@ -395,9 +404,9 @@ def _find_attribute(block: Json, number: int) -> Json | None:
 
 
 def remove_address(block: Json, number: int) -> Json:
-    """A block that no longer gives out an address, as Calico's own release writes it.
+    """Return a block that no longer assigns an address, as Calico's own release writes it.
 
-    It shares with the block given what it does not change: between two tries of a PUT there is no time for copies.
+    The result shares unchanged parts with the given block: copying would delay the retries of a PUT.
     """
     spec = dict(block["spec"])
     ordinal = number - span_of(ip_network(str(spec["cidr"]), strict=False))[0]

@@ -1,9 +1,9 @@
-"""Calico's IPAMHandles of VMs compared with its IPAMBlocks: what differs, whom it concerns, and what repairs it.
+"""Compare Calico's IPAMHandles of VMs with its IPAMBlocks: find differences, the VMs they affect, and the repairs.
 
-A release writes the block, then the handle. A run that was cut off in between leaves a handle that counts addresses
-which its block does not contain; Calico takes that for an allocation in progress, and the VM cannot start. And what a
-VM's handle holds Calico assigns to it, whatever its template says. Both are looked for here: docs/design.md, "Calico's
-handles".
+A release writes the block, then the handle. An interrupted run leaves a handle that counts addresses which its block
+does not contain; Calico treats that as an allocation in progress, and the VM cannot start. Also, Calico assigns the
+address in a VM's handle to it, whatever its template contains. Both problems are reported here: docs/design.md,
+"Calico's handles".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kubectl_yoshi.model.vm import POD, VM, VMI, Vm, list_launcher_pods
 
 
 def vm_problems(network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot) -> tuple[VmProblem, ...]:
-    """See Backend."""
+    """Return the problems of VMs with their handles (see Backend.vm_problems)."""
     api = get_read_api(snapshot)
     snapshot.lookup(Query(api.block), Query(api.handle))
     if snapshot.unreadable_reason(Query(api.block), Query(api.handle)):
@@ -43,7 +43,7 @@ def vm_problems(network: Network, namespaces: tuple[str, ...] | None, snapshot: 
 
 
 def repairs(network: Network, namespace: str | None, snapshot: Snapshot) -> Plan:
-    """See Backend."""
+    """Return the changes that repair handles of VMs (see Backend.repairs)."""
     api = get_read_api(snapshot)
     vms = Query(VM, namespace)
     snapshot.lookup(Query(api.block), Query(api.handle), vms)
@@ -69,7 +69,7 @@ def _plan_repair(
     wanted: AddressUse | None,
     snapshot: Snapshot,
 ) -> Plan:
-    """What repairs a VM's handle, or what somebody has to do before that can be."""
+    """Return the changes that repair a VM's handle, or a note about what is needed first."""
     if plan := ipam.repair_handle(api, *vm, snapshot, "/".join(vm)):
         reason = ipam.forbidden_write_reason(plan, snapshot)
         return Plan(notes=(f"{mismatches[0]}, and is not repaired: {reason}",)) if reason else plan
@@ -80,8 +80,10 @@ def _plan_repair(
 def _iter_mismatches(
     network: Network, vms: Collection[NamespacedName], snapshot: Snapshot
 ) -> Iterator[list[ipam.Mismatch]]:
-    """Of each VM's handle that differs from the blocks, where: those of these VMs, and those that have to do with
-    blocks of the network. The lists of handles and of blocks were not read at one moment, so it may be over already.
+    """Yield the differences between each VM's handle and the blocks.
+
+    Only handles of these VMs, and those with a differing block of the network, are included. The lists of handles and
+    blocks were not read at the same moment, so a difference may be temporary.
     """
     for vm, mismatches in snapshot.derived(_index_mismatches).items():
         if vm in vms or any(_overlaps(network, mismatch.cidr) for mismatch in mismatches):
@@ -89,7 +91,7 @@ def _iter_mismatches(
 
 
 def _index_mismatches(snapshot: Snapshot) -> dict[NamespacedName, list[ipam.Mismatch]]:
-    """Every VM whose handle differs from the blocks, and where."""
+    """Return each VM whose handle differs from the blocks, and the differences."""
     api = get_read_api(snapshot)
     contained = ipam.count_by_handle(snapshot.lookup(Query(api.block)))
     counted = {name_of(handle).lower(): ipam.get_handle_counts(handle) for handle in snapshot.lookup(Query(api.handle))}
@@ -109,7 +111,7 @@ def _overlaps(network: Network, cidr: str) -> bool:
 def _vm_problem(
     network: Network, api: CalicoApi, mismatches: Sequence[ipam.Mismatch], wanted: AddressUse | None, snapshot: Snapshot
 ) -> VmProblem | None:
-    """What is to be said of a VM's handle that differs from the blocks; None where it does not any more."""
+    """Return the problem of a VM whose handle differs from the blocks; None if it no longer does."""
     namespace, name = ipam.parse_handle_name(mismatches[0].handle)
     _, found = ipam.find_mismatches(
         api, mismatches[0].handle, snapshot, ipam.SECOND_READ, [mismatch.cidr for mismatch in mismatches]
@@ -137,7 +139,7 @@ def _vm_problem(
 def _iter_wrong_assignments(
     network: Network, api: CalicoApi, wanted: Iterable[AddressUse], snapshot: Snapshot
 ) -> Iterator[VmProblem]:
-    """VMs to which Calico would assign another address than the one that is on their template."""
+    """Yield the VMs to which Calico would assign an address other than the one in their template."""
     held = snapshot.derived(_index_addresses_by_handle)
     for use in wanted:
         handle = ipam.handle_name(use.namespace, use.name)
@@ -155,7 +157,7 @@ def _iter_wrong_assignments(
 
 
 def _index_addresses_by_handle(snapshot: Snapshot) -> dict[str, list[Address]]:
-    """Handle, in lower case -> the addresses that blocks give to it."""
+    """Return handle, in lower case -> the addresses that blocks assign to it."""
     api = get_read_api(snapshot)
     found: dict[str, list[Address]] = {}
     for block in snapshot.lookup(Query(api.block)):
@@ -168,13 +170,13 @@ def _index_addresses_by_handle(snapshot: Snapshot) -> dict[str, list[Address]]:
 
 
 def _attach_command(namespace: str, name: str, network: Network, restart: bool) -> str:
-    """The command that makes Calico's bookkeeping say of a VM what is recorded."""
+    """Return the command that makes Calico IPAM match the VM's allocation."""
     command = f"kubectl yoshi vm attach {name} -n {namespace} --network {network.relative_name(namespace)}"
     return f"{command} --restart" if restart else command
 
 
 def reconcile_handle(api: CalicoApi, vm: Vm, snapshot: Snapshot) -> HoldRelease:
-    """What makes a VM's handle count what its blocks contain, or why that cannot be now."""
+    """Return how a VM's handle can be made to count what its blocks contain, or why it cannot be now."""
     handle = ipam.handle_name(vm.namespace, vm.name)
     if not handle or ipam.find_excess(api, handle, snapshot) is None:
         return HoldRelease()
@@ -192,5 +194,5 @@ def reconcile_handle(api: CalicoApi, vm: Vm, snapshot: Snapshot) -> HoldRelease:
 
 
 def _has_no_address(pod: Json) -> bool:
-    """Whether Calico has not given a pod its address yet."""
+    """Return whether Calico has not assigned a pod's address yet."""
     return not dig(pod, "status", "podIP") and not annotations_of(pod).get(POD_IPS_ANNOTATION)

@@ -1,7 +1,7 @@
-"""A private network's IPPool: what it looks like, what stands in its way, how it goes.
+"""Create, check and delete the IPPool of a private network.
 
-Fields: https://docs.tigera.io/calico/latest/reference/resources/ippool. Every field is written, because raw
-crd.projectcalico.org/v1 objects are neither defaulted nor validated by anybody.
+Fields: https://docs.tigera.io/calico/latest/reference/resources/ippool. All fields are written, because the API server
+neither validates raw crd.projectcalico.org/v1 objects nor sets their defaults.
 """
 
 from __future__ import annotations
@@ -37,25 +37,26 @@ ENCAPSULATIONS = {
     "IPIPCrossSubnet": ("CrossSubnet", "Never"),
     "None": ("Never", "Never"),
 }
-"""spec.calico.encapsulation -> (ipipMode, vxlanMode)"""
+"""spec.calico.encapsulation -> (ipipMode, vxlanMode)."""
 
 _BLOCK_SIZES = {4: (20, 26, 32), 6: (116, 122, 128)}
-"""IP version -> (largest, usual, smallest block) as prefix lengths, Calico's limits"""
+"""IP version -> (largest, default, smallest) block size as prefix lengths, Calico's limits."""
 
 _FIELDS = Fields(unordered=frozenset({"allowedUses"}))
 
 
 def pool_name(network: Network) -> str:
-    """ "<namespace>.<name>": IPPools are cluster-wide, networks are not."""
+    """Return "<namespace>.<name>", since IPPools are cluster-scoped and networks are not."""
     return f"{network.namespace}.{network.name}"
 
 
 def block_size(network: Network) -> int:
-    """The prefix length that the pool's IPAM blocks are to have: the one asked for, else the usual one if the network
-    is that large.
+    """Return the prefix length of the pool's IPAM blocks according to the network's spec.
+
+    The default is Calico's, or the network's own prefix length if the network is smaller than that.
 
     Raises:
-        UsageError: the one asked for is not possible.
+        UsageError: the requested size is not possible.
     """
     assert network.cidr is not None
     largest, usual, smallest = _BLOCK_SIZES[network.version]
@@ -72,15 +73,15 @@ def block_size(network: Network) -> int:
 
 
 def pool_spec(network: Network, manual: bool) -> Json:
-    """The IPPool's spec.
+    """Return the IPPool's spec.
 
     Args:
-        network: with a CIDR.
-        manual: Calico knows assignmentMode (3.30 and later); before, a node selector that matches no node keeps
-            ordinary pods from taking addresses.
+        network: a network with a CIDR.
+        manual: whether Calico supports assignmentMode (3.30 and later). In earlier versions a node selector that
+            matches no node keeps the pool's addresses from ordinary pods.
 
     Raises:
-        UsageError: spec.calico asks for something that Calico cannot do.
+        UsageError: spec.calico requests something that Calico does not support.
     """
     supports_migration = bool(network.options.get("liveMigration", False))
     encapsulation = str(network.options.get("encapsulation") or ("None" if supports_migration else "VXLAN"))
@@ -108,21 +109,21 @@ def pool_spec(network: Network, manual: bool) -> Json:
         "nodeSelector": "all()" if manual else "!all()",
         "allowedUses": ["Workload"],
         "disabled": False,
-        # Felix programs VXLAN routes; all else needs BGP between the nodes, so its blocks must be exported.
+        # Felix programs VXLAN routes; all other modes need BGP between the nodes, so blocks must be exported.
         "disableBGPExport": vxlan != "Never",
         **({"assignmentMode": "Manual"} if manual else {}),
     }
 
 
 def describe_overlay(network: Network) -> str:
-    """What of an overlay and NAT the network's pool is to have, either of which a live migration does not survive."""
+    """Return the overlay and NAT of the network's pool, as printed; live migration works with neither."""
     spec = pool_spec(network, manual=True)
     overlay = [name for name, mode in (("VXLAN", spec["vxlanMode"]), ("IPIP", spec["ipipMode"])) if mode != "Never"]
     return " and ".join([*overlay, *(["NAT"] if spec["natOutgoing"] else [])])
 
 
 def find_pool(network: Network, api: CalicoApi, snapshot: Snapshot) -> Json | None:
-    """The network's pool: ours, or the one that the original yoshi made (the network's bare name, the same CIDR)."""
+    """Return the network's pool: its own, or that of Platform9 yoshi (the network's bare name, the same CIDR)."""
     pools = {name_of(pool): pool for pool in snapshot.lookup(Query(api.pool))}
     own_pool = pools.get(pool_name(network))
     if own_pool is not None:
@@ -132,13 +133,14 @@ def find_pool(network: Network, api: CalicoApi, snapshot: Snapshot) -> Json | No
 
 
 def actual_block_size(network: Network, api: CalicoApi, snapshot: Snapshot) -> int:
-    """The prefix length of the IPAM blocks in which Calico keeps its books: the pool's, which nothing changes once it
-    is made; where none may be read, the one asked for.
+    """Return the prefix length of the IPAM blocks in use.
+
+    It is that of the existing pool, which never changes, or the configured one if no pool can be read.
 
     Raises:
         UsageError: see block_size.
     """
-    for name in (pool_name(network), network.name):  # ours, or the original's
+    for name in (pool_name(network), network.name):  # its own pool, or that of Platform9 yoshi
         for pool in snapshot.lookup(Query(api.pool, name=name)):
             if _has_cidr(pool, network):
                 return int(dig(pool, "spec", "blockSize", default=_BLOCK_SIZES[network.version][1]))
@@ -146,7 +148,10 @@ def actual_block_size(network: Network, api: CalicoApi, snapshot: Snapshot) -> i
 
 
 def is_predecessors_pool(pool: Json, network: Network) -> bool:
-    """Whether a pool was made for the earlier self of a network, with the same CIDR: VMs run with addresses of it."""
+    """Return whether a pool was created for an earlier network of the same name and CIDR.
+
+    VMs may run with its addresses.
+    """
     return is_created_for_predecessor(pool, network) and _has_cidr(pool, network)
 
 
@@ -155,7 +160,7 @@ def _has_cidr(pool: Json, network: Network) -> bool:
 
 
 def conflicts(network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-    """Pools in the way: one of our name that is not ours, and every one that overlaps."""
+    """Return the conflicting pools: one of the network's pool name that is not its own, and every overlapping one."""
     api = get_write_api(snapshot)
     pools = snapshot.lookup(Query(api.pool))
     if reason := snapshot.unreadable_reason(Query(api.pool)):
@@ -182,7 +187,7 @@ def conflicts(network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ..
 
 
 def _owner_hint(pool: Json) -> str:
-    """For whom this program made a pool, and what takes it away; "" for one of others."""
+    """Return the network that a pool was created for, and how to delete the pool; "" if yoshi did not create it."""
     for name in get_owner_networks(pool).values():
         namespace = name.partition("/")[0]
         return f", made for network {name}: if that is no more, `kubectl yoshi ips gc -n {namespace}` takes it away"
@@ -190,7 +195,7 @@ def _owner_hint(pool: Json) -> str:
 
 
 def ensure(network: Network, snapshot: Snapshot) -> Plan:
-    """Makes the pool, or mends ours where Calico dropped a field or somebody changed it."""
+    """Return the changes that create the pool, or repair it if Calico dropped a field or it was edited."""
     if network.cidr is None:
         raise UsageError(f"network {network.full_name} has no cidr", "A Calico network needs one.")
     api = get_write_api(snapshot)
@@ -208,7 +213,7 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
             if dig(pool, "spec", "assignmentMode") != "Manual"
             else ()
         )
-    # A Calico that does not know assignmentMode dropped it.
+    # A Calico version without assignmentMode drops the field.
     wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
     changeable = {key: value for key, value in wanted.items() if key not in ("cidr", "blockSize")}
     stale = differing_fields(changeable, pool.get("spec"), _FIELDS)
@@ -226,7 +231,7 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
 
 
 def health(network: Network, snapshot: Snapshot) -> str:
-    """Why the pool does not serve; "" where it does."""
+    """Return why addresses of the pool cannot be used; "" if they can."""
     api = get_write_api(snapshot)
     pool = find_pool(network, api, snapshot)
     if pool is None:
@@ -242,10 +247,15 @@ def health(network: Network, snapshot: Snapshot) -> str:
 
 
 def teardown(network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
-    """Disables our pool, then deletes it, never while blocks hold addresses of it (`ignore_usage`: once they do not).
+    """Return the changes that disable the network's pool, then delete it.
+
+    Args:
+        network: the network.
+        snapshot: the state of the cluster.
+        ignore_usage: return the changes that apply once no block holds addresses of the pool.
 
     Raises:
-        PreconditionFailed: blocks hold addresses, or that cannot be told.
+        PreconditionFailed: blocks hold addresses, or that could not be read.
     """
     if network.cidr is None:
         return Plan()
@@ -284,7 +294,7 @@ def teardown(network: Network, snapshot: Snapshot, ignore_usage: bool = False) -
 
 
 def delete_pool(pool: Json, api: CalicoApi) -> Plan:
-    """Disables a pool, then deletes it: whoever would be given an address in between is refused by Calico."""
+    """Return the changes that disable a pool, then delete it: Calico rejects assignments from it in between."""
     ref = api.pool.ref(name_of(pool))
     changes = []
     if not dig(pool, "spec", "disabled"):
@@ -298,7 +308,10 @@ def delete_pool(pool: Json, api: CalicoApi) -> Plan:
 
 
 def orphaned_objects(live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-    """Takes away pools that were made by this program for networks that are no more, and were in the namespace."""
+    """Return the changes that delete pools of networks that no longer exist.
+
+    `namespace` is the namespace of these networks; None for all.
+    """
     api = get_write_api(snapshot)
     plan = Plan()
     owned = [(pool, get_owner_networks(pool)) for pool in snapshot.lookup(Query(api.pool))]
@@ -324,7 +337,7 @@ def orphaned_objects(live: Sequence[Network], namespace: str | None, snapshot: S
 
 
 def _pinned_vm_reason(pool: Json, cidr: Cidr, snapshot: Snapshot) -> str:
-    """Why VMs would not start without a pool: the first that is pinned into it; "" where none is."""
+    """Return the first VM that is pinned to an address of the pool and could not start without it; "" for none."""
     snapshot.lookup(Query(VM))
     if reason := snapshot.unreadable_reason(Query(VM)):
         return f"whether VMs are pinned into it cannot be told: {reason}"

@@ -1,4 +1,4 @@
-"""MetalLB's objects: `objects` has its address pools, advertisements and status, `bgp_peers` its BGP peers.
+"""Describe MetalLB's objects, which `backends.public` creates for public networks.
 
-`backends.public` creates them for public networks.
+`objects` covers its address pools, advertisements and status, `bgp_peers` its BGP peers.
 """

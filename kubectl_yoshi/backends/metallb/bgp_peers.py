@@ -1,7 +1,7 @@
-"""MetalLB's BGPPeers.
+"""Define the spec and the comparison of MetalLB's BGPPeers.
 
-Fields: https://metallb.io/apis/#bgppeer (v1beta2). That a peering needs an address and an ASN is checked by MetalLB's
-webhook only, so nothing is left out here.
+Fields: https://metallb.io/apis/#bgppeer (v1beta2). Only MetalLB's webhook checks that a peering has an address and an
+ASN, so both are always written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIELD_RULES = Fields(unordered=frozenset({"nodeSelectors"}), whole=frozenset({"n
 
 
 def metallb_bgp_peers(snapshot: Snapshot) -> BgpPeers:
-    """What is to be known of MetalLB's BGPPeers; they are in its own namespace."""
+    """Return the definition of MetalLB's BGPPeers, which are in MetalLB's namespace."""
     return BgpPeers(
         "MetalLB", metallb.PEER, metallb.own_namespace(snapshot), _spec, _get_peer_address, COMPARED_FIELDS, FIELD_RULES
     )

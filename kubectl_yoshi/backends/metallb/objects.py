@@ -1,4 +1,4 @@
-"""MetalLB's objects: where they live, what its pools hold, and what it says of a Service.
+"""Read MetalLB's objects: their namespace, the addresses of its pools, and what it reports about Services.
 
 Fields: https://metallb.io/apis/. All of MetalLB's objects must be in its own namespace.
 """
@@ -29,18 +29,18 @@ LOAD_BALANCER_IPS_ANNOTATION = f"{METALLB}/loadBalancerIPs"
 NETWORK_LABEL = f"{GROUP}/networkUID"
 DEFAULT_NAMESPACE = "metallb-system"
 _CONTROLLER_SELECTORS = (
-    "app.kubernetes.io/name=metallb",
-    "app=metallb,component=controller",
-)  # the chart's, the manifests'
+    "app.kubernetes.io/name=metallb",  # Helm chart
+    "app=metallb,component=controller",  # manifests
+)
 
 
 def is_installed(served: ServedApis) -> bool:
-    """Whether MetalLB's pools are served."""
+    """Return whether the API server serves MetalLB's pools."""
     return POOL.full_name in served.resources
 
 
 def own_namespace(snapshot: Snapshot) -> str:
-    """MetalLB's namespace: that of its objects, else of its controller, else the usual one."""
+    """Return MetalLB's namespace: that of its objects, else of its controller, else the default one."""
     namespaces = Counter(namespace_of(pool) for pool in snapshot.lookup(Query(POOL)))
     if len(namespaces) == 1:
         return next(iter(namespaces))
@@ -53,13 +53,12 @@ def own_namespace(snapshot: Snapshot) -> str:
 
 
 def pools(snapshot: Snapshot) -> list[Json]:
-    """Every IPAddressPool that may be seen."""
+    """Return every readable IPAddressPool."""
     return snapshot.lookup(Query(POOL))
 
 
 def parse_spans(pool: Json) -> list[tuple[Span, int]]:
-    """What a pool gives out: first and last address, and IP version, of each entry; what MetalLB would not read is left
-    out."""
+    """Return first and last address, and IP version (4 or 6), of each valid entry of a pool."""
     found: list[tuple[Span, int]] = []
     for text in dig(pool, "spec", "addresses", default=[]):
         first, dash, last = str(text).partition("-")
@@ -76,21 +75,24 @@ def parse_spans(pool: Json) -> list[tuple[Span, int]]:
 
 
 def covers(pool: Json, address: Address) -> bool:
-    """Whether a pool has an address."""
+    """Return whether a pool contains an address."""
     return any(
         first <= int(address) <= last for (first, last), version in parse_spans(pool) if version == address.version
     )
 
 
 def shares(pool: Json, network: Network) -> bool:
-    """Whether a pool has an address of a network."""
+    """Return whether a pool contains an address of a network."""
     pool_addresses = Intervals.from_spans(span for span, version in parse_spans(pool) if version == network.version)
     return bool(pool_addresses & network.cidr_addresses)
 
 
 def has_exactly(pool: Json, network: Network) -> bool:
-    """Whether a pool, whosever it is, has the addresses of a network and no others, and gives none out unasked: where
-    autoAssign is missing, it does (MetalLB's default is true)."""
+    """Return whether a pool has exactly a network's addresses and assigns none automatically.
+
+    It does not matter who created the pool. A pool without autoAssign assigns addresses automatically (MetalLB's
+    default is true).
+    """
     spans = parse_spans(pool)
     return (
         all(version == network.version for _, version in spans)
@@ -100,7 +102,7 @@ def has_exactly(pool: Json, network: Network) -> bool:
 
 
 def configuration_error(snapshot: Snapshot) -> str:
-    """Why MetalLB does not take its configuration; "" where it does, or that may not be read."""
+    """Return why MetalLB rejects its configuration; "" if it accepts it, or if that cannot be read."""
     for state in snapshot.lookup(Query(CONFIGURATION_STATE)):
         if dig(state, "status", "result") == "Invalid":
             reason = dig(state, "status", "errorSummary", default="it does not say why")
@@ -109,7 +111,7 @@ def configuration_error(snapshot: Snapshot) -> str:
 
 
 def is_served(service: Json, address: Address) -> bool:
-    """Whether a Service's status has an address."""
+    """Return whether a Service's status contains an address."""
     return any(
         _equals(entry.get("ip"), address) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])
     )
@@ -123,7 +125,7 @@ def _equals(text: object, address: Address) -> bool:
 
 
 def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> str:
-    """The nodes whose speakers say that they announce a Service, with commas."""
+    """Return the nodes whose speakers report that they announce a Service, separated by commas."""
     nodes = {
         str(dig(status, "status", "node", default=""))
         for status in snapshot.lookup(Query(resource))
@@ -134,7 +136,7 @@ def nodes_announcing(service: Json, resource: Resource, snapshot: Snapshot) -> s
 
 
 def allocation_failure(service_uid: str, events: Iterable[Json]) -> str:
-    """What MetalLB said last of a Service that it gave no address; "" where it said nothing."""
+    """Return MetalLB's latest Event about failing to assign an address to a Service; "" for none."""
     failures = [
         event
         for event in events
@@ -154,5 +156,5 @@ def allocation_status(ref: ObjectRef, address: Address, service: Json, events: I
 
 
 def pending_reason(service: Json, snapshot: Snapshot) -> str:
-    """What MetalLB's events say of a Service without an address."""
+    """Return why a Service has no address, from MetalLB's Events."""
     return allocation_failure(uid_of(service), snapshot.lookup(Query(EVENT, namespace_of(service))))

@@ -1,7 +1,7 @@
-"""Layer 2 networks: Open vSwitch bridges on the nodes, an interface of the VM's own on them, addresses by DHCP.
+"""Implement Layer 2 networks: Open vSwitch bridges on the nodes, a separate interface per VM, addresses by DHCP.
 
-Hostplumber makes the bridges (ovs_bridges), Multus and the CNI plugin ovs plug the VM's pod in (the
-NetworkAttachmentDefinition here), luigi's DHCP server tells the guest its address (ovs_dhcp).
+Hostplumber creates the bridges (bridges), Multus and the CNI plugin ovs connect the VM's pod (the
+NetworkAttachmentDefinition here), and luigi's DHCP server assigns the guest its address (dhcp).
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ from kubectl_yoshi.model.vm import (
 
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 MARKER_PREFIX = "ovs-cni.network.kubevirt.io/"
-"""Prefix of the node resource by which ovs-cni's marker tells that a node has a bridge."""
+"""Prefix of the node resource with which ovs-cni's marker shows that a node has a bridge."""
 CNI_VERSION = "0.4.0"
 MAX_LISTED_VMS = 5
-"""So many VMs are named in a message."""
+"""Maximum number of VMs named in a message."""
 
 
 class Ovs(PrivateDefaults):
-    """The back-end for spec.plugin: ovs."""
+    """The backend for spec.plugin: ovs."""
 
     plugin = PLUGIN
     annotation_key = NETWORK_NAME
@@ -76,17 +76,14 @@ class Ovs(PrivateDefaults):
     allowed_as_default = False
 
     def requested_networks(self, vm: Vm) -> RequestedNetworks:
-        """See Backend."""
         return RequestedNetworks(parse_network_names(vm))
 
     def missing_apis(self, served: ServedApis) -> str:
-        """See Backend."""
         return "" if NAD in served else f"Multus's attachments ({NAD.full_name})"
 
     # -- networks ------------------------------------------------------------------------------------------------
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Backend."""
         layer = parse_layer2_spec(network)
         missing_reasons = [
             reason
@@ -106,11 +103,9 @@ class Ovs(PrivateDefaults):
         )
 
     def infra_address_purpose(self, network: Network) -> str | None:
-        """See Backend."""
         return "DHCP server" if parse_layer2_spec(network).dhcp is not None else ""
 
     def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         layer = parse_layer2_spec(network)
         attachment = find_object(NAD, network, snapshot)
         _check_bridge_unchanged(network, layer, attachment, records, snapshot)
@@ -119,9 +114,7 @@ class Ovs(PrivateDefaults):
             first_changes = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
             fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
-            if not same_json(
-                _parse_config(attachment), config
-            ):  # the plugin's own words, in a text: nobody changes them
+            if not same_json(_parse_config(attachment), config):  # exact: the API server keeps the text
                 fields[("spec", "config")] = json.dumps(config)
             first_changes = patch_fields(NAD, attachment, fields | adoption_fields(attachment, network))
         first_changes += bridges.ensure(network, layer, snapshot)
@@ -129,14 +122,12 @@ class Ovs(PrivateDefaults):
         return (Plan((tuple(first_changes),)) if first_changes else Plan()) + dhcp_plan
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Backend."""
         layer = parse_layer2_spec(network)
         if find_object(NAD, network, snapshot) is None:
             return f"{NAD.ref(network.name, network.namespace)} is missing"
         return bridges.health(layer, snapshot) or dhcp.health(network, layer, snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Backend."""
         layer = parse_layer2_spec(network)
         existing = find_object(NAD, network, snapshot)
         absence = snapshot.describe_absence(object_query(NAD, network))
@@ -154,7 +145,6 @@ class Ovs(PrivateDefaults):
         )
 
     def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
-        """See Backend."""
         if (attached_vms := _list_attached_vms(network, snapshot)) and not ignore_usage:
             raise PreconditionFailed(
                 f"{attached_vms[0].ref} still has an interface on network {network.full_name}",
@@ -168,7 +158,10 @@ class Ovs(PrivateDefaults):
         return dhcp.teardown(network, snapshot) + (Plan((tuple(last_changes),)) if last_changes else Plan())
 
     def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend. All but templates is owned by its network, so that Kubernetes takes it away."""
+        """Return the changes that release HostNetworkTemplates.
+
+        All other objects have an ownerReference to their network, so that Kubernetes deletes them.
+        """
         owner_networks = bridges.owner_networks(snapshot)
         deleted_uids = find_deleted_networks(owner_networks, live, namespace) - find_recreated_networks(
             owner_networks, live
@@ -181,13 +174,12 @@ class Ovs(PrivateDefaults):
     def address_uses(
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         queries = dhcp.lease_queries(network, numbers, snapshot)
         snapshot.lookup(*instance_queries(vms), *queries, *(dhcp.server_queries(network, snapshot) if numbers else ()))
         found: list[AddressUse] = []
         for vm in vms:
             found += interfaces.list_template_uses(vm, network)
-            instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # maybe of an earlier VM of that name
+            instance = snapshot.get_object(VMI, vm.name, vm.namespace)  # may belong to an earlier VM of that name
             if instance is not None and not has_ended(instance):
                 found += interfaces.list_instance_uses(instance, network, vm, snapshot)
             found += [
@@ -200,13 +192,11 @@ class Ovs(PrivateDefaults):
         return (*found, *dhcp.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
-        """See Backend."""
         return ()
 
     def all_address_uses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
         vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
         vmi_queries = [Query(VMI, namespace) for namespace in search_namespaces]
@@ -228,15 +218,12 @@ class Ovs(PrivateDefaults):
         return (*found, *dhcp.list_lease_uses(network, queries, dict(interfaces.iter_macs(vms, network)), snapshot))
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
-        """See Backend."""
         return interfaces.addresses_on_vm(vm, network)
 
     def reserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         return dhcp.reserve(network, records, snapshot) if parse_layer2_spec(network).dhcp is not None else Plan()
 
     def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         if parse_layer2_spec(network).dhcp is None:
             return HoldRelease()
         return dhcp.unreserve(network, records, snapshot)
@@ -251,7 +238,6 @@ class Ovs(PrivateDefaults):
         ports: Sequence[Port] = (),
         nic: Nic = DEFAULT_NIC,
     ) -> tuple[Change, ...]:
-        """See Backend."""
         patch = PatchBuilder.for_uid(vm.uid)
         binding = kubevirt.default_binding(snapshot) if vm.pod_interface == {} else ""
         name = interfaces.attach_interface(patch, vm, network, number, mac, nic, binding)
@@ -265,11 +251,9 @@ class Ovs(PrivateDefaults):
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        """See Backend."""
         return kubevirt.hot_plug(vm, snapshot)
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
-        """See Backend."""
         if not interfaces.is_attached(vm, network):
             return ()
         patch = PatchBuilder.for_uid(vm.uid)
@@ -279,19 +263,20 @@ class Ovs(PrivateDefaults):
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
-        """See Backend. A lease that is left keeps the address from others until it ends, which needs no record."""
+        """Return how the address's reservation in DHCP is removed.
+
+        A remaining lease keeps the address from other clients until it expires; that needs no allocation.
+        """
         if parse_layer2_spec(network).dhcp is None:
             return HoldRelease()
         return dhcp.unreserve(network, {number: record}, snapshot, record.owner)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
-        """See Backend."""
         return interfaces.macs_of(vm, network)
 
     def warnings(
         self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
     ) -> tuple[str, ...]:
-        """See Backend."""
         layer = parse_layer2_spec(network)
         if layer.dhcp is None:
             is_configured = nic.cloud_init or cloud_init.has_address(vm, number, network, snapshot)
@@ -304,8 +289,11 @@ class Ovs(PrivateDefaults):
         return (*found, *dhcp.warnings(network, number, snapshot))
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
-        """See Backend. An address's file goes before its record; but a run that was slow or killed may write it after
-        that. Leases end by themselves."""
+        """Return the changes that remove reservations in DHCP without an allocation.
+
+        Normally an address's file is removed before its allocation. But a slow or killed run may write it afterwards.
+        Leases expire by themselves.
+        """
         return (
             dhcp.orphaned_allocations(network, recorded, snapshot)
             if parse_layer2_spec(network).dhcp is not None
@@ -321,7 +309,7 @@ def _guest_setup_notes(vm: Vm, network: Network, number: int) -> tuple[str, ...]
 
 
 def _list_attached_vms(network: Network, snapshot: Snapshot) -> list[Vm]:
-    """VMs, of all namespaces that may be seen, that could not start any more without the network's attachment."""
+    """Return the VMs, of all readable namespaces, that could not start without the network's attachment."""
     all_objects = Query(VM)
     found = snapshot.lookup(all_objects)
     if snapshot.unreadable_reason(all_objects):
@@ -330,9 +318,10 @@ def _list_attached_vms(network: Network, snapshot: Snapshot) -> list[Vm]:
 
 
 def cni_config(network: Network, layer: Layer2) -> Json:
-    """The NetworkAttachmentDefinition's config, as the CNI plugin ovs reads it.
+    """Return the config of the NetworkAttachmentDefinition, as the CNI plugin ovs reads it.
 
-    The VLAN is always there: with none the plugin makes a trunk, and the VM would see every VLAN of the bridge.
+    It always contains the VLAN: without one the plugin creates a trunk port, and the VM would see every VLAN of the
+    bridge.
     """
     config: Json = {
         "cniVersion": CNI_VERSION,
@@ -354,8 +343,10 @@ def _parse_config(attachment: Json) -> object:
 def _check_bridge_unchanged(
     network: Network, layer: Layer2, attachment: Json | None, records: Mapping[int, Allocation], snapshot: Snapshot
 ) -> None:
-    """Raises PreconditionFailed where an edited spec would take the bridge from under VMs: they run on it, or would
-    start on another one than before."""
+    """Raise PreconditionFailed if an edited spec would change the bridge that attached VMs use.
+
+    They run on that bridge, or would start on another one than before.
+    """
     held = {n: r for n, r in sorted(records.items()) if r.kind not in (NETWORK, RESERVATION)}
     if not held:
         return
@@ -373,8 +364,11 @@ def _check_bridge_unchanged(
 
 
 def _former_bridge(layer: Layer2, attachment: Json | None) -> str:
-    """The bridge that the attachment was made for, where it is another one; "" also where somebody else has changed
-    the attachment, which does not say the same in both places then."""
+    """Return the bridge that the attachment was created for, if it is another one.
+
+    Returns:
+        "" also if the attachment was edited, so that its two mentions of the bridge differ.
+    """
     if attachment is None:
         return ""
     marker = str(annotations_of(attachment).get(RESOURCE_NAME, ""))
@@ -384,7 +378,7 @@ def _former_bridge(layer: Layer2, attachment: Json | None) -> str:
 
 
 def _other_networks(network: Network, snapshot: Snapshot) -> tuple[list[Network], set[str]]:
-    """The other layer 2 networks that may be read, and the uids of all networks that are there."""
+    """Return the other readable Layer 2 networks, and the uids of all networks among them, including this one."""
     all_objects = Query(NETWORKWIZARD)
     found = snapshot.lookup(all_objects)
     if snapshot.unreadable_reason(all_objects):
@@ -402,9 +396,10 @@ def _other_networks(network: Network, snapshot: Snapshot) -> tuple[list[Network]
 
 
 def _find_bridge_conflicts(network: Network, layer: Layer2, other_networks: Sequence[Network]) -> Iterator[str]:
-    """Networks that want the same VLAN of the same bridge, its interface in another one, or the bridge made otherwise.
+    """Yield the conflicts with other networks.
 
-    Of two that are made at the same moment one gives way.
+    These use the same VLAN of the same bridge, this network's physical interface in another bridge, or the same bridge
+    with another definition. Of two networks that are created at the same moment, one has precedence.
     """
     for other in other_networks:
         if network.uid and not has_precedence(other, network):

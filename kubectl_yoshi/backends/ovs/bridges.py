@@ -1,7 +1,7 @@
-"""Bridges on the nodes: HostNetworkTemplates, which Hostplumber carries out, one for all networks of the same bridge.
+"""Configure bridges on the nodes with HostNetworkTemplates, one per bridge, which Hostplumber applies.
 
-Networks of different VLANs share a bridge, so they share its template, which goes with the last of them. One that
-somebody else made is used where it says the same, and stays.
+Networks of different VLANs share a bridge and therefore its template, which is deleted with the last of them. A
+template not managed by yoshi is used if it has the same settings, and is never deleted.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 
 TEMPLATES_QUERY = Query(TEMPLATE)
 BRIDGE_PARAMS = ("mtuRequest", "bondMode", "lacp")
-"""The settings of a bridge that a network may ask for."""
+"""The settings of a bridge that a network may contain."""
 
 
 def missing_apis(layer: Layer2, served: ServedApis) -> str:
-    """What the cluster lacks to make the bridge, and what still works; "" where it lacks nothing."""
+    """Return which API creating the bridge needs and the cluster lacks, with the alternative; "" for none."""
     if not layer.makes_bridges or TEMPLATE in served:
         return ""
     return (
@@ -52,7 +52,10 @@ def missing_apis(layer: Layer2, served: ServedApis) -> str:
 
 
 def conflicts(layer: Layer2, live: Collection[str], snapshot: Snapshot) -> list[NetworkConflict]:
-    """Templates of others that are in the bridge's way; those of live networks (by uid) are told by their networks."""
+    """Return the conflicting templates.
+
+    Templates of live networks (by uid) are left out: those conflicts are reported as conflicts between the networks.
+    """
     if not layer.makes_bridges:
         return []
     templates = snapshot.lookup(TEMPLATES_QUERY)
@@ -76,7 +79,7 @@ def conflicts(layer: Layer2, live: Collection[str], snapshot: Snapshot) -> list[
 
 
 def _template_conflict(template: Json, entry: Json, layer: Layer2) -> str:
-    """What a template says that the bridge cannot be made beside; "" where both can be."""
+    """Return how a template conflicts with the bridge; "" if it does not."""
     bridge, nics = str(entry.get("bridgeName")), _nics(entry)
     if bridge != layer.bridge:
         shared = sorted(nics & set(layer.nics))
@@ -97,7 +100,10 @@ def _template_conflict(template: Json, entry: Json, layer: Layer2) -> str:
 
 
 def ensure(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Change]:
-    """Makes the bridge's template, or notes that the network needs it, or mends one that only this network needs."""
+    """Return the changes that create the bridge's template, or record that the network needs it, or repair it.
+
+    A template is repaired only if no other network needs it.
+    """
     if TEMPLATE not in snapshot.served:
         return []
     existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY)) if layer.makes_bridges else None
@@ -120,8 +126,10 @@ def ensure(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Change]:
 
 
 def find_removed_bridge(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
-    """The bridge that `ensure` would take off the nodes, which only the network needed by what its spec said before,
-    such as "br-ext on eth1"; "" where all stay."""
+    """Return the bridge that `ensure` would remove from the nodes, such as "br-ext on eth1"; "" if none.
+
+    That is a bridge of the network's former spec that no other network needs.
+    """
     if TEMPLATE not in snapshot.served:
         return ""
     deleted_templates = [
@@ -140,7 +148,7 @@ def find_removed_bridge(network: Network, layer: Layer2, snapshot: Snapshot) -> 
 
 
 def describe_bridge(layer: Layer2) -> str:
-    """The bridge that is asked for, in the same words."""
+    """Return the requested bridge in the same form."""
     return (
         _format_bridge(layer.bridge, layer.nics, layer.nodes)
         if layer.makes_bridges
@@ -149,7 +157,10 @@ def describe_bridge(layer: Layer2) -> str:
 
 
 def release_templates(deleted_uids: Collection[str], snapshot: Snapshot) -> list[Change]:
-    """Takes away templates that only these networks (by uid) needed, or the networks' marks on them."""
+    """Return the changes that release the templates that these networks (by uid) need.
+
+    A template that no other network needs is deleted; otherwise the annotations of these networks are removed from it.
+    """
     if TEMPLATE not in snapshot.served:
         return []
     return [
@@ -160,7 +171,7 @@ def release_templates(deleted_uids: Collection[str], snapshot: Snapshot) -> list
 
 
 def owner_networks(snapshot: Snapshot) -> dict[str, str]:
-    """All networks that need a template of this program's: uid -> "namespace/name"."""
+    """Return all networks that need a template created by yoshi: uid -> "namespace/name"."""
     found: dict[str, str] = {}
     if TEMPLATE in snapshot.served:
         for template in snapshot.lookup(TEMPLATES_QUERY):
@@ -169,7 +180,7 @@ def owner_networks(snapshot: Snapshot) -> dict[str, str]:
 
 
 def health(layer: Layer2, snapshot: Snapshot) -> str:
-    """Why there is no bridge; "" where there is a template for it, or need be none."""
+    """Return why there is no bridge; "" if there is a template for it, or none is needed."""
     if not layer.makes_bridges:
         return ""
     existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY))
@@ -179,7 +190,7 @@ def health(layer: Layer2, snapshot: Snapshot) -> str:
 
 
 def describe(layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
-    """The template, and the nodes that have the bridge, as Hostplumber tells."""
+    """Return rows with the template, and the nodes that have the bridge according to Hostplumber."""
     rows = []
     if layer.makes_bridges and TEMPLATE in snapshot.served:
         existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY))
@@ -197,31 +208,34 @@ def describe(layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
 
 
 def find_shared_nic(layer: Layer2, other: Layer2) -> str:
-    """An interface that two networks would plug into different bridges of a node; "" where there is none."""
+    """Return a physical interface that two networks would add to different bridges of a node; "" if there is none."""
     is_independent = layer.bridge == other.bridge or not _may_share_nodes(layer.nodes, other.nodes)
     shared = () if is_independent else sorted(set(layer.nics) & set(other.nics))
     return shared[0] if shared else ""
 
 
 def has_other_nics(layer: Layer2, other: Layer2) -> bool:
-    """Whether two networks would make the same bridge of a node with different interfaces."""
+    """Return whether two networks would create the same bridge of a node with different physical interfaces."""
     is_same_bridge = layer.makes_bridges and other.makes_bridges and layer.bridge == other.bridge
     return is_same_bridge and set(layer.nics) != set(other.nics) and _may_share_nodes(layer.nodes, other.nodes)
 
 
 def has_other_nodes(layer: Layer2, other: Layer2) -> bool:
-    """Whether two networks would make the same bridge by two templates: the end of one takes it off all nodes."""
+    """Return whether two networks would create the same bridge by two templates.
+
+    Deleting one template would remove the bridge from all nodes.
+    """
     is_same_bridge = layer.makes_bridges and other.makes_bridges and layer.bridge == other.bridge
     return is_same_bridge and layer.nodes != other.nodes
 
 
 def _may_share_nodes(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether a node may have both labels: it cannot where they want different values of a key."""
+    """Return whether a node may match both selectors: it cannot if they require different values of a label."""
     return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
 def _remove_former_templates(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Change]:
-    """What takes back the templates that the network needed by what its spec said before."""
+    """Return the changes that release the templates of the network's former spec."""
     templates = snapshot.lookup(TEMPLATES_QUERY) if layer.makes_bridges or network.uid else []
     existing = _find_template(layer, templates) if layer.makes_bridges else None
     removals = [
@@ -233,9 +247,10 @@ def _remove_former_templates(network: Network, layer: Layer2, snapshot: Snapshot
 
 
 def _find_template(layer: Layer2, templates: list[Json]) -> Json | None:
-    """The template that makes the bridge: of its interfaces, on its nodes.
+    """Return the template that creates the bridge with its physical interfaces, on its nodes.
 
-    One of this program's comes first: it would go if somebody else's were used instead, and the bridge with it.
+    One created by yoshi takes precedence: if another one were used instead, it would be deleted, and the bridge with
+    it.
     """
     for template in sorted(templates, key=is_created_by_yoshi, reverse=True):
         if dig(template, "spec", "nodeSelector", default={}) != dict(layer.nodes):
@@ -259,7 +274,7 @@ def _creation(network: Network, layer: Layer2) -> Change:
 
 
 def _fix_template(network: Network, layer: Layer2, template: Json) -> list[Change]:
-    """Sets what the network asks of its bridge, where no other network has a say."""
+    """Return the changes that set the network's bridge settings, if no other network needs the template."""
     entries = _entries(template)
     if not is_created_by_yoshi(template) or get_needing_networks(template).keys() != {network.uid} or len(entries) != 1:
         return []

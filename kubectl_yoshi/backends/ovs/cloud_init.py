@@ -1,9 +1,9 @@
-"""Telling a guest its address without DHCP: in the VM's cloud-init network data, version 2, of cloudInitNoCloud.
+"""Write a guest's address into the VM's cloud-init network data, for networks without DHCP.
 
-The data is on the VM, or in a Secret that only this VM uses (https://docs.cloud-init.io, "Network configuration"). An
-interface is matched by its MAC address, which is the VM's for life. Other network data (version 1, that of
-cloudInitConfigDrive, a Secret of several VMs) is refused, with the entry to add by hand; once the address is in it, it
-is left as it is.
+Supported is version 2 in cloudInitNoCloud, on the VM or in a Secret that only this VM uses (https://docs.cloud-init.io,
+"Network configuration"). An interface is matched by its MAC address, which the VM keeps for life. Other network data
+(version 1, that of cloudInitConfigDrive, a Secret of several VMs) is rejected with the entry to add by hand; once it
+contains the address, it is accepted as it is.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 
 MAX_NETWORK_DATA_BYTES = 2048
-"""Bytes of network data that KubeVirt takes on a VM itself."""
+"""Maximum size in bytes of network data on a VM itself, a limit of KubeVirt."""
 FIRST_INTERFACE = "enp1s0"
-"""What the guest calls its first interface, on the machine type q35."""
+"""The guest's name of its first interface on the machine type q35."""
 SECRET = Resource("", "v1", "secrets", "Secret")
 VOLUMES = (*TEMPLATE, "spec", "volumes")
 NO_CLOUD = "cloudInitNoCloud"
 KINDS = (NO_CLOUD, "cloudInitConfigDrive")
 INLINE, ENCODED, REFERENCE = "networkData", "networkDataBase64", "networkDataSecretRef"
 SECRET_KEYS = ("networkdata", "networkData")
-"""Keys of a Secret in which KubeVirt looks for network data."""
+"""The keys of a Secret in which KubeVirt looks for network data."""
 
 
 @dataclass(frozen=True)
 class GuestAddress:
-    """What a guest is to set on an interface.
+    """The settings of a guest's interface.
 
     Attributes:
         nic: the interface's name in the VM's template.
         mac: its MAC address.
-        address: with prefix_length.
-        gateway: of the default route; None for none.
+        address, prefix_length: its IP address and prefix length in bits.
+        gateway: the gateway of the default route; None for none.
         dns: DNS servers.
-        mtu: None for the interface's own.
+        mtu: MTU in bytes; None for the interface's default.
     """
 
     nic: str
@@ -61,16 +61,16 @@ class GuestAddress:
 
 
 def set_in_network_data(text: str, wanted: GuestAddress, dhcp_on_first: bool) -> str:
-    """Return network data in which an interface has its address; the text itself if it says so already.
+    """Return network data in which an interface has its address; the text itself if it contains it already.
 
     Args:
         text: the current data, version 2; "" for none.
         wanted: the interface and its address.
-        dhcp_on_first: if there is no network data yet, the guest's first interface gets its address by DHCP, as it
-            does without any.
+        dhcp_on_first: if there is no network data yet, the guest's first interface gets its address by DHCP, as it does
+            without any.
 
     Raises:
-        PreconditionFailed: the text is not what cloud-init reads.
+        PreconditionFailed: the text is not valid cloud-init network data.
     """
     data = _parse(text)
     before = json.dumps(data, default=str)
@@ -85,7 +85,7 @@ def set_in_network_data(text: str, wanted: GuestAddress, dhcp_on_first: bool) ->
 
 
 def remove_from_network_data(text: str, mac: str) -> str:
-    """Return network data without the entry for an interface; the text itself if there is none, or it is unreadable."""
+    """Return network data without the entry for an interface; the text itself if there is none, or if it is invalid."""
     try:
         data = _parse(text)
     except PreconditionFailed:
@@ -100,7 +100,7 @@ def remove_from_network_data(text: str, mac: str) -> str:
 
 
 def _parse(text: str) -> Json:
-    import yaml  # reads text only; late, since few commands need it
+    import yaml  # imported late, since few commands need it; parses text only
 
     if not text.strip():
         return {}
@@ -117,14 +117,14 @@ def _parse(text: str) -> Json:
 
 
 def _serialize(data: Json, flow: bool = False) -> str:
-    """Return YAML; in one line with `flow`."""
+    """Return YAML; on one line with `flow`."""
     import yaml
 
     return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=flow, width=float("inf") if flow else None))
 
 
 def _ethernets_parent(data: Json) -> Json:
-    """Where version 2 has its interfaces: at the top, or under "network"."""
+    """Return the object that contains the interfaces in version 2: the top level, or "network"."""
     ethernets_parent = data.get("network")
     return ethernets_parent if isinstance(ethernets_parent, dict) else data
 
@@ -149,14 +149,14 @@ def _entry(wanted: GuestAddress) -> Json:
 
 @dataclass(frozen=True)
 class _NetworkDataLocation:
-    """Where network data is.
+    """The location of network data.
 
     Attributes:
-        volume: its place in the VM's list.
+        volume: index in the VM's list of volumes.
         kind: one of KINDS.
         key: the field, or the Secret's key.
-        text: what is there.
-        secret: the Secret; None where it is on the VM.
+        text: the current data.
+        secret: the Secret; None if the data is on the VM.
     """
 
     volume: int
@@ -166,18 +166,18 @@ class _NetworkDataLocation:
     secret: Json | None = None
 
     def mentions(self, address: Address) -> bool:
-        """Whether the address is in the data, in whatever form."""
+        """Return whether the data contains the address, in whatever form."""
         return str(address) in re.split(r"""[\s"'/,\[\]{}]+""", self.text)
 
 
 def write_address(
     patch: PatchBuilder, vm: Vm, network: Network, layer: Layer2, number: int, nic: str, mac: str, snapshot: Snapshot
 ) -> tuple[Change, ...]:
-    """Add the address to the VM's network data: to the patch of the VM, or as a change of the Secret that has it.
+    """Add the address to the VM's network data: to the patch of the VM, or as a change of its Secret.
 
     Raises:
-        PreconditionFailed: the VM has no cloud-init volume, or its network data cannot be read, or is none that this
-            program writes and does not have the address.
+        PreconditionFailed: the VM has no cloud-init volume, or its network data cannot be read, or is of a kind that
+            this program does not write and does not contain the address.
     """
     location = _find_location(vm, snapshot)
     if location is None:
@@ -202,7 +202,7 @@ def write_address(
 
 
 def has_address(vm: Vm, number: int, network: Network, snapshot: Snapshot) -> bool:
-    """Return whether the VM's network data has the address, as far as it can be read."""
+    """Return whether the VM's network data contains the address, as far as it can be read."""
     try:
         location = _find_location(vm, snapshot)
     except PreconditionFailed:
@@ -211,7 +211,7 @@ def has_address(vm: Vm, number: int, network: Network, snapshot: Snapshot) -> bo
 
 
 def remove_address(patch: PatchBuilder, vm: Vm, mac: str, snapshot: Snapshot) -> tuple[Change, ...]:
-    """Remove the entry of an interface from the VM's network data, if it is there and can be read."""
+    """Remove the entry of an interface from the VM's network data, if it exists and can be read."""
     try:
         location = _find_location(vm, snapshot)
     except PreconditionFailed:
@@ -222,7 +222,7 @@ def remove_address(patch: PatchBuilder, vm: Vm, mac: str, snapshot: Snapshot) ->
 
 
 def _unsupported_reason(location: _NetworkDataLocation, vm: Vm, snapshot: Snapshot) -> str:
-    """Return why network data is not written to; "" if it is."""
+    """Return why network data cannot be written; "" if it can."""
     if location.kind != NO_CLOUD:
         return f"is of {location.kind}, and only that of {NO_CLOUD} is written"
     data = _parse(location.text)
@@ -240,7 +240,7 @@ def _unsupported_reason(location: _NetworkDataLocation, vm: Vm, snapshot: Snapsh
 
 
 def _secret_names(vm: Vm) -> set[str]:
-    """Return the names of the Secrets that a VM's network data is in."""
+    """Return the names of the Secrets that contain a VM's network data."""
     volumes = dig(vm.raw, *VOLUMES, default=[])
     return {str(dig(volume, kind, REFERENCE, "name", default="")) for volume in volumes for kind in KINDS}
 
@@ -271,7 +271,7 @@ def _find_in_secret(vm: Vm, index: int, kind: str, name: str, snapshot: Snapshot
         )
     data = found[0].get("data") or {}
     key = next((key for key in SECRET_KEYS if key in data), SECRET_KEYS[0])
-    visible_data = {key: data[key]} if key in data else {}  # what else is in it is nobody's business in a `diff`
+    visible_data = {key: data[key]} if key in data else {}  # keeps other secret data out of `diff`
     return _NetworkDataLocation(
         index, kind, key, b64decode(data.get(key) or "").decode(), {**found[0], "data": visible_data}
     )

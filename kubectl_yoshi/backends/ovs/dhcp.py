@@ -1,12 +1,13 @@
-"""The DHCP server of a layer 2 network: a DHCPServer, and the ConfigMap of its name with dnsmasq's configuration.
+"""Configure the DHCP server of a Layer 2 network: a DHCPServer, and a ConfigMap of the same name for dnsmasq.
 
-luigi's DHCP controller puts the ConfigMap on the server's disk, and dnsmasq there reads every file of it
-(`--conf-dir`). The controller writes the ConfigMap anew whenever its `data` is not what the controller itself makes of
-the DHCPServer, and looks at `data` only. So `data` is exactly that, and what is ours is in `binaryData`: one file with
-options and further ranges, and one for each address that is held, so that no two attachments touch the same.
+luigi's DHCP controller puts the ConfigMap on the server's disk, where dnsmasq reads every file (`--conf-dir`). The
+controller rewrites the ConfigMap whenever its `data` differs from what it generates from the DHCPServer; it ignores
+other fields. `data` is therefore exactly that, and the files of this program are in `binaryData`: one file with options
+and additional ranges, and one for each held address, so that concurrent attachments change different files.
 
-dnsmasq gives an address of a dhcp-host line to nobody else (https://thekelleys.org.uk/dnsmasq/docs/dnsmasq-man.html):
-what strangers get is what the ranges say without those.
+dnsmasq leases an address in a dhcp-host line only to that host
+(https://thekelleys.org.uk/dnsmasq/docs/dnsmasq-man.html): unknown clients get the addresses of the ranges without
+those.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm
 
 OPTIONS_FILE = "yoshi-options.conf"
-"""The file with what machines are told, and further ranges."""
+"""The file with DHCP options and additional ranges."""
 SERVER_INTERFACE = "eth1"
 """The server's interface on the network, as luigi's controller names it; eth0 is on the pod network."""
 
 ROUTER, DNS_SERVERS, MTU = 3, 6, 26
-"""DHCP options (RFC 2132)."""
+"""DHCP option codes (RFC 2132)."""
 LEASE_NAMESPACE = "default"
-"""Where luigi's DHCP server writes an IPAllocation for each lease, whatever its own namespace, as its source has it."""
+"""The namespace in which luigi's DHCP server creates an IPAllocation per lease; fixed in luigi's source."""
 LEASE_LIST_THRESHOLD = 20
-"""From this many addresses on, leases are listed at once instead of asked for one by one."""
+"""From this number of addresses on, leases are listed instead of read one by one."""
 
 
 def missing_apis(layer: Layer2, served: ServedApis) -> str:
-    """What the cluster lacks to serve addresses, and what still works; "" where it lacks nothing."""
+    """Return which API the DHCP server needs and the cluster lacks, with the alternative; "" for none."""
     if layer.dhcp is None or DHCPSERVER in served:
         return ""
     return (
@@ -64,7 +65,7 @@ def missing_apis(layer: Layer2, served: ServedApis) -> str:
 
 
 def conflicts(network: Network, layer: Layer2, snapshot: Snapshot) -> list[NetworkConflict]:
-    """Objects of the names that are needed which somebody else has made."""
+    """Return the objects not managed by yoshi that have the names of the DHCP server's objects."""
     if layer.dhcp is None:
         return []
     found = find_name_conflicts(DHCPSERVER, network, snapshot)
@@ -76,10 +77,10 @@ def conflicts(network: Network, layer: Layer2, snapshot: Snapshot) -> list[Netwo
 
 
 def ensure(network: Network, layer: Layer2, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-    """Makes or mends the ConfigMap, then the DHCPServer; takes both away where there is to be none.
+    """Return the changes that create or repair the ConfigMap, then the DHCPServer; without DHCP, delete both.
 
     Raises:
-        PreconditionFailed: no address is left for strangers.
+        PreconditionFailed: no address is left for unknown clients.
     """
     if DHCPSERVER not in snapshot.served:
         return Plan()
@@ -113,7 +114,7 @@ def ensure(network: Network, layer: Layer2, records: Mapping[int, Allocation], s
 
 
 def teardown(network: Network, snapshot: Snapshot) -> Plan:
-    """Takes the server away, then its configuration, if they are the network's."""
+    """Return the changes that delete the server, then its configuration, if they belong to the network."""
     if DHCPSERVER not in snapshot.served:
         return Plan()
     server = find_object(DHCPSERVER, network, snapshot)
@@ -127,7 +128,7 @@ def teardown(network: Network, snapshot: Snapshot) -> Plan:
 
 
 def health(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
-    """Why no addresses are served; "" where they are, or need not be."""
+    """Return why DHCP does not work; "" if it does, or is disabled."""
     if layer.dhcp is None:
         return ""
     for resource in (DHCPSERVER, CONFIGMAP):
@@ -137,7 +138,7 @@ def health(network: Network, layer: Layer2, snapshot: Snapshot) -> str:
 
 
 def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
-    """The server, and what it hands out."""
+    """Return the rows about the server and its leases."""
     if layer.dhcp is None or DHCPSERVER not in snapshot.served:
         return [("DHCP", "none")] if layer.dhcp is None else []
     server = find_object(DHCPSERVER, network, snapshot)
@@ -154,12 +155,12 @@ def describe(network: Network, layer: Layer2, snapshot: Snapshot) -> list[tuple[
 
 
 def server_queries(network: Network, snapshot: Snapshot) -> tuple[Query, ...]:
-    """What to read to know the address of the network's DHCP server."""
+    """Return the queries for the address of the network's DHCP server."""
     return (object_query(DHCPSERVER, network),) if DHCPSERVER in snapshot.served else ()
 
 
 def list_server_uses(network: Network, snapshot: Snapshot) -> list[AddressUse]:
-    """The address that the network's DHCP server has, whatever the ledger says: the network's own."""
+    """Return the address in the DHCPServer as a use by the network itself, whatever the recorded allocations are."""
     found = snapshot.lookup(*server_queries(network, snapshot))
     server = found[0] if found else None
     try:
@@ -176,10 +177,12 @@ def list_server_uses(network: Network, snapshot: Snapshot) -> list[AddressUse]:
 
 
 def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-    """Keeps addresses for their holders. The patches of one plan go as one: each writes its own file only.
+    """Return the changes that reserve addresses for their holders.
+
+    Each change writes one file only, so that all changes of a plan can be sent as one patch.
 
     Raises:
-        PreconditionFailed: there is no configuration, or it may not be read.
+        PreconditionFailed: there is no configuration, or it cannot be read.
     """
     query = object_query(CONFIGMAP, network)
     config = find_object(CONFIGMAP, network, snapshot)
@@ -203,7 +206,10 @@ def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snaps
 
 
 def unreserve(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot, owner: str = "") -> HoldRelease:
-    """How these records' addresses are kept no more, but for files of other records; `owner` is whom it is for."""
+    """Return how to remove the reservations of these allocations, except files that belong to other allocations.
+
+    `owner` is the VM that the changes are for; "" for all.
+    """
     kept_for_others = _find_kept_for_others(network, records, snapshot)
     return _remove_files(network, [number for number in records if number not in kept_for_others], snapshot, owner)
 
@@ -227,7 +233,7 @@ def _remove_files(network: Network, numbers: Iterable[int], snapshot: Snapshot, 
 
 
 def _find_kept_for_others(network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> set[int]:
-    """Those of these addresses whose files bear the time of another record."""
+    """Return those of these addresses whose files contain the time of another allocation."""
     config = find_object(CONFIGMAP, network, snapshot)
     found = set()
     for number, record in records.items():
@@ -239,13 +245,14 @@ def _find_kept_for_others(network: Network, records: Mapping[int, Allocation], s
 
 
 def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ...]:
-    """That a server which runs does not know of the address yet: its disk is made of the ConfigMap when it starts."""
+    """Return the note that a running server does not know the address yet; () if it does.
+
+    The server's disk is created from the ConfigMap when the server starts.
+    """
     config = find_object(CONFIGMAP, network, snapshot)
     if dig(config, "binaryData", host_file_name(network, number)) is not None:
         return ()
-    server = Query(
-        VM, network.namespace, f"{network.name}-0"
-    )  # of the VirtualMachinePool that luigi's controller makes
+    server = Query(VM, network.namespace, f"{network.name}-0")  # created by luigi's VirtualMachinePool
     instance = Query(VMI, network.namespace, server.name)
     if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
         return ()
@@ -254,7 +261,7 @@ def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ..
 
 
 def orphaned_allocations(network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
-    """Takes away files that keep addresses for which there is no record."""
+    """Return the changes that remove files of addresses without an allocation."""
     config = find_object(CONFIGMAP, network, snapshot)
     kept_numbers = [
         number for key in dig(config, "binaryData", default={}) if (number := _parse_number(network, key)) is not None
@@ -278,7 +285,7 @@ def _ref(config: Json) -> ObjectRef:
 
 
 def _describe_client(file: str) -> str:
-    """Whom an address's file keeps it for, as far as the file tells: "02:aa:bb:cc:dd:ee", "a reservation"."""
+    """Return the client in an address's file, as printed: "02:aa:bb:cc:dd:ee", "a reservation"."""
     match = re.search(r"^dhcp-host=([^,\s]+)", _decode_file(file), re.MULTILINE)
     if match is None:
         return "somebody unknown"
@@ -286,7 +293,7 @@ def _describe_client(file: str) -> str:
 
 
 def _decode_file(file: str) -> str:
-    """A file's text; "" where it is none."""
+    """Return a file's text; "" if it is not valid."""
     try:
         return b64decode(file).decode()
     except ValueError:
@@ -294,19 +301,19 @@ def _decode_file(file: str) -> str:
 
 
 def _file_patch(config: Json, key: str, value: str | None, summary: str, owner: str) -> Change:
-    """Writes one file (None: removes it), so that patches of several hands can be joined."""
+    """Return a patch that writes one file (None: removes it) and can be merged with patches of other files."""
     patch = PatchBuilder.for_uid(uid_of(config))
     patch.set_keys(config, ("binaryData",), {key: value})
     return Change(Verb.PATCH, _ref(config), summary, patch.ops, before=config, owner=owner)
 
 
-# -- what the files say ----------------------------------------------------------------------------------------------
+# -- file contents ----------------------------------------------------------------------------------------------------
 
 
 def dynamic_addresses(network: Network, dhcp: Dhcp, server_number: int) -> Intervals:
-    """The addresses of the ranges: those that the network hands out, inside the DHCP range, without the server's own.
+    """Return the addresses of the DHCP ranges: the usable addresses in the configured range, without the server's.
 
-    Addresses that are held are taken out by their dhcp-host lines.
+    dnsmasq itself excludes held addresses, which have dhcp-host lines.
     """
     found = network.usable - Intervals.from_numbers([server_number])
     if dhcp.first is not None and dhcp.last is not None:
@@ -315,7 +322,9 @@ def dynamic_addresses(network: Network, dhcp: Dhcp, server_number: int) -> Inter
 
 
 def dynamic_ranges(network: Network, dhcp: Dhcp, server_number: int) -> list[Span]:
-    """The runs of addresses that strangers may get: the largest first, which is the DHCPServer's, the rest in order.
+    """Return the address ranges for unknown clients: first the largest, then the others in order.
+
+    The DHCPServer contains the first.
 
     Raises:
         PreconditionFailed: there is none.
@@ -331,8 +340,10 @@ def dynamic_ranges(network: Network, dhcp: Dhcp, server_number: int) -> list[Spa
 
 
 def server_spec(network: Network, layer: Layer2, server_number: int, span: Span) -> Json:
-    """The DHCPServer's spec, with None for what must not be there; its address bears the prefix length, which the
-    server's network configuration needs."""
+    """Return the DHCPServer's spec, with None for fields that must be absent.
+
+    The server's address has a prefix length, which the server's network configuration needs.
+    """
     assert network.cidr is not None
     assert layer.dhcp is not None
     first, last = (str(address_of(end, 4)) for end in span)
@@ -349,10 +360,10 @@ def server_spec(network: Network, layer: Layer2, server_number: int, span: Span)
 
 
 def generate_dnsmasq_config(network: Network, layer: Layer2, span: Span) -> str:
-    """The file that luigi's controller makes of the DHCPServer, to the byte (its genConfigMap).
+    """Return the file that luigi's controller generates from the DHCPServer, byte for byte (its genConfigMap).
 
-    With a VLAN its line for the router has "set:" where dnsmasq wants "tag:", so that it tells nobody; the options'
-    file says it again.
+    With a VLAN, its line for the router contains "set:" where dnsmasq expects "tag:", so clients do not get the router;
+    the options file repeats it.
     """
     tag = f"set:{layer.vlan}," if layer.vlan else ""
     router = f"dhcp-option={tag}{ROUTER},{network.gateway}\n" if network.gateway is not None else ""
@@ -360,7 +371,7 @@ def generate_dnsmasq_config(network: Network, layer: Layer2, span: Span) -> str:
 
 
 def format_range_line(network: Network, layer: Layer2, span: Span) -> str:
-    """A run of addresses as dnsmasq reads it."""
+    """Return an address range as a line of dnsmasq's configuration."""
     assert isinstance(network.cidr, IPv4Network)
     assert layer.dhcp is not None
     tag = f"set:{layer.vlan}," if layer.vlan else ""
@@ -369,9 +380,9 @@ def format_range_line(network: Network, layer: Layer2, span: Span) -> str:
 
 
 def format_options_file(network: Network, layer: Layer2, further: list[Span]) -> str:
-    """What machines are told, and the further ranges.
+    """Return the file with DHCP options and additional ranges.
 
-    A network without a gateway names no router, or dnsmasq would name itself.
+    Without a gateway, the router option is empty; otherwise dnsmasq would send its own address.
     """
     assert layer.dhcp is not None
     router = f",{network.gateway}" if network.gateway is not None else ""
@@ -384,25 +395,26 @@ def format_options_file(network: Network, layer: Layer2, further: list[Span]) ->
 
 
 def host_file_name(network: Network, number: int) -> str:
-    """The name of the file that keeps an address for who holds it."""
+    """Return the name of the file that reserves an address for its holder."""
     return f"{network.address(number)}.conf"
 
 
 def format_host_line(network: Network, number: int, record: Allocation) -> str:
-    """The file's content: the address for its holder's MAC, or, of a reservation, for an id that nobody has.
+    """Return the content of the file that reserves an address.
 
-    The record's time is in it, so that whoever takes a file away (testing what is in it) never takes that of a record
-    which was renewed meanwhile.
+    It reserves the address for its holder's MAC; that of a Reservation is reserved for a client id that no client
+    uses. It also contains the time of the allocation. A patch that removes a file tests its content, and therefore
+    never removes the file of an allocation that was renewed meanwhile.
     """
     if record.kind == NETWORK:
-        return ""  # dnsmasq never gives away its own
+        return ""  # dnsmasq never leases its own address
     address = network.address(number)
     since = f"# {record.since}\n" if record.since else ""
     return f"{since}dhcp-host={record.mac or f'id:reserved-{address}'},{address}\n"
 
 
 def encode_file(text: str) -> str:
-    """A file as binaryData has it."""
+    """Return a file encoded for binaryData."""
     return b64encode(text.encode()).decode()
 
 
@@ -415,7 +427,7 @@ def _config_fields(
 
 
 def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
-    """Whether luigi's controller has made the ConfigMap, or made it anew, for the network's own DHCPServer."""
+    """Return whether luigi's controller created or recreated the ConfigMap for the network's own DHCPServer."""
     config = find_object(CONFIGMAP, network, snapshot)
     server = find_object(DHCPSERVER, network, snapshot)
     return (
@@ -427,7 +439,7 @@ def _is_created_by_controller(network: Network, snapshot: Snapshot) -> bool:
 
 
 def lease_queries(network: Network, numbers: Intervals, snapshot: Snapshot) -> tuple[Query, ...]:
-    """What to read to know who has been lent these addresses: an IPAllocation is named after its address."""
+    """Return the queries for the leases of these addresses; an IPAllocation is named after its address."""
     if LEASE not in snapshot.served or not numbers:
         return ()
     all_leases = Query(LEASE, LEASE_NAMESPACE)
@@ -439,7 +451,7 @@ def lease_queries(network: Network, numbers: Intervals, snapshot: Snapshot) -> t
 def list_lease_uses(
     network: Network, queries: Iterable[Query], by_mac: Mapping[str, Vm], snapshot: Snapshot
 ) -> list[AddressUse]:
-    """The network's addresses that are lent, each to the VM that has the MAC address, if one of these has."""
+    """Return the leases of the network's addresses, each as a use by the VM with that MAC address, if any."""
     found = []
     for lease in snapshot.lookup(*queries):
         try:

@@ -1,8 +1,8 @@
-"""A VM's interface on a layer 2 network: what its template says, and what runs of it.
+"""Manage a VM's interface on a Layer 2 network in the VM's template, and read it from the running instance.
 
-The template has a Multus network and a bridge interface with the MAC address of the ledger's record; an annotation of
-the template, ip.plumber.k8s.pf9.io/<interface>, says which address goes with it. KubeVirt hands it to the VMI and its
-pod, so that what runs tells the address too.
+The template has a Multus network and a bridge interface with the MAC address of the allocation. The template's
+annotation ip.plumber.k8s.pf9.io/<interface> contains the address. KubeVirt copies it to the VMI and its pod, so that
+these show the address too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VMI, Nic, Vm, get_instance_name, owner_uid
 
 IP_ANNOTATION_PREFIX = f"ip.{GROUP}/"
-"""Prefix of the template's annotation, named after an interface, that says its address."""
+"""Prefix of the template's annotation, named after an interface, that contains its address."""
 
 MULTUS_NETWORKS = "k8s.v1.cni.cncf.io/networks"
 TEMPLATE = ("spec", "template")
@@ -48,8 +48,8 @@ class VmInterface:
     """A VM's interface on a network.
 
     Attributes:
-        name: the interface's.
-        entry, interface: as the template has them.
+        name: name of the interface.
+        entry, interface: its items in the template's networks and interfaces.
     """
 
     name: str
@@ -58,22 +58,22 @@ class VmInterface:
 
     @property
     def mac(self) -> str:
-        """Its MAC address; "" where KubeVirt makes one up at each start."""
+        """Return its MAC address; "" if KubeVirt generates one at each start."""
         return str(self.interface.get("macAddress") or "").lower()
 
     @property
     def is_being_removed(self) -> bool:
-        """Whether KubeVirt is to take it out of the running VM."""
+        """Return whether KubeVirt should unplug it from the running VM (state: absent)."""
         return self.interface.get("state") == "absent"
 
 
 def find_interface(
     obj: Json, namespace: str, network: Network, spec: tuple[str, ...] = (*TEMPLATE, "spec")
 ) -> VmInterface | None:
-    """The interface on a network, of a VM or, with `spec` ("spec",), of a VMI; None where there is none.
+    """Return the interface on a network, of a VM or, with `spec` ("spec",), of a VMI; None if there is none.
 
-    An interface that is to be absent is there no more for a VM; for a VMI it is until KubeVirt has taken it out of what
-    runs, and out of the VMI's status.
+    An interface with state "absent" does not count for a VM. For a VMI it counts until KubeVirt has unplugged it and
+    removed it from the VMI's status.
     """
     present = {status.get("name") for status in dig(obj, "status", "interfaces", default=[])}
     return next(
@@ -87,7 +87,7 @@ def find_interface(
 
 
 def _iter_interfaces(obj: Json, namespace: str, network: Network, spec: tuple[str, ...]) -> Iterator[VmInterface]:
-    """The interfaces on a network, those too that are to be absent."""
+    """Yield the interfaces on a network, including those with state "absent"."""
     for entry in dig(obj, *spec, "networks", default=[]):
         if dig(entry, "multus", "networkName") in _network_references(network, namespace):
             for interface in dig(obj, *spec, "domain", "devices", "interfaces", default=[]):
@@ -96,12 +96,12 @@ def _iter_interfaces(obj: Json, namespace: str, network: Network, spec: tuple[st
 
 
 def _network_references(network: Network, namespace: str) -> set[str]:
-    """How a VM of a namespace may name the network's attachment."""
+    """Return the forms in which a VM of a namespace may name the network's attachment."""
     return {network.full_name, *((network.name,) if namespace == network.namespace else ())}
 
 
 def parse_pinned_numbers(annotations: Mapping[str, str], network: Network) -> dict[str, int]:
-    """Interface -> the address of the network that annotations say it has."""
+    """Return interface -> its address of the network, from annotations."""
     found = {}
     for key, text in annotations.items():
         if key.startswith(IP_ANNOTATION_PREFIX) and (number := _parse_number(text, network)) is not None:
@@ -110,7 +110,10 @@ def parse_pinned_numbers(annotations: Mapping[str, str], network: Network) -> di
 
 
 def macs_of(vm: Vm, network: Network) -> tuple[str, str]:
-    """See Backend.macs_of: an interface that we have not given an address to is as its owner made it."""
+    """Return the MAC addresses as Backend.macs_of does.
+
+    The MAC address of an interface without an address annotation was set by the VM's owner.
+    """
     vm_interface = find_interface(vm.raw, vm.namespace, network)
     if vm_interface is None:
         return "", ""
@@ -121,18 +124,18 @@ def macs_of(vm: Vm, network: Network) -> tuple[str, str]:
     )
 
 
-# -- what is wanted, and what runs -----------------------------------------------------------------------------------
+# -- requested and running addresses ---------------------------------------------------------------------------------
 
 
 def list_template_uses(vm: Vm, network: Network) -> list[AddressUse]:
-    """The address that a VM's template carries; not that of an interface which is to be taken out."""
+    """Return the address in a VM's template, unless its interface is being removed."""
     vm_interface = find_interface(vm.raw, vm.namespace, network)
     number = parse_pinned_numbers(vm.template_annotations, network).get(vm_interface.name) if vm_interface else None
     return [] if number is None else [AddressUse(number, UsageKind.REQUESTED, vm.ref, vm.namespace, vm.name, vm.uid)]
 
 
 def addresses_on_vm(vm: Vm, network: str) -> tuple[Address, ...]:
-    """See Backend.addresses_on_vm."""
+    """Return the addresses in the VM's template of a network that cannot be read (see Backend.addresses_on_vm)."""
     namespace, name = network.split("/")
     names = {network, *((name,) if namespace == vm.namespace else ())}
     entries = [e for e in dig(vm.raw, *NETWORKS, default=[]) if dig(e, "multus", "networkName") in names]
@@ -144,30 +147,29 @@ def addresses_on_vm(vm: Vm, network: str) -> tuple[Address, ...]:
 
 
 def list_instance_uses(vmi: Json, network: Network, vm: Vm | None, snapshot: Snapshot) -> list[AddressUse]:
-    """What a VMI has on the network: what its guest tells, else what it was started or plugged in with.
+    """Return the addresses of a VMI on the network.
 
-    What was plugged in while it ran, only the template said, which may say something else by now: so it counts as
-    running with every address that is recorded for it with this MAC address.
+    They are those that its guest reports, else those with which the VMI was started or its interface was
+    hot-plugged. For an interface that was hot-plugged, only the template contains the address, and it may have
+    changed since. Every address recorded for the VM with this MAC address therefore counts as running.
     """
     namespace, name = namespace_of(vmi), name_of(vmi)
     vm_interface = find_interface(vmi, namespace, network, ("spec",))
-    if vm_interface is None:  # taken out while it ran: annotations do not go after
+    if vm_interface is None:  # hot-unplugged: the annotations remain
         return []
     numbers = _reported_numbers(vmi, vm_interface, network)
     if not numbers:
         initial_number = parse_pinned_numbers(annotations_of(vmi), network).get(vm_interface.name)
         numbers = {initial_number} if initial_number is not None else set()
         allocated = _allocated_numbers(vmi, vm_interface, network, snapshot)
-        if not numbers or (
-            allocated and not numbers & allocated
-        ):  # plugged in later, and annotations stay as they were
+        if not numbers or (allocated and not numbers & allocated):  # hot-plugged: annotations are from the start
             numbers |= allocated if vm is None else allocated | _hot_plugged_numbers(vm, vmi, vm_interface, network)
     ref = VMI.ref(name, namespace)
     return [AddressUse(number, UsageKind.RUNNING, ref, namespace, name, owner_uid(vmi)) for number in sorted(numbers)]
 
 
 def _allocated_numbers(vmi: Json, vm_interface: VmInterface, network: Network, snapshot: Snapshot) -> set[int]:
-    """The addresses that the ledger, as far as it was read, has for a VMI's interface that it has plugged in."""
+    """Return the recorded addresses, as far as they were read, of a VMI's interface that is plugged in."""
     if not vm_interface.mac or not _is_plugged_in(vmi, vm_interface):
         return set()
     found = snapshot.derived(_index_allocations).get(
@@ -177,7 +179,7 @@ def _allocated_numbers(vmi: Json, vm_interface: VmInterface, network: Network, s
 
 
 def _index_allocations(snapshot: Snapshot) -> dict[tuple[str, str, str, str], list[str]]:
-    """What ledgers say, by network (its uid), VM (namespace, name) and MAC address."""
+    """Return the recorded addresses by network (its uid), VM (namespace, name) and MAC address."""
     found: dict[tuple[str, str, str, str], list[str]] = {}
     shards = [(uid_of(obj), obj) for obj in snapshot.list_objects(NETWORKWIZARD)]
     shards += [(str(dig(obj, "spec", "networkUID")), obj) for obj in snapshot.list_objects(ADDRESSBLOCK)]
@@ -204,7 +206,7 @@ def _is_plugged_in(vmi: Json, vm_interface: VmInterface) -> bool:
 
 
 def _hot_plugged_numbers(vm: Vm, vmi: Json, vm_interface: VmInterface, network: Network) -> set[int]:
-    """What the template says of an interface that the running VM has, and not only shall have."""
+    """Return the address in the template of an interface that the running VM actually has."""
     same_named = [item for item in dig(vm.raw, *INTERFACES, default=[]) if item.get("name") == vm_interface.name]
     is_same = (
         _is_plugged_in(vmi, vm_interface)
@@ -216,7 +218,7 @@ def _hot_plugged_numbers(vm: Vm, vmi: Json, vm_interface: VmInterface, network: 
 
 
 def list_pod_uses(pod: Json, network: Network) -> list[AddressUse]:
-    """What a launcher pod was started with, as long as Multus is to have it on the network."""
+    """Return the addresses a launcher pod was started with, as long as it requests the network from Multus."""
     annotations = annotations_of(pod)
     if not _requests_multus_network(annotations.get(MULTUS_NETWORKS), network):
         return []
@@ -228,10 +230,10 @@ def list_pod_uses(pod: Json, network: Network) -> list[AddressUse]:
 
 
 def _requests_multus_network(text: str | None, network: Network) -> bool:
-    """Whether a pod's annotation names the network's attachment; one that cannot be read may do so.
+    """Return whether a pod's annotation names the network's attachment; an invalid annotation may do so.
 
-    KubeVirt leaves it out for a pod without any such network (pkg/network/pod/annotations/generator.go), which may have
-    the address in its annotations all the same: of an interface that was taken out of the VM while it ran.
+    KubeVirt omits it for a pod without any such network (pkg/network/pod/annotations/generator.go). The pod's
+    annotations may still contain the address of an interface that was hot-unplugged.
     """
     if text is None:
         return False
@@ -254,24 +256,28 @@ def _parse_address(text: str) -> Address | None:
         return None
 
 
-# -- plugging in and out ---------------------------------------------------------------------------------------------
+# -- attach and detach -------------------------------------------------------------------------------------------------
 
 
 def attach_interface(
     patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str, nic: Nic, pod_binding: str
 ) -> str:
-    """Adds to a patch what gives the VM an interface on the network with an address; gives the interface's name.
+    """Add an interface on the network, with an address, to a patch of the VM; return the interface's name.
 
     Args:
-        patch: of the VM.
-        vm, network, number, mac: whose, where, which.
-        nic: see Nic.
-        pod_binding: how KubeVirt binds the pod network for a VM without any interface, which ends when it has one.
+        patch: a patch of the VM.
+        vm: the VM.
+        network: the network.
+        number: the address.
+        mac: the MAC address of the interface.
+        nic: the requested properties of the interface.
+        pod_binding: KubeVirt's default binding of the pod network. KubeVirt applies it only to a VM without interfaces,
+            so it is written explicitly when the first interface is added.
 
     Raises:
-        PreconditionFailed: the VM has another interface of that name, or is on the network with another one, or with
-            one that is still being taken out.
-        UsageError: no MAC address was given, and DHCP knows machines by them.
+        PreconditionFailed: the VM has another interface of that name, or is on the network with another interface or
+            one that is still being removed.
+        UsageError: no MAC address is given, by which DHCP identifies clients.
     """
     if not mac:
         raise UsageError(f"network {network.full_name} knows its VMs by their MAC addresses", "Leave --mac none out.")
@@ -299,7 +305,7 @@ def attach_interface(
 
 
 def _check_not_being_removed(vm: Vm, network: Network) -> None:
-    """Raises PreconditionFailed while KubeVirt takes an interface out: a second one would have the same MAC address."""
+    """Raise PreconditionFailed while KubeVirt removes an interface: a second one would have the same MAC address."""
     for vm_interface in _iter_interfaces(vm.raw, vm.namespace, network, (*TEMPLATE, "spec")):
         raise PreconditionFailed(
             f'VM {vm.full_name}: its interface "{vm_interface.name}" on network {network.full_name} is still being '
@@ -309,10 +315,10 @@ def _check_not_being_removed(vm: Vm, network: Network) -> None:
 
 
 def detach_interface(patch: PatchBuilder, vm: Vm, network: Network, live: bool = False) -> str:
-    """Adds to a patch what takes the VM off the network; gives the MAC address that it had there.
+    """Add the changes to a patch that detach the VM from the network; return the MAC address that it had there.
 
-    With `live` the interface is only said to be absent: KubeVirt takes it out of the running VM, then off the template.
-    Until then its annotation tells what address runs.
+    With `live` the interface only gets the state "absent": KubeVirt unplugs it from the running VM, then removes it
+    from the template. Until then its annotation shows the running address.
     """
     vm_interface = find_interface(vm.raw, vm.namespace, network)
     if vm_interface is not None and live:
@@ -336,7 +342,7 @@ def detach_interface(patch: PatchBuilder, vm: Vm, network: Network, live: bool =
 
 
 def is_attached(vm: Vm, network: Network) -> bool:
-    """Whether anything of the VM says that it is on the network."""
+    """Return whether the VM's object shows that it is on the network."""
     if find_interface(vm.raw, vm.namespace, network) is not None or names_network(vm, network):
         return True
     absent = {item.get("name") for item in dig(vm.raw, *INTERFACES, default=[]) if item.get("state") == "absent"}
@@ -371,7 +377,7 @@ def _add_interface(
     entry: Json = {"name": name, "multus": {"networkName": network.relative_name(vm.namespace)}}
     interface: Json = {"name": name, "bridge": {}, "macAddress": mac, **({"model": model} if model else {})}
     networks, interfaces = [entry], [interface]
-    if vm.pod_interface == {}:  # KubeVirt's default one, which it adds to a VM without any
+    if vm.pod_interface == {}:  # KubeVirt's default interface, which it adds only to a VM without any
         networks.insert(0, {"name": "default", "pod": {}})
         interfaces.insert(0, {"name": "default", pod_binding: {}})
     for path, additions in ((NETWORKS, networks), (INTERFACES, interfaces)):
@@ -398,7 +404,7 @@ def _update_interface(patch: PatchBuilder, vm: Vm, vm_interface: VmInterface, ma
 
 
 def iter_macs(vms: Iterable[Vm], network: Network) -> Iterator[tuple[str, Vm]]:
-    """The MAC addresses of VMs' interfaces on a network."""
+    """Yield the MAC address of each VM's interface on a network, with the VM."""
     for vm in vms:
         vm_interface = find_interface(vm.raw, vm.namespace, network)
         if vm_interface is not None and vm_interface.mac:

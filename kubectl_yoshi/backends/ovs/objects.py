@@ -1,4 +1,4 @@
-"""Objects that are made for one layer 2 network: found by name, marked as its own, mended field by field."""
+"""Create, find and repair the objects of one Layer 2 network."""
 
 from __future__ import annotations
 
@@ -29,23 +29,29 @@ _FIELDS = Fields(whole=frozenset({"nodeSelector"}))
 
 
 def object_query(resource: Resource, network: Network) -> Query:
-    """The read that brings the network's object of a kind; all of them bear the network's name, in its namespace."""
+    """Return the query for the network's object of a resource; all have the network's name and namespace."""
     return Query(resource, network.namespace, network.name)
 
 
 def find_object(resource: Resource, network: Network, snapshot: Snapshot) -> Json | None:
-    """The network's object of a kind, whoever made it; None where there is none, or it may not be read."""
+    """Return the object with the network's name, created by yoshi or not; None if it cannot be found or read."""
     found = snapshot.lookup(object_query(resource, network))
     return found[0] if found else None
 
 
 def is_created_for_network(obj: Json, network: Network) -> bool:
-    """Whether an object was made for a network: marked as such, or owned by it, or of its earlier self."""
+    """Return whether an object was created for a network, according to its annotations or its owner.
+
+    An object of an earlier network of that name counts, too.
+    """
     return is_created_for(obj, network) or network.uid in _owner_uids(obj) or is_created_for_predecessor(obj, network)
 
 
 def adoption_fields(obj: Json, network: Network) -> dict[tuple[str, ...], Any]:
-    """The fields by which an object of a network's earlier self is its own again; {} of any other. See patch_fields."""
+    """Return the fields that assign an object of an earlier network of that name to this one; {} for other objects.
+
+    See patch_fields.
+    """
     if not is_created_for_predecessor(obj, network) or not network.uid:
         return {}
     fields: dict[tuple[str, ...], Any] = {("metadata", "ownerReferences"): [owner_reference(network.raw)]}
@@ -57,12 +63,12 @@ def _owner_uids(obj: Json) -> set[str]:
 
 
 def is_owned_by(obj: Json, owner: Json | None) -> bool:
-    """Whether an object goes away with another one."""
+    """Return whether Kubernetes deletes an object with another one."""
     return owner is not None and uid_of(owner) in _owner_uids(obj)
 
 
 def find_name_conflicts(resource: Resource, network: Network, snapshot: Snapshot) -> list[NetworkConflict]:
-    """Why the network's object of a kind cannot be made, or be told to be there: one at most."""
+    """Return why the network's object of a resource cannot be created, or whether it exists is unknown: one at most."""
     query = object_query(resource, network)
     found = snapshot.lookup(query)
     ref = resource.ref(network.name, network.namespace)
@@ -78,12 +84,13 @@ def find_name_conflicts(resource: Resource, network: Network, snapshot: Snapshot
 def creation(
     resource: Resource, network: Network, content: Json, annotations: Mapping[str, str] | None = None
 ) -> Change:
-    """Makes the network's object of a kind; Kubernetes deletes it with the network.
+    """Return the change that creates the network's object of a resource; Kubernetes deletes it with the network.
 
     Args:
-        resource, network: which.
-        content: what it has besides metadata: {"spec": …}, {"data": …}.
-        annotations: besides the marks.
+        resource: the resource.
+        network: the network.
+        content: the object without metadata: {"spec": …}, {"data": …}.
+        annotations: annotations in addition to those of ownership.
     """
     ref = resource.ref(network.name, network.namespace)
     body = new_object(
@@ -96,8 +103,10 @@ def creation(
 
 
 def patch_fields(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...], Any]) -> list[Change]:
-    """Sets fields of an object that say something else; [] where all are right. None, also inside a map, stands for
-    what should not be there."""
+    """Return the changes that set the differing fields of an object; [] if none differ.
+
+    None, also inside a map, stands for a field that must be absent.
+    """
     ref = resource.ref(name_of(obj), namespace_of(obj))
     outdated = {
         path: without_absent(value)
@@ -114,13 +123,13 @@ def patch_fields(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...],
         elif path[:-1] in created_parents:
             patch.add(path, value)
         else:
-            if dig(obj, *path[:-1]) is None:  # one parent for several fields is made once
+            if dig(obj, *path[:-1]) is None:  # one parent of several fields is created once
                 created_parents.add(path[:-1])
             patch.set_in(obj, path, value)
     return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)]
 
 
 def deletion(resource: Resource, obj: Json) -> Change:
-    """Takes an object away."""
+    """Return the change that deletes an object."""
     ref = resource.ref(name_of(obj), namespace_of(obj))
     return Change(Verb.DELETE, ref, f"delete {ref}", before=obj, uid=uid_of(obj), ignore_not_found=True)

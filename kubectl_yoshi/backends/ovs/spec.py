@@ -1,7 +1,7 @@
-"""What spec.ovs asks for, as a value, and the kinds of objects that a layer 2 network is made of.
+"""Parse spec.ovs, and define the resources of Layer 2 networks.
 
-HostNetworkTemplate and DHCPServer are luigi's (https://github.com/platform9/luigi), NetworkAttachmentDefinition is
-Multus's, whose `config` the CNI plugin ovs reads (https://github.com/k8snetworkplumbingwg/ovs-cni).
+HostNetworkTemplate and DHCPServer belong to luigi (https://github.com/platform9/luigi), NetworkAttachmentDefinition to
+Multus; the CNI plugin ovs reads its `config` (https://github.com/k8snetworkplumbingwg/ovs-cni).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CONFIGMAP = Resource("", "v1", "configmaps", "ConfigMap")
 PLUGIN = "ovs"
 DEFAULT_LEASE = "1h"
 MAX_NICS = 2
-"""One is plugged into the bridge, two are bonded; Hostplumber takes no more."""
+"""One is added to the bridge, two are bonded; Hostplumber supports no more."""
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 @dataclass(frozen=True)
 class Dhcp:
-    """spec.ovs.dhcp: how long addresses are lent, and which, to machines that have none of their own.
+    """The settings of spec.ovs.dhcp: which addresses are leased to unknown clients, and for how long.
 
     Attributes:
-        lease: as dnsmasq takes it, such as "10m".
-        first, last: the ends of what strangers get; None for all that the network hands out.
+        lease: lease time in dnsmasq's form, such as "10m".
+        first, last: the ends of the range for unknown clients; None for all usable addresses of the network.
     """
 
     lease: str
@@ -46,18 +46,18 @@ class Dhcp:
 
 @dataclass(frozen=True)
 class Layer2:
-    """spec.ovs.
+    """The settings of spec.ovs.
 
     Attributes:
         bridge: the Open vSwitch bridge on the nodes.
-        nics: the nodes' interfaces that it is plugged into; two are bonded; () where that is not ours to say.
-        vlan: 1 to 4094; 0 is untagged.
-        mtu: in bytes; None for the bridge's own.
-        bond_mode, lacp: Open vSwitch's words; "" for its own choice.
+        nics: the nodes' physical interfaces in the bridge; two are bonded; () if they are not managed by yoshi.
+        vlan: VLAN ID, 1..4094; 0 for untagged.
+        mtu: MTU in bytes, 576..65535; None for the bridge's own.
+        bond_mode, lacp: settings of Open vSwitch; "" for its default.
         nodes: labels of the nodes that have the bridge; {} for all.
-        makes_bridges: Hostplumber is told to make the bridge.
-        dns: DNS servers that machines are told.
-        dhcp: None where there is no DHCP server.
+        makes_bridges: whether Hostplumber creates the bridge.
+        dns: DNS servers sent to clients.
+        dhcp: the DHCP settings; None for no DHCP server.
     """
 
     bridge: str
@@ -73,10 +73,10 @@ class Layer2:
 
 
 def parse_layer2_spec(network: Network) -> Layer2:
-    """What a network's spec.ovs asks for.
+    """Parse a network's spec.ovs.
 
     Raises:
-        UsageError: something that cannot be; the message names the network and the field.
+        UsageError: a value is invalid; the message names the network and the field.
     """
     try:
         return _parse_spec(network)
@@ -144,7 +144,7 @@ def _parse_dhcp_address(spec: Json, key: str, network: Network) -> Address | Non
 
 
 def _parse_device(value: object, field_name: str, hint: str) -> str:
-    """A name that Linux takes for a network device (IFNAMSIZ is 16, with the end)."""
+    """Check that Linux accepts a name of a network device: at most 15 characters (IFNAMSIZ is 16, with the NUL)."""
     if not value or not _DEVICE.fullmatch(str(value)):
         raise UsageError(f'{field_name} "{value or ""}" is no name of a network device', hint)
     return str(value)

@@ -1,7 +1,8 @@
-"""What a VM's annotations say of public addresses: /publicNetwork, /publicIP, /publicPorts; each may be a list.
+"""Read and write a VM's annotations for public addresses: /publicNetwork, /publicIP, /publicPorts, each a list.
 
-The original yoshi's README writes one name ("yoshiPublicNetwork", which as the name of an object is lower case) or one
-address. A VM may have an address of several public networks, of one family each, so commas separate more.
+The README of Platform9 yoshi has one network name ("yoshiPublicNetwork", which is lower case as the name of an object)
+or one address. Here a VM may have an address of several public networks, one of each family, so values are separated by
+commas.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ PUBLIC_PORTS = f"{GROUP}/publicPorts"
 
 
 def parse_requested_networks(vm: Vm) -> RequestedNetworks:
-    """What the VM's annotations ask for.
+    """Return what the VM's annotations request.
 
     Raises:
-        UsageError: an address or a name is none.
+        UsageError: an address or a name is invalid.
     """
     networks = tuple(name.lower() for name in _split_annotation(vm, PUBLIC_NETWORK))
     for name in networks:
@@ -37,20 +38,21 @@ def parse_requested_networks(vm: Vm) -> RequestedNetworks:
 
 
 def parse_ports_annotation(vm: Vm) -> tuple[Port, ...]:
-    """The ports that the VM's annotation names; () where there is none.
+    """Return the ports in the VM's annotation; () if there is none.
 
     Raises:
-        UsageError: one is no port.
+        UsageError: a port is invalid.
     """
     text = vm.annotations.get(PUBLIC_PORTS, "")
     return parse_ports([text], f"{vm.ref}: {PUBLIC_PORTS}") if text.strip() else ()
 
 
 def list_requested_addresses(vm: Vm, network: Network) -> list[Address]:
-    """The addresses among those that the VM's annotation names that are of a network.
+    """Return those of the addresses in the VM's annotation that belong to a network.
 
-    One outside its CIDR is, where the VM names the network and the network holds it for the VM, or neither another
-    network nor another address is named. Without a CIDR all are, where the VM names no other network.
+    An address outside its CIDR does if the VM names the network and either the network holds the address for the VM, or
+    the VM names no other network and no other address. Without a CIDR all addresses do if the VM names no other
+    network.
     """
     try:
         requested = parse_requested_networks(vm)
@@ -66,12 +68,14 @@ def list_requested_addresses(vm: Vm, network: Network) -> list[Address]:
 def build_attach_annotations(
     vm: Vm, network: Network, address: Address, previous_address: Address | None, ports: Sequence[Port]
 ) -> dict[str, str]:
-    """The annotations that must differ from the VM's so that it wishes for an address of a network.
+    """Return the annotations to change so that the VM requests an address of a network.
 
     Args:
-        vm, network, address: whose, which.
-        previous_address: the address of the network that it has now, which the new one replaces.
-        ports: what it is to be open on; () leaves that as it is.
+        vm: the VM.
+        network: the network.
+        address: the address to request.
+        previous_address: the address of the network that it has now, which the new one replaces; None for none.
+        ports: the ports to open; () leaves them as they are.
     """
     wanted: dict[str, str] = {}
     names, texts = _split_annotation(vm, PUBLIC_NETWORK), _split_annotation(vm, PUBLIC_IP)
@@ -89,7 +93,7 @@ def build_attach_annotations(
 
 
 def build_detach_annotations(vm: Vm, network: Network, previous_address: Address | None) -> dict[str, str | None]:
-    """The annotations that must differ so that the VM wishes for no address of a network; None for one to remove."""
+    """Return the annotations to change so that the VM requests no address of a network; None for one to remove."""
     names, texts = _split_annotation(vm, PUBLIC_NETWORK), _split_annotation(vm, PUBLIC_IP)
     own_addresses = {*list_requested_addresses(vm, network), *([previous_address] if previous_address else [])}
     remaining_names = [name for name in names if not _matches_network(name, vm, network)]

@@ -1,4 +1,4 @@
-"""What a way to announce public addresses is to the public back-end: MetalLB on the LAN or by BGP, Calico by BGP."""
+"""Define the protocol of announcers for the public backend: MetalLB on the LAN or by BGP, Calico by BGP."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kubectl_yoshi.model.vm import Vm
 
 @dataclass(frozen=True)
 class ServiceTemplate:
-    """How the Service of an address looks so that it is announced.
+    """The fields that the Service of an address needs to be announced.
 
     Attributes:
-        annotations: what the announcer reads.
+        annotations: annotations for the announcer.
         spec: fields of the Service's spec.
         rejection_hint: see Change.rejection_hint.
     """
@@ -31,49 +31,52 @@ class ServiceTemplate:
 
 
 class Announcer(Protocol):
-    """A way to announce. All functions are pure but for what they read from the snapshot."""
+    """A way to announce addresses. All functions are pure, except for what they read from the snapshot."""
 
     @property
     def name(self) -> str:
-        """spec.public.announce"""
+        """Return the value of spec.public.announce."""
 
     def missing_apis(self, served: ServedApis) -> str:
-        """What would have to be served and is not; "" where it is there."""
+        """Return the APIs that the announcer needs and the API server does not serve, as printed; "" for none."""
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Backend.conflicts."""
+        """Return why the network cannot be created (see Backend.conflicts)."""
 
     def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Backend.ensure."""
+        """Return the changes that reconcile the network's objects (see Backend.ensure)."""
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Backend.health."""
+        """Return why the network does not work; "" if it works (see Backend.health)."""
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Backend.describe."""
+        """Return the label and value pairs that `network describe` adds (see Backend.describe)."""
 
     def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Backend.teardown; nothing has an address of the network any more."""
+        """Return the changes that delete the network's objects; no address of the network is in use."""
 
     def service_template(self, network: Network, address: Address) -> ServiceTemplate:
-        """How the Service of an address looks."""
+        """Return the fields that the Service of an address needs."""
 
     def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
-        """What must be there before the Service."""
+        """Return the changes that must precede the Service."""
 
     def announce(
         self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
-        """What must come after the Service, which is not made yet where it is None."""
+        """Return the changes that must follow the Service; `service` is None if it does not exist yet."""
 
     def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
-        """What takes away all that was made for a VM's address besides its Service; see Backend.release_hold."""
+        """Return the changes that remove everything created for a VM's address, except its Service.
+
+        See Backend.release_hold.
+        """
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
-        """What is to be waited for until the address is announced."""
+        """Return the changes that wait until the address is announced."""
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend.warnings."""
+        """Return a line for each thing that will not work (see Backend.warnings)."""
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
-        """What announces the Service's address, or why nothing does, and from which nodes."""
+        """Return what announces the Service's address, or why nothing does, and the nodes that announce it."""

@@ -1,6 +1,7 @@
-"""Public networks: addresses that the world can reach, each on a Service of its VM's own, announced from its node.
+"""Implement public networks: addresses reachable from outside the cluster, each on a separate Service for its VM.
 
-Who announces is a matter of `spec.public.announce`: MetalLB on the nodes' LAN, MetalLB by BGP, or Calico by BGP.
+`spec.public.announce` selects what announces the addresses: MetalLB on the nodes' LAN, MetalLB by BGP, or Calico by
+BGP.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ ANNOUNCERS: Mapping[str, Announcer] = {
 
 
 def get_announcer(network: Network, served: ServedApis) -> Announcer:
-    """What announces a network: what it says, else MetalLB on the LAN without bgpConfig, and with it Calico where it is
-    the cluster's network, MetalLB elsewhere."""
+    """Return the announcer of a network.
+
+    It is the one that the spec names. The default without bgpConfig is MetalLB on the LAN; with bgpConfig it is Calico
+    if the cluster uses Calico, otherwise MetalLB by BGP.
+    """
     requested = network.options.get("announce")
     if requested in ANNOUNCERS:
         return ANNOUNCERS[str(requested)]
@@ -63,7 +67,7 @@ def get_announcer(network: Network, served: ServedApis) -> Announcer:
 
 
 class Public(BackendDefaults):
-    """The back-end for spec.plugin: public."""
+    """The backend for spec.plugin: public."""
 
     plugin = "public"
     annotation_key = vm_annotations.PUBLIC_NETWORK
@@ -73,18 +77,15 @@ class Public(BackendDefaults):
     allowed_as_default = False
 
     def requested_networks(self, vm: Vm) -> RequestedNetworks:
-        """See Backend."""
         return vm_annotations.parse_requested_networks(vm)
 
     def missing_apis(self, served: ServedApis) -> str:
-        """See Backend."""
         reasons = [announcer.missing_apis(served) for announcer in ANNOUNCERS.values()]
         return "" if "" in reasons else " and ".join(dict.fromkeys(reasons))
 
     # -- networks ------------------------------------------------------------------------------------------------
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         if missing_apis := announcer.missing_apis(snapshot.served):
             return (NetworkConflict(f"{announcer.name} announces it, and this cluster lacks {missing_apis}"),)
@@ -98,7 +99,7 @@ class Public(BackendDefaults):
         )
 
     def implicit_choices(self, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Backend. Who announces, and the numbers that the routers are told."""
+        """Return the announcer and the ASNs, as far as the spec does not contain them."""
         announcer = get_announcer(network, snapshot.served)
         found = []
         if not network.options.get("announce"):
@@ -116,26 +117,21 @@ class Public(BackendDefaults):
         return tuple(found)
 
     def infra_address_purpose(self, network: Network) -> str | None:
-        """See Backend."""
         return None
 
     def ensure(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         plan = announcer.ensure(network, snapshot)
         return plan if plan or not network.is_edited else _remove_former_announcement(network, announcer, snapshot)
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Backend."""
         return get_announcer(network, snapshot.served).health(network, snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         return (("Announced By", announcer.name), *announcer.describe(network, snapshot))
 
     def teardown(self, network: Network, snapshot: Snapshot, ignore_usage: bool = False) -> Plan:
-        """See Backend."""
         query = services.network_services_query(network)
         remaining = [service for service in snapshot.lookup(query) if not metadata(service).get("deletionTimestamp")]
         if reason := snapshot.unreadable_reason(query):
@@ -151,9 +147,7 @@ class Public(BackendDefaults):
             )
         announcer = get_announcer(network, snapshot.served)
         plan = Plan() if announcer.missing_apis(snapshot.served) else announcer.teardown(network, snapshot)
-        for provider in _installed_providers(
-            snapshot.served
-        ):  # what announced it before, should somebody have changed that
+        for provider in _installed_providers(snapshot.served):  # announcements of a former spec
             try:
                 other = provider.remove_for_networks({network.uid}, snapshot)
             except PreconditionFailed as error:
@@ -162,7 +156,6 @@ class Public(BackendDefaults):
         return plan
 
     def orphaned_objects(self, live: Sequence[Network], namespace: str | None, snapshot: Snapshot) -> Plan:
-        """See Backend."""
         owned = [
             (s, services.get_owner_networks(s))
             for s in snapshot.lookup(Query(SERVICE, label_selector=metallb.NETWORK_LABEL))
@@ -182,7 +175,6 @@ class Public(BackendDefaults):
     def address_uses(
         self, network: Network, vms: Sequence[Vm], numbers: Intervals, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         snapshot.lookup(*(services.service_query(vm, network) for vm in vms))
         found: list[AddressUse] = []
         own_services: set[tuple[str, str]] = set()
@@ -206,13 +198,11 @@ class Public(BackendDefaults):
         return tuple(found)
 
     def config_queries(self, snapshot: Snapshot) -> tuple[Query, ...]:
-        """See Backend."""
         return ()
 
     def all_address_uses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
         vm_queries = [Query(VM, namespace) for namespace in search_namespaces]
         service_queries = [Query(SERVICE, namespace) for namespace in search_namespaces]
@@ -238,14 +228,12 @@ class Public(BackendDefaults):
         return tuple(found)
 
     def addresses_on_vm(self, vm: Vm, network: str) -> tuple[Address, ...]:
-        """See Backend."""
         requested = self.requested_networks(vm)
         return requested.addresses if len(requested.networks) == 1 else ()
 
     def service_addresses(
         self, network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
     ) -> tuple[AddressUse, ...]:
-        """See Backend."""
         return foreign_services.service_addresses(network, namespaces, snapshot)
 
     def attach_patch(
@@ -258,7 +246,6 @@ class Public(BackendDefaults):
         ports: Sequence[Port] = (),
         nic: Nic = DEFAULT_NIC,
     ) -> tuple[Change, ...]:
-        """See Backend."""
         service = services.find_service(vm, network, snapshot)
         address = network.address(number)
         previous_address = services.get_service_address(service) if service else None
@@ -267,7 +254,6 @@ class Public(BackendDefaults):
         return _annotation_patch(vm, changed, summary)
 
     def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
-        """See Backend."""
         address = network.address(number)
         announcer = get_announcer(network, snapshot.served)
         service = services.find_service(vm, network, snapshot)
@@ -298,7 +284,6 @@ class Public(BackendDefaults):
         return plan + announcer.announce(network, address, ref, service, snapshot, vm)
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
-        """See Backend."""
         if annotated := vm_annotations.parse_ports_annotation(vm):
             return annotated
         service = services.find_service(vm, network, snapshot)
@@ -306,7 +291,6 @@ class Public(BackendDefaults):
         return () if set(ports) == set(DEFAULT_PORTS) else ports
 
     def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
-        """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         service = services.find_service(vm, network, snapshot)
         foreign_service = (
@@ -322,11 +306,9 @@ class Public(BackendDefaults):
         )
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        """See Backend."""
         return HotPlug("it has no interface of its own")
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
-        """See Backend."""
         service = services.find_service(vm, network, snapshot)
         previous_address = services.get_service_address(service) if service else None
         changed = vm_annotations.build_detach_annotations(vm, network, previous_address)
@@ -334,7 +316,6 @@ class Public(BackendDefaults):
         return (*detach_patches, *((services.deletion(service, vm.full_name),) if service else ()))
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
-        """See Backend."""
         announcer = get_announcer(network, snapshot.served)
         if announcer.missing_apis(snapshot.served):
             return HoldRelease()
@@ -344,21 +325,22 @@ class Public(BackendDefaults):
             return HoldRelease(blocker=error.message)
 
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
-        """See Backend."""
         return "", ""
 
     def warnings(
         self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
     ) -> tuple[str, ...]:
-        """See Backend."""
         found = get_announcer(network, snapshot.served).warnings(network, network.address(number), snapshot)
         if vm.pod_interface is None:
             return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
         return found
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
-        """See Backend. What announces an address goes with its record; but a run that was slow or killed may make the
-        Service when the record was given back already, and one may be left without its VM (--cascade=orphan)."""
+        """Return the changes that delete Services and announcements of addresses without an allocation.
+
+        Normally they are deleted along with the allocation. But a slow or killed run may create the Service after the
+        address was released, and a Service may remain without its VM (--cascade=orphan).
+        """
         query = services.network_services_query(network)
         plan = Plan()
         existing = snapshot.lookup(query)
@@ -372,7 +354,7 @@ class Public(BackendDefaults):
             if address is None or not vms or address in vm_annotations.list_requested_addresses(Vm(vms[0]), network):
                 continue
             holder = Allocation(VIRTUALMACHINE, namespace, name, uid)
-            hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the records
+            hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the allocations
             record = recorded().get(int(address))
             if record is None:
                 plan = plan.parallel(hold_release.plan)
@@ -389,10 +371,13 @@ class Public(BackendDefaults):
         recorded: AllocationsLoader,
         snapshot: Snapshot,
     ) -> Plan:
-        """Takes away a Service without a VM; not while it may be that of the VM that has its address."""
+        """Return the changes that delete a Service without a VM.
+
+        There are none while it may belong to the VM that holds its address.
+        """
         deletion = sequential(services.deletion(service, ""))
         holder = Allocation(VIRTUALMACHINE, namespace_of(service), "")
-        hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the records
+        hold_release = self.release_hold(network, int(address), holder, snapshot)  # read before the allocations
         record = recorded().get(int(address))
         if record is None:
             return hold_release.plan.parallel(deletion)
@@ -424,7 +409,10 @@ def _list_contradictions(network: Network, announcer: Announcer) -> list[str]:
 
 
 def _remove_former_announcement(network: Network, announcer: Announcer, snapshot: Snapshot) -> Plan:
-    """What takes away what announced a network before somebody changed that, once none of its Services needs it."""
+    """Return the changes that remove a network's announcements under a former spec.
+
+    There are none while one of its Services needs them.
+    """
     query = services.network_services_query(network)
     found = snapshot.lookup(query)
     if snapshot.unreadable_reason(query):
@@ -436,18 +424,18 @@ def _remove_former_announcement(network: Network, announcer: Announcer, snapshot
             continue
         try:
             plan = plan + provider.remove_for_networks({network.uid}, snapshot)
-        except PreconditionFailed:  # it cannot be told now: the next run looks again
+        except PreconditionFailed:  # unknown now: the next run checks again
             continue
     return plan
 
 
 def _could_announce(announcer: Announcer, network: Network, snapshot: Snapshot) -> bool:
-    """Whether a network could be announced in another way than the one chosen, as it is."""
+    """Return whether a different announcer could announce the network with its current spec."""
     return not announcer.missing_apis(snapshot.served) and not _list_contradictions(network, announcer)
 
 
 def _installed_providers(served: ServedApis) -> list[ModuleType]:
-    """The modules that know what was made with MetalLB and Calico, those of the two that are there."""
+    """Return the modules for those of MetalLB and Calico that are installed."""
     found: list[ModuleType] = [public_metallb] if metallb.is_installed(served) else []
     return [*found, public_calico] if not ANNOUNCERS["calico-bgp"].missing_apis(served) else found
 
@@ -472,13 +460,13 @@ def _vm_use(number: int, how: UsageKind, vm: Vm) -> AddressUse:
 
 
 def _service_uses(service: Json, by: str, node: str) -> list[AddressUse]:
-    """What one of our Services shows: that its VM wants the address, and that it has it."""
+    """Return what a Service managed by yoshi shows: that its VM requests the address, and that it is announced."""
     address = services.get_service_address(service)
     if address is None:
         return []
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     owner = services.get_owner_vm(service)
-    if not owner[1]:  # its VM was deleted without it (--cascade=orphan): `orphaned_allocations` takes it away
+    if not owner[1]:  # its VM was deleted with --cascade=orphan: `orphaned_allocations` deletes it
         return [AddressUse(int(address), UsageKind.HELD_BY_BACKEND, ref)]
     found = [AddressUse(int(address), UsageKind.REQUESTED, ref, *owner)]
     if foreign_services.has_address(service, address):
@@ -489,7 +477,7 @@ def _service_uses(service: Json, by: str, node: str) -> list[AddressUse]:
 
 
 def _other_service_uses(service: Json, network: Network, vms: Iterable[Vm]) -> list[AddressUse]:
-    """The addresses that a Service has which is not one of this VM's, or of this network's; see list_service_uses."""
+    """Return the uses by a Service that is not for one of these VMs or not for this network; see list_service_uses."""
     if not services.is_created_by_yoshi(service):
         return foreign_services.list_service_uses(service, network, vms)
     ref = SERVICE.ref(name_of(service), namespace_of(service))

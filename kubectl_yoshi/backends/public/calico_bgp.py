@@ -1,8 +1,9 @@
-"""Announcing by Calico's BGP: single addresses in BGPConfiguration's lists, each announced from its VM's node.
+"""Announce addresses with Calico's BGP: each is listed in BGPConfiguration and announced from its VM's node.
 
 Calico announces an address of a Service with externalTrafficPolicy Local from the nodes that have a ready endpoint, as
-long as one of the lists has it. Nobody gives a Service of our class its address, so this program writes it into the
-Service's status. With `via: external-ips` it is the original's way: spec.externalIPs and the other list.
+long as one of the lists contains it. No controller sets the address of a Service with our loadBalancerClass, so this
+program writes it into the Service's status. `via: external-ips` uses spec.externalIPs and the other list, as Platform9
+yoshi does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import Vm
 
 LOAD_BALANCER_CLASS = f"{GROUP}/yoshi"
-"""spec.loadBalancerClass: no controller owns it, so that none gives the Service another address."""
+"""The value of spec.loadBalancerClass: no controller handles it, so none assigns the Service another address."""
 
 EXTERNAL_IPS_HINT = (
     "If this cluster allows no externalIPs (DenyServiceExternalIPs, a policy), make the network without --via "
@@ -34,12 +35,11 @@ EXTERNAL_IPS_HINT = (
 
 
 class CalicoBgp:
-    """Announces by Calico."""
+    """An announcer that uses Calico's BGP."""
 
     name = "calico-bgp"
 
     def missing_apis(self, served: ServedApis) -> str:
-        """See Announcer."""
         is_served = (
             any(f"bgpconfigurations.{group}" in served.resources for group in (V1, V3)) or V3 in served.unavailable
         )
@@ -48,7 +48,6 @@ class CalicoBgp:
     # -- networks ------------------------------------------------------------------------------------------------
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Announcer."""
         api = get_write_api(snapshot)
         found = [
             *map(NetworkConflict, bgp_configuration.asn_conflicts(network, api, snapshot)),
@@ -63,7 +62,6 @@ class CalicoBgp:
         return tuple(found)
 
     def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         api = get_write_api(snapshot)
         peers, _ = calico_bgp_peers(api).ensure(network, snapshot)
         changes = (*bgp_configuration.ensure_configuration(network, api, snapshot), *peers)
@@ -73,14 +71,13 @@ class CalicoBgp:
         return Plan((former_peers,) if former_peers else ())
 
     def _export_notes(self, api: CalicoApi, snapshot: Snapshot) -> tuple[str, ...]:
-        """A line on the pools whose blocks Calico announces to every peer besides."""
+        """Return a note about the pools whose blocks Calico announces to every peer as well."""
         names = [
             name_of(pool) for pool in snapshot.lookup(Query(api.pool)) if not dig(pool, "spec", "disableBGPExport")
         ]
         return (f"Calico announces the blocks of ippool/{', '.join(names)} to these peers too",) if names else ()
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Announcer."""
         api = get_write_api(snapshot)
         config = bgp_configuration.get_configuration(api, snapshot)
         wanted = network.bgp.my_asn if network.bgp else None
@@ -90,7 +87,6 @@ class CalicoBgp:
         return f"bgppeer/{missing_peer} is missing" if missing_peer else ""
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Announcer."""
         api = get_write_api(snapshot)
         query = Query(api.bgp_configuration, name="default")
         found = snapshot.lookup(query)
@@ -100,26 +96,26 @@ class CalicoBgp:
         return (("AS Number", as_number), *calico_bgp_peers(api).describe(network, snapshot))
 
     def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         return remove_for_networks({network.uid}, snapshot)
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
     def service_template(self, network: Network, address: Address) -> ServiceTemplate:
-        """See Announcer."""
         if _uses_external_ips(network):
             spec = {"type": "ClusterIP", "externalIPs": [str(address)]}
             return ServiceTemplate(spec=spec, rejection_hint=EXTERNAL_IPS_HINT)
         return ServiceTemplate(spec={"type": "LoadBalancer", "loadBalancerClass": LOAD_BALANCER_CLASS})
 
     def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
-        """See Announcer."""
         return Plan()
 
     def announce(
         self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
-        """See Announcer. A Service that is not made yet is known by its annotations when its status is written."""
+        """Return the list entry and the status of the Service.
+
+        If the Service does not exist yet, the patch of its status tests its label and annotation.
+        """
         changes = []
         api = get_write_api(snapshot)
         entry = bgp_configuration.add_entry(network, address, _list_field(network), api, snapshot, vm)
@@ -135,16 +131,14 @@ class CalicoBgp:
         return Plan((tuple(changes),) if changes else ())
 
     def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         change = bgp_configuration.remove_entry(network, address, get_write_api(snapshot), snapshot, record)
         return sequential(change) if change else Plan()
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
-        """See Announcer. Nothing: what `announce` writes is all."""
+        """Return no conditions: announcing needs nothing but the writes of `announce`."""
         return ()
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Announcer."""
         api = get_write_api(snapshot)
         covering_cidr = bgp_configuration.covering_cidr(address, _list_field(network), api, snapshot)
         if not covering_cidr:
@@ -155,31 +149,31 @@ class CalicoBgp:
         return (f"{line}; with `serviceLoadBalancerAggregation: Disabled` there only the VM's node announces it",)
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
-        """See Announcer. Calico says nowhere what it announces: it is the node of the VM that runs."""
+        """Return the node of the running VM, since Calico does not report what it announces."""
         address = dig(service, *ANNOTATIONS, f"{GROUP}/publicIP", default="")
         node = str(dig(vmi, "status", "nodeName", default="")) if dig(vmi, "status", "phase") == "Running" else ""
         return (self.name, node) if address else ("", "")
 
 
 def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
-    """Takes back everything that was written into Calico's BGP objects for these networks (by uid)."""
+    """Return the changes that remove everything written into Calico's BGP objects for these networks (by uid)."""
     api = get_write_api(snapshot)
     peers = remove_peers(api.bgp_peer, deleted_uids, snapshot)
     return Plan((peers,) if peers else ()) + bgp_configuration.remove_from_configuration(deleted_uids, api, snapshot)
 
 
 def announces(service: Json) -> bool:
-    """Whether a Service of this program's is made to be announced by Calico."""
+    """Return whether a Service managed by yoshi is configured to be announced by Calico."""
     return dig(service, "spec", "loadBalancerClass") == LOAD_BALANCER_CLASS or bool(dig(service, "spec", "externalIPs"))
 
 
 def owner_networks(snapshot: Snapshot) -> dict[str, str]:
-    """All networks for which something was written into Calico's BGP objects: uid -> "namespace/name"."""
+    """Return all networks with entries in Calico's BGP objects: uid -> "namespace/name"."""
     return bgp_configuration.owner_networks(get_write_api(snapshot), snapshot)
 
 
 def overlapping_pools(network: Network, snapshot: Snapshot) -> list[str]:
-    """Calico's pools that share addresses with a network: a sentence each."""
+    """Return a sentence for each Calico pool that shares addresses with a network."""
     if network.cidr is None:
         return []
     found = []

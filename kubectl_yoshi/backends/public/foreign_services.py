@@ -1,8 +1,8 @@
-"""Services that somebody else has made and that have a VM's address: used as they are, and never written to.
+"""Use Services not managed by yoshi that have a VM's address; they are never changed.
 
-Which VM such a Service is for is what its selector says, of a stopped VM too: KubeVirt puts the labels of the VM's
-template on its pods, and its own. Nothing else is noted down, so nothing can get out of step: whoever gives the Service
-another selector has taken the address from the VM.
+A Service's selector determines the VM it is for, even while the VM is stopped: KubeVirt sets the labels of the VM's
+template, and its own, on the VM's pods. Nothing else is recorded, so nothing can become inconsistent: changing the
+Service's selector takes the address from the VM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ FOREIGN_SERVICE_LABEL = "a Service that others made"
 
 
 def selects(service: Json, vm: Vm) -> bool:
-    """Whether the pods of a VM are a Service's endpoints; one without a selector has none that it finds itself."""
+    """Return whether the pods of a VM are a Service's endpoints.
+
+    A Service without a selector does not match any.
+    """
     selector = dig(service, "spec", "selector", default={})
     if not selector or namespace_of(service) != vm.namespace:
         return False
@@ -34,13 +37,14 @@ def selects(service: Json, vm: Vm) -> bool:
 
 
 def list_service_uses(service: Json, network: Network, vms: Iterable[Vm]) -> list[AddressUse]:
-    """What a Service of other people's making shows of its addresses: that it holds each, for the VMs that it selects,
-    and that the world can reach it, where such a VM asks for it.
+    """Return the uses of addresses that a Service not managed by yoshi shows.
+
+    It holds each address for the VMs that it selects, and announces it if such a VM requests it.
 
     Args:
-        service: which.
-        network: addresses of its family only.
-        vms: those that it may select.
+        service: the Service.
+        network: the network; only addresses of its family count.
+        vms: the VMs that it may select.
     """
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     addresses = list_service_addresses(service)
@@ -62,7 +66,10 @@ def list_service_uses(service: Json, network: Network, vms: Iterable[Vm]) -> lis
 def service_addresses(
     network: Network, namespaces: tuple[str, ...] | None, snapshot: Snapshot
 ) -> tuple[AddressUse, ...]:
-    """See Backend. A network without a CIDR could have any address."""
+    """Return the addresses of Services not managed by yoshi (see Backend.service_addresses).
+
+    A network without a CIDR may have any address.
+    """
     search_namespaces: tuple[str | None, ...] = (None,) if namespaces is None else namespaces
     service_queries, vm_queries = (
         [Query(SERVICE, namespace) for namespace in search_namespaces],
@@ -86,7 +93,7 @@ def service_addresses(
 
 
 def group_by_namespace(objects: Iterable[Json]) -> dict[str, list[Vm]]:
-    """VMs by their namespaces."""
+    """Group VMs by namespace."""
     found: dict[str, list[Vm]] = {}
     for vm in map(Vm, objects):
         found.setdefault(vm.namespace, []).append(vm)
@@ -94,21 +101,21 @@ def group_by_namespace(objects: Iterable[Json]) -> dict[str, list[Vm]]:
 
 
 def has_address(service: Json, address: Address) -> bool:
-    """Whether a Service has an address already, and does not only ask for it."""
+    """Return whether a Service has an address already, rather than only requesting it."""
     return metallb.is_served(service, address) or str(address) in dig(service, "spec", "externalIPs", default=[])
 
 
 def list_vms_in_namespaces_of(services: Iterable[Json], vms: Sequence[Vm], snapshot: Snapshot) -> list[Vm]:
-    """The VMs beside which these Services are, as far as they may be seen, where one of `vms` is among them."""
+    """Return the readable VMs in the namespaces of these Services that contain one of `vms`."""
     namespaces = {vm.namespace for vm in vms} & {namespace_of(service) for service in services}
     return [Vm(obj) for obj in snapshot.lookup(*(Query(VM, namespace) for namespace in sorted(namespaces)))]
 
 
 def find_foreign_service(vm: Vm, address: Address, snapshot: Snapshot) -> Json | None:
-    """The Service of other people's making that has an address and selects a VM; None where there is none.
+    """Return the Service not managed by yoshi that has an address and selects a VM; None if there is none.
 
     Raises:
-        PreconditionFailed: they may not be read.
+        PreconditionFailed: Services cannot be read.
     """
     all_services = Query(SERVICE)
     is_listed = all_services in snapshot.results and not snapshot.unreadable_reason(all_services)

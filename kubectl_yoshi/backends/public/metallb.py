@@ -1,7 +1,7 @@
-"""Announcing by MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement for each network.
+"""Announce addresses with MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement per network.
 
-Each address outside the network's CIDR has a pool of its own, so that no list is shared; the network's advertisement
-chooses them by label.
+Each address outside the network's CIDR has a separate pool, so that no list is shared; the network's advertisement
+selects these pools by label.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from kubectl_yoshi.model.vm import Vm
 
 OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"
 OPTIONAL_FIELDS = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
-"""Fields of an advertisement that are taken away again when the network does not want them any more."""
+"""Fields of an advertisement that are removed when the network's spec no longer contains them."""
 
-# autoAssign is not declared: its default, true, is in MetalLB's CRD, so where the API server shows none, it is false.
+# autoAssign is not declared: the default in MetalLB's CRD is true, so if the API server omits the field, it is false.
 _SELECTORS = frozenset({"ipAddressPoolSelectors", "nodeSelectors"})
 _FIELDS = Fields(
     unordered=_SELECTORS | {"addresses", "interfaces", "ipAddressPools", "peers"},
@@ -58,12 +58,12 @@ _FIELDS = Fields(
 
 
 class MetalLb:
-    """Announces by MetalLB.
+    """An announcer that uses MetalLB.
 
     Args:
         name: "metallb-l2" or "metallb-bgp".
-        advertisement: the resource that makes it so.
-        status: the resource in which speakers say what they announce.
+        advertisement: the resource that configures the announcement.
+        status: the resource in which MetalLB's speakers report what they announce.
     """
 
     def __init__(self, name: str, advertisement: Resource, status: Resource) -> None:
@@ -73,13 +73,11 @@ class MetalLb:
         self._speaks_bgp = advertisement == metallb.BGP_ADVERTISEMENT
 
     def missing_apis(self, served: ServedApis) -> str:
-        """See Announcer."""
         return "" if metallb.is_installed(served) else f"MetalLB's pools ({metallb.POOL.full_name})"
 
     # -- networks ------------------------------------------------------------------------------------------------
 
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
-        """See Announcer."""
         found = []
         pools = metallb.pools(snapshot)
         if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
@@ -113,7 +111,6 @@ class MetalLb:
         return (*map(NetworkConflict, found), *metallb_bgp_peers(snapshot).conflicts(network, snapshot))
 
     def ensure(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         own_namespace = metallb.own_namespace(snapshot)
         peer_changes, peers = metallb_bgp_peers(snapshot).ensure(network, snapshot) if self._speaks_bgp else ((), ())
         first: list[Change] = list(peer_changes)
@@ -134,8 +131,7 @@ class MetalLb:
         return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
 
     def _remove_former(self, network: Network, snapshot: Snapshot) -> list[Change]:
-        """What takes back the advertisement of the other kind and the peers that the network had before it was
-        changed."""
+        """Return the changes that delete the other kind of advertisement and the peers of the network's former spec."""
         if not network.is_edited:
             return []
         own_namespace = metallb.own_namespace(snapshot)
@@ -169,13 +165,11 @@ class MetalLb:
         return spec
 
     def health(self, network: Network, snapshot: Snapshot) -> str:
-        """See Announcer."""
         if network.cidr is not None and find_pool(network, snapshot) is None:
             return f"ipaddresspool/{object_name(network)} is missing"
         return metallb.configuration_error(snapshot)
 
     def describe(self, network: Network, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """See Announcer."""
         pool = find_pool(network, snapshot)
         absence = f"{object_name(network)} ({snapshot.describe_absence(Query(metallb.POOL))})"
         shown = name_of(pool) if pool else absence if network.cidr else "one per address"
@@ -183,17 +177,15 @@ class MetalLb:
         return (pool_row, *metallb_bgp_peers(snapshot).describe(network, snapshot))
 
     def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         return remove_for_networks({network.uid}, snapshot)
 
     # -- addresses -----------------------------------------------------------------------------------------------
 
     def service_template(self, network: Network, address: Address) -> ServiceTemplate:
-        """See Announcer."""
         return ServiceTemplate({metallb.LOAD_BALANCER_IPS_ANNOTATION: str(address)}, {"type": "LoadBalancer"})
 
     def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
-        """See Announcer. For an address outside the CIDR, a pool of just this address, unless a pool has it already."""
+        """Return a pool for a single address outside the CIDR, unless a pool contains it already."""
         if address in network:
             return Plan()
         pools = metallb.pools(snapshot)
@@ -213,18 +205,16 @@ class MetalLb:
     def announce(
         self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
     ) -> Plan:
-        """See Announcer. MetalLB does the rest."""
+        """Return no changes: MetalLB announces the Service itself."""
         return Plan()
 
     def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:
-        """See Announcer."""
         if address in network:
             return Plan()
         own_pools = [p for p in metallb.pools(snapshot) if is_created_for(p, network) and metallb.covers(p, address)]
         return Plan((tuple(_delete(metallb.POOL, pool, record.owner) for pool in own_pools),) if own_pools else ())
 
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
-        """See Announcer."""
         if service is not None and metallb.is_served(service, address):
             return ()
         summary = f"wait until MetalLB has given {address} to {ref}"
@@ -232,7 +222,6 @@ class MetalLb:
         return (Change(Verb.WAIT, ref, summary, owner=owner, wait_for="condition", condition=condition),)
 
     def warnings(self, network: Network, address: Address, snapshot: Snapshot) -> tuple[str, ...]:
-        """See Announcer."""
         if address in network:
             return ()
         for pool in metallb.pools(snapshot):
@@ -241,30 +230,36 @@ class MetalLb:
         return ()
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
-        """See Announcer."""
         if not dig(service, "status", "loadBalancer", "ingress"):
             return metallb.pending_reason(service, snapshot) or "MetalLB has not given it yet", ""
         return self.name, metallb.nodes_announcing(service, self._status, snapshot)
 
 
 def object_name(network: Network) -> str:
-    """ "<namespace>.<name>": what is made for a network is in MetalLB's namespace, networks are in any."""
+    """Return "<namespace>.<name>", since all objects of networks are in MetalLB's namespace."""
     return f"{network.namespace}.{network.name}"
 
 
 def _outside_labels(network: Network) -> dict[str, str]:
-    """The labels of the pools of addresses outside the CIDR. The pool of the CIDR itself does not have all of them: one
-    that an advertisement both names and selects would be announced twice."""
+    """Return the labels of the pools of addresses outside the CIDR.
+
+    The pool of the CIDR itself lacks one of them: an advertisement that both names and selects a pool would announce it
+    twice.
+    """
     return {metallb.NETWORK_LABEL: network.uid, **({OUTSIDE_CIDR_LABEL: "true"} if network.cidr is not None else {})}
 
 
 def pool_spec(addresses: list[str]) -> Json:
-    """A pool that gives out no address unasked; what may be given out is the ledger's to say."""
+    """Return the spec of a pool from which MetalLB assigns nothing automatically; the allocations decide instead."""
     return {"addresses": addresses, "autoAssign": False, "avoidBuggyIPs": False}
 
 
 def find_pool(network: Network, snapshot: Snapshot) -> Json | None:
-    """The network's pool: ours, or another's that has just its addresses; None where there is none or no CIDR."""
+    """Return the network's pool: its own one, or another one with exactly its addresses.
+
+    Returns:
+        None if there is none, or if the network has no CIDR.
+    """
     if network.cidr is None:
         return None
     pools = metallb.pools(snapshot)
@@ -273,7 +268,7 @@ def find_pool(network: Network, snapshot: Snapshot) -> Json | None:
 
 
 def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
-    """Takes away everything that was made for these networks (by uid), the advertisements first."""
+    """Return the changes that delete all objects created for these networks (by uid), first the advertisements."""
     snapshot.lookup(
         *(Query(r) for r in (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL, metallb.PEER))
     )
@@ -293,12 +288,12 @@ def remove_for_networks(deleted_uids: set[str], snapshot: Snapshot) -> Plan:
 
 
 def announces(service: Json) -> bool:
-    """Whether a Service of this program's is made to be announced by MetalLB."""
+    """Return whether a Service managed by yoshi is configured to be announced by MetalLB."""
     return metallb.LOAD_BALANCER_IPS_ANNOTATION in annotations_of(service)
 
 
 def owner_networks(snapshot: Snapshot) -> dict[str, str]:
-    """All networks for which something of MetalLB's was made: uid -> "namespace/name"."""
+    """Return all networks with MetalLB objects: uid -> "namespace/name"."""
     resources = (metallb.L2_ADVERTISEMENT, metallb.BGP_ADVERTISEMENT, metallb.POOL)
     found: dict[str, str] = {}
     for obj in snapshot.lookup(*(Query(resource) for resource in resources)):

@@ -1,4 +1,7 @@
-"""The Service that carries a VM's public address: one for each VM and network, owned by the VM, known by its labels."""
+"""Create, find and compare Services for public addresses.
+
+There is one per VM and network, owned by the VM and identified by labels.
+"""
 
 from __future__ import annotations
 
@@ -49,22 +52,25 @@ _OTHER_IP_ANNOTATIONS = (
 
 
 def service_ref(vm: Vm, network: Network) -> ObjectRef:
-    """The Service of a VM and a network: "yoshi-web-1-0a1b2c3d"; the end differs for a VM or network made anew."""
+    """Return the reference of the Service of a VM and a network: "yoshi-web-1-0a1b2c3d".
+
+    The suffix is different for a recreated VM or network.
+    """
     name = f"yoshi-{vm.name.replace('.', '-')[:45].rstrip('-')}-{short_hash((vm.uid, network.uid))}"
     return SERVICE.ref(name, vm.namespace)
 
 
 def service_query(vm: Vm, network: Network) -> Query:
-    """The read that brings it."""
+    """Return the query for that Service."""
     ref = service_ref(vm, network)
     return Query(SERVICE, ref.namespace, ref.name)
 
 
 def find_service(vm: Vm, network: Network, snapshot: Snapshot) -> Json | None:
-    """The Service of a VM and a network; None where there is none.
+    """Return the Service of a VM and a network; None if it does not exist.
 
     Raises:
-        PreconditionFailed: an object of that name is somebody else's, or may not be read.
+        PreconditionFailed: the Service cannot be read, or another Service has its name.
     """
     query = service_query(vm, network)
     found = snapshot.lookup(query)
@@ -81,22 +87,22 @@ def find_service(vm: Vm, network: Network, snapshot: Snapshot) -> Json | None:
 
 
 def is_for_network(service: Json, network: Network) -> bool:
-    """Whether a Service was made for an address of a network."""
+    """Return whether a Service was created for an address of a network."""
     return labels_of(service).get(NETWORK_LABEL) == network.uid
 
 
 def is_created_by_yoshi(service: Json) -> bool:
-    """Whether this program has made a Service, for an address of whatever network."""
+    """Return whether yoshi created a Service, for any network."""
     return NETWORK_LABEL in labels_of(service)
 
 
 def network_services_query(network: Network) -> Query:
-    """The read that brings all Services of a network, of all namespaces."""
+    """Return the query for all Services of a network, in all namespaces."""
     return Query(SERVICE, label_selector=f"{NETWORK_LABEL}={network.uid}")
 
 
 def get_service_address(service: Json) -> Address | None:
-    """The address that one of our Services is made for."""
+    """Return the address that a Service managed by yoshi was created for."""
     try:
         return ip_address(annotations_of(service).get(PUBLIC_IP, ""))
     except ValueError:
@@ -104,7 +110,7 @@ def get_service_address(service: Json) -> Address | None:
 
 
 def list_service_addresses(service: Json) -> set[Address]:
-    """Every address that a Service, whosever it is, has or asks for."""
+    """Return every address that a Service, created by yoshi or not, has or requests."""
     texts = [str(entry.get("ip", "")) for entry in dig(service, "status", "loadBalancer", "ingress", default=[])]
     texts += [*dig(service, "spec", "externalIPs", default=[]), dig(service, "spec", "loadBalancerIP", default="")]
     for key in (PUBLIC_IP, *_OTHER_IP_ANNOTATIONS):
@@ -123,7 +129,7 @@ def list_service_addresses(service: Json) -> set[Address]:
 
 
 def get_owner_vm(service: Json) -> tuple[str, str, str]:
-    """Namespace, name and uid of the VM that owns a Service; "" where none does."""
+    """Return namespace, name and uid of the VM that owns a Service; "" each if none does."""
     for reference in metadata(service).get("ownerReferences") or []:
         if reference.get("kind") == VM.kind:
             return namespace_of(service), str(reference.get("name", "")), str(reference.get("uid", ""))
@@ -131,7 +137,7 @@ def get_owner_vm(service: Json) -> tuple[str, str, str]:
 
 
 def to_service_ports(ports: Sequence[Port]) -> list[Json]:
-    """Ports as a Service has them."""
+    """Return ports in the form of a Service."""
     return [
         {"name": f"{p.protocol.lower()}-{p.number}", "port": p.number, "targetPort": p.number, "protocol": p.protocol}
         for p in ports
@@ -139,7 +145,7 @@ def to_service_ports(ports: Sequence[Port]) -> list[Json]:
 
 
 def get_service_ports(service: Json) -> tuple[Port, ...]:
-    """The ports of a Service."""
+    """Return the ports of a Service."""
     ports = dig(service, "spec", "ports", default=[])
     return tuple(Port(int(port["port"]), str(port.get("protocol", "TCP"))) for port in ports)
 
@@ -152,7 +158,7 @@ def new_service(
     selector: Mapping[str, str],
     ports: Sequence[Port],
 ) -> Json:
-    """The Service to create; Kubernetes deletes it with the VM."""
+    """Return the Service to create; Kubernetes deletes it with the VM."""
     ref = service_ref(vm, network)
     is_load_balancer = service_template.spec["type"] == "LoadBalancer"
     spec = {
@@ -178,13 +184,13 @@ def new_service(
 
 
 def get_owner_networks(service: Json) -> dict[str, str]:
-    """The network for which this program made a Service: uid -> "namespace/name"; {} for one of others."""
+    """Return the network for which yoshi created a Service: uid -> "namespace/name"; {} for other Services."""
     uid = labels_of(service).get(NETWORK_LABEL, "")
     return {uid: annotations_of(service).get(NETWORK_ANNOTATION, "")} if uid else {}
 
 
 def needs_recreation(service: Json, wanted: Json) -> bool:
-    """Whether a Service differs in what Kubernetes lets nobody change."""
+    """Return whether a Service differs in a field that requires recreating it."""
     keys = ("type", "loadBalancerClass", "ipFamilies")
     return bool(differing_fields({key: wanted["spec"].get(key) for key in keys}, service.get("spec"), _FIELDS))
 
@@ -192,13 +198,13 @@ def needs_recreation(service: Json, wanted: Json) -> bool:
 def build_service_patch(
     service: Json, wanted: Json, ports: Sequence[Port], selectors: Sequence[Mapping[str, str]]
 ) -> list[Json]:
-    """The JSON patch that makes a Service what is wanted; [] where it is.
+    """Return the JSON patch that makes a Service match the wanted one; [] if it does.
 
     Args:
-        service: as read.
+        service: the Service as read.
         wanted: see new_service.
-        ports: those asked for; () leaves the Service's own.
-        selectors: those that find the VM's pods; any of them is left.
+        ports: the requested ports; () leaves the Service's own.
+        selectors: selectors that match the VM's pods; any of them is kept.
     """
     patch = PatchBuilder.for_uid(uid_of(service))
     fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
@@ -219,7 +225,7 @@ def build_service_patch(
 
 
 def deletion(service: Json, owner: str) -> Change:
-    """Takes a Service away."""
+    """Return the change that deletes a Service."""
     ref = SERVICE.ref(name_of(service), namespace_of(service))
     return Change(
         Verb.DELETE, ref, f"delete {ref}", before=service, uid=uid_of(service), owner=owner, ignore_not_found=True
