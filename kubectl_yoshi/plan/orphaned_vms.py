@@ -1,7 +1,8 @@
-"""VMs on networks that are no more: deleted with kubectl, while their VMs still carry what they were given.
+"""VMs on networks that no longer exist: deleted with kubectl, while their VMs still have what the networks assigned.
 
-Their records went with the network. What is left on the VM keeps it from starting once its pool is gone too, so it is
-told by `ips check`, and taken off by `vm detach` as if the network were there.
+Their allocations went with the network. What is left on a VM keeps it from starting once its pool is gone too, so `ips
+check` reports it, and `vm detach` removes it as if the network were there. This module is not part of `detach`, since
+lists and `ips check` use it too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""Reading and writing the ledger as changes: one guarded patch per shelf, however many addresses.
+"""Reading and writing allocations as changes: one guarded patch per shard, however many addresses.
 
-The protocol's heart: `test` that an address has no record, `add` the record. The API server re-applies a JSON patch
-to the newest object, so writers of different addresses never conflict, and the second writer of one address is refused.
+The protocol's core: `test` that an address has no allocation, `add` the allocation. The API server re-applies a JSON
+Patch to the newest object, so writers of different addresses never conflict, and the second writer of one address is
+refused.
+
+Fields of an allocation that this version does not know are kept when it is written again for the same holder.
+`plan_init_status` is here and not in `plan.network`, since `plan.rebuild` needs it, which `plan.network` imports.
 """
 
 from __future__ import annotations

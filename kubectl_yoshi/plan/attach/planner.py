@@ -1,8 +1,14 @@
-"""Attaching VMs to a network: the record first, then the VM, and nothing left behind when it fails.
+"""Attaching VMs to a network: the allocation first, then the VM; what a failed attachment wrote is rolled back.
 
-The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their records go in one patch
-per shelf, then the VMs are patched side by side. Every round observes anew, so a run that was killed, was slower than
+The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their allocations go in one
+patch per shard, then the VMs are patched in parallel. Every round reads anew, so a run that was killed, was slower than
 another, or must wait for a VM to stop, is finished by the same function.
+
+If another writer set an address on the VM meanwhile, that one wins; this run's address is released and the other one
+reported. A refused attachment leaves a VM the address that it had before. An attachment that finds its own old
+allocation renews its time before it relies on it, so that `ips gc`, which leaves allocations younger than its grace
+period alone, does not release it. In a large network a killed run may leave a second allocation for a VM, in another
+block than the one where the search begins; `ips gc` releases it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,18 @@
 """How many addresses of a network the VMs of one namespace may hold: `spec.maxAddressesPerNamespace`.
 
-Counted are VMs with a record, by their names: a VM that gets another address holds two for a moment and counts once;
-reservations are of no namespace's VMs and do not count. Nothing but the records is counted, so nothing can get out of
-step with them.
+VMs with an allocation are counted, by their names: a VM that gets another address holds two for a moment and counts
+once; a recreated VM takes its allocation over; reservations do not count. Nothing but the allocations is counted, so
+nothing can get out of step with them, with an older program or after a kill.
 
-Where all records are in one object, they are counted and written by one patch, which is refused if anybody has written
-to that object meanwhile: the records never say more than the quota. Where they are in several, a record is written
-first, then all are counted, and whoever finds too many takes his own back before any VM has the address. Of those who
-write at the same time, the one who writes last counts last and sees all others: so no more VMs get addresses than may.
+Where all allocations are in one object, one patch writes after the count and tests the object's resourceVersion: the
+allocations never exceed the quota. Where they are in several, an allocation is written first, then all are counted, and
+a run that finds too many rolls its own back before any VM has the address. Of simultaneous writers, the one that writes
+last counts last and sees all others: so no more VMs get addresses than may. It costs one list of the network's blocks
+for each command; a network without a quota costs nothing.
+
+The quota holds for `vm attach`, `sync`, `ips import` and `ips move`. `ips rebuild` and the conversion of Platform9
+yoshi's allocations record what is so; rebuild names a namespace that exceeds its quota. Lowering a quota releases
+nothing.
 
 `ips move` counts once, before it changes anything: each of several moves into a namespace at the same time may see the
 same room, and the namespace may then exceed its quota, by one address with two moves.

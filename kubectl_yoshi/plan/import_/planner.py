@@ -1,7 +1,7 @@
-"""Adopting addresses that VMs have already: by the protocol of an attachment, whose planner does all that is written.
+"""Importing addresses that VMs have already: as attachments, whose planner plans all that is written.
 
-What is refused, besides what an attachment would refuse: an address that anything else in the cluster uses, and a VM
-for which two addresses of one network are named.
+It refuses, besides what an attachment refuses, an address that anything else in the cluster uses, and a VM for which
+two addresses of one network are named.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Moving an address that is beside its VM to another VM: never on two at once, never without a record, never stolen.
+"""Moving a public address to another VM: never on two VMs at once, never without an allocation.
 
-The VM that is to have it says so first, with the ports that it was open on; the one that has it lets go; the record
-changes hands in one patch, which fails if anybody else was faster; then the other one gets it. A run that was killed in
-between is finished by the same command.
+The VM that is to have it first requests it, with the ports that the address was open on; the VM that has it is detached
+from it; the allocation changes hands in one patch, which fails if another writer was faster; then the other VM gets it.
+Whether a Service's status may be written is found out before anything is removed, by a patch that only tests. A run
+that was killed in between is finished by the same command.
 """
 
 from __future__ import annotations

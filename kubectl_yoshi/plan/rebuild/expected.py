@@ -1,7 +1,16 @@
-"""What the ledger of a network should say, reckoned from everything that exists, and what contradicts itself in it.
+"""Which allocations a network should have, derived from everything that exists, and what contradicts itself.
 
-The ledger itself is only one witness: after a restore it may be missing, or older than the VMs. What it alone knows is
-kept: reservations, and records whose address nothing uses (`ips gc` gives those back, with its own care).
+The recorded allocations are only one source: after a restore they may be missing, or older than the VMs. What only they
+say is kept: reservations, and allocations of addresses that nothing uses (`ips gc` releases those, with its own
+checks).
+
+Of several VMs with one address that one keeps it which runs with it, else the one that the allocation names by uid,
+else the one for which the backend holds it, else the one that the allocation names by name, else the older one
+(`Claim`).
+
+A network recreated under a new uid takes over the IPPool of the earlier network of the same name and CIDR, since VMs
+run with its addresses, and the attachment, DHCP server and bridge of a Layer 2 network; its AddressBlocks are
+recreated.
 """
 
 from __future__ import annotations
