@@ -1,9 +1,11 @@
-"""Marks: for which network an object was made or written into, so that just that is taken back with the network.
+"""Ownership annotations: for which network an object was created or written into, so that just that is removed with it.
 
-An object of one network bears its name and uid (ownership_annotations). One that several may share (a router's peering,
-a bridge, Calico's BGPConfiguration) bears CREATED_BY_ANNOTATION and a mark for each network that needs it, and goes
-with the last of them. An object that somebody else made is used as it is and bears no
-marks of ours, but for what was written into it.
+An object of one network has the network's name and uid (ownership_annotations). One that several may share (a router's
+peering, a bridge, Calico's BGPConfiguration) has CREATED_BY_ANNOTATION and an annotation
+`network.plumber.k8s.pf9.io/<uid>` for each network that needs it, and goes with the last of them, if this program
+created it: a network that leaves it to another one tests that one's annotation, so of two that go at the same moment
+one removes it. An object not managed by this program is used as it is where it says the same, refused where it does
+not, and never removed; it gets no ownership annotations, except for what was written into it.
 """
 
 from __future__ import annotations
