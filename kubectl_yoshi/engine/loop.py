@@ -1,8 +1,13 @@
-"""Observe, plan, carry out, until nothing is left to do: the one loop behind every command that changes something.
+"""Observe, plan, apply, until nothing is left to do: the one loop behind every command that changes something.
 
 A planner is called once a round, with a new snapshot of the cluster from which it reads what it needs. When a write is
-refused because somebody was faster, or its fate is unknown, everything is read anew and planned anew; when it fails for
-good, or does not stick (see repetition), the planner is told and takes back what this run had done.
+refused because another writer was faster, or its outcome is unknown, everything is read and planned again; when it
+fails for good, or has no effect (see repetition), the planner gets the error and rolls back what this run had done. A
+network that a run has rolled back, since it cannot work, is not created again by that run (`Plan.rolled_back`).
+
+`install` and `uninstall` plan from the manifests' objects, once, and apply that without this loop; they have
+`--dry-run`, and no `diff`. Ctrl-C stops what has not been sent and waits for what has; the same command then goes on
+from there.
 """
 
 from __future__ import annotations

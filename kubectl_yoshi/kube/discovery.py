@@ -2,7 +2,10 @@
 
 Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) answers
 with every group at once, and marks as Stale the groups whose aggregated API server does not answer. An older server
-gives the list of groups to the same request, and each is then asked for.
+gives the list of groups to the same request, and each is then asked for. Nothing is cached on disk: the request runs in
+parallel with a command's first reads, and a cached absence of an API would be a fact that nobody has checked.
+
+`ReadApi` is a protocol since `kube.client`, which implements it, imports this module.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ What is sent again:
 - a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
 - anything after a 401, once, if the kubeconfig can give new credentials.
 
-A write whose connection was cut after it was sent is never sent again: it may have been done (errors.Ambiguous).
+A write whose connection was cut after it was sent is never sent again: it may have been done (AmbiguousWriteError).
+
+After a 429 half as many requests are in flight, and one more after each round of good answers, so that a share of API
+priority and fairness, however small, is respected.
 """
 
 from __future__ import annotations
