@@ -1,9 +1,11 @@
-"""Record in annotations which network an object was created or changed for, so that exactly that is undone with it.
+"""Ownership annotations: for which network an object was created or written into, so that just that is removed with it.
 
-An object of one network has annotations with its name and uid (ownership_annotations). An object that several networks
-may share (a BGP peer, a bridge, Calico's BGPConfiguration) has CREATED_BY_ANNOTATION and an annotation for each network
-that needs it, and is deleted with the last of them. An object not managed by yoshi is used as it is; it gets
-annotations only for what was written into it.
+An object of one network has the network's name and uid (ownership_annotations). One that several may share (a router's
+peering, a bridge, Calico's BGPConfiguration) has CREATED_BY_ANNOTATION and an annotation
+`network.plumber.k8s.pf9.io/<uid>` for each network that needs it, and goes with the last of them, if this program
+created it: a network that leaves it to another one tests that one's annotation, so of two that go at the same moment
+one removes it. An object not managed by this program is used as it is where it says the same, refused where it does
+not, and never removed; it gets no ownership annotations, except for what was written into it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""kubectl yoshi help, and kubectl yoshi options."""
+"""kubectl yoshi help, and kubectl yoshi options; apart from `app`, which every start imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kubectl yoshi version"""
+"""kubectl yoshi version; apart from `app`, which every start imports."""
 
 from __future__ import annotations
 

@@ -1,8 +1,13 @@
 """Observe, plan, apply, until nothing is left to do: the one loop behind every command that changes something.
 
-A planner is called once per round, with a new snapshot of the cluster from which it reads what it needs. If a write is
-refused because of a conflict, or its outcome is unknown, everything is read and planned again. If it fails permanently,
-or has no lasting effect (see repetition), the planner gets the error and rolls back what this run has done.
+A planner is called once a round, with a new snapshot of the cluster from which it reads what it needs. When a write is
+refused because another writer was faster, or its outcome is unknown, everything is read and planned again; when it
+fails for good, or has no effect (see repetition), the planner gets the error and rolls back what this run had done. A
+network that a run has rolled back, since it cannot work, is not created again by that run (`Plan.rolled_back`).
+
+`install` and `uninstall` plan from the manifests' objects, once, and apply that without this loop; they have
+`--dry-run`, and no `diff`. Ctrl-C stops what has not been sent and waits for what has; the same command then goes on
+from there.
 """
 
 from __future__ import annotations

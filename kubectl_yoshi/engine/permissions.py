@@ -1,7 +1,16 @@
-"""Check the permissions for a plan before its first write (SelfSubjectAccessReview).
+"""Check before the first write whether the user may do all that a run needs, so that otherwise it does nothing.
 
-A run that lacks a permission then changes nothing at all. See
-https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
+One SelfSubjectAccessReview for each verb, kind and namespace, in parallel
+(https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access), also for the rounds to
+come: what a preview of the same planner shows, and `Plan.future_changes`, such as the start of a VM that is to be
+stopped. A missing permission is treated like a write that failed for good, but nothing was written: the planner is
+called with it in `RunContext.failed`.
+
+Nothing is checked for a plan that records addresses in one network and then patches their VMs, since what can be
+refused there is rolled back by a permission that was just used; so an attachment takes no longer. Where no server
+answers the review, the writes themselves are refused, and rolled back. A planner may ask too
+(`Snapshot.forbidden_reason`), where something else than a refusal follows: an address that a tenant may not release in
+Calico stays recorded.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""Detect writes without a lasting effect: a round plans exactly what the previous round has applied.
+"""Writes without effect: a round plans exactly what the round before has carried out.
 
-The API server has answered each of those writes with success, and the objects do not have what was written: the server
-drops a field, or another client reverts it. Writing it again would never end.
+The API server has answered every one of those writes, and the objects do not say what was written: the server does not
+keep a field, or another writer sets it back. To write it again would not end. What is written is compared, not what is
+tested, and times do not count. If no other writer has written to those objects meanwhile, by their resourceVersions,
+the run reports at once that the API server does not keep the field; otherwise it may be a race, and after
+MAX_REPEATS_WITH_OTHER_WRITERS such rounds it reports that the field is set back. It is a failure like any other: the
+planner gets it and rolls back what the run had done, and `sync` goes on to the next network.
 
-Changes that may repeat legitimately are not checked: waits, calls of subresources and deletions, which take time;
-writes that were refused or not answered; patches that only test. If another client has written to the object in
-between, it may have been a race, and the same plan may repeat a few times.
+What may repeat rightly is not checked: waiting, calls of subresources and deletions, which take their time; writes that
+were refused or not answered; patches that only test.
 """
 
 from __future__ import annotations

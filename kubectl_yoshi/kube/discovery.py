@@ -3,6 +3,11 @@
 Aggregated discovery (Kubernetes 1.26 and later, https://kubernetes.io/docs/concepts/overview/kubernetes-api/) returns
 all groups at once, and marks as Stale the groups whose aggregated API server does not answer. An older server returns
 the list of groups to the same request; each group is then requested separately.
+
+Nothing is cached on disk: the request runs in
+parallel with a command's first reads, and a cached absence of an API would be a fact that nobody has checked.
+
+`ReadApi` is a protocol since `kube.client`, which implements it, imports this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Parse a list of objects while it arrives, without holding more than a part of its text."""
+"""Parse a list of objects while it arrives, without holding more than a part of its text.
+
+Lists are read in pages of 500. A list that turns out long is read in one answer from the API server's cache instead,
+not older than its first page, and parsed by this module: pages come from etcd, and cost the server several times more
+(docs/scale.md). No library that this program uses parses a list in pieces.
+"""
 
 from __future__ import annotations
 

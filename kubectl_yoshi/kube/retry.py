@@ -1,16 +1,17 @@
-"""Send a request until it is answered, as often as that is safe.
+"""Sending a request until it is answered, as often as that is safe.
 
 What is sent again:
 
-- any request that the server refused with 429 before processing it, after the time of Retry-After, and with fewer
-  concurrent requests from then on (see ConcurrencyLimiter);
-- any request if the connection was refused, once;
-- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was closed, the latter
-  once;
-- any request after a 401, once, if the kubeconfig can yield new credentials.
+- anything that the server refused with 429 before it looked at it, after as long as Retry-After says, and with fewer
+  requests at once from then on (see ConcurrencyLimiter);
+- anything when the connection was refused, once;
+- a read that the server answered with 500, 503 or 504 and a Retry-After, or whose connection was cut, once the latter;
+- anything after a 401, once, if the kubeconfig can give new credentials.
 
-A write whose connection was closed after it was sent is never sent again: it may have been applied
-(errors.AmbiguousWriteError).
+A write whose connection was cut after it was sent is never sent again: it may have been done (AmbiguousWriteError).
+
+After a 429 half as many requests are in flight, and one more after each round of good answers, so that a share of API
+priority and fairness, however small, is respected.
 """
 
 from __future__ import annotations

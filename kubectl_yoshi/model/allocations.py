@@ -1,10 +1,18 @@
-"""Represent the allocations of a network: who holds which address, and which object records it.
+"""Who holds which address of a network, and in which object that is written.
 
-A network of up to 256 addresses records its allocations in its own status, a larger one in AddressBlocks of 256
-addresses each. Both are called shards. Addresses outside the CIDR are recorded in the network's own status, whatever
-its size, where every other network sees them. `shard_of` is the one function that decides which shard holds an address.
-Platform9 yoshi recorded all allocations in the network's status; those of a large network that are still there count as
-allocated until they are moved (`Allocations.legacy_allocations`).
+A network of up to 256 addresses has its allocations in its own status, a larger one in AddressBlocks of 256 addresses.
+Addresses outside the CIDR are in the network's own status, however large it is, where every other network sees them.
+`shard_of` is the one function that knows where an address's allocation is. Platform9 yoshi stored all of them in the
+network's status, as `address: vm-name`; those of a large network that are still there count as held until they are
+moved (`Allocations.legacy_allocations`).
+
+The size of objects is bounded: etcd takes no request of more than 1.5 MiB, a full block has about 60 KB, and a network
+has at most 256 addresses outside its CIDR. `ips rebuild` and initialization record what there is, also beyond that.
+Objects shared with others (a DHCP server's ConfigMap, Calico's lists) grow with the addresses too; the API server
+refuses one that is too large (413, or 500 with etcd's error), which ends the command like any other refusal.
+
+An allocation of a kind that this version does not know counts as held, and only a newer version releases or moves it,
+or deletes it with its network. A block with fields that this version does not know is not deleted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,15 @@
-"""Decide whether an object that was read already matches the wanted one.
+"""Whether an object that was read already says what is wanted.
 
-An API server does not return an object as it was written. It may omit false and empty values (Go's `omitempty`), add
-defaults, reorder lists and write IPv6 addresses in another form. A plain comparison would report a difference that no
-patch can remove.
+An API server does not show an object as it was written. It may omit what is false or empty (Go's `omitempty`; Calico's
+aggregated API server does so to IPPools), add defaults, order lists in its own way and write IPv6 addresses in another
+form. A plain comparison would find a difference that no patch removes.
+
+So a missing field equals a false or empty one, fields that are not wanted may be there, and IPv6 addresses are compared
+by value; which lists have no order, which maps must be whole and what a missing field means, each backend declares by
+the names of the fields (`Fields`). A patch then sets only what differs, and tests what was read: a field that is not
+shown is tested to be absent. Compared exactly are NetworkWizards and AddressBlocks, which the API server keeps as they
+are written and where an empty map has a meaning, annotations, ConfigMaps, and the `config` of a
+NetworkAttachmentDefinition, which is a text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-r"""Escape text from other sources (names, notes, messages of the API server) so that it is safe to print on a terminal.
+"""Text from elsewhere (names, notes, the API server's messages) made safe to print: no terminal obeys what is in it.
 
-Characters that control a terminal or mislead a reader are printed in caret or escape notation, as kubectl and cat -v
-do: the escape character as `^[`, DEL as `^?`, others as `\u202e`. These are the C0 and C1 controls (ECMA-48), DEL, the
-controls of bidirectional text (CVE-2021-42574), the line and paragraph separators, and lone surrogates, which UTF-8
-cannot encode.
+A character that a terminal or a reader's eye would obey is shown instead, as kubectl and cat -v do: the escape
+character as `^[`, DEL as `^?`, others as `\\u202e`. These are the C0 and C1 controls (ECMA-48), DEL, the controls of
+bidirectional text (CVE-2021-42574), the line and paragraph separators, and lone surrogates, which UTF-8 cannot have.
+
+A stream cannot tell a line break of a note from one of this program. So a text that is to be one line is made one where
+it is composed (`to_single_line`), and errors indent the lines after the first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Hold what was read from the cluster before planning, and distinguish "absent" from "unreadable"."""
+"""Hold what was read from the cluster before planning, and distinguish "absent" from "unreadable".
+
+A planner reads from a `Snapshot` by `Query`s; what it does not have yet, it reads when asked. `prefetch` reads several
+queries at the same time. `parallel` is for parts whose reads depend on what they find: it calls again those that lacked
+an answer, after one round of reads for all. `Unreadable` is a value: what may not be read is never taken for absent.
+"""
 
 from __future__ import annotations
 

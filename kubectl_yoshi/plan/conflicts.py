@@ -1,4 +1,20 @@
-"""Find what a network must not share addresses with, for any backend (invariant I1)."""
+"""What a network must not share addresses with, whatever its backend (invariant I1).
+
+Two networks with overlapping CIDRs that are created at the same moment both pass the check. Each run then looks again,
+and once more when its network's status says that it is created. A network that is not created yields to one that is; of
+two that are not, the younger one yields (creation time, then uid); of two that are, the one whose run is still looking:
+so at most one stays, whatever their clocks and uids say. A network that is not created assigns no address to a new VM,
+and `ips rebuild` initializes no network that another one overlaps.
+
+Outside its CIDR, or without one, a public network takes any address that no other network has: in no CIDR, and recorded
+by no other network outside its own. Such an allocation is written alone; then all networks are read again, and a run
+that finds its address with another network rolls its allocation back before any VM has it. `network create` checks the
+allocations outside all CIDRs in the same way. So of two simultaneous writers, the last one sees the other. A network
+whose spec is invalid keeps what its CIDR and its allocations say.
+
+A new network's CIDR is compared with nodes and ServiceCIDRs as far as these may be read, with a note of what was not: a
+tenant who creates a network may read neither.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,14 @@
-"""Addresses that were released recently and are not assigned again yet: `spec.coolDown`.
+"""Released addresses that are not assigned to another VM yet: `spec.coolDown`.
 
-Other machines may still associate the address with its previous holder: neighbor tables, name caches, firewalls. The
-previous holder may get it again at once, which is safe.
+Others on the network may still associate the address with its last holder: neighbour tables, name caches, firewalls. So
+its last holder, by namespace and name, may have it again at once, with or without `coolDown`. In a large network its
+address is found in the block where the search begins, and in each block of which the backend still holds an address for
+a VM of that name; other blocks are not searched. VMs of one command get their own addresses back before any VM gets a
+new one.
+
+Nothing but the history is stored for this. A VM that requests such an address by `--ip` is refused, with the time left;
+a reservation, which assigns it to no VM, is not. This module is not part of `attach`, since lists and `ips check` use
+it too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,16 @@
-"""Look up networks, by name or by address, and the backend of a network; check that a network can assign addresses."""
+"""Look up networks, by name or by address, and the backend of a network; check that a network can assign addresses.
+
+These checks are here, since `attach` needs them, `plan.network` imports `attach`, and `plan.records` has another
+subject.
+
+A network with the annotation REQUIRES_ANNOTATION for a later version than this one is left alone: a command that names
+it is refused, and one for all networks skips it. That version may have allocations in other objects, where this one
+would not find them.
+
+Where a VM or a command names a public address and no network, it is the network whose CIDR has it, else the one that
+has recorded it, else the only public network without a CIDR, else the only one with a CIDR, of the VM's namespace
+before others; where several are left, the error lists them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""VMs on networks that no longer exist: these were deleted with kubectl while VMs still had their addresses.
+"""VMs on networks that no longer exist: deleted with kubectl, while their VMs still have what the networks assigned.
 
-The records were deleted with the network. What remains on a VM prevents its start once the pool is deleted too, so `ips
-check` reports it, and `vm detach` removes it as if the network existed.
+Their allocations went with the network. What is left on a VM keeps it from starting once its pool is gone too, so `ips
+check` reports it, and `vm detach` removes it as if the network were there. This module is not part of `detach`, since
+lists and `ips check` use it too.
 """
 
 from __future__ import annotations

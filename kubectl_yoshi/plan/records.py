@@ -1,8 +1,11 @@
-"""Load and patch allocations: one guarded patch per shard, for any number of addresses.
+"""Reading and writing allocations as changes: one guarded patch per shard, however many addresses.
 
-The core of the protocol: `test` that an address has no record, `add` the record. The API server applies a JSON Patch to
-the latest object, so writers of different addresses do not conflict, and of two writers of one address the second is
+The protocol's core: `test` that an address has no allocation, `add` the allocation. The API server re-applies a JSON
+Patch to the newest object, so writers of different addresses never conflict, and the second writer of one address is
 refused.
+
+Fields of an allocation that this version does not know are kept when it is written again for the same holder.
+`plan_init_status` is here and not in `plan.network`, since `plan.rebuild` needs it, which `plan.network` imports.
 """
 
 from __future__ import annotations

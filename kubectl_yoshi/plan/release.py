@@ -1,4 +1,18 @@
-"""Release an address, only if nothing uses it any more (invariant I5)."""
+"""Releasing an address, only when nothing uses it any more (invariant I5).
+
+An allocation that its VM does not carry may belong to an attachment that is between its two writes, or to one that was
+killed and whose last write may still arrive. So a command that releases such an allocation (detach, `ips release`, `ips
+gc`, whatever the grace period), or moves it to another VM, writes to the VM first: the removal of the address, with a
+test of its resourceVersion (`require_unchanged`), or a write fence, an annotation that is set and removed again
+(`fence_vm`). The attachment's patch tests the resourceVersion too, so its late write is refused; if its run is alive,
+it plans anew. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
+later the VM may carry the address.
+
+An allocation has its time to the microsecond, so one that was renewed meanwhile differs, and its removal, which tests
+the whole allocation, is refused. What a backend holds of the address may belong to a later allocation too: a DHCP entry
+has the allocation's time in it, an entry of BGPConfiguration the VM's uid, and only the allocation's own is removed.
+tests/unit/plan/test_late_writes.py has the cases.
+"""
 
 from __future__ import annotations
 

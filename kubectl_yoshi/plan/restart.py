@@ -1,4 +1,9 @@
-"""Restart VMs so that they run with their template, and start VMs again that a killed run has stopped."""
+"""Restarting a VM so that what its template says takes effect, and starting again what a killed run had stopped.
+
+Where a VM must be stopped for a while (Calico holds another address for it), its run strategy is first written on the
+VM (START_AGAIN_ANNOTATION). The next run, of this command or another, starts it again; so does the run that stopped it,
+where what it was stopped for is refused.
+"""
 
 from __future__ import annotations
 

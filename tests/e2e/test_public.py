@@ -5,7 +5,7 @@
 | on the LAN, by MetalLB | its node answers ARP | – | – | nobody answers |
 | by BGP, IPv4 and IPv6 | the router has it by its node | the next hop follows | withdrawn, kept | withdrawn, free |
 
-What Calico's own programs would announce, and that they do, is in docs/design.md; its objects are tested in
+What Calico's own programs announce is in kubectl_yoshi/backends/public/calico_bgp.py; its objects are tested in
 tests/cluster/test_public.py.
 """
 

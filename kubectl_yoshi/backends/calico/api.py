@@ -1,7 +1,9 @@
-"""Choose which of Calico's two API groups to use.
+"""Which of Calico's two API groups to use.
 
-Calico stores its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
+Calico keeps its objects either as crd.projectcalico.org/v1 (raw, or behind its aggregated API server, which serves
 projectcalico.org/v3) or as projectcalico.org/v3 custom resources. The cases: docs/design.md, "Which Calico API".
+Objects are found by name and have the ownership annotations; Calico's API server may move annotations into its own
+`projectcalico.org/metadata`, so they are looked for there too.
 """
 
 from __future__ import annotations

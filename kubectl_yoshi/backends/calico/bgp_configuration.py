@@ -1,7 +1,14 @@
-"""Change Calico's BGPConfiguration "default", which all clients of the cluster share.
+"""Calico's BGPConfiguration "default", which is shared with everybody.
 
-Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. Annotations record what this program wrote:
-the networks that need the asNumber it set, and each list entry it added. It removes those and no others.
+Fields: https://docs.tigera.io/calico/latest/reference/resources/bgpconfig. What this program writes into
+BGPConfiguration is recorded there by annotations: the networks that need the asNumber it set, and each list entry it
+added, so that it removes those and no others. asNumber is set only where there was none, and unset with the last
+network.
+
+Each entry of a list has an annotation `address.plumber.k8s.pf9.io/<address>` with the uids of its network and its VM:
+an entry without it is not managed by this program, and one of another VM was written after the allocation that a run
+wants to release. A list is written with a `test` of the whole list, so that no address comes in twice; the entries of
+one plan go in one patch. An address whose `via` was edited changes lists when its VM is attached again.
 """
 
 from __future__ import annotations

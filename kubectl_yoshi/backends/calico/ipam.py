@@ -1,9 +1,31 @@
-"""Read Calico IPAM (IPAMBlocks and IPAMHandles), and release addresses in it in the safe order.
+"""Calico's IPAM: IPAMBlocks and IPAMHandles, read, and released in the safe order.
 
-From Calico 3.32 on an address belongs to a VM's handle, not to a pod: it stays when the VM stops, and the VM gets the
-address of its handle, whatever the template's annotation requests. A release consists of two writes: first the block,
-guarded by its resourceVersion, then the handle. Releasing the handle alone would leave the VM with two addresses.
-Verified with Calico's own programs: docs/design.md, "Calico's handles".
+From Calico 3.32 on an address belongs to a VM's handle, not to a pod: it stays when the VM stops, and whatever the
+template's annotation says, the VM gets what its handle holds. So attach compares: where nothing of the VM runs, it
+releases the old address in two writes, the block first (guarded by its resourceVersion), then the handle; the handle
+alone would leave the VM with two addresses. Where the VM runs, attach refuses, or with `--restart` stops it, releases
+and starts it. A VM that was stopped and then deleted leaves its address in Calico for ever; `ips gc` releases it in the
+same way, and never anything of a VM that exists. `calicoctl ipam check` calls every stopped VM's address leaked; that
+is wrong for handles named `*.vmi.*`. Tried with Calico's own programs: docs/design.md, "Calico's handles".
+
+With the template first, a VM that is started after a kill would get the old address, which its template no longer has.
+Between release and template no other VM gets the old address: its allocation still stands. If the VM starts just then,
+it gets that address again, and the patch of its template, which tests the resourceVersion, is refused.
+
+All VMs of a command release their addresses of one block by one PUT. It is built from edits (`Change.edit`), one for
+each VM: on a conflict only the block is read again, the edits are applied to it, and the PUT is sent again at once, for
+20 s at most (engine/apply.py). An edit releases an address only if the block holds it by the very attribute that was
+read, since that is where Calico's CNI plugin writes which VM runs with it; otherwise that VM alone is looked at again.
+An address that is free already was released by an earlier PUT whose answer was lost.
+
+A run that dies between block and handle leaves a handle that counts an address which its block does not contain. To
+Calico that is an allocation in progress: its CNI plugin waits for it, fails after a minute or more, again and again,
+and the VM never starts (invariant I10). So handles and blocks are compared (`find_mismatches`) wherever addresses are
+released or inspected. `repair_handle` removes what a handle counts too much, while no launcher pod of the VM exists,
+whether or not the VM itself does. Calico increments the handle before it writes the block, so an allocation that really
+is in progress looks the same; but there is none without a pod: the handle is read, then its blocks and the pods, and
+the write has the handle's resourceVersion. An allocation that had incremented the handle has a pod which is seen then;
+one that begins later changes the handle, and the write is refused.
 """
 
 from __future__ import annotations

@@ -1,9 +1,16 @@
-"""Compare Calico's IPAMHandles of VMs with its IPAMBlocks: find differences, the VMs they affect, and the repairs.
+"""Calico's IPAMHandles of VMs compared with its IPAMBlocks: what differs, which VM it concerns, and what repairs it.
 
-A release writes the block, then the handle. An interrupted run leaves a handle that counts addresses which its block
-does not contain; Calico treats that as an allocation in progress, and the VM cannot start. Also, Calico assigns the
-address in a VM's handle to it, whatever its template contains. Both problems are reported here: docs/design.md,
-"Calico's handles".
+A release writes the block, then the handle. A run that was killed in between leaves a handle that counts addresses
+which its block does not contain; Calico takes that for an allocation in progress, and the VM cannot start. And what a
+VM's handle holds Calico assigns to it, whatever its template says. Both are looked for here: docs/design.md, "Calico's
+handles"; how a handle is repaired: `ipam`.
+
+Where a pod exists nothing is written: `ips check` names the command, `vm attach --restart`, which stops the VM, repairs
+the handle and starts the VM again. A pod without an address while its VM's handle is miscounted does not count as a VM
+that runs, so `vm attach` refuses it. A block with addresses of a handle that does not count them is not caused by this
+program: it is only reported. Where Calico would assign another address to a VM than the one on its template, the state
+is `conflict`, not `bound`. `ips check`, `ips list` and `vm list` read the lists of blocks and handles once; only what
+differs in these, which were not read at one moment, is read again by name.
 """
 
 from __future__ import annotations

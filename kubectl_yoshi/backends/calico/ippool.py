@@ -1,7 +1,11 @@
-"""Create, check and delete the IPPool of a private network.
+"""A private network's IPPool: its fields, what conflicts with it, how it is removed.
 
-Fields: https://docs.tigera.io/calico/latest/reference/resources/ippool. All fields are written, because the API server
-neither validates raw crd.projectcalico.org/v1 objects nor sets their defaults.
+Fields: https://docs.tigera.io/calico/latest/reference/resources/ippool. Every field is written, because raw
+crd.projectcalico.org/v1 objects are neither defaulted nor validated by any server.
+
+The pool has assignmentMode Manual where Calico knows it (3.30), so that ordinary pods do not get a VM's address;
+before, the node selector `!all()`. `disableBGPExport` is true with VXLAN, whose routes Felix programs, so that a
+private network's blocks never reach a BGP peer; without VXLAN it must be false, or nodes could not reach each other.
 """
 
 from __future__ import annotations

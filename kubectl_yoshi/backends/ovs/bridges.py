@@ -1,7 +1,9 @@
-"""Configure bridges on the nodes with HostNetworkTemplates, one per bridge, which Hostplumber applies.
+"""Bridges on the nodes: HostNetworkTemplates, which Hostplumber carries out, one for all networks of the same bridge.
 
-Networks of different VLANs share a bridge and therefore its template, which is deleted with the last of them. A
-template not managed by yoshi is used if it has the same settings, and is never deleted.
+Networks of different VLANs share a bridge, so they share its template, which goes with the last of them. One not
+managed by this program is used where it says the same, and stays. Hostplumber deletes a template's bridge on whatever
+node sees the deletion first, so two templates for one bridge are refused, and an edited spec removes no bridge while
+VMs have addresses of the network.
 """
 
 from __future__ import annotations

@@ -1,13 +1,34 @@
-"""Configure the DHCP server of a Layer 2 network: a DHCPServer, and a ConfigMap of the same name for dnsmasq.
+"""The DHCP server of a Layer 2 network: a DHCPServer, and the ConfigMap of its name with dnsmasq's configuration.
 
-luigi's DHCP controller puts the ConfigMap on the server's disk, where dnsmasq reads every file (`--conf-dir`). The
-controller rewrites the ConfigMap whenever its `data` differs from what it generates from the DHCPServer; it ignores
-other fields. `data` is therefore exactly that, and the files of this program are in `binaryData`: one file with options
-and additional ranges, and one for each held address, so that concurrent attachments change different files.
+luigi's DHCP controller puts the ConfigMap on the server's disk, and dnsmasq there reads every file of it
+(`--conf-dir`). The controller rewrites the ConfigMap whenever its `data` is not what the controller itself makes of the
+DHCPServer, and looks at `data` only. So `data` is exactly that, and what this program adds is in `binaryData`: one file
+with options and further ranges, and one for each address that is held, so that no two attachments touch the same:
 
-dnsmasq leases an address in a dhcp-host line only to that host
-(https://thekelleys.org.uk/dnsmasq/docs/dnsmasq-man.html): unknown clients get the addresses of the ranges without
-those.
+    data:
+      dnsmasq.conf          port=0
+                            dhcp-range=set:20,10.20.0.111,10.20.0.250,255.255.255.0,10m
+                            dhcp-option=set:20,3,10.20.0.1
+                            interface=eth1
+    binaryData:
+      yoshi-options.conf    dhcp-option=3,10.20.0.1              the router; "dhcp-option=3" where there is none
+                            dhcp-option=6,10.20.0.1,10.20.0.2    DNS servers
+                            dhcp-option=26,1500                  the MTU
+                            dhcp-range=set:20,10.20.0.11,10.20.0.99,255.255.255.0,10m
+      10.20.0.42.conf       # 2026-01-01T00:00:00Z               the allocation's time
+                            dhcp-host=02:aa:bb:cc:dd:ee,10.20.0.42
+      10.20.0.43.conf       dhcp-host=id:reserved-10.20.0.43,10.20.0.43
+
+The ranges are what the network assigns (or the DHCP range inside it), without the server's own address; the largest
+interval is the DHCPServer's, the rest follow in the second file. With a VLAN the controller's line for the router has
+"set:" where dnsmasq wants "tag:", which has no effect, so the second file has the option again. A running server reads
+its disk only when it starts.
+
+A patch that removes an address's file tests its content, in which the allocation's time is, so it never removes that of
+an allocation which was renewed meanwhile. dnsmasq gives an address of a dhcp-host line to no other client
+(https://thekelleys.org.uk/dnsmasq/docs/dnsmasq-man.html): unknown clients get what is left of the ranges. A reservation
+is a line for a client id that nobody has. An address that was leased to an unknown client before has an IPAllocation
+(always in namespace `default`); it is not chosen while it is leased.
 """
 
 from __future__ import annotations

@@ -1,8 +1,18 @@
-"""Manage a VM's interface on a Layer 2 network in the VM's template, and read it from the running instance.
+"""A VM's interface on a Layer 2 network: what its template says, and what runs of it.
 
-The template has a Multus network and a bridge interface with the MAC address of the allocation. The template's
-annotation ip.plumber.k8s.pf9.io/<interface> contains the address. KubeVirt copies it to the VMI and its pod, so that
-these show the address too.
+The template has a Multus network and a bridge interface with the allocation's MAC address; an annotation of the
+template, ip.plumber.k8s.pf9.io/<interface>, says which address goes with it. KubeVirt copies it to the VMI and its pod,
+so that what runs shows the address too. A VM without any interface gets KubeVirt's default one written down, which
+KubeVirt adds only where there is none. A VM that was copied from another one, MAC address and all, gets a new MAC
+address with its address.
+
+KubeVirt plugs a new interface into a running VM with its next live migration, if it is 1.4 or later, does not stage
+changes, and the VM can migrate: `--live` says so, or says what stands in the way and that a restart is needed. `detach
+--live` only sets the interface's state to absent. KubeVirt marks it so on the VMI, removes the device from the guest
+and the NIC from the pod, and when the VMI's status no longer lists the interface, clears both specs. Until then the
+allocation stays, and the VM is not attached to the network again, which would be a second interface with the same MAC
+address. What was plugged in live is in no annotation of the VMI: unless the guest agent reports it, the VM counts as
+running with every address that is recorded for it with that MAC address.
 """
 
 from __future__ import annotations

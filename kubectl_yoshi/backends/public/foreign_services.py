@@ -1,8 +1,11 @@
-"""Use Services not managed by yoshi that have a VM's address; they are never changed.
+"""Services not managed by this program that have a VM's address: used as they are, and never written to.
 
-A Service's selector determines the VM it is for, even while the VM is stopped: KubeVirt sets the labels of the VM's
-template, and its own, on the VM's pods. Nothing else is recorded, so nothing can become inconsistent: changing the
-Service's selector takes the address from the VM.
+Which VM such a Service is for follows from its selector, for a stopped VM too: KubeVirt puts the labels of the VM's
+template on its pods, and its own. Nothing else is stored, so nothing can get out of step: a user who gives the Service
+another selector has taken the address from the VM. The allocation has the Service's name only for people.
+
+A Service holds its addresses against all other VMs. For a VM that it selects alone, attaching is the allocation and the
+annotation of the VM; no Service is created and nothing of the other one is written or deleted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Announce addresses with MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement per network.
+"""Announcing by MetalLB, on the nodes' LAN (ARP, NDP) or by BGP: a pool and an advertisement for each network.
 
-Each address outside the network's CIDR has a separate pool, so that no list is shared; the network's advertisement
-selects these pools by label.
+Each address outside the network's CIDR has a pool of its own, so that no list is shared; the network's advertisement
+chooses them by OUTSIDE_CIDR_LABEL, which the pool of the CIDR lacks: MetalLB adds what an advertisement names and what
+it selects, without looking for duplicates.
 """
 
 from __future__ import annotations

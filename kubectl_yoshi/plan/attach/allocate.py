@@ -1,8 +1,18 @@
-"""Choose free addresses: the lowest one, or after a conflict a random one of the same shard.
+"""Choosing free addresses: the lowest one, or a random one of the same shard after a conflict.
 
-Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9). The status of a large network
-names the block where the search starts (`status.searchFrom`, a hint); if that block is full, one table with the
-counters of all blocks shows which others have room.
+Nothing is enumerated: the free addresses are the gaps between intervals (invariant I9).
+
+A large network's status says in which block the search begins (`status.searchFrom`; without it, in the first). Where
+that block is full, one Table of all blocks' counts gives the lowest one with room, which is written there: once for
+each 256 addresses. Releasing an address of a lower block writes that block, unless addresses cool down, since nobody
+may have it yet. The field is a hint: it is written after the allocations, and its failure is ignored. Where it is out
+of date an address is still found, though perhaps not the lowest one until that block is full; then the Table is read
+again. Older versions, and CRDs without the field, need nothing.
+
+Simultaneous writers all choose the lowest free address. The slower one chooses a random address of the same block, and
+writes `status.contendedAt`; for CONTENDED_SECONDS every writer takes a random address of one of the next
+CONTENDED_SHARDS blocks at once, so that conflicts, which cost another read, are rare. After that the gaps are filled
+from the lowest on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""Plan the attachment of VMs to a network: first the record, then the VM, and a rollback if a step fails.
+"""Attaching VMs to a network: the allocation first, then the VM; what a failed attachment wrote is rolled back.
 
-The protocol and its invariants are in docs/design.md. One plan serves any number of VMs: their records are written with
-one patch per shard, then the VMs are patched in parallel. Each round reads the cluster again, so the same function
-completes a run that was killed, lost a conflict, or waits for a VM to stop.
+The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their allocations go in one
+patch per shard, then the VMs are patched in parallel. Every round reads anew, so a run that was killed, was slower than
+another, or must wait for a VM to stop, is finished by the same function.
+
+If another writer set an address on the VM meanwhile, that one wins; this run's address is released and the other one
+reported. A refused attachment leaves a VM the address that it had before. An attachment that finds its own old
+allocation renews its time before it relies on it, so that `ips gc`, which leaves allocations younger than its grace
+period alone, does not release it. In a large network a killed run may leave a second allocation for a VM, in another
+block than the one where the search begins; `ips gc` releases it.
 """
 
 from __future__ import annotations

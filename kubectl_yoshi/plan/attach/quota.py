@@ -1,17 +1,21 @@
-"""The number of addresses that the VMs of one namespace may hold in a network: `spec.maxAddressesPerNamespace`.
+"""How many addresses of a network the VMs of one namespace may hold: `spec.maxAddressesPerNamespace`.
 
-Counted are VMs with a record, by name: a VM whose address changes holds two for a moment and counts once. Reservations
-belong to no VM of a namespace and do not count. Nothing but the records is counted, so the count is always consistent
-with them.
+VMs with an allocation are counted, by their names: a VM that gets another address holds two for a moment and counts
+once; a recreated VM takes its allocation over; reservations do not count. Nothing but the allocations is counted, so
+nothing can get out of step with them, with an older program or after a kill.
 
-If all records are in one object, they are counted and written by one patch, which is refused if the object has changed
-meanwhile: the records never exceed the quota. If they are in several objects, a record is written first, then all are
-counted, and a client that finds too many removes its own record before any VM has the address. Of concurrent clients,
-the one that writes last also counts last and sees all other records, so that no more VMs than the quota allows get
-addresses.
+Where all allocations are in one object, one patch writes after the count and tests the object's resourceVersion: the
+allocations never exceed the quota. Where they are in several, an allocation is written first, then all are counted, and
+a run that finds too many rolls its own back before any VM has the address. Of simultaneous writers, the one that writes
+last counts last and sees all others: so no more VMs get addresses than may. It costs one list of the network's blocks
+for each command; a network without a quota costs nothing.
 
-`ips move` counts once, before it changes anything. Several simultaneous moves into a namespace may all see the same
-room, and the namespace may then exceed its quota: by one address for two moves.
+The quota holds for `vm attach`, `sync`, `ips import` and `ips move`. `ips rebuild` and the conversion of Platform9
+yoshi's allocations record what is so; rebuild names a namespace that exceeds its quota. Lowering a quota releases
+nothing.
+
+`ips move` counts once, before it changes anything: each of several moves into a namespace at the same time may see the
+same room, and the namespace may then exceed its quota, by one address with two moves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Plan the import of addresses that VMs already have, with the planner of an attachment.
+"""Importing addresses that VMs have already: as attachments, whose planner plans all that is written.
 
-Besides what an attachment refuses, the import refuses an address that anything else in the cluster uses, and a VM for
-which two addresses of one network are named.
+It refuses, besides what an attachment refuses, an address that anything else in the cluster uses, and a VM for which
+two addresses of one network are named.
 """
 
 from __future__ import annotations

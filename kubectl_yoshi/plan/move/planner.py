@@ -1,8 +1,9 @@
-"""Plan the move of an address that is not part of its VM: never on two VMs, never without a record.
+"""Moving a public address to another VM: never on two VMs at once, never without an allocation.
 
-First the new VM requests the address, with the ports that are open now. Then the previous VM is detached, and the
-record changes its holder in one patch, which fails if another client was faster. Finally the new VM gets the address.
-The same command completes a run that was killed in between.
+The VM that is to have it first requests it, with the ports that the address was open on; the VM that has it is detached
+from it; the allocation changes hands in one patch, which fails if another writer was faster; then the other VM gets it.
+Whether a Service's status may be written is found out before anything is removed, by a patch that only tests. A run
+that was killed in between is finished by the same command.
 """
 
 from __future__ import annotations

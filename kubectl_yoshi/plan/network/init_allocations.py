@@ -1,8 +1,17 @@
-"""Initialize the allocations of a network: record existing users before any address is assigned.
+"""Initializing a network's allocations: what VMs have already is recorded before any address is assigned.
 
-A network without a status is either new, or was restored without its status while VMs still have its addresses. The two
-cases cannot be distinguished, so both are treated alike: the network is not initialized and assigns no address. Each
-command that initializes it (`network create`, `sync`, `ips rebuild`) first records what `rebuild.expected` finds.
+A network without any status is a new one, or one whose status a restore has left out while stopped VMs still have its
+addresses. Nothing tells them apart, so both are treated alike: the network assigns no address (`vm attach`, `ips
+reserve`, `ips move`, `ips import` and their previews are refused), and the command that initializes it (`network
+create`, `sync`, `ips rebuild`) first records what `rebuild.expected` finds. It is initialized when it has
+`status.allocations`, empty or not; the `status.created` of Platform9 yoshi counts too, since that wrote no empty map.
+
+In a small network one patch writes the allocations, with a test that there was no status. In a large one the
+AddressBlocks come first and `status.allocations: {}` last, so a run that is killed in between leaves it uninitialized.
+The address that the network itself needs is found or chosen after that.
+
+This requires permission to see the VMs of all namespaces. A network that this very run has created is initialized with
+what its creator may see, at least its own namespace: nobody could have attached to it before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,19 @@
-"""Plan the creation, reconciliation and deletion of networks: the NetworkWizard, its backend's objects, its status."""
+"""Creating and deleting networks: the NetworkWizard, what its backend needs, and its status.
+
+A deletion marks the network first (`status.deleting`, Ready is False), then reads its allocations, then removes the
+backend's objects and the network. A patch that records an address tests that there is no mark: in a small network the
+same patch does, in a large one, whose allocations are in other objects, a patch to the network that only tests, after
+the allocation and before the VM. So either the deletion finds the allocation, or the attachment is refused and rolls
+its allocation back.
+
+A deletion that cannot go on (addresses are held, Calico holds some, a permission is missing) removes the mark and
+restores the network. One that was killed is completed by the same command or undone by `network create`; `sync` leaves
+a marked network alone for ten minutes, then restores it. A large network from which others remove the mark again and
+again is not deleted (MAX_DELETION_MARKS).
+
+A network that cannot be created is removed in the same way by the run that created it, and stays where others have been
+assigned addresses of it meanwhile.
+"""
 
 from __future__ import annotations
 

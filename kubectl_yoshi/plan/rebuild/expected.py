@@ -1,8 +1,16 @@
-"""Compute the allocations that a network should have from everything that exists, and the contradictions among them.
+"""Which allocations a network should have, derived from everything that exists, and what contradicts itself.
 
-The allocations themselves are only one source: after a restore they may be missing, or older than the VMs. What only
-they show is kept: reservations, and records of addresses that nothing uses (`ips gc` releases those, with its own
+The recorded allocations are only one source: after a restore they may be missing, or older than the VMs. What only they
+say is kept: reservations, and allocations of addresses that nothing uses (`ips gc` releases those, with its own
 checks).
+
+Of several VMs with one address that one keeps it which runs with it, else the one that the allocation names by uid,
+else the one for which the backend holds it, else the one that the allocation names by name, else the older one
+(`Claim`).
+
+A network recreated under a new uid takes over the IPPool of the earlier network of the same name and CIDR, since VMs
+run with its addresses, and the attachment, DHCP server and bridge of a Layer 2 network; its AddressBlocks are
+recreated.
 """
 
 from __future__ import annotations

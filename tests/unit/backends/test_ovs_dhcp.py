@@ -58,7 +58,7 @@ def number(text: str) -> int:
     return int(ip_address(text))
 
 
-def test_the_design_documents_example_to_the_byte() -> None:
+def test_the_example_in_the_docstring_of_dhcp_to_the_byte() -> None:
     one = network(
         gateway="10.20.0.1", range_start="10.20.0.10", range_end="10.20.0.250", exclude=["10.20.0.100-10.20.0.110"],
         ovs={"vlan": 20, "mtu": 1500, "dhcp": {"dns": ["10.20.0.1", "10.20.0.2"], "lease": "10m"}},
