@@ -37,6 +37,8 @@ from tests.cluster.shown import Shown
 from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
+CALL = re.compile(r"/subresources\.kubevirt\.io/.*/virtualmachines/([^/?]+)/")
+VM_READ = re.compile(r"/apis/kubevirt\.io/v1/.*virtualmachines(?:/([^/?]+))?(?:\?|$)")
 LATEST = 25
 """How many requests a write may come late at most."""
 LONGEST_SECONDS = 0.1
@@ -238,6 +240,8 @@ class Proxy:
         kubevirt: who plays KubeVirt, where VMs run.
         shows: how objects are shown (see shown.py); as the API server does unless it is set.
         authorizer: who answers requests that are not to be handed on, since the user lacks a permission.
+        late_calls: VMs that a late request to KubeVirt has stopped or started, and that nobody has read since. Such a
+            request tests nothing, so a run cannot find out if it arrives after its last read.
     """
 
     url: str
@@ -247,7 +251,8 @@ class Proxy:
     kubevirt: Kubevirt | None = None
     shows: Shown | None = None
     authorizer: Callable[[str, str, bytes], Any] | None = None
-    _late: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
+    late_calls: set[str] = field(default_factory=set)
+    _late: list[tuple[int, str, Callable[[], object]]] = field(default_factory=list)
     _passed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
     _under_way: int = 0
@@ -278,17 +283,19 @@ class Proxy:
             return
         with self._passed:
             fault, rng = self.fate.of(self._told(handler, body))
-            due = [send for left, send in self._late if left <= 0]
-            self._late = [(left - 1, send) for left, send in self._late if left > 0]
-        for send in due:
+            due = [(path, send) for left, path, send in self._late if left <= 0]
+            self._late = [(left - 1, path, send) for left, path, send in self._late if left > 0]
+        for path, send in due:
             _arrive(send)
+            if found := CALL.search(path):
+                self.late_calls.add(found[1])
         if fault in REFUSALS:
             REFUSALS[fault](handler)
             return
         if fault == "late":
             send = self._later(handler, body)
             with self._passed:
-                self._late.append((rng.randrange(LATEST), send))
+                self._late.append((rng.randrange(LATEST), handler.path, send))
         if fault in ("lost", "late"):
             cuts(handler)
             return
@@ -296,6 +303,8 @@ class Proxy:
             time.sleep(rng.random() * LONGEST_SECONDS)
         elif fault == "overtaken":
             self._let_another_pass()
+        if handler.command == "GET" and (found := VM_READ.search(handler.path)):
+            self.late_calls -= {found[1]} if found[1] else {*self.late_calls}
         response = self._later(handler, body)()
         if fault == "done-error":
             REFUSALS["error"](handler)
@@ -311,7 +320,7 @@ class Proxy:
         """The rest of the late writes arrives."""
         with self._passed:
             left, self._late = self._late, []
-        for _, send in left:
+        for _, _, send in left:
             _arrive(send)
 
     def _told(self, handler: BaseHTTPRequestHandler, body: bytes) -> str:

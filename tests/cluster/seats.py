@@ -129,6 +129,7 @@ class Seat:
             api.__dict__["served"] = self.api.served
             return run_here(words, api, self.namespace)
         self.proxy.fate = fate
+        self.proxy.late_calls.clear()
         return run_here(words, Api(self.bad, clock=HastyClock()), self.namespace)
 
     def done(self, text: str) -> Ran:
