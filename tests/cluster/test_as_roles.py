@@ -62,7 +62,7 @@ def scene(installed: Cluster, forks: ForkServer, tmp_path_factory: pytest.TempPa
     with installed.namespace() as namespace, installed.namespace() as other:
         root = Yoshi(installed.kubeconfig, installed.context, forks, namespace)
         csv = folder / "ports.csv"
-        csv.write_text(f"name,address\ndb,{BLUE}.21\n")
+        csv.write_text(f"name,address,mac,namespace\ndb,{BLUE}.21,,\n")
         found = Scene(installed, root, other, csv)
         for level in LEVELS[:3]:
             for place in PLACES:

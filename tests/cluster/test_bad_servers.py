@@ -54,7 +54,7 @@ def untouched(here: Scene) -> Iterator[None]:
         ("--token=wrong", "does not accept these credentials", "Log in again"),
         ("--as-group=admins", "--as-group and --as-uid need --as.", "--as USER"),
         ("--tls-server-name=other.example", "is not trusted: ", "--tls-server-name"),
-        ("--server=https://no-such-host.invalid:6443", "no-such-host.invalid: ", "can be reached from here"),
+        ("--server=https://no-such-host.invalid:6443", "no-such-host.invalid:6443: ", "can be reached from here"),
         ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is no URL', "https://10.0.0.1:6443"),
     ],
 )

@@ -328,7 +328,7 @@ def test_explain_tells_the_shape_of_what_has_no_type(server: Server) -> None:
     peers = server.lab.kubectl("explain", "networkwizard.spec.bgpConfig.peers")
     assert all(field in peers for field in ("peerIP", "reachableBy", "multihop", "passwordSecret"))
     record = server.lab.kubectl("explain", "nw.status.allocations.uid")
-    assert "one made anew under the same name is another machine" in " ".join(record.split())
+    assert "one recreated under the same name is another machine" in " ".join(record.split())
 
 
 def test_a_list_shows_what_a_network_is(server: Server) -> None:

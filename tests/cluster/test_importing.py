@@ -306,7 +306,8 @@ def test_misuse_is_told(yoshi: Yoshi) -> None:
     assert "needs a file" in yoshi.refused("ips", "import", "--from", "csv", code=2)
     assert "does not go with" in yoshi.refused("ips", "import", "--from", "vms", "-f", "x.csv", code=2)
     assert "cannot read" in yoshi.refused("ips", "import", "-f", "/none.csv", code=2)
-    assert "no column" in yoshi.refused("ips", "import", "-f", "-", code=2, input="a,b\n1,2\n")
+    said = yoshi.refused("ips", "import", "-f", "-", code=2, input="a,b\n1,2\n")
+    assert "the header is not name,address,mac,namespace" in said
     assert "not found" in yoshi.refused("ips", "import", "--from", "vms", "--network", "none")
 
 

@@ -5,7 +5,7 @@ choosing                   the lowest free address; writers that meet spread; wh
 hundreds by one command    one patch per block, VMs side by side, a bar on a terminal only, a line per failure
 Ctrl-C in the middle       the same command finishes what it left
 a server that is busy      a share of API priority and fairness, however small, is kept to
-how large                  what the API server does not take is reported as such
+how large                  full objects are far from etcd's limit; what etcd refuses is told
 how long lists are read    in pages
 """
 
@@ -27,6 +27,7 @@ import pytest
 
 from kubectl_yoshi.engine.apply import MAX_PARALLEL
 from kubectl_yoshi.kube.client import PAGE_SIZE
+from kubectl_yoshi.model.allocations import SHARD_SIZE
 from kubectl_yoshi.output.progress import REDRAW_SECONDS
 from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
@@ -440,45 +441,50 @@ def size(obj: Json) -> int:
     return len(json.dumps(obj, separators=(",", ":")))
 
 
-def test_nothing_is_written_that_would_pass_one_mebibyte(yoshi: Yoshi, installed: Cluster, tmp_path: Path) -> None:
-    """A network without a CIDR keeps whatever it holds in its own status."""
+def test_a_network_without_a_cidr_that_is_full_is_far_from_the_limit_of_etcd(
+    yoshi: Yoshi, installed: Cluster, tmp_path: Path
+) -> None:
+    """It keeps whatever it holds in its own status."""
     ensure(installed, METALLB)
     yoshi.done("network", "create", "open", "--plugin", "public")
-    fill(installed, yoshi.namespace, "open", 2350, tmp_path / "patch.json")
-    network = get(installed, "networkwizard", "open", namespace=yoshi.namespace)
-    assert 0.9 < size(network) / (1 << 20) < 1
-    described = yoshi.done("network", "describe", "open")
-    shown = re.search(r"^networkwizard/open +2350 +(\d+) KiB +(\d+) %$", described, re.MULTILINE)
-    assert shown, described
-    assert abs(int(shown[1]) * 1024 - size(network)) < 4096
-    assert 90 <= int(shown[2]) <= 100
-
-    before = network["metadata"]["resourceVersion"]
-    note = "n" * 30_000
-    addresses = [f"198.51.100.{number}" for number in range(1, 6)]
+    fill(installed, yoshi.namespace, "open", SHARD_SIZE - 1, tmp_path / "patch.json")
+    yoshi.done("ips", "reserve", "open", "198.51.100.1", "--note", "n" * 256)
     for flags in ((), ("--dry-run=client",), ("--dry-run=server",)):
-        said = yoshi.refused("ips", "reserve", "open", *addresses, "--note", note, *flags)
-        assert re.search(r"networkwizard/open in namespace \S+ would become 1\.\d\d MiB", said)
-        assert "network describe" in said
+        said = yoshi.refused("ips", "reserve", "open", "198.51.100.2", *flags)
+        assert re.search(r"network \S+/open has no CIDR and can hold 256 addresses: 256 are recorded, and 1 more", said)
     network = get(installed, "networkwizard", "open", namespace=yoshi.namespace)
-    assert network["metadata"]["resourceVersion"] == before
+    assert len(network["status"]["allocations"]) == SHARD_SIZE
+    assert size(network) < 1 << 18
 
-    yoshi.done("ips", "reserve", "open", addresses[0], "--note", "short")
-    yoshi.done("ips", "release", "open", addresses[0])
-    yoshi.done("network", "delete", "open", "--force", "--yes")
+
+def test_what_etcd_refuses_as_too_large_is_told_with_its_object_and_leaves_nothing(
+    yoshi: Yoshi, installed: Cluster, cidr: Cidrs, tmp_path: Path
+) -> None:
+    network_cidr = cidr(24)
+    base = network_cidr.removesuffix("0/24")
+    yoshi.done("network", "create", "blue", "--cidr", network_cidr)
+    yoshi.done("ips", "reserve", "blue", f"{base}9")
+    large = {f"10.133.1.{number}": [{"name": "v" * 5950, "until": "2026-01-01T00:00:00Z"}] for number in range(252)}
+    (tmp_path / "history.json").write_text(json.dumps({"status": {"history": large}}))
+    installed.kubectl(
+        "patch", "networkwizard", "blue", f"--namespace={yoshi.namespace}", "--subresource=status", "--type=merge",
+        f"--patch-file={tmp_path / 'history.json'}",
+    )  # fmt: skip
+    note = "n" * 256
+    addresses = [f"{base}{number}" for number in range(10, 255)]
+    said = yoshi.refused("ips", "reserve", "blue", *addresses, "--note", note)
+    assert f"networkwizard/blue in namespace {yoshi.namespace} (status): the object would be too large (etcd" in said
+    assert "use another network for more addresses" in said
+    network = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)
+    assert [*network["status"]["allocations"]] == [f"{base}9"]
 
 
 def test_a_full_block_of_the_longest_names_is_far_from_the_limit(yoshi: Yoshi, installed: Cluster, cidr: Cidrs) -> None:
     network = cidr(22)
     yoshi.done("network", "create", LONGEST_NETWORK, "--cidr", network)
-    first = network.removesuffix(".0/22")
-    long = "z" * 250
-    yoshi.done("ips", "reserve", LONGEST_NETWORK, "--count", "250", "--note", long)
-    shown = yoshi.done("network", "describe", LONGEST_NETWORK)
-    sizes = [int(found) for found in re.findall(r"^addressblock/\S+ +\d+ +(\d+) KiB +\d+ %$", shown, re.MULTILINE)]
-    assert sizes, shown
-    assert max(sizes) < 150
-    assert first in shown
+    yoshi.done("ips", "reserve", LONGEST_NETWORK, "--count", "250", "--note", "z" * 250)
+    blocks = get(installed, "addressblocks", namespace=yoshi.namespace)["items"]
+    assert max(map(size, blocks)) < 150 << 10
 
 
 # -- how long lists are read -----------------------------------------------------------------------------------------
