@@ -44,7 +44,7 @@ def _select(group: LazyGroup, *names: str) -> LazyGroup:
 
 diff = DiffGroup(
     "diff",
-    """Show the changes that a command would make; exit 1 if there are any.
+    """Show what a command would change; exit 1 if there are differences.
 
     Exit codes: 0 for no differences, 1 for differences, more than 1 for an error. For install and uninstall, use their
     --dry-run.
