@@ -68,7 +68,7 @@ cli = LazyGroup(
         "vm": vm,
         "ips": ips,
         "sync": CommandEntry("sync:sync", "Reconcile networks, and VMs with their network annotations"),
-        "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if there are differences"),
+        "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if there are changes"),
         "completion": completion,
         "help": CommandEntry("help:show_help", "Show the help of a command"),
         "options": CommandEntry("help:options", "Show the flags of kubectl that every command takes"),

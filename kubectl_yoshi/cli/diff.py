@@ -44,7 +44,7 @@ def _select(group: LazyGroup, *names: str) -> LazyGroup:
 
 diff = DiffGroup(
     "diff",
-    """Show what a command would change; exit 1 if there are differences.
+    """Show what a command would change; exit 1 if there are changes.
 
     Exit codes: 0 for no differences, 1 for differences, more than 1 for an error. For install and uninstall, use their
     --dry-run.
