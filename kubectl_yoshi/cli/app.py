@@ -1,4 +1,4 @@
-"""The root of the command line: `kubectl yoshi`, and the table of everything below it."""
+"""The root group, `kubectl yoshi`, with the table of all commands and groups."""
 
 from __future__ import annotations
 
@@ -8,71 +8,71 @@ from kubectl_yoshi.cli.group import CommandEntry, LazyGroup
 
 network = LazyGroup(
     "network",
-    "Make, show and delete networks.",
+    "Create, list, describe and delete networks.",
     {
-        "create": CommandEntry("network.create:create", "Make a network from a CIDR, or from files"),
-        "list": CommandEntry("network.list:list_networks", "Show the networks of a namespace, or of all"),
-        "describe": CommandEntry("network.describe:describe", "Show everything about one network"),
-        "delete": CommandEntry("network.delete:delete", "Delete networks that nobody holds an address of"),
+        "create": CommandEntry("network.create:create", "Create a network from a CIDR, or from files"),
+        "list": CommandEntry("network.list:list_networks", "List the networks of a namespace, or of all namespaces"),
+        "describe": CommandEntry("network.describe:describe", "Show the details of a network and its allocations"),
+        "delete": CommandEntry("network.delete:delete", "Delete networks that have no allocations"),
     },
 )
 
 vm = LazyGroup(
     "vm",
-    "Give VMs networks and addresses, or take them away.",
+    "Attach VMs to networks, detach them, and list them.",
     {
-        "attach": CommandEntry("vm.attach:attach", "Give VMs an address of a network that stays theirs"),
-        "detach": CommandEntry("vm.detach:detach", "Take a network and its address away from VMs"),
-        "list": CommandEntry("vm.list:list_vms", "Show VMs with their networks, addresses and what is missing"),
+        "attach": CommandEntry("vm.attach:attach", "Attach VMs to a network and assign each a permanent address"),
+        "detach": CommandEntry("vm.detach:detach", "Detach VMs from a network and release their addresses"),
+        "list": CommandEntry("vm.list:list_vms", "List VMs with their networks and addresses, and what is missing"),
     },
 )
 
 ips = LazyGroup(
     "ips",
-    "Show, reserve, check and clean up addresses.",
+    "List, reserve, release and check addresses.",
     {
-        "list": CommandEntry("ips.list:list_ips", "Show addresses, who holds them, and whether that is true"),
-        "who": CommandEntry("ips.who:who", "Tell who holds an address, and who had it before"),
-        "reserve": CommandEntry("ips.reserve:reserve", "Keep addresses of a network out of everybody's reach"),
+        "list": CommandEntry("ips.list:list_ips", "List allocated addresses with holder and state, or free addresses"),
+        "who": CommandEntry("ips.who:who", "Show the holder of an address, and its previous holders"),
+        "reserve": CommandEntry("ips.reserve:reserve", "Reserve addresses, so that they are not assigned to VMs"),
         "release": CommandEntry(
-            "ips.release:release", "Give reserved addresses back, and addresses whose VM does not use them"
+            "ips.release:release", "Release reserved addresses, and addresses that their VMs do not use"
         ),
-        "move": CommandEntry("ips.move:move", "Give a VM's public address to another VM"),
-        "check": CommandEntry("ips.check:check", "Compare what is recorded with what is true; exit 1 if they differ"),
-        "gc": CommandEntry("ips.gc:gc", "Give back addresses that nothing uses any more"),
-        "import": CommandEntry("ips.import_:import_ips", "Adopt addresses that VMs have already"),
-        "rebuild": CommandEntry("ips.rebuild:rebuild", "Write the ledger anew from what VMs, Services and Calico have"),
+        "move": CommandEntry("ips.move:move", "Move a public address to another VM"),
+        "check": CommandEntry("ips.check:check", "Compare allocations with the cluster; exit 1 if they differ"),
+        "gc": CommandEntry("ips.gc:gc", "Release addresses that nothing uses any more"),
+        "import": CommandEntry("ips.import_:import_ips", "Import addresses that VMs already have"),
+        "rebuild": CommandEntry("ips.rebuild:rebuild", "Rebuild allocations from VMs, Services and Calico IPAM"),
     },
 )
 
 completion = LazyGroup(
     "completion",
-    "Complete commands and names by TAB in bash, zsh or fish.",
+    "Complete commands and names with TAB in bash, zsh or fish.",
     {
         "install": CommandEntry(
-            "completion.install:install", "Complete `kubectl yoshi` and kubectl-yoshi in every new shell"
+            "completion.install:install", "Install completion of `kubectl yoshi` and kubectl-yoshi for new shells"
         ),
-        "bash": CommandEntry("completion.scripts:bash", "Print bash's completion of kubectl-yoshi"),
-        "zsh": CommandEntry("completion.scripts:zsh", "Print zsh's completion of kubectl-yoshi"),
-        "fish": CommandEntry("completion.scripts:fish", "Print fish's completion of kubectl-yoshi"),
+        "bash": CommandEntry("completion.scripts:bash", "Print the completion script of kubectl-yoshi for bash"),
+        "zsh": CommandEntry("completion.scripts:zsh", "Print the completion script of kubectl-yoshi for zsh"),
+        "fish": CommandEntry("completion.scripts:fish", "Print the completion script of kubectl-yoshi for fish"),
     },
 )
 
 cli = LazyGroup(
     "kubectl yoshi",
-    "Give KubeVirt VMs networks, and addresses that stay theirs.",
+    "Create networks for KubeVirt VMs and assign each VM permanent addresses.",
     {
-        "install": CommandEntry("install:install", "Make or update the CRDs and roles that yoshi needs"),
-        "uninstall": CommandEntry("uninstall:uninstall", "Remove the CRDs and roles again"),
+        "install": CommandEntry("install:install", "Create or update the CRDs and roles that yoshi needs"),
+        "uninstall": CommandEntry("uninstall:uninstall", "Remove the CRDs and roles that `install` created"),
         "network": network,
         "vm": vm,
         "ips": ips,
-        "sync": CommandEntry("sync:sync", "Make true what networks and VM annotations ask for"),
-        "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if anything"),
+        "sync": CommandEntry("sync:sync", "Reconcile networks, and VMs with their network annotations"),
+        "diff": CommandEntry("diff:diff", "Show what a command would change; exit 1 if there are changes"),
         "completion": completion,
         "help": CommandEntry("help:show_help", "Show the help of a command"),
         "options": CommandEntry("help:options", "Show the flags of kubectl that every command takes"),
-        "version": CommandEntry("version:version", "Show the version of this program, and of the server if asked"),
+        "version": CommandEntry("version:version", "Show the version of this program, or also of the API server"),
     },
     aliases={"networks": "network", "nw": "network", "vms": "vm", "ip": "ips"},
 )

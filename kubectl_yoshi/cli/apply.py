@@ -1,4 +1,4 @@
-"""What every command that changes something does with its plan: carry it out, show it, or show its differences."""
+"""Run a planner: apply its plan, print it (dry run), or print the differences (`diff`); print the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UNCHANGED_MESSAGE = {"": "unchanged"}
 MAX_NAMED = 3
-"""How many VMs a line names that failed for the same cause."""
+"""Maximum number of VMs that an error names which has the same cause for several."""
 Item = TypeVar("Item")
 
 
@@ -36,18 +36,21 @@ def execute(
     tolerate_errors: bool = False,
     unchanged: Mapping[str, str] = UNCHANGED_MESSAGE,
 ) -> RunResult | None:
-    """Makes a planner's wish true, or only shows it.
+    """Apply a planner's plan; with --dry-run or under `diff`, only print it.
 
     Args:
-        unchanged: subject ("": all of it) -> what a dry run says where nothing would change for it.
-        tolerate_errors: what is refused does not end a dry run, which is given back too; the caller tells what became
-            of it, alone where the output is not for people.
+        total: number of VMs, for the progress line; 0 where it is not counted by VM.
+        timeout: the limit of each wait in seconds.
+        activity: what the progress line says.
+        unchanged: owner ("": the whole plan) -> the line of a dry run where nothing would change for it.
+        tolerate_errors: whether a dry run returns its result, with errors, instead of raising them. The caller prints
+            the results; the plan is printed only in human-readable output.
 
     Returns:
-        What was done; None under `diff` and --dry-run, where all there is to show has been shown.
+        The result; None under `diff`, and with --dry-run unless errors are tolerated: the output is complete then.
 
     Raises:
-        YoshiError: nothing could be planned.
+        YoshiError: nothing can be planned.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
@@ -106,7 +109,7 @@ def _show_dry_run(
 
 
 def _show_diff(session: Session, planner: Planner) -> None:
-    """Writes the differences that a plan would make; remembers for the exit code that there were some."""
+    """Print the differences that a plan would make; set `has_differences`, which decides the exit code."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
     from kubectl_yoshi.output.plan_printer import object_changes, write_diff
@@ -120,17 +123,17 @@ def _show_diff(session: Session, planner: Planner) -> None:
 
 
 def run_each(session: Session, noun: str, items: Sequence[tuple[str, Item]], action: Callable[[Item], None]) -> None:
-    """Does something for one after the other; of several, one that is refused is told on a line and the rest goes on.
+    """Call a function for each item in order; if one of several fails, print its error and continue.
 
     Args:
-        session: where to write.
-        noun: what they are, as people call several of them.
+        session: where to print.
+        noun: what the items are, in the plural, for the last error.
         items: each with its name.
-        action: what is done; raises why it cannot be.
+        action: the function; raises an error if it fails.
 
     Raises:
-        Exit: with code 1 where one of several was refused.
-        YoshiError: the only one was refused, or the cluster takes nothing from anybody.
+        Exit: one of several items failed; the exit code is 1.
+        YoshiError: the only item failed, or the user is not authenticated.
     """
     from kubectl_yoshi.kube.errors import ApiError, UnauthorizedError
 
@@ -148,14 +151,14 @@ def run_each(session: Session, noun: str, items: Sequence[tuple[str, Item]], act
 
 
 def _exit_if_failed(session: Session, failed: int, total: int, noun: str) -> None:
-    """Ends with exit code 1 where any of several failed, after the line that counts them."""
+    """Print the number of failed items and exit with code 1, if there are any."""
     if failed:
         print(f"error: {failed} of {total} {noun} failed", file=session.err)
         click.get_current_context().exit(1)
 
 
 def raise_errors(session: Session, result: RunResult) -> None:
-    """Raises the last refusal; those before it are told on stderr, each once."""
+    """Raise the last error of a result, after printing the others on stderr, without duplicates."""
     errors = [*{str(error): error for error in result.errors.values()}.values()]
     for error in errors[:-1]:
         print_error(error.in_one_line, session.err)
@@ -164,7 +167,7 @@ def raise_errors(session: Session, result: RunResult) -> None:
 
 
 def print_result(session: Session, output: OutputFormat, sentence: str, obj: Json) -> None:
-    """A result: a sentence for people, the object for others."""
+    """Print a sentence in human-readable output, else the object."""
     if output.is_human_readable:
         print(sentence, file=session.out)
         return
@@ -174,7 +177,7 @@ def print_result(session: Session, output: OutputFormat, sentence: str, obj: Jso
 
 
 def display_names(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """What VMs are called in a result, by "namespace/name": with the namespace where they are of several."""
+    """Return "namespace/name" -> the name of each VM in output, with its namespace if they are in several."""
     vms = tuple(vms)
     several = len({namespace for namespace, _ in vms}) > 1
     return {"/".join(vm): f"virtualmachine.kubevirt.io/{'/'.join(vm) if several else vm[1]}" for vm in vms}
@@ -183,15 +186,18 @@ def display_names(vms: Iterable[tuple[str, str]]) -> dict[str, str]:
 def print_results(
     session: Session, output: OutputFormat, result: RunResult, vms: Iterable[tuple[str, str]], template: str
 ) -> None:
-    """A line for every VM, in the order in which they were named, and exit code 1 if any failed; one line for all that
-    failed for the same cause.
+    """Print a line for each VM, in the order of `vms`; VMs that failed for the same cause share a line.
 
     Args:
-        session: where to write.
-        output: for -o, the VMs as they are now.
-        done: what became of them.
+        session: where to print.
+        output: -o; other formats than the human-readable one print the VMs as the API server returned them.
+        result: of the run.
         vms: namespace and name of each.
-        template: what was done, with {answer} for what it has now.
+        template: of the line, with {answer} for the VM's result.
+
+    Raises:
+        Exit: one of several VMs failed; the exit code is 1.
+        YoshiError: the only VM failed.
     """
     if not output.is_human_readable:
         _report_objects(session, output, result)
@@ -211,7 +217,7 @@ def print_results(
 
 
 def format_errors_by_cause(errors: Mapping[str, YoshiError]) -> list[str]:
-    """A line for each cause, with the VMs that failed for it, by their subjects."""
+    """Return a line for each cause with the VMs that failed for it; `errors` has the error of each owner."""
     causes: dict[str, list[str]] = {}
     for owner, error in errors.items():
         causes.setdefault(error.message, []).append(owner)

@@ -1,4 +1,4 @@
-"""kubectl yoshi diff COMMAND…"""
+"""`kubectl yoshi diff COMMAND…`: run a command, but print the differences it would make."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ EXIT_FAILED = 2
 
 
 class DiffGroup(LazyGroup):
-    """The commands that change something in the cluster; under it they show what they would change."""
+    """The commands that change something in the cluster; in this group they only print the differences."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
         Raises:
-            click.exceptions.Exit: with 1 where something would change, 0 where nothing would.
-            YoshiError: with EXIT_FAILED as its exit code.
+            click.exceptions.Exit: with code 1 if there are differences, else 0.
+            YoshiError: an error, with exit code EXIT_FAILED.
         """
         ctx.meta[DIFF_KEY] = True
         try:
@@ -38,15 +38,16 @@ class DiffGroup(LazyGroup):
 
 
 def _select(group: LazyGroup, *names: str) -> LazyGroup:
-    """Return a group with these commands of another."""
+    """Return a group with only these commands of another group."""
     return LazyGroup(str(group.name), str(group.help), {name: group.table[name] for name in names})
 
 
 diff = DiffGroup(
     "diff",
-    """Show what a command would change; exit 1 if anything.
+    """Show what a command would change; exit 1 if there are changes.
 
-    Exit code 0: nothing, 1: differences, more than 1: an error. For install and uninstall, see their --dry-run.
+    Exit codes: 0 for no differences, 1 for differences, more than 1 for an error. For install and uninstall, use their
+    --dry-run.
     """,
     {
         "network": _select(network, "create", "delete"),

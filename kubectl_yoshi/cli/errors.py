@@ -1,4 +1,4 @@
-"""How errors are shown: in kubectl's manner, on stderr, never as a traceback unless with -v 9."""
+"""Print errors on stderr in kubectl's format; a traceback only with -v 9."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TRACEBACK_LEVEL = 9
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a write of the output may end with, besides a reader that has gone; files that a command writes have a name."""
+"""Errors of writing the output, besides a closed pipe. An error of a file that a command writes has a filename."""
 
 
 def run_reporting_errors(run: Callable[[], int], *, err: TextIO | None = None, verbosity: Callable[[], int]) -> int:
-    """Runs the program and shows whatever it raises.
+    """Run the program, and print the error if it raises one.
 
     Args:
-        run: the program; gives its exit code.
-        err: where errors go; stderr if None.
-        verbosity: the level of -v as far as it is known when an error comes.
+        run: the program; returns its exit code.
+        err: the stream for errors (default stderr).
+        verbosity: returns the level of -v, as far as the command line is parsed.
 
     Returns:
-        The exit code: what `run` gave; 2 for a misuse, 130 for Ctrl-C, 141 where nobody reads stdout, 1 otherwise.
+        The exit code: that of `run`; 2 for a usage error, 130 for Ctrl-C, 141 for a closed pipe, 1 for other errors.
     """
     err = err or sys.stderr
     try:
@@ -59,7 +59,7 @@ def run_reporting_errors(run: Callable[[], int], *, err: TextIO | None = None, v
 
 
 def _report_unexpected(error: Exception, verbosity: int, err: TextIO) -> int:
-    """Shows what this program should have met, and gives the exit code."""
+    """Print an internal error and return the exit code."""
     _print_traceback_if_verbose(verbosity, err)
     print_error(
         f"internal error: {type(error).__name__}: {indent_continuation(str(error))}"
@@ -70,12 +70,12 @@ def _report_unexpected(error: Exception, verbosity: int, err: TextIO) -> int:
 
 
 def print_error(message: str, err: TextIO) -> None:
-    """One error."""
+    """Print one error."""
     print(f"error: {message}", file=err)
 
 
 def format_click_error(error: click.ClickException) -> str:
-    """click's words in kubectl's manner: what is wrong, and where to read about the usage."""
+    """Return click's message in kubectl's format: the error, then where to find the usage."""
     message = error.format_message()
     if isinstance(error, click.MissingParameter):  # click lists the choices on lines of their own
         message = " ".join(message.split())
@@ -92,7 +92,7 @@ def format_click_error(error: click.ClickException) -> str:
 
 
 def usage_error(message: str, hint: str = "") -> UsageError:
-    """A misuse that click cannot see, such as two flags that exclude each other."""
+    """Return an error for misuse that click does not detect, such as two flags that exclude each other."""
     ctx = click.get_current_context(silent=True)
     usage_hint = f"See '{ctx.command_path} --help' for usage." if ctx else ""
     return UsageError(message, hint or usage_hint)
@@ -106,7 +106,7 @@ def _print_traceback_if_verbose(verbosity: int, err: TextIO) -> None:
 
 
 def _discard_stdout() -> None:
-    """Nobody reads stdout any more: let the interpreter's last flush go nowhere."""
+    """Redirect stdout to /dev/null, since the interpreter flushes it at exit and would fail again."""
     import os
 
     try:

@@ -1,6 +1,6 @@
-"""Groups whose commands are imported when they run, so that --help and version cost nothing.
+"""Groups that import their commands only when these run, so that --help and version start fast.
 
-A group knows its commands from a table: where each is, and its one line of help.
+A group has a table of its commands, with the import path and the summary of each.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class CommandEntry:
     """A row of a group's table.
 
     Attributes:
-        import_path: "module:attribute" of the click command, below kubectl_yoshi.cli.
-        summary: its one line of help.
-        hidden: not listed.
+        import_path: "module:attribute" of the click command, relative to kubectl_yoshi.cli.
+        summary: its help in one line.
+        hidden: whether it is left out of lists of commands.
     """
 
     import_path: str
@@ -46,10 +46,10 @@ class CommandEntry:
 
 
 class YoshiCommand(click.Command):
-    """A command that takes kubectl's common flags, hidden, and shows examples as kubectl does.
+    """A command with kubectl's common flags, which its help does not list, and with examples in kubectl's format.
 
     Args:
-        examples: lines of "# what" and "kubectl yoshi …", shown as they stand.
+        examples: comments and commands ("# Purpose", "kubectl yoshi …"), printed unchanged.
     """
 
     def __init__(self, *args: Any, examples: str = "", **settings: Any) -> None:
@@ -63,9 +63,9 @@ class YoshiCommand(click.Command):
             return super().parse_args(ctx, normalize_args(args, self.get_params(ctx)))
 
     def make_parser(self, ctx: click.Context) -> Any:
-        """click's parser, which refuses a flag that names one thing where it is given twice.
+        """Return click's parser, extended to refuse a repeated flag that names a single object.
 
-        click and kubectl take the last one, and what the others name would be left out without a word.
+        click and kubectl use the last value, and would ignore the objects that the others name.
         """
         parser = super().make_parser(ctx)
         parse = parser.parse_args
@@ -82,7 +82,7 @@ class YoshiCommand(click.Command):
         return parser
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs it; Ctrl-C ends what only shows something without a word, as it ends kubectl."""
+        """Run the command; Ctrl-C ends a command that only reads without a message, as it does in kubectl."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -98,12 +98,12 @@ class YoshiCommand(click.Command):
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command only when it runs or its own help is asked for.
+    """A group that imports a command only when it runs, or when its own help is printed.
 
     Args:
-        table: name -> where the command is and its one line of help, in the order shown; or a group like this one.
-        aliases: other names for a command, not listed.
-        examples: as YoshiCommand has them.
+        table: name -> the command's entry, or a nested group; in the order in which the help lists them.
+        aliases: other names of commands, which the help does not list.
+        examples: see YoshiCommand.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class LazyGroup(click.Group):
     @staticmethod
     @click.pass_context
     def show_help_without_command(ctx: click.Context) -> None:
-        """As kubectl: a group without a command shows its help, which is no mistake."""
+        """Print the group's help where no command is given, which is not an error, as in kubectl."""
         if ctx.invoked_subcommand is None:
             click.echo(ctx.get_help())
 
@@ -157,7 +157,7 @@ class LazyGroup(click.Group):
         return self.aliases.get(args[0], args[0]), command, args[1:]
 
     def unknown_command_message(self, ctx: click.Context, word: str) -> str:
-        """kubectl's words for a mistyped command."""
+        """Return kubectl's message for an unknown command, with similar names."""
         from difflib import get_close_matches
 
         message = f'unknown command "{word}" for "{ctx.command_path}"'
@@ -175,7 +175,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return the commands with their line of help, none of which is imported, or the flags."""
+        """Return the commands with their summaries, without an import of any; where none matches, the flags."""
         from click.shell_completion import CompletionItem
 
         rows = ((name, entry) for name, entry in self.table.items() if not entry.hidden and name.startswith(incomplete))
@@ -189,7 +189,7 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def set_error_context(ctx: click.Context) -> Iterator[None]:
-    """click's parser does not always say which command's line it was that it could not read."""
+    """Add the command's context to usage errors for which click's parser does not set it."""
     try:
         yield
     except click.UsageError as error:
@@ -198,12 +198,12 @@ def set_error_context(ctx: click.Context) -> Iterator[None]:
 
 
 def get_summary(entry: CommandEntry | LazyGroup) -> str:
-    """The one line of help of a row."""
+    """Return the help of a command or group in one line, without a full stop."""
     return entry.summary if isinstance(entry, CommandEntry) else entry.get_short_help_str(limit=100).rstrip(".")
 
 
 def complete_flags(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    """Return the long flags that can still be given and begin as typed, the command's own first, then kubectl's."""
+    """Return the long flags with this prefix that can still be added, the command's own first, then kubectl's."""
     from click.shell_completion import CompletionItem
 
     options = [param for param in ctx.command.get_params(ctx) if isinstance(param, click.Option)]
@@ -217,7 +217,7 @@ def complete_flags(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 
 
 def _can_be_given(option: click.Option, ctx: click.Context) -> bool:
-    """Return whether a flag is shown and is not on the command line already, unless it may be repeated."""
+    """Return whether a flag is visible, and either repeatable or not on the command line yet."""
     if isinstance(option, KubectlFlag):
         return option.multiple or option.field not in get_kubectl_flags(ctx)
     is_given = ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
@@ -235,7 +235,7 @@ def _spellings(option: click.Option) -> Iterator[str]:
 
 
 def write_epilog(ctx: click.Context, formatter: click.HelpFormatter, examples: str) -> None:
-    """Write the examples, and one line in place of kubectl's twenty common flags."""
+    """Write the examples, and one line that refers to kubectl's common flags instead of a list of them."""
     if examples:
         with formatter.section("Examples"):
             for line in examples.strip().splitlines():

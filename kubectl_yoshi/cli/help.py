@@ -1,4 +1,4 @@
-"""kubectl yoshi help, and kubectl yoshi options; apart from `app`, which every start imports."""
+"""`kubectl yoshi help` and `kubectl yoshi options`; separate from `app`, which every start imports."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class CommandName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A word of a command's name."""
+    """A word of a command's full name."""
 
     name = "text"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the commands of the group that the words before it name."""
+        """Return the commands of the group that the preceding words name."""
         group = resolve_command(ctx.find_root(), ctx.params.get(str(param.name)) or ())
         return group.command.shell_complete(group, incomplete)
 
@@ -29,16 +29,16 @@ class CommandName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.argument("words", nargs=-1, type=CommandName(), metavar="[COMMAND]…")
 @click.pass_context
 def show_help(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show the help of a command, as its --help does."""
+    """Show the help of a command."""
     found = resolve_command(ctx.find_root(), words)
     click.echo(found.command.get_help(found))
 
 
 def resolve_command(root: click.Context, words: Sequence[str]) -> click.Context:
-    """Return the context of the command with this name.
+    """Return the context of the command with this full name.
 
     Raises:
-        click.UsageError: there is none.
+        click.UsageError: there is no such command.
     """
     current = root
     for word in words:
@@ -59,7 +59,7 @@ def resolve_command(root: click.Context, words: Sequence[str]) -> click.Context:
 def options() -> None:
     """Show the flags of kubectl that every command takes.
 
-    They may stand before and after the command's name; where one is given twice, the later one wins.
+    You can write them before or after the command's name. If you repeat one, the last value is used.
     """
     lines = ["The following options can be passed to any command:", ""]
     for flag in KUBECTL_FLAGS:

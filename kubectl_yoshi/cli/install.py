@@ -1,4 +1,4 @@
-"""kubectl yoshi install: the CRDs and roles, and the conversion of what the original yoshi left."""
+"""`kubectl yoshi install`: CRDs and roles, and the conversion of objects of Platform9 yoshi."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 ESTABLISHED_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""How long an API server may still check objects against the CRD as it was before."""
+"""How long an API server may still validate objects against the previous version of a CRD."""
 
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """What `install` was asked for."""
+    """The flags of `install`."""
 
     dry_run: str
     output: OutputFormat
@@ -39,7 +39,7 @@ class InstallOptions:
 @command(
     "install",
     examples="""
-    # Make the CRDs and roles, or bring them up to date
+    # Create the CRDs and roles, or update them
     kubectl yoshi install
 
     # Only print them
@@ -48,15 +48,14 @@ class InstallOptions:
 )
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
-@click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs; that is the default.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the API server serves the CRDs (default).")
 @timeout_option("1m")
 @as_options(InstallOptions)
 def install(session: Session, options: InstallOptions) -> None:
-    """Make the CRDs and roles that yoshi needs, or bring them up to date.
+    """Create or update the CRDs and roles that yoshi needs.
 
-    It may be run as often as you like. What the original yoshi left in a cluster is taken over, with its networks and
-    allocations. The roles are yoshi-viewer, yoshi-user and yoshi-admin, and two parts of these,
-    yoshi-aggregate-to-admin and yoshi-calico-reader.
+    You can run it repeatedly. Networks and allocations of Platform9 yoshi are converted. The roles are yoshi-viewer,
+    yoshi-user and yoshi-admin, and two parts of these, yoshi-aggregate-to-admin and yoshi-calico-reader.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_install
     from kubectl_yoshi.output.plan_printer import show_objects, show_plan
@@ -78,12 +77,13 @@ def install(session: Session, options: InstallOptions) -> None:
 
 
 def _check_permissions(api: Api, plan: Plan) -> None:
-    """Find out, before anything is written, whether all of it may be.
+    """Check the permissions for all writes before the first one.
 
-    Roles are sent as a dry run: nobody may make one that allows more than he may himself, whatever a review says.
+    Roles are sent as a server-side dry run: RBAC refuses a role with more permissions than the user has, which an
+    access review does not show.
 
     Raises:
-        ForbiddenError: something may not be written.
+        ForbiddenError: a permission is missing.
     """
     from kubectl_yoshi.cli.installation import CRD
     from kubectl_yoshi.engine.apply import apply_plan
@@ -100,7 +100,7 @@ def _check_permissions(api: Api, plan: Plan) -> None:
 
 
 def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> None:
-    """Applies, and says of each object what became of it, also where another one failed."""
+    """Apply the plan and print the result of each object, also if another one fails."""
     from kubectl_yoshi.engine.apply import apply_plan
     from kubectl_yoshi.output.plan_printer import format_outcomes, show_objects
 
@@ -117,11 +117,11 @@ def _apply_and_print(session: Session, plan: Plan, options: InstallOptions) -> N
 
 
 def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
-    """Waits until the API server serves every CRD of a plan.
+    """Wait until the API server serves every CRD of a plan.
 
     Raises:
-        PreconditionFailed: it never will, because another CRD has the names.
-        TimedOutError: it does not within the limit.
+        PreconditionFailed: another CRD has the same names, so it will never be served.
+        TimedOutError: a CRD is not served within the limit.
     """
     from kubectl_yoshi.cli.installation import CRD, is_established, names_conflict_reason
     from kubectl_yoshi.kube.errors import TimedOutError
@@ -144,14 +144,14 @@ def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
 
 
 def _convert_legacy_objects(session: Session, dry_run: str) -> None:
-    """Rewrites the original's records and takes its finalizers away; says so on stderr, since stdout has the CRDs.
+    """Convert the allocations of Platform9 yoshi and remove its finalizers; report on stderr, as stdout has the CRDs.
 
     Args:
-        session: where to.
-        dry_run: "none"; under "client" and "server" it is only shown, since the API server may not know the new CRD.
+        session: where to print.
+        dry_run: "client" and "server" only print the changes, since the API server may not have the new CRD yet.
 
     Raises:
-        YoshiError: something could not be taken over; everything else was.
+        YoshiError: an object could not be converted; all others are.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run
@@ -159,7 +159,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
     from kubectl_yoshi.output.plan_printer import format_outcomes
     from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
 
-    session.api.invalidate_discovery()  # install has changed what there is
+    session.api.invalidate_discovery()  # the CRDs are new
     if NETWORKWIZARD not in session.api.served:
         return
     planner = partial(

@@ -1,4 +1,4 @@
-"""What `install` makes and `uninstall` removes: the objects of the package's manifests, and the plans for them."""
+"""The objects that `install` creates and `uninstall` removes, from the package's manifests, and the plans for both."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "Clus
 RESOURCES = {resource.kind: resource for resource in (CRD, CLUSTER_ROLE)}
 
 PART_OF_LABEL = ("app.kubernetes.io/part-of", "kubectl-yoshi")
-"""The label of everything that `install` makes."""
+"""The label of all objects that `install` creates."""
 
 VERSION_ANNOTATION = f"{GROUP}/version"
-"""Annotation: the version of this program that has installed an object."""
+"""Annotation: the version of this program that installed the object."""
 
 
 def load_manifests() -> list[Json]:
-    """The objects that are installed, CRDs first, each with this version."""
+    """Return the objects to install, CRDs first, each annotated with this version."""
     from importlib.resources import files
 
     folder = files("kubectl_yoshi.manifests")
@@ -49,12 +49,12 @@ def load_manifests() -> list[Json]:
 
 
 def manifest_ref(obj: Json) -> ObjectRef:
-    """The object that a manifest is for."""
+    """Return the reference to the object of a manifest."""
     return RESOURCES[obj["kind"]].ref(name_of(obj))
 
 
 def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
-    """Those of the manifests' objects that exist."""
+    """Return those objects of the manifests that exist in the cluster."""
     found = {}
     for ref in map(manifest_ref, desired):
         try:
@@ -65,22 +65,22 @@ def find_installed(api: Api, desired: list[Json]) -> dict[ObjectRef, Json]:
 
 
 def is_managed(obj: Json) -> bool:
-    """Made by `install`, or a CRD of our group, which the original yoshi's installation made."""
+    """Return whether `install` created the object, or Platform9 yoshi, whose CRD is of the same API group."""
     return labels_of(obj).get(PART_OF_LABEL[0]) == PART_OF_LABEL[1] or (
         manifest_ref(obj).resource == CRD and dig(obj, "spec", "group") == GROUP
     )
 
 
 def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Plan:
-    """Server-side applies every manifest.
+    """Plan a server-side apply of every manifest.
 
     Args:
         desired: the manifests.
-        found: those that exist already.
+        found: the objects that exist already.
 
     Raises:
-        PreconditionFailed: one of the names is taken by what is not ours, or a newer version has installed it: the API
-            server would forget all fields that only the newer CRDs have.
+        PreconditionFailed: an object with the same name is not managed by yoshi, or a newer version installed it: the
+            API server would drop the fields that only the newer CRDs have.
     """
     changes = []
     for obj in desired:
@@ -105,10 +105,10 @@ def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pl
 
 
 def plan_uninstall(found: Iterable[Json]) -> Plan:
-    """Deletes what `install` made, and waits until it is gone; what only has one of our names stays.
+    """Plan the deletion of the objects that `install` created, and wait for it; unmanaged objects stay.
 
     Args:
-        found: the objects of the manifests that exist.
+        found: the objects with the manifests' names that exist.
     """
     notes, deletions, waits = [], [], []
     for obj in found:
@@ -129,8 +129,8 @@ class LostNetwork:
     """A network that would be lost.
 
     Attributes:
-        network: "prod/blue".
-        allocations: how many addresses have an owner.
+        network: "namespace/name".
+        allocations: their number.
     """
 
     network: str
@@ -141,7 +141,7 @@ class LostNetwork:
 
 
 def find_lost_networks(networks: Iterable[Json], blocks: Iterable[Json]) -> list[LostNetwork]:
-    """What goes away with the CRDs: each network with the number of its allocations, in its AddressBlocks as well."""
+    """Return the networks that are deleted with the CRDs, with their allocations, also those in AddressBlocks."""
     in_blocks: Counter[tuple[str, str]] = Counter()
     for block in blocks:
         network = str(dig(block, "spec", "network", default=""))
@@ -156,12 +156,12 @@ def find_lost_networks(networks: Iterable[Json], blocks: Iterable[Json]) -> list
 
 
 def format_lost_networks(lost: list[LostNetwork], limit: int = 10) -> str:
-    """The losses in one line."""
+    """Return the lost networks in one line."""
     return first_few([*map(str, lost)], limit, " and")
 
 
 def is_established(crd: Json) -> bool:
-    """Whether the API server serves the CRD's objects."""
+    """Return whether the API server serves the objects of a CRD."""
     return any(
         condition.get("type") == "Established" and condition.get("status") == "True"
         for condition in dig(crd, "status", "conditions", default=[])
@@ -169,7 +169,7 @@ def is_established(crd: Json) -> bool:
 
 
 def names_conflict_reason(crd: Json) -> str:
-    """Why the API server will never serve the CRD: its names are another CRD's; "" where that is not so."""
+    """Return the message that another CRD has the same names, so that this one will never be served; else ""."""
     for condition in dig(crd, "status", "conditions", default=[]):
         if condition.get("type") == "NamesAccepted" and condition.get("status") == "False":
             return str(condition.get("message") or condition.get("reason") or "its names are taken")

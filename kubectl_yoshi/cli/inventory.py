@@ -1,4 +1,4 @@
-"""Rows that several lists show: networks, and allocations joined with what the cluster shows."""
+"""Rows of several lists: networks, and allocations joined with their use in the cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kubectl_yoshi.plan.network_lookup import get_backend, list_requested_networ
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """A network, as lists show it; `used` is None where it cannot be told."""
+    """A network in a list; `used` is None where the number of allocations is unknown."""
 
     raw: Json
     network: Network | None
@@ -31,7 +31,7 @@ class NetworkRow:
 
     @property
     def ready(self) -> str:
-        """The Ready condition, or what the original wrote in its place."""
+        """The Ready condition, or the field `created` that Platform9 yoshi writes instead."""
         for condition in dig(self.raw, "status", "conditions", default=[]):
             if condition.get("type") == "Ready":
                 return str(condition.get("status"))
@@ -40,7 +40,7 @@ class NetworkRow:
 
     @property
     def free(self) -> str:
-        """How many addresses are free."""
+        """The number of free addresses."""
         if self.network is None or self.used is None or self.network.cidr is None:
             return "<unknown>"
         inside = self.used - len(allocations_outside_cidr(self.network))
@@ -60,10 +60,10 @@ def parse_network_or_warn(session: Session, obj: Json) -> Network | None:
 
 
 def get_named_objects(session: Session, refs: Sequence[ObjectRef], not_found: set[ObjectRef]) -> list[Json]:
-    """Objects by their names; of several, those that are there: each other one is told, and added to `not_found`.
+    """Return the named objects; of several, each one that does not exist is reported and added to `not_found`.
 
     Raises:
-        NotFoundError: the only one is not there.
+        NotFoundError: the only named object does not exist.
     """
     found = []
     for ref in refs:
@@ -78,7 +78,7 @@ def get_named_objects(session: Session, refs: Sequence[ObjectRef], not_found: se
 
 
 def exit_if_missing(not_found: set[ObjectRef]) -> None:
-    """Ends with exit code 1 where something that was named is not there."""
+    """Exit with code 1 if a named object does not exist."""
     if not_found:
         click.get_current_context().exit(1)
 
@@ -86,7 +86,7 @@ def exit_if_missing(not_found: set[ObjectRef]) -> None:
 def load_inventory(
     session: Session, network: str | None, all_namespaces: bool, exact: bool = False
 ) -> tuple[list[InventoryRow], Snapshot]:
-    """Every row of the networks that are meant, and the snapshot behind them; says what could not be read."""
+    """Return the rows of the selected networks and their snapshot; print a note on what is unreadable."""
     now = datetime.now(timezone.utc)
 
     snapshot = new_snapshot(session.api, trim_objects=True)
@@ -98,7 +98,7 @@ def load_inventory(
 
 
 def select_networks(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:
-    """The network of that name, or those of the session's namespace, or of all; those of unknown plugins left out."""
+    """Return the named network, else those of the session's namespace or of all; without those of unknown plugins."""
     networks, _ = _parse_selected(session, name, all_namespaces, snapshot)
     return [network for network in networks if network.plugin in BACKENDS]
 
@@ -106,7 +106,7 @@ def select_networks(session: Session, name: str | None, all_namespaces: bool, sn
 def select_networks_and_warn(
     session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot
 ) -> list[Network]:
-    """As `select_networks`; says which are broken."""
+    """Return the same as `select_networks`, after a warning for each invalid network."""
     for text in _parse_selected(session, name, all_namespaces, snapshot)[1]:
         session.warn(text)
     return select_networks(session, name, all_namespaces, snapshot)
@@ -121,7 +121,7 @@ def _parse_selected(
 
 
 def row_to_json(row: InventoryRow) -> Json:
-    """A row for -o json: not an object of the API server, but shaped like one."""
+    """Return a row for -o json, in the form of a Kubernetes object, although the API server has none."""
     record = row.record
     return {
         "apiVersion": "plumber.k8s.pf9.io/v1",

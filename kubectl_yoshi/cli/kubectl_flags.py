@@ -1,7 +1,8 @@
-"""kubectl's common flags, taken at every level of the command line, and the manners of its flag parser.
+"""kubectl's common flags, which are accepted at every level of the command line, and the syntax of its flag parser.
 
-click and pflag (https://pkg.go.dev/github.com/spf13/pflag) read a few things differently: `-n=prod`, `--wait=false`,
-and an optional value, which pflag takes only after "=". Here a command line is rewritten into what click takes.
+click and pflag (https://pkg.go.dev/github.com/spf13/pflag) differ in a few cases: `-n=prod`, `--wait=false`, and an
+optional value, which pflag accepts only after "=". `normalize_args` rewrites a command line from pflag's syntax into
+click's.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class KubectlFlag(click.Option):
-    """A flag that lands in the context's `meta`, where a later one on the command line wins over an earlier one.
+    """A flag whose value is stored in the context's `meta`, where a later value overrides an earlier one.
 
     Args:
-        names: its spellings on the command line.
-        field: its name in `get_kubectl_flags`. click knows it by another, so that a command's own option may have this
-            one.
+        names: its names on the command line.
+        field: its name in `get_kubectl_flags`. click stores it under another name, so that a command's own option can
+            have this one.
     """
 
     def __init__(self, *names: str, field: str = "", **settings: Any) -> None:
@@ -51,7 +52,7 @@ class KubectlFlag(click.Option):
         super().__init__(list(names), expose_value=False, hidden=True, callback=self.store, **settings)
 
     def store(self, ctx: click.Context, _param: click.Parameter, value: Any) -> None:
-        """Remember what was said at this level of the command line."""
+        """Store the value from this level of the command line."""
         if value is None or value == ():
             return
         stored = ctx.meta.setdefault(META_KEY, {})
@@ -59,8 +60,7 @@ class KubectlFlag(click.Option):
 
 
 class OptionalValue(click.Option):
-    """An option that may stand without a value, which then is `bare_value`; a value follows only after "=", as in
-    kubectl."""
+    """An option with an optional value (default `bare_value`), which must follow "=", as in kubectl."""
 
     def __init__(self, *args: Any, bare_value: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -117,7 +117,8 @@ KUBECTL_FLAGS: list[click.Parameter] = [
         "--request-timeout",
         type=Seconds(),
         metavar="DURATION",
-        help="How long to wait before giving up on a single request, such as 1s, 2m, 3h; zero means for ever.",
+        help="The length of time to wait before giving up on a single request, such as 1s, 2m or 3h; zero means no "
+        "timeout.",
     ),
     KubectlFlag("-s", "--server", metavar="URL", help="The address and port of the Kubernetes API server."),
     KubectlFlag("--tls-server-name", metavar="NAME", help="Server name to use for server certificate validation."),
@@ -129,25 +130,26 @@ KUBECTL_FLAGS: list[click.Parameter] = [
         field="verbosity",
         type=click.IntRange(0),
         metavar="LEVEL",
-        help="How much to tell on stderr: 6 shows each request, 8 its body, 9 also tracebacks.",
+        help="Log level on stderr: 6 for requests, 8 also for their bodies, 9 also for tracebacks.",
     ),
 ]
 
 
 def get_kubectl_flags(ctx: click.Context) -> dict[str, Any]:
-    """What the user said of kubectl's common flags, by name; what was not said is absent."""
+    """Return the common flags that are on the command line, by name."""
     return dict(ctx.meta.get(META_KEY, {}))
 
 
 def normalize_args(
     args: Sequence[str], params: Sequence[click.Parameter], stop_at_first_word: bool = False
 ) -> list[str]:
-    """Rewrites pflag's spellings into click's.
+    """Rewrite arguments from pflag's syntax into click's.
 
     Args:
-        args: the command line of one command.
+        args: the arguments of one command.
         params: the command's parameters.
-        stop_at_first_word: for a group: what follows the subcommand's name is the subcommand's.
+        stop_at_first_word: whether the command is a group, where the arguments after the subcommand's name belong to
+            the subcommand.
     """
     options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
     result: list[str] = []
@@ -173,7 +175,7 @@ def normalize_args(
 
 
 def _normalize_flag(arg: str, name: str, value: str, negative_names: list[str]) -> list[str]:
-    """A boolean flag: `--wait`, `--wait=true`; `--wait=false` is its opposite, or as if it were not there."""
+    """Rewrite a boolean flag: `--wait=true` is `--wait`; `--wait=false` its negative form, or nothing without one."""
     if value.lower() in TRUE_VALUES:
         return [name]
     if value.lower() in FALSE_VALUES:

@@ -1,4 +1,4 @@
-"""-f: objects from YAML and JSON files, folders of them, and stdin."""
+"""-f: read objects from YAML and JSON files, directories and stdin."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def read_objects(filenames: Iterable[str]) -> list[Json]:
-    """The Kubernetes objects in files; a v1 List is taken apart.
+    """Return the Kubernetes objects in files, and the items of a v1 List instead of the list.
 
     Args:
-        filenames: files, folders (their *.yaml, *.yml and *.json, not deeper), "-" for stdin.
+        filenames: files, directories (their *.yaml, *.yml and *.json, without subdirectories), "-" for stdin.
 
     Raises:
-        UsageError: a file cannot be read, is no YAML (says the line), or holds what is no Kubernetes object.
+        UsageError: a file cannot be read, is not valid YAML, or contains something else than Kubernetes objects.
     """
     return [obj for name in filenames for source, text in _read_texts(name) for obj in parse_objects(text, source)]
 
 
 def parse_objects(text: str, source: str) -> list[Json]:
-    """The objects of one text; `source` is its name in messages."""
+    """Return the objects of a text; `source` is its name in messages."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -66,10 +66,10 @@ def _read_texts(name: str) -> Iterator[tuple[str, str]]:
 
 
 def read_text(name: str) -> tuple[str, str]:
-    """The name for messages, and the text, of one file ("-" for stdin).
+    """Return the name for messages and the text of a file ("-" for stdin).
 
     Raises:
-        UsageError: it cannot be read, or is no text.
+        UsageError: it cannot be read, or is not UTF-8.
     """
     return ("stdin", sys.stdin.read()) if name == "-" else (name, _read_file(Path(name)))
 
@@ -106,7 +106,7 @@ def _objects(document: Any, source: str, number: int) -> Iterator[Json]:
 
 
 def _json_compatible_loader(base: Any) -> Any:
-    """A loader that makes what JSON can hold: times stay strings, as they do in kubectl. No key may be there twice."""
+    """Return a loader of JSON-compatible values: times stay strings, as in kubectl. It refuses repeated keys."""
     from yaml.constructor import ConstructorError
 
     class Loader(base):  # type: ignore[misc]

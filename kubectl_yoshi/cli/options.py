@@ -1,6 +1,6 @@
-"""What commands are made of: one decorator for the command, one per shared flag, and flags as a frozen dataclass.
+"""Decorators for commands: the command itself, its shared flags, and its flags as a frozen dataclass.
 
-A command reads::
+An example::
 
     @dataclass(frozen=True)
     class ListOptions:
@@ -14,7 +14,7 @@ A command reads::
     @all_namespaces_option
     @as_options(ListOptions)
     def list_networks(session: Session, options: ListOptions) -> None:
-        \"\"\"Show the networks of a namespace, or of all.\"\"\"
+        \"\"\"List the networks of a namespace, or of all namespaces.\"\"\"
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OptionsClass = TypeVar("OptionsClass")
 
 
 class Decorator(Protocol):
-    """What adds a flag to a function."""
+    """A decorator that adds a flag to a function."""
 
     def __call__(self, function: Function, /) -> Function: ...
 
@@ -66,14 +66,14 @@ DRY_RUNS = ("none", "client", "server")
 
 
 def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], YoshiCommand]:
-    """A command of this program; its help is the function's docstring."""
+    """Return a decorator that makes a function a command; its docstring is the command's help."""
     return click.command(name, cls=YoshiCommand, examples=examples, **settings)
 
 
 def as_options(options: type[OptionsClass]) -> Callable[[Callable[[Session, OptionsClass], Any]], Callable[..., Any]]:
-    """The innermost decorator: the flags become a frozen dataclass, given with the session.
+    """Return the innermost decorator, which calls the function with the session and the flags as a frozen dataclass.
 
-    Lists become tuples. A UsageError in the dataclass's __post_init__ is a misuse like any other.
+    The dataclass's __post_init__ validates flags that depend on each other, and raises UsageError.
     """
 
     def decorate(run: Callable[[Session, OptionsClass], Any]) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def as_options(options: type[OptionsClass]) -> Callable[[Callable[[Session, Opti
 
 
 class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """-o, checked before anything is asked of the cluster."""
+    """The type of -o, which is validated before any request is sent."""
 
     name = "format"
 
@@ -111,15 +111,15 @@ class OutputType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def display_format(word: str) -> str:
-    """A format as it is written: after some comes "=" and a template, columns, or the file that has them."""
+    """Return a format as the user writes it: those that take a template, columns or a file end with "="."""
     return f"{word}=" if word in ("jsonpath", "custom-columns") or word.endswith("-file") else word
 
 
 def output_option(*allowed: str) -> Decorator:
-    """-o/--output, one of `allowed`. Gives `output`.
+    """Return the flag -o/--output, whose value is passed as `output`.
 
     Args:
-        allowed: LIST_FORMATS for every list, OBJECT_FORMATS for what changes something.
+        allowed: the formats; LIST_FORMATS for lists, OBJECT_FORMATS for commands that change something.
     """
     words = "|".join(map(display_format, allowed))
     return click.option(
@@ -133,10 +133,10 @@ def output_option(*allowed: str) -> Decorator:
     )
 
 
-no_headers_option = click.option("--no-headers", is_flag=True, help="Leave the line of headers out.")
+no_headers_option = click.option("--no-headers", is_flag=True, help="Don't print headers.")
 
 all_namespaces_option = click.option(
-    "-A", "--all-namespaces", is_flag=True, help="In all namespaces; --namespace is ignored then."
+    "-A", "--all-namespaces", is_flag=True, help="Use all namespaces; --namespace is ignored then."
 )
 
 selector_option = click.option(
@@ -144,7 +144,7 @@ selector_option = click.option(
     "--selector",
     default="",
     metavar="SELECTOR",
-    help="Label selector, as kubectl takes it: -l key1=value1,key2!=value2.",
+    help="Selector (label query), as in kubectl: -l key1=value1,key2!=value2.",
 )
 
 filename_option = click.option(
@@ -154,27 +154,27 @@ filename_option = click.option(
     multiple=True,
     type=FILE,
     metavar="FILE",
-    help='YAML or JSON files, folders of them, or "-" for stdin; may be repeated.',
+    help='YAML or JSON file, directory of such files, or "-" for stdin; repeatable.',
 )
 
-watch_option = click.option("-w", "--watch", is_flag=True, help="After showing what is, show what changes.")
+watch_option = click.option("-w", "--watch", is_flag=True, help="After the list, watch for changes and print it again.")
 
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask before something is destroyed.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 def wait_option(until: str) -> Callable[[Function], Function]:
-    """--wait, with what is waited for."""
+    """Return the flag --wait, with the condition that its help states."""
     return click.option("--wait", is_flag=True, help=f"Wait until {until}.")
 
 
 def timeout_option(default_text: str = "5m") -> Decorator:
-    """--timeout, seconds; None unless given, for which the help says what that comes to."""
+    """Return the flag --timeout in seconds, whose default is None; the help shows `default_text` for that."""
     return click.option(
         "--timeout",
         type=Seconds(),
         default=None,
         metavar="DURATION",
-        help=f"How long to wait at most, such as 30s or 2m; {default_text} unless given.",
+        help=f"The longest time to wait, such as 30s or 2m (default {default_text}).",
     )
 
 
@@ -185,5 +185,5 @@ dry_run_option = click.option(
     type=click.Choice(DRY_RUNS),
     default="none",
     metavar="none|client|server",
-    help="client: print what would be done, send nothing. server: let the server check it, and keep nothing.",
+    help="client: only print the changes. server: submit them to the API server without persisting anything.",
 )

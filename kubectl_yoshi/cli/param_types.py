@@ -1,4 +1,4 @@
-"""What a word of the command line names: how a flag or an argument tells a shell which words there are."""
+"""Parameter types for the names on a command line, which decide what completion offers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NameKind(enum.Enum):
-    """What a word may be the name of."""
+    """The kind of thing that a parameter names."""
 
     NETWORK = "network"
     VM = "vm"
@@ -28,11 +28,11 @@ class NameKind(enum.Enum):
 
 
 NameLookup = Callable[[NameKind, click.Context, click.Parameter, str], "list[CompletionItem]"]
-"""Looks up the names of a kind that begin as typed, for a parameter of a command."""
+"""Return the names of a kind that begin with a prefix, for a parameter of a command."""
 
 
 class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """Any text; `kind` tells what it names, which matters to completion alone."""
+    """Any text; `kind` is what it names, and only completion uses it."""
 
     name = "text"
 
@@ -40,12 +40,12 @@ class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin as typed; files and folders are left to the shell.
+        """Return the names with this prefix; the shell itself completes files and directories.
 
         Args:
             ctx: its `obj` is the NameLookup.
             param: the flag or argument.
-            incomplete: the word as far as it is typed.
+            incomplete: the prefix.
         """
         if self.kind in (NameKind.FILE, NameKind.FOLDER):
             from click.shell_completion import CompletionItem
@@ -56,12 +56,12 @@ class NameType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class NetworkNameType(NameType):
-    """NAME or NAMESPACE/NAME; the kind may come before it, as `-o name` and kubectl write it."""
+    """NAME or NAMESPACE/NAME, optionally after the kind, as `-o name` prints it."""
 
     kind_prefixes = ("networkwizard", "networkwizards", "nw")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The text without the kind."""
+        """Return the name without the kind."""
         prefix, _, name = str(value).partition("/")
         return name if name and prefix.lower().partition(".plumber.k8s.pf9.io")[0] in self.kind_prefixes else value
 

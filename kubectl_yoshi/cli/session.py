@@ -1,4 +1,4 @@
-"""What one run of a command has at hand: the cluster, made when first asked for, and where to write."""
+"""The session of one command run: the connection to the cluster, opened when first used, and the output streams."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ NON_CONNECTION_FLAGS = ("verbosity", "cache_dir")
 
 
 class Session:
-    """One run. Results go to `out`, everything else to `err`.
+    """One command run. Results are printed to `out`, everything else to `err`.
 
     Args:
-        flags: kubectl's common flags as the user gave them, see kubectl_flags.get_kubectl_flags.
-        program: what the program calls itself.
-        out: results.
-        err: notes, warnings, progress.
-        api: the cluster, if it is there already (tests).
+        flags: kubectl's common flags from the command line, see kubectl_flags.get_kubectl_flags.
+        program: the program's name in messages.
+        out: the stream for results (default stdout).
+        err: the stream for notes, warnings and progress (default stderr).
+        api: the client, for tests; by default the flags decide.
 
     Attributes:
-        is_diff: `kubectl yoshi diff` runs the command: show what it would change, change nothing.
-        has_differences: under `diff`, there was something to change.
+        is_diff: whether `kubectl yoshi diff` runs the command, so that it only prints its differences.
+        has_differences: whether there were differences under `diff`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Session:
 
     @classmethod
     def from_context(cls, ctx: click.Context) -> Session:
-        """The session of this run, one for all contexts."""
+        """Return the session of this run, which all contexts share."""
         session = ctx.meta.get(SESSION_KEY)
         if session is None:
             session = ctx.meta[SESSION_KEY] = cls(get_kubectl_flags(ctx), program=ctx.find_root().command_path)
@@ -71,7 +71,7 @@ class Session:
 
     @cached_property
     def api(self) -> Api:
-        """The connection to the cluster; the client library is imported here and not before."""
+        """The client; the Kubernetes library is imported here, on first use."""
         from kubectl_yoshi.kube.client import Api
         from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
         from kubectl_yoshi.kube.request_log import enable_request_log
@@ -82,32 +82,32 @@ class Session:
 
     @property
     def namespace(self) -> str:
-        """-n, else the namespace of the context, else "default"."""
+        """The namespace of -n, else that of the context, else "default"."""
         return str(self.flags.get("namespace") or self.api.connection.namespace)
 
     def note(self, text: str) -> None:
-        """A line on stderr, each text once."""
+        """Print a line on stderr, each text only once."""
         if text not in self._printed:
             self._printed.add(text)
             print(indent_continuation(text), file=self.err)
 
     def note_unreadable(self, reasons: Iterable[str]) -> None:
-        """A note on what could not be read, where there is any."""
+        """Print a note on what is unreadable, if there are reasons."""
         from kubectl_yoshi.model.snapshot import unreadable_note
 
         for line in unreadable_note(reasons):
             self.note(f"note: {line}")
 
     def warn(self, text: str) -> None:
-        """A line on stderr that begins with "Warning:", as kubectl has it, each text once."""
+        """Print a line on stderr that begins with "Warning:", as in kubectl, each text only once."""
         self.note(f"Warning: {text}")
 
     def confirm(self, question: str, yes: bool) -> None:
-        """Asks before something is destroyed, while nothing is begun yet.
+        """Ask for confirmation before the first change.
 
         Raises:
-            UsageError: nobody can be asked: there is no terminal, and no --yes.
-            PreconditionFailed: the answer was not yes.
+            UsageError: stdin is not a terminal, and --yes is not set.
+            PreconditionFailed: the answer is not yes.
         """
         from kubectl_yoshi.cli.errors import usage_error
 

@@ -1,4 +1,4 @@
-"""kubectl yoshi sync: at once, as a dry run, as differences, or line by line with --watch."""
+"""`kubectl yoshi sync`: once, as a dry run, as differences, or continuously with --watch."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 REPEATED_SIGNAL_SECONDS = 0.5
-"""What follows a signal so soon is the same one: `timeout`, for one, sends it to a process and to its whole group."""
+"""A signal within this time after the first one is a repetition: `timeout` sends it to a process and to its group."""
 
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """What `sync` was asked for."""
+    """The flags of `sync`."""
 
     all_namespaces: bool
     watch: bool
@@ -51,31 +51,31 @@ class SyncOptions:
 @command(
     "sync",
     examples="""
-    # Make true what the networks and VMs of this namespace ask for
+    # Reconcile the networks and VMs of this namespace
     kubectl yoshi sync
 
-    # See what that would be
+    # Show the changes
     kubectl yoshi sync --dry-run
 
-    # Keep on, for the whole cluster
+    # Reconcile the whole cluster continuously
     kubectl yoshi sync -A --watch
     """,
 )
 @all_namespaces_option
-@click.option("-w", "--watch", is_flag=True, help="Keep on: make true whatever is asked for from now on.")
+@click.option("-w", "--watch", is_flag=True, help="Watch networks and VMs, and reconcile after each change.")
 @click.option("--restart", is_flag=True, help="Restart VMs that run without their address.")
 @timeout_option()
 @dry_run_option
 @as_options(SyncOptions)
 def sync(session: Session, options: SyncOptions) -> None:
-    """Make true what networks and VM annotations ask for.
+    """Reconcile networks, and VMs with their network annotations.
 
-    Every NetworkWizard is made, and every VM with the annotation plumber.k8s.pf9.io/networkName gets an address of that
-    network that stays its own. What networks left behind that were deleted with plain kubectl is taken away. A VM whose
-    annotation was removed keeps its address: see `kubectl yoshi vm detach`.
+    The objects of every NetworkWizard are created, and every VM with the annotation plumber.k8s.pf9.io/networkName is
+    assigned a permanent address of that network. Objects of networks that were deleted with kubectl are removed. A VM
+    whose annotation is removed keeps its address: use `kubectl yoshi vm detach`.
 
-    What cannot be done for one VM does not stop the others; it is written as an Event on that VM. The exit code is 1
-    if anything could not be done. With --watch it goes on until SIGTERM or Ctrl-C, and ends with 0.
+    A failure of one VM does not stop the others; it is reported as an Event of that VM. The exit code is 1 after any
+    failure. With --watch the command runs until SIGTERM or Ctrl-C, and exits with 0.
     """
     if options.watch and session.is_diff:
         raise usage_error("--watch has no differences to show")
@@ -88,14 +88,14 @@ def sync(session: Session, options: SyncOptions) -> None:
 
 
 def _build_scope(session: Session, options: SyncOptions) -> SyncScope:
-    """What is to be looked at."""
+    """Return the namespaces to reconcile, and whether to restart VMs."""
     from kubectl_yoshi.plan.sync.planner import SyncScope
 
     return SyncScope(None if options.all_namespaces else session.namespace, restart=options.restart)
 
 
 def _sync_once(session: Session, options: SyncOptions) -> None:
-    """One pass, carried out or only shown; exit code 1 if anything failed."""
+    """Reconcile once, or print the changes (dry run); exit with code 1 after a failure."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
@@ -132,7 +132,7 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
 
 
 def _is_visible_change(change: Change) -> bool:
-    """Whether it is worth a line: not waiting, and not a patch that only tests."""
+    """Return whether a change is printed: no wait, and no patch that only tests."""
     from kubectl_yoshi.model.plan import Verb
 
     return change.verb is not Verb.WAIT and not change.is_test_only
@@ -144,7 +144,7 @@ def _unchanged_summary(report: SyncReport) -> str:
 
 
 def _show_diff(session: Session, options: SyncOptions) -> None:
-    """`kubectl yoshi diff sync`"""
+    """Print the differences of `kubectl yoshi diff sync`."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.output.plan_printer import object_changes, write_diff
@@ -156,7 +156,7 @@ def _show_diff(session: Session, options: SyncOptions) -> None:
 
 
 def _print_report(session: Session, report: SyncReport) -> None:
-    """Notes and errors on stderr; exit code 1 if there are errors."""
+    """Print notes and errors on stderr; exit with code 1 if there are errors."""
     for note in report.lines:
         session.note(f"note: {note}")
     for text in format_errors(report):
@@ -172,7 +172,7 @@ def _list_errors(report: SyncReport) -> list[YoshiError]:
 
 
 def format_errors(report: SyncReport) -> list[str]:
-    """What is not as it should be, a line each; one line for all VMs that failed for the same cause."""
+    """Return a line for each error; VMs that failed for the same cause share one."""
     failed = Counter(error.message for error in report.vm_errors.values())
     shared = {name: error for name, error in report.vm_errors.items() if failed[error.message] > 1}
     single = [text for (kind, name), text in error_lines(report).items() if kind != "VM" or name not in shared]
@@ -180,7 +180,7 @@ def format_errors(report: SyncReport) -> list[str]:
 
 
 def error_lines(report: SyncReport) -> dict[tuple[str, NamespacedName], str]:
-    """What is not as it should be -> a line on it."""
+    """Return a line for each error, by kind and name of the object that failed."""
     lines: dict[tuple[str, NamespacedName], str] = {}
     for kind, errors in (("network", report.network_errors), ("VM", report.vm_errors)):
         for name, error in errors.items():
@@ -190,7 +190,7 @@ def error_lines(report: SyncReport) -> dict[tuple[str, NamespacedName], str]:
 
 
 def _run_controller(session: Session, options: SyncOptions) -> None:
-    """`sync --watch`: every change made is a line with its time on stdout, every trouble one on stderr."""
+    """Run `sync --watch`, which prints each change on stdout and each error on stderr, with the time."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.controller import Controller, ControllerOutput
     from kubectl_yoshi.engine.sync import sync as run_sync
@@ -219,7 +219,7 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
 
 
 class SyncLog:
-    """Writes down what happens, each line with its time; what is told already is not told again while it lasts."""
+    """The log of `sync --watch`: lines with the time; an error that persists is printed once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -227,15 +227,15 @@ class SyncLog:
         self._printed_notes: set[str] = set()
 
     def info(self, text: str) -> None:
-        """What goes well."""
+        """Print a change."""
         print(f"{_timestamp()} {text}", file=self._session.out, flush=True)
 
     def error(self, text: str) -> None:
-        """What does not."""
+        """Print an error."""
         print(f"{_timestamp()} error: {text}", file=self._session.err, flush=True)
 
     def report(self, report: SyncReport) -> None:
-        """What a pass came to."""
+        """Print the new notes and errors of one reconciliation."""
         for note in report.lines:
             if note not in self._printed_notes:
                 self._printed_notes.add(note)
@@ -262,10 +262,10 @@ def _timestamp() -> str:
 
 @contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual.
+    """Call `stop` on SIGTERM and Ctrl-C; a second Ctrl-C interrupts as usual.
 
-    Once the block has ended by one of them, both are ignored: the program ends, and what the same Ctrl-C still sends
-    must not make a failure of it.
+    After a block that a signal stopped, both signals are ignored: a repetition of the same signal must not change the
+    exit code while the program ends.
     """
     import signal
 

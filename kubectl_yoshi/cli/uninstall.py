@@ -1,4 +1,4 @@
-"""kubectl yoshi uninstall."""
+"""`kubectl yoshi uninstall`: remove the CRDs and roles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UninstallOptions:
-    """What `uninstall` was asked for."""
+    """The flags of `uninstall`."""
 
     force: bool
     yes: bool
@@ -30,23 +30,23 @@ class UninstallOptions:
 @command(
     "uninstall",
     examples="""
-    # Remove the CRDs and roles; refused while there are networks
+    # Remove the CRDs and roles; refused while networks exist
     kubectl yoshi uninstall
 
-    # See what would be lost
+    # Show what would be lost
     kubectl yoshi uninstall --force --dry-run=client
     """,
 )
 @click.option(
-    "--force", is_flag=True, help="Also while there are networks: they are lost, with who holds which address."
+    "--force", is_flag=True, help="Remove them even if networks exist, which are lost with their allocations."
 )
 @yes_option
 @dry_run_option
 @as_options(UninstallOptions)
 def uninstall(session: Session, options: UninstallOptions) -> None:
-    """Remove the CRDs and roles that install made, and nothing else.
+    """Remove the CRDs and roles that `install` created.
 
-    Refused while there are networks. What networks made in other places, such as IP pools, is not removed by this:
+    It is refused while networks exist. Objects that were created for networks, such as IP pools, are not removed:
     delete the networks first.
     """
     from kubectl_yoshi.cli.installation import find_installed, load_manifests, plan_uninstall
@@ -77,10 +77,10 @@ def uninstall(session: Session, options: UninstallOptions) -> None:
 
 
 def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostNetwork]) -> None:
-    """Says what would be lost; goes on only if that is wanted.
+    """Warn about the networks that would be lost, and ask for confirmation.
 
     Raises:
-        PreconditionFailed: there are networks and no --force, or the answer was no.
+        PreconditionFailed: networks exist and --force is not set, or the answer is no.
     """
     from kubectl_yoshi.cli.installation import format_lost_networks
 
@@ -100,7 +100,7 @@ def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostN
 
 
 def list_lost_networks(api: Api) -> list[LostNetwork]:
-    """Every network, in all namespaces."""
+    """Return every network, in all namespaces."""
     from kubectl_yoshi.cli.installation import find_lost_networks
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 
@@ -109,7 +109,7 @@ def list_lost_networks(api: Api) -> list[LostNetwork]:
 
 
 def list_or_empty(api: Api, resource: Resource) -> tuple[Json, ...]:
-    """All objects of a kind; none where the kind is not served (any more)."""
+    """Return all objects of a resource, or none if it is not served."""
     from kubectl_yoshi.kube.errors import NotFoundError, NotServedError
 
     try:

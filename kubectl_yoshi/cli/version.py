@@ -1,4 +1,4 @@
-"""kubectl yoshi version; apart from `app`, which every start imports."""
+"""`kubectl yoshi version`; separate from `app`, which every start imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 @dataclass(frozen=True)
 class VersionOptions:
-    """What `version` was asked for."""
+    """The flags of `version`."""
 
     client: bool
     server: bool
@@ -39,16 +39,16 @@ class VersionOptions:
     # The version of this program
     kubectl yoshi version
 
-    # And that of the API server
+    # And the version of the API server
     kubectl yoshi version --server-version
     """,
 )
-@click.option("--client", is_flag=True, help="Show this program's version only, which is the default.")
-@click.option("--server-version", "server", is_flag=True, help="Ask the API server for its version too.")
+@click.option("--client", is_flag=True, help="Show only the version of this program (default).")
+@click.option("--server-version", "server", is_flag=True, help="Show the version of the API server too.")
 @output_option("json", "yaml")
 @as_options(VersionOptions)
 def version(session: Session, options: VersionOptions) -> None:
-    """Show the version of this program, and of the server if asked."""
+    """Show the version of this program, or also of the API server."""
     if options.output.is_human_readable:
         print(client_version(), file=session.out)
         if options.server:
@@ -66,10 +66,10 @@ def version(session: Session, options: VersionOptions) -> None:
 
 
 def client_version() -> str:
-    """This program's version, and that of the Python that it runs on, a line each."""
+    """Return the version of this program and that of its Python, in two lines."""
     return f"Client Version: v{__version__}\nPython Version: v{PYTHON}"
 
 
 def server_version(session: Session) -> Json:
-    """What the API server says of itself."""
+    """Return the API server's version information."""
     return session.api.raw("/version")

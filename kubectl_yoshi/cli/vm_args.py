@@ -1,4 +1,4 @@
-"""Which VMs a command means, and waiting until they run as wanted."""
+"""The VMs that a command names, and waiting until they run with their addresses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 def resolve_vms(
     session: Session, names: Iterable[str], selector: str, filenames: tuple[str, ...], all_namespaces: bool
 ) -> tuple[tuple[str, str], ...]:
-    """Namespace and name of each VM, each once: from names (also NAMESPACE/NAME and vm/NAME), -l, or -f.
+    """Return the namespace and name of each VM, without duplicates.
+
+    They come from names (NAME, NAMESPACE/NAME or vm/NAME), from the selector, or from files.
 
     Raises:
-        UsageError: none was named, or in two ways at once.
-        PreconditionFailed: the selector finds none.
+        UsageError: no VM is named, or VMs are named in two ways.
+        PreconditionFailed: no VM matches the selector.
     """
     names = tuple(names)
     if sum((bool(names), bool(selector), bool(filenames))) != 1:
@@ -62,14 +64,14 @@ def _parse_vm_name(text: str, session: Session) -> tuple[str, str]:
 
 
 def parse_mac(text: str, what: str = "--mac") -> str | None:
-    """A MAC address as people write it: None for auto, "" for none, else a unicast one with colons.
+    """Parse a MAC address in any notation: None for "auto", "" for "none", else a unicast address with colons.
 
     Args:
-        text: as written.
+        text: the argument.
         what: its name in messages.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is not a unicast MAC address.
     """
     if text == "auto":
         return None
@@ -89,10 +91,10 @@ def parse_mac(text: str, what: str = "--mac") -> str | None:
 
 
 def wait_for_addresses(session: Session, network: tuple[str, str], result: RunResult, timeout: float | None) -> None:
-    """Waits until every VM that is to run does so with its address.
+    """Wait until every VM that runs, or was started, runs with its address.
 
     Raises:
-        TimedOutError: one does not, in time.
+        TimedOutError: a VM does not within the timeout.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.wait import wait_until_running

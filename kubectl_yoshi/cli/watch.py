@@ -1,4 +1,4 @@
-"""-w: shows a list again whenever something that it is made of changes."""
+"""-w: print a list again after each change of the resources that it is based on."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kubectl_yoshi.engine.reflector import ObjectsListed, Reflector, ReflectorCr
 from kubectl_yoshi.model.objects import Resource
 
 SETTLE_SECONDS = 0.3
-"""What changes together is shown together."""
+"""Changes that follow each other within this time are printed together."""
 
 
 def show_on_changes(
     session: Session, all_namespaces: bool, resources: Sequence[Resource], show: Callable[[], None]
 ) -> None:
-    """Show a list, which was shown once, again after each change of these resources, until Ctrl-C.
+    """Print a list again after each change of these resources, until Ctrl-C; the caller has printed it once.
 
     Raises:
-        YoshiError: one of them can no longer be watched.
+        YoshiError: a resource can no longer be watched.
     """
     session.out.flush()
     namespace = None if all_namespaces else session.namespace
@@ -45,11 +45,11 @@ def show_on_changes(
 
 
 def _is_change(event: WatchEvent, listed: set[Resource]) -> bool:
-    """Return whether something may have changed since the list was shown.
+    """Return whether something may have changed since the list was printed.
 
     Args:
-        event: what a reflector reports.
-        listed: the resources that it has listed already; the first list of each is what was shown.
+        event: from a reflector.
+        listed: the resources that are listed already; the first list of each is what was printed, and is added here.
     """
     if isinstance(event, (WatchFailed, ReflectorCrashed)):
         raise event.error

@@ -129,7 +129,7 @@ def test_every_command_is_in_it(archive: Path, program: Path) -> None:
     assert report(archive).startswith(f"{archive.name}: ")
     assert run(program, "network", "create", "--help").startswith("Usage: kubectl yoshi network create")
     assert "#compdef kubectl-yoshi" in run(program, "completion", "zsh")
-    assert run(program, "__complete", "network", "cre").startswith("create\tMake a network")
+    assert run(program, "__complete", "network", "cre").startswith("create\tCreate a network")
 
 
 def test_an_archive_whose_program_lacks_a_command_is_found(archive: Path, unpacked: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def works(folder: Path) -> None:
     said = run(folder / "kubectl-yoshi", "version", "-o", "json")
     assert json.loads(said)["clientVersion"]["gitVersion"].startswith("v")
     path = f"{folder}:/usr/bin:/bin"
-    assert run(folder / "kubectl_complete-yoshi", "network", "cre", PATH=path).startswith("create\tMake a network")
+    assert run(folder / "kubectl_complete-yoshi", "network", "cre", PATH=path).startswith("create\tCreate a network")
     assert "complete -F" in run(folder / "kubectl-yoshi", "completion", "bash")
 
 

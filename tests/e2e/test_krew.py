@@ -165,7 +165,7 @@ def test_kubectls_completion_asks_the_installed_plugin(installed: Home, namespac
     said = installed.run("kubectl", "yoshi", "completion", "install", "--shell", "bash")
     completer = installed.folder / ".krew" / "bin" / "kubectl_complete-yoshi"
     assert f"{completer} created" in said
-    assert "\ncreate\tMake a network" in installed.run("kubectl", "__complete", "yoshi", "network", "cre")
+    assert "\ncreate\tCreate a network" in installed.run("kubectl", "__complete", "yoshi", "network", "cre")
     assert f"\n{namespace}" in installed.run("kubectl", "__complete", "yoshi", "-n", namespace[:-2])
     # Whoever installed krew as its guide says has krew among its plugins. In this home there is none besides yoshi, and
     # krew takes a file in its bin without any plugin for what a version before 0.3 has left.

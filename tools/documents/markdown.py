@@ -9,11 +9,11 @@ from tools.documents.tree import Flag, Page, common_flags, pages
 HEAD = """\
 # Commands
 
-<!-- Made from the program by `make documents`; change the program instead. -->
+<!-- Generated from the program by `make documents`; change the program instead. -->
 <!-- documents: parsed -->
 
-`kubectl yoshi COMMAND --help` shows the same. Exit codes: 0 done, 1 failed or refused, 2 misused; `ips check` and
-`diff` end with 1 where they found something. Results are on stdout, everything else on stderr.
+`kubectl yoshi COMMAND --help` prints the same. Exit codes: 0 for success, 1 for a failure, 2 for a usage error;
+`ips check` and `diff` exit with 1 if they find differences. Results are on stdout, everything else on stderr.
 """
 
 
@@ -23,14 +23,14 @@ def commands_page() -> str:
     parts = [HEAD, _contents(found)]
     parts += [_section(page) for page in found[1:]]
     parts.append(
-        "## Flags of every command\n\nkubectl's own, before or after the command's name.\n\n" + _flags(common_flags())
+        "## Flags of every command\n\nkubectl's flags, before or after the command's name.\n\n" + _flags(common_flags())
     )
     return "\n".join(parts)
 
 
 def _contents(found: Iterable[Page]) -> str:
     rows = [f"| [`{page.title}`](#{_anchor(page.title)}) | {_cell(page.summary)} |" for page in found if page.words[1:]]
-    return "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n"
+    return "\n".join(["| command | description |", "|---|---|", *rows]) + "\n"
 
 
 def _section(page: Page) -> str:

@@ -39,10 +39,10 @@ def _man_page(page: Page, every: list[Page]) -> str:
         for flag in common_flags():
             lines += [".TP", f".B {_text(flag.spelling)}", _text(flag.meaning)]
     else:
-        lines += [".PP", "kubectl's flags are taken too, see", ".BR kubectl\\-yoshi (1)."]
+        lines += [".PP", "For kubectl's flags, which every command takes, see", ".BR kubectl\\-yoshi (1)."]
     if page.examples:
         lines += [".SH EXAMPLES", ".nf", *map(_text, page.examples), ".fi"]
-    lines += [".SH EXIT STATUS", "0: done. 1: failed, refused, or something was found. 2: misused."]
+    lines += [".SH EXIT STATUS", "0: success. 1: failure, or differences found. 2: usage error."]
     return "\n".join([*lines, ".SH SEE ALSO", ",\n".join(_see_also(page, every)), ""])
 
 

@@ -2,9 +2,9 @@
 
 `protocol.complete` answers `kubectl-yoshi __complete WORD…` in Cobra's format. click parses the unfinished command
 line and asks the groups, commands and parameter types of `cli` for words (their `shell_complete` methods); `sources`
-asks the cluster or the kubeconfig for names, and `addresses` chooses free and held addresses. `install` and `scripts`
+reads names from the cluster or the kubeconfig, and `addresses` lists free and held addresses. `install` and `scripts`
 are the commands: they install and print the shells' scripts.
 
-Rules: an answer takes a second at most, and an error is never printed, since a person is typing. Only `sources`
-imports the API client, and only where a name is completed.
+Rules: a reply takes one second at most, and errors are never printed, since the user is typing. Only `sources`
+imports the API client, and only to complete a name.
 """

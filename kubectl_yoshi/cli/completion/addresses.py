@@ -1,4 +1,4 @@
-"""The addresses that a shell offers while one is being typed: pure functions, which planners do not use.
+"""The addresses that completion offers: pure functions, which planners do not use.
 
 Raises:
     PreconditionFailed, UsageError: all functions, as plan.records does.
@@ -16,20 +16,20 @@ from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.plan.records import load_allocations, load_shards
 
 MAX_ADDRESSES = 20
-"""Free addresses offered at once: a screen's worth."""
+"""Maximum number of free addresses in a reply, which fits on a screen."""
 MAX_SHARDS = 8
-"""Objects of a large network that are read for them: what is slow is of no use while somebody types."""
+"""Maximum number of shards of a large network to read, since a reply must be fast."""
 
 
 def list_free_addresses(network: Network, typed: str, snapshot: Snapshot) -> list[str]:
-    """The lowest free addresses that begin with what was typed, as many as people can look through."""
+    """Return the lowest free addresses with this prefix, MAX_ADDRESSES at most."""
     candidates = network.usable & spans_with_prefix(typed) if network.version == 4 else network.usable
     found = map(network.address, chain.from_iterable(_iter_free(network, candidates, snapshot)))
     return [str(address) for address in islice(found, MAX_ADDRESSES) if str(address).startswith(typed)]
 
 
 def _iter_free(network: Network, candidates: Intervals, snapshot: Snapshot) -> Iterator[Iterable[int]]:
-    """Yield the free ones of the candidates, shard by shard."""
+    """Yield the free addresses among the candidates, shard by shard."""
     for first in islice(_shard_starts(network, candidates), MAX_SHARDS):
         shard = shard_of(network, first)
         held = Intervals.from_numbers(load_shards(network, [shard], snapshot).records())
@@ -45,9 +45,9 @@ def _shard_starts(network: Network, candidates: Intervals) -> Iterator[int]:
 
 
 def spans_with_prefix(typed: str) -> Intervals:
-    """The IPv4 addresses whose dotted notation begins like this: "10.1" is 10.1.*, 10.10.* to 10.19.*, 10.100.* and on.
+    """Return the IPv4 addresses whose dotted notation has this prefix, if any.
 
-    Empty where no address does.
+    "10.1" is the prefix of 10.1.*, of 10.10.* to 10.19.*, and of 10.100.* to 10.199.*.
     """
     *leading, last = typed.split(".")
     octets = [[part] for part in leading] + [[str(number) for number in range(256) if str(number).startswith(last)]]
@@ -63,7 +63,7 @@ def _span(prefix: int, bits: int) -> Span:
 
 
 def list_held_addresses(networks: Iterable[Network], snapshot: Snapshot) -> dict[str, str]:
-    """Every recorded address of these networks -> who holds it, in ascending order."""
+    """Return the allocated addresses of these networks with their holders, in ascending order."""
     found: dict[str, str] = {}
     for network in networks:
         records = load_allocations(network, snapshot).records()

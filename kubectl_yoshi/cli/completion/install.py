@@ -1,4 +1,4 @@
-"""kubectl yoshi completion install: into the shells' folders for it in the user's home, and a folder of PATH."""
+"""`kubectl yoshi completion install`: write the shell's script for completions, and kubectl's completer to PATH."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEXT_STEPS = {
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """What `completion install` was asked for."""
+    """The flags of `completion install`."""
 
     shell: str | None
 
@@ -37,29 +37,29 @@ class InstallOptions:
 @command(
     "install",
     examples="""
-    # For the shell that is used now, and for kubectl
+    # For the current shell, and for kubectl
     kubectl yoshi completion install
 
-    # For another one
+    # For another shell
     kubectl yoshi completion install --shell zsh
     """,
 )
-@click.option("--shell", type=click.Choice(SHELLS), help="For this shell; the one that is used now unless given.")
+@click.option("--shell", type=click.Choice(SHELLS), help="The shell (default the current one).")
 @as_options(InstallOptions)
 def install(session: Session, options: InstallOptions) -> None:
-    """Complete `kubectl yoshi` and kubectl-yoshi in every new shell.
+    """Install completion of `kubectl yoshi` and kubectl-yoshi for new shells.
 
-    Puts a script into your own folder for completions, and kubectl_complete-yoshi, which kubectl's completion asks,
-    beside kubectl-yoshi. Nothing else is changed.
+    The command writes a script to your own directory for completions, and kubectl_complete-yoshi, which kubectl's
+    completion calls, to the directory of kubectl-yoshi. It changes nothing else.
     """
     install_files(session, options.shell)
 
 
 def install_files(session: Session, shell: str | None) -> None:
-    """`completion install`: says of each file whether it was written.
+    """Write the files, and print for each whether it was written.
 
     Raises:
-        UsageError: it cannot be told which shell is used.
+        UsageError: the current shell is unknown.
         PreconditionFailed: a file cannot be written.
     """
     shell = shell or _detect_shell()
@@ -80,7 +80,7 @@ def _detect_shell() -> str:
 
 
 def _script_file(shell: str) -> Path:
-    """Where a shell looks for the completion of a command, in the user's home."""
+    """Return the file in the user's home in which a shell looks for the completion of kubectl-yoshi."""
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return {
@@ -91,7 +91,7 @@ def _script_file(shell: str) -> Path:
 
 
 def _find_completer_folder() -> Path:
-    """The folder of PATH that kubectl-yoshi is in; kubectl looks for its completer on PATH too."""
+    """Return the directory of kubectl-yoshi, which is on PATH, where kubectl looks for its completer."""
     plugin = shutil.which(PLUGIN)
     if plugin is None:
         raise PreconditionFailed(
@@ -101,7 +101,7 @@ def _find_completer_folder() -> Path:
 
 
 def _write(session: Session, file: Path, text: str, *, mode: int) -> None:
-    """Writes a file where it is not as it should be, and says so."""
+    """Write a file unless it has this text already, and print which."""
     try:
         if file.exists() and file.read_text(encoding="utf-8", errors="replace") == text:
             print(f"{file} unchanged", file=session.out)

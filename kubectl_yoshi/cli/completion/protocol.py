@@ -1,11 +1,11 @@
-"""`kubectl-yoshi __complete WORD…`: what the shells' scripts ask for, answered as kubectl does it, in Cobra's format.
+"""`kubectl-yoshi __complete WORD…`: the reply to the shells' scripts, in Cobra's format, as in kubectl.
 
-One word a line, after a TAB what it is, and last ":N", what the shell is to do with them (Directive); see
+The reply has a word on each line, with its description after a TAB, and at the end ":N", a Directive to the shell; see
 https://github.com/spf13/cobra/blob/main/site/content/completions/_index.md. The last WORD is the one being typed, and
-may be "". kubectl runs `kubectl_complete-yoshi WORD…` for the same. click finds the words (click.shell_completion): it
-asks the `shell_complete` method of the group, the command or the parameter's type whose turn it is.
+may be "". kubectl runs `kubectl_complete-yoshi WORD…` for the same reply. click finds the words
+(click.shell_completion): it calls the `shell_complete` method of the group, command or parameter type concerned.
 
-Whatever goes wrong, nothing is offered and nothing said: somebody is typing.
+After any error the reply has no words and no message, since the user is typing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from kubectl_yoshi.model.printable import to_single_line
 
 LIMIT_SECONDS = 1.0
 TIME_LIMIT_VARIABLE = "KUBECTL_YOSHI_COMPLETION_SECONDS"
-"""How long the cluster may take, for who has a slow one and patience."""
+"""Environment variable: the time limit for the cluster in seconds, for users of slow clusters."""
 
 
 class Directive(enum.IntFlag):
-    """What the shell is to do with the words, as Cobra has it (ShellCompDirective)."""
+    """An instruction to the shell about the words (Cobra's ShellCompDirective)."""
 
-    DEFAULT = 0  # files, where there are no words
+    DEFAULT = 0  # complete files if there are no words
     NO_SPACE = 2
     NO_FILES = 4
     ONLY_FOLDERS = 16
@@ -42,24 +42,24 @@ class Directive(enum.IntFlag):
 
 
 def complete(words: Sequence[str]) -> None:
-    """Print what may stand in the place of the last word; end the process where the cluster takes too long."""
+    """Print the completions of the last word; end the process if the cluster exceeds the time limit."""
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - also for credential plugins, until the process ends
     look_up = TimedNameLookup(get_time_limit(os.environ))
     sys.stdout.write(format_reply(find_completions(words, look_up)))
     sys.stdout.flush()
     if look_up.is_running:
-        os._exit(0)  # its connections would be waited for
+        os._exit(0)  # a normal exit would wait for its connections
 
 
 def find_completions(words: Sequence[str], look_up: NameLookup) -> list[CompletionItem]:
-    """Return what may stand in the place of the last word; nothing where that cannot be found out.
+    """Return the completions of the last word; none after an error.
 
     Args:
-        words: what follows the program's name.
-        look_up: finds the names that only the cluster or the kubeconfig knows.
+        words: the arguments of the program.
+        look_up: returns names from the cluster or the kubeconfig.
     """
     *args, incomplete = words or [""]
-    if args[-1:] == ["--dry-run"]:  # click takes the next word for its value; kubectl only what follows "="
+    if args[-1:] == ["--dry-run"]:  # for click the next word is its value; for kubectl only what follows "="
         args[-1] = "--dry-run=client"
     with suppress(Exception):
         return ShellComplete(cli, {"obj": look_up}, "kubectl yoshi", "").get_completions(args, incomplete)
@@ -67,10 +67,10 @@ def find_completions(words: Sequence[str], look_up: NameLookup) -> list[Completi
 
 
 class TimedNameLookup:
-    """A NameLookup that gives up after a while.
+    """A NameLookup with a time limit.
 
     Args:
-        limit: how many seconds the cluster may take.
+        limit: the limit for the cluster in seconds.
     """
 
     def __init__(self, limit: float) -> None:
@@ -79,17 +79,17 @@ class TimedNameLookup:
 
     @property
     def is_running(self) -> bool:
-        """Whether the cluster took too long and is still being asked."""
+        """Whether a look-up that exceeded the limit is still running."""
         return self._thread is not None and self._thread.is_alive()
 
     def __call__(
         self, kind: NameKind, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names; none where they cannot be found out in time."""
+        """Return the names; none after an error or the time limit."""
         from kubectl_yoshi.cli.completion.sources import NameRequest, list_known_names
         from kubectl_yoshi.kube.slim_import import import_client_modules
 
-        import_client_modules()  # which is not the cluster's time
+        import_client_modules()  # the import does not count towards the limit
         request = NameRequest(create_session(ctx, self._limit), ctx, param, incomplete)
         found: list[CompletionItem] = []
 
@@ -104,7 +104,7 @@ class TimedNameLookup:
 
 
 def get_time_limit(environment: Mapping[str, str]) -> float:
-    """Return how many seconds the cluster may take."""
+    """Return the time limit for the cluster in seconds."""
     try:
         return max(float(environment.get(TIME_LIMIT_VARIABLE) or LIMIT_SECONDS), 0.0)
     except ValueError:
@@ -112,7 +112,7 @@ def get_time_limit(environment: Mapping[str, str]) -> float:
 
 
 def create_session(ctx: click.Context, limit: float) -> Session:
-    """Return a session with the command line's own flags of kubectl."""
+    """Return a session with the kubectl flags of the command line."""
     flags = {name: value for name, value in get_kubectl_flags(ctx).items() if name != "verbosity"}
     return Session({**flags, "request_timeout": limit})
 
@@ -126,7 +126,7 @@ def format_reply(items: Iterable[CompletionItem]) -> str:
             directive = Directive.DEFAULT
         elif item.type == "dir":
             directive = Directive.ONLY_FOLDERS
-        elif item.value.isprintable():  # else nobody would type it, and the shell would run what is after a line break
+        elif item.value.isprintable():  # with a line break the shell would execute what follows it
             words[item.value] = to_single_line(item.help or "")
             directive |= Directive.KEEP_ORDER if item.keep_order else Directive.DEFAULT
     if words and all(word.endswith(("=", "/")) for word in words):

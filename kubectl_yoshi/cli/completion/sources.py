@@ -1,7 +1,7 @@
-"""The names that a word of the command line may be, from the cluster or the kubeconfig.
+"""The names that completion offers, from the cluster or the kubeconfig.
 
-Each kind imports what it needs when it is asked for: a second is the limit, and most kinds need little. Names are
-listed as a Table without its objects
+Each kind imports what it needs when it is looked up: the time limit is one second, and most kinds need little. Names
+are listed as a Table without its objects
 (https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables), from the API server's
 cache.
 """
@@ -35,13 +35,13 @@ NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 @dataclass(frozen=True)
 class NameRequest:
-    """The word that is being typed.
+    """A word to complete.
 
     Attributes:
-        session: with kubectl's flags of the command line.
-        ctx: the command, with what was given before.
-        param: the flag or argument that the word is a value of.
-        incomplete: the word as far as it is typed.
+        session: with the kubectl flags of the command line.
+        ctx: the command, with the preceding parameters.
+        param: the flag or argument whose value the word is.
+        incomplete: the prefix.
     """
 
     session: Session
@@ -51,14 +51,14 @@ class NameRequest:
 
 
 NameSource = Callable[[NameRequest], Mapping[str, str]]
-"""Returns names -> a few words about each ("" for none), among them all that begin as typed."""
+"""Return names with their descriptions ("" for none), including all names with the prefix."""
 
 
 def list_known_names(kind: NameKind, request: NameRequest) -> list[CompletionItem]:
-    """Return the names of a kind that begin as typed, without those that are given already.
+    """Return the names of a kind with the prefix, without those that are on the command line already.
 
     Raises:
-        YoshiError, OSError, ValueError: they cannot be read.
+        YoshiError, OSError, ValueError: the names cannot be read.
     """
     given = request.ctx.params.get(str(request.param.name)) or ()
     return [
@@ -81,7 +81,7 @@ def _vms(request: NameRequest) -> Mapping[str, str]:
 
 
 def _objects(request: NameRequest, resource: Resource, *columns: str) -> Mapping[str, str]:
-    """Return the objects of the session's namespace, or of the one before "/"."""
+    """Return the objects of the namespace before "/" (default: of the session's)."""
     namespace, slash, _ = request.incomplete.rpartition("/")
     found = _list_names(request.session.api, resource, namespace or request.session.namespace, columns)
     return {f"{namespace}{slash}{name}": description for name, description in found.items()}
@@ -122,7 +122,7 @@ def _held_addresses(request: NameRequest) -> Mapping[str, str]:
 
 
 def _select_networks(request: NameRequest, param: str, snapshot: Snapshot) -> list[Network]:
-    """Return the network that the command line names, else all of its namespace."""
+    """Return the network that the command line names, else all networks of its namespace."""
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
@@ -138,10 +138,10 @@ def _pins_vm_template(network: Network) -> bool:
 
 
 def _list_names(api: Api, resource: Resource, namespace: str | None, columns: Sequence[str] = ()) -> dict[str, str]:
-    """Return the name of every object of a kind -> the text of these columns, without those that its table lacks.
+    """Return the name of each object of a resource with the text of these columns, as far as its table has them.
 
     Raises:
-        ClusterError: they cannot be listed.
+        ClusterError: the objects cannot be listed.
     """
     path = quote(resource.path(namespace), safe="/")
     table = api.raw(f"{path}?resourceVersion=0&includeObject=None", accept=AS_TABLE)
@@ -154,14 +154,14 @@ def _list_names(api: Api, resource: Resource, namespace: str | None, columns: Se
 
 
 def _list_kubeconfig_names(kubeconfig: str, section: str) -> list[str]:
-    """Return the names in a section ("contexts", "clusters", "users") of the kubeconfig files, each once.
+    """Return the names in a section of the kubeconfig files, without duplicates.
 
     Args:
-        kubeconfig: what --kubeconfig says; "" where it was not given.
-        section: which.
+        kubeconfig: the value of --kubeconfig, or "".
+        section: "contexts", "clusters" or "users".
 
     Raises:
-        KubeconfigError: the file that --kubeconfig names is not there.
+        KubeconfigError: the file that --kubeconfig names does not exist.
         OSError, ValueError, yaml.YAMLError: a file cannot be read.
     """
     import yaml

@@ -1,8 +1,8 @@
 """`kubectl yoshi ips`: list, reserve, release, move, check, clean up, import and rebuild allocations.
 
-`list`, `who` and `check` show rows of `cli.inventory`: allocations joined with what the cluster shows. The others
-give a planner to `cli.apply.execute` and print what became of each address; `gc` and `rebuild` show what they would
-do and ask first.
+`list`, `who` and `check` print rows of `cli.inventory`: allocations joined with their use in the cluster. The others
+pass a planner to `cli.apply.execute` and print the result of each address; `gc` and `rebuild` first print the changes
+and ask for confirmation.
 
 Rules: one file per command, with a frozen dataclass of its flags; see `kubectl_yoshi.cli` for what it may import.
 """

@@ -1,4 +1,4 @@
-"""kubectl yoshi ips check: allocations compared with what the cluster shows."""
+"""`kubectl yoshi ips check`: compare allocations with their use in the cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What `ips check` was asked for."""
+    """The flags of `ips check`."""
 
     network: str | None
     all_namespaces: bool
@@ -36,13 +36,13 @@ class CheckOptions:
 @output_option("json", "yaml")
 @as_options(CheckOptions)
 def check(session: Session, options: CheckOptions) -> None:
-    """Compare what is recorded with what is true; exit 1 if they differ."""
+    """Compare allocations with the cluster; exit 1 if they differ."""
     if _print_problems(session, options):
         click.get_current_context().exit(1)
 
 
 def _print_problems(session: Session, options: CheckOptions) -> int:
-    """Print every disagreement and return their number."""
+    """Print every discrepancy and return their number."""
     from kubectl_yoshi.cli.inventory import load_inventory
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.plan.inventory import find_discrepancies
@@ -63,7 +63,7 @@ def _print_problems(session: Session, options: CheckOptions) -> int:
 
 
 def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapshot) -> list[OrphanedVm]:
-    """The VMs, of the session's namespace or of all, that are on networks which do not exist."""
+    """Return the VMs, of the session's namespace or of all, with addresses of networks that do not exist."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.snapshot import Query
     from kubectl_yoshi.model.vm import VM, Vm
@@ -72,7 +72,7 @@ def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapsho
     all_vms = Query(VM)
     known = all_vms in snapshot.results and not snapshot.unreadable_reason(
         all_vms
-    )  # the survey has read them, where it read any
+    )  # the inventory has read them, if it read any
     read = all_vms if all_namespaces or known else Query(VM, session.namespace)
 
     vms = [vm for vm in map(Vm, snapshot.lookup(read)) if all_namespaces or vm.namespace == session.namespace]
@@ -82,7 +82,7 @@ def _find_orphaned_vms(session: Session, all_namespaces: bool, snapshot: Snapsho
 def _find_vm_problems(
     session: Session, options: CheckOptions, rows: list[InventoryRow], snapshot: Snapshot
 ) -> list[VmProblem]:
-    """What keeps VMs from starting that have no address recorded."""
+    """Return the problems that prevent VMs without an allocation from starting."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.inventory import select_networks
     from kubectl_yoshi.plan.inventory import list_other_troubles

@@ -1,4 +1,4 @@
-"""kubectl yoshi ips gc."""
+"""`kubectl yoshi ips gc`: release addresses that nothing uses, and remove objects of deleted networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kubectl_yoshi.output.format_option import OutputFormat
 
 @dataclass(frozen=True)
 class GcOptions:
-    """What `ips gc` was asked for."""
+    """The flags of `ips gc`."""
 
     network: str | None
     all_namespaces: bool
@@ -30,16 +30,16 @@ class GcOptions:
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network.")
 @all_namespaces_option
 @click.option(
-    "--grace", type=Seconds(), default="5m", metavar="DURATION", help="Leave younger records alone; 5m unless given."
+    "--grace", type=Seconds(), default="5m", metavar="DURATION", help="Keep allocations younger than this (default 5m)."
 )
 @yes_option
 @dry_run_option
 @as_options(GcOptions)
 def gc(session: Session, options: GcOptions) -> None:
-    """Give back addresses that nothing uses any more.
+    """Release addresses that nothing uses any more.
 
-    What networks of the namespace left elsewhere that were deleted with plain kubectl (pools, Services, BGP entries,
-    bridges) goes too; with -A, that of all namespaces.
+    Objects of networks that were deleted with kubectl (pools, Services, BGP entries, bridges) are removed too: those of
+    the namespace's networks, or with -A of all networks.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import run

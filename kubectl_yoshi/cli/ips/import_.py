@@ -1,9 +1,9 @@
-"""kubectl yoshi ips import: addresses found in the cluster or in CSV files, adopted network by network.
+"""`kubectl yoshi ips import`: import addresses from the cluster or from CSV files, network by network.
 
 A file has one of two headers:
 
-    name,address,mac,namespace                                the last two cells may be empty or left out
-    ID,Name,MAC Address,Fixed IP Addresses,Status,…           as `openstack port list -f csv` prints it
+    name,address,mac,namespace                                the last two cells are optional
+    ID,Name,MAC Address,Fixed IP Addresses,Status,…           the output of `openstack port list -f csv`
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ADOPTED, TO_BE_ADOPTED, UNCHANGED, REFUSED = "adopted", "to be adopted", "alread
 
 HEADER = ("name", "address", "mac", "namespace")
 OPENSTACK_HEADER = ("ID", "Name", "MAC Address", "Fixed IP Addresses", "Status")
-"""The first columns of `openstack port list -f csv`; with --long there are more."""
+"""The first columns of `openstack port list -f csv`; --long has more."""
 
 MAX_SHOWN = 3
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
@@ -58,7 +58,7 @@ from older clients."""
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What `ips import` was asked for."""
+    """The flags of `ips import`."""
 
     filenames: tuple[str, ...]
     source: str | None
@@ -80,10 +80,10 @@ class ImportOptions:
 @command(
     "import",
     examples="""
-    # What running VMs have, adopted as theirs
+    # Import the addresses of running VMs
     kubectl yoshi ips import --from vms --network blue
 
-    # A file with the header name,address,mac,namespace, or what `openstack port list -f csv` prints
+    # Import a file with the header name,address,mac,namespace, or the output of `openstack port list -f csv`
     kubectl yoshi ips import -f ports.csv --network blue --dry-run=client
     """,
 )
@@ -93,8 +93,8 @@ class ImportOptions:
 )  # fmt: skip
 @click.option(
     "--from", "source", type=click.Choice(SOURCES), metavar="|".join(SOURCES),
-    help="vms: what VMs run with. services: public ones of others' Services. calico: what Calico keeps for VMs. "
-    "csv: files (-f).",
+    help="vms: addresses of running VMs, and of the annotation network.kubevirt.io/addresses. services: public "
+    "addresses of Services not managed by yoshi. calico: addresses of VMs in Calico IPAM. csv: files (-f).",
 )  # fmt: skip
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only into this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
@@ -103,9 +103,10 @@ class ImportOptions:
 @dry_run_option
 @as_options(ImportOptions)
 def import_ips(session: Session, options: ImportOptions) -> None:
-    """Adopt addresses that VMs have already: record them, and pin them to the VMs, as vm attach does.
+    """Import addresses that VMs already have.
 
-    No VM is restarted. What is another VM's, reserved, or outside the network is refused and told; exit code 1 then.
+    Each address is allocated to its VM and written to the VM, as by `vm attach`. No VM is restarted. An address that
+    is reserved, outside the network or used by another VM is refused; the exit code is 1 then.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
@@ -146,7 +147,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
 
 @dataclass(frozen=True)
 class _Row:
-    """An address, and what became of it; `reason`: what shows it, or why it was refused."""
+    """An address with its result; `reason` is the evidence for it, or the reason for the refusal."""
 
     observation: Observation
     result: str
@@ -176,7 +177,7 @@ def _import_network(
             session, planner, options.dry_run, options.output, total=len(found), activity="importing",
             tolerate_errors=True, unchanged={},
         )  # fmt: skip
-    except (PreconditionFailed, UsageError) as error:  # of the network as a whole; others may do
+    except (PreconditionFailed, UsageError) as error:  # of the whole network; other networks are still imported
         if session.is_diff:
             raise
         return [_Row(observation, REFUSED, error.message) for observation in found]
@@ -194,7 +195,7 @@ def _result_row(observation: Observation, result: RunResult, dry_run: str) -> _R
 
 
 def _is_changed(changes: Iterable[Change], owner: str, address: str) -> bool:
-    """Whether something was changed for a VM: on itself, or in a patch of records that it shares with others."""
+    """Return whether the VM was changed, or its allocation, in a patch that it shares with other VMs."""
     return any(
         change.owner == owner or (not change.owner and address in _written_addresses(change))
         for change in changes
@@ -230,7 +231,7 @@ def read_address_files(names: Iterable[str], namespace: str) -> list[tuple[Exist
 
     Args:
         names: files, "-" for stdin.
-        namespace: of VMs for which none is named.
+        namespace: of VMs without a namespace in the file.
 
     Raises:
         UsageError: a file cannot be read, has another header, or lines in it are wrong; all of them are reported.

@@ -1,4 +1,4 @@
-"""kubectl yoshi ips list: allocations joined with what the cluster shows, or the free addresses."""
+"""`kubectl yoshi ips list`: allocations joined with their use in the cluster, or the free addresses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What `ips list` was asked for."""
+    """The flags of `ips list`."""
 
     named: str | None
     network: str | None
@@ -52,13 +52,13 @@ class ListOptions:
 @click.argument("named", type=NETWORK_NAME, required=False, metavar="[NETWORK]")
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="Only this network: NAME, or NAMESPACE/NAME.")
 @all_namespaces_option
-@click.option("--free", is_flag=True, help="Show the free addresses instead, as ranges.")
+@click.option("--free", is_flag=True, help="List the free addresses instead, as ranges.")
 @watch_option
 @no_headers_option
 @output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_ips(session: Session, options: ListOptions) -> None:
-    """Show addresses, who holds them, and whether that is true."""
+    """List allocated addresses with holder and state, or free addresses."""
     from kubectl_yoshi.cli.inventory import load_inventory, row_to_json
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD

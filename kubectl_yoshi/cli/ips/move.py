@@ -1,4 +1,4 @@
-"""kubectl yoshi ips move."""
+"""`kubectl yoshi ips move`: move a public address to another VM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kubectl_yoshi.output.format_option import OutputFormat
 
 @dataclass(frozen=True)
 class MoveOptions:
-    """What `ips move` was asked for."""
+    """The flags of `ips move`."""
 
     address: str
     to: str
@@ -29,19 +29,17 @@ class MoveOptions:
 
 @command("move", examples="kubectl yoshi ips move 203.0.113.5 --to web-2")
 @click.argument("address", type=HELD_ADDRESS, metavar="IP")
+@click.option("--to", type=VM_NAME, required=True, metavar="VM", help="The VM to move it to: NAME, or NAMESPACE/NAME.")
 @click.option(
-    "--to", type=VM_NAME, required=True, metavar="VM", help="The VM that is to have it: NAME, or NAMESPACE/NAME."
+    "--network", type=NETWORK_NAME, metavar="NAME", help="The network of the address (default the one that holds it)."
 )
-@click.option(
-    "--network", type=NETWORK_NAME, metavar="NAME", help="The network that the address is of; found unless named."
-)
-@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address; 22,80,443/tcp unless given.")
-@wait_option("it can be reached")
+@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the address (default 22,80,443/tcp).")
+@wait_option("the address is reachable")
 @timeout_option()
 @dry_run_option
 @as_options(MoveOptions)
 def move(session: Session, options: MoveOptions) -> None:
-    """Give a VM's public address to another VM."""
+    """Move a public address to another VM."""
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name

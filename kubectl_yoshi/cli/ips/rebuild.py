@@ -1,4 +1,4 @@
-"""kubectl yoshi ips rebuild: what is to be written, the confirmation, and what became of each network."""
+"""`kubectl yoshi ips rebuild`: print the changes, ask for confirmation, and print the result of each network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONLY_CONTRADICTIONS = "unchanged: no record is to be written, but see the contra
 
 @dataclass(frozen=True)
 class RebuildOptions:
-    """What `ips rebuild` was asked for."""
+    """The flags of `ips rebuild`."""
 
     network: str | None
     all_namespaces: bool
@@ -39,7 +39,7 @@ class RebuildOptions:
 @command(
     "rebuild",
     examples="""
-    # After a restore: see what would be written, and every contradiction
+    # After a restore: show the changes, and every contradiction
     kubectl yoshi ips rebuild -A --dry-run=client
 
     kubectl yoshi ips rebuild -A --yes
@@ -51,9 +51,10 @@ class RebuildOptions:
 @dry_run_option
 @as_options(RebuildOptions)
 def rebuild(session: Session, options: RebuildOptions) -> None:
-    """Write the ledger anew from all that exists: running VMs, templates, Services, Calico's books.
+    """Rebuild allocations from VMs, Services and Calico IPAM.
 
-    What runs now beats what is only written. Reservations stay, no VM is changed, and no address is given back.
+    Addresses that VMs run with take precedence over addresses that are only recorded or on templates. Reservations
+    stay, no VM is changed, and no address is released.
     """
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
@@ -76,17 +77,17 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
 
 @dataclass(frozen=True)
 class _Row:
-    """An address whose record is to be written."""
+    """An address whose allocation is to be written."""
 
     network: str
     entry: ExpectedAllocation
 
 
 def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
-    """Shows on stderr what the ledgers say, what they should say, and why.
+    """Print on stderr the recorded and the expected allocations that differ, with the reasons.
 
     Returns:
-        How many addresses differ; and what to say where none does.
+        The number of differences, and the message for a run without any.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
@@ -107,17 +108,17 @@ def _show_audits(session: Session, request: RebuildRequest) -> tuple[int, str]:
 
 
 def _describe_allocation(record: Allocation | None) -> str:
-    """Whose a record is; with its uid, since after a restore that may be all that differs."""
+    """Return the holder of an allocation with its uid, since after a restore only the uid may differ."""
     if record is None:
         return ""
     return f"{record.holder} ({record.uid[:8]})" if record.uid else record.holder
 
 
 def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
-    """A line for each network, those first that were written; `unchanged` where none was.
+    """Print a line for each network, or `unchanged` if there is none.
 
     Raises:
-        YoshiError: a network could not be rebuilt; the others were.
+        YoshiError: a network could not be rebuilt; the others are.
     """
     counts = {**result.plan.results, **result.results}
     for name, count in counts.items():

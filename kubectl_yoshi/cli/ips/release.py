@@ -1,4 +1,4 @@
-"""kubectl yoshi ips release."""
+"""`kubectl yoshi ips release`: release reservations, and addresses that their VMs do not use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReleaseOptions:
-    """What `ips release` was asked for."""
+    """The flags of `ips release`."""
 
     network: str
     addresses: tuple[str, ...]
@@ -35,9 +35,9 @@ class ReleaseOptions:
 @dry_run_option
 @as_options(ReleaseOptions)
 def release(session: Session, options: ReleaseOptions) -> None:
-    """Give reserved addresses back, and addresses whose VM does not use them.
+    """Release reserved addresses, and addresses that their VMs do not use.
 
-    `ips gc` finds and gives back all addresses whose VM is gone or does not use them.
+    `ips gc` finds and releases all addresses whose VM no longer exists or does not use them.
     """
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
@@ -61,17 +61,17 @@ def release(session: Session, options: ReleaseOptions) -> None:
 
 
 def _print_released(session: Session, result: RunResult, addresses: Sequence[str], dry_run: str = "none") -> None:
-    """A line for each address on stdout, its error on stderr where it had to stay, and exit code 1 if any had.
+    """Print a line for each released address, and the errors of the others on stderr.
 
     Args:
-        session: where to write.
-        result: what was done; its `results` have who held each address.
-        addresses: those that were to be released.
-        dry_run: where nothing was done, only the errors are told.
+        session: where to print.
+        result: of the run; its `results` have the previous holder of each address.
+        addresses: the addresses to release.
+        dry_run: a dry run prints only the errors.
 
     Raises:
-        YoshiError: that of the single address, or one that keeps all of them.
-        Exit: with code 1.
+        YoshiError: the error of the only address, or one that concerns all addresses.
+        Exit: one of several addresses was not released; the exit code is 1.
     """
     holders = {**result.plan.results, **result.results}
     single_messages = {error.message for owner, error in result.errors.items() if owner in addresses}

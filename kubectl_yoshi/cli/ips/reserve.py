@@ -1,4 +1,4 @@
-"""kubectl yoshi ips reserve."""
+"""`kubectl yoshi ips reserve`: reserve addresses, so that they are not assigned to VMs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.output.format_option import OutputFormat
 
 MAX_NOTE_LENGTH = 256
-"""Characters. A note is in the record of each of its addresses, of which one object holds up to 256."""
+"""In characters. The note is in the allocation of each address, and an object has up to 256 allocations."""
 
 
 @dataclass(frozen=True)
 class ReserveOptions:
-    """What `ips reserve` was asked for."""
+    """The flags of `ips reserve`."""
 
     network: str
     addresses: tuple[str, ...]
@@ -40,21 +40,21 @@ class ReserveOptions:
 @command(
     "reserve",
     examples="""
-    # This address, for the printer
+    # Reserve an address for a printer
     kubectl yoshi ips reserve blue 10.133.0.50 --note printer
 
-    # Any three
+    # Reserve three free addresses
     kubectl yoshi ips reserve blue --count 3
     """,
 )
 @click.argument("network", type=NETWORK_NAME)
 @click.argument("addresses", nargs=-1, type=FREE_ADDRESS, metavar="[IP]…")
-@click.option("--count", type=int, metavar="N", help="How many, if no address is named; 1 unless given.")
-@click.option("--note", default="", metavar="TEXT", help=f"What for; at most {MAX_NOTE_LENGTH} characters.")
+@click.option("--count", type=int, metavar="N", help="The number of free addresses to reserve (default 1).")
+@click.option("--note", default="", metavar="TEXT", help=f"The purpose, in at most {MAX_NOTE_LENGTH} characters.")
 @dry_run_option
 @as_options(ReserveOptions)
 def reserve(session: Session, options: ReserveOptions) -> None:
-    """Keep addresses of a network out of everybody's reach."""
+    """Reserve addresses, so that they are not assigned to VMs."""
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.reserve import ReserveRequest, plan_reserve

@@ -1,4 +1,4 @@
-"""kubectl yoshi ips who: everything that is known of one address, and who had it before."""
+"""`kubectl yoshi ips who`: the allocation of an address, its use in the cluster, and its previous holders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WhoOptions:
-    """What `ips who` was asked for."""
+    """The flags of `ips who`."""
 
     address: str
     output: OutputFormat
@@ -36,7 +36,7 @@ class WhoOptions:
 @output_option("json", "yaml", "name", "wide")
 @as_options(WhoOptions)
 def who(session: Session, options: WhoOptions) -> None:
-    """Tell who holds an address, and who had it before."""
+    """Show the holder of an address, and its previous holders."""
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import parse_address
     from kubectl_yoshi.model.durations import format_duration
@@ -71,13 +71,13 @@ def who(session: Session, options: WhoOptions) -> None:
 
 @dataclass(frozen=True)
 class _AddressInfo:
-    """What is known of an address on one network.
+    """An address on one network.
 
     Attributes:
-        network: which.
-        row: who holds it; None where nobody does.
-        history: who had it before, the latest first.
-        cooldown_seconds: for how many seconds yet nobody gets it but who had it last.
+        network: the network.
+        row: its allocation and use; None if there is neither.
+        history: its previous holders, the latest first.
+        cooldown_seconds: how long it can still be assigned only to its last holder.
     """
 
     network: Network
@@ -127,7 +127,7 @@ def _format_past_allocation(past: PastAllocation, now: datetime, wide: bool) -> 
 
 
 def _to_json(info: _AddressInfo, address: Address) -> Json:
-    """As `ips list` shows it; "free" or "never given out" where nobody holds it."""
+    """Return the object that `ips list` prints; with the state "free" or "never given out" for one without a holder."""
     from kubectl_yoshi.cli.inventory import row_to_json
 
     if info.row is not None:

@@ -1,4 +1,4 @@
-"""kubectl yoshi network create: make networks from flags or files, one run each."""
+"""`kubectl yoshi network create`: create networks from flags or files, each in a run of its own."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 
 PEER_SYNTAX = "IP[,reachableBy=IP][,multihop][,passwordSecret=NAME]"
-"""How --peer is written; what each word means: spec.bgpConfig.peers of the CRD."""
+"""The syntax of --peer; for the meaning of each word see spec.bgpConfig.peers of the CRD."""
 
 ANNOUNCE_HELP = (
-    "Public: metallb-l2, metallb-bgp or calico-bgp. Unless given: metallb-l2 without --peer, else calico-bgp where "
-    "Calico is installed, else metallb-bgp."
+    "Public: metallb-l2, metallb-bgp or calico-bgp (default metallb-l2 without --peer, else calico-bgp where Calico is "
+    "installed, else metallb-bgp)."
 )
 
 MAX_NAME_LENGTH = 180
-"""An IPPool is named <namespace>.<name>, a namespace has 63 characters at most, a name in the API 253."""
+"""An IPPool is named <namespace>.<name>; a namespace has at most 63 characters, an object's name at most 253."""
 
 
 @dataclass(frozen=True)
 class CreateOptions:
-    """What `network create` was asked for."""
+    """The flags of `network create`."""
 
     name: str | None
     filenames: tuple[str, ...]
@@ -97,10 +97,10 @@ class CreateOptions:
 @command(
     "create",
     examples="""
-    # A private network; VMs keep their addresses for life
+    # A private network
     kubectl yoshi network create blue --cidr 10.133.0.0/16
 
-    # Only a part of it is handed out
+    # Assign only a part of its addresses
     kubectl yoshi network create blue --cidr 10.133.0.0/16 --range 10.133.0.10-10.133.0.250
 
     # Public addresses, announced on the nodes' LAN by MetalLB
@@ -110,7 +110,7 @@ class CreateOptions:
     kubectl yoshi network create internet --plugin public --cidr 203.0.113.0/28 \\
       --peer 10.240.0.5 --my-asn 64514 --remote-asn 64512
 
-    # A layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
+    # A Layer 2 network on VLAN 20 of the nodes' eth1, whose VMs get their addresses by DHCP
     kubectl yoshi network create lab --plugin ovs --cidr 10.20.0.0/24 --bridge br-ext --nic eth1 --vlan 20
 
     # From a manifest
@@ -120,59 +120,57 @@ class CreateOptions:
 @click.argument("name", required=False)
 @filename_option
 @click.option("--plugin", metavar="PLUGIN", help="calico (the default where Calico is installed), public or ovs.")
-@click.option("--cidr", metavar="CIDR", help="The network's addresses, such as 10.133.0.0/16.")
-@click.option("--range", "range_", metavar="A-B", help="First and last address to hand out.")
-@click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address never to hand out.")
-@click.option("--gateway", metavar="IP", help="The gateway's address, never handed out.")
+@click.option("--cidr", metavar="CIDR", help="The addresses of the network, such as 10.133.0.0/16.")
+@click.option("--range", "range_", metavar="A-B", help="The first and last address to assign.")
+@click.option("--exclude", multiple=True, metavar="ADDRESSES", help="A CIDR, A-B or address that is never assigned.")
+@click.option("--gateway", metavar="IP", help="The gateway's address, which is never assigned.")
 @click.option(
     "--max-addresses-per-namespace",
     type=click.IntRange(1, 2**31 - 1),
     metavar="N",
-    help="How many addresses the VMs of one namespace may hold.",
+    help="The quota: the highest number of addresses for the VMs of one namespace.",
 )
 @click.option(
     "--cool-down",
     metavar="TIME",
-    help="For how long an address that was given back is not handed out to others, such as 10m.",
+    help="How long a released address is not assigned to another VM, such as 10m.",
 )
 @click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
-@click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: hide the VMs behind their node.")
-@click.option("--block-size", type=int, metavar="LENGTH", help="Calico: prefix length of its IPAM blocks.")
-@click.option("--live-migration", is_flag=True, help="Calico: what live migration needs (no overlay, no NAT).")
-@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a router, {PEER_SYNTAX}.")
+@click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: NAT for outgoing traffic, or not.")
+@click.option("--block-size", type=int, metavar="LENGTH", help="Calico: the prefix length of IPAM blocks.")
+@click.option("--live-migration", is_flag=True, help="Calico: no overlay and no NAT, as live migration requires.")
+@click.option("--peer", multiple=True, metavar="IP[,…]", help=f"Public: a BGP peer, {PEER_SYNTAX}.")
 @click.option("--announce", metavar="HOW", help=ANNOUNCE_HELP)
-@click.option("--via", metavar="HOW", help="Public by Calico: service (default), or external-ips as the original did.")
-@click.option("--interface", multiple=True, metavar="NAME", help="Public on the LAN: only on this interface of nodes.")
+@click.option("--via", metavar="HOW", help="Public, calico-bgp: service (default) or external-ips.")
+@click.option("--interface", multiple=True, metavar="NAME", help="Public, metallb-l2: announce only on this interface.")
 @click.option(
     "--node-selector",
     multiple=True,
     metavar="KEY=VALUE,…",
-    help="Public: only these nodes announce. OVS: only these have it.",
+    help="Public: the nodes that announce. OVS: the nodes with the bridge.",
 )
-@click.option("--my-asn", metavar="N", help="Public: this cluster's ASN; 64512 unless given.")
-@click.option("--remote-asn", metavar="N", help="Public: the routers' ASN; 64514 unless given.")
+@click.option("--my-asn", metavar="N", help="Public: the ASN of this cluster (default 64512).")
+@click.option("--remote-asn", metavar="N", help="Public: the ASN of the peers (default 64514).")
 @click.option("--bridge", metavar="NAME", help="OVS: the Open vSwitch bridge on the nodes, such as br-ext.")
-@click.option("--nic", metavar="NAME[,NAME]", help="OVS: the nodes' interface that it is plugged into; two are bonded.")
+@click.option("--nic", metavar="NAME[,NAME]", help="OVS: the nodes' interface in the bridge; two are bonded.")
 @click.option(
-    "--vlan", type=click.IntRange(0, 4094), metavar="N", help="OVS: the VLAN on that bridge; untagged unless given."
+    "--vlan", type=click.IntRange(0, 4094), metavar="N", help="OVS: the VLAN of the bridge (default untagged)."
 )
-@click.option("--mtu", type=click.IntRange(576, 65535), metavar="BYTES", help="OVS: the largest packet.")
-@click.option("--bond-mode", metavar="MODE", help="OVS: how two interfaces are bonded, such as balance-slb.")
-@click.option("--lacp", metavar="MODE", help="OVS: active, passive or off, for two interfaces.")
+@click.option("--mtu", type=click.IntRange(576, 65535), metavar="BYTES", help="OVS: the MTU.")
+@click.option("--bond-mode", metavar="MODE", help="OVS: the mode of the bond, such as balance-slb.")
+@click.option("--lacp", metavar="MODE", help="OVS: LACP of the bond: active, passive or off.")
 @click.option(
-    "--host-config/--no-host-config", default=None, help="OVS: make the bridge on the nodes (default), or not."
+    "--host-config/--no-host-config", default=None, help="OVS: create the bridge on the nodes (default), or not."
 )
-@click.option("--dhcp/--no-dhcp", default=None, help="OVS: serve the addresses by DHCP (default), or not.")
-@click.option("--dhcp-range", metavar="A-B", help="OVS: what DHCP hands to machines that have no address of their own.")
-@click.option(
-    "--lease", metavar="TIME", help="OVS: how long a machine has an address without asking again; 1h unless given."
-)
-@click.option("--dns", multiple=True, metavar="IP", help="OVS: a DNS server that machines are told.")
+@click.option("--dhcp/--no-dhcp", default=None, help="OVS: run a DHCP server (default), or not.")
+@click.option("--dhcp-range", metavar="A-B", help="OVS: the range for DHCP clients without an allocation.")
+@click.option("--lease", metavar="TIME", help="OVS: the DHCP lease time (default 1h).")
+@click.option("--dns", multiple=True, metavar="IP", help="OVS: a DNS server for DHCP clients.")
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(CreateOptions)
 def create(session: Session, options: CreateOptions) -> None:
-    """Make a network from a CIDR, or from files."""
+    """Create a network from a CIDR, or from files."""
     from kubectl_yoshi.model.objects import name_of, namespace_of
     from kubectl_yoshi.plan.network.planner import NetworkRequest
 
@@ -210,7 +208,7 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
 
 
 def build_network(session: Session, options: CreateOptions) -> Json:
-    """The NetworkWizard that `network create NAME` describes."""
+    """Return the NetworkWizard that the flags of `network create NAME` describe."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.addresses import parse_cidr, parse_range
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_cool_down, parse_network
@@ -277,10 +275,10 @@ def build_network(session: Session, options: CreateOptions) -> Json:
 
 
 def build_layer2_spec(options: CreateOptions) -> Json:
-    """spec.ovs of `network create`, without its nodeSelector; {} where no flag is for layer 2 networks.
+    """Return spec.ovs without its nodeSelector; {} where no flag is for Layer 2 networks.
 
     Raises:
-        UsageError: a flag's value is none, or flags contradict each other.
+        UsageError: a value is invalid, or flags contradict each other.
     """
     bond = _drop_none({"mode": options.bond_mode, "lacp": options.lacp})
     return _drop_none(
@@ -355,7 +353,7 @@ def _bgp(options: CreateOptions) -> Json:
 
 
 def _peer(text: str) -> Json:
-    """What `--peer` names, written as PEER_SYNTAX says; `password-secret` is taken too."""
+    """Parse a value of --peer (PEER_SYNTAX); `password-secret` is accepted too."""
     address, *settings = text.split(",")
     peer: dict[str, Any] = {"peerIP": address}
     for setting in settings:
@@ -372,10 +370,10 @@ def _peer(text: str) -> Json:
 
 
 def read_networks(session: Session, filenames: Iterable[str]) -> list[Json]:
-    """The NetworkWizards of files, each in the session's namespace unless it names one; a status is left out.
+    """Return the NetworkWizards of files without their status; the default namespace is the session's.
 
     Raises:
-        UsageError: something in them is no NetworkWizard, or one that cannot be.
+        UsageError: an object is not a NetworkWizard, or is invalid.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.manifests import read_objects

@@ -1,4 +1,4 @@
-"""kubectl yoshi network delete: one network after the other, each a run of its own."""
+"""`kubectl yoshi network delete`: delete networks, each in a run of its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 MAX_NAMED = 5
-"""VMs that a question names; the rest is counted."""
+"""Maximum number of VMs that the question names; the others are counted."""
 
 
 @dataclass(frozen=True)
 class DeleteOptions:
-    """What `network delete` was asked for."""
+    """The flags of `network delete`."""
 
     names: tuple[str, ...]
     force: bool
@@ -37,13 +37,13 @@ class DeleteOptions:
 
 @command("delete", examples="kubectl yoshi network delete blue")
 @click.argument("names", nargs=-1, type=NETWORK_NAME, required=True, metavar="NAME…")
-@click.option("--force", is_flag=True, help="Detach its VMs and drop its reservations first.")
-@click.option("--restart", is_flag=True, help="With --force: restart VMs that run with its addresses.")
+@click.option("--force", is_flag=True, help="Detach the network's VMs and release its reservations first.")
+@click.option("--restart", is_flag=True, help="With --force: restart VMs that run with addresses of it.")
 @yes_option
 @dry_run_option
 @as_options(DeleteOptions)
 def delete(session: Session, options: DeleteOptions) -> None:
-    """Delete networks that nobody holds an address of."""
+    """Delete networks that have no allocations."""
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
 
@@ -79,7 +79,7 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 
 
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
-    """What --force would take from whom; "" where that is told when the network has its turn."""
+    """Return the question that states what --force releases; "" where the deletion itself reports the error."""
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.plan.network.planner import list_holders
 
@@ -103,7 +103,7 @@ def _pluralize(number: int, noun: str) -> str:
 
 
 def _print_released(session: Session, request: NetworkDeleteRequest, result: RunResult) -> None:
-    """A line for each VM that was detached and each reservation that was dropped, also where the network stays."""
+    """Print a line for each detached VM and each released reservation, also if the network is not deleted."""
     from kubectl_yoshi.model.allocations import RESERVATION, VIRTUALMACHINE
     from kubectl_yoshi.plan.release import find_released_records
 

@@ -1,4 +1,4 @@
-"""kubectl yoshi network describe: one network, and who holds which address of it."""
+"""`kubectl yoshi network describe`: the details of a network, and its allocations."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 MAX_ADDRESSES = 50
-"""How many are shown; the rest is counted."""
+"""Maximum number of addresses that are printed; the others are counted."""
 
 
 @dataclass(frozen=True)
 class DescribeOptions:
-    """What `network describe` was asked for."""
+    """The flags of `network describe`."""
 
     name: str
     output: OutputFormat
@@ -39,7 +39,7 @@ class DescribeOptions:
 @output_option("json", "yaml")
 @as_options(DescribeOptions)
 def describe(session: Session, options: DescribeOptions) -> None:
-    """Show everything about one network."""
+    """Show the details of a network and its allocations."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
@@ -100,7 +100,7 @@ def _network_fields(network: Network, allocations: Allocations) -> list[tuple[st
 
 
 def _format_range(network: Network) -> str:
-    """As --range has it, with words for an end that is the network's own."""
+    """Return the range in the syntax of --range, with "start" or "end" where only the CIDR limits it."""
     from kubectl_yoshi.model.objects import dig
 
     first, last = (dig(network.raw, "spec", key, default="") for key in ("range_start", "range_end"))

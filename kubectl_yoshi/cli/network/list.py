@@ -1,4 +1,4 @@
-"""kubectl yoshi network list."""
+"""`kubectl yoshi network list`: networks with their numbers of used and free addresses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What `network list` was asked for."""
+    """The flags of `network list`."""
 
     names: tuple[str, ...]
     all_namespaces: bool
@@ -47,7 +47,7 @@ class ListOptions:
 @output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_networks(session: Session, options: ListOptions) -> None:
-    """Show the networks of a namespace, or of all."""
+    """List the networks of a namespace, or of all namespaces."""
     from kubectl_yoshi.cli.inventory import exit_if_missing
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
@@ -81,7 +81,7 @@ def list_networks(session: Session, options: ListOptions) -> None:
 
     show()
     if options.watch:
-        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # the original's clusters have none
+        watched = [ADDRESSBLOCK] if ADDRESSBLOCK in session.api.served else []  # Platform9 yoshi has no AddressBlocks
         show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, *watched], show)
     exit_if_missing(not_found)
 

@@ -1,4 +1,4 @@
-"""kubectl yoshi vm attach."""
+"""`kubectl yoshi vm attach`: assign VMs addresses of a private network, of a public one, or of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PUBLIC = "public"
 
 @dataclass(frozen=True)
 class AttachOptions:
-    """What `vm attach` was asked for."""
+    """The flags of `vm attach`."""
 
     names: tuple[str, ...]
     selector: str
@@ -74,29 +74,29 @@ class AttachOptions:
 
     @property
     def is_public(self) -> bool:
-        """Whether a public address is wanted."""
+        """Whether a public address is requested."""
         return self.public_network is not None or self.public_ip is not None
 
 
 @command(
     "attach",
     examples="""
-    # Any free address
+    # Assign a free address
     kubectl yoshi vm attach web-1 --network blue
 
-    # This one, and let the running VM have it now
+    # Assign this address, and restart the VM if it runs, so that it uses the address
     kubectl yoshi vm attach web-1 --network blue --ip 10.133.0.10 --restart
 
-    # Many VMs at once
+    # Attach all VMs with a label
     kubectl yoshi vm attach -l app=db --network blue
 
-    # A private address and one that the world can reach, on two ports
+    # Assign a private and a public address, the public one with two ports
     kubectl yoshi vm attach web-1 --network blue --public-network internet --port 22/tcp,443/tcp
 
-    # An interface of its own on a layer 2 network, besides what it has
+    # Add an interface on a Layer 2 network
     kubectl yoshi vm attach web-1 --network lab --nic-name data --model virtio
 
-    # The public address that the provider gave
+    # Assign a public address from the provider
     kubectl yoshi vm attach web-1 --public-ip 1.2.3.4
     """,
 )
@@ -105,33 +105,33 @@ class AttachOptions:
 @filename_option
 @all_namespaces_option
 @click.option("--network", type=NETWORK_NAME, metavar="NAME", help="The network: NAME, or NAMESPACE/NAME.")
-@click.option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address; any free one unless given.")
+@click.option("--ip", type=FREE_ADDRESS, metavar="IP", help="The address (default a free one).")
 @click.option(
     "--public-network",
     type=NETWORK_NAME,
     metavar="NAME",
-    help="The network of a public address, alone or with --network.",
+    help="The network of a public address, alone or together with --network.",
 )
 @click.option(
-    "--public-ip", type=FREE_ADDRESS, metavar="IP", help="The public address; its network is found unless named."
+    "--public-ip", type=FREE_ADDRESS, metavar="IP", help="The public address; --public-network is optional then."
 )
-@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address; 22,80,443/tcp unless given.")
-@click.option("--mac", default="auto", metavar="auto|none|MAC", help="MAC address that goes with it.")
+@click.option("--port", multiple=True, metavar="PORTS", help="Ports of the public address (default 22,80,443/tcp).")
+@click.option("--mac", default="auto", metavar="auto|none|MAC", help="The MAC address of the interface (default auto).")
 @click.option(
-    "--nic-name", default="", metavar="NAME", help="Layer 2: the interface's name; the network's unless given."
+    "--nic-name", default="", metavar="NAME", help="Layer 2: the name of the interface (default the network's)."
 )
-@click.option("--model", default="", metavar="MODEL", help="Layer 2: what the guest sees, such as virtio or e1000e.")
+@click.option("--model", default="", metavar="MODEL", help="Layer 2: the interface's model, such as virtio or e1000e.")
 @click.option("--cloud-init", is_flag=True, help="Layer 2: write the address into the VM's cloud-init network data.")
-@click.option("--live", is_flag=True, help="Layer 2: plug it into the running VM where KubeVirt can do that.")
+@click.option("--live", is_flag=True, help="Layer 2: hot-plug the interface into a running VM, if KubeVirt can.")
 @click.option("--replace", is_flag=True, help="Change the address or network that the VM already has.")
-@click.option("--restart", is_flag=True, help="Restart a running VM, so that it has the address now.")
-@wait_option("VMs that run, or are started, run with their addresses, and public ones can be reached")
+@click.option("--restart", is_flag=True, help="Restart a running VM, so that it uses the address.")
+@wait_option("VMs that run, or are started, run with their addresses, and public addresses are reachable")
 @timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(AttachOptions)
 def attach(session: Session, options: AttachOptions) -> None:
-    """Give VMs an address of a network that stays theirs."""
+    """Attach VMs to a network and assign each a permanent address."""
     from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
 
@@ -146,7 +146,7 @@ def attach(session: Session, options: AttachOptions) -> None:
         parts.append((partial(_attach_planner, request), template))
     run_results = execute_parts(session, options, vms, parts, "attaching", wait=options.wait)
     if options.wait:
-        for request, done in zip(requests, run_results, strict=False):  # there are none of what was only shown
+        for request, done in zip(requests, run_results, strict=False):  # no results of a dry run
             _wait_and_release(session, options, request, done)
 
 
@@ -200,7 +200,7 @@ def _attach_planner(request: AttachRequest, vms: tuple[NamespacedName, ...]) -> 
 
 
 def _wait_and_release(session: Session, options: AttachOptions, request: AttachRequest, result: RunResult) -> None:
-    """Waits until the VMs run with what they were given, and gives back what only their old instances still used."""
+    """Wait until the VMs run with their addresses, then release those that only their old instances used."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.vm_args import wait_for_addresses
     from kubectl_yoshi.engine.loop import run

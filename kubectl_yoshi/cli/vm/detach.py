@@ -1,4 +1,4 @@
-"""kubectl yoshi vm detach."""
+"""`kubectl yoshi vm detach`: detach VMs from a private network, from a public one, or from both."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 NETWORK_FLAGS = {True: "--network", False: "--public-network"}
-"""By Backend.pins_vm_template, whose back-ends share an annotation."""
+"""The flag by Backend.pins_vm_template: the backends with the same value share an annotation."""
 
 
 @dataclass(frozen=True)
 class DetachOptions:
-    """What `vm detach` was asked for."""
+    """The flags of `vm detach`."""
 
     names: tuple[str, ...]
     selector: str
@@ -62,16 +62,16 @@ class DetachOptions:
     "--public-network",
     type=NETWORK_NAME,
     metavar="NAME",
-    help="The network of the public address, alone or with --network.",
+    help="The network of the public address, alone or together with --network.",
 )
-@click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is free now.")
-@click.option("--live", is_flag=True, help="Layer 2: take it out of the running VM where KubeVirt can do that.")
+@click.option("--restart", is_flag=True, help="Restart a VM that runs with the address, so that it is released.")
+@click.option("--live", is_flag=True, help="Layer 2: unplug the interface from a running VM, if KubeVirt can.")
 @timeout_option()
 @dry_run_option
 @output_option(*OBJECT_FORMATS)
 @as_options(DetachOptions)
 def detach(session: Session, options: DetachOptions) -> None:
-    """Take a network and its address away from VMs."""
+    """Detach VMs from a network and release their addresses."""
     from kubectl_yoshi.cli.vm.execute import execute_parts, network_label
     from kubectl_yoshi.cli.vm_args import resolve_vms
     from kubectl_yoshi.model.network import parse_network_name
@@ -99,7 +99,7 @@ def _detach_planner(options: DetachOptions, network: NamespacedName, vms: tuple[
 
 
 def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -> str:
-    """What a single VM could be detached from, in flags; "" where there are many VMs, or it cannot be told."""
+    """Return the flags for the networks of a single VM; "" for several VMs, or if the VM is unreadable."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.vm import VM, Vm
 

@@ -1,4 +1,4 @@
-"""Execute `vm attach` and `vm detach`: a private and a public network by one command, each a run of its own."""
+"""Execute `vm attach` and `vm detach`: one command for a private and a public network, each in a run of its own."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from kubectl_yoshi.output.format_option import OutputFormat
 from kubectl_yoshi.plan.release import explains_retention
 
 PlannerFactory = Callable[[tuple[NamespacedName, ...]], Planner]
-"""What plans a part of a command for some VMs."""
+"""Return the planner of a part of a command for these VMs."""
 
 
 class VmChangeOptions(Protocol):
-    """The flags that all commands have which change VMs."""
+    """The flags of all commands that change VMs."""
 
     @property
     def dry_run(self) -> str: ...
@@ -44,15 +44,15 @@ def execute_parts(
     activity: str,
     wait: bool = False,
 ) -> list[RunResult]:
-    """Carries out one part after the other, each for the VMs that no part before has refused, and reports on each.
+    """Execute one part after the other, each for the VMs for which no earlier part failed, and print the results.
 
-    A VM that a later part would refuse, for want of a permission or whatever else is known before, no part changes.
+    A VM for which a later part would fail, as far as that is known before the first change, is not changed by any part.
 
     Returns:
-        What was done, part by part; nothing where it was only to be shown.
+        The result of each part; none for a dry run or `diff`.
 
     Raises:
-        Exit: with code 1 where a VM was refused.
+        Exit: a VM failed; the exit code is 1.
     """
     exit_exception: click.exceptions.Exit | None = None
     run_results: list[RunResult] = []
@@ -60,7 +60,7 @@ def execute_parts(
     predicted_errors: dict[str, YoshiError] = {}
     for create_planner, _ in later:
         predicted_errors |= preview_errors(create_planner(vms), session.api, BACKENDS)
-    predicted_errors.pop("", None)  # which is for all, and there for each of them too
+    predicted_errors.pop("", None)  # the error of the whole command, which each VM has too
     for create_planner, template in parts:
         accepted = tuple(vm for vm in vms if "/".join(vm) not in predicted_errors)
         done = RunResult(Plan())
@@ -89,10 +89,10 @@ def execute_parts(
 
 
 def _unchanged_messages(vms: tuple[NamespacedName, ...]) -> dict[str, str]:
-    """What `execute` prints of a VM that stays as it is."""
+    """Return the lines that `execute` prints for VMs that do not change."""
     return {owner: f"{name} unchanged" for owner, name in display_names(vms).items()}
 
 
 def network_label(network: NamespacedName, session: Session) -> str:
-    """The shortest name of a network in the session's namespace."""
+    """Return the shortest name of a network, relative to the session's namespace."""
     return "/".join(network) if network[0] != session.namespace else network[1]

@@ -1,4 +1,4 @@
-"""kubectl yoshi vm list: VMs with their networks, their addresses and what is missing."""
+"""`kubectl yoshi vm list`: VMs with their networks and addresses, and what is missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What `vm list` was asked for."""
+    """The flags of `vm list`."""
 
     names: tuple[str, ...]
     network: str | None
@@ -52,7 +52,7 @@ class ListOptions:
 @output_option(*LIST_FORMATS)
 @as_options(ListOptions)
 def list_vms(session: Session, options: ListOptions) -> None:
-    """Show VMs with their networks, addresses and what is missing."""
+    """List VMs with their networks and addresses, and what is missing."""
     from kubectl_yoshi.cli.inventory import exit_if_missing
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -93,15 +93,15 @@ def list_vms(session: Session, options: ListOptions) -> None:
 
 @dataclass(frozen=True)
 class _VmRow:
-    """A VM and one of its networks, or none.
+    """A VM with one of its networks, or without a network.
 
     Attributes:
-        vm: which.
-        network: namespace and name; None where it is on no network.
-        address, mac: that it has there.
-        running: the addresses that it runs with.
-        state: see plan.inventory.AddressState.
-        missing: what would make it whole.
+        vm: the VM.
+        network: namespace and name, or None.
+        address, mac: of the VM on this network.
+        running: the addresses that the VM runs with.
+        state: an AddressState (plan.inventory).
+        missing: what the VM needs to run with the address.
     """
 
     vm: Vm
@@ -114,7 +114,7 @@ class _VmRow:
 
     @property
     def network_label(self) -> str:
-        """The shortest name of the network in the VM's namespace."""
+        """The shortest name of the network, relative to the VM's namespace."""
         if self.network is None:
             return ""
         namespace, name = self.network
@@ -158,7 +158,7 @@ def _vm_rows(session: Session, options: ListOptions, not_found: set[ObjectRef]) 
 def _other_namespace_rows(
     session: Session, vms: list[Json], rows: list[InventoryRow], unreadable: set[tuple[str, str]]
 ) -> list[InventoryRow]:
-    """Rows of networks of other namespaces that these VMs' wishes name; what may not be read is added to
+    """Return the rows of networks of other namespaces that these VMs request; unreadable networks are added to
     `unreadable`."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.cli.inventory import load_inventory
@@ -186,7 +186,7 @@ def _other_namespace_rows(
 
 
 def _rows_from_vm(vm: Vm, unreadable: set[tuple[str, str]], known: set[str], running: str) -> list[_VmRow]:
-    """What a VM itself says of its networks that may not be read, without the addresses that are known otherwise."""
+    """Return rows of a VM's unreadable networks, with the addresses that the VM states and that are not in `known`."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.plan.inventory import AddressState

@@ -84,7 +84,7 @@ def test_a_group_alone_shows_its_help(yoshi: Yoshi, group: str) -> None:
 
 def test_help_shows_examples_and_points_to_the_common_flags(yoshi: Yoshi) -> None:
     result = yoshi("install", "--help")
-    assert "Examples:\n  # Make the CRDs and roles, or bring them up to date\n  kubectl yoshi install\n" in result.out
+    assert "Examples:\n  # Create the CRDs and roles, or update them\n  kubectl yoshi install\n" in result.out
     assert result.out.endswith('\nUse "kubectl yoshi options" for the flags of kubectl that every command takes.\n')
     assert "--kubeconfig" not in result.out
 

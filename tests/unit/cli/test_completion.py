@@ -119,7 +119,7 @@ def test_what_was_given_is_known_by_the_parameters_names() -> None:
 
 
 def test_commands_come_with_their_line_of_help() -> None:
-    assert suggested("vm", "at") == {"attach": "Give VMs an address of a network that stays theirs"}
+    assert suggested("vm", "at") == {"attach": "Attach VMs to a network and assign each a permanent address"}
     assert suggested().keys() == suggested("").keys() == suggested("-n=prod", "").keys() == cli.table.keys()
     assert suggested("vms", "").keys() == suggested("help", "vm", "").keys() == {"attach", "detach", "list"}
     assert suggested("diff", "vm", "").keys() == {"attach", "detach"}

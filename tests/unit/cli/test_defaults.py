@@ -38,6 +38,6 @@ def durations(group: click.Group, path: str = "") -> Iterator[tuple[str, click.O
 def test_the_help_says_what_a_duration_is_unless_given(where: str, option: click.Option) -> None:
     flag = option.opts[0]
     seconds = DEFAULTS.get(f"{where} {flag}", DEFAULTS[flag])
-    assert f"{format_duration(seconds)} unless given" in (option.help or "")
+    assert f"(default {format_duration(seconds)})" in (option.help or "")
     if option.default is not None:
         assert Seconds().convert(option.default, None, None) == seconds
