@@ -142,18 +142,23 @@ class Snapshot:
         Returns:
             None if it is unknown whether an object belongs to a list that was read.
         """
-        results = dict(self.results)
+        written: dict[Resource, dict[tuple[str, str], Json]] = {}
         for ref, obj in objects.items():
-            for query in self.results:
-                if query.resource != ref.resource or query.verb or query.name not in ("", ref.name):
-                    continue
-                if query.namespace is not None and query.namespace != ref.namespace:
-                    continue
-                answer = results[query]
-                if query.as_table or query.label_selector or isinstance(answer, Unreadable):
-                    return None
-                by_name = {(namespace_of(one), name_of(one)): one for one in answer}
-                results[query] = tuple({**by_name, (namespace_of(obj), name_of(obj)): obj}.values())
+            written.setdefault(ref.resource, {})[namespace_of(obj), name_of(obj)] = obj
+        results = dict(self.results)
+        for query, answer in self.results.items():
+            of_resource = {} if query.verb else written.get(query.resource, {})
+            if query.name:
+                key = (query.namespace or "", query.name)
+                found = {key: of_resource[key]} if key in of_resource else {}
+            else:
+                found = {key: obj for key, obj in of_resource.items() if query.namespace in (None, key[0])}
+            if not found:
+                continue
+            if query.as_table or query.label_selector or isinstance(answer, Unreadable):
+                return None
+            by_name = {(namespace_of(obj), name_of(obj)): obj for obj in answer}
+            results[query] = tuple({**by_name, **found}.values())
         return Snapshot(self.served, results)
 
     def prefetch(self, *queries: Query) -> None:

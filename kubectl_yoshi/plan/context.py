@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 
+from kubectl_yoshi.model.allocations import Allocations
 from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Snapshot
@@ -60,7 +62,7 @@ class RunContext:
 
     def object_before(self, ref: ObjectRef) -> Json | None:
         """Return an object as it was before this run first wrote to it; None if the run did not, or has created it."""
-        return next((change.before for change in self.sent if change.ref == ref and change.before), None)
+        return next((change.before for change in self.sent_to(ref) if change.before), None)
 
     @cached_property
     def seed(self) -> int:
@@ -74,10 +76,21 @@ class RunContext:
         """Return the changes that this run has applied for an owner, in order."""
         return self._done_by_owner.get(owner, ())
 
+    def sent_to(self, ref: ObjectRef) -> tuple[Change, ...]:
+        """Return the changes of an object in `sent`, in order."""
+        return self._sent_by_ref.get(ref, ())
+
     @cached_property
     def created(self) -> frozenset[ObjectRef]:
         """Return the objects that this run has created, or may have created."""
         return frozenset(change.ref for change in self.sent if change.verb is Verb.CREATE)
+
+    @cached_property
+    def _sent_by_ref(self) -> Mapping[ObjectRef, tuple[Change, ...]]:
+        changes: dict[ObjectRef, list[Change]] = {}
+        for change in self.sent:
+            changes.setdefault(change.ref, []).append(change)
+        return {ref: tuple(some) for ref, some in changes.items()}
 
     @cached_property
     def _done_by_owner(self) -> Mapping[str, tuple[Change, ...]]:
@@ -100,6 +113,31 @@ class PlanContext:
     snapshot: Snapshot
     backends: Mapping[str, Backend]
     run: RunContext
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """What the steps of a planner work with once the network is loaded.
+
+    Attributes:
+        network, backend, ctx: what the plan is made from.
+        allocations: those of the shards that were loaded.
+    """
+
+    network: Network
+    backend: Backend
+    ctx: PlanContext
+    allocations: Allocations
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot of the PlanContext."""
+        return self.ctx.snapshot
+
+    @property
+    def run(self) -> RunContext:
+        """Return the run of the PlanContext."""
+        return self.ctx.run
 
 
 def format_timestamp(now: datetime) -> str:

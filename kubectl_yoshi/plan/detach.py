@@ -12,7 +12,7 @@ from functools import partial
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import Allocation, Allocations, is_large, shard_of, status_shard
-from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, LIST_VMS_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
@@ -20,17 +20,11 @@ from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
 from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
-from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.context import PlanContext, PlanState
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
 from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
-from kubectl_yoshi.plan.release import (
-    Release,
-    are_all_patched,
-    build_release,
-    remove_left_fences,
-    require_unchanged,
-)
+from kubectl_yoshi.plan.release import Release, are_all_patched, build_release, remove_left_fences, require_unchanged
 
 
 @dataclass(frozen=True)
@@ -90,20 +84,15 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
 
 
 @dataclass(frozen=True)
-class _DetachState:
+class _DetachState(PlanState):
     """The state from which the detachment of each VM is planned.
 
     Attributes:
-        request, network, backend, ctx: what the plan is made from.
-        allocations: those of the shards in which the VMs may have some.
+        request: the request.
         address_uses: the uses of the VMs' addresses in the cluster.
     """
 
     request: DetachRequest
-    network: Network
-    backend: Backend
-    ctx: PlanContext
-    allocations: Allocations
     address_uses: AddressUses
 
 
@@ -115,13 +104,13 @@ def _load_state(
     allocations = _load_relevant_allocations(network, vms, address_uses, ctx.snapshot, load_all=load_all)
     # Again, as only its record shows with which address a hot-plugged interface runs.
     address_uses = AddressUses(backend.address_uses(network, vms, Intervals(), ctx.snapshot))
-    return _DetachState(request, network, backend, ctx, allocations, address_uses)
+    return _DetachState(network, backend, ctx, allocations, request, address_uses)
 
 
 def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Allocation]) -> PreconditionFailed | None:
     """Return why a VM must not be stopped to release its addresses: the backend would assign them again."""
     for number, record in records.items():
-        if reason := state.backend.release_hold(state.network, number, record, state.ctx.snapshot).forbidden:
+        if reason := state.backend.release_hold(state.network, number, record, state.snapshot).forbidden:
             return PreconditionFailed(
                 f"{vm.ref} would run with {state.network.address(number)} again, which cannot be released: {reason}",
                 "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
@@ -192,7 +181,7 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
 def _release_records(
     state: _DetachState, vm_records: Mapping[int, Allocation], address_uses: Iterable[AddressUse], fenced: bool = False
 ) -> Release:
-    snapshot, until = state.ctx.snapshot, state.ctx.run.micro_time
+    snapshot, until = state.snapshot, state.run.micro_time
     release = Release()
     for number, record in vm_records.items():
         release = release + build_release(
@@ -204,7 +193,7 @@ def _release_records(
 def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
     """Release the addresses of a VM that no longer exists."""
     vm_records = state.allocations.held_by(namespace, name)
-    owner, run = f"{namespace}/{name}", state.ctx.run
+    owner, run = f"{namespace}/{name}", state.run
     if not vm_records and (run.done_for(owner) or any(change.owner == owner for change in run.unclear)):
         return Plan()  # this run has released it
     if not vm_records:
@@ -213,7 +202,7 @@ def _detach_missing_vm(state: _DetachState, namespace: str, name: str) -> Plan:
             LIST_VMS_HINT,
         )
         return Plan(errors={owner: error})
-    address_uses = state.backend.all_address_uses(state.network, (namespace,), state.ctx.snapshot)
+    address_uses = state.backend.all_address_uses(state.network, (namespace,), state.snapshot)
     release = _release_records(state, vm_records, address_uses)
     results = {owner: ", ".join(str(state.network.address(number)) for number in sorted(vm_records))}
     return replace(release.plan, notes=release.notes, results=results)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kubectl_yoshi.model.addresses import Address, Intervals
-from kubectl_yoshi.model.allocations import Allocation, Allocations, SearchHint, Shard
-from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind
+from kubectl_yoshi.model.allocations import Allocation, SearchHint, Shard
+from kubectl_yoshi.model.backend import AddressUse, AddressUses, UsageKind
 from kubectl_yoshi.model.errors import YoshiError
-from kubectl_yoshi.model.network import Network
-from kubectl_yoshi.model.objects import NamespacedName
+from kubectl_yoshi.model.objects import Json, NamespacedName
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.snapshot import Query, Snapshot
+from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, Nic, Vm
-from kubectl_yoshi.plan.context import PlanContext, RunContext
+from kubectl_yoshi.plan.context import PlanState
 from kubectl_yoshi.plan.records import load_shards
 
 
@@ -82,33 +81,20 @@ class AttachRequest:
 
 
 @dataclass(frozen=True)
-class AttachState:
+class AttachState(PlanState):
     """The state from which a step is planned; later steps get a state with more uses or more allocations loaded.
 
     Attributes:
-        request, network, backend, ctx: what the plan is made from.
+        request: the request.
         vms: the VMs that exist, in the order of the request.
+        written_by_run: address -> the records that this run has written for it.
         address_uses: the uses of the network's addresses in the cluster.
-        allocations: those of the loaded shards.
     """
 
     request: AttachRequest
-    network: Network
-    backend: Backend
-    ctx: PlanContext
     vms: tuple[Vm, ...]
-    allocations: Allocations
+    written_by_run: Mapping[int, list[Json]]
     address_uses: AddressUses = field(default_factory=AddressUses)
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot of the PlanContext."""
-        return self.ctx.snapshot
-
-    @property
-    def run(self) -> RunContext:
-        """Return the run of the PlanContext."""
-        return self.ctx.run
 
     @property
     def records(self) -> Mapping[int, Allocation]:

@@ -63,7 +63,7 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     selection = select_existing_addresses(state, active)
     state, selection = allocate_addresses(state, active, selection)
     quota = check_quota(state, [vm for vm in active if vm.full_name in selection.addresses])
-    admitted = [vm for vm in active if vm.full_name in selection.addresses.keys() - quota.errors.keys()]
+    admitted = [vm for vm in active if vm.full_name in selection.addresses and vm.full_name not in quota.errors]
     recheck = _must_recheck_networks(state, admitted, selection)
     plan = plan_vm_changes(state, admitted, selection, is_counted=quota.has_new_vms, recheck=recheck)
     # The record of an address that a VM runs with is not rolled back, so all changes must be permitted first.
@@ -114,7 +114,8 @@ def _load_state(
             vms.append(Vm(found[0]))
         else:
             missing[f"{query.namespace}/{query.name}"] = _vm_unavailable_error(query, bool(found), ctx.snapshot)
-    state = AttachState(request, network, backend, ctx, tuple(vms), Allocations(network, {}))
+    written_by_run = records_written_by_run(network, ctx.run)
+    state = AttachState(network, backend, ctx, Allocations(network, {}), request, tuple(vms), written_by_run)
     addresses = [address for vm in vms if (address := state.requested_address(vm)) is not None]
     requested = {int(address) for address in addresses if network.can_hold(address)}
     state, _ = ctx.snapshot.parallel_pair(
@@ -128,7 +129,7 @@ def _load_state(
 def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
     """Return the shards of all addresses that the VMs request, have, or may have had."""
     network = state.network
-    numbers = requested | records_written_by_run(network, state.run).keys()
+    numbers = requested | state.written_by_run.keys()
     numbers |= {number for vm in state.vms for number in state.on_vm(vm)}
     numbers |= find_legacy_addresses(network, state.request.vms)
     # An address used by a VM of that name, though perhaps an earlier one: its record or its history is in that shard.
@@ -154,7 +155,7 @@ def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Sel
     """Return whether addresses outside the CIDR are new, which another network may record at the same time."""
     numbers = {selection.addresses[vm.full_name] for vm in vms}
     outside_cidr = {number for number in numbers if number not in state.network.cidr_addresses}
-    return not records_written_by_run(state.network, state.run).keys() >= outside_cidr
+    return not state.written_by_run.keys() >= outside_cidr
 
 
 def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:

@@ -30,7 +30,7 @@ from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState
 from kubectl_yoshi.plan.attach.rollback import original_records
-from kubectl_yoshi.plan.records import load_allocations, records_written_by_run
+from kubectl_yoshi.plan.records import load_allocations
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,11 @@ def _has_only_recorded(state: AttachState, vm: Vm) -> bool:
 
     Then whatever addresses are set on the VM were set before the run.
     """
-    if any(change.ref == vm.ref for change in state.run.sent):
+    if state.run.sent_to(vm.ref):
         return False
-    written_by_run = records_written_by_run(state.network, state.run)
-    written = any(state.records[number].as_written in written_by_run.get(number, ()) for number in state.allocated(vm))
+    written = any(
+        state.records[number].as_written in state.written_by_run.get(number, ()) for number in state.allocated(vm)
+    )
     return written and (vm.namespace, vm.name) not in _vm_names(original_records(state).values())
 
 

@@ -12,7 +12,7 @@ from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
-from kubectl_yoshi.plan.records import records_written_by_run, remove_records
+from kubectl_yoshi.plan.records import remove_records
 from kubectl_yoshi.plan.release import build_release, fence_vm
 
 
@@ -39,7 +39,7 @@ def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *
     For VMs that are `over_quota`, only records were written, which were then counted; addresses set on such a VM were
     there before, without a record, and stay so.
     """
-    written_by_run = records_written_by_run(state.network, state.run)
+    written_by_run = state.written_by_run
     selected = set(selection.addresses.values())
     numbers: dict[int, Allocation] = {}
     plans: list[Plan] = []

@@ -143,15 +143,15 @@ def allocate_addresses(state: AttachState, vms: Iterable[Vm], selection: Selecti
     Returns:
         The state with the shards that were loaded for it, and the selection with addresses or errors of these VMs.
     """
-    without = [vm for vm in vms if vm.full_name not in {**selection.addresses, **selection.errors}]
-    if not without:
+    unassigned = [vm for vm in vms if vm.full_name not in selection.addresses and vm.full_name not in selection.errors]
+    if not unassigned:
         return state, selection
     taken = Intervals.from_numbers(selection.addresses.values())
     while True:
-        state, chosen = _try_allocate(state, without, taken)
+        state, chosen = _try_allocate(state, unassigned, taken)
         unrecorded = {owner: number for owner, number in chosen.addresses.items() if number not in state.records}
         state = state.with_uses(unrecorded.values())
-        if not any(state.other_users(unrecorded[vm.full_name], vm) for vm in without if vm.full_name in unrecorded):
+        if not any(state.other_users(unrecorded[vm.full_name], vm) for vm in unassigned if vm.full_name in unrecorded):
             return state, Selection(
                 {**selection.addresses, **chosen.addresses}, {**selection.errors, **chosen.errors}, chosen.hint
             )

@@ -239,7 +239,7 @@ def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_relea
 
 def _addresses_on_other_networks(state: AttachState, vm: Vm) -> Iterable[Address]:
     """Return the addresses that the VM has on other networks which it leaves, or had when this run wrote to it."""
-    before = [Vm(change.before) for change in state.run.sent if change.ref == vm.ref and change.before]
+    before = [Vm(change.before) for change in state.run.sent_to(vm.ref) if change.before]
     addresses = [state.backend.conflicting_address(one, state.network, state.snapshot) for one in (vm, *before)]
     return dict.fromkeys(parse_address(text.split()[0]) for text in addresses if text)
 

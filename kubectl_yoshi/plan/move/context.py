@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.allocations import Allocations
-from kubectl_yoshi.model.backend import Backend
-from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.ports import Port
-from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.context import PlanContext, RunContext
+from kubectl_yoshi.plan.context import PlanState
 
 
 @dataclass(frozen=True)
@@ -33,33 +29,18 @@ class MoveRequest:
 
 
 @dataclass(frozen=True)
-class MoveState:
-    """The state from which a move is planned.
+class MoveState(PlanState):
+    """The state from which a move is planned; its allocations include the shard of the address.
 
     Attributes:
-        request, network, backend, ctx: the move, and the network of the address.
-        allocations: includes the shard of the address.
+        request: the request.
         target: the VM that is to have the address.
     """
 
     request: MoveRequest
-    network: Network
-    backend: Backend
-    allocations: Allocations
     target: Vm
-    ctx: PlanContext
 
     @property
     def number(self) -> int:
         """Return the address as a number."""
         return int(self.request.address)
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot of the PlanContext."""
-        return self.ctx.snapshot
-
-    @property
-    def run(self) -> RunContext:
-        """Return the run of the PlanContext."""
-        return self.ctx.run

@@ -68,18 +68,14 @@ def _load_state(request: MoveRequest, ctx: PlanContext) -> MoveState:
         network = find_network_of(request.address, request.to[0], ctx.snapshot)
     allocations = load_shards(network, [shard_of(network, int(request.address))], ctx.snapshot)
     target = _load_vm(request.to, ctx.snapshot)
-    return MoveState(request, network, get_backend(network, ctx.backends), allocations, target, ctx)
+    return MoveState(network, get_backend(network, ctx.backends), ctx, allocations, request, target)
 
 
 def _plan_forward(state: MoveState) -> Plan:
     request, network, target, number = state.request, state.network, state.target, state.number
     record = state.allocations.records().get(number)
     attach_request = AttachRequest(
-        (network.namespace, network.name),
-        (request.to,),
-        request.address,
-        ports=request.ports,
-        wait=request.wait,
+        (network.namespace, network.name), (request.to,), request.address, ports=request.ports, wait=request.wait
     )
     _check_movable(state, record)
     assert record is not None
@@ -217,8 +213,7 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
     owner = record.owner
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}",
-            ASK_ADMIN_HINT,
+            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
         )
     current_vm = Vm(found[0]) if found else None
     if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
@@ -236,8 +231,7 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
         plan = Plan((attach_patches,) if attach_patches else ())
         if not state.run.preview:
             plan = plan + _permission_tests(
-                backend.ensure_service(target, network, number, ports, snapshot),
-                detach_changes,
+                backend.ensure_service(target, network, number, ports, snapshot), detach_changes
             )
         return plan + stage_detach_changes(detach_changes)
     remaining = [use for use in _uses_of_deleted_vm(state, record) if use.number == number]

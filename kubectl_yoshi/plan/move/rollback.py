@@ -85,7 +85,7 @@ def _record_before_handover(network: Network, record: Allocation, number: int, r
 
 def _has_changed(vm: ObjectRef, run: RunContext) -> bool:
     """Return whether this run has changed a VM, other than by a fence."""
-    return any(change.ref == vm and not is_fence(change) for change in run.sent)
+    return any(not is_fence(change) for change in run.sent_to(vm))
 
 
 def _return_to_holder(state: MoveState, record: Allocation) -> Plan:

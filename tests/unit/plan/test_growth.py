@@ -13,9 +13,9 @@ from tests.unit.plan.world import World
 
 pytestmark = pytest.mark.I9
 
-FEW, MANY = 30, 120
-SLACK = 1.5
-"""How much more than proportional the growth may be: shelves and lists begin at some size."""
+FEW, MANY = 100, 400
+SLACK = 1.1
+"""How much more than proportional the growth may be: a network has its allocations in one or two blocks."""
 
 
 def steps(do: Callable[[], Any]) -> int:
