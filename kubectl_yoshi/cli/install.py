@@ -162,10 +162,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
     session.api.invalidate_discovery()  # the CRDs are new
     if NETWORKWIZARD not in session.api.served:
         return
-    planner = partial(
-        plan_legacy_conversion,
-        LegacyConversionRequest(finalizers=True),
-    )
+    planner = partial(plan_legacy_conversion, LegacyConversionRequest(finalizers=True))
     if dry_run != "none":
         done = run(planner, session.api, BACKENDS, dry_run="client")
         for line in format_outcomes(((change, None) for change in done.plan), dry_run):

@@ -17,9 +17,9 @@ from kubectl_yoshi.kube.errors import (
 )
 from kubectl_yoshi.model.access import Access
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
-from kubectl_yoshi.model.objects import Json, Resource, name_of
+from kubectl_yoshi.model.objects import Resource, name_of
 from kubectl_yoshi.model.plan import Plan
-from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot, Unreadable
+from kubectl_yoshi.model.snapshot import Answer, Query, ServedApis, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import VM, get_trimmer
 from kubectl_yoshi.plan.context import PlanContext
 
@@ -35,10 +35,8 @@ OWN_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK)
 REQUIRED_GROUPS = (NETWORKWIZARD.group, VM.group)
 """API groups without which a run fails: their CRDs are served by the API server itself, so failures are transient."""
 
-QueryResult = tuple[Json, ...] | Unreadable
 
-
-def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) -> dict[Query, QueryResult]:
+def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) -> dict[Query, Answer]:
     """Return the result of each query.
 
     Args:
@@ -56,7 +54,7 @@ def run_queries(api: Api, queries: Iterable[Query], trim_objects: bool = False) 
     unique = list(dict.fromkeys(queries))
     batches = {key: batch for key, batch in _list_batches(unique).items() if _is_list_cheaper(api, *key, len(batch))}
     batched = {query for batch in batches.values() for query in batch}
-    results: dict[Query, QueryResult] = {}
+    results: dict[Query, Answer] = {}
 
     lists = [Query(resource, namespace) for resource, namespace in batches]
     single = [query for query in unique if query not in batched and query not in lists]
@@ -90,14 +88,14 @@ def _is_list_cheaper(api: Api, resource: Resource, namespace: str | None, count:
         return True
 
 
-def _run_parallel(api: Api, queries: list[Query], trim_objects: bool) -> dict[Query, QueryResult]:
+def _run_parallel(api: Api, queries: list[Query], trim_objects: bool) -> dict[Query, Answer]:
     if len(queries) <= 1:
         return {query: _run_query(api, query, trim_objects) for query in queries}
     with ThreadPoolExecutor(min(MAX_PARALLEL, len(queries))) as pool:
         return dict(zip(queries, pool.map(lambda query: _run_query(api, query, trim_objects), queries), strict=True))
 
 
-def _run_query(api: Api, query: Query, trim_objects: bool) -> QueryResult:
+def _run_query(api: Api, query: Query, trim_objects: bool) -> Answer:
     if query.verb:
         access = Access(query.verb, query.resource, query.namespace, query.name)
         return () if is_allowed(api, access) else ({"forbidden": describe_missing_permission(access)},)
@@ -149,7 +147,7 @@ class _ClusterReader:
         """Return the served APIs; see Reader."""
         return self._api.served
 
-    def read(self, queries: Sequence[Query]) -> Mapping[Query, QueryResult]:
+    def read(self, queries: Sequence[Query]) -> Mapping[Query, Answer]:
         """Return the result of each query; raises what `run_queries` does."""
         if not self._discover:
             return run_queries(self._api, queries, self._trim_objects)

@@ -174,11 +174,7 @@ def new_service(
         ref,
         {"spec": spec},
         labels={MANAGED_BY: "kubectl-yoshi", NETWORK_LABEL: network.uid},
-        annotations={
-            NETWORK_ANNOTATION: network.full_name,
-            PUBLIC_IP: str(address),
-            **service_template.annotations,
-        },
+        annotations={NETWORK_ANNOTATION: network.full_name, PUBLIC_IP: str(address), **service_template.annotations},
         ownerReferences=[owner_reference(vm.raw)],
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
@@ -28,7 +28,6 @@ from kubectl_yoshi.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from kubectl_yoshi.model.network import Network
 
-Value = TypeVar("Value")
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 

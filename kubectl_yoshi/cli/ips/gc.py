@@ -49,10 +49,7 @@ def gc(session: Session, options: GcOptions) -> None:
 
     networks = (parse_network_name(options.network, session.namespace),) if options.network else None
     namespace = None if options.all_namespaces else session.namespace
-    planner = partial(
-        plan_gc,
-        GcRequest(networks, namespace, options.grace),
-    )
+    planner = partial(plan_gc, GcRequest(networks, namespace, options.grace))
     if options.dry_run == "none" and not session.is_diff and not options.yes:
         preview = run(planner, session.api, BACKENDS, dry_run="client")
         if any(preview.plan):

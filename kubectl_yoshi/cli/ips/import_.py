@@ -168,10 +168,7 @@ def _import_network(
     from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 
     request = ImportRequest(network, tuple(observation.existing for observation in found))
-    planner = partial(
-        plan_import,
-        request,
-    )
+    planner = partial(plan_import, request)
     try:
         done = execute(
             session, planner, options.dry_run, options.output, total=len(found), activity="importing",

@@ -51,16 +51,7 @@ def move(session: Session, options: MoveOptions) -> None:
     network = parse_network_name(options.network, session.namespace) if options.network else None
     (target,) = resolve_vms(session, (options.to,), "", (), False)
     request = MoveRequest(address, target, network, ports, options.wait)
-    done = execute(
-        session,
-        partial(
-            plan_move,
-            request,
-        ),
-        options.dry_run,
-        OutputFormat(),
-        timeout=options.timeout,
-    )
+    done = execute(session, partial(plan_move, request), options.dry_run, OutputFormat(), timeout=options.timeout)
     if done is not None:
         raise_errors(session, done)
         suffix = "" if done.has_changed() else " (unchanged)"

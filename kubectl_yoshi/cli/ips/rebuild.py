@@ -66,10 +66,7 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
         update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
             session.confirm("Write this?", options.yes)
-    planner = partial(
-        plan_rebuild,
-        request,
-    )
+    planner = partial(plan_rebuild, request)
     done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
     if done is not None:
         _print_result(session, done, unchanged)

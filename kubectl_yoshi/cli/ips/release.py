@@ -46,16 +46,7 @@ def release(session: Session, options: ReleaseOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReleaseRequest(network, addresses)
-    done = execute(
-        session,
-        partial(
-            plan_release,
-            request,
-        ),
-        options.dry_run,
-        OutputFormat(),
-        tolerate_errors=True,
-    )
+    done = execute(session, partial(plan_release, request), options.dry_run, OutputFormat(), tolerate_errors=True)
     if done is not None:
         _print_released(session, done, [str(address) for address in addresses], options.dry_run)
 

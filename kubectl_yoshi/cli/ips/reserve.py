@@ -62,15 +62,7 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReserveRequest(network, addresses, options.count or 1, options.note)
-    done = execute(
-        session,
-        partial(
-            plan_reserve,
-            request,
-        ),
-        options.dry_run,
-        OutputFormat(),
-    )
+    done = execute(session, partial(plan_reserve, request), options.dry_run, OutputFormat())
     if done is not None:
         raise_errors(session, done)
         suffix = "" if done.has_changed() else " (unchanged)"

@@ -131,9 +131,7 @@ class CreateOptions:
     help="The quota: the highest number of addresses for the VMs of one namespace.",
 )
 @click.option(
-    "--cool-down",
-    metavar="TIME",
-    help="How long a released address is not assigned to another VM, such as 10m.",
+    "--cool-down", metavar="TIME", help="How long a released address is not assigned to another VM, such as 10m."
 )
 @click.option("--encapsulation", metavar="MODE", help="Calico: VXLAN (default), VXLANCrossSubnet, IPIP, …, None.")
 @click.option("--nat-outgoing/--no-nat-outgoing", default=None, help="Calico: NAT for outgoing traffic, or not.")
@@ -188,13 +186,7 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
     from kubectl_yoshi.plan.network.planner import plan_network
 
     shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
-    planner, unchanged = (
-        partial(
-            plan_network,
-            request,
-        ),
-        {"": f"{shown} unchanged"},
-    )
+    planner, unchanged = (partial(plan_network, request), {"": f"{shown} unchanged"})
     done = execute(session, planner, options.dry_run, options.output, unchanged=unchanged)
     if done is None:
         return

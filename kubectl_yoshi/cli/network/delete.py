@@ -61,15 +61,7 @@ def delete(session: Session, options: DeleteOptions) -> None:
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
     from kubectl_yoshi.plan.network.planner import plan_network_deletion
 
-    done = execute(
-        session,
-        partial(
-            plan_network_deletion,
-            request,
-        ),
-        options.dry_run,
-        OutputFormat(),
-    )
+    done = execute(session, partial(plan_network_deletion, request), options.dry_run, OutputFormat())
     if done is None:
         return
     _print_released(session, request, done)

@@ -193,10 +193,7 @@ def _requests(session: Session, options: AttachOptions, vms: tuple[NamespacedNam
 def _attach_planner(request: AttachRequest, vms: tuple[NamespacedName, ...]) -> Planner:
     from kubectl_yoshi.plan.attach.planner import plan_attach
 
-    return partial(
-        plan_attach,
-        replace(request, vms=vms),
-    )
+    return partial(plan_attach, replace(request, vms=vms))
 
 
 def _wait_and_release(session: Session, options: AttachOptions, request: AttachRequest, result: RunResult) -> None:

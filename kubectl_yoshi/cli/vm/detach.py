@@ -92,10 +92,7 @@ def detach(session: Session, options: DetachOptions) -> None:
 def _detach_planner(options: DetachOptions, network: NamespacedName, vms: tuple[NamespacedName, ...]) -> Planner:
     from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 
-    return partial(
-        plan_detach,
-        DetachRequest(network, vms, options.restart, options.live),
-    )
+    return partial(plan_detach, DetachRequest(network, vms, options.restart, options.live))
 
 
 def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -> str:
