@@ -75,7 +75,7 @@ def install_files(session: Session, shell: str | None) -> None:
 def _detect_shell() -> str:
     name = os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name, not a file
     if name not in SHELLS:
-        raise usage_error("it cannot be told which shell you use", "Give --shell bash, zsh or fish.")
+        raise usage_error("cannot determine which shell you use", "Give --shell bash, zsh or fish.")
     return name
 
 

@@ -122,7 +122,7 @@ def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
     counts = {**result.plan.results, **result.results}
     for name, count in counts.items():
         if name not in result.errors:
-            count_texts = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
+            count_texts = {"0": "initialized, no addresses in use", "1": "1 address recorded"}
             print(f"network {name}: {count_texts.get(count, f'{count} addresses recorded')}", file=session.out)
     if not counts:
         print(unchanged, file=session.out)

@@ -169,7 +169,7 @@ def test_two_that_disagree_are_told_and_left(world: World) -> None:
 
     world.api.change(NETWORKWIZARD.ref("blue", "prod"), disagree)
     done = take_over(world)
-    assert "10.133.0.7 is recorded for prod/web-1, but its status still says web-2" in done.notes[0]
+    assert "10.133.0.7 is recorded for prod/web-1, but its status still has web-2" in done.notes[0]
     assert unmoved(world) == {"10.133.0.7": "web-2"}
 
 
