@@ -5,7 +5,7 @@ killed and whose last write may still arrive. So a command that releases such an
 gc`, whatever the grace period), or moves it to another VM, writes to the VM first: the removal of the address, with a
 test of its resourceVersion (`require_unchanged`), or a write fence, an annotation that is set and removed again
 (`fence_vm`). The attachment's patch tests the resourceVersion too, so its late write is refused; if its run is alive,
-it plans anew. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
+it plans again. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
 later the VM may carry the address.
 
 An allocation has its time to the microsecond, so one that was renewed meanwhile differs, and its removal, which tests
