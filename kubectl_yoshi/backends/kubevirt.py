@@ -63,9 +63,9 @@ def hot_plug(vm: Vm, snapshot: Snapshot) -> HotPlug:
         return HotPlug(f"it cannot be live-migrated: {migratable.get('message') or 'KubeVirt reports no reason'}")
     methods = dig(found[0], "spec", "workloadUpdateStrategy", "workloadUpdateMethods", default=[])
     if "LiveMigrate" in methods:
-        return HotPlug(next_step=f"KubeVirt itself migrates {vm.ref} live, and its interfaces change with that")
+        return HotPlug(next_step=f"KubeVirt live-migrates {vm.ref} itself, which updates its interfaces")
     migrate = f"virtctl migrate {vm.name} -n {vm.namespace}"
-    return HotPlug(next_step=f"the interfaces of {vm.ref} change with its next live migration: {migrate}")
+    return HotPlug(next_step=f"the interfaces of {vm.ref} are updated by its next live migration: {migrate}")
 
 
 def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:

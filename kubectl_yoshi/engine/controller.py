@@ -152,7 +152,7 @@ class Controller:
         if resource in self._failed_resources:
             self._failed_resources.discard(resource)
             if not self._is_failing:
-                self._output.info("the API server answers again")
+                self._output.info("the API server responds again")
 
     @property
     def _is_failing(self) -> bool:
@@ -172,6 +172,6 @@ class Controller:
         if self._failures:
             self._failures = 0
             if not self._is_failing:
-                self._output.info("the API server answers again")
+                self._output.info("the API server responds again")
         queue.finish(scope, report, self._api.clock.now())
         self._output.report(report)

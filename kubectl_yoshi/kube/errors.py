@@ -402,7 +402,7 @@ def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, att
         )
     if details.get("name") or "not found" in str(answer.get("message") or ""):
         where = f" -n {request_info.namespace}" if request_info.namespace else ""
-        hint = f"See what there is: kubectl get {request_info.resource.full_name}{where}"
+        hint = f"List existing objects: kubectl get {request_info.resource.full_name}{where}"
         return NotFoundError(f"{request_info.object_name} not found", hint, **attributes)
     kind = f"{request_info.resource.full_name} ({request_info.resource.version})"
     if request_info.resource.group == GROUP:

@@ -169,7 +169,7 @@ def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin
         )
     if len(matches) > 1:
         names = ", ".join(network.full_name for network in matches)
-        raise PreconditionFailed(f"{address} may belong to several networks: {names}", "Name the network.")
+        raise PreconditionFailed(f"{address} may belong to several networks: {names}", "Specify the network.")
     return matches[0]
 
 

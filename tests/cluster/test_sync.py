@@ -218,7 +218,7 @@ def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_pat
             running.restart_api_server()
             make_vms(cluster, "default", "web-1", annotations={WISH: "blue"})
             wait_for(lambda: pin(cluster, "default", "web-1"), "the VM has an address")
-            wait_for(lambda: watcher.said("the API server answers again"), "it says that too")
+            wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
             assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()
             assert watcher.ended(signal.SIGTERM) == 0
 

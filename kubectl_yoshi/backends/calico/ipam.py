@@ -456,14 +456,14 @@ def _decrement_block_count(handle: Json, cidr: str) -> Json:
 
 def _format_decrease(body: Json, before: Json | None) -> str:
     decrease = sum(get_handle_counts(before or body).values()) - sum(get_handle_counts(body).values())
-    return "one address less" if decrease == 1 else f"{decrease} addresses less"
+    return "1 address" if decrease == 1 else f"{decrease} addresses"
 
 
 def _handle_change(api: CalicoApi, body: Json, snapshot: Snapshot, owner: str, before: Json | None = None) -> Change:
     ref = api.handle.ref(name_of(body))
     before = before or snapshot.get_object(api.handle, ref.name)
     if dig(body, "spec", "block"):
-        summary = f"count {_format_decrease(body, before)} in Calico's handle {ref.name}"
+        summary = f"decrease the count of Calico's handle {ref.name} by {_format_decrease(body, before)}"
         return Change(Verb.REPLACE, ref, summary, body=body, before=before, owner=owner)
     return Change(
         Verb.DELETE,

@@ -155,7 +155,7 @@ def _parse_number(spec: Mapping[str, object], key: str, minimum: int, maximum: i
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise UsageError(f"{key} {value} is not possible", f"Give a number from {minimum} to {maximum}.")
+        raise UsageError(f"{key} {value} is not valid", f"Give a number from {minimum} to {maximum}.")
     return value
 
 

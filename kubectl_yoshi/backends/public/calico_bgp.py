@@ -143,7 +143,9 @@ class CalicoBgp:
         covering_cidr = bgp_configuration.covering_cidr(address, _list_field(network), api, snapshot)
         if not covering_cidr:
             return ()
-        line = f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which has {address}"
+        line = (
+            f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which contains {address}"
+        )
         if _uses_external_ips(network):
             return (line,)
         return (f"{line}; with `serviceLoadBalancerAggregation: Disabled` there only the VM's node announces it",)

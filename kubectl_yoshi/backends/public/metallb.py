@@ -225,7 +225,7 @@ class MetalLb:
             return ()
         for pool in metallb.pools(snapshot):
             if metallb.covers(pool, address) and not is_created_for(pool, network):
-                return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced as that pool is",)
+                return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced like that pool",)
         return ()
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:

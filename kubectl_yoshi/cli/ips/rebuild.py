@@ -64,7 +64,7 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     if not session.is_diff:
         update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
-            session.confirm("Write this?", options.yes)
+            session.confirm("Write these records?", options.yes)
     planner = partial(
         plan_rebuild,
         request,

@@ -1,8 +1,8 @@
 """Attaching VMs to a network: the allocation first, then the VM; what a failed attachment wrote is rolled back.
 
 The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their allocations go in one
-patch per shard, then the VMs are patched in parallel. Every round reads again, so a run that was killed, was slower than
-another, or must wait for a VM to stop, is finished by the same function.
+patch per shard, then the VMs are patched in parallel. Every round reads again, so a run that was killed, was slower
+than another, or must wait for a VM to stop, is finished by the same function.
 
 If another writer set an address on the VM meanwhile, that one wins; this run's address is released and the other one
 reported. A refused attachment leaves a VM the address that it had before. An attachment that finds its own old

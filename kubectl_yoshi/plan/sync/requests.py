@@ -84,7 +84,7 @@ def _find_network(
     raise PreconditionFailed(
         f"VM {vm.full_name} requests {address}: "
         f"{conflict_text if matches else f'no {backend.plugin} network contains it'}",
-        f"Name the network on the VM with the annotation {backend.annotation_key}.",
+        f"Specify the network on the VM with the annotation {backend.annotation_key}.",
     )
 
 

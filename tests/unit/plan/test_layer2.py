@@ -287,7 +287,7 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
         ({"nic": "eth1,eth2,eth3"}, "neither one interface nor two"),
         ({"nic": "eth1,eth1"}, "neither one interface nor two"),
         ({"bond": {"mode": "balance-slb"}}, "bond is for two interfaces"),
-        ({"vlan": 5000}, "vlan 5000 is not possible"),
+        ({"vlan": 5000}, "vlan 5000 is not valid"),
         ({"dhcp": {"rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.2"}}, "outside 10.20.0.0/24"),
         ({"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}}, "the lower one first"),
     ],
@@ -797,8 +797,8 @@ def migratable(world: World, status: str = "True") -> None:
 @pytest.mark.parametrize(
     ("cluster", "can_migrate", "says"),
     [
-        ({}, "True", "change with its next live migration: virtctl migrate web-1 -n prod"),
-        ({"methods": ["LiveMigrate"]}, "True", "KubeVirt itself migrates virtualmachine/web-1"),
+        ({}, "True", "are updated by its next live migration: virtctl migrate web-1 -n prod"),
+        ({"methods": ["LiveMigrate"]}, "True", "KubeVirt live-migrates virtualmachine/web-1"),
         ({}, "False", "it cannot be live-migrated: it has a local disk (`--restart`)"),
         ({"version": "v1.3.0"}, "True", "KubeVirt v1.3 does not support that (v1.4 and later do) (`--restart`)"),
         ({"vmRolloutStrategy": "Stage"}, "True", "vmRolloutStrategy is Stage (`--restart`)"),
@@ -858,7 +858,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     stays = world.detach(network=LAB, live=True)
     assert interfaces(world)[-1]["state"] == "absent"
     assert multus(world) == {"default": "pod", "lab": "lab"}
-    assert any("change with its next live migration" in note for note in stays.notes)
+    assert any("are updated by its next live migration" in note for note in stays.notes)
     assert stays.notes[-1] == "then run the same command again, or `kubectl yoshi ips gc`, to release 10.20.0.2"
 
     vmi = VMI.ref("web-1", "prod")
@@ -871,7 +871,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
         world.api.change(vmi, step)
         again = world.detach(network=LAB, live=True)
         assert not again.executed
-        assert any("change with its next live migration" in note for note in again.notes)
+        assert any("are updated by its next live migration" in note for note in again.notes)
         world.collect()
         assert "10.20.0.2" in world.holders("lab")
         assert hosts(world)
