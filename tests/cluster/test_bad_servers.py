@@ -55,7 +55,7 @@ def untouched(here: Scene) -> Iterator[None]:
         ("--as-group=admins", "--as-group and --as-uid need --as", "--as USER"),
         ("--tls-server-name=other.example", "is not trusted: ", "--tls-server-name"),
         ("--server=https://no-such-host.invalid:6443", "no-such-host.invalid: ", "can be reached from here"),
-        ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is no URL', "https://10.0.0.1:6443"),
+        ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is not a URL', "https://10.0.0.1:6443"),
     ],
 )
 def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out: str, untouched: None) -> None:

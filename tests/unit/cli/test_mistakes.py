@@ -37,7 +37,12 @@ TABLE = [
         "name of a network",
         ("network create Red --cidr 10.98.0.0/24", 2, '"Red" is not a valid network name', "Use lower-case letters"),
         ("network create a/b --cidr 10.98.0.0/24", 2, '"a/b" is not a valid network name', "Use lower-case letters"),
-        ("network create red- --cidr 10.98.0.0/24", 2, '"red-" is not a name', "ending with a letter or digit"),
+        (
+            "network create red- --cidr 10.98.0.0/24",
+            2,
+            '"red-" is not a valid network name',
+            "ending with a letter or digit",
+        ),
         ("network create '' --cidr 10.98.0.0/24", 2, "give either the NAME of a network", "network create --help"),
         (
             f"network create {LONG_NAME} --cidr 10.98.0.0/24",

@@ -142,9 +142,9 @@ def test_forbidden_names_user_verb_resource_namespace_and_who_can_help() -> None
     )
     error = told(403, "Forbidden", message, asked=RequestInfo("list", WIZARDS, namespace="prod"))
     assert isinstance(error, errors.ForbiddenError)
-    assert error.message == 'User "bob" may not list networkwizards.plumber.k8s.pf9.io in namespace prod.'
+    assert error.message == 'User "bob" may not list networkwizards.plumber.k8s.pf9.io in namespace prod'
     assert error.missing_permission == "may not list networkwizards.plumber.k8s.pf9.io in namespace prod"
-    assert "the ClusterRole yoshi-user (or yoshi-admin) holds it" in error.hint
+    assert "the ClusterRole yoshi-user (or yoshi-admin) grants it" in error.hint
 
 
 @pytest.mark.parametrize(

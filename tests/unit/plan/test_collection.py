@@ -290,7 +290,7 @@ def test_a_leftover_pool_whose_addresses_calico_holds_stays(world: World) -> Non
     world.hold_by_pod("10.133.0.9")
     done = world.collect()
     assert world.api.get(RAW.pool.ref("prod.blue"))["spec"]["disabled"] is False
-    assert any("ippool/prod.blue stays" in note for note in done.notes)
+    assert any("ippool/prod.blue is kept" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("kind", [RAW.block, NETWORKWIZARD], ids=["blocks", "networks"])

@@ -185,11 +185,11 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
     )  # fmt: skip
     assert "10.133.0.50 is also used by virtualmachine/owner" in said(done, "a")
     assert "reserved (printer)" in said(done, "b")
-    assert "ipamblock/10-133-0-0-26 uses it" in said(done, "c")
+    assert "also used by ipamblock/10-133-0-0-26" in said(done, "c")
     assert "it is the gateway" in said(done, "d")
     assert "it is excluded" in said(done, "e")
     assert "it is outside 10.133.0.0/24" in said(done, "f")
-    assert "but 10.133.0.60 is written on it" in said(done, "g")
+    assert "but 10.133.0.60 is set on it" in said(done, "g")
     assert 'VM "missing" not found' in said(done, "missing")
     assert len(done.errors) == 8
     assert world.pin("well") == "10.133.0.63"

@@ -282,7 +282,7 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
     ("ovs", "says"),
     [
         ({"bridge": None}, "needs a bridge"),
-        ({"bridge": "br external"}, 'bridge "br external" is no name'),
+        ({"bridge": "br external"}, 'bridge "br external" is not a valid network device name'),
         ({"nic": None}, "the node interface of bridge br-ext is not specified"),
         ({"nic": "eth1,eth2,eth3"}, "neither one interface nor two"),
         ({"nic": "eth1,eth1"}, "neither one interface nor two"),

@@ -376,7 +376,7 @@ def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(em
 
     after(empty, "create", "NetworkWizard", other_range)
     with pytest.raises(
-        PreconditionFailed, match=r"not kept as it was asked for: gateway is 10.133.0.9 instead of 10.133.0.1"
+        PreconditionFailed, match=r"not stored as requested: gateway is 10.133.0.9 instead of 10.133.0.1"
     ):
         empty.make_network("blue", "10.133.0.0/24", gateway="10.133.0.1")
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
@@ -387,7 +387,7 @@ def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: Wor
         empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["nonsense"]))
 
     after(empty, "create", "NetworkWizard", nonsense)
-    with pytest.raises(PreconditionFailed, match=r"not kept as it was asked for: .*nonsense"):
+    with pytest.raises(PreconditionFailed, match=r"not stored as requested: .*nonsense"):
         empty.make_network("blue", "10.133.0.0/24")
     assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
 
@@ -661,7 +661,7 @@ def test_a_pool_that_this_program_did_not_make_stays(empty: World) -> None:
     done = empty.delete_network()
     assert not done.errors
     assert [one["metadata"]["name"] for one in empty.api.every(RAW.pool)] == ["blue"]
-    assert any("ippool/blue stays" in note for note in done.notes)
+    assert any("ippool/blue is kept" in note for note in done.notes)
 
 
 def test_a_network_with_a_broken_spec_can_be_deleted(world: World) -> None:

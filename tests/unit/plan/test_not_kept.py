@@ -185,7 +185,7 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
         return sequential(replace(patch, before=vm))
 
     drops(world, "odd", plural="virtualmachines")
-    with pytest.raises(WriteLostError, match=r"does not keep spec\.odd"):
+    with pytest.raises(WriteLostError, match=r"does not store spec\.odd"):
         run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert world.api.tried[("patch", "virtualmachines")] == 2
 
@@ -203,7 +203,7 @@ def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is
         op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
         return sequential(Change(Verb.PATCH, ref, "count", [op]))
 
-    with pytest.raises(NotConvergedError, match="did not end in 5 rounds"):
+    with pytest.raises(NotConvergedError, match="not complete after 5 rounds"):
         run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert not issubclass(NotConvergedError, FATAL_ERRORS)  # sync goes on
 
@@ -277,4 +277,4 @@ def test_fields_are_named_as_people_write_them() -> None:
     [(_, error)] = (
         AppliedRound().next_round(sequential(change), answered(sequential(change))).lost_writes(sequential(change))
     )
-    assert "keep metadata.annotations[a.b/c], spec.list[0].x, spec.list, and 1 more" in error.message
+    assert "store metadata.annotations[a.b/c], spec.list[0].x, spec.list, and 1 more" in error.message

@@ -141,7 +141,7 @@ def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: 
     for one in done:
         if one not in got:
             error = one if isinstance(one, Exception) else next(iter(one.errors.values()))
-            assert "3 at most" in str(error)
+            assert "allows 3 per namespace" in str(error)
     world.check()
 
 
@@ -166,7 +166,7 @@ def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_h
             assert not world.attach("web-2").errors
 
     mine.api.before[:] = [meanwhile]
-    assert "gives it 1 at most" in refusal(mine.attach("web-1"), "prod/web-1").message
+    assert "allows 1 per namespace" in refusal(mine.attach("web-1"), "prod/web-1").message
     assert list(world.holders().values()) == ["prod/web-2"]
     assert world.pin("web-1") == "10.133.0.9"
 

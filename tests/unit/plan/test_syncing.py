@@ -295,7 +295,7 @@ def test_who_may_not_see_pools_judges_no_network_but_attaches(world: World) -> N
     world.api.refuse("list", RAW.pool)
     report = passed(world, SyncScope("prod"))
     assert not report.network_errors
-    assert any("network prod/blue is left as it is" in note for note in report.notes)
+    assert any("network prod/blue is skipped" in note for note in report.notes)
     assert status(world)["conditions"] == before["conditions"]
     assert world.pin() == "10.133.0.1"
 

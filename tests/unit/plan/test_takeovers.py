@@ -92,7 +92,7 @@ def test_what_has_no_vm_stays_and_is_told(world: World, cidr: str) -> None:
     assert world.holders() == {"10.133.0.7": "prod/web-1", "10.133.0.8": "prod/gone"}
     assert unmoved(world) == {"10.133.0.8": "gone"}
     (note,) = done.notes
-    assert "keeps 10.133.0.8 of gone as written" in note
+    assert "does not convert 10.133.0.8 of gone" in note
     world.collect()
     assert "10.133.0.8" not in world.holders()
 
