@@ -71,8 +71,8 @@ def program_name(argv0: str, environment: Mapping[str, str]) -> str:
     """What the user typed: "kubectl yoshi", or "kubectl-yoshi" alone.
 
     kubectl becomes the plugin (exec), so there is no parent to ask. But it starts a plugin by its whole path, so a name
-    without a folder was typed; and bash and zsh leave the path of what they started in `_`. Who leaves no trace, as
-    fish does, is told the plugin's name, by which it can be run as well.
+    without a folder was typed; and bash and zsh leave the path of what they started in `_`. Without either, as in fish,
+    it is the plugin's name, by which it can be run as well.
 
     Args:
         argv0: how this program was started.

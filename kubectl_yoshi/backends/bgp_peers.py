@@ -78,13 +78,13 @@ class BgpPeers:
         found = snapshot.lookup(query)
         if reason := snapshot.unreadable_reason(query):
             return None, NetworkConflict(
-                f"whether {self.speaker} speaks to {peer.address} already cannot be told: {reason}", is_unreadable=True
+                f"cannot check whether {self.speaker} already peers with {peer.address}: {reason}", is_unreadable=True
             )
         fixable = conflict = None
         for obj in found:
             if self.get_peer_address(obj) != peer.address:
                 if name_of(obj) == peer_name(peer):
-                    conflict = NetworkConflict(f"bgppeer/{name_of(obj)} exists and is another router's")
+                    conflict = NetworkConflict(f"bgppeer/{name_of(obj)} exists and is for another router")
                 continue
             stale = self._stale_fields(obj, network, peer)
             if not stale:
@@ -98,10 +98,10 @@ class BgpPeers:
             current_value = self._format_value(key, dig(obj, "spec", key))
             wanted_value = self._format_value(key, self.spec(network, peer).get(key))
             conflict = NetworkConflict(
-                f"bgppeer/{name} speaks to {peer.address} with {key} {current_value}, as network {others[0]} wants it, "
-                f"and this network wants {wanted_value}"
+                f"bgppeer/{name} peers with {peer.address} with {key} {current_value}, as network {others[0]} "
+                f"requires, but this network requires {wanted_value}"
                 if others
-                else f"bgppeer/{name} speaks to {peer.address} with {key} {current_value}, and this network wants "
+                else f"bgppeer/{name} peers with {peer.address} with {key} {current_value}, but this network requires "
                 f"{wanted_value}"
             )
         return (None, conflict) if conflict else (fixable, None)
@@ -121,7 +121,7 @@ class BgpPeers:
                 continue
             spec = self.spec(network, peer)
             body = new_object(ref, {"spec": spec}, annotations=shared_object_annotations(network))
-            changes.append(Change(Verb.CREATE, ref, f"have {self.speaker} speak BGP with {peer.address}", body=body))
+            changes.append(Change(Verb.CREATE, ref, f"add the BGP peer {peer.address} to {self.speaker}", body=body))
         return tuple(changes), tuple(names)
 
     def remove_former(self, network: Network, snapshot: Snapshot) -> tuple[Change, ...]:
@@ -156,7 +156,7 @@ class BgpPeers:
         """Yield a row for each of the network's routers."""
         for peer in _get_peers(network):
             obj, conflict = self.find_peer(network, peer, snapshot)
-            unreadable = snapshot.unreadable_reason(Query(self.resource, self.namespace)) and "may not be read"
+            unreadable = snapshot.unreadable_reason(Query(self.resource, self.namespace)) and "cannot be read"
             reason = unreadable or (conflict.summary if conflict else "missing")
             asn = network.bgp.remote_asn if network.bgp else ""
             suffix = ", to be changed by `kubectl yoshi sync`" if obj and self._stale_fields(obj, network, peer) else ""
@@ -212,7 +212,7 @@ class BgpPeers:
             else:
                 patch.unset_in(obj, ("spec", key))
         add_annotations(patch, obj, needed_by_annotation(network))
-        summary = f"have {self.speaker} speak BGP with {peer.address} with another {', '.join(stale)}"
+        summary = f"update the BGP peer {peer.address} of {self.speaker}: {', '.join(stale)}"
         return Change(Verb.PATCH, ref, summary, patch.ops, before=obj)
 
     def _format_value(self, key: str, value: object) -> str:

@@ -45,26 +45,27 @@ def hot_plug(vm: Vm, snapshot: Snapshot) -> HotPlug:
     current_version = version(snapshot)
     if not found or current_version is None:
         return HotPlug(
-            f"what KubeVirt can do is unknown: {snapshot.unreadable_reason(Query(KUBEVIRT)) or 'it does not tell'}"
+            "cannot determine what KubeVirt supports: "
+            f"{snapshot.unreadable_reason(Query(KUBEVIRT)) or 'no version is reported'}"
         )
     configuration = dig(found[0], "spec", "configuration", default={})
     feature_gates = dig(configuration, "developerConfiguration", "featureGates", default=[])
     if current_version < HOT_PLUG_VERSION and "HotplugNICs" not in feature_gates:
         return HotPlug(
-            f"KubeVirt v{current_version[0]}.{current_version[1]} does not do that (from "
-            f"v{HOT_PLUG_VERSION[0]}.{HOT_PLUG_VERSION[1]} on)"
+            f"KubeVirt v{current_version[0]}.{current_version[1]} does not support that "
+            f"(v{HOT_PLUG_VERSION[0]}.{HOT_PLUG_VERSION[1]} and later do)"
         )
     if configuration.get("vmRolloutStrategy") == "Stage":
         return HotPlug("KubeVirt's vmRolloutStrategy is Stage")
     conditions = dig(find_instance(vm, snapshot), "status", "conditions", default=[])
     migratable: Json = next((c for c in conditions if c.get("type") == "LiveMigratable"), {})
     if migratable.get("status") != "True":
-        return HotPlug(f"it cannot be live-migrated: {migratable.get('message') or 'KubeVirt does not say why'}")
+        return HotPlug(f"it cannot be live-migrated: {migratable.get('message') or 'KubeVirt reports no reason'}")
     methods = dig(found[0], "spec", "workloadUpdateStrategy", "workloadUpdateMethods", default=[])
     if "LiveMigrate" in methods:
-        return HotPlug(next_step=f"KubeVirt itself migrates {vm.ref} live, and its interfaces change with that")
+        return HotPlug(next_step=f"KubeVirt live-migrates {vm.ref} itself, which updates its interfaces")
     migrate = f"virtctl migrate {vm.name} -n {vm.namespace}"
-    return HotPlug(next_step=f"the interfaces of {vm.ref} change with its next live migration: {migrate}")
+    return HotPlug(next_step=f"the interfaces of {vm.ref} are updated by its next live migration: {migrate}")
 
 
 def selectors(vm: Vm) -> tuple[dict[str, str], dict[str, str]]:

@@ -171,7 +171,7 @@ def add_needing_network(ref: ObjectRef, obj: Json, network: Network) -> Change |
         return None
     patch = PatchBuilder.for_uid(uid_of(obj))
     add_annotations(patch, obj, needed_by_annotation(network))
-    return Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=obj)
+    return Change(Verb.PATCH, ref, f"record that network {network.full_name} needs {ref}", patch.ops, before=obj)
 
 
 def remove_needing_networks(ref: ObjectRef, obj: Json, deleted_uids: Collection[str]) -> Change | None:
@@ -191,4 +191,4 @@ def remove_needing_networks(ref: ObjectRef, obj: Json, deleted_uids: Collection[
     patch = PatchBuilder.for_uid(uid_of(obj))
     require_annotation(patch, obj, f"{NEEDED_BY_PREFIX}{min(needed - set(deleted_uids))}")
     remove_annotations(patch, obj, [f"{NEEDED_BY_PREFIX}{uid}" for uid in sorted(needed & set(deleted_uids))])
-    return Change(Verb.PATCH, ref, f"note that one network less needs {ref}", patch.ops, before=obj)
+    return Change(Verb.PATCH, ref, f"remove a network from those that need {ref}", patch.ops, before=obj)

@@ -103,7 +103,7 @@ def _show_dry_run(
         for line in format_outcomes(result.executed, dry_run):
             print(line, file=session.out)
         for change in result.skipped:
-            session.note(f"not checked, since it needs an earlier change to be kept: {change.summary}")
+            session.note(f"not checked, since it depends on an earlier change: {change.summary}")
     else:
         show_objects((answer for _, answer in result.executed if answer), session.out, output, dry_run)
 

@@ -43,7 +43,7 @@ def run_reporting_errors(run: Callable[[], int], *, err: TextIO | None = None, v
         print_error(str(error), err)
         return error.exit_code
     except (KeyboardInterrupt, EOFError, click.Abort):
-        print_error("interrupted; run the same command again to complete what was begun", err)
+        print_error("interrupted; run the same command again to complete it", err)
         return INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()

@@ -75,7 +75,9 @@ class YoshiCommand(click.Command):
             for param, count in () if ctx.resilient_parsing else Counter(parsed[2]).items():
                 if count > 1 and isinstance(param.type, NameType) and not param.multiple and param not in KUBECTL_FLAGS:
                     flag = max(param.opts, key=len)
-                    raise click.UsageError(f"{flag} is given twice, and one is taken: run the command for each", ctx)
+                    raise click.UsageError(
+                        f"{flag} is given twice, but accepts one value: run the command once for each", ctx
+                    )
             return parsed
 
         parser.parse_args = parse_each_once  # type: ignore[method-assign]

@@ -48,7 +48,7 @@ def resolve_command(root: click.Context, words: Sequence[str]) -> click.Context:
             raise click.UsageError(
                 group.unknown_command_message(current, word)
                 if group
-                else f'"{current.command_path}" has no commands of its own',
+                else f'"{current.command_path}" has no subcommands',
                 current,
             )
         current = click.Context(found, info_name=found.name, parent=current)

@@ -137,7 +137,7 @@ def _wait_until_established(api: Api, plan: Plan, limit_seconds: float) -> None:
                 )
             if api.clock.now() > deadline:
                 raise TimedOutError(
-                    f"{change.ref} is not served after {limit_seconds:.0f} s.",
+                    f"{change.ref} is not served after {limit_seconds:.0f} s",
                     f"Look at it with: kubectl describe crd {change.ref.name}",
                 )
             api.clock.sleep(0.2)
@@ -171,7 +171,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
         done = _run_until_settled(session, planner)
         for network, count in done.plan.results.items():
             what = "1 record" if count == "1" else f"{count} records"
-            session.note(f"network {network}: {what} of the original yoshi taken over")
+            session.note(f"network {network}: {what} of Platform9 yoshi taken over")
     for note in done.lines:
         session.note(f"note: {note}")
     raise_errors(session, done)

@@ -88,14 +88,15 @@ def plan_install(desired: Iterable[Json], found: Mapping[ObjectRef, Json]) -> Pl
         before = found.get(ref)
         if before is not None and not is_managed(before):
             raise PreconditionFailed(
-                f"{ref} exists and was not made by kubectl yoshi; it stays as it is.",
-                f"Rename or delete it, or label it {PART_OF_LABEL[0]}={PART_OF_LABEL[1]} to hand it over.",
+                f"{ref} exists and was not created by kubectl yoshi; it is not changed",
+                f"Rename or delete it, or label it {PART_OF_LABEL[0]}={PART_OF_LABEL[1]} to let kubectl yoshi manage "
+                "it.",
             )
         installed_version = annotations_of(before or {}).get(VERSION_ANNOTATION, "")
         if is_newer(installed_version):
             raise PreconditionFailed(
-                f"{ref} was installed by kubectl yoshi {installed_version}, and this is {__version__}: "
-                "what only the newer one knows would be lost.",
+                f"{ref} was installed by kubectl yoshi {installed_version}, and this is {__version__}: fields that "
+                "only the newer version has would be lost",
                 f"Use kubectl yoshi {installed_version} or a later one.",
             )
         changes.append(Change(Verb.APPLY, ref, "", body=obj, before=before))
@@ -114,7 +115,7 @@ def plan_uninstall(found: Iterable[Json]) -> Plan:
     for obj in found:
         ref = manifest_ref(obj)
         if not is_managed(obj):
-            notes.append(f"{ref} was not made by kubectl yoshi; it stays.")
+            notes.append(f"{ref} was not created by kubectl yoshi; it is kept")
             continue
         deletions.append(Change(Verb.DELETE, ref, "", before=obj, uid=uid_of(obj), ignore_not_found=True))
         if ref.resource == CRD:
@@ -172,5 +173,5 @@ def names_conflict_reason(crd: Json) -> str:
     """Return the message that another CRD has the same names, so that this one will never be served; else ""."""
     for condition in dig(crd, "status", "conditions", default=[]):
         if condition.get("type") == "NamesAccepted" and condition.get("status") == "False":
-            return str(condition.get("message") or condition.get("reason") or "its names are taken")
+            return str(condition.get("message") or condition.get("reason") or "its names are in use")
     return ""

@@ -36,12 +36,12 @@ def parse_objects(text: str, source: str) -> list[Json]:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UsageError(
-            f"{source}{line}: this is no valid YAML: {error.problem or error.context}",
+            f"{source}{line}: this is not valid YAML: {error.problem or error.context}",
             "Correct the file; nothing was changed.",
         ) from error
     except yaml.YAMLError as error:
         raise UsageError(
-            f"{source}: this is no valid YAML: {str(error).splitlines()[0]}", "Correct the file; nothing was changed."
+            f"{source}: this is not valid YAML: {str(error).splitlines()[0]}", "Correct the file; nothing was changed."
         ) from error
     objects = [obj for number, document in enumerate(documents, 1) for obj in _objects(document, source, number)]
     if not objects:
@@ -54,7 +54,7 @@ def _read_texts(name: str) -> Iterator[tuple[str, str]]:
         yield "stdin", sys.stdin.read()
         return
     if name.startswith(("http://", "https://")):
-        raise UsageError(f"{name}: URLs are not read", f"Fetch it yourself: curl -L {name} | … -f -")
+        raise UsageError(f"{name}: URLs are not supported", f"Fetch it yourself: curl -L {name} | … -f -")
     path = Path(name)
     files = [path]
     if path.is_dir():
@@ -80,7 +80,7 @@ def _read_file(file: Path) -> str:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", "Check the path after -f.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: this is no UTF-8 text", "Save it as UTF-8.") from error
+        raise UsageError(f"{file}: the text is not UTF-8", "Save it as UTF-8.") from error
 
 
 def _objects(document: Any, source: str, number: int) -> Iterator[Json]:
@@ -89,7 +89,7 @@ def _objects(document: Any, source: str, number: int) -> Iterator[Json]:
     location = f"{source}, document {number}" if number > 1 else source
     hint = "Every document needs apiVersion, kind and metadata.name."
     if not isinstance(document, dict):
-        raise UsageError(f"{location}: this is no Kubernetes object", hint)
+        raise UsageError(f"{location}: this is not a Kubernetes object", hint)
     for field in ("apiVersion", "kind"):
         if not isinstance(document.get(field), str) or not document[field]:
             raise UsageError(f"{location}: the object has no {field}", hint)
@@ -116,7 +116,7 @@ def _json_compatible_loader(base: Any) -> Any:
                 if key.start_mark.index < node.start_mark.index or not isinstance(key.value, str):
                     continue  # merged in (<<) from a mapping before it, or no plain key
                 if key.value in seen:
-                    raise ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                    raise ConstructorError(None, None, f"{key.value} is a duplicate key", key.start_mark)
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 

@@ -114,7 +114,7 @@ class Session:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise usage_error("this needs a confirmation and stdin is no terminal", "Add --yes to go ahead.")
+            raise usage_error("confirmation is required and stdin is not a terminal", "Add --yes to continue.")
         try:
             confirmed = click.confirm(question, err=True)
         except click.Abort:  # Ctrl-C, or Ctrl-D

@@ -78,7 +78,7 @@ def sync(session: Session, options: SyncOptions) -> None:
     failure. With --watch the command runs until SIGTERM or Ctrl-C, and exits with 0.
     """
     if options.watch and session.is_diff:
-        raise usage_error("--watch has no differences to show")
+        raise usage_error("--watch cannot be combined with diff")
     if options.watch:
         _run_controller(session, options)
     elif session.is_diff:
@@ -125,7 +125,7 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
         for text in format_outcomes(report.executed, options.dry_run):
             print(text, file=session.out)
         for change in report.skipped:
-            session.note(f"not checked, since it needs an earlier change to be kept: {change.summary}")
+            session.note(f"not checked, since it depends on an earlier change: {change.summary}")
     if not report.executed and not any(report.plan) and not report.failure_count:
         print(f"unchanged: {_unchanged_summary(report)}{DRY_RUN_SUFFIXES[options.dry_run]}", file=session.out)
     _print_report(session, report)
@@ -140,7 +140,7 @@ def _is_visible_change(change: Change) -> bool:
 
 def _unchanged_summary(report: SyncReport) -> str:
     networks, vms = report.sync_plan.networks, report.sync_plan.vms
-    return f"{networks} network{'' if networks == 1 else 's'} and {vms} VM{'' if vms == 1 else 's'} are as asked for"
+    return f"{networks} network{'' if networks == 1 else 's'} and {vms} VM{'' if vms == 1 else 's'} are as requested"
 
 
 def _show_diff(session: Session, options: SyncOptions) -> None:

@@ -94,7 +94,7 @@ def refuse_or_warn(session: Session, options: UninstallOptions, lost: list[LostN
             " address. Nothing was changed.",
         )
     session.warn(f"{count} will be lost: {format_lost_networks(lost)}")
-    session.warn("what they made in other places, such as IP pools, stays; network delete would have removed it")
+    session.warn("objects that they created, such as IP pools, are kept; network delete would have removed them")
     if options.dry_run == "none":
         session.confirm("Remove all of this?", options.yes)
 

@@ -46,7 +46,7 @@ def resolve_vms(
     for obj in objects:
         if obj.get("kind") != VM.kind:
             raise usage_error(
-                f"{obj.get('kind')} {name_of(obj)!r} in the file is no VirtualMachine",
+                f"{obj.get('kind')} {name_of(obj)!r} in the file is not a VirtualMachine",
                 f"-f takes kind {VM.kind} of {VM.api_version} only.",
             )
     return tuple(dict.fromkeys((namespace_of(obj) or session.namespace, name_of(obj)) for obj in objects))
@@ -84,7 +84,7 @@ def parse_mac(text: str, what: str = "--mac") -> str | None:
     except (netaddr.AddrFormatError, ValueError) as error:
         raise usage_error(f'{what} "{text}" is not a MAC address', "Write one like 02:00:00:ab:cd:ef.") from error
     if not int(mac):
-        raise usage_error(f'{what} "{text}" is the address of no machine', "Write one like 02:00:00:ab:cd:ef.")
+        raise usage_error(f'{what} "{text}" is all zero', "Write one like 02:00:00:ab:cd:ef.")
     if mac.words[0] & 1:
         raise usage_error(f'{what} "{text}" is a multicast address', "The first octet must be even.")
     return str(mac)

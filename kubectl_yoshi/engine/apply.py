@@ -277,7 +277,8 @@ def _replace_with_edits(changes: list[Change], api: Api, *, dry_run: bool) -> li
         api.clock.sleep(api.clock.jitter() * min(0.002 * 2 ** min(number, 9), MAX_PAUSE))
         before = api.get(ref)
     raise PreconditionFailed(
-        f"{ref} was changed by others again and again for {CONFLICT_SECONDS:.0f} s", "Run the same command again later."
+        f"{ref} was changed by other clients repeatedly for {CONFLICT_SECONDS:.0f} s",
+        "Run the same command again later.",
     )
 
 

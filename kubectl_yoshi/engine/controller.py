@@ -100,7 +100,7 @@ class Controller:
         for reflector in reflectors:
             reflector.start()
         self._output.info(
-            f"watching {report.sync_plan.networks} networks, and {report.sync_plan.vms} VMs that ask for something"
+            f"watching {report.sync_plan.networks} networks, and {report.sync_plan.vms} VMs that request networks"
         )
         try:
             while not self.is_stopping:
@@ -142,17 +142,17 @@ class Controller:
 
     def _on_watch_failed(self, event: WatchFailed) -> None:
         if isinstance(event.error, ForbiddenError):
-            self._output.error(f"{event.error.message} It is looked at again now and then.")
+            self._output.error(f"{event.error.message}; it is retried periodically")
             return
         if not self._is_failing:
-            self._output.error(f"{event.error.message} It is tried again until that is over.")
+            self._output.error(f"{event.error.message}; it is retried until it succeeds")
         self._failed_resources.add(event.resource)
 
     def _on_watch_recovered(self, resource: Resource) -> None:
         if resource in self._failed_resources:
             self._failed_resources.discard(resource)
             if not self._is_failing:
-                self._output.info("the API server answers again")
+                self._output.info("the API server responds again")
 
     @property
     def _is_failing(self) -> bool:
@@ -165,13 +165,13 @@ class Controller:
             report = self._sync(scope)
         except YoshiError as error:
             if not self._is_failing:
-                self._output.error(f"{error.message} It is tried again until that is over.")
+                self._output.error(f"{error.message}; it is retried until it succeeds")
             self._failures += 1
             queue.requeue(scope, self._api.clock.now(), backoff_delay(self._failures, self._rng))
             return
         if self._failures:
             self._failures = 0
             if not self._is_failing:
-                self._output.info("the API server answers again")
+                self._output.info("the API server responds again")
         queue.finish(scope, report, self._api.clock.now())
         self._output.report(report)

@@ -182,7 +182,7 @@ def run(
             0 if any(answer is not None for _, answer in result.executed) else rounds_without_progress + 1
         )
         if rounds_without_progress > 2 * MAX_ROUNDS_WITHOUT_PROGRESS:
-            notes["what was begun could not be taken back; `kubectl yoshi ips gc` will"] = None
+            notes["the incomplete changes could not be rolled back; `kubectl yoshi ips gc` does that"] = None
             break
         if retryable:
             # An attachment and a detachment of one VM may revert each other's first write repeatedly if both run at one
@@ -204,7 +204,7 @@ def run(
         written = _snapshot_after(plan, result, snapshot)
     else:
         endless = NotConvergedError(
-            f"This did not end in {MAX_ROUNDS} rounds.", "Run the same command again to complete it."
+            f"not complete after {MAX_ROUNDS} rounds", "Run the same command again to complete it."
         )
         endless.changes_so_far = journal.changes_so_far()
         raise endless

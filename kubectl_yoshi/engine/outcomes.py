@@ -170,7 +170,7 @@ def _format_changes(done: Collection[Change], ambiguous: Collection[Change]) -> 
     uncertain = dict.fromkeys(words for change in ambiguous if (words := _describe_change(change)) not in made)
     sentences = [
         f"{label}: {'; '.join([*words][:NAMED])}{f'; and {len(words) - NAMED} more' if len(words) > NAMED else ''}."
-        for label, words in (("Done before that", made), ("May have been done, or may be yet", uncertain))
+        for label, words in (("Done before the error", made), ("Outcome unknown", uncertain))
         if words
     ]
     return " ".join(sentences)

@@ -83,7 +83,7 @@ class Reflector(threading.Thread):
         queue: SimpleQueue[WatchEvent],
         initial_list: Listing | None = None,
     ) -> None:
-        super().__init__(name=f"follow {resource.plural}", daemon=True)
+        super().__init__(name=f"watch {resource.plural}", daemon=True)
         self._api, self._resource, self._namespace, self._queue = api, resource, namespace, queue
         self._version = initial_list.resource_version if initial_list else ""
         self._stop_requested = threading.Event()

@@ -109,15 +109,19 @@ def _lost_write_error(change: Change, is_sole_writer: bool) -> WriteLostError:
     namespace_flag = f" -n {ref.namespace}" if ref.namespace else ""
     command = f"kubectl get {ref.resource.full_name} {ref.name}{namespace_flag} -o yaml --show-managed-fields"
     if change.verb is Verb.CREATE:
-        return WriteLostError(f"{ref} is removed as often as it is made", f"See which controller does it: {command}")
+        return WriteLostError(
+            f"{ref} is deleted as often as it is created", f"Find the controller that does it: {command}"
+        )
     ops = _without_tests(change.body) if isinstance(change.body, list) else ()
-    fields = first_few([*dict.fromkeys(_format_path(op["path"]) for op in ops)], MAX_NAMED_FIELDS) or "what is written"
+    fields = (
+        first_few([*dict.fromkeys(_format_path(op["path"]) for op in ops)], MAX_NAMED_FIELDS) or "the written fields"
+    )
     if not is_sole_writer:
         return WriteLostError(
-            f"{ref}: {fields} is set back as often as it is written", f"See which controller does it: {command}"
+            f"{ref}: {fields} is reverted as often as it is written", f"Find the controller that does it: {command}"
         )
     return WriteLostError(
-        f"{ref}: the API server does not keep {fields}", f"See whether a webhook or an older CRD drops it: {command}"
+        f"{ref}: the API server does not store {fields}", f"Check whether a webhook or an older CRD drops it: {command}"
     )
 
 

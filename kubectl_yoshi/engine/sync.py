@@ -168,8 +168,8 @@ def _emit_events(report: SyncReport, api: Api, backends: Mapping[str, Backend]) 
     except FATAL_ERRORS:
         raise
     except YoshiError as error:
-        report.add_notes((f"VMs' owners were not told: {error.message}",))
+        report.add_notes((f"Events could not be written on VMs: {error.message}",))
         return
     if result.errors:
         first = next(iter(result.errors.values()))
-        report.add_notes((f"VMs' owners were not told: {first.message}",))
+        report.add_notes((f"Events could not be written on VMs: {first.message}",))

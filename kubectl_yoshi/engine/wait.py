@@ -81,10 +81,10 @@ def _wait_until_done(
         reported = status.remaining
         failing_since = (failing_since or clock.now()) if status.failure else None
         if failing_since is not None and clock.now() - failing_since > FAILURE_SECONDS:
-            raise ClusterError(f"Could not {change.summary}: {status.failure}", _DESCRIBE_HINT)
+            raise ClusterError(f"could not {change.summary}: {status.failure}", _DESCRIBE_HINT)
         if clock.now() + pause > deadline:
             raise last_error or TimedOutError(
-                f"Could not {change.summary}: after {limit_seconds:.0f} s there is still {reported}.", _DESCRIBE_HINT
+                f"could not {change.summary}: after {limit_seconds:.0f} s there is still {reported}", _DESCRIBE_HINT
             )
         clock.sleep(pause)
         pause = min(pause * 1.5, MAX_PAUSE)

@@ -202,9 +202,9 @@ class Api:
                 answer = self._sender.send(request_info, "GET", _with_query(path, {**query, **page}), accept=accept)
             except InvalidError as error:
                 if query["labelSelector"] and error.status == 400:
-                    hint = "Write it as kubectl takes it: -l key1=value1,key2!=value2"
+                    hint = "Use the syntax of kubectl: -l key1=value1,key2!=value2"
                     text = query["labelSelector"]
-                    raise UsageError(f'"{text}" is no label selector: {error.detail}', hint) from error
+                    raise UsageError(f'"{text}" is not a label selector: {error.detail}', hint) from error
                 raise
             except ExpiredError:
                 if not page:
@@ -386,7 +386,7 @@ class Api:
     ) -> Json:
         request_info = RequestInfo(verb, ref.resource, ref.name, ref.namespace, subresource)
         if not ref.name:
-            raise UsageError(f"To {verb} a {ref.resource.kind} its name is needed.")
+            raise UsageError(f"cannot {verb} a {ref.resource.kind} without a name")
         path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
         return self._sender.send(request_info, method, path, body=body, content_type=content_type, accept=accept)
 
@@ -407,7 +407,7 @@ def _path(resource: Resource, namespace: str | None, name: str = "", subresource
     """
     for word in (namespace or "", name):
         if word in (".", "..") or "/" in word or "%" in word:
-            raise UsageError(f'"{word}" cannot be the name of an object.', 'A name holds no "/" and no "%".')
+            raise UsageError(f'"{word}" is not a valid name of an object', 'A name contains no "/" and no "%".')
     return quote(resource.path(namespace, name, subresource), safe="/:")
 
 

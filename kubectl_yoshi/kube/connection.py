@@ -86,7 +86,7 @@ class Connection:
             self._pool = import_client_modules().rest.RESTClientObject(configuration).pool_manager
         except (OSError, ValueError, ImportError) as error:  # a SOCKS proxy needs a package that may not be installed
             raise KubeconfigError(
-                f"The kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}.", CHECK_CONFIG_HINT
+                f"the kubeconfig's certificates or proxy cannot be used: {one_line(str(error))}", CHECK_CONFIG_HINT
             ) from error
         self._loaded = loaded
         if configuration.verify_ssl is False:
@@ -188,14 +188,14 @@ class Connection:
             yield
         except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.LocationParseError) as error:
             not_sent = RequestNotSentError(
-                f"Cannot reach the API server {self.server}: {_innermost_reason(error)}.", self._connection_hint
+                f"cannot reach the API server {self.server}: {_innermost_reason(error)}", self._connection_hint
             )
             not_sent.is_transient = isinstance(error.__cause__ or error.__context__, ConnectionError)
             raise not_sent from error
         except exceptions.ProxyError as error:
             hint = "Check the proxy: proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY."
             raise RequestNotSentError(
-                f"Cannot reach the API server {self.server} by its proxy: {_innermost_reason(error)}.", hint
+                f"cannot reach the API server {self.server} through its proxy: {_innermost_reason(error)}", hint
             ) from error
         except exceptions.SSLError as error:
             raise self._tls_error(error, is_write) from error
@@ -203,36 +203,37 @@ class Connection:
             if is_write:
                 raise self._ambiguous_error("did not answer in time") from error
             raise TimedOutError(
-                f"The API server {self.server} did not answer in time.",
+                f"the API server {self.server} did not answer in time",
                 f"Check that {self.server} can be reached from here, and try again; --request-timeout=2m waits longer.",
             ) from error
         except (exceptions.HTTPError, OSError) as error:
             if is_write:
                 raise self._ambiguous_error("ended the connection before it had answered") from error
             raise UnreachableError(
-                f"The API server {self.server} ended the connection before it had answered: "
-                f"{_innermost_reason(error)}.",
+                f"the API server {self.server} ended the connection before it had answered: {_innermost_reason(error)}",
                 self._connection_hint,
             ) from error
 
     def _ambiguous_error(self, what: str) -> AmbiguousWriteError:
         return AmbiguousWriteError(
-            f"The API server {self.server} {what}: the change may or may not have been done.",
-            "Run the same command again: it finishes what is half done and repeats nothing.",
+            f"the API server {self.server} {what}: the change may or may not have been made",
+            "Run the same command again: it completes what is incomplete and repeats nothing.",
         )
 
     def _tls_error(self, error: Exception, is_write: bool) -> UnreachableError:
         text = _innermost_reason(error)
         if "certificate" in text.lower() or "doesn't match" in text:
             hint = "Check certificate-authority and server in the kubeconfig, or --tls-server-name."
-            return RequestNotSentError(f"The certificate of the API server {self.server} is not trusted: {text}.", hint)
+            return RequestNotSentError(f"the certificate of the API server {self.server} is not trusted: {text}", hint)
         if "PEM lib" in text:
             hint = "Check client-certificate and client-key in the kubeconfig."
-            return RequestNotSentError(f"The kubeconfig's client-certificate or client-key is broken: {text}.", hint)
+            return RequestNotSentError(f"the kubeconfig's client-certificate or client-key is broken: {text}", hint)
         # TLS can also fail after the request was sent.
         if is_write and "wrong version number" not in text:
             return self._ambiguous_error("ended the connection before it had answered")
-        return UnreachableError(f"Cannot speak TLS with the API server {self.server}: {text}.", self._connection_hint)
+        return UnreachableError(
+            f"cannot establish TLS with the API server {self.server}: {text}", self._connection_hint
+        )
 
     @property
     def _connection_hint(self) -> str:
@@ -245,7 +246,7 @@ def _encode_header_value(value: str) -> str:
     """Encode a header's value as UTF-8, as Go does; http.client encodes str as Latin-1."""
     if not value.isprintable():
         raise KubeconfigError(
-            "A token or the name of a user or group holds a line break or control character.", CHECK_CONFIG_HINT
+            "a token or the name of a user or group contains a line break or control character", CHECK_CONFIG_HINT
         )
     return value.encode().decode("latin-1")
 

@@ -82,7 +82,7 @@ def _add_group(group: str, item: Json, resources: dict[str, Resource], versions:
 
 def _unavailable_reason(api: ReadApi, group: str, version: str) -> str:
     name = f"{version}.{group}"
-    reason = f"what serves {group}/{version} does not answer"
+    reason = f"the API {group}/{version} is not available"
     try:
         conditions = dig(api.get(APISERVICE.ref(name)), "status", "conditions", default=[])
     except ApiError:  # most users may not read APIServices

@@ -244,15 +244,15 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
         return _unexpected_response_error(request_info, status, detail, server, attributes)
     if status == 401:
         return UnauthorizedError(
-            f"Cannot {request_info}: the API server does not accept these credentials{location}.",
+            f"cannot {request_info}: the API server does not accept these credentials{location}",
             "Log in again, or check the user of this kubeconfig context (kubectl config view --minify).",
             **attributes,
         )
     if "admission webhook" in detail and status < 500:
-        return InvalidError(f"Cannot {request_info}: {detail}", **attributes)
+        return InvalidError(f"cannot {request_info}: {detail}", **attributes)
     if status == 413 or (status >= 400 and _TOO_LARGE.search(detail)):
         return InvalidError(
-            f"Cannot {request_info}: the object would be too large ({detail or f'HTTP {status}'})",
+            f"cannot {request_info}: the object would be too large ({detail or f'HTTP {status}'})",
             "etcd holds at most 1.5 MiB in one object: use another network for more addresses.",
             **attributes,
         )
@@ -262,49 +262,49 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
         return _not_found_error(request_info, answer, details, attributes)
     if status == 410:
         return ExpiredError(
-            f"Cannot {request_info}: {detail or 'the list is too old'}", "Run the same command again.", **attributes
+            f"cannot {request_info}: {detail or 'the list is too old'}", "Run the same command again.", **attributes
         )
     if status == 409 and reason == "AlreadyExists":
-        return AlreadyExistsError(f"Cannot {request_info}: {detail or 'it already exists'}.", **attributes)
+        return AlreadyExistsError(f"cannot {request_info}: {detail or 'it already exists'}", **attributes)
     if status == 409:
         return ConflictError(
-            f"Cannot {request_info}: {detail or 'it has changed meanwhile'}",
+            f"cannot {request_info}: {detail or 'it has changed meanwhile'}",
             "Run the same command again.",
             **attributes,
         )
     if status == 422 and not details.get("kind") and detail.startswith(_GENERIC_REJECTION):
         return PatchTestFailedError(
-            f"Cannot {request_info}: it has changed since it was read, and the patch no longer fits.",
+            f"cannot {request_info}: it has changed since it was read, and the patch no longer applies",
             "Run the same command again.",
             **attributes,
         )
     if status in (400, 405, 406, 415, 422) and "HTTP request to an HTTPS server" not in detail:
         return InvalidError(
-            f"Cannot {request_info}: {detail or f'HTTP {status}'}",
+            f"cannot {request_info}: {detail or f'HTTP {status}'}",
             _unknown_field_hint(request_info, detail),
             **attributes,
         )
     if status == 429:
         return TooManyRequestsError(
-            f"Cannot {request_info}: the API server has too much to do{location} and kept asking to wait.",
+            f"cannot {request_info}: the API server{location} is overloaded and kept asking to retry later",
             "Run the same command again later.",
             **attributes,
         )
     if status == 503 and request_info.resource is not None and "." in request_info.resource.group:
         group_version = f"{request_info.resource.version}.{request_info.resource.group}"
         return ApiServiceUnavailableError(
-            f"Cannot {request_info}: what serves {request_info.resource.api_version} does not answer "
-            f"({detail or 'HTTP 503'}).",
+            f"cannot {request_info}: the API {request_info.resource.api_version} is not available "
+            f"({detail or 'HTTP 503'})",
             f"Look at it with: kubectl get apiservice {group_version}",
             **attributes,
         )
     if status == 504 or reason == "Timeout":
         hint = "The API server did not finish in time; run the same command again."
-        return ServerError(f"Cannot {request_info}: {detail or 'HTTP 504'}", hint, **attributes)
+        return ServerError(f"cannot {request_info}: {detail or 'HTTP 504'}", hint, **attributes)
     if status < 500 or not answer:
         return _unexpected_response_error(request_info, status, detail, server, attributes)
     return ServerError(
-        f"Cannot {request_info}: the API server answered HTTP {status}: {detail or 'no reason given'}",
+        f"cannot {request_info}: the API server answered HTTP {status}: {detail or 'no reason given'}",
         "Run the same command again later; the API server's log tells more.",
         **attributes,
     )
@@ -329,9 +329,8 @@ def _unexpected_response_error(
     request_info: RequestInfo, status: int, detail: str, server: str, attributes: dict[str, Any]
 ) -> ServerError:
     return ServerError(
-        f"Cannot {request_info}: {server or 'the server'} answered HTTP {status}, but not as a Kubernetes API server "
-        "does"
-        f"{': ' + detail if detail else '.'}",
+        f"cannot {request_info}: {server or 'the server'} answered HTTP {status}, which is not a response of a "
+        f"Kubernetes API server{': ' + detail if detail else ''}",
         _CHECK_URL,
         **attributes,
     )
@@ -365,11 +364,11 @@ def _forbidden_error(request_info: RequestInfo, detail: str, attributes: dict[st
     rbac = _RBAC.search(detail)
     if not rbac and request_info.resource is not None and "forbidden" in detail and "cannot" not in detail:
         # An admission plugin (quota, pod security, a terminating namespace) refuses the object, not the user.
-        return InvalidError(f"Cannot {request_info}: {detail}", **attributes)
-    user = f'User "{rbac["user"]}"' if rbac else "This user"
+        return InvalidError(f"cannot {request_info}: {detail}", **attributes)
+    user = f'User "{rbac["user"]}"' if rbac else "this user"
     missing_permission = f"may not {request_info.permission}"
     return ForbiddenError(
-        f"{user} {missing_permission}.",
+        f"{user} {missing_permission}",
         permission_hint(request_info),
         missing_permission=missing_permission,
         **attributes,
@@ -379,38 +378,38 @@ def _forbidden_error(request_info: RequestInfo, detail: str, attributes: dict[st
 def permission_hint(request_info: RequestInfo) -> str:
     """Return what to do about a missing permission."""
     if request_info.resource is not None and request_info.resource.group in _ADMIN_GROUPS:
-        return "This is for an administrator of the cluster."
+        return "Ask an administrator of the cluster to run this command."
     roles = (
         find_roles(request_info.verb, request_info.resource, request_info.subresource)
         if request_info.resource is not None
         else ()
     )
-    hint = f"Ask an administrator for the right to {request_info.permission}"
+    hint = f"Ask an administrator for permission to {request_info.permission}"
     if not roles:
         return f"{hint}."
-    return f"{hint}; the ClusterRole {roles[0]}{f' (or {roles[1]})' if roles[1:] else ''} holds it."
+    return f"{hint}; the ClusterRole {roles[0]}{f' (or {roles[1]})' if roles[1:] else ''} grants it."
 
 
 def _not_found_error(request_info: RequestInfo, answer: Json, details: Json, attributes: dict[str, Any]) -> ApiError:
     if request_info.resource is None:
-        return NotServedError(f"The API server does not serve {request_info.path}.", _CHECK_URL, **attributes)
+        return NotServedError(f"the API server does not serve {request_info.path}", _CHECK_URL, **attributes)
     if details.get("name") and details.get("kind") == "namespaces" and request_info.resource.plural != "namespaces":
         namespace = details["name"]
         return NotFoundError(
-            f"Cannot {request_info}: there is no namespace {namespace}.",
+            f"cannot {request_info}: there is no namespace {namespace}",
             "Check -n, or create the namespace.",
             **attributes,
         )
     if details.get("name") or "not found" in str(answer.get("message") or ""):
         where = f" -n {request_info.namespace}" if request_info.namespace else ""
-        hint = f"See what there is: kubectl get {request_info.resource.full_name}{where}"
-        return NotFoundError(f"There is no {request_info.object_name}.", hint, **attributes)
+        hint = f"List existing objects: kubectl get {request_info.resource.full_name}{where}"
+        return NotFoundError(f"{request_info.object_name} not found", hint, **attributes)
     kind = f"{request_info.resource.full_name} ({request_info.resource.version})"
     if request_info.resource.group == GROUP:
         hint = "Install the custom resources first: kubectl yoshi install"
     else:
         hint = f"Install what provides {request_info.resource.api_version}, or check kubectl api-resources."
-    return NotServedError(f"Cannot {request_info}: this cluster does not know {kind}.", hint, **attributes)
+    return NotServedError(f"cannot {request_info}: this cluster does not serve {kind}", hint, **attributes)
 
 
 def find_roles(verb: str, resource: Resource, subresource: str = "") -> tuple[str, ...]:

@@ -81,20 +81,18 @@ def load(options: ConnectionOptions) -> LoadedConfig:
     except KubeconfigError:
         raise
     except modules.kube_config.ConfigException as error:
-        raise KubeconfigError(f"The kubeconfig cannot be used: {one_line(str(error))}.", CHECK_CONFIG_HINT) from error
+        raise KubeconfigError(f"the kubeconfig cannot be used: {one_line(str(error))}", CHECK_CONFIG_HINT) from error
     except OSError as error:
         raise KubeconfigError(
-            f"The kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}.", CHECK_CONFIG_HINT
+            f"the kubeconfig cannot be used: {error.filename or ''}: {error.strerror or error}", CHECK_CONFIG_HINT
         ) from error
     except Exception as error:
         if isinstance(error, UnicodeError) or type(error).__module__.startswith("yaml"):  # the text names the file
             raise KubeconfigError(
-                f"The kubeconfig cannot be read: {one_line(str(error))}.", CHECK_CONFIG_HINT
+                f"the kubeconfig cannot be read: {one_line(str(error))}", CHECK_CONFIG_HINT
             ) from error
         # Any other error of the client on a file with an unexpected structure.
-        raise KubeconfigError(
-            f"{_kubeconfig_source(options)} does not have the shape of a kubeconfig.", CHECK_CONFIG_HINT
-        ) from error
+        raise KubeconfigError(f"{_kubeconfig_source(options)} is not a valid kubeconfig", CHECK_CONFIG_HINT) from error
 
 
 CHECK_CONFIG_HINT = "Check it with: kubectl config view"
@@ -121,7 +119,7 @@ def _load(options: ConnectionOptions, modules: ClientModules) -> LoadedConfig:
     _override_cluster(cluster, options)
     _override_user(user, options)
     if not cluster.get("server"):
-        raise KubeconfigError(f'Cluster "{cluster_name}" of the kubeconfig has no server.', CHECK_CONFIG_HINT)
+        raise KubeconfigError(f'cluster "{cluster_name}" of the kubeconfig has no server', CHECK_CONFIG_HINT)
     as_headers = _impersonation_headers(options, user)
     renewable = bool({"exec", "auth-provider", "tokenFile"} & user.keys())
 
@@ -163,7 +161,7 @@ def list_kubeconfig_files(kubeconfig: str = "") -> list[str]:
     if kubeconfig:
         path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise KubeconfigError(f"There is no kubeconfig file {kubeconfig}.", "Check --kubeconfig.")
+            raise KubeconfigError(f"kubeconfig file {kubeconfig} not found", "Check --kubeconfig.")
         paths = [str(path)]
     else:
         variable = os.environ.get("KUBECONFIG", "")
@@ -189,7 +187,7 @@ def _select_context(options: ConnectionOptions, value: Json, merger: Any) -> tup
         if options.server or options.cluster:
             return "", {}
         raise KubeconfigError(
-            "The kubeconfig has no current context.", "Choose one: kubectl config use-context NAME, or --context NAME."
+            "the kubeconfig has no current context", "Choose one: kubectl config use-context NAME, or --context NAME."
         )
     context, _ = _find_entry(value["contexts"], "context", name, required=True)
     return name, context
@@ -209,7 +207,7 @@ def _find_entry(entries: list[Any], kind: str, name: str, *, required: bool) -> 
 
         close = difflib.get_close_matches(name, names, 1)
         suggestion = f'Did you mean "{close[0]}"?' if close else f"It has: {', '.join(names[:10]) or 'none'}."
-        raise KubeconfigError(f'The kubeconfig has no {kind} "{name}".', suggestion)
+        raise KubeconfigError(f'the kubeconfig has no {kind} "{name}"', suggestion)
     return {}, None
 
 
@@ -240,7 +238,9 @@ def _check_url(url: str) -> None:
     except ValueError:  # an invalid port, or an unclosed bracket
         usable = False
     if not usable:
-        raise KubeconfigError(f'"{one_line(url)}" is no URL of an API server.', "It looks like https://10.0.0.1:6443.")
+        raise KubeconfigError(
+            f'"{one_line(url)}" is not a URL of an API server', "It looks like https://10.0.0.1:6443."
+        )
 
 
 def _override_user(user: Json, options: ConnectionOptions) -> None:
@@ -269,10 +269,10 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, modules: ClientMo
         status = _create_exec_provider(modules, user_node["user"]["exec"], folder, cluster_node["cluster"]).run()
     except FileNotFoundError as error:
         hint = one_line(str(user["exec"].get("installHint") or "")) or f"Install {command}, or check PATH."
-        raise KubeconfigError(f'The kubeconfig\'s credential plugin "{command}" is not installed.', hint) from error
+        raise KubeconfigError(f'the kubeconfig\'s credential plugin "{command}" is not installed', hint) from error
     except (OSError, modules.kube_config.ConfigException) as error:
         raise KubeconfigError(
-            f'The kubeconfig\'s credential plugin "{command}" failed: {one_line(str(error))}', f"Run {command} by hand."
+            f'the kubeconfig\'s credential plugin "{command}" failed: {one_line(str(error))}', f"Run {command} by hand."
         ) from error
     del user["exec"]
     if status.get("token"):
@@ -283,7 +283,7 @@ def _run_plugin(user: Json, user_node: Any, cluster_node: Any, modules: ClientMo
             user[f"{user_key}-data"] = base64.b64encode(status[status_key].encode()).decode()
     elif not status.get("token"):
         raise KubeconfigError(
-            f'The kubeconfig\'s credential plugin "{command}" gave neither a token nor a certificate.',
+            f'the kubeconfig\'s credential plugin "{command}" returned neither a token nor a certificate',
             f"Run {command} by hand.",
         )
 
@@ -309,7 +309,7 @@ def _load_in_cluster(options: ConnectionOptions, modules: ClientModules) -> Load
     configuration = modules.configuration.Configuration()
     if not os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise KubeconfigError(
-            f"There is no kubeconfig: {_kubeconfig_source(options)} does not exist or is empty, and this is not a pod.",
+            f"no kubeconfig: {_kubeconfig_source(options)} does not exist or is empty, and this is not a pod",
             "Set KUBECONFIG, or give --kubeconfig FILE.",
         )
     modules.incluster_config.load_incluster_config(client_configuration=configuration)
@@ -340,7 +340,7 @@ def _impersonation_headers(options: ConnectionOptions, user: Json) -> tuple[tupl
     extra: Json = user.get("as-user-extra") or {}
     if not name:
         if uid or groups or extra:
-            raise KubeconfigError("--as-group and --as-uid need --as.", "Say whom to impersonate: --as USER.")
+            raise KubeconfigError("--as-group and --as-uid need --as", "Specify the user to impersonate: --as USER.")
         return ()
     headers = [("Impersonate-User", name)]
     headers += [("Impersonate-Group", str(group)) for group in groups]

@@ -118,7 +118,7 @@ class Clock:
             WaitCancelledError: `stop` was called.
         """
         if self._stopping.wait(seconds):
-            raise WaitCancelledError("Ended before it was done.")
+            raise WaitCancelledError("stopped before completion")
 
     def stop(self, stopping: bool = True) -> None:
         """Cancel all current and future waits, until called with False."""

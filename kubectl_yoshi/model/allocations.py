@@ -41,7 +41,7 @@ It is deleted with the network.
 """
 
 KINDS = (VIRTUALMACHINE, RESERVATION, NETWORK)
-UNKNOWN_KIND_REASON = "only a newer version of kubectl yoshi knows what that is"
+UNKNOWN_KIND_REASON = "only a newer version of kubectl yoshi supports this kind of allocation"
 UPGRADE_HINT = "Use a newer version of kubectl yoshi for this."
 FIELDS = ("kind", "namespace", "name", "uid", "mac", "since", "note")
 

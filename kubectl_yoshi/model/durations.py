@@ -18,7 +18,7 @@ def parse_duration(text: str) -> float:
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     if not re.fullmatch(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+", text):
-        raise UsageError(f'"{text}" is no duration; write it as 30s, 2m or 1h30m')
+        raise UsageError(f'"{text}" is not a duration; write it as 30s, 2m or 1h30m')
     return sum(float(count) * _UNITS[unit] for count, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
 
 

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 from kubectl_yoshi.model.printable import indent_continuation, to_single_line
 
-ASK_ADMIN_HINT = "Ask an administrator for this right; the ClusterRole yoshi-user holds it."
+ASK_ADMIN_HINT = "Ask an administrator for this permission; the ClusterRole yoshi-user grants it."
 """The hint if a permission is missing that users of networks normally have."""
 
 
-LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you may; choose the namespace with -n."
+LIST_VMS_HINT = "See `kubectl get virtualmachines`, or with -A if you have permission; choose the namespace with -n."
 
 
 def first_few(items: Sequence[str], limit: int, separator: str = ", and") -> str:

@@ -304,7 +304,7 @@ def parse_cool_down(value: Any, field_name: str = "coolDown") -> float:
     if value is None:
         return 0.0
     if not isinstance(value, str) or not re.fullmatch(r"([0-9]+[hms])+", value):
-        raise UsageError(f'{field_name} "{value}" is no duration', "Write it as 10m or 1h30m.")
+        raise UsageError(f'{field_name} "{value}" is not a duration', "Write it as 10m or 1h30m.")
     seconds = parse_duration(value)
     if seconds > RETENTION_SECONDS:
         raise UsageError(f'{field_name} "{value}" is longer than 30 days', "Write 720h or less.")
@@ -316,7 +316,8 @@ def _quota(value: Any) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(
-            f'maxAddressesPerNamespace "{value}" is no number of addresses', "Give a number from 1 on, or leave it out."
+            f'maxAddressesPerNamespace "{value}" is not a number of addresses',
+            "Give a number from 1 on, or leave it out.",
         )
     return value
 
@@ -350,7 +351,7 @@ def _usable(cidr: Cidr | None, gateway: Address | None, spec: Json) -> Intervals
         excluded_spans.append((int(gateway), int(gateway)))
     usable -= Intervals.from_spans(excluded_spans)
     if not usable:
-        raise UsageError(f"no address of {cidr} is left to hand out", "Widen the range, or exclude fewer addresses.")
+        raise UsageError(f"no address of {cidr} is left to assign", "Widen the range, or exclude fewer addresses.")
     return usable
 
 
@@ -376,7 +377,7 @@ def parse_bgp(config: Json) -> Bgp:
     if isinstance(peers_as_written, str):
         peers_as_written = [{"peerIP": part} for part in peers_as_written.split(",") if part.strip()]
     if not isinstance(peers_as_written, list):
-        raise UsageError("bgpConfig.peers is neither a list nor a text", "Write it as 10.240.0.5, 10.240.0.4.")
+        raise UsageError("bgpConfig.peers is neither a list nor a string", "Write it as 10.240.0.5, 10.240.0.4.")
     peers = []
     for item in peers_as_written:
         peer = {"peerIP": item} if isinstance(item, str) else item

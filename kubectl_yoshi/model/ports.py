@@ -44,7 +44,7 @@ def parse_ports(texts: Iterable[str], source: str = "--port") -> tuple[Port, ...
         protocol = (match[3] or "tcp").upper() if match else ""
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if protocol not in PROTOCOLS or not 1 <= first <= last <= 65535:
-            raise UsageError(f'{source} "{word}" is no port', "Write 22/tcp, 443 or 5000-5010/udp.")
+            raise UsageError(f'{source} "{word}" is not a port', "Write 22/tcp, 443 or 5000-5010/udp.")
         if last - first >= MAX_PORTS:
             raise UsageError(f'{source} "{word}" is more than {MAX_PORTS} ports', "Open fewer ports.")
         found.update(dict.fromkeys(Port(number, protocol) for number in range(first, last + 1)))

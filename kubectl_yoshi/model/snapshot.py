@@ -278,7 +278,7 @@ class Snapshot:
 
     def describe_absence(self, *queries: Query) -> str:
         """Return the printed reason why these queries did not return an object."""
-        return "may not be read" if self.unreadable_reason(*queries) else "missing"
+        return "cannot be read" if self.unreadable_reason(*queries) else "missing"
 
     def unreadable_queries(self) -> Mapping[Query, str]:
         """Return each query that could not be answered, and why."""

@@ -87,7 +87,7 @@ def _read_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "the text is not UTF-8"
         raise UsageError(f"cannot read {path}: {reason}", "Name a file of UTF-8 text.") from error
 
 
@@ -96,7 +96,7 @@ def _parse_columns_file(text: str) -> str:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) != 2 or len(lines[0]) != len(lines[1]):
         raise UsageError(
-            "the custom-columns file does not fit",
+            "the custom-columns file is not valid",
             "It needs a line of headers and, below it, a line of as many paths.",
         )
     return ",".join(f"{header}:{path}" for header, path in zip(*lines, strict=True))

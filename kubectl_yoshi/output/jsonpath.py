@@ -223,7 +223,7 @@ def parse_expression(source: str) -> Template:
     """
     inner = source[1:-1] if source.startswith("{") and source.endswith("}") else source
     if not inner.strip() or "{" in inner or "}" in inner:
-        raise UsageError(f'"{source}" is no path', "Write it as .metadata.name or {.metadata.name}.")
+        raise UsageError(f'"{source}" is not a path', "Write it as .metadata.name or {.metadata.name}.")
     if inner[0] not in ".[$@":
         inner = "." + inner
     return Template(source, _Parser("{" + inner + "}").template())

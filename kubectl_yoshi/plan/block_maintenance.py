@@ -34,7 +34,7 @@ def fix_counters(obj: Json) -> Change | None:
         counted = _network_counters(obj) or counted
     for key, value in counted.items():
         patch.add(("status", key), value)
-    return Change(Verb.PATCH, ref, "count the addresses", patch.ops, "status", before=obj)
+    return Change(Verb.PATCH, ref, "update the address counters", patch.ops, "status", before=obj)
 
 
 def delete_empty_block(obj: Json, now: datetime) -> Change | None:
@@ -50,7 +50,7 @@ def delete_empty_block(obj: Json, now: datetime) -> Change | None:
         if any(age_in_seconds(past.until, now) < RETENTION_SECONDS for past in parse_history(value)):
             return None
     return Change(
-        Verb.DELETE, ref, f"close the empty address block of {dig(obj, 'spec', 'first')}", before=obj,
+        Verb.DELETE, ref, f"delete the empty address block at {dig(obj, 'spec', 'first')}", before=obj,
         uid=str(dig(obj, "metadata", "uid", default="")), resource_version=resource_version_of(obj),
         ignore_not_found=True,
     )  # fmt: skip

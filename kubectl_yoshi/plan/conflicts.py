@@ -36,12 +36,12 @@ SERVICECIDR = "servicecidrs.networking.k8s.io"
 RESERVED_RANGES = {
     ip_network(text): reason
     for text, reason in {
-        "0.0.0.0/8": "which means this host",  # RFC 1122 3.2.1.3
+        "0.0.0.0/8": "reserved for this host",  # RFC 1122 3.2.1.3
         "127.0.0.0/8": "loopback",
         "169.254.0.0/16": "link-local",  # RFC 3927
         "224.0.0.0/4": "multicast",
         "255.255.255.255/32": "the broadcast address",
-        "::/128": "which means no address",  # RFC 4291
+        "::/128": "the unspecified address",  # RFC 4291
         "::1/128": "loopback",
         "fe80::/10": "link-local",
         "ff00::/8": "multicast",
@@ -130,7 +130,7 @@ class OtherNetworks:
         for other, outside in self._other_networks:
             if address in other or address in outside:
                 raise PreconditionFailed(
-                    f"{address} is of network {other.full_name}, not of {self._network.full_name}",
+                    f"{address} belongs to network {other.full_name}, not to {self._network.full_name}",
                     f"Name network {other.full_name}, or choose another address.",
                 )
 

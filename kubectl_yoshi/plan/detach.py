@@ -113,7 +113,7 @@ def _stop_in_vain_error(state: _DetachState, vm: Vm, records: Mapping[int, Alloc
         if reason := state.backend.release_hold(state.network, number, record, state.snapshot).forbidden:
             return PreconditionFailed(
                 f"{vm.ref} would run with {state.network.address(number)} again, which cannot be released: {reason}",
-                "Leave out --restart to detach it all the same, or ask an administrator to run this command.",
+                "Leave out --restart to detach it anyway, or ask an administrator to run this command.",
             )
     return None
 
@@ -174,7 +174,7 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
         address = allocations.address(running_uses[0].number)
         notes = (*notes, restarts.restart_note(f"{vm.ref} still runs with {address}", hot_plug))
         if hot_plug is not None and not hot_plug.blocker:
-            notes = (*notes, f"then run the same again to give {address} back, or `kubectl yoshi ips gc`")
+            notes = (*notes, f"then run the same command again, or `kubectl yoshi ips gc`, to release {address}")
     return replace(plan, notes=(*plan.notes, *notes), results=results)
 
 

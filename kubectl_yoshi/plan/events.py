@@ -51,7 +51,7 @@ def _event_change(vm: Vm, error: YoshiError, ctx: PlanContext) -> Change | None:
     found = ctx.snapshot.lookup(Query(EVENT, vm.namespace, ref.name))
     if not found:
         body = _event(vm, ref.name, reason, message, ctx.run.timestamp)
-        summary = f"note on {vm.ref}: {message}"
+        summary = f"create an Event on {vm.ref}: {message}"
         return Change(Verb.CREATE, ref, summary, body=body, owner=vm.full_name, ignore_already_exists=True)
     event = found[0]
     if age_in_seconds(str(dig(event, "lastTimestamp", default="")), ctx.run.now) < REPEAT_SECONDS:
@@ -59,7 +59,7 @@ def _event_change(vm: Vm, error: YoshiError, ctx: PlanContext) -> Change | None:
     count = int(dig(event, "count", default=1))
     patch = PatchBuilder.for_uid(uid_of(event)).test(("count",), dig(event, "count"))
     patch.add(("count",), count + 1).add(("lastTimestamp",), ctx.run.timestamp)
-    summary = f"note on {vm.ref} once more: {message}"
+    summary = f"repeat the Event on {vm.ref}: {message}"
     return Change(Verb.PATCH, ref, summary, patch.ops, before=event, owner=vm.full_name)
 
 

@@ -52,10 +52,10 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
     for network in _list_networks(request, ctx.snapshot):
         backend = ctx.backends.get(network.plugin)
         if backend is None:
-            plan = plan + Plan(notes=(f"network {network.full_name} is left alone: plugin {network.plugin!r}",))
+            plan = plan + Plan(notes=(f"network {network.full_name} is skipped: plugin {network.plugin!r}",))
             continue
         if reason := unsupported_reason(network):
-            plan = plan + Plan(notes=(f"{reason}: it is left alone",))
+            plan = plan + Plan(notes=(f"{reason}: it is skipped",))
             continue
         part = _release_unused(request, network, backend, ctx).parallel(_delete_empty_blocks(network, ctx))
         # The backend also keeps what is still recorded for a VM that no longer exists.
@@ -85,7 +85,7 @@ def plan_orphan_removal(namespace: str | None, ctx: PlanContext) -> Plan:
 
 def _errors_by_owner(failed: Mapping[str, YoshiError]) -> dict[str, YoshiError]:
     """Return the errors by owner; those without an owner are kept under a general name."""
-    return {owner or "objects in other places": error for owner, error in failed.items()}
+    return {owner or "objects outside the network": error for owner, error in failed.items()}
 
 
 def _list_networks(request: GcRequest, snapshot: Snapshot) -> list[Network]:
@@ -136,7 +136,7 @@ def _grace_period_notes(network: Network, count: int, grace_seconds: float) -> P
     """Return a note about records that stay only because of their age."""
     records = f"{count} record{'s' if count > 1 else ''} of network {network.full_name}"
     reason = f"{'are' if count > 1 else 'is'} younger than --grace {format_duration(grace_seconds)}"
-    return Plan(notes=(f"{records} that no VM carries {reason}: left alone for now",))
+    return Plan(notes=(f"{records} that no VM has {reason}: skipped for now",))
 
 
 def _delete_empty_blocks(network: Network, ctx: PlanContext) -> Plan:

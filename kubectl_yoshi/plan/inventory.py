@@ -256,7 +256,7 @@ def _use_it_phrase(address_uses: Iterable[AddressUse]) -> str:
 def _discrepancies_of(row: InventoryRow) -> list[str]:
     place = f"{row.address} on {row.network.full_name}"
     if row.state is AddressState.UNRECORDED:
-        return [f"{place}: {_use_it_phrase(row.address_uses)}, but the ledger does not say so"]
+        return [f"{place}: {_use_it_phrase(row.address_uses)}, but it is not recorded"]
     if row.record is None or row.state is AddressState.UNKNOWN:
         return []
     others = (
@@ -269,13 +269,13 @@ def _discrepancies_of(row: InventoryRow) -> list[str]:
     if row.state is AddressState.PENDING:
         return discrepancies + shared
     if row.state is AddressState.ORPHANED:
-        reason = "the VM is gone" if row.vm is None else f"{row.vm.ref} does not want it"
+        reason = "the VM no longer exists" if row.vm is None else f"{row.vm.ref} does not request it"
         discrepancies.append(f"{place}: recorded for {row.holder}, but {reason}")
     if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
-        discrepancies.append(f"{place}: {row.holder} does not run as its template says; it needs a restart")
+        discrepancies.append(f"{place}: {row.holder} runs without its template's latest changes; it needs a restart")
     if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
         discrepancies.append(
-            f"{place}: recorded in the original's form, without the VM's uid; attach {row.holder} again"
+            f"{place}: recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"
         )
     if why_not := row.network.unusable_reason(parse_address(row.address)):
         discrepancies.append(f"{place}: recorded for {row.holder}, but {why_not}")

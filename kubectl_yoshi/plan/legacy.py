@@ -49,7 +49,7 @@ def plan_legacy_conversion(request: LegacyConversionRequest, ctx: PlanContext) -
     """
     found = _list_networks(request, ctx.snapshot)
     if reason := ctx.snapshot.unreadable_reason(Query(NETWORKWIZARD, request.namespace)):
-        return Plan(notes=(f"what the original yoshi left is not looked for: {reason}",))
+        return Plan(notes=(f"objects of Platform9 yoshi are not searched for: {reason}",))
     plan = Plan(errors=ctx.run.failed)
     finalizer_removals: list[Change] = []
     for obj in found:
@@ -70,7 +70,7 @@ def plan_legacy_conversion(request: LegacyConversionRequest, ctx: PlanContext) -
     if finalizer_removals:
         vms = ctx.snapshot.lookup(Query(VM))
         if reason := ctx.snapshot.unreadable_reason(Query(VM)):
-            return plan + Plan(notes=(f"the original yoshi's finalizers stay: {reason}",))
+            return plan + Plan(notes=(f"finalizers of Platform9 yoshi are not removed: {reason}",))
         # Those of the networks are removed last: as long as one exists, a run that was killed is continued.
         plan = Plan((_remove_vm_finalizers(vms, ctx.run),)) + plan + Plan((tuple(finalizer_removals),))
     return plan
@@ -117,9 +117,9 @@ def _convert_records(network: Network, backend: Backend | None, ctx: PlanContext
     found = _classify(allocations, vms, backend, ctx.run)
     notes = [f"network {network.full_name}: {text}" for text in found.disputed]
     if found.ownerless:
-        reason = ctx.snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` gives them back)"
+        reason = ctx.snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` releases them)"
         listed = [f"{allocations.address(n)} of {r.name}" for n, r in sorted(found.ownerless.items())]
-        notes.append(f"network {network.full_name} keeps {first_few(listed, MAX_LISTED, ' and')} as written: {reason}")
+        notes.append(f"network {network.full_name} does not convert {first_few(listed, MAX_LISTED, ' and')}: {reason}")
     plan = (
         write_records(allocations, found.convertible, dict.fromkeys(found.convertible, network.full_name))
         if found.convertible
@@ -142,7 +142,7 @@ def _classify(
                 found.convertible[number] = record
             else:
                 found.disputed.append(
-                    f"{allocations.address(number)} is recorded for {record.holder}, but its status still says "
+                    f"{allocations.address(number)} is recorded for {record.holder}, but its status still has "
                     f"{legacy_allocations.record.name}"
                 )
         elif vm := vms.get(record.name):
@@ -159,6 +159,6 @@ def _remove_finalizer(ref: ObjectRef, obj: Json, finalizer: str) -> list[Change]
         return []
     path = ("metadata", "finalizers", str(finalizers.index(finalizer)))
     patch = PatchBuilder.for_uid(uid_of(obj)).test(path, finalizer).remove(path)
-    summary = f"take the original yoshi's finalizer off {ref}"
+    summary = f"remove the finalizer of Platform9 yoshi from {ref}"
     owner = f"{ref.namespace}/{ref.name}" if ref.resource == NETWORKWIZARD else str(ref)
     return [Change(Verb.PATCH, ref, summary, patch.ops, before=obj, owner=owner)]

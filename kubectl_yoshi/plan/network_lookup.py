@@ -25,8 +25,10 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_minimal_ne
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 
-LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you may"
-BEING_DELETED_HINT = "To keep it, make it again with `kubectl yoshi network create`; to be rid of it, `network delete`."
+LIST_NETWORKS_HINT = "See `kubectl yoshi network list`, or with -A if you have permission"
+BEING_DELETED_HINT = (
+    "To keep it, create it again with `kubectl yoshi network create`; to remove it, use `kubectl yoshi network delete`."
+)
 
 
 def network_query(namespace: str, name: str) -> Query:
@@ -69,7 +71,7 @@ def check_version_supported(network: Network) -> None:
         raise PreconditionFailed(
             f"network {network.full_name} requires kubectl yoshi {required_version} or later, and this is "
             f"{__version__}",
-            f"Use kubectl yoshi {required_version} or later: this one could give an address out twice.",
+            f"Use kubectl yoshi {required_version} or later: this version could assign an address twice.",
         )
 
 
@@ -117,7 +119,7 @@ def list_requested_networks(
         found = snapshot.lookup(query)
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"networks cannot be listed: {reason}", f"Choose a namespace that you may see with -n. {ASK_ADMIN_HINT}"
+            f"networks cannot be listed: {reason}", f"Choose a namespace that you can access with -n. {ASK_ADMIN_HINT}"
         )
     networks, broken = [], []
     for obj in found:
@@ -160,14 +162,14 @@ def find_network_of(address: Address, namespace: str, snapshot: Snapshot, plugin
     kind = f"{plugin} network" if plugin else "network"
     if not matches:
         raise PreconditionFailed(
-            f"{address} is in no {kind} that you may see",
+            f"{address} is in no {kind} that you can access",
             "A public network takes any address of its family: `kubectl yoshi network create NAME --plugin public`."
             if plugin
             else f"{LIST_NETWORKS_HINT}.",
         )
     if len(matches) > 1:
         names = ", ".join(network.full_name for network in matches)
-        raise PreconditionFailed(f"{address} may be of several networks: {names}", "Name the network.")
+        raise PreconditionFailed(f"{address} may belong to several networks: {names}", "Specify the network.")
     return matches[0]
 
 
@@ -200,7 +202,7 @@ def get_backend(network: Network, backends: Mapping[str, Backend]) -> Backend:
             fix = f"Set spec.plugin: kubectl edit networkwizard {network.name} -n {network.namespace}"
             raise PreconditionFailed(f"network {network.full_name} has no plugin", f"{known} {fix}") from None
         raise PreconditionFailed(
-            f'network {network.full_name} has plugin "{network.plugin}", which this program does not know', known
+            f'network {network.full_name} has plugin "{network.plugin}", which this program does not support', known
         ) from None
 
 
@@ -208,7 +210,7 @@ def check_backend_available(network: Network, backend: Backend, snapshot: Snapsh
     """Raise PreconditionFailed if the cluster lacks the APIs of the network's backend."""
     if missing_apis := backend.missing_apis(snapshot.served):
         raise PreconditionFailed(
-            f"network {network.full_name} needs {backend.plugin}, which this cluster lacks: looked for {missing_apis}",
+            f"network {network.full_name} needs {backend.plugin}, which is not installed: looked for {missing_apis}",
             "Install it first, or choose another network or --plugin.",
         )
 
@@ -222,11 +224,11 @@ def not_ready_error(network: Network) -> PreconditionFailed | None:
     """Return the error for an assignment to new VMs from a network that is not ready; None if it is ready or new."""
     if dig(network.raw, "status", "created") is not False:
         return None
-    reason = dig(network.raw, "status", "reason") or "it could not be made"
+    reason = dig(network.raw, "status", "reason") or "it could not be created"
     return PreconditionFailed(
         f"network {network.full_name} is not ready: {reason}",
-        f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is mended, "
-        f"`kubectl yoshi sync -n {network.namespace}` makes it.",
+        f"See `kubectl yoshi network describe {network.name} -n {network.namespace}`; once that is fixed, "
+        f"`kubectl yoshi sync -n {network.namespace}` reconciles it.",
     )
 
 
@@ -238,7 +240,7 @@ def check_initialized(network: Network) -> None:
         if error := not_ready_error(network):
             raise error
         raise PreconditionFailed(
-            f"network {network.full_name} gives out no addresses yet: it was not made, or its status was lost",
-            f"`kubectl yoshi sync -n {network.namespace}` makes it. After a restore see first what "
-            f"`kubectl yoshi ips rebuild --network {network.full_name}` finds.",
+            f"network {network.full_name} assigns no addresses yet: it is not initialized, or its status was lost",
+            f"`kubectl yoshi sync -n {network.namespace}` initializes it. After a restore, run "
+            f"`kubectl yoshi ips rebuild --network {network.full_name}` first.",
         )

@@ -43,9 +43,9 @@ class OrphanedVm:
     def summary(self) -> str:
         """Return one sentence, with the command that resolves it."""
         name = "/".join(self.network)
-        address_text = f", and still carries {', '.join(map(str, self.addresses))}" if self.addresses else ""
+        address_text = f", and still has {', '.join(map(str, self.addresses))}" if self.addresses else ""
         hint = f"kubectl yoshi vm detach {self.vm.name} -n {self.vm.namespace} --network {name}"
-        return f"VM {self.vm.full_name} asks for network {name}, which does not exist{address_text} (`{hint}`)"
+        return f"VM {self.vm.full_name} requests network {name}, which does not exist{address_text} (`{hint}`)"
 
 
 def find_orphaned_vms(vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot) -> list[OrphanedVm]:

@@ -80,7 +80,7 @@ def load_shards(network: Network, shards: Iterable[Shard], snapshot: Snapshot) -
         objects[shard] = found[0] if found else None
         if found and shard.is_block and dig(found[0], "spec", "networkUID") not in (None, network.uid):
             raise PreconditionFailed(
-                f"{shard.ref} belongs to an earlier network of the name {network.name}",
+                f"{shard.ref} belongs to a deleted network of the name {network.name}",
                 "Kubernetes is still deleting it; try again in a moment.",
             )
     return Allocations(network, objects)
@@ -135,7 +135,9 @@ def require_allocations(network: Network, snapshot: Snapshot) -> Allocations:
 
 def _check_readable(query: Query, network: Network, snapshot: Snapshot) -> None:
     if reason := snapshot.unreadable_reason(query):
-        raise PreconditionFailed(f"the ledger of network {network.full_name} cannot be read: {reason}", ASK_ADMIN_HINT)
+        raise PreconditionFailed(
+            f"the allocations of network {network.full_name} cannot be read: {reason}", ASK_ADMIN_HINT
+        )
 
 
 def find_stale_blocks(network: Network, snapshot: Snapshot, all_namespaces: bool = False) -> dict[Shard, Json]:
@@ -246,7 +248,7 @@ def write_records(
             obj = build_block(allocations.network, shard)
             creates.append(
                 Change(
-                    Verb.CREATE, shard.ref, f"open the address block of {dig(obj, 'spec', 'first')}",
+                    Verb.CREATE, shard.ref, f"create the address block at {dig(obj, 'spec', 'first')}",
                     body=obj, ignore_already_exists=True, owner=owner,
                 )
             )  # fmt: skip
@@ -275,12 +277,12 @@ def write_records(
         _update_counters(patch, shard, allocations.network, {**(existing or {}), **values})
         summary = "; ".join(f"record {allocations.address(n)} for {records[n].holder}" for n in numbers[:3])
         if len(numbers) > 3:
-            summary = f"record {len(numbers)} addresses, {allocations.address(numbers[0])} and on"
+            summary = f"record {len(numbers)} addresses, starting with {allocations.address(numbers[0])}"
         change = Change(Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner)
         (patches if shard.is_block else status_patches).append(change)
     if hint is not None and patches:
         patches[0] = replace(patches[0], follow_up=_search_hint_change(allocations.network, hint))
-    legacy_removals = _remove_legacy_records(allocations, records, "its address block has it now", owners)
+    legacy_removals = _remove_legacy_records(allocations, records, "its address block has the record now", owners)
     deletion_test = _deletion_test(allocations.network, _single_value(owners[n] for n in records) if owners else "")
     return Plan(
         tuple(
@@ -297,7 +299,7 @@ def _deletion_test(network: Network, owner: str) -> tuple[Change, ...]:
         return ()
     patch = PatchBuilder.for_uid(network.uid)
     _test_not_deleting(patch, network.raw)
-    summary = f"make sure that network {network.full_name} is not being deleted"
+    summary = f"check that network {network.full_name} is not being deleted"
     return (Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner),)
 
 
@@ -329,8 +331,10 @@ def _remove_legacy_records(
         patch.test(path, entry.record.as_written).remove(path)
     owner = _single_value(owners[number] for number in legacy_allocations) if owners else ""
     first = next(iter(legacy_allocations.values())).key
-    addresses = first if len(legacy_allocations) == 1 else f"{len(legacy_allocations)} addresses ({first} and on)"
-    summary = f"strike {addresses} from the status of network {network.full_name}: {reason}"
+    addresses = (
+        first if len(legacy_allocations) == 1 else f"{len(legacy_allocations)} addresses (starting with {first})"
+    )
+    summary = f"remove {addresses} from the status of network {network.full_name}: {reason}"
     return (Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner),)
 
 
@@ -369,13 +373,13 @@ def remove_records(
         _update_counters(
             patch, shard, allocations.network, dig(obj, *STATUS_ALLOCATIONS, default={}).keys() - set(keys)
         )
-        summary = "; ".join(f"give back {allocations.address(n)} of {records[n].holder}" for n in numbers[:3])
+        summary = "; ".join(f"release {allocations.address(n)} of {records[n].holder}" for n in numbers[:3])
         if len(numbers) > 3:
-            summary = f"give back {len(numbers)} addresses, {allocations.address(numbers[0])} and on"
+            summary = f"release {len(numbers)} addresses, starting with {allocations.address(numbers[0])}"
         patches.append(Change(Verb.PATCH, shard.ref, summary, patch.ops, "status", before=obj, owner=owner))
     if patches:
         patches[0] = replace(patches[0], follow_up=_lower_search_hint_change(allocations.network, min(records)))
-    legacy_removals = _remove_legacy_records(allocations, records, "it is given back", owners)
+    legacy_removals = _remove_legacy_records(allocations, records, "it is released", owners)
     return Plan(tuple(stage for stage in (legacy_removals, tuple(patches)) if stage))
 
 
@@ -397,7 +401,9 @@ def _search_hint_change(network: Network, hint: SearchHint) -> Change | None:
         patch.add(STATUS_SEARCH_FROM, str(network.address(hint.start)))
     if not patch.has_writes:
         return None
-    return Change(Verb.PATCH, network.ref, "leave a hint for the next search", patch.ops, "status", before=network.raw)
+    return Change(
+        Verb.PATCH, network.ref, "record where the next search starts", patch.ops, "status", before=network.raw
+    )
 
 
 def _lower_search_hint_change(network: Network, number: int) -> Change | None:
@@ -492,7 +498,7 @@ def plan_init_status(network: Network, owner: str) -> Plan:
         return Plan()
     patch = PatchBuilder.for_uid(network.uid)
     set_status_entries(patch, network, initial_status_entries(network))
-    summary = f"open the ledger of network {network.full_name}"
+    summary = f"initialize the allocations of network {network.full_name}"
     return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
 
 

@@ -5,7 +5,7 @@ killed and whose last write may still arrive. So a command that releases such an
 gc`, whatever the grace period), or moves it to another VM, writes to the VM first: the removal of the address, with a
 test of its resourceVersion (`require_unchanged`), or a write fence, an annotation that is set and removed again
 (`fence_vm`). The attachment's patch tests the resourceVersion too, so its late write is refused; if its run is alive,
-it plans anew. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
+it plans again. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
 later the VM may carry the address.
 
 An allocation has its time to the microsecond, so one that was renewed meanwhile differs, and its removal, which tests
@@ -133,9 +133,9 @@ def build_release(
         if use.kind is UsageKind.RUNNING:  # by any VM or pod
             return Release(notes=(f"{address} stays recorded for {owner} as long as {use.ref} runs with it",))
         if use.kind is UsageKind.REQUESTED and use.is_for_vm(record.namespace, record.name):
-            return Release(notes=(f"{address} stays recorded for {owner}: {use.ref} still wants it",))
+            return Release(notes=(f"{address} stays recorded for {owner}: {use.ref} still requests it",))
     if reason := instances_unreadable_reason(record.namespace, snapshot):
-        return Release(notes=(f"{address} stays recorded for {owner}: whether it runs cannot be told: {reason}",))
+        return Release(notes=(f"{address} stays recorded for {owner}: cannot check whether it runs: {reason}",))
     removal = remove_records(allocations, {number: record}, {number: owner}, until)
     fence = Plan() if fenced else write_fence(record, snapshot, owner)
     if hold_released:
@@ -200,14 +200,14 @@ def fence_vm(vm: Vm, owner: str) -> Plan:
     patch = PatchBuilder.for_uid(vm.uid)
     patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # else it might arrive late, and stay
     patch.set_in(vm.raw, (*ANNOTATIONS, FENCE_ANNOTATION), "true")
-    summary = f"end attachments of {vm.ref} that are under way"
+    summary = f"set the write fence of {vm.ref}"
     fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
     return sequential(fence, _remove_fence(vm, owner))
 
 
 def _remove_fence(vm: Vm, owner: str) -> Change:
     patch = PatchBuilder.for_uid(vm.uid).remove((*ANNOTATIONS, FENCE_ANNOTATION))
-    summary = f"leave {vm.ref} as it was"
+    summary = f"remove the write fence of {vm.ref}"
     return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
 
 

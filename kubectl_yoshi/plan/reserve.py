@@ -189,7 +189,7 @@ def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
     for address in request.addresses:
         if not network.can_hold(address):
             raise PreconditionFailed(
-                f"{address} is no address of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
+                f"{address} is not an address of network {network.full_name} ({network.cidr})", f"{LIST_NETWORKS_HINT}."
             )
     allocations = load_shards(network, {shard_of(network, int(address)) for address in request.addresses}, ctx.snapshot)
     records = allocations.records()
@@ -214,7 +214,7 @@ def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
             vms = [Vm(obj) for obj in ctx.snapshot.lookup(holder)]
             if reason := ctx.snapshot.unreadable_reason(holder):
                 errors[str(address)] = PreconditionFailed(
-                    f"{address} stays recorded for {record.holder}: whether the VM wants it cannot be told: {reason}",
+                    f"{address} stays recorded for {record.holder}: cannot check whether the VM requests it: {reason}",
                     ASK_ADMIN_HINT,
                 )
                 continue

@@ -92,7 +92,7 @@ def resume_stopped_vms(vms: Iterable[Vm], ctx: PlanContext) -> Plan:
                 restart = plan_restart(vm, None, (), ctx, must_stop=False)
                 if restart.resumes:
                     starts = any(starts_vm(change) for change in restart.plan)
-                    yield replace(restart.plan, notes=(f"{vm.ref} is started again as it was",) if starts else ())
+                    yield replace(restart.plan, notes=(f"{vm.ref} is started again unchanged",) if starts else ())
 
     return parallel_plans([*plans()])
 
@@ -123,7 +123,7 @@ def stop_vm(vm: Vm, runs: bool) -> Plan:
         if START_AGAIN_ANNOTATION not in vm.annotations:
             changes.append(
                 Change(
-                    Verb.PATCH, vm.ref, f"remember that {vm.ref} is to be started again", mark.ops,
+                    Verb.PATCH, vm.ref, f"record that {vm.ref} must be started again", mark.ops,
                     before=vm.raw, owner=vm.full_name,
                 )
             )  # fmt: skip
@@ -195,5 +195,5 @@ def remove_start_mark(vm: Vm) -> Plan:
     """Plan to remove the mark of a VM that another client has started."""
     patch = PatchBuilder.for_uid(vm.uid)
     patch.unset_in(vm.raw, (*ANNOTATIONS, START_AGAIN_ANNOTATION))
-    summary = f"note that {vm.ref} runs again"
+    summary = f"record that {vm.ref} runs again"
     return sequential(Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))

@@ -67,7 +67,7 @@ ATTACH = "vm attach web-2 --network"
 LONG_NAME = "n" * 181
 A_CIDR = "Write one like 10.133.0.0/16 or fd00:133::/64."
 AN_ADDRESS = "Write one like 10.133.0.10 or fd00::10."
-ANOTHER = "Choose another CIDR or name, or remove what is in the way."
+ANOTHER = "Choose another CIDR or name, or remove the conflicting object."
 
 
 def write_files(folder: Path) -> None:

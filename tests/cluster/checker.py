@@ -45,7 +45,7 @@ def check(cluster: Cluster, *namespaces: str, settled: bool = False, miscounted_
     Args:
         cluster: where.
         namespaces: whose networks and VMs are judged.
-        settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM carries.
+        settled: nothing is under way, and `sync` and `gc` have run: no record is left that no VM has.
         miscounted_handles: the test has made handles that do not count what their blocks contain (I10).
     """
     seen = look(cluster, namespaces)

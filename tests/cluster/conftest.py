@@ -165,7 +165,7 @@ def bridge() -> Callable[[], tuple[str, str]]:
 
 @pytest.fixture
 def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> Iterator[layer2_scene.World]:
-    """A namespace, and a bridge of the test's own for layer 2 networks."""
+    """A namespace, and a bridge of the test's own for Layer 2 networks."""
     found = layer2_scene.World(installed, yoshi, *bridge())
     yield found
     for template in found.templates():
@@ -175,7 +175,7 @@ def layer2(yoshi: Yoshi, installed: Cluster, bridge: layer2_scene.Bridges) -> It
 
 @pytest.fixture
 def red(layer2: layer2_scene.World, cidr: layer2_scene.Cidrs) -> str:
-    """The CIDR of a layer 2 network of that name, on VLAN 20, whose server has its first address."""
+    """The CIDR of a Layer 2 network of that name, on VLAN 20, whose server has its first address."""
     network = cidr(24)
     layer2.create("red", network, "--vlan", "20")
     return network

@@ -85,7 +85,7 @@ def _on_anothers_service(vms: Iterable[Json], service: Json) -> Iterator[Carried
 
 
 def plugged_in(vms: Iterable[Json], _others: Mapping[str, list[Json]]) -> Iterator[Carried]:
-    """The address that goes with an interface of the template on a layer 2 network."""
+    """The address that goes with an interface of the template on a Layer 2 network."""
     for vm in vms:
         nics = [nic["name"] for nic in interfaces_of(vm) if nic.get("state") != "absent"]
         for key, text in template_annotations(vm).items():

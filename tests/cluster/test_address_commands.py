@@ -51,12 +51,12 @@ def test_check_finds_what_does_not_agree_and_exits_1(yoshi: Yoshi, installed: Cl
     assert ran.code == 1
     found = ran.out.splitlines()
     for address, words in (
-        (host(blue, 1), "the VM is gone"),
+        (host(blue, 1), "the VM no longer exists"),
         (host(blue, 3), "uses it too"),
-        (host(blue, 77), "the ledger does not say so"),
+        (host(blue, 77), "but it is not recorded"),
     ):
         assert any(line.startswith(address) and words in line for line in found), str(ran)
-    assert any("unpinned" in line and "does not want it" in line for line in found), str(ran)
+    assert any("unpinned" in line and "does not request it" in line for line in found), str(ran)
     assert len(found) == 4, str(ran)
     shown = yoshi.run("ips", "check", "-o", "json")
     assert shown.code == 1
@@ -87,9 +87,9 @@ def test_collecting_gives_back_what_nobody_uses_and_leaves_young_records_alone(
     age_records(installed, yoshi.namespace, "blue")
     said = yoshi.refused("ips", "gc", "--network", "blue", code=2)
     assert "--yes" in said
-    assert f"give back {host(blue, 1)} of {yoshi.namespace}/gone" in said
+    assert f"release {host(blue, 1)} of {yoshi.namespace}/gone" in said
     told = yoshi.done("ips", "gc", "--network", "blue", "--yes")
-    assert told == f"give back {host(blue, 1)} of {yoshi.namespace}/gone\n"
+    assert told == f"release {host(blue, 1)} of {yoshi.namespace}/gone\n"
     left = get(installed, "networkwizard", "blue", namespace=yoshi.namespace)["status"]
     assert set(left["allocations"]) == {host(blue, 2), host(blue, 9)}
     assert (left["used"], left["free"]) == (2, 252)

@@ -149,15 +149,15 @@ class Row:
         """What the message says to an account that may not: the right that is missing, and what to do."""
         account = f"{level} {place}"
         missing = self.missing if isinstance(self.missing, str) else self.missing.get(account) or self.missing[place]
-        asking = f"Ask an administrator for the right to {missing.removeprefix('may not ')}"
+        asking = f"Ask an administrator for permission to {missing.removeprefix('may not ')}"
         return missing, self.hint.get(place, asking)
 
 
 NO_PUBLIC = ("vm detach web --public-network pub", "vm detach db --public-network pub", "network delete pub")
-TO_MAKE = {"here": "Ask an administrator for this right, or to make the network."}
-TO_DELETE = {"here": "Ask an administrator for this right, or to delete the network."}
-TO_SEE = {"here": "Choose a namespace that you may see with -n. Ask an administrator for this right"}
-ADMINISTRATORS = dict.fromkeys(PLACES, "This is for an administrator of the cluster.")
+TO_MAKE = {"here": "Ask an administrator for this permission, or to create the network."}
+TO_DELETE = {"here": "Ask an administrator for this permission, or to delete the network."}
+TO_SEE = {"here": "Choose a namespace that you can access with -n. Ask an administrator for this permission"}
+ADMINISTRATORS = dict.fromkeys(PLACES, "Ask an administrator of the cluster to run this command.")
 POOLS = "ippools.crd.projectcalico.org"
 CLEAN = ("ips gc -A --yes", "sync -A")  # nothing is left to do for what other tests left
 DETACHED = ("vm detach db --network blue", "vm detach db --network big")
@@ -223,7 +223,7 @@ ROWS = (
             "here": "may not list virtualmachines.kubevirt.io in all namespaces",
             "everywhere": "may not patch networkwizards/status",
         },
-        {"here": "Let an administrator run it"},
+        {"here": "Ask an administrator to run this command"},
         before=("vm attach db --network blue", LOSE_RECORDS), after=("ips rebuild --network blue --yes", *DETACHED),
     ),
     Row("ips gc --yes", "viewer", "viewer", before=CLEAN),
@@ -310,7 +310,7 @@ def test_an_address_that_calico_may_still_hold_is_not_given_back_by_who_cannot_t
     assert f"{BLUE}.20" in again, "the VM's own address is free to it"
     tenant.done("vm", "detach", "db", "--network", "blue")
     told = scene.root.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
-    assert f"give back {BLUE}.20" in told
+    assert f"release {BLUE}.20" in told
     check(scene.cluster, scene.namespace, settled=True)
 
 

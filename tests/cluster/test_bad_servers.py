@@ -48,14 +48,14 @@ def untouched(here: Scene) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("flag", "trouble", "way_out"),
     [
-        ("--context={context}x", 'The kubeconfig has no context "{context}x".', 'Did you mean "{context}"?'),
-        ("--cluster=none-such", 'The kubeconfig has no cluster "none-such".', "It has: "),
-        ("--user=none-such", 'The kubeconfig has no user "none-such".', "It has: "),
+        ("--context={context}x", 'the kubeconfig has no context "{context}x"', 'Did you mean "{context}"?'),
+        ("--cluster=none-such", 'the kubeconfig has no cluster "none-such"', "It has: "),
+        ("--user=none-such", 'the kubeconfig has no user "none-such"', "It has: "),
         ("--token=wrong", "does not accept these credentials", "Log in again"),
-        ("--as-group=admins", "--as-group and --as-uid need --as.", "--as USER"),
+        ("--as-group=admins", "--as-group and --as-uid need --as", "--as USER"),
         ("--tls-server-name=other.example", "is not trusted: ", "--tls-server-name"),
         ("--server=https://no-such-host.invalid:6443", "no-such-host.invalid:6443: ", "can be reached from here"),
-        ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is no URL', "https://10.0.0.1:6443"),
+        ("--server=https://127.0.0.1:70000", '"https://127.0.0.1:70000" is not a URL', "https://10.0.0.1:6443"),
     ],
 )
 def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out: str, untouched: None) -> None:
@@ -69,7 +69,7 @@ def test_a_flag_that_leads_nowhere(here: Scene, flag: str, trouble: str, way_out
 def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: Path, untouched: None) -> None:
     stranger = make_authority(tmp_path, "stranger")
     ran = here.yoshi.run(f"--certificate-authority={stranger.file}", *LIST)
-    check_message(ran, 1, "The certificate of the API server https://", "is not trusted", "Check certificate-authority")
+    check_message(ran, 1, "the certificate of the API server https://", "is not trusted", "Check certificate-authority")
 
 
 # -- servers ---------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_the_proxy_itself_changes_nothing(here: Scene, through: Yoshi) -> None:
     [
         (Rule(refuses(500, "InternalError", "boom"), **RECORD), "HTTP 500: boom", "again later"),
         (Rule(refuses(500, "InternalError", "boom"), **ON_VM), "HTTP 500: boom", "again later"),
-        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="3600"), **RECORD), "too much to do", "again later"),
+        (Rule(refuses(429, "TooManyRequests", "busy", Retry_After="3600"), **RECORD), "is overloaded", "again later"),
         (Rule(refuses(403, "Forbidden", "no"), **ON_VM), "no", ""),
         (Rule(refuses(401, "Unauthorized", "Unauthorized"), **ON_VM), "does not accept", "Log in again"),
         (Rule(refuses(403, "Forbidden", 'admission webhook "w" denied the request: no pins'), **ON_VM), "no pins", ""),

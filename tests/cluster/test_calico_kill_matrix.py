@@ -325,7 +325,7 @@ def is_reported(sentence: str, said: str) -> bool:
     """Whether it is that a new VM has got the address of an earlier one of its name, and `ips check` says so."""
     runs = re.match(r"I5 \S+ runs with (\S+), but \S+ has it for nobody", sentence)
     return (
-        bool(runs) and re.search(rf"^{runs[1]} on .* uses? it, but the ledger does not", said, re.MULTILINE) is not None
+        bool(runs) and re.search(rf"^{runs[1]} on .* uses? it, but it is not recorded", said, re.MULTILINE) is not None
     )
 
 

@@ -9,7 +9,7 @@
     attach -l of 40 against 8 single ones   40 addresses, one each
     gc against attach                       nobody loses an address
 
-The last four are tried on a layer 2 network too: the rules do not depend on the back-end.
+The last four are tried on a Layer 2 network too: the rules do not depend on the back-end.
 
 Wherever it says so the processes are interpreters of their own; else they are forked, and meet more closely.
 

@@ -159,7 +159,7 @@ REFUSED = {
     "a DNS server by name": ({**OVS, "ovs": {"dhcp": {"dns": ["ns1"]}}}, "must be an address such as"),
     "half of DHCP's range": (
         {**OVS, "ovs": {"dhcp": {"rangeStart": "10.20.0.9"}}},
-        "rangeStart and rangeEnd go together",
+        "rangeStart and rangeEnd must be given together",
     ),
     "DHCP's range outside": (
         {**OVS, "ovs": {"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.21.0.9"}}},

@@ -43,7 +43,7 @@ def test_of_8_processes_at_a_quota_none_passes_it(yoshi: Yoshi, installed: Clust
         for ran in rans:
             if ran.code:
                 assert f"namespace {yoshi.namespace} holds" in ran.err, str(ran)
-                assert "which gives it 3 at most" in ran.err, str(ran)
+                assert "which allows 3 per namespace" in ran.err, str(ran)
                 assert "spec.maxAddressesPerNamespace" in ran.err, str(ran)
         assert len(holders(installed, yoshi.namespace)) == 3
         check(installed, yoshi.namespace, settled=True)
@@ -53,7 +53,7 @@ def test_of_8_processes_at_a_quota_none_passes_it(yoshi: Yoshi, installed: Clust
     yoshi.done("vm", "attach", newcomer, "--network", "blue")
     done = yoshi.run("vm", "attach", *names, "--network", "blue")
     assert done.code == 1
-    assert "error: 5 VMs: namespace" in done.err and "which gives it 3 at most" in done.err, str(done)
+    assert "error: 5 VMs: namespace" in done.err and "which allows 3 per namespace" in done.err, str(done)
     check(installed, yoshi.namespace, settled=True)
 
 
@@ -119,7 +119,7 @@ def test_what_cools_down_goes_to_nobody_but_who_had_it(yoshi: Yoshi, installed: 
     assert "cools down for another" in yoshi.done("ips", "who", first)
     rans = yoshi.together(*(("vm", "attach", f"web-{number}", "--network", "blue") for number in (2, 3, 4)))
     assert sorted(ran.code for ran in rans) == [0, 0, 1], "\n".join(map(str, rans))
-    assert any("1 cool down, the first for another " in ran.err for ran in rans)
+    assert any("1 are cooling down, the first is free in " in ran.err for ran in rans)
     assert first not in holders(installed, yoshi.namespace)
 
     installed.kubectl("delete", "virtualmachine", "web-1", "-n", yoshi.namespace)

@@ -121,7 +121,7 @@ def test_a_file_is_adopted_line_by_line_and_what_is_refused_says_why(
     told = {line.split()[2].partition("/")[2]: " ".join(line.split()[3:]) for line in ran.out.splitlines()[1:]}
     assert told["web-1"] == f"adopted {file}, line 2"
     assert told["owner"] == f"already right {file}, line 6"
-    assert told["web-2"].startswith(f"refused {base}50 is not the VM's alone: virtualmachine/owner")
+    assert told["web-2"].startswith(f"refused {base}50 is also used by virtualmachine/owner")
     assert "reserved" in told["web-3"]
     assert 'VM "gone" not found' in told["gone"]
     assert pins(installed, namespace)["web-1"] == (f"{base}60", "fa:16:3e:00:00:01")
@@ -162,7 +162,7 @@ def test_what_calico_keeps_for_vms_is_adopted_for_stopped_ones_too(
     assert told[(f"{namespace}/stopped", f"{base}41")].startswith("adopted ipamblock/")
     assert told[(f"{namespace}/up", f"{base}40")].startswith("adopted ")
     assert 'VM "gone" not found' in told[(f"{namespace}/gone", f"{base}42")]
-    assert "are both said to be the VM's" in told[(f"{namespace}/both", f"{base}44")]
+    assert "are both reported for the VM" in told[(f"{namespace}/both", f"{base}44")]
     assert {name: address for name, (address, _) in pins(installed, namespace).items()} == {
         "up": f"{base}40", "stopped": f"{base}41",
     }  # fmt: skip
@@ -235,7 +235,7 @@ def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touc
     assert told["front"] == f"adopted service/front-lb in namespace {namespace} selects the VM"
     assert told["back"] == f"adopted service/back-ext in namespace {namespace} selects the VM"
     for name in ("one", "two"):
-        assert told[name].startswith(f"refused {shop}5 is not the VM's alone: service/pair-lb")
+        assert told[name].startswith(f"refused {shop}5 is also used by service/pair-lb")
     assert told.keys() == {"front", "back", "one", "two"}
     assert {address: (record["name"], record["note"]) for address, record in public.records("pub").items()} == {
         f"{shop}3": ("front", "by service/front-lb"), f"{shop}4": ("back", "by service/back-ext"),
@@ -256,7 +256,7 @@ def test_an_address_of_anothers_service_is_adopted_and_the_service_is_never_touc
 
     said = yoshi.refused("ips", "move", f"{shop}3", "--to", "late")
     assert "service/front-lb" in said
-    assert "somebody else has made it" in said
+    assert "is not managed by yoshi" in said
     assert "uses it" in yoshi.refused("vm", "attach", "late", "--public-ip", f"{shop}6")
     yoshi.done("vm", "detach", "front", "--public-network", "pub")
     assert public.records("pub").keys() == {f"{shop}4"}
@@ -302,9 +302,9 @@ def test_a_network_without_a_cidr_takes_the_addresses_of_services_that_it_is_tol
 
 
 def test_misuse_is_told(yoshi: Yoshi) -> None:
-    assert "say where addresses are taken from" in yoshi.refused("ips", "import", code=2)
+    assert "specify where addresses are imported from" in yoshi.refused("ips", "import", code=2)
     assert "needs a file" in yoshi.refused("ips", "import", "--from", "csv", code=2)
-    assert "does not go with" in yoshi.refused("ips", "import", "--from", "vms", "-f", "x.csv", code=2)
+    assert "cannot be combined with" in yoshi.refused("ips", "import", "--from", "vms", "-f", "x.csv", code=2)
     assert "cannot read" in yoshi.refused("ips", "import", "-f", "/none.csv", code=2)
     said = yoshi.refused("ips", "import", "-f", "-", code=2, input="a,b\n1,2\n")
     assert "the header is not name,address,mac,namespace" in said

@@ -157,8 +157,8 @@ def test_a_dry_run_tells_everything_and_makes_nothing(
     command = ("network", "create", "blue", "--cidr", network, f"--dry-run={dry_run}")
     pool = f"{yoshi.namespace}.blue"
     assert yoshi.done(*command).splitlines() == [
-        f"networkwizard.plumber.k8s.pf9.io/blue created ({said}): make network {yoshi.namespace}/blue with {network}",
-        f"ippool.crd.projectcalico.org/{pool} created ({said}): make ippool {pool} with {network}",
+        f"networkwizard.plumber.k8s.pf9.io/blue created ({said}): create network {yoshi.namespace}/blue with {network}",
+        f"ippool.crd.projectcalico.org/{pool} created ({said}): create ippool {pool} with {network}",
     ]
     shown = list(yaml.safe_load_all(yoshi.done(*command, "-o", "yaml")))
     assert [obj["kind"] for obj in shown] == ["NetworkWizard", "IPPool"]
@@ -234,7 +234,7 @@ def test_a_network_in_use_is_deleted_by_force_only(yoshi: Yoshi, installed: Clus
     said = yoshi.refused("network", "delete", "blue", "--force", code=2)
     assert "--yes" in said
     shown = yoshi.done("network", "delete", "blue", "--force", "--dry-run=client")
-    assert "take virtualmachine/web" in shown
+    assert "detach virtualmachine/web" in shown
 
     assert yoshi.done("network", "delete", "blue", "--force", "--yes").splitlines()[-1] == (
         "networkwizard.plumber.k8s.pf9.io/blue deleted"

@@ -30,7 +30,7 @@ PIN = "cni.projectcalico.org/ipAddrs"
 NAMESPACE = "default"
 SECONDS = 300.0
 """How long a run may take on a busy machine."""
-UNSURE = ("Done before that", "May have been done", "may or may not")
+UNSURE = ("Done before the error", "Outcome unknown", "may or may not")
 
 
 @dataclass(frozen=True)

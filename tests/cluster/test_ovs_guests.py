@@ -66,7 +66,7 @@ def test_files_that_luigis_controller_threw_away_are_written_again(layer2: World
 
 @pytest.fixture
 def quiet(layer2: World, cidr: Cidrs) -> str:
-    """The CIDR of a layer 2 network without a DHCP server."""
+    """The CIDR of a Layer 2 network without a DHCP server."""
     network = cidr(24)
     layer2.create("quiet", network, "--vlan", "40", "--no-dhcp", "--gateway", at(network, 1))
     return network
@@ -82,7 +82,7 @@ def test_cloud_init_tells_the_guest_its_address_and_forgets_it(layer2: World, qu
     guest(layer2, "cloudInitNoCloud", {"userData": "#cloud-config"})
     before = layer2.template()
     ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet")
-    assert f"set {at(quiet, 2)}/24, gateway {at(quiet, 1)} in it, or pass --cloud-init" in ran.err, str(ran)
+    assert f"set {at(quiet, 2)}/24, gateway {at(quiet, 1)} in the guest, or pass --cloud-init" in ran.err, str(ran)
     ran = layer2.yoshi.run("vm", "attach", "web", "--network", "quiet", "--cloud-init")
     assert (ran.code, ran.err) == (0, "")
     source = layer2.template()["spec"]["volumes"][0]["cloudInitNoCloud"]

@@ -201,7 +201,7 @@ def test_an_object_that_somebody_else_made_is_in_the_way_and_stays(layer2: World
     }
     [theirs] = make(layer2.cluster, {**bodies[kind], "metadata": {"name": "lab", "namespace": layer2.namespace}})
     said = layer2.yoshi.refused("network", "create", "lab", *layer2.flags(cidr(24)))
-    assert f"/lab in namespace {layer2.namespace} exists and was not made for this network" in said
+    assert f"/lab in namespace {layer2.namespace} exists and was not created for this network" in said
     assert layer2.one(kind, "lab") == theirs
     assert layer2.made("lab") == [kind]
     assert layer2.one("networkwizard", "lab") is None
@@ -213,7 +213,7 @@ def test_a_template_that_somebody_else_made_is_used_and_stays_or_is_in_the_way(l
     api = {"apiVersion": "plumber.k8s.pf9.io/v1", "kind": "HostNetworkTemplate", "spec": spec}
     [theirs] = make(layer2.cluster, {**api, "metadata": {"name": "theirs", "namespace": layer2.namespace}})
     said = layer2.yoshi.refused("network", "create", "no", *layer2.flags(cidr(24), "--nic", "other"))
-    assert f"hostnetworktemplate/theirs in namespace {layer2.namespace} plugs {layer2.nic} into bridge" in said
+    assert f"hostnetworktemplate/theirs in namespace {layer2.namespace} adds {layer2.nic} to bridge" in said
     layer2.create("lab", cidr(24))
     assert layer2.templates() == [theirs]
     layer2.yoshi.done("network", "delete", "lab")

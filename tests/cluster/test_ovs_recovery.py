@@ -44,7 +44,7 @@ def test_a_restored_network_has_its_addresses_its_server_and_its_bridge_again(
     [bridge] = [template["metadata"]["uid"] for template in layer2.templates()]
     lose(layer2, how)
     make_vms(layer2.cluster, layer2.namespace, "late")
-    assert "gives out no addresses yet" in layer2.yoshi.refused("vm", "attach", "late", "--network", "lab")
+    assert "assigns no addresses yet" in layer2.yoshi.refused("vm", "attach", "late", "--network", "lab")
 
     rebuilt = layer2.yoshi.run("ips", "rebuild", "--yes")
     assert rebuilt.code == 0, str(rebuilt)

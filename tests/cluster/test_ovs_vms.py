@@ -43,7 +43,7 @@ def test_a_vm_gets_an_interface_with_the_records_mac_and_loses_all_of_it_again(l
 
     versions = resource_versions(layer2.cluster, layer2.namespace, *KINDS)
     assert "unchanged" in layer2.yoshi.done("vm", "attach", "web", "--network", "red")
-    assert layer2.yoshi.done("sync") == "unchanged: 1 network and 1 VM are as asked for\n"
+    assert layer2.yoshi.done("sync") == "unchanged: 1 network and 1 VM are as requested\n"
     assert resource_versions(layer2.cluster, layer2.namespace, *KINDS) == versions
     said = layer2.yoshi.refused("network", "delete", "red")
     assert f"is in use: {at(red, 50)} {layer2.namespace}/web" in said
@@ -77,8 +77,8 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(layer2: World, red: str) -
     before = resource_versions(layer2.cluster, layer2.namespace, *KINDS)
     for flags, code, says in (
         (("--nic-name", "eth"), 1, 'has an interface "eth" already'),
-        (("--nic-name", "-x"), 2, "is not a name for an interface"),
-        (("--mac", "none"), 2, "knows its VMs by their MAC addresses"),
+        (("--nic-name", "-x"), 2, "is not a valid interface name"),
+        (("--mac", "none"), 2, "identifies its VMs by their MAC addresses"),
         (("--ip", at(red, 1)), 1, "the network itself (DHCP server) holds it"),
         (("--cloud-init",), 1, "has no cloud-init volume"),
     ):
@@ -128,7 +128,7 @@ def test_sync_makes_true_what_an_annotation_with_commas_asks_for(layer2: World, 
     assert all(len(layer2.records(name)) == 2 for name in ("red", "green", "blue"))
     check(layer2.cluster, layer2.namespace, settled=True)
     before = resource_versions(layer2.cluster, layer2.namespace, *KINDS)
-    assert layer2.yoshi.done("sync") == "unchanged: 3 networks and 2 VMs are as asked for\n"
+    assert layer2.yoshi.done("sync") == "unchanged: 3 networks and 2 VMs are as requested\n"
     assert resource_versions(layer2.cluster, layer2.namespace, *KINDS) == before
 
 
@@ -144,7 +144,7 @@ def test_a_tenant_attaches_and_detaches_with_the_rights_of_his_namespace(layer2:
     )
     ran = layer2.yoshi.run(f"--as={who}", "vm", "attach", "web", "--network", "red")
     assert ran.code == 0, str(ran)
-    assert f"whether {at(red, 2)} is lent to another machine cannot be told" in ran.err
+    assert f"cannot check whether {at(red, 2)} is leased to another client" in ran.err
     check(layer2.cluster, layer2.namespace, settled=True)
     ran = layer2.yoshi.run(f"--as={who}", "vm", "detach", "web", "--network", "red")
     assert ran.code == 0, str(ran)

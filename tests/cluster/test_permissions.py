@@ -138,7 +138,7 @@ def check_done_or_nothing(seat: Seat, ran: Ran, case: Case, before: dict[str, st
     """It has done all that it says, or has changed nothing."""
     after = seat.state()
     if ran.code == case.code:
-        left = any(words in ran.err for words in ("stays recorded", "stays reserved", "not seen", " stays: "))
+        left = any(words in ran.err for words in ("stays recorded", "stays reserved", "not seen", " is kept: "))
         if after != done and not left:
             raise AssertionError(f"it says that it is done, and it is not:\n{differences(done, after)}")
     elif case.name not in ONE_BY_ONE:

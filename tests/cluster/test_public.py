@@ -244,7 +244,7 @@ def test_external_ips_that_the_cluster_forbids_are_refused_clearly_and_leave_not
         before = world.vm("web")["spec"]
         said = world.yoshi.refused("vm", "attach", "web", "--public-network", "pub")
         assert "externalIPs are not allowed in this cluster" in said
-        assert "make the network without --via external-ips" in said
+        assert "create the network without --via external-ips" in said
         assert (world.records("pub"), world.services(), world.listed("serviceExternalIPs")) == ({}, [], [])
         assert world.vm("web")["spec"] == before
         assert not world.vm("web")["metadata"].get("annotations")

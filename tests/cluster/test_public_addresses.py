@@ -191,7 +191,7 @@ def test_a_network_without_a_cidr_takes_addresses_that_are_named(public: World) 
     assert "not free" in public.yoshi.refused("vm", "attach", "web-3", "--public-ip", "198.51.100.7")
     public.yoshi.done("network", "create", "pub", "--plugin", "public", "--cidr", "203.0.113.0/28", *BGP)
     said = public.yoshi.refused("vm", "attach", "web-3", "--public-network", "elastic", "--ip", "203.0.113.4")
-    assert "is of network" in said
+    assert "belongs to network" in said
     public.yoshi.done("vm", "attach", "web-3", "--public-ip", "203.0.113.4")
     assert list(public.records("pub")) == ["203.0.113.4"]
     check(public.cluster, public.namespace, settled=True)
@@ -212,7 +212,7 @@ def test_of_eight_processes_on_two_networks_without_a_cidr_one_at_most_gets_an_a
         )
     )
     assert [ran.code for ran in runs].count(0) <= 1, "\n".join(map(str, runs))
-    assert all("is of network" in ran.err or "not free" in ran.err for ran in runs if ran.code), "\n".join(
+    assert all("belongs to network" in ran.err or "not free" in ran.err for ran in runs if ran.code), "\n".join(
         map(str, runs)
     )
     check(public.cluster, public.namespace)
@@ -410,13 +410,13 @@ def test_where_several_public_networks_could_have_it_they_are_named(public: Worl
     several = f"{public.namespace}/one, {public.namespace}/two"
     assert several in public.yoshi.refused("vm", "attach", "web-1", "--public-ip", "1.2.3.4")
     public.yoshi.done("vm", "attach", "web-1", "--public-ip", "1.2.3.4", "--public-network", "two")
-    of_two = f"1.2.3.4 is of network {public.namespace}/two"
+    of_two = f"1.2.3.4 belongs to network {public.namespace}/two"
     assert of_two in public.yoshi.refused("vm", "attach", "web-2", "--public-ip", "1.2.3.4", "--public-network", "one")
     said = public.yoshi.refused("vm", "attach", "web-2", "--public-ip", "203.0.113.9", "--public-network", "one")
-    assert f"203.0.113.9 is of network {public.namespace}/two" in said
+    assert f"203.0.113.9 belongs to network {public.namespace}/two" in said
     said = public.yoshi.refused("network", "create", "three", "--plugin", "public", "--cidr", "1.2.3.0/24", *BGP)
     assert f"1.2.3.0/24 overlaps network {public.namespace}/two, which has 1.2.3.4" in said
     asking = vm_with("web-3", README_PUBLIC_IP.replace("1.2.3.4", "1.2.3.5"))
     public.cluster.kubectl("-n", public.namespace, "apply", "-f", "-", input=asking)
     said = public.yoshi.run("sync").err
-    assert f"networks {several} may all have 1.2.3.5" in said
+    assert f"networks {several} all contain 1.2.3.5" in said

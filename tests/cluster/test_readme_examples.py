@@ -56,7 +56,7 @@ def test_they_are_made_true_and_stay_so(request: pytest.FixtureRequest, forks: F
         assert (status["used"], status["free"]) == (1, 6)
 
         before = versions(cluster)
-        assert yoshi.done("sync", "-A") == "unchanged: 3 networks and 3 VMs are as asked for\n"
+        assert yoshi.done("sync", "-A") == "unchanged: 3 networks and 3 VMs are as requested\n"
         assert versions(cluster) == before
         assert yoshi.done("ips", "check", "-A") == "3 addresses, all as recorded\n"
         check(cluster, "default", "shop", settled=True)

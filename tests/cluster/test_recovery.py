@@ -188,12 +188,12 @@ def test_no_address_is_given_out_before_a_lost_ledger_is_rebuilt(scene: Scene) -
     versions = scene.versions()
     for args in (("--network", "small"), ("--network", "large"), ("--public-network", "pub")):
         said = scene.yoshi.refused("vm", "attach", "late", *args)
-        assert "gives out no addresses yet: it was not made, or its status was lost" in said
+        assert "assigns no addresses yet: it is not initialized, or its status was lost" in said
         assert "kubectl yoshi ips rebuild" in said
     for network in ("small", "large", "pub"):
-        assert "gives out no addresses yet" in scene.yoshi.refused("ips", "reserve", network)
-        assert "gives out no addresses yet" in scene.yoshi.refused("ips", "reserve", network, "--dry-run=server")
-    assert "gives out no addresses yet" in scene.yoshi.refused("ips", "move", public, "--to", "late")
+        assert "assigns no addresses yet" in scene.yoshi.refused("ips", "reserve", network)
+        assert "assigns no addresses yet" in scene.yoshi.refused("ips", "reserve", network, "--dry-run=server")
+    assert "assigns no addresses yet" in scene.yoshi.refused("ips", "move", public, "--to", "late")
     assert scene.versions() == versions
     scene.yoshi.done("ips", "rebuild", "--yes")
     scene.newcomers_get_others("late")

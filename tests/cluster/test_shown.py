@@ -190,7 +190,7 @@ def test_a_field_that_the_server_drops_ends_the_command_by_name_and_nothing_is_l
     finally:
         seat.proxy.shows.drops = ()
     assert ran.code == 1, str(ran)
-    assert f"ippool/{seat.namespace}.it: the API server does not keep spec.natOutgoing" in ran.err
+    assert f"ippool/{seat.namespace}.it: the API server does not store spec.natOutgoing" in ran.err
     assert sum(fate.asked[request] for request in fate.writes) < 10, fate.asked
     assert list(made_for(seat)) == []
     assert list(seat.api.list(NETWORKWIZARD, seat.namespace)) == []

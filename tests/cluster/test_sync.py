@@ -90,7 +90,7 @@ def test_what_the_originals_readme_asks_for_is_made_true_once(
     assert pool["spec"]["vxlanMode"] == "Always"
 
     before = resource_versions(cluster, namespace, *KINDS)
-    assert yoshi.done("sync") == "unchanged: 1 network and 1 VM are as asked for\n"
+    assert yoshi.done("sync") == "unchanged: 1 network and 1 VM are as requested\n"
     assert resource_versions(cluster, namespace, *KINDS) == before
     assert yoshi.done("diff", "sync") == ""
     assert yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
@@ -164,7 +164,7 @@ def test_many_at_once_agree(yoshi: Yoshi, cluster: Cluster, namespace: str, cidr
 
 def test_misuse_is_told(yoshi: Yoshi) -> None:
     assert "exclude each other" in yoshi.refused("sync", "--watch", "--dry-run", code=2)
-    assert "no differences" in yoshi.refused("diff", "sync", "--watch", code=2)
+    assert "cannot be combined with diff" in yoshi.refused("diff", "sync", "--watch", code=2)
 
 
 # -- watching --------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_watch_makes_true_what_comes(
         wait_for(lambda: pin(cluster, namespace, "web-3"), "who waited for it has an address")
 
         cluster.kubectl("-n", namespace, "delete", "networkwizard", "green")
-        stays = f"ippool/{namespace}.green stays: VM {namespace}/web-3 is pinned to "
+        stays = f"ippool/{namespace}.green is kept: VM {namespace}/web-3 is pinned to "
         wait_for(lambda: watcher.complained(stays), "what a VM needs to start stays")
         wait_for(lambda: watcher.err.read_text().count("error: VM ") >= 2, "who was on it is told")
         assert all(line[:4].isdigit() and line[19] == "Z" for line in watcher.out.read_text().splitlines())
@@ -213,15 +213,15 @@ def test_a_watch_outlives_the_api_server(request: pytest.FixtureRequest, tmp_pat
         with watching(running.kubeconfig, tmp_path, "-A") as watcher:
             wait_for(lambda: watcher.said("is ready"), "the network is made")
             running.kill_api_server()
-            wait_for(lambda: watcher.complained("It is tried again until that is over."), "it says so")
+            wait_for(lambda: watcher.complained("it is retried until it succeeds"), "it says so")
             time.sleep(2)
             running.restart_api_server()
             make_vms(cluster, "default", "web-1", annotations={WISH: "blue"})
             wait_for(lambda: pin(cluster, "default", "web-1"), "the VM has an address")
-            wait_for(lambda: watcher.said("the API server answers again"), "it says that too")
-            assert watcher.err.read_text().count("It is tried again") == 1, watcher.err.read_text()
+            wait_for(lambda: watcher.said("the API server responds again"), "it says that too")
+            assert watcher.err.read_text().count("it is retried") == 1, watcher.err.read_text()
             assert watcher.ended(signal.SIGTERM) == 0
 
 
 def test_a_watch_that_cannot_begin_fails(yoshi: Yoshi) -> None:
-    assert "Cannot reach" in yoshi.refused("sync", "--watch", "--server=https://127.0.0.1:1")
+    assert "cannot reach" in yoshi.refused("sync", "--watch", "--server=https://127.0.0.1:1")

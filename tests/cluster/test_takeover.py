@@ -103,9 +103,9 @@ def test_install_takes_everything_over_and_loses_nothing(theirs: Cluster, yoshi:
 
     ran = yoshi.run("install")
     assert ran.code == 0, str(ran)
-    assert "network default/small: 1 record of the original yoshi taken over" in ran.err
-    assert "network default/large: 2 records of the original yoshi taken over" in ran.err
-    assert "default/large keeps 10.2.7.9 of gone as written" in ran.err
+    assert "network default/small: 1 record of Platform9 yoshi taken over" in ran.err
+    assert "network default/large: 2 records of Platform9 yoshi taken over" in ran.err
+    assert "default/large does not convert 10.2.7.9 of gone" in ran.err
     small = in_status(theirs, "small")
     assert small["10.1.0.9"] == "gone"
     record = small["10.1.0.1"]

@@ -232,7 +232,7 @@ def test_an_address_is_given_back_only_when_nothing_runs_with_it(yoshi: Yoshi, i
     assert "stays recorded" in yoshi.refused("ips", "release", "blue", host(blue, 1))
     check(installed, yoshi.namespace)
     installed.kubectl("delete", "vmi", "web", "-n", yoshi.namespace)
-    assert "give back" in yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
+    assert "release" in yoshi.done("ips", "gc", "--network", "blue", "--grace", "0s", "--yes")
     ran = yoshi.run("vm", "attach", "next", "--network", "blue", "--ip", host(blue, 1))
     assert address_told(ran) == host(blue, 1)
     check(installed, yoshi.namespace, settled=True)

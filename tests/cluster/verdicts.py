@@ -12,11 +12,11 @@ from tests.cluster.fates import WRITE_FAULTS
 from tests.cluster.harness import Ran
 
 SHOWN = 5
-AND_MORE = re.compile(r"\band (\d+ more|on\b)")
+AND_MORE = re.compile(r"\band \d+ more\b|\bstarting with\b")
 """The end of a line that does not name all that was done."""
 ONE_VM = re.compile(r"error: [^ ]+/web-\d: ")
 """The beginning of a line about one of the VMs."""
-UNSURE = ("may or may not", "Done before that", "May have been done", "could not be taken back")
+UNSURE = ("may or may not", "Done before the error", "Outcome unknown", "could not be rolled back")
 
 
 def raise_first(wrong: list[BaseException]) -> None:

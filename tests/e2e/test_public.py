@@ -250,7 +250,7 @@ def test_what_metallb_says_is_in_the_message_and_nothing_is_left(world: World) -
     free = (*metallb, "get", *pool, "-o", "jsonpath={.status.availableIPv4}")
     wait_for(lambda: world.lab.kubectl(*free) == "32", "MetalLB has taken the other addresses")
     said = world.yoshi.refused("vm", "attach", "web", "--public-network", "lan", "--wait")
-    assert "Could not wait until MetalLB has given 203.0.113.1 to service/" in said
+    assert "could not wait until MetalLB has assigned 203.0.113.1 to service/" in said
     assert "not allowed in config" in said
     assert (world.records("lan"), world.services()) == ({}, [])
     assert not [key for key in world.get("vm", "web")["metadata"].get("annotations", {}) if "plumber" in key]

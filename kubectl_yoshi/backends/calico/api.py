@@ -92,7 +92,7 @@ def get_write_api(snapshot: Snapshot) -> CalicoApi:
     if V3 in served.unavailable:
         raise PreconditionFailed(
             f"Calico's API server does not answer: {served.unavailable[V3]}",
-            "Repair APIService v3.projectcalico.org first; writing past it could break Calico.",
+            "Repair APIService v3.projectcalico.org first; bypassing it could break Calico.",
         )
     if v3 and not raw:
         api = NATIVE
@@ -108,8 +108,8 @@ def _choose_served_api(snapshot: Snapshot) -> CalicoApi:
     aggregated = _is_aggregated(snapshot)
     if reason := snapshot.unreadable_reason(_APISERVICE_QUERY):
         raise PreconditionFailed(
-            f"whether Calico's API server serves {V3}/v3 cannot be told: {reason}",
-            "Ask an administrator for the right to get apiservices, or let them run this command.",
+            f"cannot check whether Calico's API server serves {V3}/v3: {reason}",
+            "Ask an administrator for permission to get apiservices, or to run this command.",
         )
     if aggregated:
         return AGGREGATED
@@ -139,8 +139,8 @@ def _check_ready(api: CalicoApi, snapshot: Snapshot) -> None:
     for information in snapshot.lookup(Query(api.information, name="default")):
         if dig(information, "spec", "datastoreReady") is False:
             raise PreconditionFailed(
-                "Calico's datastore is locked (clusterinformation/default says datastoreReady: false)",
-                "Wait until whoever locked it (calicoctl datastore migrate) unlocks it.",
+                "Calico's datastore is locked (clusterinformation/default has datastoreReady: false)",
+                "Wait until it is unlocked; `calicoctl datastore migrate` locks it.",
             )
 
 

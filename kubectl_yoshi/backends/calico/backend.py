@@ -210,7 +210,7 @@ class Calico(PrivateDefaults):
         api = get_read_api(snapshot)
         held, reason = ipam.find_vm_allocations(api, vm.namespace, vm.name, snapshot)
         if reason:
-            return HoldRelease(Plan(notes=(f"whether Calico holds other addresses for VMs is unknown: {reason}",)))
+            return HoldRelease(Plan(notes=(f"cannot check whether Calico holds other addresses for VMs: {reason}",)))
         other_holdings = [h for h in held if (h.number, h.version) != (number, network.version)]
         if not other_holdings or not ipam.keeps_addresses(api, snapshot):
             return ipam_handles.reconcile_handle(api, vm, snapshot)
@@ -219,12 +219,11 @@ class Calico(PrivateDefaults):
         if running_reason := ipam.running_reason(vm.namespace, vm.name, snapshot):
             if reason := ipam.forbidden_write_reason(released, snapshot):  # stopping the VM would have no effect
                 raise PreconditionFailed(
-                    f"Calico holds {address} for VM {vm.full_name} and would give it that one again: {reason}",
+                    f"Calico holds {address} for VM {vm.full_name} and would assign it again: {reason}",
                     "Ask an administrator to run this command, or attach the VM to that address.",
                 )
             return HoldRelease(
-                blocker=f"Calico holds {address} for VM {vm.full_name} and would give it that one again "
-                f"({running_reason})"
+                blocker=f"Calico holds {address} for VM {vm.full_name} and would assign it again ({running_reason})"
             )
         return HoldRelease(released)
 
@@ -241,7 +240,7 @@ class Calico(PrivateDefaults):
         if network.cidr is None:
             raise PreconditionFailed(
                 f"network {network.full_name} has no cidr, and a Calico network needs one",
-                "Delete it and make it anew with a cidr.",
+                "Delete it and create it again with a cidr.",
             )
         interface_mac, _ = self.macs_of(vm, network)
         template: dict[str, str | None] = {IP_ADDRS_ANNOTATION: json.dumps([str(network.address(number))])}
@@ -253,7 +252,7 @@ class Calico(PrivateDefaults):
         patch.set_keys(vm.raw, ANNOTATIONS, {self.annotation_key: network_names})
         if not patch.has_writes:
             return ()
-        summary = f"give {network.address(number)} to {vm.ref}"
+        summary = f"assign {network.address(number)} to {vm.ref}"
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
     def _networks_to_leave(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
@@ -274,7 +273,7 @@ class Calico(PrivateDefaults):
         )
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        return HotPlug("it has no interface of its own")
+        return HotPlug("it has no additional interface")
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
         pins = parse_pinned_addresses(vm.template_annotations)
@@ -291,7 +290,7 @@ class Calico(PrivateDefaults):
             patch.unset_in(vm.raw, (*TEMPLATE_ANNOTATIONS, HW_ADDR_ANNOTATION))
         if is_requested:
             patch.set_keys(vm.raw, ANNOTATIONS, remove_network_name(vm, network))
-        summary = f"take {vm.ref} off network {network.full_name}"
+        summary = f"detach {vm.ref} from network {network.full_name}"
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
@@ -299,7 +298,7 @@ class Calico(PrivateDefaults):
         api = get_read_api(snapshot)
         held, reason = ipam.find_vm_allocations(api, namespace, name, snapshot)
         if reason:
-            return HoldRelease(blocker=f"whether Calico still holds it is unknown: {reason}")
+            return HoldRelease(blocker=f"cannot check whether Calico still holds it: {reason}")
         vm_holdings = [h for h in held if h.number == number and h.version == network.version]
         if not vm_holdings:
             repair = ipam.repair_handle(api, namespace, name, snapshot, f"{namespace}/{name}")
@@ -343,13 +342,13 @@ class Calico(PrivateDefaults):
             and ipam.keeps_addresses(api, snapshot)
         ):
             found.append(
-                f"{vm.ref} may not start: Calico's CNI plugin fails where the names of a VM and its namespace have "
+                f"{vm.ref} might not start: Calico's CNI plugin fails where the names of a VM and its namespace have "
                 f"more than {ipam.MAX_NAMES_LENGTH} characters together, and these have "
                 f"{len(vm.namespace) + len(vm.name)}"
             )
         if any(dig(config, "spec", "strictAffinity") for config in snapshot.lookup(Query(api.config, name="default"))):
             found.append(
-                f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} may start only on the node that owns "
+                f"{api.config.kind.lower()}/default has strictAffinity: {vm.ref} can start only on the node that owns "
                 "the address's block"
             )
         return tuple(found)
@@ -366,12 +365,12 @@ class Calico(PrivateDefaults):
         snapshot.lookup(*self.config_queries(snapshot))
         found = []
         if overlay := ippool.describe_overlay(network):
-            found.append(f"network {network.full_name} has {overlay} (made without --live-migration)")
+            found.append(f"network {network.full_name} has {overlay} (created without --live-migration)")
         if "masquerade" not in interface and ALLOW_MIGRATION_ANNOTATION not in vm.template_annotations:
             found.append(f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}")
         version = calico_version(api, snapshot)
         if version is not None and version < ADDRESS_PERSISTENCE_VERSION:
-            found.append(f"Calico v{version[0]}.{version[1]} keeps no VM's address (from v3.32 on)")
+            found.append(f"Calico v{version[0]}.{version[1]} does not keep the addresses of VMs (v3.32 and later do)")
         elif not ipam.keeps_addresses(api, snapshot):
             found.append(f"{api.config.kind.lower()}/default has kubeVirtVMAddressPersistence: Disabled")
         return tuple(found)
@@ -380,7 +379,7 @@ class Calico(PrivateDefaults):
         api = get_read_api(snapshot)
         snapshot.lookup(Query(api.block))
         if reason := snapshot.unreadable_reason(Query(api.block)):
-            return Plan(notes=(f"what Calico keeps for VMs that are gone cannot be told: {reason}",))
+            return Plan(notes=(f"cannot determine what Calico holds for deleted VMs: {reason}",))
         held = [
             h
             for h in ipam.list_block_allocations(network.cidr_addresses, network.version, api, snapshot)
@@ -397,7 +396,7 @@ class Calico(PrivateDefaults):
         stopped_vms = [h for h in deleted_vms if not ipam.running_reason(h.namespace, h.name, snapshot)]
         released = ipam.release_allocations(api, stopped_vms, snapshot) if stopped_vms else Plan()
         if reason := ipam.forbidden_write_reason(released, snapshot):
-            return Plan(notes=(f"what Calico keeps for VMs that are gone stays: {reason}",))
+            return Plan(notes=(f"what Calico holds for deleted VMs is not released: {reason}",))
         return released
 
     def vm_problems(
@@ -442,7 +441,7 @@ def _to_address_use(allocation: ipam.IpamAllocation, snapshot: Snapshot) -> Addr
     It is a use of the VM that the entry names, else of the VM whose launcher pod it names, else of the pod itself.
     """
     if allocation.released_at:
-        reason = f"it cools down in Calico, which released it at {allocation.released_at}"
+        reason = f"it is cooling down in Calico, which released it at {allocation.released_at}"
         return AddressUse(allocation.number, UsageKind.HELD_BY_BACKEND, allocation.block, cooldown_reason=reason)
     namespace, name = allocation.namespace, allocation.name
     pod = None if name else snapshot.get_object(POD, allocation.pod[1], allocation.pod[0])

@@ -69,7 +69,7 @@ def get_configuration(api: CalicoApi, snapshot: Snapshot) -> Json | None:
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
             f"Calico's bgpconfiguration/default cannot be read: {reason}",
-            "Ask an administrator for this right; the ClusterRole yoshi-admin holds it.",
+            "Ask an administrator for this permission; the ClusterRole yoshi-admin grants it.",
         )
     return found[0] if found else None
 
@@ -81,15 +81,15 @@ def asn_conflicts(network: Network, api: CalicoApi, snapshot: Snapshot) -> list[
     """Return why Calico cannot use the network's ASNs."""
     assert network.bgp is not None
     found = [
-        f"Calico takes no ASN above {MAX_ASN}, and {field} is {asn}: choose --announce metallb-bgp, or another ASN"
+        f"Calico supports no ASN above {MAX_ASN}, and {field} is {asn}: choose --announce metallb-bgp, or another ASN"
         for field, asn in (("myASN", network.bgp.my_asn), ("remoteASN", network.bgp.remote_asn))
         if asn > MAX_ASN
     ]
     current_asn = dig(get_configuration(api, snapshot), "spec", "asNumber")
     if current_asn is not None and current_asn != network.bgp.my_asn:
         found.append(
-            f"bgpconfiguration/default has asNumber {current_asn}, and this network wants myASN {network.bgp.my_asn}: "
-            f"say --my-asn {current_asn}"
+            f"bgpconfiguration/default has asNumber {current_asn}, but this network requires myASN "
+            f"{network.bgp.my_asn}: use --my-asn {current_asn}"
         )
     return found
 
@@ -114,7 +114,7 @@ def ensure_configuration(network: Network, api: CalicoApi, snapshot: Snapshot) -
         patch = PatchBuilder.for_uid(uid_of(config))
         add_annotations(patch, config, needed_by_annotation(network))
         return (
-            Change(Verb.PATCH, ref, f"note that network {network.full_name} needs {ref}", patch.ops, before=config),
+            Change(Verb.PATCH, ref, f"record that network {network.full_name} needs {ref}", patch.ops, before=config),
         )
     return ()
 
@@ -162,7 +162,7 @@ def remove_from_configuration(deleted_uids: Collection[str], api: CalicoApi, sna
                 )
             )  # fmt: skip
     remove_annotations(patch, config, keys)
-    return sequential(Change(Verb.PATCH, ref, f"take back what was written into {ref}", patch.ops, before=config))
+    return sequential(Change(Verb.PATCH, ref, f"revert what was written into {ref}", patch.ops, before=config))
 
 
 def owner_networks(api: CalicoApi, snapshot: Snapshot) -> dict[str, str]:
@@ -274,7 +274,7 @@ def _removal(config: Json, key: str, mark: _ListEntryMark, address: Address, api
     _remove_entries(patch, config, mark.field, {address})
     remove_annotations(patch, config, [key])
     ref = api.bgp_configuration.ref("default")
-    summary = f"have Calico announce {address} no more"
+    summary = f"stop Calico from announcing {address}"
     return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)
 
 

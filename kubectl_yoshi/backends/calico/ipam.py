@@ -194,12 +194,12 @@ def running_reason(namespace: str, name: str, snapshot: Snapshot) -> str:
     vmi_query = Query(VMI, namespace, name)
     snapshot.lookup(vmi_query, pods_query)
     if reason := snapshot.unreadable_reason(vmi_query, pods_query):
-        return f"whether it runs cannot be told: {reason}"
+        return f"cannot check whether it runs: {reason}"
     vmi = snapshot.get_object(VMI, name, namespace)
     if vmi is not None and not has_ended(vmi):
-        return f"{VMI.ref(name, namespace)} is there"
+        return f"{VMI.ref(name, namespace)} exists"
     pods = list_launcher_pods(namespace, name, snapshot)
-    return f"{POD.ref(name_of(pods[0]), namespace)} is there" if pods else ""
+    return f"{POD.ref(name_of(pods[0]), namespace)} exists" if pods else ""
 
 
 @dataclass(frozen=True)
@@ -411,7 +411,7 @@ def _remove_addresses(block: Json, *, observed: Json, numbers: Sequence[int]) ->
         if current_attribute != _find_attribute(observed, number):
             address = address_of(number, ip_network(str(block["spec"]["cidr"])).version)
             raise OutdatedError(
-                f"Calico has changed what holds {address} since it was read", "Run the same command again."
+                f"Calico has changed the allocation of {address} since it was read", "Run the same command again."
             )
         block = remove_address(block, number)
     return block
@@ -456,14 +456,14 @@ def _decrement_block_count(handle: Json, cidr: str) -> Json:
 
 def _format_decrease(body: Json, before: Json | None) -> str:
     decrease = sum(get_handle_counts(before or body).values()) - sum(get_handle_counts(body).values())
-    return "one address less" if decrease == 1 else f"{decrease} addresses less"
+    return "1 address" if decrease == 1 else f"{decrease} addresses"
 
 
 def _handle_change(api: CalicoApi, body: Json, snapshot: Snapshot, owner: str, before: Json | None = None) -> Change:
     ref = api.handle.ref(name_of(body))
     before = before or snapshot.get_object(api.handle, ref.name)
     if dig(body, "spec", "block"):
-        summary = f"count {_format_decrease(body, before)} in Calico's handle {ref.name}"
+        summary = f"decrease the count of Calico's handle {ref.name} by {_format_decrease(body, before)}"
         return Change(Verb.REPLACE, ref, summary, body=body, before=before, owner=owner)
     return Change(
         Verb.DELETE,

@@ -196,7 +196,7 @@ def reconcile_handle(api: CalicoApi, vm: Vm, snapshot: Snapshot) -> HoldRelease:
     pods = list_launcher_pods(vm.namespace, vm.name, snapshot)
     if any(_has_no_address(pod) for pod in pods):
         return HoldRelease(blocker=f"{summary}: VM {vm.full_name} cannot start")
-    reason = f"{POD.ref(name_of(pods[0]), vm.namespace)} is there" if pods else "whether a pod is there cannot be told"
+    reason = f"{POD.ref(name_of(pods[0]), vm.namespace)} exists" if pods else "cannot check whether a pod exists"
     return HoldRelease(Plan(notes=(f"{summary}; it is repaired when VM {vm.full_name} does not run ({reason})",)))
 
 

@@ -97,7 +97,7 @@ def pool_spec(network: Network, manual: bool) -> Json:
         )
     ipip, vxlan = ENCAPSULATIONS[encapsulation]
     if network.version == 6 and ipip != "Never":
-        raise UsageError(f"network {network.full_name}: IPIP does not carry IPv6", "Choose VXLAN or None.")
+        raise UsageError(f"network {network.full_name}: IPIP does not support IPv6", "Choose VXLAN or None.")
     if supports_migration and (encapsulation != "None" or nat):
         raise UsageError(
             f"network {network.full_name}: live migration needs a network without overlay and NAT",
@@ -169,7 +169,7 @@ def conflicts(network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ..
     pools = snapshot.lookup(Query(api.pool))
     if reason := snapshot.unreadable_reason(Query(api.pool)):
         return (
-            NetworkConflict(f"whether {network.cidr} overlaps an IPPool cannot be told: {reason}", is_unreadable=True),
+            NetworkConflict(f"cannot check whether {network.cidr} overlaps an IPPool: {reason}", is_unreadable=True),
         )
     found = []
     own_pool = find_pool(network, api, snapshot)
@@ -179,7 +179,7 @@ def conflicts(network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ..
             if name == pool_name(network) and not (
                 is_created_for(pool, network) or is_predecessors_pool(pool, network)
             ):
-                found.append(f"ippool/{name} exists and was not made for this network")
+                found.append(f"ippool/{name} exists and was not created for this network")
             continue
         try:
             cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
@@ -194,7 +194,9 @@ def _owner_hint(pool: Json) -> str:
     """Return the network that a pool was created for, and how to delete the pool; "" if yoshi did not create it."""
     for name in get_owner_networks(pool).values():
         namespace = name.partition("/")[0]
-        return f", made for network {name}: if that is no more, `kubectl yoshi ips gc -n {namespace}` takes it away"
+        return (
+            f", created for network {name}: if that no longer exists, `kubectl yoshi ips gc -n {namespace}` removes it"
+        )
     return ""
 
 
@@ -209,11 +211,11 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
     ref = api.pool.ref(pool_name(network))
     if pool is None:
         body = new_object(ref, {"spec": pool_spec(network, manual)}, annotations=ownership_annotations(network))
-        return sequential(Change(Verb.CREATE, ref, f"make ippool {ref.name} with {network.cidr}", body=body))
+        return sequential(Change(Verb.CREATE, ref, f"create ippool {ref.name} with {network.cidr}", body=body))
     is_predecessors = is_predecessors_pool(pool, network)
     if not is_created_for(pool, network) and not is_predecessors:
         return Plan(
-            notes=(f"ippool/{name_of(pool)} of the original yoshi is used as it is; pods can take its addresses",)
+            notes=(f"ippool/{name_of(pool)} of Platform9 yoshi is used unchanged; pods can get its addresses",)
             if dig(pool, "spec", "assignmentMode") != "Manual"
             else ()
         )
@@ -229,7 +231,9 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
     for key in stale:
         patch.set_in(pool, ("spec", key), wanted[key])
     summary = (
-        f"take over ippool {ref.name} of the network's earlier self" if is_predecessors else f"mend ippool {ref.name}"
+        f"take over ippool {ref.name} of a deleted network of the same name"
+        if is_predecessors
+        else f"fix ippool {ref.name}"
     )
     return sequential(Change(Verb.PATCH, ref, summary, patch.ops, before=pool))
 
@@ -267,24 +271,24 @@ def teardown(network: Network, snapshot: Snapshot, ignore_usage: bool = False) -
     pool = find_pool(network, api, snapshot)
     if reason := snapshot.unreadable_reason(Query(api.pool)):
         raise PreconditionFailed(
-            f"whether there is an ippool/{pool_name(network)} to delete cannot be told: {reason}",
-            "Ask an administrator for this right, or to delete the network.",
+            f"cannot check whether ippool/{pool_name(network)} exists: {reason}",
+            "Ask an administrator for this permission, or to delete the network.",
         )
     if pool is None:
         return Plan()
     if not is_created_for(pool, network):
-        return Plan(notes=(f"ippool/{name_of(pool)} stays: this program did not make it",))
+        return Plan(notes=(f"ippool/{name_of(pool)} is kept: this program did not create it",))
     blocks = Query(api.block)
     snapshot.lookup(blocks)
     if reason := snapshot.unreadable_reason(blocks):
         raise PreconditionFailed(
-            f"whether ippool/{name_of(pool)} is in use cannot be told: {reason}",
-            "Ask an administrator for this right, or to delete the network.",
+            f"cannot check whether ippool/{name_of(pool)} is in use: {reason}",
+            "Ask an administrator for this permission, or to delete the network.",
         )
     held = ipam.list_block_allocations(network.cidr_addresses, network.version, api, snapshot)
     if held and all(h.released_at for h in held):
         raise PreconditionFailed(
-            f"{len(held)} addresses of ippool/{name_of(pool)} still cool down in Calico",
+            f"{len(held)} addresses of ippool/{name_of(pool)} are still cooling down in Calico",
             "Wait until Calico frees them (ipCooldownSeconds in its IPAM configuration), then try again.",
         )
     if held and not ignore_usage:
@@ -328,13 +332,13 @@ def orphaned_objects(live: Sequence[Network], namespace: str | None, snapshot: S
         cidr = ip_network(str(dig(pool, "spec", "cidr")), strict=False)
         snapshot.lookup(Query(api.block))
         if reason := snapshot.unreadable_reason(Query(api.block)):
-            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: whether it is in use cannot be told: {reason}",))
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} is kept: cannot check whether it is in use: {reason}",))
             continue
         held = ipam.list_block_allocations(Intervals.from_spans([span_of(cidr)]), cidr.version, api, snapshot)
         if held:
-            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: Calico holds {len(held)} of its addresses",))
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} is kept: Calico holds {len(held)} of its addresses",))
         elif reason := _pinned_vm_reason(pool, cidr, snapshot):
-            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} stays: {reason}",))
+            plan = plan + Plan(notes=(f"ippool/{name_of(pool)} is kept: {reason}",))
         else:
             plan = plan + delete_pool(pool, api)
     return plan
@@ -344,7 +348,7 @@ def _pinned_vm_reason(pool: Json, cidr: Cidr, snapshot: Snapshot) -> str:
     """Return the first VM that is pinned to an address of the pool and could not start without it; "" for none."""
     snapshot.lookup(Query(VM))
     if reason := snapshot.unreadable_reason(Query(VM)):
-        return f"whether VMs are pinned into it cannot be told: {reason}"
+        return f"cannot check whether VMs are pinned into it: {reason}"
     pool_addresses = Intervals.from_spans([span_of(cidr)])
     for vm in map(Vm, snapshot.list_objects(VM)):
         for address in parse_pinned_addresses(vm.template_annotations):

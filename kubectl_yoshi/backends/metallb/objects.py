@@ -105,8 +105,8 @@ def configuration_error(snapshot: Snapshot) -> str:
     """Return why MetalLB rejects its configuration; "" if it accepts it, or if that cannot be read."""
     for state in snapshot.lookup(Query(CONFIGURATION_STATE)):
         if dig(state, "status", "result") == "Invalid":
-            reason = dig(state, "status", "errorSummary", default="it does not say why")
-            return f"MetalLB refuses its configuration: {reason}"
+            reason = dig(state, "status", "errorSummary", default="no reason is reported")
+            return f"MetalLB rejects its configuration: {reason}"
     return ""
 
 

@@ -92,7 +92,8 @@ class Ovs(PrivateDefaults):
         ]
         if missing_reasons:
             raise PreconditionFailed(
-                f"network {network.full_name} needs what is not installed: {missing_reasons[0]}", *missing_reasons[1:]
+                f"network {network.full_name} needs components that are not installed: {missing_reasons[0]}",
+                *missing_reasons[1:],
             )
         other_networks, live = _other_networks(network, snapshot)
         return (
@@ -148,7 +149,7 @@ class Ovs(PrivateDefaults):
         if (attached_vms := _list_attached_vms(network, snapshot)) and not ignore_usage:
             raise PreconditionFailed(
                 f"{attached_vms[0].ref} still has an interface on network {network.full_name}",
-                f"Take it off: kubectl yoshi vm detach {attached_vms[0].name} -n {attached_vms[0].namespace} "
+                f"Detach it: kubectl yoshi vm detach {attached_vms[0].name} -n {attached_vms[0].namespace} "
                 f"--network {network.full_name}",
             )
         attachment = find_object(NAD, network, snapshot)
@@ -247,7 +248,7 @@ class Ovs(PrivateDefaults):
             guest_changes = cloud_init.write_address(patch, vm, network, layer, number, name, mac, snapshot)
         if not patch.has_writes:
             return guest_changes
-        summary = f"give {network.address(number)} to {vm.ref}"
+        summary = f"assign {network.address(number)} to {vm.ref}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
@@ -259,7 +260,7 @@ class Ovs(PrivateDefaults):
         patch = PatchBuilder.for_uid(vm.uid)
         mac = interfaces.detach_interface(patch, vm, network, live)
         guest_changes = cloud_init.remove_address(patch, vm, mac, snapshot)
-        summary = f"take {vm.ref} off network {network.full_name}"
+        summary = f"detach {vm.ref} from network {network.full_name}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
@@ -285,7 +286,7 @@ class Ovs(PrivateDefaults):
         snapshot.lookup(*queries)
         found = []
         if reason := snapshot.unreadable_reason(*queries):
-            found.append(f"whether {network.address(number)} is lent to another machine cannot be told: {reason}")
+            found.append(f"cannot check whether {network.address(number)} is leased to another client: {reason}")
         return (*found, *dhcp.warnings(network, number, snapshot))
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
@@ -305,7 +306,9 @@ def _guest_setup_notes(vm: Vm, network: Network, number: int) -> tuple[str, ...]
     assert network.cidr is not None
     via = f", gateway {network.gateway}" if network.gateway else ""
     address = f"{network.address(number)}/{network.cidr.prefixlen}{via}"
-    return (f"{vm.ref}: nothing tells the guest its address: set {address} in it, or pass --cloud-init",)
+    return (
+        f"{vm.ref}: the guest is not configured with its address: set {address} in the guest, or pass --cloud-init",
+    )
 
 
 def _list_attached_vms(network: Network, snapshot: Snapshot) -> list[Vm]:
@@ -355,10 +358,9 @@ def _check_bridge_unchanged(
         return
     holders = [f"{record.holder} ({network.address(number)})" for number, record in held.items()]
     raise PreconditionFailed(
-        f"network {network.full_name} wants bridge {bridges.describe_bridge(layer)}, and VMs are on bridge "
-        f"{former_bridge}: "
-        f"{first_few(holders, MAX_LISTED_VMS)}",
-        "Detach them first, or put back what the network's spec.ovs said: "
+        f"network {network.full_name} requires bridge {bridges.describe_bridge(layer)}, but VMs are on bridge "
+        f"{former_bridge}: {first_few(holders, MAX_LISTED_VMS)}",
+        f"Detach them first, or restore the network's previous spec.ovs: "
         f"kubectl edit networkwizard {network.name} -n {network.namespace}",
     )
 
@@ -413,11 +415,13 @@ def _find_bridge_conflicts(network: Network, layer: Layer2, other_networks: Sequ
             yield f"network {other.full_name} is on bridge {layer.bridge}, {vlan}, already"
         elif nic := bridges.find_shared_nic(layer, other_layer):
             other_bridge = other_layer.bridge
-            yield f"network {other.full_name} has {nic} in bridge {other_bridge}: an interface is in one bridge only"
+            yield (
+                f"network {other.full_name} has {nic} in bridge {other_bridge}: an interface can be in one bridge only"
+            )
         elif bridges.has_other_nics(layer, other_layer):
             yield f"network {other.full_name} has {','.join(other_layer.nics)} in bridge {layer.bridge}"
         elif bridges.has_other_nodes(layer, other_layer):
             yield (
-                f"network {other.full_name} makes bridge {layer.bridge} on other nodes: ask for the same "
-                "--node-selector, or for --no-host-config"
+                f"network {other.full_name} creates bridge {layer.bridge} on other nodes: use the same "
+                "--node-selector, or --no-host-config"
             )

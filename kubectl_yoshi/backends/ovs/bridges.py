@@ -64,7 +64,7 @@ def conflicts(layer: Layer2, live: Collection[str], snapshot: Snapshot) -> list[
     if reason := snapshot.unreadable_reason(TEMPLATES_QUERY):
         return [
             NetworkConflict(
-                f"whether {layer.bridge} can be made on the nodes cannot be told: {reason}", is_unreadable=True
+                f"cannot check whether {layer.bridge} can be created on the nodes: {reason}", is_unreadable=True
             )
         ]
     found = []
@@ -85,19 +85,19 @@ def _template_conflict(template: Json, entry: Json, layer: Layer2) -> str:
     bridge, nics = str(entry.get("bridgeName")), _nics(entry)
     if bridge != layer.bridge:
         shared = sorted(nics & set(layer.nics))
-        return f"plugs {shared[0]} into bridge {bridge}: an interface is in one bridge only" if shared else ""
+        return f"adds {shared[0]} to bridge {bridge}: an interface can be in one bridge only" if shared else ""
     if nics != set(layer.nics):
-        return f"plugs {','.join(sorted(nics)) or 'nothing'} into bridge {bridge}, not {','.join(layer.nics)}"
+        return f"adds {','.join(sorted(nics)) or 'nothing'} to bridge {bridge}, not {','.join(layer.nics)}"
     if dig(template, "spec", "nodeSelector", default={}) != dict(layer.nodes):
-        return f"makes bridge {bridge} on other nodes: ask for the same --node-selector, or for --no-host-config"
+        return f"creates bridge {bridge} on other nodes: use the same --node-selector, or --no-host-config"
     wanted = _params(layer)
     for key in ("bondMode", "lacp"):
         current_value = dig(entry, "params", key, default="")
         if key in wanted and current_value != wanted[key]:
-            return f"gives bridge {bridge} {key} {current_value or 'none'}, not {wanted[key]}"
+            return f"sets {key} of bridge {bridge} to {current_value or 'none'}, not {wanted[key]}"
     mtu = dig(entry, "params", "mtuRequest", default=0)
     if mtu and layer.mtu and mtu < layer.mtu:
-        return f"gives bridge {bridge} an MTU of {mtu}, which is less than {layer.mtu}"
+        return f"sets the MTU of bridge {bridge} to {mtu}, which is less than {layer.mtu}"
     return ""
 
 
@@ -187,7 +187,7 @@ def health(layer: Layer2, snapshot: Snapshot) -> str:
         return ""
     existing = _find_template(layer, snapshot.lookup(TEMPLATES_QUERY))
     if existing is None:
-        return f"no hostnetworktemplate makes bridge {layer.bridge}"
+        return f"no hostnetworktemplate creates bridge {layer.bridge}"
     return f"{_ref(existing)} is being deleted" if metadata(existing).get("deletionTimestamp") else ""
 
 
@@ -202,7 +202,7 @@ def describe(layer: Layer2, snapshot: Snapshot) -> list[tuple[str, str]]:
     if HOST in snapshot.served:
         snapshot.lookup(Query(HOST))
         if snapshot.unreadable_reason(Query(HOST)):
-            return [*rows, ("Nodes With It", "(may not be read)")]
+            return [*rows, ("Nodes With It", "(cannot be read)")]
         nodes = sorted(name_of(host) for host in snapshot.lookup(Query(HOST)) if layer.bridge in _bridges_of(host))
         if nodes:
             rows.append(("Nodes With It", ", ".join(nodes)))
@@ -272,7 +272,7 @@ def _creation(network: Network, layer: Layer2) -> Change:
         entry["params"] = params
     spec = {**({"nodeSelector": dict(layer.nodes)} if layer.nodes else {}), "ovsConfig": [entry]}
     body = new_object(ref, {"spec": spec}, annotations=shared_object_annotations(network))
-    return Change(Verb.CREATE, ref, f"make {ref} with bridge {layer.bridge} on {nics}", body=body)
+    return Change(Verb.CREATE, ref, f"create {ref} with bridge {layer.bridge} on {nics}", body=body)
 
 
 def _fix_template(network: Network, layer: Layer2, template: Json) -> list[Change]:
@@ -288,7 +288,7 @@ def _fix_template(network: Network, layer: Layer2, template: Json) -> list[Chang
         entry["params"] = merged_params
     patch = PatchBuilder.for_uid(uid_of(template))
     patch.set_in(template, ("spec", "ovsConfig"), [entry])
-    return [Change(Verb.PATCH, _ref(template), f"mend {_ref(template)}", patch.ops, before=template)]
+    return [Change(Verb.PATCH, _ref(template), f"fix {_ref(template)}", patch.ops, before=template)]
 
 
 def _params(layer: Layer2) -> Json:

@@ -110,7 +110,7 @@ def _parse(text: str) -> Json:
         data = None
     if not isinstance(data, dict):
         raise PreconditionFailed(
-            "the VM's cloud-init network data is not cloud-init's network configuration",
+            "the VM's cloud-init network data is not a valid cloud-init network configuration",
             "Correct it, or leave --cloud-init out.",
         )
     return data
@@ -183,7 +183,8 @@ def write_address(
     if location is None:
         raise PreconditionFailed(
             f"VM {vm.full_name} has no cloud-init volume to write its address into",
-            f"Give it one (cloudInitNoCloud), or leave --cloud-init out and set {network.address(number)} in it.",
+            f"Give it one (cloudInitNoCloud), or leave --cloud-init out and set {network.address(number)} in the "
+            "guest.",
         )
     assert network.cidr is not None
     wanted = GuestAddress(
@@ -224,10 +225,10 @@ def remove_address(patch: PatchBuilder, vm: Vm, mac: str, snapshot: Snapshot) ->
 def _unsupported_reason(location: _NetworkDataLocation, vm: Vm, snapshot: Snapshot) -> str:
     """Return why network data cannot be written; "" if it can."""
     if location.kind != NO_CLOUD:
-        return f"is of {location.kind}, and only that of {NO_CLOUD} is written"
+        return f"is of {location.kind}, and only that of {NO_CLOUD} is supported"
     data = _parse(location.text)
     if data and _ethernets_parent(data).get("version") == 1:
-        return "is version 1, and only version 2 is written"
+        return "is version 1, and only version 2 is supported"
     if location.secret is None:
         return ""
     ref, query = _ref(location.secret), Query(VM, vm.namespace)
@@ -267,7 +268,7 @@ def _find_in_secret(vm: Vm, index: int, kind: str, name: str, snapshot: Snapshot
         reason = snapshot.unreadable_reason(query) or "it does not exist"
         raise PreconditionFailed(
             f"the network data of VM {vm.full_name} is in {ref}, which cannot be read: {reason}",
-            "Let somebody attach it who may read it, or leave --cloud-init out and set the address in the guest.",
+            "Ask a user who can read it to attach the VM, or leave --cloud-init out and set the address in the guest.",
         )
     data = found[0].get("data") or {}
     key = next((key for key in SECRET_KEYS if key in data), SECRET_KEYS[0])

@@ -210,18 +210,18 @@ def reserve(network: Network, records: Mapping[int, Allocation], snapshot: Snaps
     ref = CONFIGMAP.ref(network.name, network.namespace)
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"the DHCP server's {ref} cannot be read: {reason}", "Ask an administrator for this right."
+            f"the DHCP server's {ref} cannot be read: {reason}", "Ask an administrator for this permission."
         )
     if config is None:
         raise PreconditionFailed(
-            f"the DHCP server's {ref} is missing", f"Make it with `kubectl yoshi sync -n {network.namespace}`."
+            f"the DHCP server's {ref} is missing", f"Create it with `kubectl yoshi sync -n {network.namespace}`."
         )
     changes = []
     for number, record in records.items():
         key, line = host_file_name(network, number), encode_file(format_host_line(network, number, record))
         if dig(config, "binaryData", key) == line:
             continue
-        summary = f"keep {network.address(number)} for {record.holder} in {ref}"
+        summary = f"reserve {network.address(number)} for {record.holder} in {ref}"
         changes.append(_file_patch(config, key, line, summary, record.owner))
     return Plan().parallel(Plan((tuple(changes),))) if changes else Plan()
 
@@ -239,16 +239,15 @@ def _remove_files(network: Network, numbers: Iterable[int], snapshot: Snapshot, 
     query = object_query(CONFIGMAP, network)
     config = find_object(CONFIGMAP, network, snapshot)
     if reason := snapshot.unreadable_reason(query):
-        return HoldRelease(blocker=f"whether the DHCP server keeps it is unknown: {reason}")
+        return HoldRelease(blocker=f"cannot check whether the DHCP server keeps it: {reason}")
     changes = []
     for number in numbers:
         key = host_file_name(network, number)
         kept_file = dig(config, "binaryData", key)
         if kept_file is not None:
             assert config is not None
-            summary = (
-                f"no longer keep {network.address(number)} for {owner or _describe_client(kept_file)} in {_ref(config)}"
-            )
+            client = owner or _describe_client(kept_file)
+            summary = f"remove the reservation of {network.address(number)} for {client} from {_ref(config)}"
             changes.append(_file_patch(config, key, None, summary, owner))
     return HoldRelease(Plan().parallel(Plan((tuple(changes),)))) if changes else HoldRelease()
 
@@ -278,7 +277,7 @@ def warnings(network: Network, number: int, snapshot: Snapshot) -> tuple[str, ..
     if not snapshot.lookup(server, instance) or not snapshot.lookup(instance):
         return ()
     restart = f"virtctl restart {server.name} -n {network.namespace}"
-    return (f"the DHCP server of network {network.full_name} learns of its addresses when it starts: {restart}",)
+    return (f"the DHCP server of network {network.full_name} reads its addresses only when it starts: {restart}",)
 
 
 def orphaned_allocations(network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
@@ -309,7 +308,7 @@ def _describe_client(file: str) -> str:
     """Return the client in an address's file, as printed: "02:aa:bb:cc:dd:ee", "a reservation"."""
     match = re.search(r"^dhcp-host=([^,\s]+)", _decode_file(file), re.MULTILINE)
     if match is None:
-        return "somebody unknown"
+        return "an unknown client"
     return "a reservation" if match[1].startswith("id:reserved-") else match[1]
 
 
@@ -353,7 +352,7 @@ def dynamic_ranges(network: Network, dhcp: Dhcp, server_number: int) -> list[Spa
     spans = dynamic_addresses(network, dhcp, server_number).spans
     if not spans:
         raise PreconditionFailed(
-            f"network {network.full_name} has no address left that DHCP may hand out",
+            f"network {network.full_name} has no address left for DHCP to lease",
             "Widen its range or its DHCP range, or do without a DHCP server (--no-dhcp).",
         )
     largest = max(spans, key=lambda span: span[1] - span[0])

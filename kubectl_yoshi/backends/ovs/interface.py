@@ -290,7 +290,9 @@ def attach_interface(
         UsageError: no MAC address is given, by which DHCP identifies clients.
     """
     if not mac:
-        raise UsageError(f"network {network.full_name} knows its VMs by their MAC addresses", "Leave --mac none out.")
+        raise UsageError(
+            f"network {network.full_name} identifies its VMs by their MAC addresses", "Leave --mac none out."
+        )
     vm_interface = find_interface(vm.raw, vm.namespace, network)
     if vm_interface is None:
         _check_not_being_removed(vm, network)
@@ -319,8 +321,8 @@ def _check_not_being_removed(vm: Vm, network: Network) -> None:
     for vm_interface in _iter_interfaces(vm.raw, vm.namespace, network, (*TEMPLATE, "spec")):
         raise PreconditionFailed(
             f'VM {vm.full_name}: its interface "{vm_interface.name}" on network {network.full_name} is still being '
-            "taken out",
-            f"KubeVirt ends that with a live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
+            "unplugged",
+            f"KubeVirt completes that with a live migration (virtctl migrate {vm.name} -n {vm.namespace}) or restart.",
         )
 
 
@@ -368,7 +370,7 @@ def _choose_interface_name(vm: Vm, network: Network, requested: str) -> str:
     if requested:
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?", requested) or len(requested) > MAX_NAME_LENGTH:
             raise UsageError(
-                f'"{requested}" is not a name for an interface', "Use letters, digits and dashes, 63 at most."
+                f'"{requested}" is not a valid interface name', "Use letters, digits and dashes, 63 at most."
             )
         if requested in used_names:
             raise PreconditionFailed(

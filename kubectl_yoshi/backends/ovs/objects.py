@@ -73,9 +73,9 @@ def find_name_conflicts(resource: Resource, network: Network, snapshot: Snapshot
     found = snapshot.lookup(query)
     ref = resource.ref(network.name, network.namespace)
     if reason := snapshot.unreadable_reason(query):
-        return [NetworkConflict(f"whether there is a {ref} already cannot be told: {reason}", is_unreadable=True)]
+        return [NetworkConflict(f"cannot check whether {ref} already exists: {reason}", is_unreadable=True)]
     return [
-        NetworkConflict(f"{ref} exists and was not made for this network")
+        NetworkConflict(f"{ref} exists and was not created for this network")
         for obj in found
         if not is_created_for_network(obj, network)
     ]
@@ -99,7 +99,7 @@ def creation(
         annotations={**ownership_annotations(network), **(annotations or {})},
         **({"ownerReferences": [owner_reference(network.raw)]} if network.uid else {}),
     )
-    return Change(Verb.CREATE, ref, f"make {ref}", body=body)
+    return Change(Verb.CREATE, ref, f"create {ref}", body=body)
 
 
 def patch_fields(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...], Any]) -> list[Change]:
@@ -126,7 +126,7 @@ def patch_fields(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...],
             if dig(obj, *path[:-1]) is None:  # one parent of several fields is created once
                 created_parents.add(path[:-1])
             patch.set_in(obj, path, value)
-    return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)]
+    return [Change(Verb.PATCH, ref, f"fix {ref}", patch.ops, before=obj)]
 
 
 def deletion(resource: Resource, obj: Json) -> Change:

@@ -87,10 +87,10 @@ def parse_layer2_spec(network: Network) -> Layer2:
 def _parse_spec(network: Network) -> Layer2:
     spec = network.options
     if network.cidr is None:
-        raise UsageError("a layer 2 network needs a cidr", "Give it one, such as 10.20.0.0/24.")
+        raise UsageError("a Layer 2 network needs a cidr", "Give it one, such as 10.20.0.0/24.")
     bridge_hint = "Name it with --bridge (spec.ovs.bridge), such as br-ext."
     if not spec.get("bridge"):
-        raise UsageError("a layer 2 network needs a bridge", bridge_hint)
+        raise UsageError("a Layer 2 network needs a bridge", bridge_hint)
     bridge = _parse_device(spec["bridge"], "bridge", bridge_hint)
     makes_bridges = spec.get("hostConfig") is not False
     nics = tuple(str(spec.get("nic") or "").split(",")) if spec.get("nic") else ()
@@ -100,7 +100,7 @@ def _parse_spec(network: Network) -> Layer2:
         )
     if makes_bridges and not nics:
         raise UsageError(
-            f"which interface of the nodes {bridge} is plugged into is not said",
+            f"the node interface of bridge {bridge} is not specified",
             "Name it with --nic (spec.ovs.nic); for a bridge that exists on the nodes, --no-host-config "
             "(spec.ovs.hostConfig: false).",
         )
@@ -128,11 +128,11 @@ def _parse_dhcp(network: Network, spec: Json) -> Dhcp | None:
         return None
     if network.version == 6:
         raise UsageError(
-            "the DHCP server speaks IPv4 only", "Pass --no-dhcp (spec.ovs.dhcp.enabled: false) for an IPv6 network."
+            "the DHCP server supports IPv4 only", "Pass --no-dhcp (spec.ovs.dhcp.enabled: false) for an IPv6 network."
         )
     first, last = (_parse_dhcp_address(spec, key, network) for key in ("rangeStart", "rangeEnd"))
     if (first is None) != (last is None) or (first and last and int(first) > int(last)):
-        raise UsageError("dhcp.rangeStart and rangeEnd go together, the lower one first", "Write it as A-B.")
+        raise UsageError("dhcp.rangeStart and rangeEnd must be given together, the lower one first", "Write it as A-B.")
     return Dhcp(str(spec.get("lease") or DEFAULT_LEASE), first, last)
 
 
@@ -146,7 +146,7 @@ def _parse_dhcp_address(spec: Json, key: str, network: Network) -> Address | Non
 def _parse_device(value: object, field_name: str, hint: str) -> str:
     """Check that Linux accepts a name of a network device: at most 15 characters (IFNAMSIZ is 16, with the NUL)."""
     if not value or not _DEVICE.fullmatch(str(value)):
-        raise UsageError(f'{field_name} "{value or ""}" is no name of a network device', hint)
+        raise UsageError(f'{field_name} "{value or ""}" is not a valid network device name', hint)
     return str(value)
 
 
@@ -155,7 +155,7 @@ def _parse_number(spec: Mapping[str, object], key: str, minimum: int, maximum: i
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise UsageError(f"{key} {value} is not possible", f"Give a number from {minimum} to {maximum}.")
+        raise UsageError(f"{key} {value} is not valid", f"Give a number from {minimum} to {maximum}.")
     return value
 
 

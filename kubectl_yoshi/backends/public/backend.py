@@ -88,7 +88,7 @@ class Public(BackendDefaults):
     def conflicts(self, network: Network, snapshot: Snapshot) -> tuple[NetworkConflict, ...]:
         announcer = get_announcer(network, snapshot.served)
         if missing_apis := announcer.missing_apis(snapshot.served):
-            return (NetworkConflict(f"{announcer.name} announces it, and this cluster lacks {missing_apis}"),)
+            return (NetworkConflict(f"{announcer.name} announces it and is not installed: looked for {missing_apis}"),)
         overlapping = (
             public_calico.overlapping_pools(network, snapshot) if calico_api.is_installed(snapshot.served) else []
         )
@@ -106,7 +106,7 @@ class Public(BackendDefaults):
             others = [
                 a.name for a in ANNOUNCERS.values() if a is not announcer and _could_announce(a, network, snapshot)
             ]
-            instead = f" ({' or '.join(others)} could be named instead)" if others else ""
+            instead = f" ({' or '.join(others)} could be used instead)" if others else ""
             found.append(f"announced by {announcer.name}{instead}")
         if network.bgp is not None:
             bgp_spec = dig(network.raw, "spec", "bgpConfig", default={})
@@ -136,14 +136,14 @@ class Public(BackendDefaults):
         remaining = [service for service in snapshot.lookup(query) if not metadata(service).get("deletionTimestamp")]
         if reason := snapshot.unreadable_reason(query):
             raise PreconditionFailed(
-                f"whether Services have addresses of network {network.full_name} cannot be told: {reason}",
-                "Ask an administrator for this right, or to delete the network.",
+                f"cannot check whether Services have addresses of network {network.full_name}: {reason}",
+                "Ask an administrator for this permission, or to delete the network.",
             )
         if remaining and not ignore_usage:
             ref = SERVICE.ref(name_of(remaining[0]), namespace_of(remaining[0]))
             raise PreconditionFailed(
                 f"{ref} still has an address of network {network.full_name}",
-                "Detach its VM; if the VM is gone, Kubernetes deletes the Service in a moment.",
+                "Detach its VM; if the VM no longer exists, Kubernetes deletes the Service in a moment.",
             )
         announcer = get_announcer(network, snapshot.served)
         plan = Plan() if announcer.missing_apis(snapshot.served) else announcer.teardown(network, snapshot)
@@ -250,7 +250,7 @@ class Public(BackendDefaults):
         address = network.address(number)
         previous_address = services.get_service_address(service) if service else None
         changed = vm_annotations.build_attach_annotations(vm, network, address, previous_address, ports)
-        summary = f"note on {vm.ref} that it has {address}"
+        summary = f"record on {vm.ref} that it has {address}"
         return _annotation_patch(vm, changed, summary)
 
     def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
@@ -264,7 +264,7 @@ class Public(BackendDefaults):
         wanted = services.new_service(vm, network, address, service_template, selector, requested)
         if service is not None and metadata(service).get("deletionTimestamp"):
             wait = Change(
-                Verb.WAIT, ref, f"wait until {ref} is gone", before=service, owner=vm.full_name, wait_for="deleted"
+                Verb.WAIT, ref, f"wait until {ref} is deleted", before=service, owner=vm.full_name, wait_for="deleted"
             )
             return sequential(wait)
         if service is None and foreign_services.find_foreign_service(vm, address, snapshot) is not None:
@@ -273,13 +273,13 @@ class Public(BackendDefaults):
             return sequential(services.deletion(service, vm.full_name))
         plan = announcer.ensure_prerequisites(network, address, snapshot, vm.full_name)
         if service is None:
-            summary = f"make {ref} with {address}"
+            summary = f"create {ref} with {address}"
             create = Change(
                 Verb.CREATE, ref, summary, wanted, owner=vm.full_name, rejection_hint=service_template.rejection_hint
             )
             plan = plan + sequential(create)
         elif ops := services.build_service_patch(service, wanted, requested, kubevirt.selectors(vm)):
-            summary = f"make {ref} carry {address}"
+            summary = f"set {address} on {ref}"
             plan = plan + sequential(Change(Verb.PATCH, ref, summary, ops, before=service, owner=vm.full_name))
         return plan + announcer.announce(network, address, ref, service, snapshot, vm)
 
@@ -306,13 +306,13 @@ class Public(BackendDefaults):
         )
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
-        return HotPlug("it has no interface of its own")
+        return HotPlug("it has no additional interface")
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
         service = services.find_service(vm, network, snapshot)
         previous_address = services.get_service_address(service) if service else None
         changed = vm_annotations.build_detach_annotations(vm, network, previous_address)
-        detach_patches = _annotation_patch(vm, changed, f"take {vm.ref} off network {network.full_name}")
+        detach_patches = _annotation_patch(vm, changed, f"detach {vm.ref} from network {network.full_name}")
         return (*detach_patches, *((services.deletion(service, vm.full_name),) if service else ()))
 
     def release_hold(self, network: Network, number: int, record: Allocation, snapshot: Snapshot) -> HoldRelease:
@@ -332,7 +332,7 @@ class Public(BackendDefaults):
     ) -> tuple[str, ...]:
         found = get_announcer(network, snapshot.served).warnings(network, network.address(number), snapshot)
         if vm.pod_interface is None:
-            return (*found, f"{vm.ref} has no interface on the pod network: nothing that is sent to it arrives")
+            return (*found, f"{vm.ref} has no interface on the pod network: it receives no traffic")
         return found
 
     def orphaned_allocations(self, network: Network, recorded: AllocationsLoader, snapshot: Snapshot) -> Plan:
@@ -400,7 +400,7 @@ def _list_contradictions(network: Network, announcer: Announcer) -> list[str]:
     if announcer.name.endswith("bgp") and network.bgp is None:
         found.append(f"{announcer.name} needs a bgpConfig (--peer, --my-asn, --remote-asn)")
     if announcer.name == "metallb-l2" and network.bgp is not None:
-        found.append("metallb-l2 announces on the LAN and has no use for a bgpConfig: leave one of them out")
+        found.append("metallb-l2 announces on the LAN and does not use a bgpConfig: leave one of them out")
     if network.options.get("via") == "external-ips" and announcer.name != "calico-bgp":
         found.append(f"via external-ips is for calico-bgp, and {announcer.name} announces this network")
     if network.options.get("interfaces") and announcer.name != "metallb-l2":

@@ -29,7 +29,7 @@ LOAD_BALANCER_CLASS = f"{GROUP}/yoshi"
 """The value of spec.loadBalancerClass: no controller handles it, so none assigns the Service another address."""
 
 EXTERNAL_IPS_HINT = (
-    "If this cluster allows no externalIPs (DenyServiceExternalIPs, a policy), make the network without --via "
+    "If this cluster allows no externalIPs (DenyServiceExternalIPs, a policy), create the network without --via "
     "external-ips: its Services are of type LoadBalancer then."
 )
 
@@ -55,7 +55,7 @@ class CalicoBgp:
         ]
         if metallb.is_installed(snapshot.served) and network.cidr is not None:
             found += [
-                NetworkConflict(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB gives out")
+                NetworkConflict(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)}, which MetalLB assigns")
                 for pool in metallb.pools(snapshot)
                 if metallb.shares(pool, network) and not is_created_for(pool, network)
             ]
@@ -92,7 +92,7 @@ class CalicoBgp:
         found = snapshot.lookup(query)
         as_number = str(dig(found[0], "spec", "asNumber", default="none")) if found else "none"
         if snapshot.unreadable_reason(query):
-            as_number = "(may not be read)"
+            as_number = "(cannot be read)"
         return (("AS Number", as_number), *calico_bgp_peers(api).describe(network, snapshot))
 
     def teardown(self, network: Network, snapshot: Snapshot) -> Plan:
@@ -143,7 +143,9 @@ class CalicoBgp:
         covering_cidr = bgp_configuration.covering_cidr(address, _list_field(network), api, snapshot)
         if not covering_cidr:
             return ()
-        line = f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which has {address}"
+        line = (
+            f"every node announces {covering_cidr}, which bgpconfiguration/default lists and which contains {address}"
+        )
         if _uses_external_ips(network):
             return (line,)
         return (f"{line}; with `serviceLoadBalancerAggregation: Disabled` there only the VM's node announces it",)

@@ -24,7 +24,7 @@ from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 
-FOREIGN_SERVICE_LABEL = "a Service that others made"
+FOREIGN_SERVICE_LABEL = "a Service that is not managed by yoshi"
 
 
 def selects(service: Json, vm: Vm) -> bool:
@@ -81,7 +81,7 @@ def service_addresses(
     snapshot.lookup(*service_queries, *vm_queries)
     if reason := snapshot.unreadable_reason(*service_queries):
         raise PreconditionFailed(
-            f"which Services have addresses of network {network.full_name} cannot be told: {reason}", ASK_ADMIN_HINT
+            f"cannot determine which Services have addresses of network {network.full_name}: {reason}", ASK_ADMIN_HINT
         )
     nearby_vms = group_by_namespace(snapshot.lookup(*vm_queries))
     return tuple(
@@ -126,7 +126,7 @@ def find_foreign_service(vm: Vm, address: Address, snapshot: Snapshot) -> Json |
     found = snapshot.lookup(query)
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"whether a Service has {address} for VM {vm.full_name} already cannot be told: {reason}", ASK_ADMIN_HINT
+            f"cannot check whether a Service has {address} for VM {vm.full_name} already: {reason}", ASK_ADMIN_HINT
         )
     for service in found:
         if not is_created_by_yoshi(service) and selects(service, vm) and address in list_service_addresses(service):

@@ -84,7 +84,7 @@ class MetalLb:
         if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
             return (
                 NetworkConflict(
-                    f"whether MetalLB has these addresses already cannot be told: {reason}", is_unreadable=True
+                    f"cannot check whether MetalLB has these addresses already: {reason}", is_unreadable=True
                 ),
             )
         own_namespace = metallb.own_namespace(snapshot)
@@ -92,7 +92,7 @@ class MetalLb:
             if is_created_for(pool, network) or not network.cidr:
                 continue
             if name_of(pool) == object_name(network) and namespace_of(pool) == own_namespace:
-                found.append(f"ipaddresspool/{name_of(pool)} exists and was not made for this network")
+                found.append(f"ipaddresspool/{name_of(pool)} exists and was not created for this network")
             elif metallb.shares(pool, network) and not metallb.has_exactly(pool, network):
                 addresses = ", ".join(dig(pool, "spec", "addresses", default=[])[:3])
                 found.append(f"{network.cidr} overlaps ipaddresspool/{name_of(pool)} ({addresses})")
@@ -100,12 +100,12 @@ class MetalLb:
         kind = self._advertisement.kind.lower()
         if reason := snapshot.unreadable_reason(Query(self._advertisement, own_namespace)):
             ref = f"{kind}/{object_name(network)}"
-            return (NetworkConflict(f"whether there is a {ref} already cannot be told: {reason}", is_unreadable=True),)
+            return (NetworkConflict(f"cannot check whether {ref} already exists: {reason}", is_unreadable=True),)
         if existing is not None and not is_created_for(existing, network):
-            found.append(f"{kind}/{name_of(existing)} exists and was not made for this network")
+            found.append(f"{kind}/{name_of(existing)} exists and was not created for this network")
         found += [
-            f"MetalLB cannot be told to reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and "
-            "say multihop if the router is not on the nodes' own network"
+            f"MetalLB cannot reach {peer.address} through {peer.reachable_by}: leave reachableBy out, and use "
+            "multihop if the router is not on the nodes' own network"
             for peer in (network.bgp.peers if network.bgp else ())
             if peer.reachable_by is not None
         ]
@@ -191,9 +191,7 @@ class MetalLb:
             return Plan()
         pools = metallb.pools(snapshot)
         if reason := snapshot.unreadable_reason(Query(metallb.POOL)):
-            raise UnreadableError(
-                f"whether MetalLB has these addresses already cannot be told: {reason}", ASK_ADMIN_HINT
-            )
+            raise UnreadableError(f"cannot check whether MetalLB has these addresses already: {reason}", ASK_ADMIN_HINT)
         if any(metallb.covers(pool, address) for pool in pools):
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
@@ -218,7 +216,7 @@ class MetalLb:
     def wait_conditions(self, address: Address, ref: ObjectRef, service: Json | None, owner: str) -> tuple[Change, ...]:
         if service is not None and metallb.is_served(service, address):
             return ()
-        summary = f"wait until MetalLB has given {address} to {ref}"
+        summary = f"wait until MetalLB has assigned {address} to {ref}"
         condition = partial(metallb.allocation_status, ref, address)
         return (Change(Verb.WAIT, ref, summary, owner=owner, wait_for="condition", condition=condition),)
 
@@ -227,12 +225,12 @@ class MetalLb:
             return ()
         for pool in metallb.pools(snapshot):
             if metallb.covers(pool, address) and not is_created_for(pool, network):
-                return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced as that pool is",)
+                return (f"{address} comes from ipaddresspool/{name_of(pool)}, and is announced like that pool",)
         return ()
 
     def get_announcement(self, service: Json, vmi: Json | None, snapshot: Snapshot) -> tuple[str, str]:
         if not dig(service, "status", "loadBalancer", "ingress"):
-            return metallb.pending_reason(service, snapshot) or "MetalLB has not given it yet", ""
+            return metallb.pending_reason(service, snapshot) or "MetalLB has not assigned it yet", ""
         return self.name, metallb.nodes_announcing(service, self._status, snapshot)
 
 
@@ -320,7 +318,7 @@ def _create(
         labels={metallb.NETWORK_LABEL: network.uid, **labels},
         annotations=ownership_annotations(network),
     )
-    return Change(Verb.CREATE, ref, f"make {resource.kind.lower()} {name}", body=body, owner=owner)
+    return Change(Verb.CREATE, ref, f"create {resource.kind.lower()} {name}", body=body, owner=owner)
 
 
 def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
@@ -332,7 +330,7 @@ def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[
             patch.set_in(obj, ("spec", key), wanted[key])
         else:
             patch.unset_in(obj, ("spec", key))
-    return [Change(Verb.PATCH, ref, f"mend {ref}", patch.ops, before=obj)] if stale else []
+    return [Change(Verb.PATCH, ref, f"fix {ref}", patch.ops, before=obj)] if stale else []
 
 
 def _delete(resource: Resource, obj: Json, owner: str = "") -> Change:

@@ -79,7 +79,7 @@ def find_service(vm: Vm, network: Network, snapshot: Snapshot) -> Json | None:
     for service in found:
         if not is_for_network(service, network):
             raise PreconditionFailed(
-                f"{service_ref(vm, network)} exists and was not made for network {network.full_name}",
+                f"{service_ref(vm, network)} exists and was not created for network {network.full_name}",
                 "Rename or delete it.",
             )
         return service

@@ -18,11 +18,11 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 PLUGIN = "kubectl-yoshi"
 
 _NEXT_STEPS = {
-    "bash": "New shells have it, if bash-completion is installed; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "bash": "New shells use it if bash-completion is installed; `kubectl yoshi` also needs kubectl's own completion:\n"
     "echo 'source <(kubectl completion bash)' >> ~/.bashrc",
     "zsh": "Put this into ~/.zshrc, if it is not there yet:\n"
     "fpath=({folder} $fpath); autoload -Uz compinit; compinit; source <(kubectl completion zsh)",
-    "fish": "New shells have it; for `kubectl yoshi`, kubectl's own is needed too:\n"
+    "fish": "New shells use it; `kubectl yoshi` also needs kubectl's own completion:\n"
     "kubectl completion fish > ~/.config/fish/completions/kubectl.fish",
 }
 
@@ -75,7 +75,7 @@ def install_files(session: Session, shell: str | None) -> None:
 def _detect_shell() -> str:
     name = os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name, not a file
     if name not in SHELLS:
-        raise usage_error("it cannot be told which shell you use", "Give --shell bash, zsh or fish.")
+        raise usage_error("cannot determine which shell you use", "Give --shell bash, zsh or fish.")
     return name
 
 
@@ -112,6 +112,6 @@ def _write(session: Session, file: Path, text: str, *, mode: int) -> None:
         file.chmod(mode)
     except OSError as error:
         raise PreconditionFailed(
-            f"{file} cannot be written: {error.strerror}", "Make its folder writable for you."
+            f"{file} cannot be written: {error.strerror}", "Check the permissions of its folder."
         ) from error
     print(f"{file} {word}", file=session.out)

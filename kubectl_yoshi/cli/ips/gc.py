@@ -54,7 +54,7 @@ def gc(session: Session, options: GcOptions) -> None:
         preview = run(planner, session.api, BACKENDS, dry_run="client")
         if any(preview.plan):
             show_plan(preview.plan, session.err, OutputFormat(), "client")
-            session.confirm("Do this?", options.yes)
+            session.confirm("Continue?", options.yes)
     empty_message = "nothing to collect"
     done = execute(
         session, planner, options.dry_run, OutputFormat(), activity="collecting", unchanged={"": empty_message}

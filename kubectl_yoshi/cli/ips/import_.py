@@ -70,11 +70,15 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if self.filenames and self.source not in (None, CSV):
-            raise usage_error(f"-f is a CSV file: it does not go with --from {self.source}", "Leave one of them out.")
+            raise usage_error(
+                f"-f is a CSV file: it cannot be combined with --from {self.source}", "Leave one of them out."
+            )
         if self.source == CSV and not self.filenames:
             raise usage_error("--from csv needs a file", 'Name it with -f, or "-" for stdin.')
         if self.source is None and not self.filenames:
-            raise usage_error("say where addresses are taken from", "Give -f FILE, or --from vms, services or calico.")
+            raise usage_error(
+                "specify where addresses are imported from", "Give -f FILE, or --from vms, services or calico."
+            )
 
 
 @command(
@@ -123,7 +127,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     else:
         found = list_observations(Source(options.source), search_scope, BACKENDS, snapshot)
     networks = dict.fromkeys(one.network for one in found if one.network)
-    rows = [_Row(one, REFUSED, "no network that you may see has it") for one in found if not one.network]
+    rows = [_Row(one, REFUSED, "no network that you can access contains it") for one in found if not one.network]
     for name in networks:
         rows += _import_network(session, options, name, [one for one in found if one.network == name])
     if session.is_diff:
@@ -286,7 +290,7 @@ def _rows(source: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
 def _parse_row(row: Sequence[str], namespace: str) -> Iterator[ExistingAddress]:
     """Parse a line below HEADER."""
     if len(row) > len(HEADER):
-        raise UsageError(f"there are {len(row)} cells, not {len(HEADER)}")
+        raise UsageError(f"expected {len(HEADER)} cells, found {len(row)}")
     name, address, mac, named_namespace = (*row, "", "", "")[: len(HEADER)]
     yield _existing_address((named_namespace or namespace, name), address, mac)
 

@@ -65,7 +65,7 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
     if not session.is_diff:
         update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
-            session.confirm("Write this?", options.yes)
+            session.confirm("Write these records?", options.yes)
     planner = partial(plan_rebuild, request)
     done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
     if done is not None:
@@ -120,7 +120,7 @@ def _print_result(session: Session, result: RunResult, unchanged: str) -> None:
     counts = {**result.plan.results, **result.results}
     for name, count in counts.items():
         if name not in result.errors:
-            count_texts = {"0": "open, nobody has an address of it", "1": "1 address recorded"}
+            count_texts = {"0": "initialized, no addresses in use", "1": "1 address recorded"}
             print(f"network {name}: {count_texts.get(count, f'{count} addresses recorded')}", file=session.out)
     if not counts:
         print(unchanged, file=session.out)

@@ -54,7 +54,7 @@ def who(session: Session, options: WhoOptions) -> None:
     session.note_unreadable(snapshot.unreadable_reasons())
     found = [info for info in found if info.row or info.history or address in info.network]
     if not found:
-        raise PreconditionFailed(f"{address} is in no network that you may see", f"{LIST_NETWORKS_HINT}.")
+        raise PreconditionFailed(f"{address} is in no network that you can access", f"{LIST_NETWORKS_HINT}.")
     if not options.output.is_human_readable:
         print_objects([_to_json(info, address) for info in found], session.out, options.output, single=True)
         return
@@ -64,7 +64,7 @@ def who(session: Session, options: WhoOptions) -> None:
             reason = info.network.unusable_reason(address)
             state = f"never given out: {reason}" if reason else "free"
             if not reason and info.cooldown_seconds:
-                state = f"free, and cools down for another {format_duration(info.cooldown_seconds)}"
+                state = f"free, and cooling down for another {format_duration(info.cooldown_seconds)}"
             print(f"{address} is {state} (network {info.network.full_name})", file=session.out)
         write_fields([(name, value) for name, value in fields if value], session.out)
 

@@ -241,7 +241,7 @@ def build_network(session: Session, options: CreateOptions) -> Json:
     layer2 = build_layer2_spec(options)
     if layer2 and spec["plugin"] != "ovs":
         raise usage_error(
-            f"--bridge, --vlan, --dhcp, … are for layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
+            f"--bridge, --vlan, --dhcp, … are for Layer 2 networks, not for {spec['plugin']}", "Add --plugin ovs."
         )
     if spec["plugin"] == "ovs":
         spec["ovs"] = {**layer2, **({"nodeSelector": nodes} if nodes else {})}
@@ -290,9 +290,9 @@ def _dhcp(options: CreateOptions) -> Json:
     from kubectl_yoshi.model.addresses import parse_address, parse_range
 
     if options.dhcp is False and (options.dhcp_range or options.lease):
-        raise usage_error("--dhcp-range and --lease are for a DHCP server, and --no-dhcp wants none")
+        raise usage_error("--dhcp-range and --lease cannot be combined with --no-dhcp")
     if options.lease and not re.fullmatch(r"[0-9]+[smhdw]?|infinite", options.lease):
-        raise usage_error(f'--lease "{options.lease}" is no time', "Write one like 10m, 12h or infinite.")
+        raise usage_error(f'--lease "{options.lease}" is not a lease time', "Write one like 10m, 12h or infinite.")
     dhcp: Json = _drop_none({"enabled": options.dhcp, "lease": options.lease})
     if options.dns:
         dhcp["dns"] = [str(parse_address(text, "--dns")) for word in options.dns for text in word.split(",")]
@@ -311,7 +311,7 @@ def _node_selector(options: CreateOptions) -> dict[str, str]:
     for word in filter(None, ",".join(options.node_selector).split(",")):
         key, equals, value = word.partition("=")
         if not key or not equals:
-            raise usage_error(f'--node-selector "{word}" is no label', "Write KEY=VALUE, with commas between more.")
+            raise usage_error(f'--node-selector "{word}" is not a label', "Write KEY=VALUE, several with commas.")
         selector[key] = value
     return selector
 
@@ -378,7 +378,7 @@ def read_networks(session: Session, filenames: Iterable[str]) -> list[Json]:
     for obj in read_objects(filenames):
         if obj.get("apiVersion") != NETWORKWIZARD.api_version or obj.get("kind") != NETWORKWIZARD.kind:
             raise usage_error(
-                f"{obj.get('kind')} {name_of(obj)!r} is no NetworkWizard",
+                f"{obj.get('kind')} {name_of(obj)!r} is not a NetworkWizard",
                 f"network create takes kind NetworkWizard of {NETWORKWIZARD.api_version}; kubectl apply takes others.",
             )
         _check_name(name_of(obj))
@@ -409,6 +409,6 @@ def _check_name(name: str) -> None:
         )
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name):
         raise usage_error(
-            f'"{name}" is not a name for a network',
+            f'"{name}" is not a valid network name',
             "Use lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit.",
         )

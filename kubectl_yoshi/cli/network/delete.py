@@ -84,9 +84,9 @@ def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> s
     if vms:
         steps.append(f"detach {_pluralize(len(vms), 'VM')} ({first_few(vms, MAX_NAMED)}) from it")
     if reserved:
-        steps.append(f"drop {_pluralize(len(reserved), 'reservation')}")
+        steps.append(f"release {_pluralize(len(reserved), 'reservation')}")
     if not steps:
-        return f"Nobody holds an address of {network}. Delete it?"
+        return f"No address of {network} is in use. Delete it?"
     return f"Delete {network}, {' and '.join(steps)}?"
 
 

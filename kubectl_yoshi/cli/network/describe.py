@@ -61,7 +61,7 @@ def describe(session: Session, options: DescribeOptions) -> None:
     try:
         details = backend.describe(network, snapshot)
     except PreconditionFailed as error:
-        details = (("Back-end", error.message),)
+        details = (("Backend", error.message),)
     rows = build_inventory(network, backend, snapshot, now, all_namespaces=False)
     session.note_unreadable(snapshot.unreadable_reasons())
     allocations = load_allocations(network, snapshot)

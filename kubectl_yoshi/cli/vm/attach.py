@@ -66,9 +66,9 @@ class AttachOptions:
         if self.network is None and not self.is_public:
             raise usage_error("name the network with --network, --public-network or --public-ip")
         if self.network is None and (self.nic_name or self.model or self.cloud_init or self.live):
-            raise usage_error("--nic-name, --model, … are for a layer 2 network: name it with --network")
+            raise usage_error("--nic-name, --model, … are for a Layer 2 network: name it with --network")
         if self.live and self.restart:
-            raise usage_error("--live and --restart are two ways for a running VM to have its address", "Choose one.")
+            raise usage_error("--live and --restart exclude each other", "Choose one.")
         if self.ip and self.public_ip and self.network is None:
             raise usage_error("--ip and --public-ip both name the public address", "Give one of them.")
 

@@ -115,4 +115,4 @@ def _attached_networks_hint(session: Session, vms: tuple[NamespacedName, ...]) -
     ]
     if flags:
         return f"What VM {vm.full_name} has: {', '.join(flags)}."
-    return "" if any(requested_networks.values()) else f"VM {vm.full_name} asks for no network."
+    return "" if any(requested_networks.values()) else f"VM {vm.full_name} requests no network."

@@ -187,14 +187,14 @@ class Allocator:
             if self._cooling_seconds:
                 raise PreconditionFailed(
                     f"network {self._network.full_name} is full: no address of {self._network.cidr} is free, "
-                    f"{len(self._cooling_seconds)} cool down, the first for another "
+                    f"{len(self._cooling_seconds)} are cooling down, the first is free in "
                     f"{format_duration(min(self._cooling_seconds.values()))}",
                     "Wait, or shorten the time (spec.coolDown): "
                     f"kubectl edit networkwizard {self._network.name} -n {self._network.namespace}",
                 )
             raise PreconditionFailed(
                 f"network {self._network.full_name} is full: no address of {self._network.cidr} is free",
-                "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` gives back the unused.",
+                "See who holds them with `kubectl yoshi ips list`; `kubectl yoshi ips gc` releases unused addresses.",
             )
         loaded = self._load_shards(shards).objects
         self._loaded.extend((shard, Allocations(self._network, {shard: loaded[shard]})) for shard in shards)

@@ -1,8 +1,8 @@
 """Attaching VMs to a network: the allocation first, then the VM; what a failed attachment wrote is rolled back.
 
 The protocol and its invariants are in docs/design.md. One plan serves one VM and many: their allocations go in one
-patch per shard, then the VMs are patched in parallel. Every round reads anew, so a run that was killed, was slower than
-another, or must wait for a VM to stop, is finished by the same function.
+patch per shard, then the VMs are patched in parallel. Every round reads again, so a run that was killed, was slower
+than another, or must wait for a VM to stop, is finished by the same function.
 
 If another writer set an address on the VM meanwhile, that one wins; this run's address is released and the other one
 reported. A refused attachment leaves a VM the address that it had before. An attachment that finds its own old
@@ -88,8 +88,8 @@ def _check_request(request: AttachRequest, network: Network, backend: Backend, c
     _check_plugin(request.plugin, network)
     if request.nic != DEFAULT_NIC and not backend.has_interface:
         raise PreconditionFailed(
-            f"network {network.full_name} gives its VMs no interface of their own",
-            "--nic-name, --model, --cloud-init and --live are for layer 2 networks.",
+            f"network {network.full_name} adds no interface to its VMs",
+            "--nic-name, --model, --cloud-init and --live are for Layer 2 networks.",
         )
     check_backend_available(network, backend, ctx.snapshot)
     if not (request.network_planned and ctx.run.preview):
@@ -168,7 +168,7 @@ def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> s
 def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -> PreconditionFailed:
     if is_deleting:
         return PreconditionFailed(
-            f'VM "{query.name}" in namespace "{query.namespace}" is being deleted', "Wait until it is gone."
+            f'VM "{query.name}" in namespace "{query.namespace}" is being deleted', "Wait until it is deleted."
         )
     if reason := snapshot.unreadable_reason(query):
         return PreconditionFailed(
@@ -183,6 +183,6 @@ def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -
 def _check_plugin(plugin: str, network: Network) -> None:
     if plugin and plugin != network.plugin:
         raise PreconditionFailed(
-            f'network {network.full_name} is made with plugin "{network.plugin}", not "{plugin}"',
+            f'network {network.full_name} uses plugin "{network.plugin}", not "{plugin}"',
             "See `kubectl yoshi network list`.",
         )

@@ -113,8 +113,8 @@ def _vm_names(records: Iterable[Allocation]) -> set[tuple[str, str]]:
 
 def _quota_error(network: Network, namespace: str, count: int) -> PreconditionFailed:
     return PreconditionFailed(
-        f"namespace {namespace} holds {count} addresses of network {network.full_name}, which gives it "
-        f"{network.max_per_namespace} at most",
+        f"namespace {namespace} holds {count} addresses of network {network.full_name}, which allows "
+        f"{network.max_per_namespace} per namespace",
         f"Detach a VM of it, or raise the quota (spec.maxAddressesPerNamespace): "
         f"kubectl edit networkwizard {network.name} -n {network.namespace}",
     )

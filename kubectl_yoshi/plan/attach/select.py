@@ -48,7 +48,7 @@ def check_usable(network: Network, address: Address) -> None:
     """
     if reason := network.unusable_reason(address):
         raise PreconditionFailed(
-            f"{address} cannot be given out by network {network.full_name}: {reason}",
+            f"{address} cannot be assigned on network {network.full_name}: {reason}",
             "Leave out --ip for any free address, or see `kubectl yoshi ips list --free`.",
         )
 
@@ -70,7 +70,7 @@ def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
                 "A VM can have one such address; pass --replace to keep the one of this network only.",
             )
         number = requested if requested is not None else on_vm[0]
-        _check_available(state, vm, number, ", which is written on the VM,")
+        _check_available(state, vm, number, ", which is set on the VM,")
         return number
     if on_vm and state.existing(vm) and requested is not None:
         raise _other_address_error(state, vm, state.network.address(requested), state.network.address(on_vm[0]))
@@ -103,13 +103,13 @@ def _select_existing_address(state: AttachState, vm: Vm) -> int | None:
 
 def _other_address_error(state: AttachState, vm: Vm, existing: Address, other: Address) -> PreconditionFailed:
     """Return why an address that a VM already has cannot be recorded: another one is set on the VM."""
-    verb = "runs with" if int(existing) in state.running(vm) else "is said to have"
+    verb = "runs with" if int(existing) in state.running(vm) else "is reported to have"
     network = state.network.relative_name(vm.namespace)
     attach_command = (
         f"kubectl yoshi vm attach {vm.name} -n {vm.namespace} --network {network} --ip {existing} --replace"
     )
     return PreconditionFailed(
-        f"VM {vm.full_name} {verb} {existing}, but {other} is written on it (`{attach_command}` changes that)"
+        f"VM {vm.full_name} {verb} {existing}, but {other} is set on it (`{attach_command}` changes that)"
     )
 
 
@@ -120,20 +120,19 @@ def _check_available(state: AttachState, vm: Vm, number: int, suffix: str = "") 
         holder_text = f"it is {record.holder}" if record.kind == RESERVATION else f"{record.holder} holds it"
         raise PreconditionFailed(
             f"{address}{suffix} is not free: {holder_text} on network {state.network.full_name}",
-            f"Choose another address, or give it back first; see `kubectl yoshi ips who {address}`.",
+            f"Choose another address, or release it first; see `kubectl yoshi ips who {address}`.",
         )
     if record is None or record.uid != vm.uid:
         if reason := state.network.unusable_reason(address):
             raise PreconditionFailed(
-                f"VM {vm.full_name} carries {address}, which network {state.network.full_name} never gives out: "
-                f"{reason}",
+                f"VM {vm.full_name} has {address}, which network {state.network.full_name} never assigns: {reason}",
                 "Detach it, or change the network.",
             )
         other_users = state.other_users(number, vm)
         if other_users:
             raise PreconditionFailed(
                 f"{address} is not free: {other_users[0].summary}",
-                "Choose another address, or wait until it is gone.",
+                "Choose another address, or wait until it is released.",
             )
 
 

@@ -168,7 +168,10 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     notes = (*released.notes, *pending_actions)
     if previous_release.blocker:
         plan = replace(plan + patch_plan if state.run.preview else plan, requeue=True)
-        notes = (*notes, f"{vm.ref} must stop for a moment: what is held for it is released while it does not run")
+        notes = (
+            *notes,
+            f"{vm.ref} must be stopped: the address that is held for it can be released only while it does not run",
+        )
     return _VmChanges(None if is_current else wanted, plan, notes, pending_actions)
 
 
@@ -198,7 +201,8 @@ def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
 def _duplicate_mac_error(state: AttachState, vm: Vm, mac: str, other: str) -> PreconditionFailed:
     return PreconditionFailed(
         f"VM {vm.full_name} has MAC address {mac.lower()} on network {state.network.full_name}, which VM {other} has",
-        f"Give one of them another macAddress. If {other} is gone, `kubectl yoshi ips gc` gives its address back.",
+        f"Give one of them another macAddress. If {other} no longer exists, `kubectl yoshi ips gc` releases its "
+        "address.",
     )
 
 

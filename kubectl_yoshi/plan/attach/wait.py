@@ -47,12 +47,12 @@ def find_pending_vms(
     vms: dict[str, Vm] = {}
     for owner, query in queries.items():
         if reason := snapshot.unreadable_reason(query):
-            raise PreconditionFailed(f"whether VM {owner} runs cannot be told: {reason}", ASK_ADMIN_HINT)
+            raise PreconditionFailed(f"cannot check whether VM {owner} runs: {reason}", ASK_ADMIN_HINT)
         found = snapshot.lookup(query)
         if not found or Vm(found[0]).is_deleting:
             raise PreconditionFailed(
                 f"VM {owner} was deleted before it ran with {results[owner]}",
-                "Its address goes back with `kubectl yoshi ips gc`.",
+                "`kubectl yoshi ips gc` releases its address.",
             )
         vms[owner] = Vm(found[0])
     runs_with = {
@@ -63,7 +63,7 @@ def find_pending_vms(
     pending = []
     for owner, vm in vms.items():
         if reason := instances_unreadable_reason(vm.namespace, snapshot):
-            raise PreconditionFailed(f"whether VM {owner} runs cannot be told: {reason}", ASK_ADMIN_HINT)
+            raise PreconditionFailed(f"cannot check whether VM {owner} runs: {reason}", ASK_ADMIN_HINT)
         instance = find_instance(vm, snapshot)
         if instance is None:
             is_pending = owner in started or vm.run_strategy not in ("Halted", *NOT_RESTARTED_STRATEGIES)

@@ -49,8 +49,8 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
     ambiguous, unambiguous = _split_ambiguous(request.existing)
     errors: dict[str, YoshiError] = {
         f"{vm[0]}/{vm[1]}": PreconditionFailed(
-            f"{' and '.join(texts)} are both said to be the VM's on network {network.full_name}",
-            "A VM has one address of a network: name it in a file (-f).",
+            f"{' and '.join(texts)} are both reported for the VM on network {network.full_name}",
+            "A VM has one address of a network: specify it in a file (-f).",
         )
         for vm, texts in ambiguous.items()
     }
@@ -58,8 +58,8 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
         if any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
             continue  # this VM uses the address: only the others are refused
         errors[_owner_of(existing)] = PreconditionFailed(
-            f"{existing.address} is said to be {' and '.join(others)}'s too",
-            "An address has one owner: settle whose it is.",
+            f"{existing.address} is also reported for {' and '.join(others)}",
+            "An address has one owner: remove it from the others.",
         )
     for existing in unambiguous:
         other_uses = [
@@ -69,8 +69,8 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
         ]
         if other_uses and existing.address in network:
             errors[_owner_of(existing)] = PreconditionFailed(
-                f"{existing.address} is not the VM's alone: {other_uses[0].ref} uses it",
-                "See `kubectl yoshi ips rebuild --dry-run=client`, which tells who keeps it and why.",
+                f"{existing.address} is also used by {other_uses[0].ref}",
+                "See `kubectl yoshi ips rebuild --dry-run=client`, which shows which VM keeps it and why.",
             )
     attach_request = AttachRequest(
         request.network, tuple(dict.fromkeys(existing.vm for existing in request.existing)), existing=tuple(unambiguous)

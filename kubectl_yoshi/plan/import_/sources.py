@@ -81,7 +81,7 @@ def list_observations(
     if reason := snapshot.unreadable_reason(
         *(query for query in snapshot.results if query.resource in (VM, VMI) and not query.name)
     ):
-        raise PreconditionFailed(f"which VM has which address cannot be told: {reason}", ASK_ADMIN_HINT)
+        raise PreconditionFailed(f"cannot determine which VM has which address: {reason}", ASK_ADMIN_HINT)
     return list(found.values())
 
 

@@ -106,7 +106,7 @@ def _load_vm(name: tuple[str, str], snapshot: Snapshot) -> Vm:
     query = Query(VM, *name)
     found = snapshot.lookup(query)
     if not found or Vm(found[0]).is_deleting:
-        reason = snapshot.unreadable_reason(query) or ("it is being deleted" if found else "there is none")
+        reason = snapshot.unreadable_reason(query) or ("it is being deleted" if found else "it does not exist")
         raise PreconditionFailed(
             f'VM "{name[1]}" in namespace "{name[0]}" cannot get an address: {reason}', "Name another VM."
         )
@@ -120,17 +120,19 @@ def _check_movable(state: MoveState, record: Allocation | None) -> None:
     name = network.relative_name(target.namespace)
     if state.backend.pins_vm_template:
         raise PreconditionFailed(
-            f"{address} is of network {network.full_name}, whose addresses are part of their VM: only public ones move",
+            f"{address} belongs to network {network.full_name}, whose addresses cannot be moved: only public "
+            "addresses can",
             f"{_detach_hint(network, record)}`{attach_command} --network {name} --ip {address}`.",
         )
     if record is None:
         raise PreconditionFailed(
-            f"{address} is nobody's on network {network.full_name}: there is nothing to move",
-            f"Give it with `{attach_command} --public-network {name} --public-ip {address}`.",
+            f"{address} is not assigned on network {network.full_name}: there is nothing to move",
+            f"Assign it with `{attach_command} --public-network {name} --public-ip {address}`.",
         )
     if not record.is_known:
         raise PreconditionFailed(
-            f"{address} is {record.holder}'s on network {network.full_name}: {UNKNOWN_KIND_REASON}", UPGRADE_HINT
+            f"{address} is assigned to {record.holder} on network {network.full_name}: {UNKNOWN_KIND_REASON}",
+            UPGRADE_HINT,
         )
     if record.kind == RESERVATION:
         raise PreconditionFailed(
@@ -185,8 +187,8 @@ def _check_not_held_for_other(state: MoveState, record: Allocation) -> None:
             and not use.is_for_vm(state.target.namespace, state.target.name, state.target.uid)
         ):
             raise PreconditionFailed(
-                f"{use.ref} has {network.address(state.number)} for VM {record.holder}, and somebody else has made it",
-                f"Make it select VM {state.target.full_name}, then move the address.",
+                f"{use.ref} has {network.address(state.number)} for VM {record.holder} and is not managed by yoshi",
+                f"Change its selector to VM {state.target.full_name}, then move the address.",
             )
 
 
@@ -213,7 +215,7 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
     owner = record.owner
     if reason := snapshot.unreadable_reason(query):
         raise PreconditionFailed(
-            f"whether VM {owner} still has {network.address(number)} cannot be told: {reason}", ASK_ADMIN_HINT
+            f"cannot check whether VM {owner} still has {network.address(number)}: {reason}", ASK_ADMIN_HINT
         )
     current_vm = Vm(found[0]) if found else None
     if current_vm is not None and (not record.uid or current_vm.uid == record.uid):
@@ -237,7 +239,7 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
     remaining = [use for use in _uses_of_deleted_vm(state, record) if use.number == number]
     if remaining:
         raise PreconditionFailed(
-            f"{remaining[0].ref} of VM {owner}, which is gone, still has {network.address(number)}",
+            f"{remaining[0].ref} of VM {owner}, which no longer exists, still has {network.address(number)}",
             "Kubernetes is deleting it; try again in a moment.",
         )
     return None
@@ -252,7 +254,7 @@ def _permission_tests(service_plan: Plan, detach_changes: Iterable[Change]) -> P
     patched_kinds = {(change.ref.resource, change.subresource) for change in service_plan if change.verb is Verb.PATCH}
     tests = tuple(
         Change(
-            Verb.PATCH, end.ref, f"see whether the {subresource} of {end.ref} may be written",
+            Verb.PATCH, end.ref, f"check the permission to write the {subresource} of {end.ref}",
             PatchBuilder.for_uid(end.uid).ops, subresource, before=end.before, owner=end.owner,
         )
         for end in deletions

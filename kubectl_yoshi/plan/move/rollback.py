@@ -65,7 +65,7 @@ def stage_detach_changes(changes: list[Change]) -> Plan:
 
 
 def _wait_until_deleted(change: Change) -> Change:
-    summary = f"wait until {change.ref} is gone"
+    summary = f"wait until {change.ref} is deleted"
     before, uid, owner = change.before, change.uid, change.owner
     return Change(Verb.WAIT, change.ref, summary, before=before, uid=uid, owner=owner, wait_for="deleted")
 

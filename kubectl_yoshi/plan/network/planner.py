@@ -121,7 +121,7 @@ def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
             return plugin
         missing_apis.append(f"{plugin}: {missing}")
     raise PreconditionFailed(
-        "this cluster has nothing that networks can be made with; looked for " + "; ".join(missing_apis),
+        "no supported network plugin is installed; looked for " + "; ".join(missing_apis),
         "Install one of these first.",
     )
 
@@ -164,7 +164,7 @@ def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
     check_version_supported(network)
     age = age_in_seconds(network.deleting_since, ctx.run.now)
     if request.manifest is None and network.deleting_since and age < ABANDONED_DELETION_SECONDS:
-        return Plan(notes=(f"network {network.full_name} is left alone: it is being deleted",))
+        return Plan(notes=(f"network {network.full_name} is skipped: it is being deleted",))
     return _reconcile(network, ctx, owner)
 
 
@@ -185,14 +185,14 @@ def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
     conflicts = [*map(NetworkConflict, overlaps), *others]
     if conflicts:
         raise PreconditionFailed(
-            f"network {network.full_name} cannot be made: {conflicts[0].summary}", _conflict_hint(conflicts)
+            f"network {network.full_name} cannot be created: {conflicts[0].summary}", _conflict_hint(conflicts)
         )
     notes = []
     if network.host_bits:
         notes.append(f"{dig(network.raw, 'spec', 'cidr')} has host bits; the network is {network.cidr}")
     if defaults := backend.implicit_choices(network, ctx.snapshot):
-        notes.append(f"chosen for network {network.full_name}, which does not say: {', '.join(defaults)}")
-    summary = f"make network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
+        notes.append(f"defaults chosen for network {network.full_name}: {', '.join(defaults)}")
+    summary = f"create network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
     change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=owner, strict=True)
     plan = sequential(change, notes=tuple(notes))
     if ctx.run.preview:
@@ -203,7 +203,7 @@ def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
 def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
     if dig(network.raw, "metadata", "deletionTimestamp"):
         raise PreconditionFailed(
-            f"network {network.full_name} is being deleted", "Wait until it is gone, then try again."
+            f"network {network.full_name} is being deleted", "Wait until it is deleted, then try again."
         )
     backend = get_backend(network, ctx.backends)
     created_now = _is_created_by(network, ctx.run.done)
@@ -220,7 +220,7 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
         if network.deleting_since and (
             backend.infra_address_purpose(network) or not network.is_initialized
         ):  # the deletion mark refuses all records
-            unmark_plan = plan_status(network, network.is_created, "it is made anew", ctx.run, owner)
+            unmark_plan = plan_status(network, network.is_created, "it is being recreated", ctx.run, owner)
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
         plan = init_plan or plan_network_objects(network, backend, ctx)
@@ -245,15 +245,15 @@ def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
 def _conflict_hint(conflicts: Sequence[NetworkConflict]) -> str:
     """Return up to two more conflicts, and the way to resolve them."""
     if conflicts[0].is_unreadable:
-        return "Ask an administrator for this right, or to make the network."
+        return "Ask an administrator for this permission, or to create the network."
     more = [obstacle.summary for obstacle in conflicts[1:3]]
-    return "\n".join([*more, "Choose another CIDR or name, or remove what is in the way."])
+    return "\n".join([*more, "Choose another CIDR or name, or remove the conflicting object."])
 
 
 def _delete_own_network(network: Network, owner: str) -> Plan:
     return sequential(
         Change(
-            Verb.DELETE, network.ref, f"take network {network.full_name} back", before=network.raw, uid=network.uid,
+            Verb.DELETE, network.ref, f"roll back network {network.full_name}", before=network.raw, uid=network.uid,
             resource_version=resource_version_of(network.raw), owner=owner, ignore_not_found=True,
         )
     )  # fmt: skip
@@ -283,12 +283,12 @@ def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContex
     """
     plan = Plan(errors={owner: error})
     if reason := _reason_to_keep(network, ctx):
-        note = f"network {network.full_name} stays, though it does not work: {reason}"
+        note = f"network {network.full_name} is kept, although it is not ready: {reason}"
         if owner not in ctx.run.failed:  # else the write of the status itself failed
             plan = plan + plan_status(network, False, error.message, ctx.run, owner)
         return replace(plan, notes=(note,))
     if is_large(network) and network.is_initialized and not network.is_deleting:
-        mark_plan = plan_status(network, False, "it is taken back", ctx.run, owner, deleting=ctx.run.timestamp)
+        mark_plan = plan_status(network, False, "it is rolled back", ctx.run, owner, deleting=ctx.run.timestamp)
         return replace(plan + mark_plan, requeue=True)
     if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in ctx.run.sent):
         try:
@@ -312,7 +312,7 @@ def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
         return refused.message
     for number, record in sorted(allocations.records().items()):
         if record.kind != NETWORK and record.as_written not in written_by_run.get(number, ()):
-            return f"{record.holder} has {allocations.address(number)} meanwhile"
+            return f"{record.holder} has {allocations.address(number)} now"
     return ""
 
 
@@ -347,9 +347,10 @@ def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Pl
     if marks >= MAX_DELETION_MARKS:
         if is_large(network):
             raise PreconditionFailed(
-                f"network {network.full_name} cannot be deleted: it is brought up again as often as it is marked",
-                "End what brings it up, such as a `kubectl yoshi sync --watch` on a machine whose clock is ahead. If "
-                "nothing does, the CRDs are older than this program: `kubectl yoshi install` renews them.",
+                f"network {network.full_name} cannot be deleted: another client removes the deletion mark as often as "
+                "it is set",
+                "Stop that client, such as `kubectl yoshi sync --watch` on a machine whose clock is ahead. If there "
+                "is none, the CRDs are older than this program: `kubectl yoshi install` updates them.",
             )
         return plan
     mark_plan = plan_status(
@@ -393,7 +394,7 @@ def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanCon
         holders = [f"{allocations.address(n)} {r.holder}" for n, r in sorted(records.items())]
         raise PreconditionFailed(
             f"network {network.full_name} is in use: {first_few(holders, 10)}",
-            "Detach them first, or pass --force to detach them and drop reservations.",
+            "Detach them first, or pass --force to detach them and release reservations.",
         )
     plan = remove_records(allocations, reserved, until=ctx.run.micro_time) if reserved else Plan()
     if vms:
@@ -446,7 +447,7 @@ def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot:
     if unreadable := snapshot.unreadable_reasons():
         raise UnreadableError(
             f"network {network.full_name} cannot be deleted: {unreadable[0]}",
-            "Ask an administrator for this right, or to delete the network.",
+            "Ask an administrator for this permission, or to delete the network.",
         )
     return plan
 
@@ -454,7 +455,7 @@ def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot:
 def _finalizer_note(network: Network) -> str:
     finalizers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
     return f"network {network.full_name} is being deleted" + (
-        f"; its finalizers keep it: {finalizers}" if finalizers else ""
+        f"; waiting for its finalizers: {finalizers}" if finalizers else ""
     )
 
 
@@ -494,7 +495,7 @@ def check_spec_matches(existing: Json, requested: Json) -> None:
         raise PreconditionFailed(
             f"network {namespace_of(existing)}/{name_of(existing)} exists already, with another {key}: "
             f"{existing_value} instead of {requested_value}",
-            "Choose another name, or delete it first; other fields than cidr and plugin: kubectl edit.",
+            "Choose another name, or delete it first; to change other fields than cidr and plugin, use kubectl edit.",
         )
 
 
@@ -513,8 +514,8 @@ def check_created_spec(existing: Json, requested: Json) -> None:
             return
         detail = "{} is {} instead of {}".format(*difference)
     raise PreconditionFailed(
-        f"network {namespace_of(existing)}/{name_of(existing)} was not kept as it was asked for: {detail}",
-        "See whether a webhook changes it, or the CRD is an older one: kubectl yoshi version.",
+        f"network {namespace_of(existing)}/{name_of(existing)} was not stored as requested: {detail}",
+        "Check whether a webhook changes it, or the CRD is older: kubectl yoshi version.",
     )
 
 

@@ -51,7 +51,7 @@ def plan_status(network: Network, created: bool, problem: str, run: RunContext, 
     elif not changed:
         return Plan()
     set_status_entries(patch, network, changed)
-    summary = f"note that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
+    summary = f"record that network {network.full_name} is {'ready' if not problem else f'not ready: {problem}'}"
     return sequential(Change(Verb.PATCH, network.ref, summary, patch.ops, "status", before=network.raw, owner=owner))
 
 

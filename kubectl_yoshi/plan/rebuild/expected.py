@@ -36,8 +36,8 @@ from kubectl_yoshi.model.vm import Vm
 from kubectl_yoshi.plan.records import find_stale_blocks, load_allocations
 
 ADMIN_REBUILD_HINT = (
-    "Let an administrator run it: it needs to see the VMs of every namespace (ClusterRole yoshi-admin, bound by a "
-    "ClusterRoleBinding)."
+    "Ask an administrator to run this command: it must read the VMs of all namespaces (ClusterRole yoshi-admin, bound "
+    "by a ClusterRoleBinding)."
 )
 ACTIVE = (UsageKind.RUNNING, UsageKind.ANNOUNCED)
 
@@ -120,7 +120,7 @@ def audit_allocations(
         address_uses.setdefault(use.number, []).append(use)
     if not partial and namespaces is None and (unreadable := snapshot.unreadable_reasons()):
         raise PreconditionFailed(
-            f"who uses addresses of network {network.full_name} cannot be told: {unreadable[0]}", ADMIN_REBUILD_HINT
+            f"cannot determine who uses addresses of network {network.full_name}: {unreadable[0]}", ADMIN_REBUILD_HINT
         )
     stale_records = Allocations(network, stale).records()
     records = {**stale_records, **allocations.records()}
@@ -187,7 +187,7 @@ class _Auditor:
             return entry
         vms_text = " and ".join(claim.vm.full_name for claim in claims)
         if why_not := network.unusable_reason(address):
-            summary = f"{place} is {vms_text}'s, since {claims[0].evidence}, but it is never given out: {why_not}"
+            summary = f"{place} belongs to {vms_text}, since {claims[0].evidence}, but it is never assigned: {why_not}"
             outcome = "it is not recorded" if record is None else f"it stays recorded for {record.holder}"
             return replace(entry, contradictions=(f"{summary}; {outcome}",))
         if record is not None and record.kind == RESERVATION:
@@ -198,13 +198,16 @@ class _Auditor:
             return replace(entry, reason="a person reserved it", contradictions=(f"{summary} ({fix})",))
         if record is not None and not record.is_known:
             evidence = f"{vms_text} has it, since {claims[0].evidence}"
-            summary = f"{place} is {record.holder}'s, and {UNKNOWN_KIND_REASON}; {evidence}"
+            summary = f"{place} is recorded for {record.holder}: {UNKNOWN_KIND_REASON}; {evidence}"
             return replace(entry, reason="a newer version recorded it", contradictions=(summary,))
         winner = claims[0]
         expected, reason = self._expected_record(winner, record), deciding_reason(claims)
         contradictions = [self._contradiction_text(place, claim, winner, reason) for claim in claims[1:]]
-        contradictions += [f"{place} is {winner.vm.full_name}'s, but {use.ref} uses it too" for use in unclaimed_uses
-                           if _contradicts_winner(use, winner)]  # fmt: skip
+        contradictions += [
+            f"{place} belongs to {winner.vm.full_name}, but {use.ref} uses it too"
+            for use in unclaimed_uses
+            if _contradicts_winner(use, winner)
+        ]
         needs_update = (
             number in self.stale_records
             or number in self.allocations.legacy_allocations
@@ -263,8 +266,8 @@ def _multiple_addresses_text(
     """Return the contradiction of a VM that has several addresses of one network (invariant I3)."""
     listed = ", ".join(f"{entry.address} ({claim.evidence})" for entry, claim in won)
     return (
-        f"VM {'/'.join(name)} has {len(won)} addresses of network {network.full_name}: {listed}; all are recorded "
-        "until it does not run with the other any more (restart it)"
+        f"VM {'/'.join(name)} has {len(won)} addresses of network {network.full_name}: {listed}; all stay recorded "
+        "until it runs with one only (restart it)"
     )
 
 
@@ -318,8 +321,8 @@ class Claim:
             return f"{use.ref} runs with it" if use.kind is UsageKind.RUNNING else f"{use.ref} is announced"
         use = self.find_use(UsageKind.REQUESTED)
         if use is not None:
-            return f"{use.ref} carries it" if use.ref != self.vm.ref else "it is written on the VM"
-        return f"{self.address_uses[0].ref} holds it for the VM, which asks for the network"
+            return f"{use.ref} has it" if use.ref != self.vm.ref else "it is set on the VM"
+        return f"{self.address_uses[0].ref} holds it for the VM, which requests the network"
 
     def ranking(self) -> tuple[tuple[object, str], ...]:
         """Return for each rule the claim's rank, where lower is stronger, and the words used if the rule decides."""
@@ -327,10 +330,10 @@ class Claim:
         created_at = str(metadata(self.vm.raw).get("creationTimestamp") or "9999")
         return (
             (self.find_use(*ACTIVE) is None, self.evidence),
-            (not self.is_recorded, "the ledger has it for this VM, by its uid"),
+            (not self.is_recorded, "it is recorded for this VM, by its uid"),
             (held is None, f"{held.ref} holds it for this VM" if held else ""),
-            (not self.is_recorded_by_name, "the ledger has it for a VM of this name"),
-            (created_at, f"this VM is older (made {created_at})"),
+            (not self.is_recorded_by_name, "it is recorded for a VM of this name"),
+            (created_at, f"this VM is older (created {created_at})"),
             (self.vm.uid, "its uid comes first"),
         )
 

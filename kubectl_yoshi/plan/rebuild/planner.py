@@ -78,17 +78,17 @@ def audit_networks(
     """
     all_namespaces = request.network is None and request.namespace is None
     networks, broken = list_requested_networks(request.network, request.namespace, snapshot)
-    notes = [f"{text}: its ledger is left alone" for text in broken]
+    notes = [f"{text}: its allocations are skipped" for text in broken]
     vms = list_vms_by_name(snapshot)
     found: list[AllocationAudit] = []
     for network in networks:
         backend = backends.get(network.plugin)
         if backend is None:
-            notes.append(f"network {network.full_name} is left alone: plugin {network.plugin!r} is unknown")
+            notes.append(f"network {network.full_name} is skipped: plugin {network.plugin!r} is unknown")
         elif network.is_deleting:
-            notes.append(f"network {network.full_name} is left alone: it is being deleted")
+            notes.append(f"network {network.full_name} is skipped: it is being deleted")
         elif reason := _overlap_reason(network, snapshot):
-            notes.append(f"network {network.full_name} is left alone: {reason}")
+            notes.append(f"network {network.full_name} is skipped: {reason}")
         else:
             found.append(audit_allocations(network, backend, vms, snapshot, all_namespaces))
     return found, tuple(notes)
@@ -113,7 +113,7 @@ def list_vms_by_name(snapshot: Snapshot, namespaces: tuple[str, ...] | None = No
     queries = [Query(VM, namespace) for namespace in namespaces or (None,)]
     found = snapshot.lookup(*queries)
     if reason := snapshot.unreadable_reason(*queries):
-        raise PreconditionFailed(f"which VM has which address cannot be told: {reason}", ADMIN_REBUILD_HINT)
+        raise PreconditionFailed(f"cannot determine which VM has which address: {reason}", ADMIN_REBUILD_HINT)
     return {(vm.namespace, vm.name): vm for vm in map(Vm, found)}
 
 
@@ -181,7 +181,7 @@ def _delete_stale_blocks(stale: Mapping[Shard, Json], owner: str) -> Plan:
     """Plan to delete blocks of an earlier network; their records are among those written next."""
     changes = tuple(
         Change(
-            Verb.DELETE, shard.ref, f"make the address block of {dig(block, 'spec', 'first')} anew", before=block,
+            Verb.DELETE, shard.ref, f"recreate the address block at {dig(block, 'spec', 'first')}", before=block,
             uid=uid_of(block), resource_version=resource_version_of(block), owner=owner, ignore_not_found=True,
         )
         for shard, block in stale.items()
@@ -195,4 +195,4 @@ def _unused_notes(audit: AllocationAudit) -> tuple[str, ...]:
         return ()
     listed = first_few(unused, MAX_LISTED, " and")
     summary = f"network {audit.network.full_name} keeps {listed} recorded for VMs that do not use them"
-    return (f"{summary} (`kubectl yoshi ips gc` gives them back)",)
+    return (f"{summary} (`kubectl yoshi ips gc` releases them)",)

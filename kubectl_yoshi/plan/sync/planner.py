@@ -89,7 +89,7 @@ def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snaps
     """
     if NETWORKWIZARD not in snapshot.served:
         raise PreconditionFailed(
-            f"this cluster does not know {NETWORKWIZARD.full_name}", "Run `kubectl yoshi install` first, once."
+            f"this cluster does not serve {NETWORKWIZARD.full_name}", "Run `kubectl yoshi install` first, once."
         )
     network_queries = _queries(NETWORKWIZARD, scope.namespace, scope.networks)
     vm_queries = _queries(VM, scope.namespace, scope.vms)
@@ -103,12 +103,12 @@ def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snaps
     ]
     if len(unreadable) == 2:
         raise PreconditionFailed(
-            f"neither networks nor VMs may be seen: {unreadable[0]}", "Choose a namespace with -n."
+            f"neither networks nor VMs can be read: {unreadable[0]}", "Choose a namespace with -n."
         )
     marked = [vm for vm in vms if START_AGAIN_ANNOTATION in vm.annotations]
     snapshot.lookup(*instance_queries(marked))
     deferred = {_name(vm): vm for vm in marked if _is_restarting_elsewhere(vm, snapshot, now)}
-    notes = [f"{vm.ref} is being restarted by another run; it is left to that" for vm in deferred.values()]
+    notes = [f"{vm.ref} is being restarted by another run; it is skipped" for vm in deferred.values()]
     requested_networks, errors = _parse_requests((vm for vm in vms if _name(vm) not in deferred), backends, snapshot)
     requesting = {requested_network.vm for requested_network in requested_networks} | errors.keys()
     resume_tasks = [ResumeTask(_name(vm)) for vm in marked if _name(vm) not in {*requesting, *deferred}]
@@ -204,5 +204,5 @@ def _unrequested_notes(
             vm = by_uid.get(record.uid) if record.kind == VIRTUALMACHINE and record.uid else None
             if vm is not None and backend is not None and backend.detach_patch(vm, network, snapshot):
                 detach = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {network.full_name}"
-                notes.append(f"{vm.ref} keeps {allocations.address(number)} but asks for none any more (`{detach}`)")
+                notes.append(f"{vm.ref} keeps {allocations.address(number)} but no longer requests it (`{detach}`)")
     return notes

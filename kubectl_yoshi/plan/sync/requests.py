@@ -50,7 +50,7 @@ def find_requested_networks(vm: Vm, backends: Mapping[str, Backend], snapshot: S
             network = _find_network(address, networks, backend, vm, snapshot)
             if named.setdefault(network, address) != address:
                 raise PreconditionFailed(
-                    f"VM {vm.full_name} asks for {named[network]} and {address} of network {'/'.join(network)}",
+                    f"VM {vm.full_name} requests {named[network]} and {address} of network {'/'.join(network)}",
                     "A VM has at most one address of a network: name one of them.",
                 )
         for network in dict.fromkeys([*networks, *named]):
@@ -80,10 +80,11 @@ def _find_network(
         return matches[0].namespace, matches[0].name
     if networks:
         return networks[0]
-    conflict_text = f"networks {', '.join(n.full_name for n in matches)} may all have {address}"
+    conflict_text = f"networks {', '.join(n.full_name for n in matches)} all contain {address}"
     raise PreconditionFailed(
-        f"VM {vm.full_name} asks for {address}: {conflict_text if matches else f'no {backend.plugin} network has it'}",
-        f"Name the network on the VM with the annotation {backend.annotation_key}.",
+        f"VM {vm.full_name} requests {address}: "
+        f"{conflict_text if matches else f'no {backend.plugin} network contains it'}",
+        f"Specify the network on the VM with the annotation {backend.annotation_key}.",
     )
 
 

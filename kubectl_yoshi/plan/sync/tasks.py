@@ -115,7 +115,7 @@ class NetworkTask:
         plan = plan_network(NetworkRequest(*self.network), ctx)
         if plan.errors and not plan and not ctx.run.failed and ctx.snapshot.unreadable_reasons():
             reason = next(iter(plan.errors.values())).message
-            return Plan(notes=(f"network {'/'.join(self.network)} is left as it is: {reason}",))
+            return Plan(notes=(f"network {'/'.join(self.network)} is skipped: {reason}",))
         return plan
 
 
@@ -155,7 +155,7 @@ class AttachTask:
         for obj in ctx.snapshot.lookup(network_query(*self.request.network)):
             created = dig(obj, "status", "created")
             if created is False or (created is None and not ctx.run.preview):
-                return str(dig(obj, "status", "reason", default="")) or "it was not made yet"
+                return str(dig(obj, "status", "reason", default="")) or "it is not initialized yet"
         return ""
 
 

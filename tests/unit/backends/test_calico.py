@@ -487,7 +487,7 @@ def migration_blockers(one: Vm, version: str = "v3.32.1", persistence: str = "En
 
 
 EVICTED: Json = {**interface("bridge"), "evictionStrategy": "LiveMigrate"}
-OVERLAY = "network prod/blue has VXLAN and NAT (made without --live-migration)"
+OVERLAY = "network prod/blue has VXLAN and NAT (created without --live-migration)"
 BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
 
 
@@ -510,7 +510,7 @@ BRIDGE = f"bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION}"
         ({"one": vm(spec={**interface("masquerade"), "evictionStrategy": "LiveMigrateIfPossible"})}, [OVERLAY]),
         (
             {"one": FINE, "liveMigration": True, "version": "v3.31.2"},
-            ["Calico v3.31 keeps no VM's address (from v3.32 on)"],
+            ["Calico v3.31 does not keep the addresses of VMs (v3.32 and later do)"],
         ),
         (
             {"one": FINE, "liveMigration": True, "persistence": "Disabled"},

@@ -228,8 +228,12 @@ def test_a_vm_runs_while_an_instance_or_a_pod_of_it_is_there_or_that_cannot_be_t
     assert ipam.running_reason("prod", "web-2", known(vmi=({**vmi, "status": {"phase": "Succeeded"}},))) == ""
     assert "virtualmachineinstance/web-2" in ipam.running_reason("prod", "web-2", known(vmi=(vmi,)))
     assert "pod/virt-launcher-web-2-x" in ipam.running_reason("prod", "web-2", known(pods=(pod,)))
-    assert "cannot be told: no right" in ipam.running_reason("prod", "web-2", known(pods=Unreadable("no right")))
-    assert "cannot be told: no right" in ipam.running_reason("prod", "web-2", known(vmi=Unreadable("no right")))
+    assert "cannot check whether it runs: no right" in ipam.running_reason(
+        "prod", "web-2", known(pods=Unreadable("no right"))
+    )
+    assert "cannot check whether it runs: no right" in ipam.running_reason(
+        "prod", "web-2", known(vmi=Unreadable("no right"))
+    )
 
 
 # -- releasing ------------------------------------------------------------------------------------------------------

@@ -112,8 +112,8 @@ def test_nat_is_as_asked_for(asked: bool | None, wanted: bool) -> None:
 @pytest.mark.parametrize(
     ("cidr", "calico", "why"),
     [
-        ("fd00::/64", {"encapsulation": "IPIP"}, "IPIP does not carry IPv6"),
-        ("fd00::/64", {"encapsulation": "IPIPCrossSubnet"}, "IPIP does not carry IPv6"),
+        ("fd00::/64", {"encapsulation": "IPIP"}, "IPIP does not support IPv6"),
+        ("fd00::/64", {"encapsulation": "IPIPCrossSubnet"}, "IPIP does not support IPv6"),
         ("10.133.0.0/16", {"encapsulation": "vxlan"}, '"vxlan" is unknown'),
         ("10.133.0.0/16", {"liveMigration": True, "encapsulation": "VXLAN"}, "live migration"),
         ("10.133.0.0/16", {"liveMigration": True, "natOutgoing": True}, "live migration"),
@@ -264,7 +264,7 @@ def test_cidr_and_block_size_never_change() -> None:
 def test_the_originals_pool_is_used_as_it_is() -> None:
     plan = ippool.ensure(network(), snapshot(pool("blue", ours=False, assignmentMode="Automatic", natOutgoing=False)))
     assert not plan
-    assert "pods can take its addresses" in plan.notes[0]
+    assert "pods can get its addresses" in plan.notes[0]
     assert not ippool.ensure(network(), snapshot(pool("blue", ours=False))).notes
 
 
@@ -282,7 +282,7 @@ def test_the_originals_pool_is_used_as_it_is() -> None:
         (pool("default", "10.0.0.0/8", ours=False), "10.133.0.0/16 overlaps ippool/default (10.0.0.0/8)"),
         (pool("default", "10.133.7.9/32", ours=False), "10.133.0.0/16 overlaps ippool/default (10.133.7.9/32)"),
         (pool("default", "10.133.7.9/24", ours=False), "10.133.0.0/16 overlaps ippool/default (10.133.7.0/24)"),
-        (pool(ours=False), "ippool/prod.blue exists and was not made for this network"),
+        (pool(ours=False), "ippool/prod.blue exists and was not created for this network"),
         (pool("broken", "nonsense", ours=False), None),
     ],
 )
@@ -293,7 +293,7 @@ def test_pools_in_the_way_are_named(there: Json, named: str | None) -> None:
 def test_where_pools_may_not_be_read_that_is_in_the_way() -> None:
     known = snapshot().with_results({Query(RAW.pool): Unreadable("may not list ippools")})
     (obstacle,) = ippool.conflicts(network(), known)
-    assert "cannot be told: may not list ippools" in obstacle.summary
+    assert "overlaps an IPPool: may not list ippools" in obstacle.summary
     assert obstacle.is_unreadable
 
 
@@ -338,7 +338,7 @@ def test_of_addresses_that_cool_down_in_calico_it_says_that_only_waiting_helps()
     held = block("10.133.5.0/26", 3, 9)
     held["spec"]["attributes"] = [{"releasedAt": "2026-01-01T00:00:00Z"}]
     with pytest.raises(
-        PreconditionFailed, match=r"2 addresses of ippool/prod\.blue still cool down in Calico"
+        PreconditionFailed, match=r"2 addresses of ippool/prod\.blue are still cooling down in Calico"
     ) as error:
         ippool.teardown(network(), snapshot(pool(), blocks=(held,)))
     assert error.value.hint.startswith("Wait until Calico frees them")

@@ -1,4 +1,4 @@
-"""What the DHCP server of a layer 2 network is told: the very text, and that it never hands out what is not free."""
+"""What the DHCP server of a Layer 2 network is told: the very text, and that it never hands out what is not free."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_strangers_get_what_is_handed_out_without_what_is_fixed_excluded_or_the_
 
 def test_where_nothing_is_left_for_strangers_the_way_out_is_named() -> None:
     one = network(ovs={"dhcp": {"rangeStart": "10.20.0.1", "rangeEnd": "10.20.0.1"}})
-    with pytest.raises(PreconditionFailed, match="no address left that DHCP may hand out") as caught:
+    with pytest.raises(PreconditionFailed, match="no address left for DHCP to lease") as caught:
         made(one, {number("10.20.0.1"): SERVER})
     assert "--no-dhcp" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""What is written on a VM for a layer 2 network, the pure part; whole VMs: tests/unit/plan/test_layer2.py."""
+"""What is written on a VM for a Layer 2 network, the pure part; whole VMs: tests/unit/plan/test_layer2.py."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_who_announces_follows_from_the_spec_and_from_what_is_there(spec: Json, 
         ({}, (CALICO, METALLB), ("announced by metallb-l2",)),
         ({"public": {"announce": "metallb-l2"}}, (METALLB,), ()),
         (BGP, (CALICO,), ("announced by calico-bgp",)),
-        (BGP, (CALICO, METALLB), ("announced by calico-bgp (metallb-bgp could be named instead)",)),
+        (BGP, (CALICO, METALLB), ("announced by calico-bgp (metallb-bgp could be used instead)",)),
         ({**BGP, "public": {"via": "external-ips"}}, (CALICO, METALLB), ("announced by calico-bgp",)),
         (
             {"bgpConfig": {"peers": "10.240.0.5"}, "public": {"announce": "calico-bgp"}},

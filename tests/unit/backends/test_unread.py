@@ -51,14 +51,14 @@ def test_what_may_not_be_read_is_not_called_missing(name: str) -> None:
     spec, unread = SPECS[name]
     shown = described(spec, Unreadable("may not list anything"))
     assert "missing" not in shown
-    assert shown.count("may not be read") == unread, shown
+    assert shown.count("cannot be read") == unread, shown
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_what_is_not_there_is_called_missing(name: str) -> None:
     shown = described(SPECS[name][0], ())
     assert "missing" in shown
-    assert "may not be read" not in shown
+    assert "cannot be read" not in shown
 
 
 @pytest.mark.parametrize("name", ["metallb-bgp", "calico-bgp"])

@@ -89,7 +89,7 @@ def test_another_header_is_refused_with_the_one_to_write(text: str) -> None:
         (HEADER + ",10.0.0.5\n", 'line 2: "prod/" is not the name of a VM'),
         (HEADER + "web-1,10.0.0.5,01:00:00:00:00:01\n", "multicast"),
         (HEADER + "web-1,10.0.0.5,xx\n", 'line 2: MAC address "xx"'),
-        (HEADER + "web-1,10.0.0.5,,dev,more\n", "line 2: there are 5 cells, not 4"),
+        (HEADER + "web-1,10.0.0.5,,dev,more\n", "line 2: expected 4 cells, found 5"),
         (PORTS + "f2,web-1,,,UP\n", "line 2: VM prod/web-1 has no address"),
         (PORTS + "f2,web-1,,ip_address='10.0.0.999',UP\n", 'line 2: address "10.0.0.999"'),
         (HEADER, "no lines below the header"),
@@ -118,7 +118,7 @@ def test_a_file_is_named_with_its_line_and_a_byte_order_mark_is_no_part_of_a_hea
     assert given.vm == ("prod", "web-1")
     assert line == f"{file}, line 2"
     file.write_bytes(f"{HEADER}web-1,10.0.0.5\n".encode("utf-16"))
-    with pytest.raises(UsageError, match="no UTF-8 text"):
+    with pytest.raises(UsageError, match="the text is not UTF-8"):
         read_address_files([str(file)], "prod")
     with pytest.raises(UsageError, match="cannot read"):
         read_address_files([str(tmp_path / "none.csv")], "prod")

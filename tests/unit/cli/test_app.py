@@ -270,7 +270,7 @@ def test_help_and_version_are_found_where_kubectl_has_them(yoshi: Yoshi, words: 
     ("words", "says"),
     [
         (["help", "vm", "atach"], 'unknown command "atach" for "kubectl yoshi vm" (did you mean attach or detach?)'),
-        (["help", "sync", "now"], '"kubectl yoshi sync" has no commands of its own'),
+        (["help", "sync", "now"], '"kubectl yoshi sync" has no subcommands'),
     ],
 )
 def test_help_for_what_there_is_not_is_a_misuse(yoshi: Yoshi, words: list[str], says: str) -> None:

@@ -20,7 +20,7 @@ from kubectl_yoshi.plan.sync.planner import SyncScope
 
 def refused() -> PreconditionFailed:
     error = PreconditionFailed("web-1 said no.", "Ask it again.")
-    error.changes_so_far = "Done before that: record 10.0.0.1 for prod/web-1."
+    error.changes_so_far = "Done before the error: record 10.0.0.1 for prod/web-1."
     return error
 
 
@@ -30,7 +30,7 @@ def test_what_was_done_for_a_vm_that_was_refused_is_told_beside_the_others() -> 
     with click.Context(click.Command("attach")), pytest.raises(click.exceptions.Exit):
         print_results(session, OutputFormat(), done, [("prod", "web-1"), ("prod", "web-2")], "attached: {answer}")
     assert session.err.getvalue().splitlines() == [  # type: ignore[attr-defined]
-        "error: prod/web-1: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1.",
+        "error: prod/web-1: web-1 said no. Done before the error: record 10.0.0.1 for prod/web-1.",
         "error: 1 of 2 VMs failed",
     ]
 
@@ -45,7 +45,7 @@ def test_many_vms_that_failed_for_one_cause_are_told_on_one_line() -> None:
         print_results(session, OutputFormat(), done, [("prod", name) for name in [*names, "db"]], "attached: {answer}")
     assert session.err.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "error: 44 VMs: web may not update ipamblocks (prod/web-1, prod/web-2, prod/web-3, and 41 more)",
-        "error: prod/web-7: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1.",
+        "error: prod/web-7: web-1 said no. Done before the error: record 10.0.0.1 for prod/web-1.",
         "error: 45 of 46 VMs failed",
     ]
     assert session.out.getvalue() == "virtualmachine.kubevirt.io/db attached: 10.0.0.2 (unchanged)\n"  # type: ignore[attr-defined]
@@ -56,12 +56,12 @@ def test_what_was_done_for_one_of_many_vms_that_failed_for_one_cause_is_told() -
     errors["prod/web-1"].changes_so_far = ""
     (line,) = format_errors_by_cause(errors)
     assert line.startswith("3 VMs: web-1 said no (prod/web-1, prod/web-2, prod/web-3). ")
-    assert line.endswith(" prod/web-2: Done before that: record 10.0.0.1 for prod/web-1.")
+    assert line.endswith(" prod/web-2: Done before the error: record 10.0.0.1 for prod/web-1.")
 
 
 def test_sync_tells_what_was_done_for_a_vm_that_was_refused() -> None:
     told = error_lines(SyncReport(SyncScope("prod"), vm_errors={("prod", "web-1"): refused()}))
-    assert [*told.values()] == ["VM prod/web-1: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1."]
+    assert [*told.values()] == ["VM prod/web-1: web-1 said no. Done before the error: record 10.0.0.1 for prod/web-1."]
 
 
 def test_sync_tells_on_one_line_what_many_vms_failed_for() -> None:
@@ -73,6 +73,6 @@ def test_sync_tells_on_one_line_what_many_vms_failed_for() -> None:
     )
     assert format_errors(sync_report) == [
         "network prod/blue: no pool",
-        "VM prod/db: web-1 said no. Done before that: record 10.0.0.1 for prod/web-1.",
+        "VM prod/db: web-1 said no. Done before the error: record 10.0.0.1 for prod/web-1.",
         "2 VMs: no right (prod/web-1, prod/web-2)",
     ]

@@ -26,7 +26,7 @@ RED = "network create red --cidr 10.20.0.0/24"
             '--dhcp-range "10.20.0.100" has no end',
             "10.20.0.100-10.20.0.100",
         ),
-        (f"{RED} --plugin ovs --nic eth1", "a layer 2 network needs a bridge", "Name it with --bridge"),
+        (f"{RED} --plugin ovs --nic eth1", "a Layer 2 network needs a bridge", "Name it with --bridge"),
         (f"{RED} --live-migration --encapsulation VXLAN", "without overlay and NAT", "Leave --encapsulation and"),
         (f"{RED} --live-migration --nat-outgoing", "without overlay and NAT", "together with --live-migration"),
     ],

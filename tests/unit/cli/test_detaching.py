@@ -14,7 +14,7 @@ MISTAKE = "error: name the network with --network or --public-network\n"
 
 @pytest.fixture
 def joined(world: World) -> World:
-    """web-1 is on blue, and on a layer 2 network of another namespace."""
+    """web-1 is on blue, and on a Layer 2 network of another namespace."""
     world.network("lab", "10.20.0.0/24", "dev", plugin="ovs", ovs={"bridge": "br-ext", "nic": "eth1"})
     world.vm("web-1")
     world.vm("web-2")
@@ -36,7 +36,7 @@ def test_the_networks_of_the_vm_are_the_way_out(joined: World) -> None:
 def test_a_vm_on_no_network_and_several_vms_are_told_as_that(joined: World) -> None:
     said = run(joined, "vm", "detach", "web-3").err
     assert said == f"{MISTAKE}What VM prod/web-3 has: --public-network internet.\n"
-    assert run(joined, "vm", "detach", "web-2").err == f"{MISTAKE}VM prod/web-2 asks for no network.\n"
+    assert run(joined, "vm", "detach", "web-2").err == f"{MISTAKE}VM prod/web-2 requests no network.\n"
     for names in (("web-1", "web-2"), ("nowhere",)):
         said = run(joined, "vm", "detach", *names)
         assert said.err == f"{MISTAKE}See 'kubectl yoshi vm detach --help' for usage.\n"

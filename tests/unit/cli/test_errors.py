@@ -41,8 +41,8 @@ def usage_error() -> click.UsageError:
         (usage_error, 2, "error: no such thing\nSee 'kubectl yoshi c --help' for usage.\n"),
         (lambda: click.ClickException("CRDs are missing."), 1, "error: CRDs are missing\n"),
         (lambda: click.exceptions.Exit(3), 3, ""),
-        (KeyboardInterrupt, 130, "error: interrupted; run the same command again to complete what was begun\n"),
-        (click.Abort, 130, "error: interrupted; run the same command again to complete what was begun\n"),
+        (KeyboardInterrupt, 130, "error: interrupted; run the same command again to complete it\n"),
+        (click.Abort, 130, "error: interrupted; run the same command again to complete it\n"),
         (
             lambda: TypeError("bad"),
             1,
@@ -76,7 +76,7 @@ def test_a_reader_that_goes_away_is_met_with_silence() -> None:
         ("ips list -w", ""),
         ("network list -w", ""),
         ("vm list -w", ""),
-        ("ips gc --yes", "error: interrupted; run the same command again to complete what was begun\n"),
+        ("ips gc --yes", "error: interrupted; run the same command again to complete it\n"),
     ],
 )
 def test_ctrl_c_is_silent_where_nothing_could_have_been_begun(world: World, line: str, says: str) -> None:

@@ -72,7 +72,7 @@ def test_what_a_newer_version_has_installed_is_not_installed_over(theirs: str, r
 
 
 def test_install_leaves_a_role_alone_that_only_has_our_name() -> None:
-    with pytest.raises(PreconditionFailed, match="clusterrole/yoshi-user exists and was not made by kubectl yoshi"):
+    with pytest.raises(PreconditionFailed, match="clusterrole/yoshi-user exists and was not created by kubectl yoshi"):
         plan_install(load_manifests(), {YOSHI_USER: foreign("ClusterRole", "yoshi-user")})
 
 
@@ -89,7 +89,7 @@ def test_uninstall_deletes_what_is_there_by_uid_and_waits_for_the_crds() -> None
 def test_uninstall_leaves_what_only_has_our_name_and_says_so() -> None:
     plan = plan_uninstall([foreign("ClusterRole", "yoshi-user")])
     assert not plan
-    assert plan.notes == ("clusterrole/yoshi-user was not made by kubectl yoshi; it stays.",)
+    assert plan.notes == ("clusterrole/yoshi-user was not created by kubectl yoshi; it is kept",)
 
 
 def test_losses_count_the_addresses_in_blocks_too() -> None:

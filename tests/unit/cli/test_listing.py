@@ -48,20 +48,20 @@ def test_of_several_networks_those_are_shown_that_are_there(world: World) -> Non
     said = run(world, "network", "list", "--no-headers", "nope", "blue", "dev/none")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["blue"])
     assert said.err.splitlines() == [
-        "error: There is no networkwizard/nope in namespace prod.",
-        "error: There is no networkwizard/none in namespace dev.",
+        "error: networkwizard/nope in namespace prod not found",
+        "error: networkwizard/none in namespace dev not found",
     ]
 
 
 def test_of_several_vms_those_are_shown_that_are_there(world: World) -> None:
     said = vms(world, "web-2", "nope")
     assert (said.code, [row[0] for row in rows(said)]) == (1, ["web-2"])
-    assert said.err.splitlines() == ["error: There is no virtualmachine/nope in namespace prod."]
+    assert said.err.splitlines() == ["error: virtualmachine/nope in namespace prod not found"]
 
 
 def test_one_that_is_not_there_is_an_error_of_its_own(world: World) -> None:
     said = vms(world, "nope")
-    assert (said.code, said.err.splitlines()[0]) == (1, "error: There is no virtualmachine/nope in namespace prod.")
+    assert (said.code, said.err.splitlines()[0]) == (1, "error: virtualmachine/nope in namespace prod not found")
 
 
 def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(world: World) -> None:

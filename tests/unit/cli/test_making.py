@@ -39,7 +39,7 @@ ONE, WITHIN, THREE = (
     wizard(name, cidr) for name, cidr in (("one", "10.51.0.0/24"), ("two", "10.51.0.0/25"), ("three", "10.53.0.0/24"))
 )
 CREATED = "networkwizard.plumber.k8s.pf9.io/{} created"
-WHY = "error: prod/two: network prod/two cannot be made: 10.51.0.0/25 overlaps network prod/one (10.51.0.0/24)"
+WHY = "error: prod/two: network prod/two cannot be created: 10.51.0.0/25 overlaps network prod/one (10.51.0.0/24)"
 
 
 def test_of_several_networks_those_are_made_that_can_be_and_the_others_told(empty: World, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_who_loses_an_address_by_force_is_named_before_and_told_after(
     empty.attach("web-1", "web-2")
     empty.reserve("10.133.0.9", note="printer")
     said = run(empty, "network", "delete", "blue", "--force")
-    question = "Delete network prod/blue, detach 2 VMs (prod/web-1, prod/web-2) from it and drop 1 reservation?"
+    question = "Delete network prod/blue, detach 2 VMs (prod/web-1, prod/web-2) from it and release 1 reservation?"
     assert question in capsys.readouterr().err
     assert said.code == 0
     assert sorted(said.out.splitlines()) == [
@@ -118,7 +118,7 @@ def test_many_vms_are_counted_and_yes_asks_nothing(empty: World, capsys: pytest.
     said = run(empty, "network", "delete", "blue", "red", "--force")
     asked = capsys.readouterr().err
     assert "detach 7 VMs (prod/web-0, prod/web-1, prod/web-2, prod/web-3, prod/web-4, and 2 more) from it?" in asked
-    assert "Nobody holds an address of network prod/red. Delete it?" in asked
+    assert "No address of network prod/red is in use. Delete it?" in asked
     assert said.out.count("detached from blue") == 7
     empty.network("blue")
     assert run(empty, "network", "delete", "blue", "--force", "--yes").code == 0

@@ -56,15 +56,18 @@ def test_a_mapping_may_take_over_another_one_and_say_some_of_it_otherwise() -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ONE % "a" + "spec:\n  cidr: 10.0.0.0/8\n  cidr: 10.1.0.0/16\n", "valid YAML: cidr is there twice"),
-        ('{"apiVersion":"v1","kind":"A","metadata":{"name":"a"},"kind":"B"}', "line 1: this is no valid YAML: kind is"),
-        ("a: b\n c: d\n", "broken.yaml, line 2: this is no valid YAML"),
-        ("a: [1, 2\n", "broken.yaml, line 2: this is no valid YAML"),
-        ("\x00", "this is no valid YAML"),
-        ("!!python/object:os.system x", "this is no valid YAML"),
+        (ONE % "a" + "spec:\n  cidr: 10.0.0.0/8\n  cidr: 10.1.0.0/16\n", "valid YAML: cidr is a duplicate key"),
+        (
+            '{"apiVersion":"v1","kind":"A","metadata":{"name":"a"},"kind":"B"}',
+            "line 1: this is not valid YAML: kind is",
+        ),
+        ("a: b\n c: d\n", "broken.yaml, line 2: this is not valid YAML"),
+        ("a: [1, 2\n", "broken.yaml, line 2: this is not valid YAML"),
+        ("\x00", "this is not valid YAML"),
+        ("!!python/object:os.system x", "this is not valid YAML"),
         ("", "no objects in it"),
-        ("just words", "this is no Kubernetes object"),
-        ("- 1", "this is no Kubernetes object"),
+        ("just words", "this is not a Kubernetes object"),
+        ("- 1", "this is not a Kubernetes object"),
         ("kind: A\nmetadata: {name: a}", "has no apiVersion"),
         ("apiVersion: v1\nmetadata: {name: a}", "has no kind"),
         ("apiVersion: v1\nkind: A", "the A has no metadata.name"),
@@ -86,11 +89,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for name, words in (
         (str(tmp_path / "missing.yaml"), "cannot read"),
         (str(tmp_path), "no .yaml, .yml, .json files"),
-        ("https://example.com/x.yaml", "URLs are not read"),
+        ("https://example.com/x.yaml", "URLs are not supported"),
     ):
         with pytest.raises(UsageError, match=words):
             read_objects([name])
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="no UTF-8"):
+    with pytest.raises(UsageError, match="not UTF-8"):
         read_objects([str(binary)])

@@ -35,9 +35,14 @@ TABLE = [
     ),
     *rows(
         "name of a network",
-        ("network create Red --cidr 10.98.0.0/24", 2, '"Red" is not a name for a network', "Use lower-case letters"),
-        ("network create a/b --cidr 10.98.0.0/24", 2, '"a/b" is not a name for a network', "Use lower-case letters"),
-        ("network create red- --cidr 10.98.0.0/24", 2, '"red-" is not a name', "ending with a letter or digit"),
+        ("network create Red --cidr 10.98.0.0/24", 2, '"Red" is not a valid network name', "Use lower-case letters"),
+        ("network create a/b --cidr 10.98.0.0/24", 2, '"a/b" is not a valid network name', "Use lower-case letters"),
+        (
+            "network create red- --cidr 10.98.0.0/24",
+            2,
+            '"red-" is not a valid network name',
+            "ending with a letter or digit",
+        ),
         ("network create '' --cidr 10.98.0.0/24", 2, "give either the NAME of a network", "network create --help"),
         (
             f"network create {LONG_NAME} --cidr 10.98.0.0/24",
@@ -72,7 +77,7 @@ TABLE = [
         ),
         (f"{ATTACH} blue --mac garbage", 2, '--mac "garbage" is not a MAC address', "02:00:00:ab:cd:ef"),
         (f"{ATTACH} blue --mac 01:00:5e:00:00:01", 2, "is a multicast address", "The first octet must be even."),
-        (f"{ATTACH} blue --mac 00:00:00:00:00:00", 2, "is the address of no machine", "02:00:00:ab:cd:ef"),
+        (f"{ATTACH} blue --mac 00:00:00:00:00:00", 2, "is all zero", "02:00:00:ab:cd:ef"),
         ("ips who garbage", 2, '"garbage" is not an IP address', AN_ADDRESS),
         ("ips reserve blue --count 0", 2, "--count must be from 1 to 256", "ips reserve --help"),
         (
@@ -101,31 +106,31 @@ TABLE = [
         (
             "vm attach -f {dir}/broken.yaml --network blue",
             2,
-            "broken.yaml, line 7: this is no valid YAML",
+            "broken.yaml, line 7: this is not valid YAML",
             "Correct the file",
         ),
         (
             "vm attach -f {dir}/tabs.yaml --network blue",
             2,
-            "tabs.yaml, line 2: this is no valid YAML",
+            "tabs.yaml, line 2: this is not valid YAML",
             "Correct the file",
         ),
         (
             "vm attach -f {dir}/binary.yaml --network blue",
             2,
-            "binary.yaml: this is no UTF-8 text",
+            "binary.yaml: the text is not UTF-8",
             "Save it as UTF-8",
         ),
         (
             "vm attach -f {dir}/list.json --network blue",
             2,
-            "list.json: this is no Kubernetes object",
+            "list.json: this is not a Kubernetes object",
             "apiVersion, kind",
         ),
         (
             "vm attach -f {dir}/words.yaml --network blue",
             2,
-            "words.yaml: this is no Kubernetes object",
+            "words.yaml: this is not a Kubernetes object",
             "apiVersion, kind",
         ),
         ("vm attach -f {dir}/empty.yaml --network blue", 2, "empty.yaml: no objects in it", "at least one"),
@@ -138,16 +143,16 @@ TABLE = [
         (
             "vm attach -f {dir}/pod.yaml --network blue",
             2,
-            "Pod 'web' in the file is no VirtualMachine",
+            "Pod 'web' in the file is not a VirtualMachine",
             "-f takes kind VirtualMachine",
         ),
-        ("vm attach -f https://example.com/vm.yaml --network blue", 2, "URLs are not read", "curl -L"),
+        ("vm attach -f https://example.com/vm.yaml --network blue", 2, "URLs are not supported", "curl -L"),
         ("network create -f {dir}/no-name.yaml", 2, "the NetworkWizard has no metadata.name", "metadata.name"),
         ("network create -f {dir}/number.yaml", 2, "metadata.name must be a string", 'write "5" in quotes'),
         (
             "network create -f {dir}/vm.yaml",
             2,
-            "VirtualMachine 'web-2' is no NetworkWizard",
+            "VirtualMachine 'web-2' is not a NetworkWizard",
             "kubectl apply takes others",
         ),
         ("network create -f {dir}/cidr.yaml", 2, 'network "red": cidr "10.1.0.0/99" is not a network', A_CIDR),
@@ -167,10 +172,10 @@ TABLE = [
         ("ips list -o jsonpath={.x", 2, 'JSONPath template "{.x": unclosed action', "kubectl/jsonpath"),
         ("ips list -o jsonpath=", 2, "no value given", "Write it as -o jsonpath=…"),
         ("ips list -o custom-columns=A", 2, "unexpected custom-columns spec: A", "NAME:.metadata.name"),
-        (f"{ATTACH} blue --timeout soon", 2, '"soon" is no duration', "write it as 30s"),
+        (f"{ATTACH} blue --timeout soon", 2, '"soon" is not a duration', "write it as 30s"),
         (f"{ATTACH} blue --dry-run=maybe", 2, "'maybe' is not one of 'none', 'client', 'server'", "vm attach --help"),
-        ("--request-timeout soon ips list", 2, '"soon" is no duration', "write it as 30s"),
-        ("ips gc --grace soon", 2, '"soon" is no duration', "write it as 30s"),
+        ("--request-timeout soon ips list", 2, '"soon" is not a duration', "write it as 30s"),
+        ("ips gc --grace soon", 2, '"soon" is not a duration', "write it as 30s"),
         ("completion klingon", 2, 'unknown command "klingon"', "completion --help"),
         ("diff ips list", 2, 'unknown command "list"', "kubectl yoshi diff ips --help"),
     ),
@@ -215,4 +220,4 @@ def test_stdin_that_is_broken_is_told_by_its_line(
     monkeypatch.setattr(sys, "stdin", io.StringIO("metadata: {}\nkind: [}\n"))
     line = words("network create -f -")
     ran = Ran(tuple(line), run(line, "kubectl yoshi"), *capsys.readouterr(), 0.0)
-    check_message(ran, 2, "stdin, line 2: this is no valid YAML", "Correct the file")
+    check_message(ran, 2, "stdin, line 2: this is not valid YAML", "Correct the file")

@@ -39,6 +39,6 @@ def test_gc_tells_what_it_gave_back_beside_what_it_could_not(world: World) -> No
     world.api.refuse("patch", VM)
     said = run(world, "ips", "gc", "--grace", "0", "--yes")
     assert {*world.holders().values()} == {"prod/web-2"}
-    assert "give back 10.133.0.1 of prod/web-1" in said.out.splitlines()
+    assert "release 10.133.0.1 of prod/web-1" in said.out.splitlines()
     assert "virtualmachine" in said.err
     assert said.code == 1

@@ -19,7 +19,7 @@ def test_a_private_address_goes_to_another_vm_by_the_commands_that_the_refusal_n
     world.vm("web-2")
     world.attach("web-1", ip="10.133.0.80")
     refused = run(world, "ips", "move", "10.133.0.80", "--to", "prod/web-2", "--network", "prod/blue", namespace="dev")
-    assert "only public ones move" in refused.err
+    assert "only public addresses can" in refused.err
     for words in remedies(refused):
         said = run(world, *words, namespace="dev")
         assert said.code == 0, said

@@ -23,7 +23,7 @@ def test_a_flag_that_names_one_thing_is_taken_once(world: World, line: str, flag
     world.vm()
     said = run(world, *line.split())
     assert said.code == 2
-    assert said.err.startswith(f"error: {flag} is given twice, and one is taken")
+    assert said.err.startswith(f"error: {flag} is given twice, but accepts one value")
     assert world.pin() == ""
 
 

@@ -73,14 +73,14 @@ CLUSTERS = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
 @pytest.mark.parametrize(
     ("text", "trouble", "way_out"),
     [
-        ("", "There is no kubeconfig: {file} does not exist or is empty", "Set KUBECONFIG, or give --kubeconfig FILE."),
+        ("", "no kubeconfig: {file} does not exist or is empty", "Set KUBECONFIG, or give --kubeconfig FILE."),
         ("clusters: [", "cannot be read: while parsing", "kubectl config view"),
         ("\0", "cannot be read: ", "kubectl config view"),
-        ("- 1\n- 2\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("just words", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("kind: Config\nclusters: 3\n", "{file} does not have the shape of a kubeconfig", "kubectl config view"),
-        ("kind: Config\n", "The kubeconfig has no current context.", "kubectl config use-context NAME"),
-        (CONTEXTS, 'The kubeconfig has no cluster "c".', "It has: none."),
+        ("- 1\n- 2\n", "{file} is not a valid kubeconfig", "kubectl config view"),
+        ("just words", "{file} is not a valid kubeconfig", "kubectl config view"),
+        ("kind: Config\nclusters: 3\n", "{file} is not a valid kubeconfig", "kubectl config view"),
+        ("kind: Config\n", "the kubeconfig has no current context", "kubectl config use-context NAME"),
+        (CONTEXTS, 'the kubeconfig has no cluster "c"', "It has: none."),
         (
             CONTEXTS + "clusters: [{name: c, cluster: {server: 'https://x', certificate-authority: /none/ca.crt}}]\n",
             "/none/ca.crt",
@@ -88,7 +88,7 @@ CLUSTERS = "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
         ),
         (
             CONTEXTS + "clusters: [{name: c, cluster: {server: 'ftp://x'}}]\n",
-            '"ftp://x" is no URL',
+            '"ftp://x" is not a URL',
             "https://10.0.0.1:6443",
         ),
         (
@@ -110,7 +110,7 @@ def test_a_kubeconfig_that_is_not_there(yoshi: Yoshi) -> None:
     check_message(
         yoshi("--kubeconfig=/none/config", *LIST),
         1,
-        "no kubeconfig file /none/config",
+        "kubeconfig file /none/config not found",
         "Check --kubeconfig.",
     )
 
@@ -150,20 +150,20 @@ def test_a_server_that_takes_the_request_and_never_answers_is_given_up_when_aske
     ("behaviour", "trouble", "way_out"),
     [
         (refuses(500, "InternalError", "etcd is on fire"), "HTTP 500: etcd is on fire", "again later"),
-        (says(500, "oops"), "answered HTTP 500, but not as a Kubernetes API server does: oops", CHECK_URL),
+        (says(500, "oops"), "answered HTTP 500, which is not a response of a Kubernetes API server: oops", CHECK_URL),
         (says(502, "<html><title>502 Bad Gateway</title></html>"), "HTTP 502", CHECK_URL),
         (refuses(503, "ServiceUnavailable", "starting"), "HTTP 503: starting", "Run the same command again later"),
         (refuses(504, "Timeout", "too slow"), "too slow", "run the same command again"),
-        (refuses(429, "TooManyRequests", "busy", Retry_After="1"), "has too much to do", "again later"),
-        (refuses(429, "TooManyRequests", "busy", Retry_After="3600"), "has too much to do", "again later"),
+        (refuses(429, "TooManyRequests", "busy", Retry_After="1"), "is overloaded", "again later"),
+        (refuses(429, "TooManyRequests", "busy", Retry_After="3600"), "is overloaded", "again later"),
         (refuses(401, "Unauthorized", "Unauthorized"), "does not accept these credentials", "Log in again"),
-        (says(200, HTML), "not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
-        (says(403, HTML), "HTTP 403, but not as a Kubernetes API server does: Sign in to ACME", CHECK_URL),
-        (says(302, "", Location="https://login.example/"), "HTTP 302, but not as a Kubernetes API", CHECK_URL),
-        (says(200, "\x01\x02\x03"), "not as a Kubernetes API server does: no readable text", CHECK_URL),
-        (says(200, [1, 2]), "not as a Kubernetes API server does: [1, 2]", CHECK_URL),
-        (says(200, {"hello": "world"}), "not as a Kubernetes API server does", CHECK_URL),
-        (says(200, ""), "not as a Kubernetes API server does", CHECK_URL),
+        (says(200, HTML), "not a response of a Kubernetes API server: Sign in to ACME", CHECK_URL),
+        (says(403, HTML), "HTTP 403, which is not a response of a Kubernetes API server: Sign in to ACME", CHECK_URL),
+        (says(302, "", Location="https://login.example/"), "HTTP 302, which is not a response of", CHECK_URL),
+        (says(200, "\x01\x02\x03"), "not a response of a Kubernetes API server: no readable text", CHECK_URL),
+        (says(200, [1, 2]), "not a response of a Kubernetes API server: [1, 2]", CHECK_URL),
+        (says(200, {"hello": "world"}), "which is not a response of a Kubernetes API server", CHECK_URL),
+        (says(200, ""), "which is not a response of a Kubernetes API server", CHECK_URL),
         (says(404, "404 page not found"), "does not serve /api", CHECK_URL),
         (cuts, "ended the connection before it had answered", "can be reached from here"),
         (cuts_within, "ended the connection before it had answered", "can be reached from here"),
@@ -182,4 +182,4 @@ def test_a_server_that_answers_wrongly(
         ran = yoshi(f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server.url)}", *words)
         assert {request.method for request in server.requests} == {"GET"}
     check_message(ran, 1, trouble, way_out)
-    assert ran.seconds < (LONGEST_BUSY_SECONDS if "too much to do" in ran.err else LONGEST_SECONDS)
+    assert ran.seconds < (LONGEST_BUSY_SECONDS if "is overloaded" in ran.err else LONGEST_SECONDS)

@@ -346,7 +346,7 @@ def test_edits_are_given_up_when_others_are_faster_for_too_long(api: Api, server
     )
     clock.jitter = lambda: 100.0  # or it would be 400 tries
     ((_, error),) = apply_plan(Plan(((adds("x", "x"),),)), api).failed
-    assert "changed by others again and again for 20 s" in str(error)
+    assert "changed by other clients repeatedly for 20 s" in str(error)
     assert CONFLICT_SECONDS <= sum(clock.slept) <= CONFLICT_SECONDS + 100 * MAX_PAUSE
 
 

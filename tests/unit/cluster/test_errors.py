@@ -101,7 +101,7 @@ def test_an_object_that_is_too_large_is_refused_for_good(status: int, reason: st
     error = told(status, reason, message, asked=RequestInfo("patch", WIZARDS, "blue", "prod", "status"))
     assert type(error) is errors.InvalidError
     assert error.message == (
-        f"Cannot patch networkwizard/blue in namespace prod (status): the object would be too large ({message})"
+        f"cannot patch networkwizard/blue in namespace prod (status): the object would be too large ({message})"
     )
     assert error.hint == "etcd holds at most 1.5 MiB in one object: use another network for more addresses."
 
@@ -142,18 +142,18 @@ def test_forbidden_names_user_verb_resource_namespace_and_who_can_help() -> None
     )
     error = told(403, "Forbidden", message, asked=RequestInfo("list", WIZARDS, namespace="prod"))
     assert isinstance(error, errors.ForbiddenError)
-    assert error.message == 'User "bob" may not list networkwizards.plumber.k8s.pf9.io in namespace prod.'
+    assert error.message == 'User "bob" may not list networkwizards.plumber.k8s.pf9.io in namespace prod'
     assert error.missing_permission == "may not list networkwizards.plumber.k8s.pf9.io in namespace prod"
-    assert "the ClusterRole yoshi-user (or yoshi-admin) holds it" in error.hint
+    assert "the ClusterRole yoshi-user (or yoshi-admin) grants it" in error.hint
 
 
 @pytest.mark.parametrize(
     ("asked", "who"),
     [
-        (RequestInfo("update", BLOCKS, "10-133-0-0-26"), "; the ClusterRole yoshi-admin holds it."),
-        (RequestInfo("list", BLOCKS), "; the ClusterRole yoshi-user (or yoshi-admin) holds it."),
-        (RequestInfo("patch", SERVICES, "web", "prod"), "; the ClusterRole yoshi-user (or yoshi-admin) holds it."),
-        (RequestInfo("patch", SERVICES, "web", "prod", "status"), "; the ClusterRole yoshi-admin holds it."),
+        (RequestInfo("update", BLOCKS, "10-133-0-0-26"), "; the ClusterRole yoshi-admin grants it."),
+        (RequestInfo("list", BLOCKS), "; the ClusterRole yoshi-user (or yoshi-admin) grants it."),
+        (RequestInfo("patch", SERVICES, "web", "prod"), "; the ClusterRole yoshi-user (or yoshi-admin) grants it."),
+        (RequestInfo("patch", SERVICES, "web", "prod", "status"), "; the ClusterRole yoshi-admin grants it."),
         (RequestInfo("delete", PODS, "web", "prod"), "delete pods in namespace prod."),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_missing_namespace_is_named_and_not_the_object() -> None:
     error = told(
         404, "NotFound", 'namespaces "prod" not found', details, RequestInfo("create", WIZARDS, "blue", "prod")
     )
-    assert error.message == "Cannot create networkwizard/blue in namespace prod: there is no namespace prod."
+    assert error.message == "cannot create networkwizard/blue in namespace prod: there is no namespace prod"
 
 
 def test_an_aggregated_api_that_does_not_answer_is_named_by_its_apiservice() -> None:

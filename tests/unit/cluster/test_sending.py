@@ -133,7 +133,7 @@ def test_a_read_that_is_cut_twice_is_unreachable(api: Api, server: FaultServer, 
 def test_a_write_without_an_answer_is_never_sent_again(impatient: Api, server: FaultServer, fault, method: str):
     server.then(fault)
     arguments = {"delete": (), "call": ("restart",)}.get(method, ({"metadata": {"name": "a"}},))
-    with pytest.raises(AmbiguousWriteError, match="may or may not have been done"):
+    with pytest.raises(AmbiguousWriteError, match="may or may not have been made"):
         getattr(impatient, method)(THING, *arguments)
     assert len(server.requests) == 1
 

@@ -18,7 +18,7 @@ from tests.unit.cluster.fault_server import FaultServer, refuses, says
 
 STOPPED = Change(Verb.WAIT, VM.ref("web", "prod"), "wait until it has stopped", wait_for="stopped")
 THING = Resource("try.example", "v1", "things", "Thing").ref("a", "prod")
-DELETED = Change(Verb.WAIT, THING, "wait until it is gone", wait_for="deleted")
+DELETED = Change(Verb.WAIT, THING, "wait until it is deleted", wait_for="deleted")
 VMI_PATH = "/apis/kubevirt.io/v1/namespaces/prod/virtualmachineinstances/web"
 POD_PATH = "/api/v1/namespaces/prod/pods"
 THING_PATH = "/apis/try.example/v1/namespaces/prod/things/a"
@@ -131,6 +131,6 @@ def test_a_condition_is_waited_for_and_a_failure_that_passes_is_none(
 
 def test_a_failure_that_lasts_ends_the_wait(api: Api, server: FaultServer, clock: FakeClock) -> None:
     server.by_path |= {THING_PATH: UNREADY, EVENTS_PATH: events("no room")}
-    with pytest.raises(ClusterError, match="Could not wait until it is ready: no room"):
+    with pytest.raises(ClusterError, match="could not wait until it is ready: no room"):
         waiters(limit_seconds=30)["condition"](api, READY)
     assert clock.time < 10

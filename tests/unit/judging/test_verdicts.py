@@ -10,7 +10,9 @@ from tests.cluster.verdicts import check_told
 BEFORE = {"NetworkWizard blue": "1", "VirtualMachine web-1": "1", "VirtualMachine web-2": "1", "IPPool ns.blue": "1"}
 ATTACHED = "virtualmachine.kubevirt.io/web-2 attached to blue: 10.60.0.1\n"
 REFUSED = "error: ns/web-1: the API server ended the connection\n"
-SO_FAR = "Done before that: record 10.60.0.1 for ns/web-1; give 10.60.0.1 to virtualmachine/web-1 in namespace ns."
+SO_FAR = (
+    "Done before the error: record 10.60.0.1 for ns/web-1; assign 10.60.0.1 to virtualmachine/web-1 in namespace ns."
+)
 
 
 @pytest.mark.parametrize(
@@ -19,10 +21,10 @@ SO_FAR = "Done before that: record 10.60.0.1 for ns/web-1; give 10.60.0.1 to vir
         ("", REFUSED, {}),
         (ATTACHED, REFUSED, {"VirtualMachine web-2": "2", "NetworkWizard blue": "2"}),
         (ATTACHED, f"{REFUSED.strip()}. {SO_FAR}", {"VirtualMachine web-2": "2", "VirtualMachine web-1": "2"}),
-        ("", "error: no answer\nDone before that: give 10.60.0.1 to virtualmachine/web-2; and 2 more.",
+        ("", "error: no answer\nDone before the error: assign 10.60.0.1 to virtualmachine/web-2; and 2 more.",
          {"VirtualMachine web-1": "2"}),
-        ("", "error: no answer\nDone before that: delete networkwizard/blue.", {"NetworkWizard blue": ""}),
-        ("", "error: the change may or may not have been done", {"VirtualMachine web-1": "2"}),
+        ("", "error: no answer\nDone before the error: delete networkwizard/blue.", {"NetworkWizard blue": ""}),
+        ("", "error: the change may or may not have been made", {"VirtualMachine web-1": "2"}),
     ],
 )  # fmt: skip
 def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[str, str]) -> None:
@@ -37,7 +39,7 @@ def test_what_was_changed_and_told_is_right(out: str, err: str, changes: dict[st
         (ATTACHED, REFUSED, {"VirtualMachine web-1": "2"}),
         ("nothing to collect\n", "error: 2 of 3 VMs failed", {"VirtualMachine web-1": "2"}),
         ("web-11 attached to blue\n", "error: 2 of 3 VMs failed", {"VirtualMachine web-1": "2"}),
-        (ATTACHED, "error: ns/web-3: no answer. Done before that: give 10.60.0.1 to virtualmachine/web-3.",
+        (ATTACHED, "error: ns/web-3: no answer. Done before the error: assign 10.60.0.1 to virtualmachine/web-3.",
          {"VirtualMachine web-1": "2"}),
         (ATTACHED, "error: no answer", {"NetworkWizard red": "1"}),
     ],

@@ -134,7 +134,7 @@ def test_a_wrong_format_is_a_misuse(output: str, words: str) -> None:
 def test_a_columns_file_that_does_not_fit_is_a_misuse(tmp_path: Path) -> None:
     path = tmp_path / "columns"
     path.write_text("NAME RANGE\nmetadata.name\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="does not fit"):
+    with pytest.raises(UsageError, match="is not valid"):
         parse_output(f"custom-columns-file={path}")
 
 

@@ -23,7 +23,7 @@ from tests.unit.plan.world import World
 
 LATEST = 25
 """How many requests a write may come late at most."""
-MAY_OR_MAY_NOT = "ended the connection: the change may or may not have been done"
+MAY_OR_MAY_NOT = "ended the connection: the change may or may not have been made"
 
 REFUSALS = {
     "conflict": (409, "Conflict", "the object has been modified"),

@@ -4,7 +4,7 @@
 |---|---|
 | that runs, or is to run by its run strategy | until it runs with the address: not while it starts, or stops |
 | that is halted, or stopped where people start it | no; but where this run has started it |
-| on a layer 2 network, of whose guest nothing is heard | until its instance has the interface |
+| on a Layer 2 network, of whose guest nothing is heard | until its instance has the interface |
 | that is deleted, or of which nothing may be read | no, and that is said |
 """
 
@@ -174,5 +174,5 @@ def test_what_may_not_be_read_is_not_waited_for(hidden: object) -> None:
     world.running()
     done = world.attach(restart=True)
     world.api.refuse("get", hidden)  # type: ignore[arg-type]
-    with pytest.raises(PreconditionFailed, match="whether VM prod/web-1 runs cannot be told: "):
+    with pytest.raises(PreconditionFailed, match="cannot check whether VM prod/web-1 runs: "):
         wait(world, done)

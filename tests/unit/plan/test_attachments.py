@@ -745,7 +745,7 @@ def test_a_running_vm_that_calico_holds_another_address_for_is_refused_with_the_
     world.running()
     world.api.writes.clear()
     refused = refusal(world.attach())
-    assert "Calico holds 192.168.0.1 for VM prod/web-1 and would give it that one again" in refused.message
+    assert "Calico holds 192.168.0.1 for VM prod/web-1 and would assign it again" in refused.message
     assert "--restart" in refused.hint
     assert world.api.writes == []
     assert world.records() == {}
@@ -759,7 +759,7 @@ def test_a_vm_whose_guest_has_shut_down_is_a_halted_one_once_its_pod_has_ended(
     """KubeVirt keeps the instance of Manual and Once until somebody starts the VM."""
     world.running(runStrategy="Manual")
     world.api.change(VMI.ref("web-1", "prod"), lambda vmi: vmi["status"].update(phase=phase))
-    assert "virt-launcher-web-1 in namespace prod is there" in refusal(world.attach()).message
+    assert "virt-launcher-web-1 in namespace prod exists" in refusal(world.attach()).message
     world.drop_pod("web-1")
     world.api.writes.clear()
     assert world.attach(restart=restart).results == {"prod/web-1": "10.133.0.1"}
@@ -812,7 +812,7 @@ def test_what_was_stopped_in_vain_is_started_again_as_it_was(
         told = refusal(done)
         assert "may not update ipamblocks" in told.message
         assert "stop virtualmachine/web-1" in told.changes_so_far
-        assert "virtualmachine/web-1 in namespace prod is started again as it was" in done.notes
+        assert "virtualmachine/web-1 in namespace prod is started again unchanged" in done.notes
         assert world.runs_with() == ran_with
         assert {key: world.now().raw["spec"].get(key) for key in spec} == spec
         assert START_AGAIN_ANNOTATION not in world.now().annotations
@@ -953,7 +953,7 @@ def test_what_live_migration_lacks_is_told_once_for_all_vms(world: World) -> Non
     world.vm("web-4")
     (line,) = about_migration(world.attach("web-1", "web-2", "web-3", "web-4"))
     assert line == (
-        "3 VMs of network prod/blue cannot be live-migrated: network prod/blue has VXLAN and NAT (made without "
+        "3 VMs of network prod/blue cannot be live-migrated: network prod/blue has VXLAN and NAT (created without "
         f"--live-migration); bridge binding without annotation {ALLOW_MIGRATION_ANNOTATION} (2 of them)"
     )
     moving(world, "web-5")

@@ -193,7 +193,7 @@ def test_a_block_of_an_earlier_network_takes_no_record_of_this_one(api: FakeApi)
     api.put(ADDRESSBLOCK, left)
     with pytest.raises(PatchTestFailedError):
         carry_out(plan, api)
-    with pytest.raises(PreconditionFailed, match="belongs to an earlier network"):
+    with pytest.raises(PreconditionFailed, match="belongs to a deleted network"):
         opened(api, net, "10.133.4.1")
 
 
@@ -335,7 +335,7 @@ class Writers(RuleBasedStateMachine):
             self.pending[name] = [entry for entry in self.pending[name] if not entry[1]]
             return
         for address, owner in effect.items():
-            if owner is not None and not change.summary.startswith("strike"):
+            if owner is not None and not change.summary.startswith("remove"):
                 assert self.model.get(address, owner) == owner, "two owners"
                 self.model[address] = owner
             elif owner is None:

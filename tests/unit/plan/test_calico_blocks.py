@@ -156,7 +156,7 @@ def test_where_others_write_the_block_without_end_every_vm_keeps_what_it_had(wor
     held, records = world.held_in_calico(), world.holders()
     at_each_put(world, count_up)
     done = move(world)
-    assert "10-133-0-0-26 was changed by others" in refusal(done).message
+    assert "10-133-0-0-26 was changed by other clients" in refusal(done).message
     assert {name: world.pin(name) for name in NAMES} == pins
     assert (world.held_in_calico(), world.holders(), world.records("red")) == (held, records, {})
     assert world.api.clock.time < 60

@@ -75,9 +75,7 @@ def test_a_record_younger_than_the_grace_period_stays(world: World) -> None:
     world.drop_vm()
     done = world.collect(grace=300.0)
     assert not done.has_changed()
-    assert done.notes == (
-        "1 record of network prod/blue that no VM carries is younger than --grace 5m: left alone for now",
-    )
+    assert done.notes == ("1 record of network prod/blue that no VM has is younger than --grace 5m: skipped for now",)
     assert not world.collect(grace=0.0).notes
     assert world.records() == {}
 
@@ -292,7 +290,7 @@ def test_a_leftover_pool_whose_addresses_calico_holds_stays(world: World) -> Non
     world.hold_by_pod("10.133.0.9")
     done = world.collect()
     assert world.api.get(RAW.pool.ref("prod.blue"))["spec"]["disabled"] is False
-    assert any("ippool/prod.blue stays" in note for note in done.notes)
+    assert any("ippool/prod.blue is kept" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("kind", [RAW.block, NETWORKWIZARD], ids=["blocks", "networks"])

@@ -156,7 +156,7 @@ def test_a_record_stays_if_what_calico_holds_cannot_be_told(world: World) -> Non
     world.api.refuse("get", RAW.handle)
     done = world.detach()
     assert world.holders() == {"10.133.0.1": "prod/web-1"}
-    assert any("whether Calico still holds it is unknown" in note for note in done.notes)
+    assert any("cannot check whether Calico still holds it" in note for note in done.notes)
 
 
 def test_a_vm_that_may_not_be_read_is_not_taken_for_gone(world: World) -> None:
@@ -303,14 +303,14 @@ def test_an_address_that_a_vm_carries_is_not_released(world: World) -> None:
     world.vm()
     world.attach()
     refused = refusal(world.release("10.133.0.1"), "10.133.0.1")
-    assert "still wants it" in refused.message
+    assert "still requests it" in refused.message
     assert "vm detach web-1" in refused.hint
     world.check()
 
 
 @pytest.mark.parametrize(
     ("refused", "says"),
-    [(("list",), "still wants it"), (("list", "get"), "whether the VM wants it cannot be told: may not get")],
+    [(("list",), "still requests it"), (("list", "get"), "cannot check whether the VM requests it: may not get")],
 )
 def test_an_address_is_not_released_where_vms_may_not_be_seen(world: World, refused: tuple[str], says: str) -> None:
     world.vm()
@@ -354,7 +354,7 @@ def test_what_may_not_be_written_is_refused_and_not_tried_for_ever(world: World)
 def test_an_address_of_another_network_is_refused(cidr: str, address: str) -> None:
     world = World()
     world.network(cidr=cidr)
-    with pytest.raises(PreconditionFailed, match="is no address of network prod/blue"):
+    with pytest.raises(PreconditionFailed, match="is not an address of network prod/blue"):
         world.release(address)
 
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3, pytest.mark.I4, py
 COURSES = int(os.environ.get("YOSHI_FAULT_COURSES", "300"))
 NETWORKS = {"blue": "10.133.0.0/29", "red": "10.134.0.0/20"}
 VMS = ("web-1", "web-2", "web-3", "run-1")
-UNSURE = ("may or may not", "could not be taken back", "Done before that", "May have been done")
+UNSURE = ("may or may not", "could not be rolled back", "Done before the error", "Outcome unknown")
 
 
 def state(world: World) -> dict[str, object]:

@@ -3,7 +3,7 @@
 | what is left on the VM             | what is taken off                                              |
 |------------------------------------|----------------------------------------------------------------|
 | an address and a MAC of Calico's   | both, and the network's name                                   |
-| an interface of a layer 2 network  | that, and the network's name; what it has of others stays      |
+| an interface of a Layer 2 network  | that, and the network's name; what it has of others stays      |
 | a name, and an address of another  | the name                                                       |
 """
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.I8
 
 BLUE = NETWORKWIZARD.ref("blue", "prod")
 TOLD = (
-    "VM prod/web-1 asks for network prod/blue, which does not exist, and still carries 10.133.0.1 "
+    "VM prod/web-1 requests network prod/blue, which does not exist, and still has 10.133.0.1 "
     "(`kubectl yoshi vm detach web-1 -n prod --network prod/blue`)"
 )
 
@@ -115,7 +115,7 @@ def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(world: Wor
     done = world.collect()
     assert len(world.api.every(RAW.pool)) == 1
     assert any(
-        note.startswith("ippool/prod.blue stays: VM prod/web-1 is pinned to 10.133.0.1") for note in done.notes
+        note.startswith("ippool/prod.blue is kept: VM prod/web-1 is pinned to 10.133.0.1") for note in done.notes
     ), done.notes
     world.detach()
     world.collect()
@@ -125,5 +125,5 @@ def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(world: Wor
 def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(world: World) -> None:
     with pytest.raises(PreconditionFailed) as refused:
         world.network("green", "10.133.0.0/25")
-    assert "overlaps ippool/prod.blue (10.133.0.0/24), made for network prod/blue" in refused.value.message
-    assert "`kubectl yoshi ips gc -n prod` takes it away" in refused.value.message
+    assert "overlaps ippool/prod.blue (10.133.0.0/24), created for network prod/blue" in refused.value.message
+    assert "`kubectl yoshi ips gc -n prod` removes it" in refused.value.message

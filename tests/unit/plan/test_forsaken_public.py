@@ -72,7 +72,7 @@ def test_what_a_killed_move_left_is_told_and_taken_off(cidr: str, other: bool, b
     else:
         assert not world.delete_network("pub").errors
     [line] = told(world)
-    assert f"VM prod/b asks for network prod/pub, which does not exist, and still carries {FIRST}" in line
+    assert f"VM prod/b requests network prod/pub, which does not exist, and still has {FIRST}" in line
     assert not world.detach("b", network=PUB).errors
     assert wish(world, "b") == kept
     assert told(world) == []

@@ -103,7 +103,7 @@ def test_a_vm_on_which_another_address_is_written_is_told_how_to_keep_the_one_th
     world.api.change(world.now().ref, lambda obj: obj["spec"]["template"].update(metadata=pins))
     command = "kubectl yoshi vm attach web-1 -n prod --network blue --ip 10.133.0.77 --replace"
     assert said(adopt(world)) == (
-        f"VM prod/web-1 runs with 10.133.0.77, but 10.133.0.9 is written on it (`{command}` changes that)"
+        f"VM prod/web-1 runs with 10.133.0.77, but 10.133.0.9 is set on it (`{command}` changes that)"
     )
     assert not world.records()
     assert not world.attach(ip="10.133.0.77", replace=True).errors
@@ -183,13 +183,13 @@ def test_each_refusal_says_why_and_the_others_are_adopted() -> None:
         ("f", "10.134.0.9"), ("g", "10.133.0.61"), ("missing", "10.133.0.62"), ("well", "10.133.0.63"),
         ("pinned", "10.133.0.53"),
     )  # fmt: skip
-    assert "10.133.0.50 is not the VM's alone: virtualmachine/owner" in said(done, "a")
+    assert "10.133.0.50 is also used by virtualmachine/owner" in said(done, "a")
     assert "reserved (printer)" in said(done, "b")
-    assert "ipamblock/10-133-0-0-26 uses it" in said(done, "c")
+    assert "also used by ipamblock/10-133-0-0-26" in said(done, "c")
     assert "it is the gateway" in said(done, "d")
     assert "it is excluded" in said(done, "e")
     assert "it is outside 10.133.0.0/24" in said(done, "f")
-    assert "but 10.133.0.60 is written on it" in said(done, "g")
+    assert "but 10.133.0.60 is set on it" in said(done, "g")
     assert 'VM "missing" not found' in said(done, "missing")
     assert len(done.errors) == 8
     assert world.pin("well") == "10.133.0.63"
@@ -210,9 +210,9 @@ def test_an_address_said_of_two_vms_is_neithers_and_a_vm_with_two_addresses_gets
         world, ("a", "10.133.0.9"), ("b", "10.133.0.9"), ("two", "10.133.0.10"), ("two", "10.133.0.11"),
         ("two", "10.133.0.10"),
     )  # fmt: skip
-    assert "said to be prod/b's too" in said(done, "a")
-    assert "said to be prod/a's too" in said(done, "b")
-    assert "10.133.0.10 and 10.133.0.11 are both said to be the VM's" in said(done, "two")
+    assert "also reported for prod/b" in said(done, "a")
+    assert "also reported for prod/a" in said(done, "b")
+    assert "10.133.0.10 and 10.133.0.11 are both reported for the VM" in said(done, "two")
     assert world.records() == {}
 
 
@@ -252,7 +252,7 @@ def test_what_nobody_may_see_is_not_adopted() -> None:
     world = World()
     world.network()
     world.api.refuse("list", VMI)
-    with pytest.raises(PreconditionFailed, match="cannot be told"):
+    with pytest.raises(PreconditionFailed, match="cannot determine which VM has which address"):
         seen(world)
 
 

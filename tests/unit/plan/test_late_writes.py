@@ -52,7 +52,7 @@ MEANWHILE: dict[str, Callable[[World], object]] = {
     "its record is released by hand": lambda world: world.release("10.133.0.1"),
     "the network is deleted by force": lambda world: world.delete_network(force=True),
     "it is attached again, and detached": attach_again_and_detach,
-    "it is made anew": make_anew,
+    "it is being recreated": make_anew,
     "it is deleted": lambda world: (world.drop_vm(), world.detach()),
 }
 

@@ -53,7 +53,7 @@ def in_the_way(world: World, name: str = "lab", cidr: str = "10.20.0.0/24", **ov
 
 
 def made(world: World) -> list[str]:
-    """Everything of a layer 2 network that there is: "kind/name"."""
+    """Everything of a Layer 2 network that there is: "kind/name"."""
     return [f"{resource.kind}/{name_of(obj)}" for resource in MADE for obj in world.api.every(resource)]
 
 
@@ -114,16 +114,16 @@ def test_a_template_of_somebody_else_is_used_as_it_is_and_stays() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}, "plugs eth1 into bridge br-int"),
-        ({"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth2"}]}, "plugs eth2 into bridge br-ext, not eth1"),
-        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth0,eth1"}]}, "plugs eth1 into bridge br-int"),
+        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth1"}]}, "adds eth1 to bridge br-int"),
+        ({"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth2"}]}, "adds eth2 to bridge br-ext, not eth1"),
+        ({"ovsConfig": [{"bridgeName": "br-int", "nodeInterface": "eth0,eth1"}]}, "adds eth1 to bridge br-int"),
         (
             {"nodeSelector": {"zone": "a"}, "ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1"}]},
-            "makes bridge br-ext on other nodes",
+            "creates bridge br-ext on other nodes",
         ),
         (
             {"ovsConfig": [{"bridgeName": "br-ext", "nodeInterface": "eth1", "params": {"mtuRequest": 1400}}]},
-            "gives bridge br-ext an MTU of 1400, which is less than 1500",
+            "sets the MTU of bridge br-ext to 1400, which is less than 1500",
         ),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_template_for_nodes_that_cannot_be_these_is_in_nobodys_way() -> None:
         (
             "10.21.0.0/24",
             {"vlan": 30, "nodeSelector": {"zone": "a"}},
-            "network prod/lab makes bridge br-ext on other nodes",
+            "network prod/lab creates bridge br-ext on other nodes",
         ),
         ("10.20.0.128/25", {"vlan": 30}, "10.20.0.128/25 overlaps network prod/lab"),
     ],
@@ -282,12 +282,12 @@ def test_the_servers_own_address_is_never_given_out_nor_back() -> None:
     ("ovs", "says"),
     [
         ({"bridge": None}, "needs a bridge"),
-        ({"bridge": "br external"}, 'bridge "br external" is no name'),
-        ({"nic": None}, "which interface of the nodes br-ext is plugged into is not said"),
+        ({"bridge": "br external"}, 'bridge "br external" is not a valid network device name'),
+        ({"nic": None}, "the node interface of bridge br-ext is not specified"),
         ({"nic": "eth1,eth2,eth3"}, "neither one interface nor two"),
         ({"nic": "eth1,eth1"}, "neither one interface nor two"),
         ({"bond": {"mode": "balance-slb"}}, "bond is for two interfaces"),
-        ({"vlan": 5000}, "vlan 5000 is not possible"),
+        ({"vlan": 5000}, "vlan 5000 is not valid"),
         ({"dhcp": {"rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.2"}}, "outside 10.20.0.0/24"),
         ({"dhcp": {"rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}}, "the lower one first"),
     ],
@@ -423,8 +423,8 @@ def test_a_copy_of_a_vm_gets_a_mac_of_its_own_with_its_address() -> None:
     ("more", "says"),
     [
         ({"nic": Nic("root")}, 'has an interface "root" already'),
-        ({"nic": Nic("-x")}, "is not a name for an interface"),
-        ({"mac": ""}, "knows its VMs by their MAC addresses"),
+        ({"nic": Nic("-x")}, "is not a valid interface name"),
+        ({"mac": ""}, "identifies its VMs by their MAC addresses"),
     ],
 )
 def test_what_cannot_be_plugged_in_leaves_nothing(more: Json, says: str) -> None:
@@ -441,7 +441,7 @@ def test_layer_2_flags_are_refused_by_other_networks() -> None:
     world = World()
     world.network()
     world.vm()
-    with pytest.raises(PreconditionFailed, match="no interface of their own"):
+    with pytest.raises(PreconditionFailed, match="adds no interface to its VMs"):
         world.attach(nic=Nic("data"))
 
 
@@ -519,7 +519,7 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
         lambda obj: obj["binaryData"].update({"10.20.0.77.conf": late, "theirs.conf": late}),
     )
     told = [change.summary for change, _ in world.collect().executed]
-    assert told == ["no longer keep 10.20.0.77 for 02:00:00:00:00:01 in configmap/lab in namespace prod"]
+    assert told == ["remove the reservation of 10.20.0.77 for 02:00:00:00:00:01 from configmap/lab in namespace prod"]
     assert hosts(world).keys() == {*kept, "theirs.conf"}
 
 
@@ -527,8 +527,8 @@ def test_a_file_without_a_record_is_collected_and_no_other() -> None:
     ("file", "whom"),
     [
         (b"# 2026-01-01T00:00:00Z\ndhcp-host=id:reserved-10.20.0.77,10.20.0.77\n", "a reservation"),
-        (b"", "somebody unknown"),
-        (b"\xff", "somebody unknown"),
+        (b"", "an unknown client"),
+        (b"\xff", "an unknown client"),
     ],
 )
 def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -> None:
@@ -537,7 +537,7 @@ def test_a_file_that_goes_is_told_with_whom_it_was_for(file: bytes, whom: str) -
     binary = {"10.20.0.77.conf": b64encode(file).decode()}
     world.api.change(CONFIGMAP.ref("lab", "prod"), lambda obj: obj["binaryData"].update(binary))
     [(change, _)] = world.collect().executed
-    assert f"no longer keep 10.20.0.77 for {whom} in " in change.summary
+    assert f"remove the reservation of 10.20.0.77 for {whom} from " in change.summary
 
 
 def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
@@ -546,7 +546,7 @@ def test_a_file_of_a_vm_goes_with_the_vms_name() -> None:
     world.vm()
     world.attach(network=LAB)
     summary = [change.summary for change, _ in world.detach(network=LAB).executed]
-    assert "no longer keep 10.20.0.2 for prod/web-1 in configmap/lab in namespace prod" in summary
+    assert "remove the reservation of 10.20.0.2 for prod/web-1 from configmap/lab in namespace prod" in summary
 
 
 def test_many_vms_go_into_the_servers_files_with_one_patch() -> None:
@@ -654,7 +654,7 @@ def test_without_dhcp_it_is_told_what_to_set_in_the_guest() -> None:
     layer2(world, **WITHOUT_DHCP)
     world.vm()
     notes = world.attach(network=LAB).notes
-    assert any("set 10.20.0.2/24, gateway 10.20.0.1 in it, or pass --cloud-init" in note for note in notes)
+    assert any("set 10.20.0.2/24, gateway 10.20.0.1 in the guest, or pass --cloud-init" in note for note in notes)
 
 
 def test_cloud_init_tells_the_guest_and_forgets_it_again() -> None:
@@ -766,7 +766,7 @@ def test_other_network_data_is_refused_with_what_to_add_by_hand(volume: Json, sa
     ("volume", "says"),
     [
         ({"emptyDisk": {}}, "has no cloud-init volume"),
-        ({"cloudInitNoCloud": {"networkData": "- a list"}}, "is not cloud-init's network configuration"),
+        ({"cloudInitNoCloud": {"networkData": "- a list"}}, "is not a valid cloud-init network configuration"),
         ({"cloudInitNoCloud": {"networkData": "x: " + "y" * 2000}}, "longer than 2048 bytes"),
     ],
 )
@@ -797,12 +797,12 @@ def migratable(world: World, status: str = "True") -> None:
 @pytest.mark.parametrize(
     ("cluster", "can_migrate", "says"),
     [
-        ({}, "True", "change with its next live migration: virtctl migrate web-1 -n prod"),
-        ({"methods": ["LiveMigrate"]}, "True", "KubeVirt itself migrates virtualmachine/web-1"),
+        ({}, "True", "are updated by its next live migration: virtctl migrate web-1 -n prod"),
+        ({"methods": ["LiveMigrate"]}, "True", "KubeVirt live-migrates virtualmachine/web-1"),
         ({}, "False", "it cannot be live-migrated: it has a local disk (`--restart`)"),
-        ({"version": "v1.3.0"}, "True", "KubeVirt v1.3 does not do that (from v1.4 on) (`--restart`)"),
+        ({"version": "v1.3.0"}, "True", "KubeVirt v1.3 does not support that (v1.4 and later do) (`--restart`)"),
         ({"vmRolloutStrategy": "Stage"}, "True", "vmRolloutStrategy is Stage (`--restart`)"),
-        (None, "True", "what KubeVirt can do is unknown"),
+        (None, "True", "cannot determine what KubeVirt supports"),
     ],
 )
 def test_it_is_plugged_in_live_where_kubevirt_and_the_vm_allow_it(
@@ -858,8 +858,8 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
     stays = world.detach(network=LAB, live=True)
     assert interfaces(world)[-1]["state"] == "absent"
     assert multus(world) == {"default": "pod", "lab": "lab"}
-    assert any("change with its next live migration" in note for note in stays.notes)
-    assert stays.notes[-1] == "then run the same again to give 10.20.0.2 back, or `kubectl yoshi ips gc`"
+    assert any("are updated by its next live migration" in note for note in stays.notes)
+    assert stays.notes[-1] == "then run the same command again, or `kubectl yoshi ips gc`, to release 10.20.0.2"
 
     vmi = VMI.ref("web-1", "prod")
     steps: list[Callable[[Json], Any]] = [
@@ -871,7 +871,7 @@ def test_what_was_plugged_in_live_runs_with_its_address_and_is_taken_out_live() 
         world.api.change(vmi, step)
         again = world.detach(network=LAB, live=True)
         assert not again.executed
-        assert any("change with its next live migration" in note for note in again.notes)
+        assert any("are updated by its next live migration" in note for note in again.notes)
         world.collect()
         assert "10.20.0.2" in world.holders("lab")
         assert hosts(world)
@@ -970,7 +970,7 @@ def test_it_is_not_plugged_in_again_before_kubevirt_has_taken_it_out() -> None:
     plugged_in_live(world)
     world.detach(network=LAB, live=True)
     refused = refusal(world.attach(network=LAB, nic=Nic(live=True)))
-    assert 'its interface "lab" on network prod/lab is still being taken out' in str(refused)
+    assert 'its interface "lab" on network prod/lab is still being unplugged' in str(refused)
     assert "10.20.0.2" in world.holders("lab")
     world.api.change(VM.ref("web-1", "prod"), lambda obj: without_last(obj["spec"]["template"]["spec"]))
     assert world.attach(network=LAB, nic=Nic(live=True)).results == {"prod/web-1": "10.20.0.2"}
@@ -994,7 +994,7 @@ def test_a_dhcp_server_that_runs_is_to_be_restarted() -> None:
     world.running("lab-0")
     world.vm()
     notes = world.attach(network=LAB).notes
-    assert any("learns of its addresses when it starts: virtctl restart lab-0 -n prod" in note for note in notes)
+    assert any("reads its addresses only when it starts: virtctl restart lab-0 -n prod" in note for note in notes)
 
 
 SEEDS = range(6)

@@ -64,7 +64,7 @@ def test_no_bridge_goes_from_under_vms(ovs: Json, wanted: str) -> None:
     before = on_the_nodes(world)
     edit(world, **ovs)
     message = str(refusal(world.sync_network("lab"), LAB))
-    assert f"network prod/lab wants bridge {wanted}, and VMs are on bridge br-ext on eth1" in message
+    assert f"network prod/lab requires bridge {wanted}, but VMs are on bridge br-ext on eth1" in message
     assert "prod/web-1 (10.20.0.2)" in message
     assert on_the_nodes(world) == before
     status = world.api.get(NETWORKWIZARD.ref("lab", "prod"))["status"]
@@ -88,7 +88,7 @@ def test_nor_a_bridge_that_is_not_made_here() -> None:
     world.vm()
     world.attach(network=LAB)
     edit(world, bridge="br-new")
-    assert "wants bridge br-new (hostConfig: false), and VMs are on bridge br-ext: prod/web-1" in str(
+    assert "requires bridge br-new (hostConfig: false), but VMs are on bridge br-ext: prod/web-1" in str(
         refusal(world.sync_network("lab"), LAB)
     )
     assert bridges(world) == ["br-ext"]

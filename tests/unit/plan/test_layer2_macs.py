@@ -1,4 +1,4 @@
-"""Two VMs of a layer 2 network with one MAC address: its DHCP server could not tell them apart.
+"""Two VMs of a Layer 2 network with one MAC address: its DHCP server could not tell them apart.
 
 | the MAC address is | the second VM |
 |---|---|

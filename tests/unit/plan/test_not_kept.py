@@ -5,7 +5,7 @@
 | a field is dropped from what is created           | which; the network is taken back                            |
 | the same of a network that is there (sync)        | which; its status says so; other networks are brought up    |
 | a controller sets a field back                    | that it is set back                                         |
-| an object is removed as often as it is made       | the same                                                    |
+| an object is deleted as often as it is created    | the same                                                    |
 | a race that ends                                  | nothing                                                     |
 | waits, deletions, calls, refused writes           | nothing                                                     |
 """
@@ -37,7 +37,7 @@ from kubectl_yoshi.plan.sync.planner import SyncScope
 from tests.unit.plan.world import BACKENDS, World, refusal
 
 POOL = RAW.pool.ref("prod.blue")
-DROPPED = "ippool/prod.blue: the API server does not keep spec.natOutgoing"
+DROPPED = "ippool/prod.blue: the API server does not store spec.natOutgoing"
 
 
 def drops(world: World, *names: str, plural: str = "ippools", of: str = "") -> None:
@@ -100,7 +100,7 @@ def test_a_list_entry_of_a_bridges_template_is_named_too() -> None:
     world.api.shows = without_params
     error = refusal(world.sync_network("lab"), "prod/lab")
     assert error.message.startswith("hostnetworktemplate/yoshi-br-ext-")
-    assert error.message.endswith(" in namespace prod: the API server does not keep spec.ovsConfig")
+    assert error.message.endswith(" in namespace prod: the API server does not store spec.ovsConfig")
 
 
 def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
@@ -116,7 +116,7 @@ def test_a_field_that_a_controller_sets_back_ends_the_run_too() -> None:
 
     world.api.before.append(sets_back)
     error = refusal(world.sync_network(), "prod/blue")
-    assert error.message == "ippool/prod.blue: spec.natOutgoing is set back as often as it is written"
+    assert error.message == "ippool/prod.blue: spec.natOutgoing is reverted as often as it is written"
     assert len(done) == MAX_REPEATS_WITH_OTHER_WRITERS + 1
 
 
@@ -130,7 +130,7 @@ def test_an_object_that_is_removed_as_often_as_it_is_made_ends_the_run_too() -> 
 
     world.api.before.append(removes)
     error = refusal(world.sync_network(), "prod/blue")
-    assert error.message == "ippool/prod.blue is removed as often as it is made"
+    assert error.message == "ippool/prod.blue is deleted as often as it is created"
     assert (
         world.api.tried[("create", "ippools")] == MAX_REPEATS_WITH_OTHER_WRITERS + 1
     )  # the first one made the network
@@ -185,7 +185,7 @@ def test_what_is_not_kept_even_of_taking_back_ends_the_run() -> None:
         return sequential(replace(patch, before=vm))
 
     drops(world, "odd", plural="virtualmachines")
-    with pytest.raises(WriteLostError, match=r"does not keep spec\.odd"):
+    with pytest.raises(WriteLostError, match=r"does not store spec\.odd"):
         run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert world.api.tried[("patch", "virtualmachines")] == 2
 
@@ -203,7 +203,7 @@ def test_a_plan_that_is_never_the_same_ends_too_and_not_as_an_api_server_that_is
         op = {"op": "add", "path": "/spec/number", "value": next(numbers)}
         return sequential(Change(Verb.PATCH, ref, "count", [op]))
 
-    with pytest.raises(NotConvergedError, match="did not end in 5 rounds"):
+    with pytest.raises(NotConvergedError, match="not complete after 5 rounds"):
         run(planner, world.api, BACKENDS)  # type: ignore[arg-type]
     assert not issubclass(NotConvergedError, FATAL_ERRORS)  # sync goes on
 
@@ -277,4 +277,4 @@ def test_fields_are_named_as_people_write_them() -> None:
     [(_, error)] = (
         AppliedRound().next_round(sequential(change), answered(sequential(change))).lost_writes(sequential(change))
     )
-    assert "keep metadata.annotations[a.b/c], spec.list[0].x, spec.list, and 1 more" in error.message
+    assert "store metadata.annotations[a.b/c], spec.list[0].x, spec.list, and 1 more" in error.message

@@ -104,7 +104,7 @@ def newcomer_gets_another(world: World) -> None:
 def test_no_address_is_given_out_while_the_ledger_is_lost(cidr: str, ask: Callable[[World], RunResult]) -> None:
     world = restored(cidr)
     world.vm("late")
-    with pytest.raises(PreconditionFailed, match=r"gives out no addresses yet.*its status was lost") as refused:
+    with pytest.raises(PreconditionFailed, match=r"assigns no addresses yet.*its status was lost") as refused:
         ask(world)
     assert "kubectl yoshi sync -n prod" in refused.value.hint
     assert "kubectl yoshi ips rebuild --network prod/blue" in refused.value.hint
@@ -193,7 +193,7 @@ def test_a_ledger_stays_closed_before_one_who_may_not_see_all_vms(cidr: str, ope
         assert "may not list" in refused.message
     assert not is_initialized(world)
     world.vm("late")
-    with pytest.raises(PreconditionFailed, match="gives out no addresses yet"):
+    with pytest.raises(PreconditionFailed, match="assigns no addresses yet"):
         world.attach("late")
 
 
@@ -317,10 +317,10 @@ def test_a_rebuild_opens_no_network_that_another_one_overlaps() -> None:
     world = World()
     overlapped(world)
     done = world.run(plan_rebuild, RebuildRequest())
-    assert done.notes == ("network prod/late is left alone: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)",)
+    assert done.notes == ("network prod/late is skipped: 10.133.0.0/25 overlaps network prod/blue (10.133.0.0/24)",)
     assert not parse_network(world.api.get(NETWORKWIZARD.ref("late", "prod"))).is_initialized
     world.vm()
-    with pytest.raises(PreconditionFailed, match="gives out no addresses yet"):
+    with pytest.raises(PreconditionFailed, match="assigns no addresses yet"):
         world.attach(network="prod/late")
 
 

@@ -172,7 +172,7 @@ def test_it_moves_to_another_vm(world: World) -> None:
 def test_what_is_left_of_a_vm_that_is_gone_is_collected(world: World) -> None:
     world.attach("a", network=PUB, ip=OUT)
     world.drop_vm("a")
-    assert any(f"{OUT} on {PUB}: recorded for prod/a, but the VM is gone" in text for text in findings(world))
+    assert any(f"{OUT} on {PUB}: recorded for prod/a, but the VM no longer exists" in text for text in findings(world))
     for service in world.api.every(SERVICE):  # as Kubernetes does
         world.api.drop(SERVICE.ref(name_of(service), "prod"))
     world.collect()
@@ -225,7 +225,7 @@ def test_of_ipv6_it_is_a_128() -> None:
 @pytest.mark.parametrize(("cidr", "ip"), [("203.0.113.0/29", "2001:db8::7"), ("2001:db8::/64", OUT)])
 def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
     world = public(cidr, "calico-bgp")
-    with pytest.raises(PreconditionFailed, match=f"{ip} cannot be given out by network prod/pub: it is outside {cidr}"):
+    with pytest.raises(PreconditionFailed, match=f"{ip} cannot be assigned on network prod/pub: it is outside {cidr}"):
         world.attach("a", network=PUB, ip=ip)
     with pytest.raises(PreconditionFailed, match="outside"):
         world.reserve(ip, network="pub")
@@ -234,7 +234,7 @@ def test_an_address_of_the_other_family_is_refused(cidr: str, ip: str) -> None:
 def test_a_private_network_gives_out_none_outside() -> None:
     world = public()
     world.network("blue", "10.133.0.0/24")
-    with pytest.raises(PreconditionFailed, match=f"{OUT} cannot be given out by network prod/blue: it is outside 10"):
+    with pytest.raises(PreconditionFailed, match=f"{OUT} cannot be assigned on network prod/blue: it is outside 10"):
         world.attach("a", network="prod/blue", ip=OUT)
     with pytest.raises(PreconditionFailed, match="outside"):
         world.reserve(OUT, network="blue")
@@ -269,7 +269,7 @@ def test_where_no_network_is_named_it_is_the_one_that_holds_it_or_the_only_one()
     world = public()
     assert found(world, OUT) == "prod/pub"
     make_public(world, "far", "198.51.100.0/24", "calico-bgp")
-    with pytest.raises(PreconditionFailed, match=f"{OUT} may be of several networks: prod/far, prod/pub"):
+    with pytest.raises(PreconditionFailed, match=f"{OUT} may belong to several networks: prod/far, prod/pub"):
         found(world, OUT)
     world.attach("a", network="prod/far", ip=OUT)
     assert found(world, OUT) == "prod/far"

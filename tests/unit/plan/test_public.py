@@ -289,8 +289,8 @@ def test_what_a_network_does_not_say_is_told_when_it_is_made() -> None:
     )
     (note,) = made.notes
     assert note == (
-        "chosen for network prod/more, which does not say: announced by calico-bgp (metallb-bgp could be named "
-        "instead), this cluster's ASN 64512, the routers' ASN 64514"
+        "defaults chosen for network prod/more: announced by calico-bgp (metallb-bgp could be used instead), this "
+        "cluster's ASN 64512, the routers' ASN 64514"
     )
     assert make_public(world, "said", "198.51.100.16/28", "calico-bgp").notes == ()
 
@@ -508,7 +508,7 @@ def test_a_move_of_an_address_that_is_detached_meanwhile_leaves_no_wish(world: W
             world.detach("a", network=PUB)
 
     mover.api.before.append(detached)
-    with pytest.raises(PreconditionFailed, match="is nobody's"):
+    with pytest.raises(PreconditionFailed, match="is not assigned on"):
         move(mover)
     assert (world.holders("pub"), services(world)) == ({}, {})
     assert (wish(world, "a"), wish(world, "b")) == ("", "")
@@ -527,7 +527,7 @@ def test_a_move_into_a_namespace_that_has_all_that_it_may_changes_nothing(world:
     world.attach("dev/full", network=PUB, ip=SECOND)
     before = (world.holders("pub"), services(world), announced(world))
     world.api.writes.clear()
-    message = "namespace dev holds 1 addresses of network prod/pub, which gives it 1 at most"
+    message = "namespace dev holds 1 addresses of network prod/pub, which allows 1 per namespace"
     request = MoveRequest(parse_address(FIRST), ("dev", "b"), ("prod", "pub"))
     for dry_run in ("client", "server", "none"):
         with pytest.raises(PreconditionFailed, match=message):
@@ -599,7 +599,7 @@ def test_the_status_of_a_service_that_has_come_to_another_network_meanwhile_is_n
             world.api.change(ref, lambda obj: obj["metadata"]["labels"].update({metallb.NETWORK_LABEL: "uid-of-far"}))
 
     world.api.before.append(comes_to_another)
-    with pytest.raises(PreconditionFailed, match="was not made for network prod/pub"):
+    with pytest.raises(PreconditionFailed, match="was not created for network prod/pub"):
         world.attach("a", network=PUB, ip=FIRST)
     [service] = world.api.every(SERVICE)
     assert service["status"] == {"loadBalancer": {}}

@@ -157,7 +157,7 @@ def test_a_peering_that_another_network_needs_changes_when_both_say_so(
     before = world.api.every(resource)
     only_edit(world, bgpConfig=peering(64999))
     message = refusal(world.sync_network("pub"), "prod/pub").message
-    assert f"with {field} 64514, as network prod/far wants it, and this network wants 64999" in message
+    assert f"with {field} 64514, as network prod/far requires, but this network requires 64999" in message
     assert world.api.every(resource) == before
     assert not world.sync_network("far").errors
     only_edit(world, "far", bgpConfig=peering(64999))
@@ -179,7 +179,7 @@ def test_a_peering_that_another_network_comes_to_need_meanwhile_stays_as_it_is(
             make_public(world, "far", "198.51.100.0/24", announce)
 
     mine.api.before.append(first)
-    assert "as network prod/far wants it" in refusal(mine.sync_network("pub"), "prod/pub").message
+    assert "as network prod/far requires" in refusal(mine.sync_network("pub"), "prod/pub").message
     assert [dig(peer, "spec", field) for peer in world.api.every(resource)] == [64514]
 
 
@@ -205,7 +205,7 @@ def test_a_peering_of_networks_that_may_not_be_seen_stays_as_it_is(
     before = world.api.every(resource)
     only_edit(world, bgpConfig=peering(64999))
     world.api.refuse("list", NETWORKWIZARD)
-    assert "as network prod/far wants it" in refusal(world.sync_network("pub"), "prod/pub").message
+    assert "as network prod/far requires" in refusal(world.sync_network("pub"), "prod/pub").message
     assert world.api.every(resource) == before
 
 
@@ -221,7 +221,7 @@ def test_a_peering_that_somebody_else_made_stays_as_it_is(announce: str, resourc
     before = world.api.every(resource)
     only_edit(world, bgpConfig=peering(64999))
     message = refusal(world.sync_network("pub"), "prod/pub").message
-    assert f"speaks to {ROUTER} with {field} 64514, and this network wants 64999" in message
+    assert f"peers with {ROUTER} with {field} 64514, but this network requires 64999" in message
     assert world.api.every(resource) == before
 
 

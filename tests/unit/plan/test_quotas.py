@@ -47,7 +47,7 @@ def test_a_namespace_gets_as_many_addresses_as_it_may_and_is_told_the_way_out(ci
     assert not world.attach("web-1").errors
     assert not world.attach("web-2").errors
     error = refusal(world.attach("web-3"), "prod/web-3")
-    assert error.message == "namespace prod holds 2 addresses of network prod/blue, which gives it 2 at most"
+    assert error.message == "namespace prod holds 2 addresses of network prod/blue, which allows 2 per namespace"
     assert "Detach a VM of it" in error.hint
     assert "kubectl edit networkwizard blue -n prod" in error.hint
     assert world.pin("web-3") == ""
@@ -65,8 +65,8 @@ def test_it_does_not_matter_how_an_address_is_chosen(cidr: str, ip: str) -> None
     world.vm("web-1")
     world.vm("web-2", pin=ip)
     world.attach("web-1")
-    assert "which gives it 1 at most" in refusal(world.attach("web-2"), "prod/web-2").message
-    assert "which gives it 1 at most" in refusal(world.attach("web-2", ip=ip or "10.133.0.9"), "prod/web-2").message
+    assert "which allows 1 per namespace" in refusal(world.attach("web-2"), "prod/web-2").message
+    assert "which allows 1 per namespace" in refusal(world.attach("web-2", ip=ip or "10.133.0.9"), "prod/web-2").message
     assert len(world.holders()) == 1
 
 
@@ -116,7 +116,7 @@ def test_a_quota_that_is_lowered_takes_nothing_away_and_lets_nobody_in(cidr: str
     world.api.change(blue, lambda obj: obj["spec"].update(maxAddressesPerNamespace=1))
     assert not world.attach("web-1", "web-2").errors
     error = refusal(world.attach("web-3"), "prod/web-3")
-    assert error.message == "namespace prod holds 2 addresses of network prod/blue, which gives it 1 at most"
+    assert error.message == "namespace prod holds 2 addresses of network prod/blue, which allows 1 per namespace"
     assert len(world.holders()) == 2
 
 
@@ -141,7 +141,7 @@ def test_of_many_at_once_exactly_as_many_get_an_address_as_may(cidr: str, seed: 
     for one in done:
         if one not in got:
             error = one if isinstance(one, Exception) else next(iter(one.errors.values()))
-            assert "3 at most" in str(error)
+            assert "allows 3 per namespace" in str(error)
     world.check()
 
 
@@ -166,7 +166,7 @@ def test_of_two_that_adopt_what_they_carry_at_the_same_moment_no_more_than_may_h
             assert not world.attach("web-2").errors
 
     mine.api.before[:] = [meanwhile]
-    assert "gives it 1 at most" in refusal(mine.attach("web-1"), "prod/web-1").message
+    assert "allows 1 per namespace" in refusal(mine.attach("web-1"), "prod/web-1").message
     assert list(world.holders().values()) == ["prod/web-2"]
     assert world.pin("web-1") == "10.133.0.9"
 
@@ -191,7 +191,7 @@ def test_an_import_adopts_as_many_addresses_as_there_is_room_for(cidr: str) -> N
     world.attach("web-8")
     done = adopt(world, "web-7", "web-9")
     assert done.results == {"prod/web-7": "10.133.0.7"}
-    assert "which gives it 2 at most" in refusal(done, "prod/web-9").message
+    assert "which allows 2 per namespace" in refusal(done, "prod/web-9").message
     assert set(world.holders().values()) == {"prod/web-7", "prod/web-8"}
     assert not adopt(world, "web-7").errors  # again
     world.check()
@@ -241,7 +241,7 @@ def test_rebuild_writes_what_is_so_and_says_that_it_is_too_much() -> None:
     world.vm("web-2", pin="10.133.0.8")
     done = world.run(plan_rebuild, RebuildRequest(("prod", "blue")))
     assert len(world.holders()) == 2
-    assert "namespace prod holds 2 addresses of network prod/blue, which gives it 1 at most" in done.notes
+    assert "namespace prod holds 2 addresses of network prod/blue, which allows 1 per namespace" in done.notes
 
 
 NAMES = st.tuples(st.sampled_from(["prod", "dev", "test"]), st.sampled_from("abcdef"))

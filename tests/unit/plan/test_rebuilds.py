@@ -259,7 +259,7 @@ def test_records_that_nothing_uses_stay_for_gc() -> None:
     world.drop_vm("web-1")
     done = rebuild(world)
     assert [*world.holders().values()] == ["prod/web-1"]
-    assert any("`kubectl yoshi ips gc` gives them back" in note for note in done.notes)
+    assert any("`kubectl yoshi ips gc` releases them" in note for note in done.notes)
 
 
 def test_a_vm_that_runs_with_another_address_than_it_is_to_have_has_both_recorded_and_is_told() -> None:
@@ -291,7 +291,7 @@ def test_what_may_not_be_seen_is_unknown_and_nothing_is_written(unseen: Any) -> 
     world.network()
     world.vm("web-1", pin="10.133.0.10")
     world.api.refuse("list", unseen)
-    with pytest.raises(PreconditionFailed, match="cannot be told"):
+    with pytest.raises(PreconditionFailed, match="cannot determine"):
         rebuild(world)
     assert world.records() == {}
 

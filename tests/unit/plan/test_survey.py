@@ -88,7 +88,9 @@ def test_a_vm_that_runs_without_its_address_needs_a_restart(old_world: World) ->
     old_world.attach()
     rows, wrong = surveyed(old_world)
     assert rows["10.133.0.1"].state is AddressState.RESTART_NEEDED
-    assert wrong == ["10.133.0.1 on prod/blue: prod/web-1 does not run as its template says; it needs a restart"]
+    assert wrong == [
+        "10.133.0.1 on prod/blue: prod/web-1 runs without its template's latest changes; it needs a restart"
+    ]
 
 
 def test_a_vm_that_was_detached_while_it_ran_needs_a_restart(world: World) -> None:
@@ -121,7 +123,10 @@ def test_a_record_whose_vm_was_not_written_yet_is_pending_for_a_while_and_then_o
     rows, wrong = surveyed(world, LATER)
     assert rows["10.133.0.1"].state is AddressState.ORPHANED
     assert wrong == [
-        "10.133.0.1 on prod/blue: recorded for prod/web-1, but virtualmachine/web-1 in namespace prod does not want it"
+        (
+            "10.133.0.1 on prod/blue: recorded for prod/web-1, but virtualmachine/web-1 in namespace prod does not "
+            "request it"
+        )
     ]
 
 
@@ -131,7 +136,7 @@ def test_the_record_of_a_vm_that_is_gone_is_orphaned(world: World) -> None:
     world.drop_vm()
     rows, wrong = surveyed(world, LATER)
     assert (rows["10.133.0.1"].state, rows["10.133.0.1"].vm) == (AddressState.ORPHANED, None)
-    assert wrong == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM is gone"]
+    assert wrong == ["10.133.0.1 on prod/blue: recorded for prod/web-1, but the VM no longer exists"]
 
 
 def test_the_record_of_a_vm_that_was_made_anew_is_orphaned(world: World) -> None:
@@ -160,9 +165,9 @@ def test_what_is_used_without_a_record_is_unrecorded_and_told(world: World) -> N
         "10.133.0.9": (AddressState.UNRECORDED, "pod/shop in namespace dev"),
     }
     assert wrong == [
-        "10.133.0.7 on prod/blue: virtualmachine/web-9 in namespace dev uses it, but the ledger does not say so",
-        "10.133.0.8 on prod/blue: ipamblock/10-133-0-0-26 uses it, but the ledger does not say so",
-        "10.133.0.9 on prod/blue: pod/shop in namespace dev uses it, but the ledger does not say so",
+        "10.133.0.7 on prod/blue: virtualmachine/web-9 in namespace dev uses it, but it is not recorded",
+        "10.133.0.8 on prod/blue: ipamblock/10-133-0-0-26 uses it, but it is not recorded",
+        "10.133.0.9 on prod/blue: pod/shop in namespace dev uses it, but it is not recorded",
     ]
 
 
@@ -175,7 +180,7 @@ def test_an_address_that_cools_down_in_calico_is_no_finding_and_not_given_out(wo
     assert (rows["10.133.0.8"].state, wrong) == (AddressState.COOLING_DOWN, [])
     world.vm("web-9")
     said = refusal(world.attach("web-9", ip="10.133.0.8"), "prod/web-9").message
-    assert said == "10.133.0.8 is not free: it cools down in Calico, which released it at 2026-01-01T00:00:00Z"
+    assert said == "10.133.0.8 is not free: it is cooling down in Calico, which released it at 2026-01-01T00:00:00Z"
 
 
 def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(world: World) -> None:
@@ -186,7 +191,7 @@ def test_one_address_without_a_record_is_one_finding_that_names_all_who_use_it(w
         f"virtualmachine/web-9 {here}, virtualmachineinstance/web-9 {here}, pod/virt-launcher-web-9 {here} and "
         "ipamblock/10-133-0-0-26"
     )
-    assert wrong == f"10.133.0.7 on prod/blue: {used_by} use it, but the ledger does not say so"
+    assert wrong == f"10.133.0.7 on prod/blue: {used_by} use it, but it is not recorded"
 
 
 def test_only_an_exact_look_sees_unrecorded_uses_in_namespaces_that_the_ledger_does_not_name(world: World) -> None:
@@ -246,7 +251,10 @@ def test_a_record_in_the_originals_form_is_told(world: World) -> None:
     rows, wrong = surveyed(world)
     assert rows["10.133.0.5"].state is AddressState.BOUND
     assert wrong == [
-        "10.133.0.5 on prod/blue: recorded in the original's form, without the VM's uid; attach prod/web-1 again"
+        (
+            "10.133.0.5 on prod/blue: recorded in the format of Platform9 yoshi, without the VM's uid; "
+            "attach prod/web-1 again"
+        )
     ]
 
 

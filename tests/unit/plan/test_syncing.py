@@ -7,7 +7,7 @@
 | a VM that names another network than it is on  | refused                                                 |
 | a VM that names none any more                  | keeps its address, with a note                          |
 | a network that cannot be made                  | says so in its status; nobody new is attached           |
-| a network that may not be judged               | is left alone                                           |
+| a network that may not be judged               | is skipped                                              |
 | a network deleted behind our back              | its pool goes, unless the network came meanwhile        |
 | a VM that a killed run had stopped             | is finished and started again                           |
 | a VM that another run restarts just now        | is left to that                                         |
@@ -197,7 +197,7 @@ def test_without_the_right_to_write_events_there_is_a_note(world: World, verb: s
     world.api.refuse(verb, EVENT)
     report = passed(world)
     assert report.failure_count == 1
-    assert any("owners were not told" in note for note in report.notes) == (verb == "create")
+    assert any("could not be written on VMs" in note for note in report.notes) == (verb == "create")
     assert len(events(world)) == (verb == "get")
     assert passed(world).failure_count == 1, "and again"
 
@@ -295,7 +295,7 @@ def test_who_may_not_see_pools_judges_no_network_but_attaches(world: World) -> N
     world.api.refuse("list", RAW.pool)
     report = passed(world, SyncScope("prod"))
     assert not report.network_errors
-    assert any("network prod/blue is left as it is" in note for note in report.notes)
+    assert any("network prod/blue is skipped" in note for note in report.notes)
     assert status(world)["conditions"] == before["conditions"]
     assert world.pin() == "10.133.0.1"
 
@@ -315,7 +315,7 @@ def test_nobody_is_attached_to_a_network_that_nobody_has_made_yet(world: World) 
     network_by_kubectl(world)
     wish(world, "blue")
     world.api.refuse("list", RAW.pool)
-    assert "it was not made yet" in passed(world, SyncScope("prod")).vm_errors[("prod", "web-1")].message
+    assert "it is not initialized yet" in passed(world, SyncScope("prod")).vm_errors[("prod", "web-1")].message
     assert not world.pin()
     world.api.allow_everything()
     assert not passed(world).failure_count
@@ -350,7 +350,7 @@ def test_what_was_told_of_a_vm_is_not_told_again_with_the_next(world: World) -> 
 def test_who_may_see_neither_networks_nor_vms_is_told(world: World) -> None:
     world.api.refuse("list", NETWORKWIZARD)
     world.api.refuse("list", VM)
-    with pytest.raises(PreconditionFailed, match="neither networks nor VMs may be seen"):
+    with pytest.raises(PreconditionFailed, match="neither networks nor VMs can be read"):
         passed(world)
 
 

@@ -92,7 +92,7 @@ def test_what_has_no_vm_stays_and_is_told(world: World, cidr: str) -> None:
     assert world.holders() == {"10.133.0.7": "prod/web-1", "10.133.0.8": "prod/gone"}
     assert unmoved(world) == {"10.133.0.8": "gone"}
     (note,) = done.notes
-    assert "keeps 10.133.0.8 of gone as written" in note
+    assert "does not convert 10.133.0.8 of gone" in note
     world.collect()
     assert "10.133.0.8" not in world.holders()
 
@@ -169,7 +169,7 @@ def test_two_that_disagree_are_told_and_left(world: World) -> None:
 
     world.api.change(NETWORKWIZARD.ref("blue", "prod"), disagree)
     done = take_over(world)
-    assert "10.133.0.7 is recorded for prod/web-1, but its status still says web-2" in done.notes[0]
+    assert "10.133.0.7 is recorded for prod/web-1, but its status still has web-2" in done.notes[0]
     assert unmoved(world) == {"10.133.0.7": "web-2"}
 
 

@@ -45,7 +45,7 @@ def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
     world.drop_vm()
     done = run(world, Scripted(patch__NetworkWizard="done-cut,"), lambda w: w.collect())
     assert world.holders() == {}
-    assert [change.summary for change, _ in done.executed] == [f"give back {ADDRESS} of prod/web-1"]
+    assert [change.summary for change, _ in done.executed] == [f"release {ADDRESS} of prod/web-1"]
 
 
 def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world: World) -> None:
@@ -75,7 +75,7 @@ def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
     other = faulty(world, Scripted(patch__NetworkWizard="done-cut,", patch__VirtualMachine="done-error,"))
     request = AttachRequest(("prod", "blue"), (("prod", "web-1"),))
     other.run(plan_attach, request, progress=lambda change, state: told.append((change.summary, state)))
-    record, give = f"record {ADDRESS} for prod/web-1", f"give {ADDRESS} to virtualmachine/web-1 in namespace prod"
+    record, give = f"record {ADDRESS} for prod/web-1", f"assign {ADDRESS} to virtualmachine/web-1 in namespace prod"
     assert [*dict.fromkeys(summary for summary, state in told if state == "done")] == [record, give]
 
 
@@ -125,7 +125,7 @@ def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused
     world.vm()
     fate = Scripted(patch__VirtualMachine="late,invalid,")
     error = refusal(run(world, fate, lambda w: w.attach()))
-    assert "May have been done, or may be yet: give 10.133.0.1 to virtualmachine/web-1" in error.changes_so_far
+    assert "Outcome unknown: assign 10.133.0.1 to virtualmachine/web-1" in error.changes_so_far
     assert world.holders() == {}
     fate.arrive_all()
     assert world.pin() == ""
@@ -160,7 +160,7 @@ def test_an_error_says_what_was_done_before(world: World) -> None:
     with pytest.raises(UnreachableError) as caught:
         run(world, Scripted(list__Pod=",lost", patch__VirtualMachine="done-cut,"), lambda w: w.attach())
     assert caught.value.changes_so_far == (
-        "Done before that: record 10.133.0.1 for prod/web-1. May have been done, or may be yet: give 10.133.0.1 to "
+        "Done before the error: record 10.133.0.1 for prod/web-1. Outcome unknown: assign 10.133.0.1 to "
         "virtualmachine/web-1 in namespace prod."
     )
     assert world.pin() == ADDRESS
@@ -188,7 +188,8 @@ def test_a_refusal_says_what_stands_all_the_same(old_world: World) -> None:
     old_world.running()
     error = refusal(run(old_world, Scripted(update__VirtualMachine="invalid"), lambda w: w.attach(restart=True)))
     assert error.changes_so_far == (
-        "Done before that: record 10.133.0.1 for prod/web-1; give 10.133.0.1 to virtualmachine/web-1 in namespace prod."
+        "Done before the error: record 10.133.0.1 for prod/web-1; assign 10.133.0.1 to virtualmachine/web-1 in "
+        "namespace prod."
     )
     assert str(error).splitlines() == [error.message, error.changes_so_far]
 
@@ -213,7 +214,7 @@ def test_a_network_that_stays_tells_what_was_taken_from_its_vms(world: World) ->
     done = run(world, refuse, lambda w: w.delete_network(force=True))
     carry = [name for name in ("web-1", "web-2") if world.pin(name)]
     assert len(carry) == 1
-    assert "Done before that: " in refusal(done, "prod/blue").changes_so_far
+    assert "Done before the error: " in refusal(done, "prod/blue").changes_so_far
     assert "web" in refusal(done, "prod/blue").changes_so_far
 
 

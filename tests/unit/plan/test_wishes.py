@@ -80,11 +80,11 @@ def test_an_address_that_no_cidr_has_is_of_the_network_without_one() -> None:
     [
         (vm(private="a/b/c"), UsageError, "not the name of a network"),
         (vm(ip="1.2.3"), UsageError, "1.2.3"),
-        (vm(ip="192.0.2.1"), PreconditionFailed, "prod/loose, prod/loose-2 may all have 192.0.2.1"),
+        (vm(ip="192.0.2.1"), PreconditionFailed, "prod/loose, prod/loose-2 all contain 192.0.2.1"),
         (
             vm(public="first", ip="203.0.113.3,203.0.113.4"),
             PreconditionFailed,
-            "asks for 203.0.113.3 and 203.0.113.4 of network",
+            "requests 203.0.113.3 and 203.0.113.4 of network",
         ),
     ],
 )
@@ -109,14 +109,14 @@ def test_an_address_outside_is_of_the_network_that_holds_it() -> None:
 
 
 def test_an_address_that_several_networks_may_have_names_them() -> None:
-    with pytest.raises(PreconditionFailed, match=r"networks prod/first, prod/second may all have 192\.0\.2\.1"):
+    with pytest.raises(PreconditionFailed, match=r"networks prod/first, prod/second all contain 192\.0\.2\.1"):
         understood(vm(ip="192.0.2.1"), FIRST, SECOND)
 
 
 @pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::7"])
 def test_an_address_that_nobody_has_says_so(ip: str) -> None:
     others = [network("blue", "192.0.2.0/24", "calico")] + ([FIRST] if ":" in ip else [])
-    with pytest.raises(PreconditionFailed, match="no public network has it"):
+    with pytest.raises(PreconditionFailed, match="no public network contains it"):
         understood(vm(ip=ip), *others)
 
 

@@ -88,7 +88,7 @@ def whole(world: World, held: dict[str, str]) -> bool:
 
 def test_an_address_that_one_network_has_given_out_is_no_other_ones(world: World) -> None:
     world.attach("a", network="prod/pub", ip=FIRST)
-    of_other = f"{FIRST} is of network prod/pub, not of prod/far"
+    of_other = f"{FIRST} belongs to network prod/pub, not to prod/far"
     assert of_other in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
     assert of_other in refused(lambda: world.reserve(FIRST, network="far", note="printer"))
     assert whole(world, {FIRST: "prod/a"})
@@ -96,7 +96,7 @@ def test_an_address_that_one_network_has_given_out_is_no_other_ones(world: World
 
 def test_an_address_in_the_cidr_of_a_network_is_no_other_ones(world: World) -> None:
     make_public(world, "wide", "203.0.113.0/24", "calico-bgp")
-    of_other = f"{FIRST} is of network prod/wide, not of prod/far"
+    of_other = f"{FIRST} belongs to network prod/wide, not to prod/far"
     assert of_other in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
     assert of_other in refused(lambda: world.reserve(FIRST, network="far"))
     assert whole(world, {})
@@ -121,8 +121,8 @@ def test_a_network_whose_spec_is_broken_keeps_its_addresses(world: World) -> Non
     for name in ("wide", "pub"):
         ref = NETWORKWIZARD.ref(name, "prod")
         world.api.change(ref, lambda obj: obj["spec"].update(exclude=["10.200.0.0/24"]))
-    assert "is of network prod/wide" in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
-    assert "is of network prod/pub" in refused(lambda: world.attach("b", network="prod/far", ip="198.51.100.7"))
+    assert "belongs to network prod/wide" in refused(lambda: world.attach("b", network="prod/far", ip=FIRST))
+    assert "belongs to network prod/pub" in refused(lambda: world.attach("b", network="prod/far", ip="198.51.100.7"))
     for cidr, other in (("203.0.113.0/25", "wide"), ("198.51.100.0/24", "pub")):
         with pytest.raises(PreconditionFailed, match=f"overlaps network prod/{other}"):
             make_public(world, "more", cidr, "calico-bgp")
@@ -197,7 +197,7 @@ def test_of_two_that_record_one_address_at_the_same_moment_the_slower_one_gives_
         said = refused(lambda: mine.reserve(FIRST, network="pub"))
     else:
         said = refusal(mine.attach("a", network="prod/pub", ip=FIRST), "prod/a").message
-    assert f"{FIRST} is of network prod/far, not of prod/pub" in said
+    assert f"{FIRST} belongs to network prod/far, not to prod/pub" in said
     assert whole(world, {FIRST: "prod/b"})
 
 

@@ -82,7 +82,7 @@ def test_a_message_that_is_taken_out_of_the_program_leaves_an_entry_that_is_foun
         check_current(copy, PAGE.read_text(encoding="utf-8"))
 
 
-REMOVED = "interrupted; run the same command again to complete what was begun"
+REMOVED = "interrupted; run the same command again to complete it"
 
 
 def _span(text: str) -> str:
