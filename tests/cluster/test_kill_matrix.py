@@ -101,6 +101,9 @@ MORE = {
 }  # fmt: skip
 """Commands for kinds of networks with which CASES has them not."""
 MATRIX = {name: case for name, case in {**CASES, **MORE}.items() if not case.looks}
+MOST_REPEATED = 2
+"""In how many cases the API server may refuse a write of the undisturbed run for a moment, so that it is sent twice and
+the last kill comes before a write that is not sent."""
 LEFT_TO_GC = {"attach elsewhere": (5,), "attach a running one elsewhere": (5, 6, 7, 8)}
 """The writes of these that come when the VM's template is changed already. The last one gives back the address on
 network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` gives that address
@@ -141,17 +144,19 @@ def programs(places: list[Seat]) -> Iterator[dict[int, Yoshi]]:
 def test_every_command_killed_before_each_of_its_writes(places: list[Seat], programs: dict[int, Yoshi]) -> None:
     wrong: list[BaseException] = []
     kills: Counter[str] = Counter()
+    repeated: list[str] = []
 
     def kill_all(name: str, seat: Seat) -> None:
         case = MATRIX[name]
         with ALONE if is_shared(case) else nullcontext():
-            kill_case(Killing(name, case, seat, programs[seat.number]), kills, wrong)
+            kill_case(Killing(name, case, seat, programs[seat.number]), kills, repeated, wrong)
 
     names = [name for name in MATRIX if ONLY.partition(", ")[0] in ("", name)]
     wrong += side_by_side(places, [partial(kill_all, name) for name in names])
     print(f"\n{kills.total()} kills of {len(kills)} commands, {len(wrong)} went wrong")
     raise_first(wrong)
     assert set(kills) == set(names)
+    assert len(repeated) <= MOST_REPEATED, "\n".join(repeated)
 
 
 def is_shared(case: Case) -> bool:
@@ -173,7 +178,7 @@ class Killing:
         return run_killed(self.program, self.seat.proxy, shlex.split(self.seat.words(self.case.command)), write)
 
 
-def kill_case(killing: Killing, kills: Counter[str], wrong: list[BaseException]) -> None:
+def kill_case(killing: Killing, kills: Counter[str], repeated: list[str], wrong: list[BaseException]) -> None:
     """Runs a case undisturbed, then kills it before its writes."""
     killing.case.prepare(killing.seat)
     ran, fate = killing.run()
@@ -183,22 +188,31 @@ def kill_case(killing: Killing, kills: Counter[str], wrong: list[BaseException])
         cell = Cell(killing.name, write)
         if ONLY not in ("", killing.name, str(cell)):
             continue
-        told = [f"{cell} of {fate.written} (YOSHI_KILLS_ONLY)"]
+        told = [f"{cell} of {fate.written} (YOSHI_KILLS_ONLY): {dict(fate.asked)}"]
         try:
-            judge(killing, write, usual, told)
-            kills[killing.name] += 1
+            if judge(killing, write, usual, told):
+                kills[killing.name] += 1
+            else:
+                repeated.append("\n".join(told))
         except AssertionError as error:
             wrong.append(AssertionError("\n".join([*told, str(error)])))
 
 
-def judge(killing: Killing, write: int, usual: dict[str, str], told: list[str]) -> None:
-    """Kills, and judges what there is then, after the same command, and after it once more."""
+def judge(killing: Killing, write: int, usual: dict[str, str], told: list[str]) -> bool:
+    """Kills, and judges what there is then, after the same command, and after it once more.
+
+    Returns:
+        False where it is done before that write.
+    """
     seat, command = killing.seat, killing.case.command
     killing.case.prepare(seat)
     known = seat.violations()
     ran, fate = killing.run(write)
     told += [*(f"    {line}" for line in fate.told), str(ran)]
-    assert ran.killed, "it was not killed"
+    if not ran.killed:
+        assert (ran.code, fate.written) == (killing.case.code, write - 1), "it was not killed"
+        must_be(seat.state(), usual, "it is not what there is where nothing was killed")
+        return False
     seat.check(known)
 
     again = seat.run(command)
@@ -218,6 +232,7 @@ def judge(killing: Killing, write: int, usual: dict[str, str], told: list[str]) 
     must_be(seat.versions(), versions, "once more has changed something")
     written = [request for request in nothing.writes if not APPLIED.search(request)]
     assert not written, f"once more has written: {written}"
+    return True
 
 
 def must_have_left_one(seat: Seat, usual: dict[str, str]) -> None:
