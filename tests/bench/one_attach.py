@@ -32,6 +32,6 @@ def measure(bench: Bench) -> Iterator[Row]:
         for run in bench.each_run("vm attach VM", SO_MUCH_MORE_OFTEN)
     ]
     beside = "kubectl annotate vm VM"
-    yield from compared("vm attach VM --network N", beside, pairs, Target(6, of_ratio=True))
+    yield from compared("vm attach VM --network N", beside, pairs, Target(4, of_ratio=True))
     memory = [(mine.mebibytes, other.mebibytes) for mine, other in pairs]
     yield paired("vm attach VM --network N, peak memory", "MiB", beside, memory)

@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Row]:
             )
         if bench.other is not None:
             others.append(beside_the_other(bench, bench.other, run))
-    beside, twice = f"whereabouts, {sizes.processes} processes at a time", Target(2, of_ratio=True, at_least=True)
+    beside, twice = f"whereabouts, {sizes.processes} processes at a time", Target(1.5, of_ratio=True, at_least=True)
     each, loop = f"{sizes.processes} at a time, a process for each attach", "processes, attaching in a loop"
     yield from rows(bench, each, beside, [t[::2] for t in turns], twice)
     yield from rows(bench, f"{sizes.processes} {loop}", beside, [t[1:] for t in turns], twice)
