@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_a_certificate_that_is_not_trusted_is_told_as_such(tls_url: str) -> None
 
 def test_a_certificate_authority_by_flag_is_trusted(tls_url: str, certificate: Path) -> None:
     assert version(tls_url, certificate_authority=str(certificate)) == {}
+
+
+def test_connections_load_the_certificates_once(
+    tls_url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    load = ssl.SSLContext.load_verify_locations
+
+    def count(context: ssl.SSLContext, *args: object, **kwargs: object) -> None:
+        loaded.append(args)
+        load(context, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", count)
+    options = ConnectionOptions(server=tls_url, certificate_authority=str(certificate))
+    with closing(Connection.open(options)) as connection:
+        for _ in range(3):  # the server closes each connection
+            assert connection.request("GET", "/version", headers={}).status == 200
+    assert len(loaded) == 1
 
 
 def test_broken_certificates_in_the_kubeconfig_are_told(tls_url: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def run(program: str, **env: str) -> str:
 
 def test_opening_a_connection_loads_no_typed_models_and_no_async_client(server: FaultServer) -> None:
     server.then(says(200, {"gitVersion": "v1.36.0"}))
-    heavy = "aiohttp pydantic requests oauthlib requests_oauthlib google.auth websocket kubernetes"
+    heavy = "importlib.metadata aiohttp pydantic requests oauthlib requests_oauthlib google.auth websocket kubernetes"
     loaded = run(
         f"""
         import sys
