@@ -276,7 +276,7 @@ def test_a_stranger_is_told_which_right_is_missing(cluster: Cluster, namespace: 
     api = Api(Connection.open(options))
     with pytest.raises(ForbiddenError) as caught:
         api.list(MAPS, namespace)
-    assert caught.value.message == f'User "carl" may not list configmaps in namespace {namespace}.'
+    assert caught.value.message == f'User "carl" may not list configmaps in namespace {namespace}'
     wish = Query(MAPS, namespace)
     answer = run_queries(api, [wish])[wish]
     assert isinstance(answer, Unreadable)

@@ -78,7 +78,7 @@ TABLE = [
             "another cidr: 10.97.0.0/24 instead of 10.98.0.0/24",
             "delete it",
         ),
-        ("network create leaving --cidr 10.97.5.0/24", 1, "network {here}/leaving is being deleted", "gone"),
+        ("network create leaving --cidr 10.97.5.0/24", 1, "network {here}/leaving is being deleted", "Wait until"),
         ("-n no-such network create red --cidr 10.98.0.0/24", 1, "there is no namespace no-such", "Check -n"),
     ),
     *rows(

@@ -97,7 +97,7 @@ def test_an_address_is_moved_with_its_ports_and_moving_it_again_changes_nothing(
     world.yoshi.done("vm", "attach", "web-3", "--public-network", "pub")
     said = world.yoshi.refused("ips", "move", "203.0.113.5", "--to", "web-3")
     assert "already has 203.0.113.1" in said
-    assert "nobody's" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
+    assert "is not assigned on network" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
     world.yoshi.done("ips", "reserve", "pub", "203.0.113.9")
     assert "reserved" in world.yoshi.refused("ips", "move", "203.0.113.9", "--to", "web-3")
 
