@@ -115,11 +115,7 @@ def forbidden_error(access: Access, summary: str) -> ForbiddenError:
     request_info = _request_info(access)
     message = f"cannot {summary}: may not {request_info.permission}"
     return ForbiddenError(
-        message,
-        permission_hint(request_info),
-        missing_permission=describe_missing_permission(access),
-        status=403,
-        ref=request_info.ref,
+        message, permission_hint(request_info), missing_permission=describe_missing_permission(access), status=403
     )
 
 
