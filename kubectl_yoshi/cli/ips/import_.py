@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
     all_namespaces_option,
@@ -172,12 +172,11 @@ def _import_network(
     from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 
     request = ImportRequest(network, tuple(observation.existing for observation in found))
-    planner = partial(plan_import, request)
+    execute_options = ExecuteOptions(
+        options.dry_run, options.output, activity="importing", total=len(found), unchanged={}, tolerate_errors=True
+    )
     try:
-        done = execute(
-            session, planner, options.dry_run, options.output, total=len(found), activity="importing",
-            tolerate_errors=True, unchanged={},
-        )  # fmt: skip
+        done = execute(session, partial(plan_import, request), execute_options)
     except (PreconditionFailed, UsageError) as error:  # of the whole network; other networks are still imported
         if session.is_diff:
             raise

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors, run_each
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors, run_each
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -61,7 +60,7 @@ def delete(session: Session, options: DeleteOptions) -> None:
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
     from kubectl_yoshi.plan.network.planner import plan_network_deletion
 
-    done = execute(session, partial(plan_network_deletion, request), options.dry_run, OutputFormat())
+    done = execute(session, partial(plan_network_deletion, request), ExecuteOptions(options.dry_run))
     if done is None:
         return
     _print_released(session, request, done)
