@@ -115,7 +115,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.import_.sources import SearchScope, Source, list_observations, match_networks
 
@@ -140,7 +140,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
         Column("MAC", lambda row: row.observation.existing.mac, wide=True),
         Column("SINCE", lambda row: row.reason),
     ]
-    print_rows(rows, columns, _row_json, session.out, options.output, no_headers=options.no_headers)
+    print_rows(rows, columns, _row_json, session.out, ListFormat(options.output, options.no_headers))
     if not rows and options.output.is_human_readable:
         session.note("No addresses found.")
     session.note_unreadable(snapshot.unreadable_reasons())
