@@ -50,7 +50,7 @@ from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.network.init_allocations import plan_init_allocations
 from kubectl_yoshi.plan.network.objects import plan_network_objects
-from kubectl_yoshi.plan.network.status import plan_status
+from kubectl_yoshi.plan.network.status import NetworkStatus, plan_status
 from kubectl_yoshi.plan.network_lookup import (
     check_backend_available,
     check_initialized,
@@ -159,7 +159,8 @@ def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
         network = parse_network(found[0])
     except UsageError as error:
         return replace(
-            plan_status(parse_minimal_network(found[0]), False, error.message, ctx.run, owner), errors={owner: error}
+            plan_status(parse_minimal_network(found[0]), NetworkStatus(False, error.message), ctx.run, owner),
+            errors={owner: error},
         )
     check_version_supported(network)
     age = age_in_seconds(network.deleting_since, ctx.run.now)
@@ -220,7 +221,9 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
         if network.deleting_since and (
             backend.infra_address_purpose(network) or not network.is_initialized
         ):  # the deletion mark refuses all records
-            unmark_plan = plan_status(network, network.is_created, "it is being recreated", ctx.run, owner)
+            unmark_plan = plan_status(
+                network, NetworkStatus(network.is_created, "it is being recreated"), ctx.run, owner
+            )
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
         plan = init_plan or plan_network_objects(network, backend, ctx)
@@ -230,11 +233,13 @@ def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
         # A client with too few permissions must not record a failure in the status.
         if ctx.snapshot.unreadable_reasons():
             return Plan(errors={owner: error})
-        return replace(plan_status(network, False, error.message, ctx.run, owner), errors={owner: error})
+        return replace(plan_status(network, NetworkStatus(False, error.message), ctx.run, owner), errors={owner: error})
     if plan:
         return replace(plan, requeue=True)
     health = backend.health(network, ctx.snapshot)
-    return replace(plan_status(network, True, health, ctx.run, owner), notes=(*init_plan.notes, *plan.notes))
+    return replace(
+        plan_status(network, NetworkStatus(True, health), ctx.run, owner), notes=(*init_plan.notes, *plan.notes)
+    )
 
 
 def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
@@ -270,7 +275,9 @@ def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
         if owner in ctx.run.failed:  # the write of the status itself failed
             return plan
         network = parse_minimal_network(found[0])
-        return replace(plan_status(network, network.is_created, error.message, ctx.run, owner), errors=plan.errors)
+        return replace(
+            plan_status(network, NetworkStatus(network.is_created, error.message), ctx.run, owner), errors=plan.errors
+        )
     return _remove_created_network(parse_network(found[0]), error, ctx, owner)
 
 
@@ -285,10 +292,11 @@ def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContex
     if reason := _reason_to_keep(network, ctx):
         note = f"network {network.full_name} is kept, although it is not ready: {reason}"
         if owner not in ctx.run.failed:  # else the write of the status itself failed
-            plan = plan + plan_status(network, False, error.message, ctx.run, owner)
+            plan = plan + plan_status(network, NetworkStatus(False, error.message), ctx.run, owner)
         return replace(plan, notes=(note,))
     if is_large(network) and network.is_initialized and not network.is_deleting:
-        mark_plan = plan_status(network, False, "it is rolled back", ctx.run, owner, deleting=ctx.run.timestamp)
+        marked = NetworkStatus(False, "it is rolled back", deleting=ctx.run.timestamp)
+        mark_plan = plan_status(network, marked, ctx.run, owner)
         return replace(plan + mark_plan, requeue=True)
     if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in ctx.run.sent):
         try:
@@ -353,9 +361,8 @@ def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Pl
                 "is none, the CRDs are older than this program: `kubectl yoshi install` updates them.",
             )
         return plan
-    mark_plan = plan_status(
-        network, network.is_created, "it is being deleted", ctx.run, owner, deleting=ctx.run.timestamp
-    )
+    marked = NetworkStatus(network.is_created, "it is being deleted", deleting=ctx.run.timestamp)
+    mark_plan = plan_status(network, marked, ctx.run, owner)
     return replace(mark_plan, requeue=True, future_changes=plan.future_changes)
 
 
@@ -375,7 +382,7 @@ def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
         health = "" if plan else backend.health(network, ctx.snapshot)
     except PlanningError as error:
         created, health = network.is_created, error.message
-    return plan + plan_status(network, created, health, ctx.run, "")
+    return plan + plan_status(network, NetworkStatus(created, health), ctx.run, "")
 
 
 def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanContext) -> Plan:

@@ -26,6 +26,7 @@ from kubectl_yoshi.plan.network_lookup import list_requested_networks
 from kubectl_yoshi.plan.rebuild.expected import (
     ADMIN_REBUILD_HINT,
     AllocationAudit,
+    AuditScope,
     ExpectedAllocation,
     audit_allocations,
 )
@@ -76,7 +77,7 @@ def audit_networks(
     Raises:
         PreconditionFailed: see plan_rebuild.
     """
-    all_namespaces = request.network is None and request.namespace is None
+    scope = AuditScope(all_namespaces=request.network is None and request.namespace is None)
     networks, broken = list_requested_networks(request.network, request.namespace, snapshot)
     notes = [f"{text}: its allocations are skipped" for text in broken]
     vms = list_vms_by_name(snapshot)
@@ -90,7 +91,7 @@ def audit_networks(
         elif reason := _overlap_reason(network, snapshot):
             notes.append(f"network {network.full_name} is skipped: {reason}")
         else:
-            found.append(audit_allocations(network, backend, vms, snapshot, all_namespaces))
+            found.append(audit_allocations(network, backend, vms, snapshot, scope))
     return found, tuple(notes)
 
 
