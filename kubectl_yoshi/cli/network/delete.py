@@ -16,7 +16,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
+    from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest
 
 
 MAX_NAMED = 5
@@ -44,7 +44,7 @@ class DeleteOptions:
 def delete(session: Session, options: DeleteOptions) -> None:
     """Delete networks that have no allocations."""
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
+    from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest
 
     requests = {}
     for text in options.names:
@@ -58,7 +58,7 @@ def delete(session: Session, options: DeleteOptions) -> None:
 
 
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
-    from kubectl_yoshi.plan.network.planner import plan_network_deletion
+    from kubectl_yoshi.plan.network.deletion import plan_network_deletion
 
     done = execute(session, partial(plan_network_deletion, request), ExecuteOptions(options.dry_run))
     if done is None:
@@ -72,7 +72,7 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
     """Return the question that states what --force releases; "" where the deletion itself reports the error."""
     from kubectl_yoshi.engine.read import new_snapshot
-    from kubectl_yoshi.plan.network.planner import list_holders
+    from kubectl_yoshi.plan.network.deletion import list_holders
 
     try:
         vms, reserved = list_holders(request.namespace, request.name, new_snapshot(session.api))

@@ -55,7 +55,8 @@ from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
-from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_network_deletion
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
