@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 
 from kubectl_yoshi.engine.loop import DEFAULT_OPTIONS, RunOptions, RunResult, run
@@ -104,9 +103,8 @@ def sync(
         YoshiError: nothing can be read, or the API server is unreachable; the next pass completes what was started.
     """
     report = SyncReport(scope)
-    now = datetime.now(timezone.utc)
     snapshot = new_snapshot(api)
-    report.sync_plan = plan_sync(scope, backends, snapshot, now)
+    report.sync_plan = plan_sync(scope, PlanContext(snapshot, backends, RunContext()))
     report.vm_errors |= report.sync_plan.errors
     report.add_notes(report.sync_plan.notes)
     report.unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))

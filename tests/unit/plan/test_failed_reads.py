@@ -57,7 +57,7 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
     "new network": partial(plan_network, NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20"))),
     "network delete": partial(plan_network_deletion, NetworkDeleteRequest(*BLUE, force=True)),
     "rebuild": partial(plan_rebuild, RebuildRequest(None, None)),
-    "sync": lambda ctx: plan_sync(SyncScope(None), ctx.backends, ctx.snapshot, ctx.run.now),
+    "sync": partial(plan_sync, SyncScope(None)),
 }
 
 
