@@ -152,9 +152,9 @@ def write_table(
     return count
 
 
-def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int = 0) -> None:
+def write_fields(fields: Iterable[tuple[str, object]], out: TextIO) -> None:
     """Write "Name:   value" lines as `kubectl describe` does; a list value continues on the next lines."""
-    pairs = [(f"{' ' * indent}{name}:", value) for name, value in fields]
+    pairs = [(f"{name}:", value) for name, value in fields]
     label_width = max((width(name) for name, _ in pairs), default=0) + COLUMN_GAP
     for name, value in pairs:
         values = value if isinstance(value, (list, tuple)) and value else [value]

@@ -75,15 +75,12 @@ def list_ips(session: Session, options: ListOptions) -> None:
         list_format = ListFormat(options.output, options.no_headers)
         count = print_rows(rows, _columns(options.all_namespaces), row_to_json, session.out, list_format)
         if not count and options.output.is_human_readable:
-            session.note("No addresses found." if options.all_namespaces else _none_found_message(session))
+            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
+            session.note(f"No addresses found{where}.")
 
     show()
     if options.watch:
         show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
-
-
-def _none_found_message(session: Session) -> str:
-    return f"No addresses found in {session.namespace} namespace."
 
 
 def _columns(namespaces: bool) -> list[Column[InventoryRow]]:

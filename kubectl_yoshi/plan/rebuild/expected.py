@@ -135,7 +135,7 @@ def audit_allocations(
     stale_records = Allocations(network, stale).records()
     records = {**stale_records, **allocations.records()}
     requesting = frozenset(name for name, vm in vms.items() if _requests_network(vm, network, backend))
-    auditor = _Auditor(network, backend, allocations, stale_records, vms, requesting)
+    auditor = _Auditor(network, backend, allocations, stale_records)
     entries: list[ExpectedAllocation] = []
     winners: dict[NamespacedName, list[tuple[ExpectedAllocation, Claim]]] = {}
     unused = []
@@ -181,8 +181,6 @@ class _Auditor:
     backend: Backend
     allocations: Allocations
     stale_records: Mapping[int, Allocation]
-    vms: Mapping[NamespacedName, Vm]
-    requesting: frozenset[NamespacedName]
 
     def audit_address(
         self, number: int, record: Allocation | None, claims: Sequence[Claim], unclaimed_uses: Sequence[AddressUse]
