@@ -59,7 +59,7 @@ def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunR
     """
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import RunOptions, run
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.progress import progress
 
     if session.is_diff:
@@ -75,7 +75,7 @@ def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunR
             line.step(int(new and bool(options.total)), f"{change.summary}: {state}")
 
         waiting = waiters(
-            limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout,
+            limit_seconds=options.timeout,
             progress=lambda _change, message: line.step(0, f"waiting: {message}"),
         )
         done = run(planner, session.api, BACKENDS, RunOptions(options.dry_run, step, waiting))

@@ -99,7 +99,7 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
     from kubectl_yoshi.output.progress import progress
 
@@ -111,7 +111,7 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
                 print(format_change(change), file=session.out)
             line.step(1, change.summary)
 
-        wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
+        wait_functions = waiters(limit_seconds=options.timeout)
         run_options = RunOptions(options.dry_run, step, wait_functions)
         report = run_sync(_build_scope(session, options), BACKENDS, session.api, run_options)
     if options.dry_run == "client":
@@ -191,7 +191,7 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
     from kubectl_yoshi.engine.controller import Controller, ControllerOutput
     from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.plan_printer import format_change
 
     log = SyncLog(session)
@@ -200,7 +200,7 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
         if state == "done" and _is_visible_change(change):
             log.info(format_change(change))
 
-    wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
+    wait_functions = waiters(limit_seconds=options.timeout)
     run_options = RunOptions(progress=step, waiters=wait_functions)
     controller: Controller
 
