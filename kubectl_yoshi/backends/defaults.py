@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from kubectl_yoshi.model.allocations import Allocation
-from kubectl_yoshi.model.backend import AddressUse, HoldRelease, VmProblem
+from kubectl_yoshi.model.backend import AddressUse, Attachment, HoldRelease, VmProblem
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Change, Plan
@@ -50,11 +50,11 @@ class PrivateDefaults(BackendDefaults):
         """Return (): defaults affect nothing outside the cluster."""
         return ()
 
-    def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
+    def ensure_service(self, attachment: Attachment, snapshot: Snapshot) -> Plan:
         """Return no changes: no separate objects follow the VM's patch. Ports are rejected."""
-        if ports:
+        if attachment.ports:
             raise PreconditionFailed(
-                f"network {network.full_name} is private: ports are opened on public addresses only",
+                f"network {attachment.network.full_name} is private: ports are opened on public addresses only",
                 "Leave --port out, or name a public network with --public-network.",
             )
         return Plan()
@@ -67,5 +67,5 @@ class PrivateDefaults(BackendDefaults):
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         return ()
 
-    def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
+    def wait_conditions(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
         return ()

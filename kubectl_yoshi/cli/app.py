@@ -52,9 +52,9 @@ completion = LazyGroup(
         "install": CommandEntry(
             "completion.install:install", "Install completion of `kubectl yoshi` and kubectl-yoshi for new shells"
         ),
-        "bash": CommandEntry("completion.scripts:bash", "Print the completion script of kubectl-yoshi for bash"),
-        "zsh": CommandEntry("completion.scripts:zsh", "Print the completion script of kubectl-yoshi for zsh"),
-        "fish": CommandEntry("completion.scripts:fish", "Print the completion script of kubectl-yoshi for fish"),
+        "bash": CommandEntry("completion.install:bash", "Print the completion script of kubectl-yoshi for bash"),
+        "zsh": CommandEntry("completion.install:zsh", "Print the completion script of kubectl-yoshi for zsh"),
+        "fish": CommandEntry("completion.install:fish", "Print the completion script of kubectl-yoshi for fish"),
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -10,7 +11,7 @@ import click
 from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError, YoshiError, first_few
-from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -18,33 +19,37 @@ if TYPE_CHECKING:
     from kubectl_yoshi.model.objects import Json
     from kubectl_yoshi.model.plan import Change
 
-UNCHANGED_MESSAGE = {"": "unchanged"}
 MAX_NAMED = 3
 """Maximum number of VMs that an error names which has the same cause for several."""
 Item = TypeVar("Item")
 
 
-def execute(
-    session: Session,
-    planner: Planner,
-    dry_run: str,
-    output: OutputFormat,
-    *,
-    total: int = 0,
-    timeout: float | None = None,
-    activity: str = "working",
-    tolerate_errors: bool = False,
-    unchanged: Mapping[str, str] = UNCHANGED_MESSAGE,
-) -> RunResult | None:
-    """Apply a planner's plan; with --dry-run or under `diff`, only print it.
+@dataclass(frozen=True)
+class ExecuteOptions:
+    """How `execute` runs a planner, and what it prints.
 
-    Args:
-        total: number of VMs, for the progress line; 0 where it is not counted by VM.
-        timeout: the limit of each wait in seconds.
+    Attributes:
+        dry_run: the value of --dry-run.
+        output: the format of a dry run's plan.
+        timeout: the limit of each wait in seconds; None for the default.
         activity: what the progress line says.
+        total: number of VMs, for the progress line; 0 where it is not counted by VM.
         unchanged: owner ("": the whole plan) -> the line of a dry run where nothing would change for it.
         tolerate_errors: whether a dry run returns its result, with errors, instead of raising them. The caller prints
             the results; the plan is printed only in human-readable output.
+    """
+
+    dry_run: str
+    output: OutputFormat = HUMAN_READABLE
+    timeout: float | None = None
+    activity: str = "working"
+    total: int = 0
+    unchanged: Mapping[str, str] = field(default_factory=lambda: {"": "unchanged"})
+    tolerate_errors: bool = False
+
+
+def execute(session: Session, planner: Planner, options: ExecuteOptions) -> RunResult | None:
+    """Apply a planner's plan; with --dry-run or under `diff`, only print it.
 
     Returns:
         The result; None under `diff`, and with --dry-run unless errors are tolerated: the output is complete then.
@@ -53,48 +58,47 @@ def execute(
         YoshiError: nothing can be planned.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.loop import run
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.loop import RunOptions, run
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.progress import progress
 
     if session.is_diff:
         _show_diff(session, planner)
         return None
-    with progress(activity, total, session.err) as line:
+    with progress(options.activity, options.total, session.err) as line:
         vms: set[str] = set()
 
         def step(change: Change, state: str) -> None:
             new = change.ref.resource.kind == "VirtualMachine" and state != "skipped" and change.owner not in vms
             if new:
                 vms.add(change.owner)
-            line.step(int(new and bool(total)), f"{change.summary}: {state}")
+            line.step(int(new and bool(options.total)), f"{change.summary}: {state}")
 
         waiting = waiters(
-            limit_seconds=DEFAULT_WAIT_SECONDS if timeout is None else timeout,
+            limit_seconds=options.timeout,
             progress=lambda _change, message: line.step(0, f"waiting: {message}"),
         )
-        done = run(planner, session.api, BACKENDS, dry_run=dry_run, progress=step, waiters=waiting)
+        done = run(planner, session.api, BACKENDS, RunOptions(options.dry_run, step, waiting))
     for note in done.lines:
         session.note(f"note: {note}")
-    if dry_run == "none":
+    if options.dry_run == "none":
         return done
-    if output.is_human_readable or not tolerate_errors:
-        _show_dry_run(session, done, dry_run, output, unchanged)
-    if tolerate_errors:
+    if options.output.is_human_readable or not options.tolerate_errors:
+        _show_dry_run(session, done, options)
+    if options.tolerate_errors:
         return done
     raise_errors(session, done)
     return None
 
 
-def _show_dry_run(
-    session: Session, result: RunResult, dry_run: str, output: OutputFormat, unchanged: Mapping[str, str]
-) -> None:
+def _show_dry_run(session: Session, result: RunResult, options: ExecuteOptions) -> None:
     from kubectl_yoshi.model.plan import Verb
     from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_outcomes, show_objects, show_plan
 
+    dry_run, output = options.dry_run, options.output
     changed = {change.owner for change in result.plan if change.verb is not Verb.WAIT}
     affected = changed | result.errors.keys()
-    for owner, message in unchanged.items() if output.is_human_readable else ():
+    for owner, message in options.unchanged.items() if output.is_human_readable else ():
         if owner not in affected and (owner or not affected):
             print(f"{message}{DRY_RUN_SUFFIXES[dry_run]}", file=session.out)
     if dry_run == "client":
@@ -111,10 +115,10 @@ def _show_dry_run(
 def _show_diff(session: Session, planner: Planner) -> None:
     """Print the differences that a plan would make; set `has_differences`, which decides the exit code."""
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.loop import RunOptions, run
     from kubectl_yoshi.output.plan_printer import object_changes, write_diff
 
-    done = run(planner, session.api, BACKENDS, dry_run="client")
+    done = run(planner, session.api, BACKENDS, RunOptions("client"))
     for note in done.lines:
         session.note(f"note: {note}")
     raise_errors(session, done)

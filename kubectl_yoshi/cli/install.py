@@ -154,7 +154,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
         YoshiError: an object could not be converted; all others are.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.loop import RunOptions, run
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.output.plan_printer import format_outcomes
     from kubectl_yoshi.plan.legacy import LegacyConversionRequest, plan_legacy_conversion
@@ -164,7 +164,7 @@ def _convert_legacy_objects(session: Session, dry_run: str) -> None:
         return
     planner = partial(plan_legacy_conversion, LegacyConversionRequest(finalizers=True))
     if dry_run != "none":
-        done = run(planner, session.api, BACKENDS, dry_run="client")
+        done = run(planner, session.api, BACKENDS, RunOptions("client"))
         for line in format_outcomes(((change, None) for change in done.plan), dry_run):
             session.note(line)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 import click
 
@@ -17,8 +16,9 @@ from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.network import Network, parse_network, parse_network_name
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.inventory import InventoryRow, build_inventory
-from kubectl_yoshi.plan.network_lookup import get_backend, list_requested_networks
+from kubectl_yoshi.plan.network_lookup import list_requested_networks
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,12 @@ def load_inventory(
     session: Session, network: str | None, all_namespaces: bool, exact: bool = False
 ) -> tuple[list[InventoryRow], Snapshot]:
     """Return the rows of the selected networks and their snapshot; print a note on what is unreadable."""
-    now = datetime.now(timezone.utc)
-
-    snapshot = new_snapshot(session.api, trim_objects=True)
+    ctx = PlanContext(new_snapshot(session.api, trim_objects=True), BACKENDS, RunContext())
     rows: list[InventoryRow] = []
-    for one in select_networks_and_warn(session, network, all_namespaces, snapshot):
-        rows += build_inventory(one, get_backend(one, BACKENDS), snapshot, now, all_namespaces, exact)
-    session.note_unreadable(snapshot.unreadable_reasons())
-    return rows, snapshot
+    for one in select_networks_and_warn(session, network, all_namespaces, ctx.snapshot):
+        rows += build_inventory(one, ctx, all_namespaces, exact)
+    session.note_unreadable(ctx.snapshot.unreadable_reasons())
+    return rows, ctx.snapshot
 
 
 def select_networks(session: Session, name: str | None, all_namespaces: bool, snapshot: Snapshot) -> list[Network]:

@@ -97,8 +97,9 @@ def _build_scope(session: Session, options: SyncOptions) -> SyncScope:
 def _sync_once(session: Session, options: SyncOptions) -> None:
     """Reconcile once, or print the changes (dry run); exit with code 1 after a failure."""
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.plan_printer import DRY_RUN_SUFFIXES, format_change, format_outcomes, show_plan
     from kubectl_yoshi.output.progress import progress
 
@@ -110,15 +111,9 @@ def _sync_once(session: Session, options: SyncOptions) -> None:
                 print(format_change(change), file=session.out)
             line.step(1, change.summary)
 
-        wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
-        report = run_sync(
-            _build_scope(session, options),
-            BACKENDS,
-            session.api,
-            dry_run=options.dry_run,
-            progress=step,
-            waiters=wait_functions,
-        )
+        wait_functions = waiters(limit_seconds=options.timeout)
+        run_options = RunOptions(options.dry_run, step, wait_functions)
+        report = run_sync(_build_scope(session, options), BACKENDS, session.api, run_options)
     if options.dry_run == "client":
         show_plan(report.plan, session.out, OutputFormat(), options.dry_run)
     elif options.dry_run == "server":
@@ -146,10 +141,11 @@ def _unchanged_summary(report: SyncReport) -> str:
 def _show_diff(session: Session, options: SyncOptions) -> None:
     """Print the differences of `kubectl yoshi diff sync`."""
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
     from kubectl_yoshi.output.plan_printer import object_changes, write_diff
 
-    report = run_sync(_build_scope(session, options), BACKENDS, session.api, dry_run="client")
+    report = run_sync(_build_scope(session, options), BACKENDS, session.api, RunOptions("client"))
     if write_diff(object_changes(report.plan), session.out) or any(report.plan):
         session.has_differences = True
     _print_report(session, report)
@@ -193,8 +189,9 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
     """Run `sync --watch`, which prints each change on stdout and each error on stderr, with the time."""
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.controller import Controller, ControllerOutput
+    from kubectl_yoshi.engine.loop import RunOptions
     from kubectl_yoshi.engine.sync import sync as run_sync
-    from kubectl_yoshi.engine.wait import DEFAULT_WAIT_SECONDS, waiters
+    from kubectl_yoshi.engine.wait import waiters
     from kubectl_yoshi.output.plan_printer import format_change
 
     log = SyncLog(session)
@@ -203,14 +200,15 @@ def _run_controller(session: Session, options: SyncOptions) -> None:
         if state == "done" and _is_visible_change(change):
             log.info(format_change(change))
 
-    wait_functions = waiters(limit_seconds=DEFAULT_WAIT_SECONDS if options.timeout is None else options.timeout)
+    wait_functions = waiters(limit_seconds=options.timeout)
+    run_options = RunOptions(progress=step, waiters=wait_functions)
     controller: Controller
 
     def sync_scope(scope: SyncScope) -> SyncReport:
         def should_stop() -> bool:
             return controller.is_stopping
 
-        return run_sync(scope, BACKENDS, session.api, progress=step, waiters=wait_functions, should_stop=should_stop)
+        return run_sync(scope, BACKENDS, session.api, run_options, should_stop=should_stop)
 
     output = ControllerOutput(log.info, log.error, log.report)
     controller = Controller(session.api, _build_scope(session, options), BACKENDS, sync_scope, output)

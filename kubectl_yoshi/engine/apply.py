@@ -33,6 +33,7 @@ from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 
 MAX_PARALLEL = 16
+"""Maximum number of requests at the same time."""
 
 ProgressCallback = Callable[[Change, str], None]
 """Called in the calling thread with a change and its outcome: "done", "failed", "skipped"."""
@@ -66,7 +67,6 @@ def apply_plan(
     *,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
-    parallel: int = MAX_PARALLEL,
     waiters: Mapping[str, Waiter] | None = None,
 ) -> ApplyResult:
     """Send the changes of a plan.
@@ -78,13 +78,12 @@ def apply_plan(
         dry_run: send them with dryRun=All. Results of earlier changes do not exist then: changes that need them are
             skipped. Nothing is waited for.
         progress: see ProgressCallback.
-        parallel: maximum number of requests at the same time.
         waiters: by the value of Change.wait_for; None for those of wait.waiters().
     """
     applier = _PlanApplier(
         api, dry_run, progress or (lambda change, state: None), all_waiters() if waiters is None else waiters
     )
-    with ThreadPoolExecutor(parallel) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
         for stage in plan.stages:
             applier.stage(stage, pool)
     return applier.result()

@@ -89,15 +89,32 @@ class RunResult:
         return any(not owner or change.owner == owner for change, _ in self.executed)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run applies its plans.
+
+    Attributes:
+        dry_run: "none"; "client" only plans; "server" sends the plan with dryRun=All.
+        progress: called for every change; for one without a response, again when it is observed as applied.
+        waiters: see apply_plan.
+        rng: the source of random choices; None for a new one.
+    """
+
+    dry_run: str = "none"
+    progress: ProgressCallback | None = None
+    waiters: Mapping[str, Waiter] | None = None
+    rng: random.Random | None = None
+
+
+DEFAULT_OPTIONS = RunOptions()
+
+
 def run(
     planner: Planner,
     api: Api,
     backends: Mapping[str, Backend],
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
-    dry_run: str = "none",
-    progress: ProgressCallback | None = None,
-    waiters: Mapping[str, Waiter] | None = None,
-    rng: random.Random | None = None,
     planned: tuple[Plan, Snapshot] | None = None,
 ) -> RunResult:
     """Run a planner until its plan is empty, and apply its plans.
@@ -106,10 +123,7 @@ def run(
         planner: see Planner.
         api: the cluster.
         backends: by plugin.
-        dry_run: "client" only plans, "server" sends the plan with dryRun=All.
-        progress: called for every change; for one without a response, again when it is observed as applied.
-        waiters: see apply_plan.
-        rng: the source of random choices.
+        options: see RunOptions.
         planned: the first plan and its snapshot, if they exist already.
 
     Raises:
@@ -120,11 +134,11 @@ def run(
     def plan_round(snapshot: Snapshot, context: RunContext) -> Plan:
         return planner(PlanContext(snapshot, backends, context))
 
-    context = RunContext(rng=rng or random.Random())
-    if dry_run != "none":
+    context = RunContext(rng=options.rng or random.Random())
+    if options.dry_run != "none":
         snapshot = planned[1] if planned else new_snapshot(api)
         plan = planned[0] if planned else plan_round(snapshot, replace(context, preview=True))
-        return _dry_run(plan, snapshot, api, dry_run, progress)
+        return _dry_run(plan, snapshot, api, options)
     first: Plan | None = None
     journal = WriteJournal()
     permissions = Permissions(api)
@@ -147,8 +161,8 @@ def run(
             raise
         first = first or plan
         for change in journal.resolve(plan, snapshot, context.failed):
-            if progress:
-                progress(change, "done")
+            if options.progress:
+                options.progress(change, "done")
         notes.update(dict.fromkeys(plan.notes))
         unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
         if not plan:
@@ -165,7 +179,7 @@ def run(
         if denied := permissions.errors(plan, later, context.failed):
             context = replace(context, failed={**context.failed, **denied}, previous_snapshot=snapshot)
             continue
-        result = apply_plan(plan, api, progress=progress, waiters=waiters)
+        result = apply_plan(plan, api, progress=options.progress, waiters=options.waiters)
         journal.add(result)
         last_round = last_round.next_round(plan, result)
         _clean_up(result, api)
@@ -266,11 +280,11 @@ def _preview_later_rounds(plan_round: _PlanRound, plan: Plan, snapshot: Snapshot
     return plan_round(snapshot, replace(context, preview=True)) if plan.requeue else Plan()
 
 
-def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, dry_run: str, progress: ProgressCallback | None) -> RunResult:
+def _dry_run(plan: Plan, snapshot: Snapshot, api: Api, options: RunOptions) -> RunResult:
     notes, unreadable = tuple(dict.fromkeys(plan.notes)), tuple(snapshot.unreadable_reasons())
-    if dry_run == "client":
+    if options.dry_run == "client":
         return RunResult(plan, (), plan.results, plan.errors, notes, unreadable=unreadable)
-    result = apply_plan(plan, api, dry_run=True, progress=progress)
+    result = apply_plan(plan, api, dry_run=True, progress=options.progress)
     failed = {change.owner: error for change, error in result.failed}
     if "" in failed:
         raise failed[""]

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import ClusterError, ForbiddenError, RequestInfo, permission_hint
@@ -86,10 +87,7 @@ class Permissions:
         unknown = [access for access in dict.fromkeys(accesses) if access not in self._allowed]
         if unknown:
             with ThreadPoolExecutor(min(MAX_PARALLEL, len(unknown))) as pool:
-                self._allowed.update(zip(unknown, pool.map(self._check_access, unknown), strict=True))
-
-    def _check_access(self, access: Access) -> bool:
-        return is_allowed(self._api, access)
+                self._allowed.update(zip(unknown, pool.map(partial(is_allowed, self._api), unknown), strict=True))
 
 
 def is_allowed(api: Api, access: Access) -> bool:
@@ -115,11 +113,7 @@ def forbidden_error(access: Access, summary: str) -> ForbiddenError:
     request_info = _request_info(access)
     message = f"cannot {summary}: may not {request_info.permission}"
     return ForbiddenError(
-        message,
-        permission_hint(request_info),
-        missing_permission=describe_missing_permission(access),
-        status=403,
-        ref=request_info.ref,
+        message, permission_hint(request_info), missing_permission=describe_missing_permission(access), status=403
     )
 
 

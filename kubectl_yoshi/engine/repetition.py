@@ -27,7 +27,7 @@ from kubectl_yoshi.model.plan import Change, Plan, Verb
 MAX_REPEATS_WITH_OTHER_WRITERS = 8
 """How often in a row the same plan may be applied while other clients write to its objects.
 
-Two deletions of a network mark it three times each (plan.network.planner.MAX_DELETION_MARKS); the rest is margin.
+Two deletions of a network mark it three times each (plan.network.deletion.MAX_DELETION_MARKS); the rest is margin.
 """
 MAX_NAMED_FIELDS = 3
 """Maximum number of fields that an error names."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 
-from kubectl_yoshi.engine.apply import ProgressCallback
-from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.loop import DEFAULT_OPTIONS, RunOptions, RunResult, run
 from kubectl_yoshi.engine.read import new_snapshot
-from kubectl_yoshi.engine.wait import Waiter
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import KubeconfigError, TimedOutError, UnauthorizedError, UnreachableError
 from kubectl_yoshi.kube.retry import WaitCancelledError
@@ -89,10 +86,8 @@ def sync(
     scope: SyncScope,
     backends: Mapping[str, Backend],
     api: Api,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
-    dry_run: str = "none",
-    progress: ProgressCallback | None = None,
-    waiters: Mapping[str, Waiter] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SyncReport:
     """Reconcile networks and VM annotations.
@@ -101,18 +96,15 @@ def sync(
         scope: what to reconcile.
         backends: by plugin.
         api: the cluster.
-        dry_run: "client" only plans, "server" sends each plan with dryRun=All.
-        progress: called for every change.
-        waiters: see apply_plan.
+        options: how the tasks' plans are applied.
         should_stop: called before each task; True skips the remaining tasks.
 
     Raises:
         YoshiError: nothing can be read, or the API server is unreachable; the next pass completes what was started.
     """
     report = SyncReport(scope)
-    now = datetime.now(timezone.utc)
     snapshot = new_snapshot(api)
-    report.sync_plan = plan_sync(scope, backends, snapshot, now)
+    report.sync_plan = plan_sync(scope, PlanContext(snapshot, backends, RunContext()))
     report.vm_errors |= report.sync_plan.errors
     report.add_notes(report.sync_plan.notes)
     report.unreadable.update(dict.fromkeys(snapshot.unreadable_reasons()))
@@ -122,26 +114,24 @@ def sync(
             return report
         planner = partial(task.plan, report.network_errors)
         try:
-            plan = planner(PlanContext(snapshot, backends, RunContext(preview=dry_run != "none")))
+            plan = planner(PlanContext(snapshot, backends, RunContext(preview=options.dry_run != "none")))
             if not plan:
                 _record_plan(report, task, plan)
                 continue
-            if dry_run == "client":
+            if options.dry_run == "client":
                 report.plan = report.plan + replace(plan, errors={})
                 _record_plan(report, task, plan)
                 continue
-            done = run(
-                planner, api, backends, dry_run=dry_run, progress=progress, waiters=waiters, planned=(plan, snapshot)
-            )
+            done = run(planner, api, backends, options, planned=(plan, snapshot))
         except FATAL_ERRORS:
             raise
         except YoshiError as error:
             report.add_failure(task, error)
             continue
         _record_result(report, task, done)
-        if dry_run == "none":
+        if options.dry_run == "none":
             snapshot = new_snapshot(api)  # this run, or a faster one, has changed what the next task reads
-    if dry_run == "none":
+    if options.dry_run == "none":
         _emit_events(report, api, backends)
     return report
 

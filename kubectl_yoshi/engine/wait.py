@@ -37,7 +37,7 @@ _Check = Callable[[Api, Change, set[str]], WaitStatus]
 
 
 def waiters(
-    *, limit_seconds: float = DEFAULT_WAIT_SECONDS, progress: Callable[[Change, str], None] | None = None
+    *, limit_seconds: float | None = None, progress: Callable[[Change, str], None] | None = None
 ) -> Mapping[str, Waiter]:
     """Return the waiters for a plan, by the value of Change.wait_for.
 
@@ -46,13 +46,15 @@ def waiters(
     - "stopped": the change's VirtualMachine has no instance, and no virt-launcher pod that still runs.
 
     Args:
-        limit_seconds: how long each wait may take.
+        limit_seconds: how long each wait may take; None for DEFAULT_WAIT_SECONDS.
         progress: called in the waiting thread with what is still missing, whenever that changes.
     """
 
+    limit = DEFAULT_WAIT_SECONDS if limit_seconds is None else limit_seconds
+
     def waiter(check: _Check) -> Waiter:
         def wait(api: Api, change: Change) -> None:
-            _wait_until_done(api, change, check, limit_seconds, progress)
+            _wait_until_done(api, change, check, limit, progress)
 
         return wait
 

@@ -6,9 +6,10 @@ Every write has the field manager `kubectl-yoshi`. This module does not interpre
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -89,11 +90,11 @@ class Api:
 
     def raw(self, path: str, accept: str = "application/json") -> Json:
         """Return the response to a GET of a path, such as /version."""
-        return self._sender.send(RequestInfo("get", path=path.partition("?")[0]), "GET", path, accept=accept)
+        return self._sender.send(RequestInfo("get", path=path.partition("?")[0]), path, accept=accept)
 
     def get(self, ref: ObjectRef, *, subresource: str = "") -> Json:
         """Return one object."""
-        return self._send("get", "GET", ref, subresource=subresource)
+        return self._send(_object_request("get", ref, subresource))
 
     def list(
         self,
@@ -175,7 +176,7 @@ class Api:
     def count(self, resource: Resource, namespace: str | None = None) -> int:
         """Return the number of objects of a resource, without reading them."""
         request_info = RequestInfo("list", resource, namespace=namespace)
-        answer = self._sender.send(request_info, "GET", _with_query(_path(resource, namespace), {"limit": "1"}))
+        answer = self._sender.send(request_info, _with_query(_path(resource, namespace), {"limit": "1"}))
         return len(answer.get("items") or ()) + int(dig(answer, "metadata", "remainingItemCount", default=0))
 
     def table(self, resource: Resource, namespace: str | None = None, *, label_selector: str = "") -> tuple[Json, ...]:
@@ -199,7 +200,7 @@ class Api:
         page: dict[str, str] = {"limit": str(PAGE_SIZE)}
         while True:
             try:
-                answer = self._sender.send(request_info, "GET", _with_query(path, {**query, **page}), accept=accept)
+                answer = self._sender.send(request_info, _with_query(path, {**query, **page}), accept=accept)
             except InvalidError as error:
                 if query["labelSelector"] and error.status == 400:
                     hint = "Use the syntax of kubectl: -l key1=value1,key2!=value2"
@@ -234,10 +235,10 @@ class Api:
         """
         query = {**_write_query(dry_run), **({"fieldValidation": "Strict"} if strict else {})}
         if subresource:
-            return self._send("create", "POST", ref, subresource=subresource, query=query, body=body)
+            return self._send(_object_request("create", ref, subresource), query, body)
         request_info = RequestInfo("create", ref.resource, ref.name, ref.namespace)
         path = _with_query(_path(ref.resource, ref.namespace), query)
-        return self._sender.send(request_info, "POST", path, body=body)
+        return self._sender.send(request_info, path, body=body)
 
     def patch(
         self, ref: ObjectRef, body: Json | Sequence[Json], *, subresource: str = "", dry_run: bool = False
@@ -248,8 +249,8 @@ class Api:
             PatchTestFailedError: a JSON Patch does not fit the current object.
         """
         kind = "application/merge-patch+json" if isinstance(body, dict) else "application/json-patch+json"
-        query = _write_query(dry_run)
-        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+        request_info = _object_request("patch", ref, subresource)
+        return self._send(request_info, _write_query(dry_run), body, content_type=kind)
 
     def replace(self, ref: ObjectRef, body: Json, *, subresource: str = "", dry_run: bool = False) -> Json:
         """Replace an object; the body's resourceVersion must be the latest.
@@ -257,7 +258,7 @@ class Api:
         Raises:
             ConflictError: it is not.
         """
-        return self._send("update", "PUT", ref, subresource=subresource, query=_write_query(dry_run), body=body)
+        return self._send(_object_request("update", ref, subresource), _write_query(dry_run), body)
 
     def apply(
         self, ref: ObjectRef, body: Json, *, force: bool = True, subresource: str = "", dry_run: bool = False
@@ -272,7 +273,7 @@ class Api:
         """
         query = {**_write_query(dry_run), "force": "true" if force else ""}
         kind = "application/apply-patch+yaml"
-        return self._send("patch", "PATCH", ref, subresource=subresource, query=query, body=body, content_type=kind)
+        return self._send(_object_request("patch", ref, subresource), query, body, content_type=kind)
 
     def delete(
         self,
@@ -299,7 +300,7 @@ class Api:
         if dry_run:
             # With a body, the API server ignores the query and would really delete the object.
             body["dryRun"] = ["All"]
-        return self._send("delete", "DELETE", ref, body=body)
+        return self._send(_object_request("delete", ref), body=body)
 
     def call(self, ref: ObjectRef, subresource: str, body: Json | None = None, *, dry_run: bool = False) -> Json:
         """PUT to a subresource that performs an action, such as a VirtualMachine's restart.
@@ -311,7 +312,7 @@ class Api:
         if dry_run:
             content["dryRun"] = ["All"]
         query = {"dryRun": "All"} if dry_run else {}
-        return self._send("update", "PUT", ref, subresource=subresource, query=query, body=content, accept="*/*")
+        return self._send(_object_request("update", ref, subresource), query, content, accept="*/*")
 
     def is_allowed(self, access: Access) -> bool:
         """Return whether the API server's authorizers grant an access to the user (SelfSubjectAccessReview)."""
@@ -330,7 +331,7 @@ class Api:
             "kind": ACCESS_REVIEW.kind,
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
-        answer = self._sender.send(RequestInfo("create", ACCESS_REVIEW), "POST", ACCESS_REVIEW.path(), body=body)
+        answer = self._sender.send(RequestInfo("create", ACCESS_REVIEW), ACCESS_REVIEW.path(), body=body)
         return bool(dig(answer, "status", "allowed"))
 
     def watch(
@@ -340,8 +341,6 @@ class Api:
         *,
         resource_version: str = "",
         timeout_seconds: int = 300,
-        label_selector: str = "",
-        field_selector: str = "",
     ) -> Iterator[tuple[str, Json]]:
         """Yield changes as they happen, until the timeout: ("ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK", object).
 
@@ -354,8 +353,6 @@ class Api:
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_seconds),
-            "labelSelector": label_selector,
-            "fieldSelector": field_selector,
         }
         path = _with_query(_path(resource, namespace), query)
         for line in self._sender.stream_lines(request_info, path, timeout_seconds + WATCH_GRACE_SECONDS):
@@ -374,21 +371,24 @@ class Api:
 
     def _send(
         self,
-        verb: str,
-        method: str,
-        ref: ObjectRef,
-        *,
-        subresource: str = "",
-        query: dict[str, str] | None = None,
+        request_info: RequestInfo,
+        query: Mapping[str, str] = MappingProxyType({}),
         body: Any = None,
+        *,
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Json:
-        request_info = RequestInfo(verb, ref.resource, ref.name, ref.namespace, subresource)
-        if not ref.name:
-            raise UsageError(f"cannot {verb} a {ref.resource.kind} without a name")
-        path = _with_query(_path(ref.resource, ref.namespace, ref.name, subresource), query or {})
-        return self._sender.send(request_info, method, path, body=body, content_type=content_type, accept=accept)
+        assert request_info.resource is not None
+        path = _path(request_info.resource, request_info.namespace, request_info.name, request_info.subresource)
+        path = _with_query(path, query)
+        return self._sender.send(request_info, path, body=body, content_type=content_type, accept=accept)
+
+
+def _object_request(verb: str, ref: ObjectRef, subresource: str = "") -> RequestInfo:
+    """Return the purpose of a request about one object."""
+    if not ref.name:
+        raise UsageError(f"cannot {verb} a {ref.resource.kind} without a name")
+    return RequestInfo(verb, ref.resource, ref.name, ref.namespace, subresource)
 
 
 def _is_list(answer: Json) -> bool:
@@ -411,6 +411,6 @@ def _path(resource: Resource, namespace: str | None, name: str = "", subresource
     return quote(resource.path(namespace, name, subresource), safe="/:")
 
 
-def _with_query(path: str, query: dict[str, str]) -> str:
+def _with_query(path: str, query: Mapping[str, str]) -> str:
     non_empty = {key: value for key, value in query.items() if value}
     return f"{path}?{urlencode(non_empty)}" if non_empty else path

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from kubectl_yoshi.kube.errors import (
@@ -38,13 +39,34 @@ Load balancers and firewalls drop idle connections, some of them silently, and a
 not have been applied.
 """
 
-__all__ = ["Connection", "ConnectionOptions", "RequestNotSentError"]
+__all__ = ["Connection", "ConnectionOptions", "HttpRequest", "RequestNotSentError"]
 
 
 class RequestNotSentError(UnreachableError):
     """The request cannot have reached the server. `is_transient`: a retry may succeed."""
 
     is_transient = False
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request to the API server.
+
+    Attributes:
+        method: the HTTP method.
+        path: URL path and query, relative to the server's URL.
+        headers: without credentials, which the connection adds.
+        body: None for none.
+        stream: return the response as soon as its headers have arrived, before its body is read.
+        read_seconds: how long the server may be silent; None for the connection's limit.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    stream: bool = False
+    read_seconds: float | None = None
 
 
 class Connection:
@@ -139,22 +161,8 @@ class Connection:
             result.add(name, _encode_header_value(value))
         return result
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        stream: bool = False,
-        read_seconds: float | None = None,
-    ) -> Any:
+    def send(self, request: HttpRequest) -> Any:
         """Send one request, once.
-
-        Args:
-            path: URL path and query, relative to the server's URL.
-            stream: return as soon as the headers have arrived, before the body is read.
-            read_seconds: overrides the connection's.
 
         Returns:
             urllib3's response, with any status. Redirects are not followed.
@@ -169,17 +177,17 @@ class Connection:
 
         self._drop_idle()
         connect_seconds = min(CONNECT_SECONDS, self.read_seconds or CONNECT_SECONDS)
-        timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds or self.read_seconds)
-        with self.translate_errors(is_write=method != "GET"):
+        timeout = urllib3.Timeout(connect=connect_seconds, read=request.read_seconds or self.read_seconds)
+        with self.translate_errors(is_write=request.method != "GET"):
             return self._pool.request(
-                method,
-                self.server + path,
-                body=body,
-                headers=self._headers(headers),
+                request.method,
+                self.server + request.path,
+                body=request.body,
+                headers=self._headers(request.headers),
                 timeout=timeout,
                 retries=False,
                 redirect=False,
-                preload_content=not stream,
+                preload_content=not request.stream,
             )
 
     @contextmanager

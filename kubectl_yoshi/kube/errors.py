@@ -49,6 +49,8 @@ request has more than 3 MiB.
 """
 _HTML = re.compile(rb"<\s*(html|!doctype|head|body)\b", re.IGNORECASE)
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+WRITE_METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+"""The HTTP method of each verb of the Kubernetes API that writes; all others are GET."""
 BINDABLE_ROLES = ("yoshi-user", "yoshi-admin")
 """Roles of manifests/roles.yaml that an administrator binds for a user who lacks a permission, the lesser one first."""
 
@@ -86,26 +88,13 @@ class ApiError(ClusterError):
 
     Attributes:
         status: HTTP status code.
-        reason: metav1.Status reason, such as "NotFound"; "" if the response had none.
         detail: the server's message, on one line and shortened.
-        ref: the object of the request; None if it was not about a single object.
     """
 
-    def __init__(
-        self,
-        message: str,
-        hint: str = "",
-        *,
-        status: int = 0,
-        reason: str = "",
-        detail: str = "",
-        ref: ObjectRef | None = None,
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", *, status: int = 0, detail: str = "") -> None:
         super().__init__(message, hint)
         self.status = status
-        self.reason = reason
         self.detail = detail
-        self.ref = ref
 
 
 class NotFoundError(ApiError):
@@ -174,7 +163,7 @@ class RequestInfo:
     """The purpose of a request, for messages.
 
     Attributes:
-        verb: the Kubernetes verb: get, list, watch, create, patch, update, delete.
+        verb: the Kubernetes verb: get, list, watch, create, update, patch, delete.
         resource: None for a path that is no resource, such as /version.
         path: the URL path.
     """
@@ -185,6 +174,11 @@ class RequestInfo:
     namespace: str | None = None
     subresource: str = ""
     path: str = ""
+
+    @property
+    def method(self) -> str:
+        """Return the HTTP method."""
+        return WRITE_METHODS.get(self.verb, "GET")
 
     @property
     def ref(self) -> ObjectRef | None:
@@ -237,7 +231,7 @@ def error_from_response(status: int, body: bytes, request_info: RequestInfo, ser
     reason = str(answer.get("reason") or "")
     details: Json = answer.get("details") or {}
     detail = one_line(str(answer.get("message") or "") or (extract_text(body) if not answer else ""))
-    attributes: dict[str, Any] = {"status": status, "reason": reason, "detail": detail, "ref": request_info.ref}
+    attributes: dict[str, Any] = {"status": status, "detail": detail}
     location = f" (at {server})" if server else ""
 
     if not answer and _HTML.search(body[:20_000]):
@@ -320,9 +314,7 @@ def _unknown_field_hint(request_info: RequestInfo, detail: str) -> str:
 def invalid_json_error(request_info: RequestInfo, body: bytes, server: str = "") -> ServerError:
     """Return the error for a 2xx response whose body is not a JSON object."""
     detail = one_line(extract_text(body))
-    return _unexpected_response_error(
-        request_info, 200, detail, server, {"status": 200, "detail": detail, "ref": request_info.ref}
-    )
+    return _unexpected_response_error(request_info, 200, detail, server, {"status": 200, "detail": detail})
 
 
 def _unexpected_response_error(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 logger = logging.getLogger("kubectl_yoshi.http")
 
@@ -46,13 +46,16 @@ def log_request(method: str, url: str, headers: Iterable[tuple[str, str]], body:
     _log_body("Request", url, body)
 
 
-def log_response(
-    method: str, url: str, status: int, milliseconds: float, headers: Iterable[tuple[str, str]], body: bytes | None
-) -> None:
-    """Log the line of a request that was answered, with headers and body according to the level."""
-    logger.log(LINES, "%s %s %d in %.0f ms", method, url, status, milliseconds)
+def log_response(method: str, url: str, milliseconds: float, response: Any, body: bytes | None) -> None:
+    """Log the line of a request that was answered, with headers and body according to the level.
+
+    Args:
+        response: urllib3's response.
+        body: its body; None if that is read later.
+    """
+    logger.log(LINES, "%s %s %d in %.0f ms", method, url, response.status, milliseconds)
     if logger.isEnabledFor(BODIES):
-        _log_headers("Response", headers)
+        _log_headers("Response", response.headers.items())
     _log_body("Response", url, body)
 
 

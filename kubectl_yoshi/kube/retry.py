@@ -21,12 +21,12 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from kubectl_yoshi.kube import request_log
-from kubectl_yoshi.kube.connection import Connection, RequestNotSentError
+from kubectl_yoshi.kube.connection import Connection, HttpRequest, RequestNotSentError
 from kubectl_yoshi.kube.errors import (
     AmbiguousWriteError,
     ClusterError,
@@ -150,7 +150,6 @@ class Sender:
     def send(
         self,
         request_info: RequestInfo,
-        method: str,
         path: str,
         *,
         body: Any = None,
@@ -170,22 +169,16 @@ class Sender:
         Raises:
             ClusterError: see kube.errors.
         """
-        response = self._send_with_retries(
-            request_info, method, path, _build_headers(body, content_type, accept), _encode_body(body)
-        )
+        headers = _build_headers(body, content_type, accept)
+        request = HttpRequest(request_info.method, path, headers, _encode_body(body))
+        response = self._send_with_retries(request_info, request)
         return _parse_object(request_info, response.data, self.connection.server)
 
     def stream_lines(self, request_info: RequestInfo, path: str, read_seconds: float) -> Iterator[bytes]:
         """Yield the lines of a continuous response, such as a watch's, until the server ends it."""
-        response = self._send_with_retries(
-            request_info,
-            "GET",
-            path,
-            _build_headers(None, "", "application/json"),
-            None,
-            stream=True,
-            read_seconds=read_seconds,
-        )
+        headers = _build_headers(None, "", "application/json")
+        request = HttpRequest(request_info.method, path, headers, stream=True, read_seconds=read_seconds)
+        response = self._send_with_retries(request_info, request)
         try:
             rest = b""
             with self.connection.translate_errors(is_write=False):
@@ -199,27 +192,17 @@ class Sender:
 
     def stream_chunks(self, request_info: RequestInfo, path: str) -> Iterator[bytes]:
         """Yield the chunks of a long response as they arrive."""
-        response = self._send_with_retries(
-            request_info, "GET", path, _build_headers(None, "", "application/json"), None, stream=True
-        )
+        headers = _build_headers(None, "", "application/json")
+        request = HttpRequest(request_info.method, path, headers, stream=True)
+        response = self._send_with_retries(request_info, request)
         try:
             with self.connection.translate_errors(is_write=False):
                 yield from response.stream(CHUNK_BYTES, decode_content=True)
         finally:
             response.release_conn()
 
-    def _send_with_retries(
-        self,
-        request_info: RequestInfo,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        *,
-        stream: bool = False,
-        read_seconds: float | None = None,
-    ) -> Any:
-        is_read = method == "GET"
+    def _send_with_retries(self, request_info: RequestInfo, request: HttpRequest) -> Any:
+        is_read = request.method == "GET"
         waited = 0.0
         tries_left, throttled_count = MAX_TRIES, 0
         renewed = connection_retried = False
@@ -228,7 +211,7 @@ class Sender:
             credentials = self.connection.credentials
             try:
                 with self._limiter:
-                    response = self._send_once(method, path, headers, body, stream=stream, read_seconds=read_seconds)
+                    response = self._send_once(request)
             except UnreachableError as error:
                 is_transient = error.is_transient if isinstance(error, RequestNotSentError) else is_read
                 if connection_retried or not is_transient or not tries_left or isinstance(error, AmbiguousWriteError):
@@ -240,7 +223,7 @@ class Sender:
             if 200 <= response.status < 300:
                 self._limiter.increase()
                 return response
-            if stream:
+            if request.stream:
                 with self.connection.translate_errors(is_write=not is_read):
                     _ = response.data
             if response.status == 401 and not renewed and tries_left and self.connection.renew_credentials(credentials):
@@ -256,29 +239,17 @@ class Sender:
                 continue
             raise error_from_response(response.status, response.data, request_info, self.connection.server)
 
-    def _send_once(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        *,
-        stream: bool,
-        read_seconds: float | None,
-    ) -> Any:
-        url = self.connection.server + path
-        request_log.log_request(method, url, headers.items(), body)
+    def _send_once(self, request: HttpRequest) -> Any:
+        method, url = request.method, self.connection.server + request.path
+        request_log.log_request(method, url, request.headers.items(), request.body)
         start = self.clock.now()
         try:
-            response = self.connection.request(
-                method, path, headers=headers, body=body, stream=stream, read_seconds=read_seconds
-            )
+            response = self.connection.send(request)
         except ClusterError as error:
             request_log.log_failure(method, url, (self.clock.now() - start) * 1000, error)
             raise
         elapsed_ms = (self.clock.now() - start) * 1000
-        answer = None if stream else response.data
-        request_log.log_response(method, url, response.status, elapsed_ms, response.headers.items(), answer)
+        request_log.log_response(method, url, elapsed_ms, response, None if request.stream else response.data)
         return response
 
     def _report_warnings(self, response: Any) -> None:

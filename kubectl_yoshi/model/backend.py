@@ -172,6 +172,31 @@ class VmProblem:
         return f"{self.summary} (`{self.hint}`)"
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """An address of a network that a VM has or gets.
+
+    Attributes:
+        vm, network: what is attached, and to what.
+        number: the address.
+        mac: the MAC address of the VM's interface; "" for none.
+        nic: the interface to use.
+        ports: the ports to open; () leaves them as they are.
+    """
+
+    vm: Vm
+    network: Network
+    number: int
+    mac: str = ""
+    nic: Nic = DEFAULT_NIC
+    ports: tuple[Port, ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """Return the address."""
+        return self.network.address(self.number)
+
+
 AllocationsLoader = Callable[[], Mapping[int, Allocation]]
 """A function that reads the current allocations of a network, later than everything in the snapshot."""
 
@@ -333,32 +358,13 @@ class Backend(Protocol):
     def unreserve(self, network: Network, records: Mapping[int, Allocation], snapshot: Snapshot) -> HoldRelease:
         """Return how to remove what `reserve` created for these allocations, except what other allocations need."""
 
-    def attach_patch(
-        self,
-        vm: Vm,
-        network: Network,
-        number: int,
-        mac: str,
-        snapshot: Snapshot,
-        ports: Sequence[Port] = (),
-        nic: Nic = DEFAULT_NIC,
-    ) -> tuple[Change, ...]:
-        """Return the changes of the VM that request the address; () if it requests it already.
+    def attach_patch(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
+        """Return the changes of the VM that request the address; () if it requests it already."""
 
-        Args:
-            vm: the VM.
-            network: the network.
-            number: the address.
-            mac: the MAC address of the interface; "" for none.
-            snapshot: the state of the cluster.
-            ports: the ports to open; () leaves them as they are.
-            nic: the interface to use.
-        """
-
-    def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
+    def ensure_service(self, attachment: Attachment, snapshot: Snapshot) -> Plan:
         """Return the changes that reconcile the separate objects that the VM's address needs; an empty plan for none.
 
-        They follow `attach_patch`. `ports` are the ports to open; () leaves them as they are.
+        They follow `attach_patch`.
 
         Raises:
             PreconditionFailed: another object conflicts.
@@ -367,7 +373,7 @@ class Backend(Protocol):
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         """Return the ports configured for the VM's address; () for none."""
 
-    def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
+    def wait_conditions(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
         """Return what `--wait` waits for, besides the VM running, as changes that wait; () if nothing is pending."""
 
     def detach_patch(self, vm: Vm, network: Network, snapshot: Snapshot, live: bool = False) -> tuple[Change, ...]:
@@ -398,9 +404,7 @@ class Backend(Protocol):
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         """Return the MAC address that the VM's owner set for its interface, and the one written with the address."""
 
-    def warnings(
-        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
-    ) -> tuple[str, ...]:
+    def warnings(self, attachment: Attachment, snapshot: Snapshot) -> tuple[str, ...]:
         """Return a line for each thing that will not work or needs a manual step, naming the object."""
 
     def migration_blockers(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -18,7 +19,7 @@ from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.printable import CONTROL_CHARACTERS, escape_json_controls
 from kubectl_yoshi.output.escaping import raw_unless_terminal
 from kubectl_yoshi.output.format_option import HUMAN_READABLE, OutputFormat
-from kubectl_yoshi.output.tables import NONE, Column, align_columns, cell_text, width, write_table
+from kubectl_yoshi.output.tables import NONE, Column, TableStyle, align_columns, cell_text, width, write_table
 
 if TYPE_CHECKING:
     from kubectl_yoshi.output import jsonpath
@@ -110,15 +111,27 @@ Row = TypeVar("Row")
 WRITERS = {"json": write_json_list, "yaml": write_yaml_list}
 
 
+@dataclass(frozen=True)
+class ListFormat:
+    """The requested format of a list.
+
+    Attributes:
+        output: the value of -o.
+        no_headers: omit the header line of tables.
+        single: a single object was requested by name: in JSON and YAML it is printed alone, not in a List.
+    """
+
+    output: OutputFormat = HUMAN_READABLE
+    no_headers: bool = False
+    single: bool = False
+
+
 def print_rows(
     rows: Iterable[Row],
     columns: Sequence[Column[Row]],
     to_json: Callable[[Row], Json],
     out: TextIO,
-    output: OutputFormat = HUMAN_READABLE,
-    *,
-    no_headers: bool = False,
-    single: bool = False,
+    list_format: ListFormat,
 ) -> int:
     """Print a list in the requested format; tables are written as the rows arrive.
 
@@ -127,16 +140,17 @@ def print_rows(
         columns: for tables.
         to_json: convert a row to a JSON object with apiVersion, kind and metadata.
         out: the stream to write to.
-        output: the format.
-        no_headers: omit the header line of tables.
-        single: a single object was requested by name: in JSON and YAML it is printed alone, not in a List.
+        list_format: the format.
 
     Returns:
         The number of rows, so that the caller can report on stderr that there were none.
     """
+    output = list_format.output
     if output.is_human_readable:
-        return write_table(rows, columns, out, wide=output.kind == "wide", headers=not no_headers)
-    return print_objects((to_json(row) for row in rows), out, output, no_headers=no_headers, single=single)
+        style = TableStyle(wide=output.kind == "wide", headers=not list_format.no_headers)
+        return write_table(rows, columns, out, style)
+    objects = (to_json(row) for row in rows)
+    return print_objects(objects, out, output, no_headers=list_format.no_headers, single=list_format.single)
 
 
 def print_objects(
@@ -147,7 +161,7 @@ def print_objects(
     no_headers: bool = False,
     single: bool = False,
 ) -> int:
-    """Print JSON objects in a format other than a table, as they arrive; return their number. See print_rows."""
+    """Print JSON objects in a format other than a table, as they arrive; return their number. See ListFormat."""
     items = map(without_managed_fields, objects)
     if output.template is not None:
         out = raw_unless_terminal(out)

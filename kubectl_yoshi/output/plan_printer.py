@@ -67,8 +67,8 @@ def format_change(change: Change, dry_run: str = "none", response: Json | None =
         dry_run: "none" (the change was applied), "client", "server".
         response: the server's response; it distinguishes created, configured and unchanged for a server-side apply.
     """
-    suffix = DRY_RUN_SUFFIXES[dry_run]
-    return to_single_line(f"{ref_name(change.ref)} {_result_word(change, response)}{suffix}" + _summary_suffix(change))
+    result = f"{ref_name(change.ref)} {_result_word(change, response)}{DRY_RUN_SUFFIXES[dry_run]}"
+    return to_single_line(f"{result}: {change.summary}" if change.summary else result)
 
 
 def _result_word(change: Change, response: Json | None) -> str:
@@ -80,10 +80,6 @@ def _result_word(change: Change, response: Json | None) -> str:
         after = response if response is not None else _merged(change.before, change.body)
         return "unchanged" if _is_unchanged(change.before, after) else "configured"
     return _VERB_RESULTS[change.verb]
-
-
-def _summary_suffix(change: Change) -> str:
-    return f": {change.summary}" if change.summary else ""
 
 
 def _is_unchanged(before: Json, after: Json) -> bool:

@@ -84,30 +84,38 @@ class Column(Generic[Row]):
     state: bool = False
 
 
+@dataclass(frozen=True)
+class TableStyle:
+    """What is shown of a table.
+
+    Attributes:
+        wide: show the wide columns.
+        headers: write the header line before the first row.
+        colour: colour state words; None decides by the stream and the environment.
+    """
+
+    wide: bool = False
+    headers: bool = True
+    colour: bool | None = None
+
+
+DEFAULT_STYLE = TableStyle()
+
+
 class TableWriter(Generic[Row]):
     """Writes a table in pages; the first page determines the width of the columns.
 
     Args:
         out: the stream to write to.
         columns: all columns, including wide ones.
-        wide: show the wide ones.
-        headers: write the header line before the first row.
-        colour: colour state words; None decides by the stream and the environment.
+        style: what is shown.
     """
 
-    def __init__(
-        self,
-        out: TextIO,
-        columns: Sequence[Column[Row]],
-        *,
-        wide: bool = False,
-        headers: bool = True,
-        colour: bool | None = None,
-    ) -> None:
+    def __init__(self, out: TextIO, columns: Sequence[Column[Row]], style: TableStyle = DEFAULT_STYLE) -> None:
         self.out = out
-        self.columns = [column for column in columns if wide or not column.wide]
-        self.headers = headers
-        self.colour = uses_colours(out) if colour is None else colour
+        self.columns = [column for column in columns if style.wide or not column.wide]
+        self.headers = style.headers
+        self.colour = uses_colours(out) if style.colour is None else style.colour
         self.widths: list[int] = []
 
     def page(self, rows: Iterable[Row]) -> None:
@@ -132,16 +140,10 @@ class TableWriter(Generic[Row]):
 
 
 def write_table(
-    rows: Iterable[Row],
-    columns: Sequence[Column[Row]],
-    out: TextIO,
-    *,
-    wide: bool = False,
-    headers: bool = True,
-    colour: bool | None = None,
+    rows: Iterable[Row], columns: Sequence[Column[Row]], out: TextIO, style: TableStyle = DEFAULT_STYLE
 ) -> int:
     """Write a table as its rows arrive, PAGE_SIZE rows at a time; return the number of rows."""
-    writer = TableWriter(out, columns, wide=wide, headers=headers, colour=colour)
+    writer = TableWriter(out, columns, style)
     count = 0
     iterator = iter(rows)
     while page := list(itertools.islice(iterator, PAGE_SIZE)):
@@ -150,9 +152,9 @@ def write_table(
     return count
 
 
-def write_fields(fields: Iterable[tuple[str, object]], out: TextIO, indent: int = 0) -> None:
+def write_fields(fields: Iterable[tuple[str, object]], out: TextIO) -> None:
     """Write "Name:   value" lines as `kubectl describe` does; a list value continues on the next lines."""
-    pairs = [(f"{' ' * indent}{name}:", value) for name, value in fields]
+    pairs = [(f"{name}:", value) for name, value in fields]
     label_width = max((width(name) for name, _ in pairs), default=0) + COLUMN_GAP
     for name, value in pairs:
         values = value if isinstance(value, (list, tuple)) and value else [value]

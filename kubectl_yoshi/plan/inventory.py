@@ -9,12 +9,13 @@ from datetime import datetime
 
 from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, VIRTUALMACHINE, Allocation, Allocations
-from kubectl_yoshi.model.backend import AddressUse, Backend, UsageKind, VmProblem
+from kubectl_yoshi.model.backend import AddressUse, AddressUses, Backend, UsageKind, VmProblem
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName, Resource
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance
-from kubectl_yoshi.plan.context import age_in_seconds
+from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
+from kubectl_yoshi.plan.network_lookup import get_backend
 from kubectl_yoshi.plan.records import load_allocations
 
 PENDING_SECONDS = 120.0
@@ -70,15 +71,20 @@ class InventoryRow:
 
 
 def build_inventory(
-    network: Network, backend: Backend, snapshot: Snapshot, now: datetime, all_namespaces: bool, exact: bool = False
+    network: Network, ctx: PlanContext, all_namespaces: bool, exact: bool = False
 ) -> tuple[InventoryRow, ...]:
     """Return every address of a network that is recorded or used, in order.
 
     Args:
-        now: the time from which the age of records is computed.
+        network: the network.
+        ctx: the snapshot, the backends, and the time from which the age of records is computed.
         all_namespaces: search the VMs of all namespaces; otherwise those of the network and of the records.
         exact: search all namespaces for uses without a record.
+
+    Raises:
+        PreconditionFailed: there is no backend for the network.
     """
+    backend, snapshot = get_backend(network, ctx.backends), ctx.snapshot
     namespaces: tuple[str, ...] | None = None if all_namespaces or exact else (network.namespace,)
     allocations, (found, vm_problems) = snapshot.parallel_pair(
         lambda: load_allocations(network, snapshot, all_namespaces),
@@ -93,29 +99,16 @@ def build_inventory(
             namespaces = tuple(sorted({network.namespace, *named}))
             found = backend.all_address_uses(network, namespaces, snapshot)
             vm_problems = backend.vm_problems(network, namespaces, snapshot)
-    records = allocations.records()
-    address_uses: dict[int, list[AddressUse]] = {}
-    for use in found:
-        address_uses.setdefault(use.number, []).append(use)
+    address_uses = AddressUses(found)
     visibility = _Visibility(
         snapshot,
-        now,
+        ctx.run.now,
         _unreadable_namespaces(VM, namespaces, snapshot),
         _unreadable_namespaces(VMI, namespaces, snapshot),
         _by_vm(vm_problems),
     )
-    return tuple(
-        _row(
-            network,
-            backend.pins_vm_template,
-            allocations,
-            number,
-            records.get(number),
-            tuple(address_uses.get(number, ())),
-            visibility,
-        )
-        for number in sorted({*records, *address_uses})
-    )
+    numbers = sorted({*allocations.records(), *(use.number for use in found)})
+    return tuple(_row(number, allocations, address_uses, backend.pins_vm_template, visibility) for number in numbers)
 
 
 def list_other_troubles(
@@ -175,14 +168,9 @@ def _unreadable_namespaces(
 
 
 def _row(
-    network: Network,
-    pins_vm_template: bool,
-    allocations: Allocations,
-    number: int,
-    record: Allocation | None,
-    address_uses: tuple[AddressUse, ...],
-    visibility: _Visibility,
+    number: int, allocations: Allocations, all_uses: AddressUses, pins_vm_template: bool, visibility: _Visibility
 ) -> InventoryRow:
+    record, address_uses = allocations.records().get(number), tuple(all_uses.by_number(number))
     found = visibility.snapshot.get_object(VM, record.name, record.namespace) if record else None
     vm = Vm(found) if found else None
     if vm is not None and record is not None and record.uid and vm.uid != record.uid:
@@ -194,9 +182,8 @@ def _row(
     vm_problems = visibility.vm_problems.get((record.namespace, record.name), ()) if record and vm else ()
     if vm_problems and state is AddressState.BOUND:
         state = AddressState.CONFLICT
-    return InventoryRow(
-        network, str(allocations.address(number)), number, state, record, address_uses, vm, running, vm_problems
-    )
+    address = str(allocations.address(number))
+    return InventoryRow(allocations.network, address, number, state, record, address_uses, vm, running, vm_problems)
 
 
 def _state(

@@ -52,13 +52,18 @@ def load_network(namespace: str, name: str, snapshot: Snapshot) -> Network:
             raise UnreadableError(
                 f'network "{name}" in namespace "{namespace}" cannot be read: {reason}', ASK_ADMIN_HINT
             )
-        raise PreconditionFailed(
-            f'network "{name}" not found in namespace "{namespace}"',
-            f"{LIST_NETWORKS_HINT}; name a network of another namespace as NAMESPACE/NAME.",
-        )
+        raise not_found_error(namespace, name)
     network = parse_network(found[0])
     check_version_supported(network)
     return network
+
+
+def not_found_error(namespace: str, name: str) -> PreconditionFailed:
+    """Return the error for a network that does not exist."""
+    return PreconditionFailed(
+        f'network "{name}" not found in namespace "{namespace}"',
+        f"{LIST_NETWORKS_HINT}; name a network of another namespace as NAMESPACE/NAME.",
+    )
 
 
 def check_version_supported(network: Network) -> None:

@@ -11,7 +11,7 @@ from kubectl_yoshi.model.addresses import Cidr, Intervals, address_of, span_of
 from kubectl_yoshi.model.allocations import SHARD_SIZE, Allocation, Allocations, Shard, shard_of
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
+from kubectl_yoshi.plan.attach.allocate import Allocator, ShardReader, find_free_address
 from kubectl_yoshi.plan.context import RunContext
 from tests.bench.bench import Bench
 from tests.bench.measuring import Row, Target, microseconds, paired, single
@@ -77,9 +77,10 @@ def planned(network: Network, runs: int) -> tuple[float, ...]:
         return Allocations(network, dict.fromkeys(shards, block))
 
     block: Json = {}
-    probe = Allocator(network, load_shards, Intervals(), RunContext())
+    shards = ShardReader(network, load_shards)
+    probe = Allocator(shards, Intervals(), RunContext())
     number = probe.next_address()
     shard = shard_of(network, number)
     held = range(shard.span[0], shard.span[0] + SHARD_SIZE // 2)
     block["status"] = {"allocations": {str(address_of(n, network.version)): record for n in held}}
-    return microseconds(lambda: Allocator(network, load_shards, Intervals(), RunContext()).next_address(), runs)
+    return microseconds(lambda: Allocator(shards, Intervals(), RunContext()).next_address(), runs)

@@ -21,7 +21,7 @@ from kubectl_yoshi.model.objects import Json, Resource, name_of, namespace_of, u
 from kubectl_yoshi.model.plan import Change, Plan, Verb
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.context import RunContext
-from kubectl_yoshi.plan.network.status import plan_status
+from kubectl_yoshi.plan.network.status import NetworkStatus, plan_status
 from kubectl_yoshi.plan.records import write_records
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
@@ -46,7 +46,7 @@ class Scene:
         meta = {"name": name, "namespace": namespace}
         body = {"apiVersion": NETWORKWIZARD.api_version, "kind": NETWORKWIZARD.kind, "metadata": meta, "spec": spec}
         made = parse_network(self._create(NETWORKWIZARD, [body])[0])
-        apply_plan(plan_status(made, created=True, problem="", run=RunContext(), owner=""), self.api).raise_first()
+        apply_plan(plan_status(made, NetworkStatus(created=True), RunContext(), ""), self.api).raise_first()
         return self.found(namespace, name)
 
     def found(self, namespace: str, name: str) -> Network:

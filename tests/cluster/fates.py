@@ -29,7 +29,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from kubectl_yoshi.kube.client import ACCESS_REVIEW
-from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, HttpRequest
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
 from tests.cluster.played_kubevirt import Kubevirt
@@ -342,7 +342,7 @@ class Proxy:
             response: Any = self.kubevirt.answer(path) if self.kubevirt else None
             if response is None:
                 by_way_of = self.shows or self.upstream
-                response = by_way_of.request(method, path, headers=headers, body=body or None)
+                response = by_way_of.send(HttpRequest(method, path, headers, body or None))
                 if self.kubevirt and method != "GET":
                     self.kubevirt.follow(path)
             with self._passed:

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, HttpRequest
 from lab.testing import Cluster
 from tests.cluster.gates import Gate
 from tests.unit.cluster.fault_server import Behaviour, cuts, serving
@@ -99,7 +99,7 @@ class Faulty:
             return
         if rule is None or rule.done:
             headers = {name: handler.headers[name] for name in HANDED_ON if name in handler.headers}
-            response = self.upstream.request(handler.command, handler.path, headers=headers, body=body or None)
+            response = self.upstream.send(HttpRequest(handler.command, handler.path, headers, body or None))
         if rule is not None:
             rule.behaviour(handler)
             return

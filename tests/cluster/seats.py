@@ -27,7 +27,7 @@ from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.cli.session import SESSION_KEY, Session
 from kubectl_yoshi.kube.client import Api
-from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
+from kubectl_yoshi.kube.connection import Connection, ConnectionOptions, HttpRequest
 from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
@@ -177,7 +177,7 @@ class Seat:
     def _raw(self, method: str, path: str, body: Any = None) -> None:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         data = json.dumps(body).encode() if body else None
-        response = self.good.request(method, path, headers=headers, body=data)
+        response = self.good.send(HttpRequest(method, path, headers, data))
         assert response.status < 300 or response.status == 404, response.data
 
     def objects(self) -> list[Json]:

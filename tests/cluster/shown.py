@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubectl_yoshi.kube.connection import Connection
+from kubectl_yoshi.kube.connection import Connection, HttpRequest
 from tests.unit.cluster.fault_server import status_body
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 from tests.unit.showing import DEFAULTS, Json, as_shown, as_stored
@@ -47,20 +47,20 @@ class Shown:
     upstream: Connection
     drops: tuple[str, ...] = ()
 
-    def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None) -> Any:
+    def send(self, request: HttpRequest) -> Any:
         """One request, answered as it is shown."""
-        found = PATH.fullmatch(path)
+        found = PATH.fullmatch(request.path)
         plural = found["plural"] if found else ""
         if plural not in DEFAULTS:
-            return self.upstream.request(method, path, headers=headers, body=body)
-        if method == "PATCH" and "json-patch" in headers.get("Content-Type", ""):
-            return self._patched(path, plural, headers, json.loads(body or b"[]"))
-        return self._answer(self.upstream.request(method, path, headers=headers, body=body), plural)
+            return self.upstream.send(request)
+        if request.method == "PATCH" and "json-patch" in request.headers.get("Content-Type", ""):
+            return self._patched(request.path, plural, request.headers, json.loads(request.body or b"[]"))
+        return self._answer(self.upstream.send(request), plural)
 
     def _patched(self, path: str, plural: str, headers: Mapping[str, str], ops: list[Json]) -> Any:
         asked = {key: value for key, value in headers.items() if key != "Content-Type"}
         for _ in range(TRIES):
-            there = self.upstream.request("GET", path.partition("?")[0], headers=asked)
+            there = self.upstream.send(HttpRequest("GET", path.partition("?")[0], asked))
             if there.status != 200:
                 return there
             shown = self._shown(json.loads(there.data), plural)
@@ -70,7 +70,7 @@ class Shown:
                 return Answer(422, json.dumps(status_body(422, "Invalid", REJECTED)).encode())
             stored = json.dumps(as_stored(wanted)).encode()
             replacing = {**headers, "Content-Type": "application/json"}
-            answer = self.upstream.request("PUT", path, headers=replacing, body=stored)
+            answer = self.upstream.send(HttpRequest("PUT", path, replacing, stored))
             if answer.status != 409:
                 return self._answer(answer, plural)
         return answer

@@ -16,6 +16,7 @@ import pytest
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ovs.spec import DHCPSERVER, NAD, TEMPLATE
+from kubectl_yoshi.kube.connection import HttpRequest
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import VM
@@ -215,8 +216,8 @@ def test_the_proxy_shows_objects_otherwise_and_drops_a_field_that_is_set_to_fals
     headers = {"Content-Type": "application/json-patch+json", "Accept": "application/json"}
     assert seat.proxy.shows is not None
     for _ in range(2):
-        shown: Json = json.loads(seat.proxy.shows.request("PATCH", path, headers=headers, body=ops).data)
+        shown: Json = json.loads(seat.proxy.shows.send(HttpRequest("PATCH", path, headers, ops)).data)
         assert "disabled" not in shown["spec"]
         assert shown["spec"]["cidr"].startswith("FD00:0")
         assert shown["spec"]["namespaceSelector"] == "all()"
-    assert seat.proxy.shows.request("PATCH", path, headers=headers, body=wrong).status == 422
+    assert seat.proxy.shows.send(HttpRequest("PATCH", path, headers, wrong)).status == 422

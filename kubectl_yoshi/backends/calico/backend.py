@@ -44,6 +44,7 @@ from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import (
     AddressUse,
     AllocationsLoader,
+    Attachment,
     HoldRelease,
     HotPlug,
     NetworkConflict,
@@ -56,15 +57,12 @@ from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network_name
 from kubectl_yoshi.model.objects import ANNOTATIONS, dig, labels_of, name_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
-    DEFAULT_NIC,
     LAUNCHER_SELECTOR,
     POD,
     VM,
     VMI,
-    Nic,
     Vm,
     get_instance_name,
     has_ended,
@@ -227,32 +225,24 @@ class Calico(PrivateDefaults):
             )
         return HoldRelease(released)
 
-    def attach_patch(
-        self,
-        vm: Vm,
-        network: Network,
-        number: int,
-        mac: str,
-        snapshot: Snapshot,
-        ports: Sequence[Port] = (),
-        nic: Nic = DEFAULT_NIC,
-    ) -> tuple[Change, ...]:
+    def attach_patch(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
+        vm, network = attachment.vm, attachment.network
         if network.cidr is None:
             raise PreconditionFailed(
                 f"network {network.full_name} has no cidr, and a Calico network needs one",
                 "Delete it and create it again with a cidr.",
             )
         interface_mac, _ = self.macs_of(vm, network)
-        template: dict[str, str | None] = {IP_ADDRS_ANNOTATION: json.dumps([str(network.address(number))])}
+        template: dict[str, str | None] = {IP_ADDRS_ANNOTATION: json.dumps([str(attachment.address)])}
         if not interface_mac:
-            template[HW_ADDR_ANNOTATION] = mac or None
+            template[HW_ADDR_ANNOTATION] = attachment.mac or None
         network_names = add_network_name(vm, network, self._networks_to_leave(vm, network, snapshot))
         patch = PatchBuilder.for_uid(vm.uid)
         patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, template)
         patch.set_keys(vm.raw, ANNOTATIONS, {self.annotation_key: network_names})
         if not patch.has_writes:
             return ()
-        summary = f"assign {network.address(number)} to {vm.ref}"
+        summary = f"assign {attachment.address} to {vm.ref}"
         return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
     def _networks_to_leave(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[str, ...]:
@@ -316,9 +306,8 @@ class Calico(PrivateDefaults):
         interface = vm.pod_interface or {}
         return str(interface.get("macAddress") or ""), str(vm.template_annotations.get(HW_ADDR_ANNOTATION, ""))
 
-    def warnings(
-        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
-    ) -> tuple[str, ...]:
+    def warnings(self, attachment: Attachment, snapshot: Snapshot) -> tuple[str, ...]:
+        vm, network = attachment.vm, attachment.network
         api = get_read_api(snapshot)
         snapshot.lookup(*self.config_queries(snapshot))
         interface = vm.pod_interface

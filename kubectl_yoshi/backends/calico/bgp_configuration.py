@@ -33,6 +33,7 @@ from kubectl_yoshi.backends.ownership import (
 )
 from kubectl_yoshi.model.addresses import Address, Cidr, parse_name_part, to_name_part
 from kubectl_yoshi.model.allocations import Allocation
+from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
@@ -40,7 +41,6 @@ from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import Json, dig, new_object, resource_version_of, uid_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import Vm
 
 MAX_ASN = 2147483647
 """Calico's CRDs define ASNs as int32."""
@@ -211,9 +211,12 @@ def _parse_entry_marks(config: Json) -> dict[str, _ListEntryMark]:
     }
 
 
-def add_entry(
-    network: Network, address: Address, field: str, api: CalicoApi, snapshot: Snapshot, vm: Vm
-) -> Change | None:
+def _entry_key(address: Address) -> str:
+    """Return the key of the annotation for a list entry."""
+    return f"{ENTRY_PREFIX}{to_name_part(address)}"
+
+
+def add_entry(attachment: Attachment, field: str, api: CalicoApi, snapshot: Snapshot) -> Change | None:
     """Return the change that appends a VM's address to a list of BGPConfiguration; None if the list contains it.
 
     If the other list contains it, the change removes it from that one first. The list must be unchanged since it was
@@ -221,10 +224,10 @@ def add_entry(
     """
     config = get_configuration(api, snapshot)
     ref = api.bgp_configuration.ref("default")
-    owner = vm.full_name
+    network, address, owner = attachment.network, attachment.address, attachment.vm.full_name
     entry = {"cidr": to_host_cidr(address)}
-    key = f"{ENTRY_PREFIX}{to_name_part(address)}"
-    mark = str(_ListEntryMark(network.uid, field, network.full_name, vm.uid))
+    key = _entry_key(address)
+    mark = str(_ListEntryMark(network.uid, field, network.full_name, attachment.vm.uid))
     summary = f"let Calico announce {address}"
     if config is None:
         annotations = {CREATED_BY_ANNOTATION: CREATED_BY_YOSHI, key: mark, f"{LIST_CREATED_PREFIX}{field}": "true"}
@@ -232,7 +235,7 @@ def add_entry(
         return Change(Verb.CREATE, ref, summary, body=body, owner=owner)
     current_mark = _parse_entry_marks(config).get(key)
     if current_mark is not None and current_mark.uid == network.uid and current_mark.field != field:
-        return _removal(config, key, current_mark, address, api, owner)
+        return _removal(config, current_mark, address, api, owner)
     entries = dig(config, "spec", field)
     patch = PatchBuilder.for_uid(uid_of(config))
     if _find_positions(config, field, {address}):
@@ -260,19 +263,18 @@ def remove_entry(
         None if it did not, or if the entry belongs to another VM by now.
     """
     config = get_configuration(api, snapshot)
-    key = f"{ENTRY_PREFIX}{to_name_part(address)}"
-    mark = _parse_entry_marks(config).get(key) if config else None
+    mark = _parse_entry_marks(config).get(_entry_key(address)) if config else None
     if config is None or mark is None or mark.uid != network.uid:
         return None
     if mark.vm_uid and record.uid and mark.vm_uid != record.uid:
         return None
-    return _removal(config, key, mark, address, api, record.owner)
+    return _removal(config, mark, address, api, record.owner)
 
 
-def _removal(config: Json, key: str, mark: _ListEntryMark, address: Address, api: CalicoApi, owner: str) -> Change:
+def _removal(config: Json, mark: _ListEntryMark, address: Address, api: CalicoApi, owner: str) -> Change:
     patch = PatchBuilder.for_uid(uid_of(config))
     _remove_entries(patch, config, mark.field, {address})
-    remove_annotations(patch, config, [key])
+    remove_annotations(patch, config, [_entry_key(address)])
     ref = api.bgp_configuration.ref("default")
     summary = f"stop Calico from announcing {address}"
     return Change(Verb.PATCH, ref, summary, patch.ops, before=config, owner=owner)

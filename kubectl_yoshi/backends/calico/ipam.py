@@ -373,7 +373,10 @@ def release_allocations(
         handle = handles.get(allocation.handle) or snapshot.get_object(api.handle, allocation.handle.lower())
         if handle is not None:
             handles[allocation.handle] = _decrement_block_count(handle, str(dig(block, "spec", "cidr")))
-    block_changes = [_block_change(api, name, body, released, snapshot, owner) for name, body in blocks.items()]
+    block_changes = [
+        _block_change(api, body, [h for h in released if h.block.name == name], snapshot, owner)
+        for name, body in blocks.items()
+    ]
     handle_changes = [_handle_change(api, body, snapshot, owner) for body in handles.values()]
     return Plan(tuple(tuple(stage) for stage in (block_changes, handle_changes) if stage))
 
@@ -385,13 +388,13 @@ def forbidden_write_reason(plan: Plan, snapshot: Snapshot) -> str:
 
 
 def _block_change(
-    api: CalicoApi, name: str, body: Json, released: Sequence[IpamAllocation], snapshot: Snapshot, owner: str
+    api: CalicoApi, body: Json, released: Sequence[IpamAllocation], snapshot: Snapshot, owner: str
 ) -> Change:
-    own_allocations = [h for h in released if h.block.name == name]
-    addresses = ", ".join(str(address_of(h.number, h.version)) for h in own_allocations)
+    name = name_of(body)
+    addresses = ", ".join(str(address_of(h.number, h.version)) for h in released)
     summary = f"release {addresses} in Calico's block {dig(body, 'spec', 'cidr')}"
     before = snapshot.get_object(api.block, name)
-    edit = partial(_remove_addresses, observed=before or {}, numbers=tuple(h.number for h in own_allocations))
+    edit = partial(_remove_addresses, observed=before or {}, numbers=tuple(h.number for h in released))
     return Change(Verb.REPLACE, api.block.ref(name), summary, body=body, before=before, owner=owner, edit=edit)
 
 

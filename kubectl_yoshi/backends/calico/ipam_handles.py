@@ -62,21 +62,19 @@ def repairs(network: Network, namespace: str | None, snapshot: Snapshot) -> Plan
         for mismatches in _iter_mismatches(network, {*wanted}, snapshot)
     ]
     selected = [(vm, mismatches) for vm, mismatches in found if namespace in (None, vm[0])]
-    plans = (
-        partial(_plan_repair, network, api, vm, mismatches, wanted.get(vm), snapshot) for vm, mismatches in selected
-    )
+    plans = (partial(_plan_repair, network, vm, mismatches, wanted.get(vm), snapshot) for vm, mismatches in selected)
     return parallel_plans(snapshot.parallel(plans))
 
 
 def _plan_repair(
     network: Network,
-    api: CalicoApi,
     vm: NamespacedName,
     mismatches: Sequence[ipam.Mismatch],
     wanted: AddressUse | None,
     snapshot: Snapshot,
 ) -> Plan:
     """Return the changes that repair a VM's handle, or a note about what is needed first."""
+    api = get_read_api(snapshot)
     if plan := ipam.repair_handle(api, *vm, snapshot, "/".join(vm)):
         reason = ipam.forbidden_write_reason(plan, snapshot)
         return Plan(notes=(f"{mismatches[0]}, and is not repaired: {reason}",)) if reason else plan

@@ -31,6 +31,7 @@ from kubectl_yoshi.model.allocations import NETWORK, RESERVATION, Allocation
 from kubectl_yoshi.model.backend import (
     AddressUse,
     AllocationsLoader,
+    Attachment,
     HoldRelease,
     HotPlug,
     NetworkConflict,
@@ -41,15 +42,12 @@ from kubectl_yoshi.model.jsonpatch import PatchBuilder, same_json
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, has_precedence, parse_network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, annotations_of, dig, name_of, namespace_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
-from kubectl_yoshi.model.ports import Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
 from kubectl_yoshi.model.vm import (
-    DEFAULT_NIC,
     LAUNCHER_SELECTOR,
     POD,
     VM,
     VMI,
-    Nic,
     Vm,
     find_vms,
     has_ended,
@@ -229,26 +227,18 @@ class Ovs(PrivateDefaults):
             return HoldRelease()
         return dhcp.unreserve(network, records, snapshot)
 
-    def attach_patch(
-        self,
-        vm: Vm,
-        network: Network,
-        number: int,
-        mac: str,
-        snapshot: Snapshot,
-        ports: Sequence[Port] = (),
-        nic: Nic = DEFAULT_NIC,
-    ) -> tuple[Change, ...]:
+    def attach_patch(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
+        vm, network = attachment.vm, attachment.network
         patch = PatchBuilder.for_uid(vm.uid)
         binding = kubevirt.default_binding(snapshot) if vm.pod_interface == {} else ""
-        name = interfaces.attach_interface(patch, vm, network, number, mac, nic, binding)
+        name = interfaces.attach_interface(patch, attachment, binding)
         layer = parse_layer2_spec(network)
         guest_changes: tuple[Change, ...] = ()
-        if nic.cloud_init:
-            guest_changes = cloud_init.write_address(patch, vm, network, layer, number, name, mac, snapshot)
+        if attachment.nic.cloud_init:
+            guest_changes = cloud_init.write_address(patch, attachment, layer, name, snapshot)
         if not patch.has_writes:
             return guest_changes
-        summary = f"assign {network.address(number)} to {vm.ref}"
+        summary = f"assign {attachment.address} to {vm.ref}"
         return (*guest_changes, Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name))
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
@@ -275,12 +265,11 @@ class Ovs(PrivateDefaults):
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         return interfaces.macs_of(vm, network)
 
-    def warnings(
-        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
-    ) -> tuple[str, ...]:
+    def warnings(self, attachment: Attachment, snapshot: Snapshot) -> tuple[str, ...]:
+        vm, network, number = attachment.vm, attachment.network, attachment.number
         layer = parse_layer2_spec(network)
         if layer.dhcp is None:
-            is_configured = nic.cloud_init or cloud_init.has_address(vm, number, network, snapshot)
+            is_configured = attachment.nic.cloud_init or cloud_init.has_address(vm, number, network, snapshot)
             return () if is_configured else _guest_setup_notes(vm, network, number)
         queries = dhcp.lease_queries(network, Intervals.from_numbers([number]), snapshot)
         snapshot.lookup(*queries)

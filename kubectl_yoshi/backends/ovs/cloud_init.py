@@ -17,6 +17,7 @@ from typing import Any
 from kubectl_yoshi.backends.ovs.interface import TEMPLATE
 from kubectl_yoshi.backends.ovs.spec import Layer2
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
@@ -171,30 +172,37 @@ class _NetworkDataLocation:
 
 
 def write_address(
-    patch: PatchBuilder, vm: Vm, network: Network, layer: Layer2, number: int, nic: str, mac: str, snapshot: Snapshot
+    patch: PatchBuilder, attachment: Attachment, layer: Layer2, nic_name: str, snapshot: Snapshot
 ) -> tuple[Change, ...]:
     """Add the address to the VM's network data: to the patch of the VM, or as a change of its Secret.
+
+    Args:
+        patch: a patch of the VM.
+        attachment: the address and its interface.
+        layer: the network's spec.
+        nic_name: the name of the interface.
+        snapshot: the state of the cluster.
 
     Raises:
         PreconditionFailed: the VM has no cloud-init volume, or its network data cannot be read, or is of a kind that
             this program does not write and does not contain the address.
     """
+    vm, network, mac = attachment.vm, attachment.network, attachment.mac
     location = _find_location(vm, snapshot)
     if location is None:
         raise PreconditionFailed(
             f"VM {vm.full_name} has no cloud-init volume to write its address into",
-            f"Give it one (cloudInitNoCloud), or leave --cloud-init out and set {network.address(number)} in the "
-            "guest.",
+            f"Give it one (cloudInitNoCloud), or leave --cloud-init out and set {attachment.address} in the guest.",
         )
     assert network.cidr is not None
     wanted = GuestAddress(
-        nic, mac, network.address(number), network.cidr.prefixlen, network.gateway,
+        nic_name, mac, attachment.address, network.cidr.prefixlen, network.gateway,
         layer.dns, layer.mtu,
     )  # fmt: skip
     if reason := _unsupported_reason(location, vm, snapshot):
         if location.mentions(wanted.address):
             return ()
-        entry = _serialize({"version": 2, "ethernets": {f"yoshi-{nic}": _entry(wanted)}}, flow=True).strip()
+        entry = _serialize({"version": 2, "ethernets": {f"yoshi-{nic_name}": _entry(wanted)}}, flow=True).strip()
         raise PreconditionFailed(
             f"the network data of VM {vm.full_name} {reason}",
             f"Add this by hand, in the form of that data, and attach with --ip {wanted.address} --mac {mac}: {entry}",

@@ -25,7 +25,7 @@ from ipaddress import ip_address
 
 from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, add_network_name, names_network, remove_network_name
 from kubectl_yoshi.model.addresses import Address
-from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import ADDRESSBLOCK, GROUP, NETWORKWIZARD, Network
@@ -40,7 +40,7 @@ from kubectl_yoshi.model.objects import (
     uid_of,
 )
 from kubectl_yoshi.model.snapshot import Snapshot
-from kubectl_yoshi.model.vm import POD, VMI, Nic, Vm, get_instance_name, owner_uid
+from kubectl_yoshi.model.vm import POD, VMI, Vm, get_instance_name, owner_uid
 
 IP_ANNOTATION_PREFIX = f"ip.{GROUP}/"
 """Prefix of the template's annotation, named after an interface, that contains its address."""
@@ -269,18 +269,12 @@ def _parse_address(text: str) -> Address | None:
 # -- attach and detach -------------------------------------------------------------------------------------------------
 
 
-def attach_interface(
-    patch: PatchBuilder, vm: Vm, network: Network, number: int, mac: str, nic: Nic, pod_binding: str
-) -> str:
+def attach_interface(patch: PatchBuilder, attachment: Attachment, pod_binding: str) -> str:
     """Add an interface on the network, with an address, to a patch of the VM; return the interface's name.
 
     Args:
         patch: a patch of the VM.
-        vm: the VM.
-        network: the network.
-        number: the address.
-        mac: the MAC address of the interface.
-        nic: the requested properties of the interface.
+        attachment: the address, and the requested properties of the interface.
         pod_binding: KubeVirt's default binding of the pod network. KubeVirt applies it only to a VM without interfaces,
             so it is written explicitly when the first interface is added.
 
@@ -289,7 +283,8 @@ def attach_interface(
             one that is still being removed.
         UsageError: no MAC address is given, by which DHCP identifies clients.
     """
-    if not mac:
+    vm, network, nic = attachment.vm, attachment.network, attachment.nic
+    if not attachment.mac:
         raise UsageError(
             f"network {network.full_name} identifies its VMs by their MAC addresses", "Leave --mac none out."
         )
@@ -297,7 +292,7 @@ def attach_interface(
     if vm_interface is None:
         _check_not_being_removed(vm, network)
         name = _choose_interface_name(vm, network, nic.name)
-        _add_interface(patch, vm, network, name, mac, nic.model, pod_binding)
+        _add_interface(patch, attachment, name, pod_binding)
     else:
         name = vm_interface.name
         if nic.name and nic.name != name:
@@ -305,13 +300,13 @@ def attach_interface(
                 f'VM {vm.full_name} is on network {network.full_name} with interface "{name}", not "{nic.name}"',
                 "Detach it first to give it another name, or leave --nic-name out.",
             )
-        _update_interface(patch, vm, vm_interface, mac, nic.model)
+        _update_interface(patch, attachment, vm_interface)
     wanted = {
         key: None
         for key in vm.template_annotations
         if _is_address_annotation(key, network, vm) and key != IP_ANNOTATION_PREFIX + name
     }
-    patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, {**wanted, IP_ANNOTATION_PREFIX + name: str(network.address(number))})
+    patch.set_keys(vm.raw, TEMPLATE_ANNOTATIONS, {**wanted, IP_ANNOTATION_PREFIX + name: str(attachment.address)})
     patch.set_keys(vm.raw, ANNOTATIONS, {NETWORK_NAME: add_network_name(vm, network)})
     return name
 
@@ -383,11 +378,10 @@ def _choose_interface_name(vm: Vm, network: Network, requested: str) -> str:
     return name
 
 
-def _add_interface(
-    patch: PatchBuilder, vm: Vm, network: Network, name: str, mac: str, model: str, pod_binding: str
-) -> None:
-    entry: Json = {"name": name, "multus": {"networkName": network.relative_name(vm.namespace)}}
-    interface: Json = {"name": name, "bridge": {}, "macAddress": mac, **({"model": model} if model else {})}
+def _add_interface(patch: PatchBuilder, attachment: Attachment, name: str, pod_binding: str) -> None:
+    vm, model = attachment.vm, attachment.nic.model
+    entry: Json = {"name": name, "multus": {"networkName": attachment.network.relative_name(vm.namespace)}}
+    interface: Json = {"name": name, "bridge": {}, "macAddress": attachment.mac, **({"model": model} if model else {})}
     networks, interfaces = [entry], [interface]
     if vm.pod_interface == {}:  # KubeVirt's default interface, which it adds only to a VM without any
         networks.insert(0, {"name": "default", "pod": {}})
@@ -402,13 +396,14 @@ def _add_interface(
             patch.add((*path, "-"), item)
 
 
-def _update_interface(patch: PatchBuilder, vm: Vm, vm_interface: VmInterface, mac: str, model: str) -> None:
+def _update_interface(patch: PatchBuilder, attachment: Attachment, vm_interface: VmInterface) -> None:
+    mac, model = attachment.mac, attachment.nic.model
     wanted = {**vm_interface.interface, "macAddress": mac, **({"model": model} if model else {})}
     if str(vm_interface.interface.get("macAddress") or "").lower() == mac.lower():
         wanted["macAddress"] = vm_interface.interface["macAddress"]
     if wanted == vm_interface.interface:
         return
-    existing = dig(vm.raw, *INTERFACES)
+    existing = dig(attachment.vm.raw, *INTERFACES)
     patch.test(INTERFACES, existing)
     for key in ("macAddress", "model"):
         if wanted.get(key) != vm_interface.interface.get(key):

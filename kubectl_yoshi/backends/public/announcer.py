@@ -7,12 +7,11 @@ from typing import Protocol
 
 from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.allocations import Allocation
-from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.backend import Attachment, NetworkConflict
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.plan import Change, Plan
 from kubectl_yoshi.model.snapshot import ServedApis, Snapshot
-from kubectl_yoshi.model.vm import Vm
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,7 @@ class Announcer(Protocol):
     def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         """Return the changes that must precede the Service."""
 
-    def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
-    ) -> Plan:
+    def announce(self, attachment: Attachment, service: Json | None, snapshot: Snapshot) -> Plan:
         """Return the changes that must follow the Service; `service` is None if it does not exist yet."""
 
     def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:

@@ -7,6 +7,7 @@ BGP.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 
 from kubectl_yoshi.backends import kubevirt
@@ -27,6 +28,7 @@ from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
 from kubectl_yoshi.model.backend import (
     AddressUse,
     AllocationsLoader,
+    Attachment,
     HoldRelease,
     HotPlug,
     NetworkConflict,
@@ -40,7 +42,7 @@ from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, metadata, name_o
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.ports import DEFAULT_PORTS, Port
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import DEFAULT_NIC, VM, VMI, Nic, Vm, find_instance, find_vms
+from kubectl_yoshi.model.vm import VM, VMI, Vm, find_instance, find_vms
 
 ANNOUNCERS: Mapping[str, Announcer] = {
     announcer.name: announcer
@@ -236,32 +238,23 @@ class Public(BackendDefaults):
     ) -> tuple[AddressUse, ...]:
         return foreign_services.service_addresses(network, namespaces, snapshot)
 
-    def attach_patch(
-        self,
-        vm: Vm,
-        network: Network,
-        number: int,
-        mac: str,
-        snapshot: Snapshot,
-        ports: Sequence[Port] = (),
-        nic: Nic = DEFAULT_NIC,
-    ) -> tuple[Change, ...]:
+    def attach_patch(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
+        vm, network, address = attachment.vm, attachment.network, attachment.address
         service = services.find_service(vm, network, snapshot)
-        address = network.address(number)
         previous_address = services.get_service_address(service) if service else None
-        changed = vm_annotations.build_attach_annotations(vm, network, address, previous_address, ports)
+        changed = vm_annotations.build_attach_annotations(vm, network, address, previous_address, attachment.ports)
         summary = f"record on {vm.ref} that it has {address}"
         return _annotation_patch(vm, changed, summary)
 
-    def ensure_service(self, vm: Vm, network: Network, number: int, ports: Sequence[Port], snapshot: Snapshot) -> Plan:
-        address = network.address(number)
+    def ensure_service(self, attachment: Attachment, snapshot: Snapshot) -> Plan:
+        vm, network, address = attachment.vm, attachment.network, attachment.address
         announcer = get_announcer(network, snapshot.served)
         service = services.find_service(vm, network, snapshot)
         ref = services.service_ref(vm, network)
-        requested = tuple(ports) or vm_annotations.parse_ports_annotation(vm)
+        attachment = replace(attachment, ports=attachment.ports or vm_annotations.parse_ports_annotation(vm))
         selector = kubevirt.pod_selector(vm, snapshot)
         service_template = announcer.service_template(network, address)
-        wanted = services.new_service(vm, network, address, service_template, selector, requested)
+        wanted = services.new_service(attachment, service_template, selector)
         if service is not None and metadata(service).get("deletionTimestamp"):
             wait = Change(
                 Verb.WAIT, ref, f"wait until {ref} is deleted", before=service, owner=vm.full_name, wait_for="deleted"
@@ -278,10 +271,10 @@ class Public(BackendDefaults):
                 Verb.CREATE, ref, summary, wanted, owner=vm.full_name, rejection_hint=service_template.rejection_hint
             )
             plan = plan + sequential(create)
-        elif ops := services.build_service_patch(service, wanted, requested, kubevirt.selectors(vm)):
+        elif ops := services.build_service_patch(service, wanted, attachment.ports, kubevirt.selectors(vm)):
             summary = f"set {address} on {ref}"
             plan = plan + sequential(Change(Verb.PATCH, ref, summary, ops, before=service, owner=vm.full_name))
-        return plan + announcer.announce(network, address, ref, service, snapshot, vm)
+        return plan + announcer.announce(attachment, service, snapshot)
 
     def configured_ports(self, vm: Vm, network: Network, snapshot: Snapshot) -> tuple[Port, ...]:
         if annotated := vm_annotations.parse_ports_annotation(vm):
@@ -290,20 +283,17 @@ class Public(BackendDefaults):
         ports = services.get_service_ports(service) if service else ()
         return () if set(ports) == set(DEFAULT_PORTS) else ports
 
-    def wait_conditions(self, vm: Vm, network: Network, number: int, snapshot: Snapshot) -> tuple[Change, ...]:
+    def wait_conditions(self, attachment: Attachment, snapshot: Snapshot) -> tuple[Change, ...]:
+        vm, network, address = attachment.vm, attachment.network, attachment.address
         announcer = get_announcer(network, snapshot.served)
         service = services.find_service(vm, network, snapshot)
-        foreign_service = (
-            foreign_services.find_foreign_service(vm, network.address(number), snapshot) if service is None else None
-        )
-        if foreign_service is not None and foreign_services.has_address(foreign_service, network.address(number)):
+        foreign_service = foreign_services.find_foreign_service(vm, address, snapshot) if service is None else None
+        if foreign_service is not None and foreign_services.has_address(foreign_service, address):
             return ()
         if foreign_service is not None:
             ref = SERVICE.ref(name_of(foreign_service), namespace_of(foreign_service))
-            return announcer.wait_conditions(network.address(number), ref, foreign_service, vm.full_name)
-        return announcer.wait_conditions(
-            network.address(number), services.service_ref(vm, network), service, vm.full_name
-        )
+            return announcer.wait_conditions(address, ref, foreign_service, vm.full_name)
+        return announcer.wait_conditions(address, services.service_ref(vm, network), service, vm.full_name)
 
     def hot_plug(self, vm: Vm, snapshot: Snapshot) -> HotPlug:
         return HotPlug("it has no additional interface")
@@ -327,10 +317,9 @@ class Public(BackendDefaults):
     def macs_of(self, vm: Vm, network: Network) -> tuple[str, str]:
         return "", ""
 
-    def warnings(
-        self, vm: Vm, network: Network, number: int, snapshot: Snapshot, nic: Nic = DEFAULT_NIC
-    ) -> tuple[str, ...]:
-        found = get_announcer(network, snapshot.served).warnings(network, network.address(number), snapshot)
+    def warnings(self, attachment: Attachment, snapshot: Snapshot) -> tuple[str, ...]:
+        vm, network = attachment.vm, attachment.network
+        found = get_announcer(network, snapshot.served).warnings(network, attachment.address, snapshot)
         if vm.pod_interface is None:
             return (*found, f"{vm.ref} has no interface on the pod network: it receives no traffic")
         return found
@@ -343,12 +332,11 @@ class Public(BackendDefaults):
         """
         query = services.network_services_query(network)
         plan = Plan()
-        existing = snapshot.lookup(query)
-        for service in existing:
+        for service in snapshot.lookup(query):
             namespace, name, uid = services.get_owner_vm(service)
             address = services.get_service_address(service)
             if not name and address is not None:
-                plan = plan.parallel(self._remove_ownerless(service, address, existing, network, recorded, snapshot))
+                plan = plan.parallel(self._remove_ownerless(service, address, network, recorded, snapshot))
                 continue
             vms = snapshot.lookup(Query(VM, namespace, name)) if uid and address else []
             if address is None or not vms or address in vm_annotations.list_requested_addresses(Vm(vms[0]), network):
@@ -366,7 +354,6 @@ class Public(BackendDefaults):
         self,
         service: Json,
         address: Address,
-        existing: Sequence[Json],
         network: Network,
         recorded: AllocationsLoader,
         snapshot: Snapshot,
@@ -385,6 +372,7 @@ class Public(BackendDefaults):
         vm_exists = any(Vm(obj).uid == record.uid for obj in snapshot.lookup(query)) or snapshot.unreadable_reason(
             query
         )
+        existing = snapshot.lookup(services.network_services_query(network))
         owned_services = (service_of_vm for service_of_vm in existing if services.get_owner_vm(service_of_vm)[1])
         has_other_service = any(
             services.get_service_address(service_of_vm) == address for service_of_vm in owned_services

@@ -14,16 +14,16 @@ from kubectl_yoshi.backends.calico.api import V1, V3, CalicoApi, get_write_api
 from kubectl_yoshi.backends.calico.bgp_peers import calico_bgp_peers
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.ownership import is_created_for
+from kubectl_yoshi.backends.public import services
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, Intervals, span_of
 from kubectl_yoshi.model.allocations import Allocation
-from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.backend import Attachment, NetworkConflict
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import Vm
 
 LOAD_BALANCER_CLASS = f"{GROUP}/yoshi"
 """The value of spec.loadBalancerClass: no controller handles it, so none assigns the Service another address."""
@@ -109,16 +109,15 @@ class CalicoBgp:
     def ensure_prerequisites(self, network: Network, address: Address, snapshot: Snapshot, owner: str) -> Plan:
         return Plan()
 
-    def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
-    ) -> Plan:
+    def announce(self, attachment: Attachment, service: Json | None, snapshot: Snapshot) -> Plan:
         """Return the list entry and the status of the Service.
 
         If the Service does not exist yet, the patch of its status tests its label and annotation.
         """
+        network, address = attachment.network, attachment.address
         changes = []
         api = get_write_api(snapshot)
-        entry = bgp_configuration.add_entry(network, address, _list_field(network), api, snapshot, vm)
+        entry = bgp_configuration.add_entry(attachment, _list_field(network), api, snapshot)
         if entry is not None:
             changes.append(entry)
         if not _uses_external_ips(network) and not (service and _has_only(service, address)):
@@ -126,8 +125,9 @@ class CalicoBgp:
             patch.test(("metadata", "labels", metallb.NETWORK_LABEL), network.uid)
             patch.test((*ANNOTATIONS, f"{GROUP}/publicIP"), str(address))
             patch.add(("status", "loadBalancer"), {"ingress": [{"ip": str(address)}]})
+            ref, owner = services.service_ref(attachment.vm, network), attachment.vm.full_name
             summary = f"write {address} into the status of {ref}"
-            changes.append(Change(Verb.PATCH, ref, summary, patch.ops, "status", before=service, owner=vm.full_name))
+            changes.append(Change(Verb.PATCH, ref, summary, patch.ops, "status", before=service, owner=owner))
         return Plan((tuple(changes),) if changes else ())
 
     def withdraw(self, network: Network, address: Address, record: Allocation, snapshot: Snapshot) -> Plan:

@@ -25,7 +25,7 @@ from kubectl_yoshi.backends.ownership import (
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.allocations import Allocation
-from kubectl_yoshi.model.backend import NetworkConflict
+from kubectl_yoshi.model.backend import Attachment, NetworkConflict
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields
@@ -44,7 +44,6 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
-from kubectl_yoshi.model.vm import Vm
 
 OUTSIDE_CIDR_LABEL = f"{GROUP}/outsideCIDR"
 OPTIONAL_FIELDS = ("interfaces", "nodeSelectors", "peers", "ipAddressPools", "ipAddressPoolSelectors")
@@ -118,7 +117,8 @@ class MetalLb:
         pool = find_pool(network, snapshot)
         pool_name = object_name(network)
         if network.cidr is not None and pool is None:
-            first.append(_create(metallb.POOL, pool_name, own_namespace, pool_spec([str(network.cidr)]), network))
+            ref = metallb.POOL.ref(pool_name, own_namespace)
+            first.append(_create(ref, pool_spec([str(network.cidr)]), network))
         elif pool is not None:
             pool_name = name_of(pool)
             if is_created_for(pool, network):
@@ -126,7 +126,8 @@ class MetalLb:
         spec = self._advertisement_spec(network, pool_name, peers)
         existing = self._find_advertisement(network, snapshot)
         if existing is None:
-            second: list[Change] = [_create(self._advertisement, object_name(network), own_namespace, spec, network)]
+            ref = self._advertisement.ref(object_name(network), own_namespace)
+            second: list[Change] = [_create(ref, spec, network)]
         else:
             second = _fix_fields(self._advertisement, existing, spec, OPTIONAL_FIELDS)
         return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
@@ -196,14 +197,10 @@ class MetalLb:
             return Plan()
         spec = pool_spec([f"{address}/{address.max_prefixlen}"])
         name = f"yoshi-{to_name_part(address)}-{short_hash((network.uid,))}"
-        change = _create(
-            metallb.POOL, name, metallb.own_namespace(snapshot), spec, network, owner, _outside_labels(network)
-        )
-        return sequential(change)
+        ref = metallb.POOL.ref(name, metallb.own_namespace(snapshot))
+        return sequential(_create(ref, spec, network, owner, _outside_labels(network)))
 
-    def announce(
-        self, network: Network, address: Address, ref: ObjectRef, service: Json | None, snapshot: Snapshot, vm: Vm
-    ) -> Plan:
+    def announce(self, attachment: Attachment, service: Json | None, snapshot: Snapshot) -> Plan:
         """Return no changes: MetalLB announces the Service itself."""
         return Plan()
 
@@ -303,22 +300,15 @@ def owner_networks(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _create(
-    resource: Resource,
-    name: str,
-    namespace: str,
-    spec: Json,
-    network: Network,
-    owner: str = "",
-    labels: Mapping[str, str] = MappingProxyType({}),
+    ref: ObjectRef, spec: Json, network: Network, owner: str = "", labels: Mapping[str, str] = MappingProxyType({})
 ) -> Change:
-    ref = resource.ref(name, namespace)
     body = new_object(
         ref,
         {"spec": spec},
         labels={metallb.NETWORK_LABEL: network.uid, **labels},
         annotations=ownership_annotations(network),
     )
-    return Change(Verb.CREATE, ref, f"create {resource.kind.lower()} {name}", body=body, owner=owner)
+    return Change(Verb.CREATE, ref, f"create {ref.resource.kind.lower()} {ref.name}", body=body, owner=owner)
 
 
 def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:

@@ -14,6 +14,7 @@ from kubectl_yoshi.backends.ownership import NETWORK_ANNOTATION
 from kubectl_yoshi.backends.public.annotations import PUBLIC_IP
 from kubectl_yoshi.backends.public.announcer import ServiceTemplate
 from kubectl_yoshi.model.addresses import Address
+from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, differing_fields, matches
@@ -150,15 +151,9 @@ def get_service_ports(service: Json) -> tuple[Port, ...]:
     return tuple(Port(int(port["port"]), str(port.get("protocol", "TCP"))) for port in ports)
 
 
-def new_service(
-    vm: Vm,
-    network: Network,
-    address: Address,
-    service_template: ServiceTemplate,
-    selector: Mapping[str, str],
-    ports: Sequence[Port],
-) -> Json:
+def new_service(attachment: Attachment, service_template: ServiceTemplate, selector: Mapping[str, str]) -> Json:
     """Return the Service to create; Kubernetes deletes it with the VM."""
+    vm, network, address = attachment.vm, attachment.network, attachment.address
     ref = service_ref(vm, network)
     is_load_balancer = service_template.spec["type"] == "LoadBalancer"
     spec = {
@@ -168,7 +163,7 @@ def new_service(
         "ipFamilyPolicy": "SingleStack",
         "ipFamilies": [f"IPv{address.version}"],
         "selector": dict(selector),
-        "ports": to_service_ports(ports or DEFAULT_PORTS),
+        "ports": to_service_ports(attachment.ports or DEFAULT_PORTS),
     }
     return new_object(
         ref,

@@ -1,4 +1,4 @@
-"""`kubectl yoshi completion install`: write the shell's script for completions, and kubectl's completer to PATH."""
+"""`kubectl yoshi completion`: print a shell's script for completion; install it, and kubectl's completer on PATH."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import click
 
-from kubectl_yoshi.cli.completion.scripts import COMPLETER, SHELLS, get_completion_script, read_completion_file
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import as_options, command
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed
 
 PLUGIN = "kubectl-yoshi"
+SHELLS = ("bash", "zsh", "fish")
+FILES = {"bash": "kubectl-yoshi.bash", "zsh": "_kubectl-yoshi", "fish": "kubectl-yoshi.fish"}
+COMPLETER = "kubectl_complete-yoshi"
 
 _NEXT_STEPS = {
     "bash": "New shells use it if bash-completion is installed; `kubectl yoshi` also needs kubectl's own completion:\n"
@@ -115,3 +117,39 @@ def _write(session: Session, file: Path, text: str, *, mode: int) -> None:
             f"{file} cannot be written: {error.strerror}", "Check the permissions of its folder."
         ) from error
     print(f"{file} {word}", file=session.out)
+
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """`completion SHELL` has no flags of its own."""
+
+
+@command("bash", examples="source <(kubectl yoshi completion bash)")
+@as_options(PrintOptions)
+def bash(session: Session, _options: PrintOptions) -> None:
+    """Print the completion script of kubectl-yoshi for bash."""
+    session.out.write(get_completion_script("bash"))
+
+
+@command("zsh", examples="source <(kubectl yoshi completion zsh)")
+@as_options(PrintOptions)
+def zsh(session: Session, _options: PrintOptions) -> None:
+    """Print the completion script of kubectl-yoshi for zsh."""
+    session.out.write(get_completion_script("zsh"))
+
+
+@command("fish", examples="kubectl yoshi completion fish | source")
+@as_options(PrintOptions)
+def fish(session: Session, _options: PrintOptions) -> None:
+    """Print the completion script of kubectl-yoshi for fish."""
+    session.out.write(get_completion_script("fish"))
+
+
+def get_completion_script(shell: str) -> str:
+    """Return the completion script for a shell."""
+    return read_completion_file(FILES[shell])
+
+
+def read_completion_file(name: str) -> str:
+    """Return the text of a file of kubectl_yoshi/completions."""
+    return (Path(__file__).parent.parent.parent / "completions" / name).read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ from functools import partial
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.kubectl_flags import Seconds
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import OutputFormat
+from kubectl_yoshi.output.format_option import HUMAN_READABLE
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def gc(session: Session, options: GcOptions) -> None:
     the namespace's networks, or with -A of all networks.
     """
     from kubectl_yoshi.backends.registry import BACKENDS
-    from kubectl_yoshi.engine.loop import run
+    from kubectl_yoshi.engine.loop import RunOptions, run
     from kubectl_yoshi.model.network import parse_network_name
     from kubectl_yoshi.output.plan_printer import show_plan
     from kubectl_yoshi.plan.gc import GcRequest, plan_gc
@@ -51,14 +51,13 @@ def gc(session: Session, options: GcOptions) -> None:
     namespace = None if options.all_namespaces else session.namespace
     planner = partial(plan_gc, GcRequest(networks, namespace, options.grace))
     if options.dry_run == "none" and not session.is_diff and not options.yes:
-        preview = run(planner, session.api, BACKENDS, dry_run="client")
+        preview = run(planner, session.api, BACKENDS, RunOptions("client"))
         if any(preview.plan):
-            show_plan(preview.plan, session.err, OutputFormat(), "client")
+            show_plan(preview.plan, session.err, HUMAN_READABLE, "client")
             session.confirm("Continue?", options.yes)
     empty_message = "nothing to collect"
-    done = execute(
-        session, planner, options.dry_run, OutputFormat(), activity="collecting", unchanged={"": empty_message}
-    )
+    execute_options = ExecuteOptions(options.dry_run, activity="collecting", unchanged={"": empty_message})
+    done = execute(session, planner, execute_options)
     if done is not None:
         for change, _ in done.executed:
             print(change.summary, file=session.out)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
     all_namespaces_option,
@@ -115,7 +115,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
     from kubectl_yoshi.backends.registry import BACKENDS
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.import_.sources import SearchScope, Source, list_observations, match_networks
 
@@ -140,7 +140,7 @@ def import_ips(session: Session, options: ImportOptions) -> None:
         Column("MAC", lambda row: row.observation.existing.mac, wide=True),
         Column("SINCE", lambda row: row.reason),
     ]
-    print_rows(rows, columns, _row_json, session.out, options.output, no_headers=options.no_headers)
+    print_rows(rows, columns, _row_json, session.out, ListFormat(options.output, options.no_headers))
     if not rows and options.output.is_human_readable:
         session.note("No addresses found.")
     session.note_unreadable(snapshot.unreadable_reasons())
@@ -172,12 +172,11 @@ def _import_network(
     from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 
     request = ImportRequest(network, tuple(observation.existing for observation in found))
-    planner = partial(plan_import, request)
+    execute_options = ExecuteOptions(
+        options.dry_run, options.output, activity="importing", total=len(found), unchanged={}, tolerate_errors=True
+    )
     try:
-        done = execute(
-            session, planner, options.dry_run, options.output, total=len(found), activity="importing",
-            tolerate_errors=True, unchanged={},
-        )  # fmt: skip
+        done = execute(session, partial(plan_import, request), execute_options)
     except (PreconditionFailed, UsageError) as error:  # of the whole network; other networks are still imported
         if session.is_diff:
             raise

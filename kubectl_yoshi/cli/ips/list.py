@@ -63,7 +63,7 @@ def list_ips(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
     from kubectl_yoshi.model.vm import VM, VMI
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
 
     options = replace(options, named=None, network=options.named or options.network)
     if options.free:
@@ -72,24 +72,15 @@ def list_ips(session: Session, options: ListOptions) -> None:
 
     def show() -> None:
         rows, _ = load_inventory(session, options.network, options.all_namespaces)
-        count = print_rows(
-            rows,
-            _columns(options.all_namespaces),
-            row_to_json,
-            session.out,
-            options.output,
-            no_headers=options.no_headers,
-        )
+        list_format = ListFormat(options.output, options.no_headers)
+        count = print_rows(rows, _columns(options.all_namespaces), row_to_json, session.out, list_format)
         if not count and options.output.is_human_readable:
-            session.note("No addresses found." if options.all_namespaces else _none_found_message(session))
+            where = "" if options.all_namespaces else f" in {session.namespace} namespace"
+            session.note(f"No addresses found{where}.")
 
     show()
     if options.watch:
         show_on_changes(session, options.all_namespaces, [NETWORKWIZARD, ADDRESSBLOCK, VM, VMI], show)
-
-
-def _none_found_message(session: Session) -> str:
-    return f"No addresses found in {session.namespace} namespace."
 
 
 def _columns(namespaces: bool) -> list[Column[InventoryRow]]:
@@ -117,7 +108,7 @@ def _list_free(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.inventory import select_networks_and_warn
     from kubectl_yoshi.engine.read import new_snapshot
     from kubectl_yoshi.model.addresses import Intervals, format_span
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column
     from kubectl_yoshi.plan.cool_down import cooling_down
     from kubectl_yoshi.plan.records import load_allocations
@@ -140,7 +131,7 @@ def _list_free(session: Session, options: ListOptions) -> None:
     ]
     if not options.all_namespaces:
         del columns[0]
-    print_rows(rows, columns, _free_row_to_json, session.out, options.output, no_headers=options.no_headers)
+    print_rows(rows, columns, _free_row_to_json, session.out, ListFormat(options.output, options.no_headers))
 
 
 def _free_row_to_json(row: FreeRow) -> Json:

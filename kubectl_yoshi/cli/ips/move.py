@@ -7,11 +7,10 @@ from functools import partial
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, timeout_option, wait_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME, VM_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ def move(session: Session, options: MoveOptions) -> None:
     network = parse_network_name(options.network, session.namespace) if options.network else None
     (target,) = resolve_vms(session, (options.to,), "", (), False)
     request = MoveRequest(address, target, network, ports, options.wait)
-    done = execute(session, partial(plan_move, request), options.dry_run, OutputFormat(), timeout=options.timeout)
+    execute_options = ExecuteOptions(options.dry_run, timeout=options.timeout)
+    done = execute(session, partial(plan_move, request), execute_options)
     if done is not None:
         raise_errors(session, done)
         suffix = "" if done.has_changed() else " (unchanged)"

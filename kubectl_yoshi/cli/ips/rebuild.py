@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.options import all_namespaces_option, as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -66,8 +65,8 @@ def rebuild(session: Session, options: RebuildOptions) -> None:
         update_count, unchanged = _show_audits(session, request)
         if update_count and options.dry_run == "none":
             session.confirm("Write these records?", options.yes)
-    planner = partial(plan_rebuild, request)
-    done = execute(session, planner, options.dry_run, OutputFormat(), activity="rebuilding", unchanged={"": unchanged})
+    execute_options = ExecuteOptions(options.dry_run, activity="rebuilding", unchanged={"": unchanged})
+    done = execute(session, partial(plan_rebuild, request), execute_options)
     if done is not None:
         _print_result(session, done, unchanged)
 

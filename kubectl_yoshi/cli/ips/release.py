@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute
 from kubectl_yoshi.cli.errors import print_error
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option
 from kubectl_yoshi.cli.param_types import HELD_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
@@ -46,7 +45,8 @@ def release(session: Session, options: ReleaseOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReleaseRequest(network, addresses)
-    done = execute(session, partial(plan_release, request), options.dry_run, OutputFormat(), tolerate_errors=True)
+    execute_options = ExecuteOptions(options.dry_run, tolerate_errors=True)
+    done = execute(session, partial(plan_release, request), execute_options)
     if done is not None:
         _print_released(session, done, [str(address) for address in addresses], options.dry_run)
 

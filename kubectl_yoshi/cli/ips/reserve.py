@@ -7,12 +7,11 @@ from functools import partial
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option
 from kubectl_yoshi.cli.param_types import FREE_ADDRESS, NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
-from kubectl_yoshi.output.format_option import OutputFormat
 
 MAX_NOTE_LENGTH = 256
 """In characters. The note is in the allocation of each address, and an object has up to 256 allocations."""
@@ -62,7 +61,7 @@ def reserve(session: Session, options: ReserveOptions) -> None:
     addresses = tuple(dict.fromkeys(parse_address(text) for text in options.addresses))
     network = parse_network_name(options.network, session.namespace)
     request = ReserveRequest(network, addresses, options.count or 1, options.note)
-    done = execute(session, partial(plan_reserve, request), options.dry_run, OutputFormat())
+    done = execute(session, partial(plan_reserve, request), ExecuteOptions(options.dry_run))
     if done is not None:
         raise_errors(session, done)
         suffix = "" if done.has_changed() else " (unchanged)"

@@ -88,14 +88,15 @@ class _AddressInfo:
 
 def _load_address_info(network: Network, address: Address, snapshot: Snapshot, now: datetime) -> _AddressInfo:
     from kubectl_yoshi.backends.registry import BACKENDS
+    from kubectl_yoshi.plan.context import PlanContext, RunContext
     from kubectl_yoshi.plan.cool_down import cooling_down
     from kubectl_yoshi.plan.inventory import build_inventory
-    from kubectl_yoshi.plan.network_lookup import get_backend
     from kubectl_yoshi.plan.records import load_allocations
 
     rows: tuple[InventoryRow, ...] = ()
     if network.plugin in BACKENDS:
-        rows = build_inventory(network, get_backend(network, BACKENDS), snapshot, now, all_namespaces=False)
+        ctx = PlanContext(snapshot, BACKENDS, RunContext(now=now))
+        rows = build_inventory(network, ctx, all_namespaces=False)
     row = next((row for row in rows if row.number == int(address)), None)
     allocations = load_allocations(network, snapshot)
     cooldown_seconds = cooling_down(allocations, now).get(int(address), 0.0)

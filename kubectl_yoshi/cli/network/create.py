@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, print_result, raise_errors, run_each
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, print_result, raise_errors, run_each
 from kubectl_yoshi.cli.errors import usage_error
 from kubectl_yoshi.cli.options import (
     OBJECT_FORMATS,
@@ -186,8 +186,8 @@ def _create(session: Session, options: CreateOptions, request: NetworkRequest) -
     from kubectl_yoshi.plan.network.planner import plan_network
 
     shown = f"networkwizard.plumber.k8s.pf9.io/{request.name}"
-    planner, unchanged = (partial(plan_network, request), {"": f"{shown} unchanged"})
-    done = execute(session, planner, options.dry_run, options.output, unchanged=unchanged)
+    execute_options = ExecuteOptions(options.dry_run, options.output, unchanged={"": f"{shown} unchanged"})
+    done = execute(session, partial(plan_network, request), execute_options)
     if done is None:
         return
     raise_errors(session, done)

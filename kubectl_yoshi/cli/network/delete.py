@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_yoshi.cli.apply import execute, raise_errors, run_each
+from kubectl_yoshi.cli.apply import ExecuteOptions, execute, raise_errors, run_each
 from kubectl_yoshi.cli.options import as_options, command, dry_run_option, yes_option
 from kubectl_yoshi.cli.param_types import NETWORK_NAME
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
-from kubectl_yoshi.output.format_option import OutputFormat
 
 if TYPE_CHECKING:
     from kubectl_yoshi.engine.loop import RunResult
-    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
+    from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest
 
 
 MAX_NAMED = 5
@@ -45,7 +44,7 @@ class DeleteOptions:
 def delete(session: Session, options: DeleteOptions) -> None:
     """Delete networks that have no allocations."""
     from kubectl_yoshi.model.network import parse_network_name
-    from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest
+    from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest
 
     requests = {}
     for text in options.names:
@@ -59,9 +58,9 @@ def delete(session: Session, options: DeleteOptions) -> None:
 
 
 def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequest) -> None:
-    from kubectl_yoshi.plan.network.planner import plan_network_deletion
+    from kubectl_yoshi.plan.network.deletion import plan_network_deletion
 
-    done = execute(session, partial(plan_network_deletion, request), options.dry_run, OutputFormat())
+    done = execute(session, partial(plan_network_deletion, request), ExecuteOptions(options.dry_run))
     if done is None:
         return
     _print_released(session, request, done)
@@ -73,7 +72,7 @@ def _delete(session: Session, options: DeleteOptions, request: NetworkDeleteRequ
 def _confirmation_question(session: Session, request: NetworkDeleteRequest) -> str:
     """Return the question that states what --force releases; "" where the deletion itself reports the error."""
     from kubectl_yoshi.engine.read import new_snapshot
-    from kubectl_yoshi.plan.network.planner import list_holders
+    from kubectl_yoshi.plan.network.deletion import list_holders
 
     try:
         vms, reserved = list_holders(request.namespace, request.name, new_snapshot(session.api))

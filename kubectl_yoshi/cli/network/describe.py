@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +44,7 @@ def describe(session: Session, options: DescribeOptions) -> None:
     from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network_name
     from kubectl_yoshi.output.formats import print_objects
     from kubectl_yoshi.output.tables import write_fields
+    from kubectl_yoshi.plan.context import PlanContext, RunContext
     from kubectl_yoshi.plan.inventory import build_inventory
     from kubectl_yoshi.plan.network_lookup import get_backend, load_network
     from kubectl_yoshi.plan.records import load_allocations
@@ -53,8 +53,6 @@ def describe(session: Session, options: DescribeOptions) -> None:
     if not options.output.is_human_readable:
         print_objects([session.api.get(NETWORKWIZARD.ref(name, namespace))], session.out, options.output, single=True)
         return
-    now = datetime.now(timezone.utc)
-
     snapshot = new_snapshot(session.api, trim_objects=True)
     network = load_network(namespace, name, snapshot)
     backend = get_backend(network, BACKENDS)
@@ -62,7 +60,8 @@ def describe(session: Session, options: DescribeOptions) -> None:
         details = backend.describe(network, snapshot)
     except PreconditionFailed as error:
         details = (("Backend", error.message),)
-    rows = build_inventory(network, backend, snapshot, now, all_namespaces=False)
+    ctx = PlanContext(snapshot, BACKENDS, RunContext())
+    rows = build_inventory(network, ctx, all_namespaces=False)
     session.note_unreadable(snapshot.unreadable_reasons())
     allocations = load_allocations(network, snapshot)
     fields = [*_network_fields(network, allocations), *details]

@@ -52,7 +52,7 @@ def list_networks(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.cli.watch import show_on_changes
     from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
     from kubectl_yoshi.model.objects import dig, metadata, name_of, namespace_of
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column, age
 
     not_found: set[ObjectRef] = set()
@@ -71,10 +71,8 @@ def list_networks(session: Session, options: ListOptions) -> None:
             Column("AGE", lambda row: age(metadata(row.raw).get("creationTimestamp"))),
         ]
         shown = columns if options.all_namespaces else columns[1:]
-        single = len(options.names) == 1
-        count = print_rows(
-            rows, shown, lambda row: row.raw, session.out, options.output, no_headers=options.no_headers, single=single
-        )
+        list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
+        count = print_rows(rows, shown, lambda row: row.raw, session.out, list_format)
         if not count and not not_found and options.output.is_human_readable:
             where = "" if options.all_namespaces else f" in {session.namespace} namespace"
             session.note(f"No networks found{where}.")

@@ -144,7 +144,7 @@ def attach(session: Session, options: AttachOptions) -> None:
     for request in requests:
         template = f"attached to {network_label(request.network, session)}: {{answer}}"
         parts.append((partial(_attach_planner, request), template))
-    run_results = execute_parts(session, options, vms, parts, "attaching", wait=options.wait)
+    run_results = execute_parts(session, options, vms, parts, "attaching")
     if options.wait:
         for request, done in zip(requests, run_results, strict=False):  # no results of a dry run
             _wait_and_release(session, options, request, done)

@@ -9,7 +9,7 @@ from typing import Protocol
 import click
 
 from kubectl_yoshi.backends.registry import BACKENDS
-from kubectl_yoshi.cli.apply import display_names, execute, print_results
+from kubectl_yoshi.cli.apply import ExecuteOptions, display_names, execute, print_results
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.engine.loop import RunResult, preview_errors
 from kubectl_yoshi.engine.read import Planner
@@ -17,7 +17,6 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.output.format_option import OutputFormat
-from kubectl_yoshi.plan.release import explains_retention
 
 PlannerFactory = Callable[[tuple[NamespacedName, ...]], Planner]
 """Return the planner of a part of a command for these VMs."""
@@ -42,7 +41,6 @@ def execute_parts(
     vms: tuple[NamespacedName, ...],
     parts: Sequence[tuple[PlannerFactory, str]],
     activity: str,
-    wait: bool = False,
 ) -> list[RunResult]:
     """Execute one part after the other, each for the VMs for which no earlier part failed, and print the results.
 
@@ -65,15 +63,14 @@ def execute_parts(
         accepted = tuple(vm for vm in vms if "/".join(vm) not in predicted_errors)
         done = RunResult(Plan())
         if accepted:
-            executed = execute(
-                session, create_planner(accepted), options.dry_run, options.output, total=len(accepted),
-                timeout=options.timeout, activity=activity, unchanged=_unchanged_messages(accepted),
-            )  # fmt: skip
+            unchanged = {owner: f"{name} unchanged" for owner, name in display_names(accepted).items()}
+            execute_options = ExecuteOptions(
+                options.dry_run, options.output, options.timeout, activity, len(accepted), unchanged
+            )
+            executed = execute(session, create_planner(accepted), execute_options)
             if executed is None:
                 continue
             done = executed
-        if wait:  # what old instances still use is released, or reported, after the wait
-            done = replace(done, notes=tuple(note for note in done.notes if not explains_retention(note)))
         done = replace(done, errors={**predicted_errors, **done.errors})
         run_results.append(done)
         try:
@@ -86,11 +83,6 @@ def execute_parts(
     if exit_exception is not None:
         raise exit_exception
     return run_results
-
-
-def _unchanged_messages(vms: tuple[NamespacedName, ...]) -> dict[str, str]:
-    """Return the lines that `execute` prints for VMs that do not change."""
-    return {owner: f"{name} unchanged" for owner, name in display_names(vms).items()}
 
 
 def network_label(network: NamespacedName, session: Session) -> str:

@@ -58,7 +58,7 @@ def list_vms(session: Session, options: ListOptions) -> None:
     from kubectl_yoshi.model.network import NETWORKWIZARD
     from kubectl_yoshi.model.objects import dig
     from kubectl_yoshi.model.vm import VM, VMI
-    from kubectl_yoshi.output.formats import print_rows
+    from kubectl_yoshi.output.formats import ListFormat, print_rows
     from kubectl_yoshi.output.tables import Column
 
     not_found: set[ObjectRef] = set()
@@ -77,10 +77,8 @@ def list_vms(session: Session, options: ListOptions) -> None:
             Column("STATUS", lambda row: dig(row.vm.raw, "status", "printableStatus"), wide=True),
         ]
         shown = columns if options.all_namespaces else columns[1:]
-        count = print_rows(
-            rows, shown, _vm_json, session.out, options.output,
-            no_headers=options.no_headers, single=len(options.names) == 1,
-        )  # fmt: skip
+        list_format = ListFormat(options.output, options.no_headers, single=len(options.names) == 1)
+        count = print_rows(rows, shown, _vm_json, session.out, list_format)
         if not count and not not_found and options.output.is_human_readable:
             where = "" if options.all_namespaces else f" in {session.namespace} namespace"
             session.note(f"No VMs found{where}.")

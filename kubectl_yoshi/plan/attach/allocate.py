@@ -86,41 +86,44 @@ def _used_by_block(snapshot: Snapshot, query: Query) -> dict[str, int]:
     return {row["Name"]: row["Used"] for row in rows if isinstance(row.get("Used"), int)}
 
 
+@dataclass(frozen=True)
+class ShardReader:
+    """What an Allocator reads.
+
+    Attributes:
+        network: the network.
+        load: load the allocations of some shards, in one round of reads.
+        counts: the shards that are full according to their counters are loaded last; None if there are no counters.
+    """
+
+    network: Network
+    load: Callable[[Collection[Shard]], Allocations]
+    counts: BlockCounts | None = None
+
+
 class Allocator:
     """Allocates addresses of a network, each once, for one plan.
 
     Args:
-        load_shards: load the allocations of some shards, in one round of reads.
+        shards: the network's shards.
         taken: addresses that are used without a record.
         run: the first attempt chooses the lowest free address, later ones a random address of the shard. While writers
             contend for the network's addresses, even the first attempt chooses a random one of the next few shards.
         wanted: how many addresses will be requested; as many shards as have room for them are loaded at once.
-        counts: the shards that are full according to their counters are loaded last.
-        cooldowns: return the addresses of a shard that cool down, and for how many more seconds.
 
     Attributes:
         hint: where the next search starts: at the shard of the last address, unless that shard was chosen at random.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        load_shards: Callable[[Collection[Shard]], Allocations],
-        taken: Intervals,
-        run: RunContext,
-        *,
-        wanted: int = 1,
-        counts: BlockCounts | None = None,
-        cooldowns: Callable[[Allocations], Mapping[int, float]] = lambda _: {},
-    ) -> None:
-        self._network = network
+    def __init__(self, shards: ShardReader, taken: Intervals, run: RunContext, *, wanted: int = 1) -> None:
+        self._network = network = shards.network
         rng = random.Random(run.seed)
         contended = is_large(network) and is_contended(network, run)
-        self._shards = self._order_shards(counts, rng if contended else None)
-        self._load_shards = load_shards
+        self._shards = self._order_shards(shards.counts, rng if contended else None)
+        self._load_shards = shards.load
         self._taken = taken
         self._rng = rng if run.attempt_number or contended else None
-        self._cooldowns = cooldowns
+        self._now = run.now
         self._cooling_seconds: dict[int, float] = {}
         self._wanted = wanted
         self._random_shard: Shard | None = None
@@ -168,7 +171,9 @@ class Allocator:
             # broadcast address of a /24; they are allocated last.
             self._preferred -= Intervals.from_numbers(shard.span)
         cooling = {
-            number: seconds for number, seconds in self._cooldowns(allocations).items() if number in self._usable
+            number: seconds
+            for number, seconds in cooling_down(allocations, self._now).items()
+            if number in self._usable
         }
         self._cooling_seconds |= cooling
         self._held = Intervals.from_numbers({*allocations.records(), *cooling}) | self._taken
@@ -248,16 +253,9 @@ def find_unused_addresses(
 ) -> FreeAddresses | PreconditionFailed:
     """Return free addresses that nothing uses, even without a record, or why there are not enough."""
     taken = Intervals()
+    shards = ShardReader(network, load_shards, BlockCounts(network, ctx.snapshot, ctx.run.previous_snapshot))
     while True:
-        allocator = Allocator(
-            network,
-            load_shards,
-            taken,
-            ctx.run,
-            wanted=count,
-            counts=BlockCounts(network, ctx.snapshot, ctx.run.previous_snapshot),
-            cooldowns=lambda allocations: cooling_down(allocations, ctx.run.now),
-        )
+        allocator = Allocator(shards, taken, ctx.run, wanted=count)
         try:
             numbers = [allocator.next_address() for _ in range(count)]
         except PreconditionFailed as error:

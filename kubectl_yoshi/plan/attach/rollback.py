@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals, parse_address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, parse_allocation, shard_of
-from kubectl_yoshi.model.backend import UsageKind
+from kubectl_yoshi.model.backend import Attachment, UsageKind
 from kubectl_yoshi.model.objects import Json, ObjectRef, dig
 from kubectl_yoshi.model.plan import Plan, Verb, parallel_plans, sequential
 from kubectl_yoshi.model.vm import Vm
@@ -168,9 +168,10 @@ def _held_before_run(state: AttachState, vm: Vm, written_by_run: Mapping[int, li
 
 def _restore_previous_address(state: AttachState, vm: Vm, number: int, previous: int) -> Plan:
     """Plan to release an address that was to replace another one, and to assign the previous address again."""
-    attach_patches = state.backend.attach_patch(vm, state.network, previous, "", state.snapshot)
+    attachment = Attachment(vm, state.network, previous)
+    attach_patches = state.backend.attach_patch(attachment, state.snapshot)
     hold_release = state.backend.release_hold(state.network, number, state.records[number], state.snapshot)
-    service_plan = state.backend.ensure_service(vm, state.network, previous, (), state.snapshot)
+    service_plan = state.backend.ensure_service(attachment, state.snapshot)
     return Plan((attach_patches,) if attach_patches else ()) + service_plan + hold_release.plan
 
 

@@ -9,10 +9,10 @@ from kubectl_yoshi.model.allocations import RESERVATION, Allocations, Shard
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.vm import Vm
-from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts
+from kubectl_yoshi.plan.attach.allocate import Allocator, BlockCounts, ShardReader
 from kubectl_yoshi.plan.attach.context import AttachState, Selection
 from kubectl_yoshi.plan.conflicts import OtherNetworks
-from kubectl_yoshi.plan.cool_down import check_cooled_down, cooling_down
+from kubectl_yoshi.plan.cool_down import check_cooled_down
 from kubectl_yoshi.plan.records import check_room_outside_cidr
 
 
@@ -165,15 +165,8 @@ def _try_allocate(state: AttachState, vms: Sequence[Vm], taken: Intervals) -> tu
         state = state.with_shards(shards)
         return Allocations(state.network, {shard: state.allocations.objects[shard] for shard in shards})
 
-    allocator = Allocator(
-        state.network,
-        load,
-        taken,
-        state.run,
-        wanted=len(vms),
-        counts=BlockCounts(state.network, state.snapshot, state.run.previous_snapshot),
-        cooldowns=lambda allocations: cooling_down(allocations, state.run.now),
-    )
+    counts = BlockCounts(state.network, state.snapshot, state.run.previous_snapshot)
+    allocator = Allocator(ShardReader(state.network, load, counts), taken, state.run, wanted=len(vms))
     allocated: dict[str, int] = {}
     errors: dict[str, YoshiError] = {}
     taken_now: set[int] = set()

@@ -13,7 +13,7 @@ from functools import partial
 
 from kubectl_yoshi.model.addresses import Address, Intervals, parse_address
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation, is_large, shard_of
-from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
@@ -95,7 +95,8 @@ def _vm_changes_or_error(state: AttachState, vm: Vm, number: int) -> _VmChanges 
         changes = _build_vm_changes(state, vm, number)
         if state.request.skip_repeated_notes and changes.is_up_to_date:
             return replace(changes, notes=changes.pending_actions)
-        warnings = state.backend.warnings(vm, state.network, number, state.snapshot, state.request.nic)
+        attachment = Attachment(vm, state.network, number, nic=state.request.nic)
+        warnings = state.backend.warnings(attachment, state.snapshot)
         migration_blockers = state.backend.migration_blockers(vm, state.network, state.snapshot)
         return replace(changes, notes=(*changes.notes, *warnings), migration_blockers=migration_blockers)
     except PlanningError as error:
@@ -130,9 +131,9 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     request, backend, network, snapshot = state.request, state.backend, state.network, state.snapshot
     record = state.records.get(number)
     mac = _mac(state, vm, record) if backend.pins_vm_template else ""
-    attach_patches = backend.attach_patch(vm, network, number, mac, snapshot, request.ports, request.nic)
-    attach_patches = require_unchanged(vm, attach_patches)
-    service_plan = backend.ensure_service(vm, network, number, request.ports, snapshot)
+    attachment = Attachment(vm, network, number, mac, request.nic, request.ports)
+    attach_patches = require_unchanged(vm, backend.attach_patch(attachment, snapshot))
+    service_plan = backend.ensure_service(attachment, snapshot)
     note = state.note(vm, record)
     wanted = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note)
     is_current = (
@@ -153,7 +154,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     patch_plan = Plan((tuple(attach_patches),) if attach_patches else ())
     plan = reserve_plan if previous_release.blocker else reserve_plan + previous_release.plan + patch_plan
     plan = plan + service_plan
-    if request.wait and (wait_conditions := backend.wait_conditions(vm, network, number, snapshot)):
+    if request.wait and (wait_conditions := backend.wait_conditions(attachment, snapshot)):
         plan = plan + Plan((wait_conditions,))
     fenced = any(change.ref == vm.ref for change in plan)
     released = _release_other_addresses(state, vm, number, hold_released=bool(previous_release.plan), fenced=fenced)

@@ -6,18 +6,19 @@ two addresses of one network are named.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import AddressUses, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
+from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import NamespacedName
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import PlanContext
-from kubectl_yoshi.plan.network_lookup import check_backend_available, get_backend, load_network, network_query
+from kubectl_yoshi.plan.network_lookup import check_backend_available, get_backend, load_network
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,59 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
     Raises:
         PreconditionFailed, UsageError: none can be imported (the network does not exist or cannot be used).
     """
-    ctx.snapshot.lookup(network_query(*request.network))
     network = load_network(*request.network, ctx.snapshot)
     backend = get_backend(network, ctx.backends)
     check_backend_available(network, backend, ctx.snapshot)
     uses = AddressUses(backend.all_address_uses(network, None, ctx.snapshot))
-    ambiguous, unambiguous = _split_ambiguous(request.existing)
+    unambiguous, ambiguous_errors = _select_unambiguous(request.existing, network)
+    errors = {
+        **ambiguous_errors,
+        **_shared_address_errors(unambiguous, uses),
+        **_other_use_errors(unambiguous, uses, network),
+    }
+    plan = _attach(request, unambiguous, errors, ctx)
+    return replace(plan, errors={**plan.errors, **errors})
+
+
+def _select_unambiguous(
+    all_existing: Iterable[ExistingAddress], network: Network
+) -> tuple[list[ExistingAddress], dict[str, YoshiError]]:
+    """Return the addresses of VMs for which one is named, and an error for each other VM."""
+    by_vm: dict[NamespacedName, dict[str, ExistingAddress]] = {}
+    for existing in all_existing:
+        by_vm.setdefault(existing.vm, {}).setdefault(str(existing.address), existing)
     errors: dict[str, YoshiError] = {
-        f"{vm[0]}/{vm[1]}": PreconditionFailed(
-            f"{' and '.join(texts)} are both reported for the VM on network {network.full_name}",
+        "/".join(vm): PreconditionFailed(
+            f"{' and '.join(by_address)} are both reported for the VM on network {network.full_name}",
             "A VM has one address of a network: specify it in a file (-f).",
         )
-        for vm, texts in ambiguous.items()
+        for vm, by_address in by_vm.items()
+        if len(by_address) > 1
     }
-    for existing, others in _shared_addresses(unambiguous).items():
-        if any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
-            continue  # this VM uses the address: only the others are refused
-        errors[_owner_of(existing)] = PreconditionFailed(
-            f"{existing.address} is also reported for {' and '.join(others)}",
-            "An address has one owner: remove it from the others.",
-        )
+    return [existing for vm in by_vm.values() if len(vm) == 1 for existing in vm.values()], errors
+
+
+def _shared_address_errors(unambiguous: Sequence[ExistingAddress], uses: AddressUses) -> dict[str, YoshiError]:
+    """Return the VMs whose address is named for other VMs too, unless that VM uses it, each with an error."""
+    by_address: dict[Address, list[ExistingAddress]] = {}
+    for existing in unambiguous:
+        by_address.setdefault(existing.address, []).append(existing)
+    errors: dict[str, YoshiError] = {}
+    for existing in unambiguous:
+        others = [_owner_of(other) for other in by_address[existing.address] if other.vm != existing.vm]
+        if others and not any(use.is_for_vm(*existing.vm) for use in uses.by_number(int(existing.address))):
+            errors[_owner_of(existing)] = PreconditionFailed(
+                f"{existing.address} is also reported for {' and '.join(others)}",
+                "An address has one owner: remove it from the others.",
+            )
+    return errors
+
+
+def _other_use_errors(
+    unambiguous: Iterable[ExistingAddress], uses: AddressUses, network: Network
+) -> dict[str, YoshiError]:
+    """Return the VMs whose address is used by anything else in the cluster, each with an error."""
+    errors: dict[str, YoshiError] = {}
     for existing in unambiguous:
         other_uses = [
             use
@@ -72,39 +106,18 @@ def plan_import(request: ImportRequest, ctx: PlanContext) -> Plan:
                 f"{existing.address} is also used by {other_uses[0].ref}",
                 "See `kubectl yoshi ips rebuild --dry-run=client`, which shows which VM keeps it and why.",
             )
-    attach_request = AttachRequest(
-        request.network, tuple(dict.fromkeys(existing.vm for existing in request.existing)), existing=tuple(unambiguous)
-    )
-    new_errors = {owner: error for owner, error in errors.items() if owner not in ctx.run.failed}
-    plan = plan_attach(attach_request, replace(ctx, run=replace(ctx.run, failed={**ctx.run.failed, **new_errors})))
-    return replace(plan, errors={**plan.errors, **errors})
+    return errors
+
+
+def _attach(
+    request: ImportRequest, unambiguous: Iterable[ExistingAddress], errors: Mapping[str, YoshiError], ctx: PlanContext
+) -> Plan:
+    """Plan to attach the VMs with the addresses that they have, except those with an error."""
+    vms = tuple(dict.fromkeys(existing.vm for existing in request.existing))
+    attach_request = AttachRequest(request.network, vms, existing=tuple(unambiguous))
+    run = replace(ctx.run, failed={**errors, **ctx.run.failed})
+    return plan_attach(attach_request, replace(ctx, run=run))
 
 
 def _owner_of(existing: ExistingAddress) -> str:
     return "/".join(existing.vm)
-
-
-def _split_ambiguous(
-    all_existing: Iterable[ExistingAddress],
-) -> tuple[dict[NamespacedName, list[str]], list[ExistingAddress]]:
-    """Return the addresses of VMs for which several are named, and all other entries."""
-    by_vm: dict[NamespacedName, dict[str, ExistingAddress]] = {}
-    for existing in all_existing:
-        by_vm.setdefault(existing.vm, {}).setdefault(str(existing.address), existing)
-    ambiguous = {vm: [*by_address] for vm, by_address in by_vm.items() if len(by_address) > 1}
-    return ambiguous, [
-        existing for vm, by_address in by_vm.items() if vm not in ambiguous for existing in by_address.values()
-    ]
-
-
-def _shared_addresses(unambiguous: Iterable[ExistingAddress]) -> dict[ExistingAddress, list[str]]:
-    """Return the entries whose address is named for several VMs, each with the other VMs."""
-    unambiguous = list(unambiguous)
-    counts = Counter(existing.address for existing in unambiguous)
-    return {
-        existing: [
-            _owner_of(other) for other in unambiguous if other.address == existing.address and other.vm != existing.vm
-        ]
-        for existing in unambiguous
-        if counts[existing.address] > 1
-    }

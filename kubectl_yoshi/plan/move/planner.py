@@ -20,7 +20,7 @@ from kubectl_yoshi.model.allocations import (
     Allocation,
     shard_of,
 )
-from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import Network
@@ -229,12 +229,11 @@ def _detach_holder(state: MoveState, record: Allocation) -> Plan | None:
             or backend.configured_ports(target, network, snapshot)
             or backend.configured_ports(current_vm, network, snapshot)
         )
-        attach_patches = backend.attach_patch(target, network, number, "", snapshot, ports)
+        attachment = Attachment(target, network, number, ports=ports)
+        attach_patches = backend.attach_patch(attachment, snapshot)
         plan = Plan((attach_patches,) if attach_patches else ())
         if not state.run.preview:
-            plan = plan + _permission_tests(
-                backend.ensure_service(target, network, number, ports, snapshot), detach_changes
-            )
+            plan = plan + _permission_tests(backend.ensure_service(attachment, snapshot), detach_changes)
         return plan + stage_detach_changes(detach_changes)
     remaining = [use for use in _uses_of_deleted_vm(state, record) if use.number == number]
     if remaining:
@@ -274,4 +273,5 @@ def _plan_after_detach(state: MoveState) -> Plan:
     network, target, number = state.network, state.target, state.number
     new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
     plan = write_records(state.allocations, {number: new_record})
-    return plan + state.backend.ensure_service(target, network, number, state.request.ports, state.snapshot)
+    attachment = Attachment(target, network, number, ports=state.request.ports)
+    return plan + state.backend.ensure_service(attachment, state.snapshot)

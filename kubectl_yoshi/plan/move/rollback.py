@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kubectl_yoshi.model.addresses import Intervals
 from kubectl_yoshi.model.allocations import Allocation, parse_allocation
-from kubectl_yoshi.model.backend import UsageKind
+from kubectl_yoshi.model.backend import Attachment, UsageKind
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ObjectRef, dig
 from kubectl_yoshi.model.plan import Change, Plan, Verb
@@ -29,7 +29,7 @@ def roll_back_move(state: MoveState) -> Plan:
     previous_record = None
     if record is not None and record.uid == target.uid:
         previous_record = _record_before_handover(network, record, number, run)
-        if previous_record is None or not backend.ensure_service(target, network, number, (), state.snapshot):
+        if previous_record is None or not backend.ensure_service(Attachment(target, network, number), state.snapshot):
             return Plan()
     target_changed = _has_changed(target.ref, run)
     if (
@@ -100,10 +100,9 @@ def _return_to_holder(state: MoveState, record: Allocation) -> Plan:
     if before is None or before.ref not in _objects_requesting(before, state):
         return Plan()
     ports = backend.configured_ports(before, network, snapshot)
-    attach_patches = require_unchanged(holder, backend.attach_patch(holder, network, number, "", snapshot, ports))
-    return Plan((attach_patches,) if attach_patches else ()) + backend.ensure_service(
-        holder, network, number, ports, snapshot
-    )
+    attachment = Attachment(holder, network, number, ports=ports)
+    attach_patches = require_unchanged(holder, backend.attach_patch(attachment, snapshot))
+    return Plan((attach_patches,) if attach_patches else ()) + backend.ensure_service(attachment, snapshot)
 
 
 def _objects_requesting(vm: Vm, state: MoveState) -> list[ObjectRef]:

@@ -1,4 +1,4 @@
-"""Creating and deleting networks: `planner` lists the steps.
+"""Creating and deleting networks: `planner` and `deletion` list the steps.
 
 `objects` plans what the backend creates for a network, and allocates the address that the network itself needs.
 `status` records that these objects exist, or the reason why they do not. `init_allocations` records the addresses that

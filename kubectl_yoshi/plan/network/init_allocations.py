@@ -22,7 +22,7 @@ from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Query
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.context import PlanContext
-from kubectl_yoshi.plan.rebuild.expected import audit_allocations
+from kubectl_yoshi.plan.rebuild.expected import AuditScope, audit_allocations
 from kubectl_yoshi.plan.rebuild.planner import list_vms_by_name, plan_record_updates
 
 
@@ -42,6 +42,5 @@ def plan_init_allocations(network: Network, backend: Backend, ctx: PlanContext, 
     ctx.snapshot.lookup(all_vms)
     namespaces = (network.namespace,) if is_new and ctx.snapshot.unreadable_reason(all_vms) else None
     vms = list_vms_by_name(ctx.snapshot, namespaces)
-    return plan_record_updates(
-        audit_allocations(network, backend, vms, ctx.snapshot, namespaces=namespaces, partial=is_new), vms, ctx.run
-    )
+    scope = AuditScope(namespaces=namespaces, partial=is_new)
+    return plan_record_updates(audit_allocations(network, backend, vms, ctx.snapshot, scope), vms, ctx.run)

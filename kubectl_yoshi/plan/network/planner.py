@@ -1,18 +1,8 @@
-"""Creating and deleting networks: the NetworkWizard, what its backend needs, and its status.
+"""Creating and reconciling networks: the NetworkWizard, what its backend needs, and its status.
 
-A deletion marks the network first (`status.deleting`, Ready is False), then reads its allocations, then removes the
-backend's objects and the network. A patch that records an address tests that there is no mark: in a small network the
-same patch does, in a large one, whose allocations are in other objects, a patch to the network that only tests, after
-the allocation and before the VM. So either the deletion finds the allocation, or the attachment is refused and rolls
-its allocation back.
-
-A deletion that cannot go on (addresses are held, Calico holds some, a permission is missing) removes the mark and
-restores the network. One that was killed is completed by the same command or undone by `network create`; `sync` leaves
-a marked network alone for ten minutes, then restores it. A large network from which others remove the mark again and
-again is not deleted (MAX_DELETION_MARKS).
-
-A network that cannot be created is removed in the same way by the run that created it, and stays where others have been
-assigned addresses of it meanwhile.
+A network that cannot be created is deleted again by the run that created it, as in `deletion`, and stays where others
+have been assigned addresses of it meanwhile. A deletion that was killed is undone by `network create`; `sync` leaves a
+marked network alone for ten minutes, then restores it.
 """
 
 from __future__ import annotations
@@ -23,10 +13,6 @@ from dataclasses import dataclass, replace
 
 from kubectl_yoshi.model.allocations import (
     NETWORK,
-    RESERVATION,
-    UNKNOWN_KIND_REASON,
-    UPGRADE_HINT,
-    VIRTUALMACHINE,
     is_large,
 )
 from kubectl_yoshi.model.backend import Backend, NetworkConflict
@@ -34,44 +20,32 @@ from kubectl_yoshi.model.errors import (
     ASK_ADMIN_HINT,
     PlanningError,
     PreconditionFailed,
-    UnreadableError,
     UsageError,
     YoshiError,
-    first_few,
 )
-from kubectl_yoshi.model.jsonpatch import json_pointer
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_minimal_network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, name_of, namespace_of, resource_version_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.conflicts import check_no_earlier_overlap, find_other_overlaps, find_overlaps
-from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
-from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.context import PlanContext, RunContext, age_in_seconds
 from kubectl_yoshi.plan.network.init_allocations import plan_init_allocations
 from kubectl_yoshi.plan.network.objects import plan_network_objects
-from kubectl_yoshi.plan.network.status import plan_status
+from kubectl_yoshi.plan.network.status import NetworkStatus, plan_status
 from kubectl_yoshi.plan.network_lookup import (
     check_backend_available,
-    check_initialized,
     check_version_supported,
     get_backend,
-    load_network,
     network_query,
+    not_found_error,
 )
-from kubectl_yoshi.plan.records import STATUS_DELETING, records_written_by_run, remove_records, require_allocations
-from kubectl_yoshi.plan.release import remove_own_fences
+from kubectl_yoshi.plan.records import records_written_by_run, require_allocations
 
 ABANDONED_DELETION_SECONDS = 600.0
 """Age in seconds after which a deletion counts as abandoned: `sync` then reconciles the network again."""
 NON_BACKEND_RESOURCES = (NETWORKWIZARD, ADDRESSBLOCK, VM)
 """Resources that a run writes to for a new network, besides those that the backend creates or updates."""
-MAX_DELETION_MARKS = 3
-"""How often a deletion marks a network again that another run reconciles meanwhile.
-
-Then a small network is deleted without the mark, guarded by its resourceVersion. That does not suffice for a large
-network, whose records are in other objects.
-"""
 
 
 @dataclass(frozen=True)
@@ -89,21 +63,10 @@ class NetworkRequest:
     manifest: Json | None = None
     created_together: tuple[Json, ...] = ()
 
-
-@dataclass(frozen=True)
-class NetworkDeleteRequest:
-    """Request to delete a network and all objects created for it.
-
-    Attributes:
-        namespace, name: of the NetworkWizard.
-        force: detach its VMs and remove its reservations first.
-        restart: with force, restart VMs that run with its addresses.
-    """
-
-    namespace: str
-    name: str
-    force: bool = False
-    restart: bool = False
+    @property
+    def full_name(self) -> str:
+        """Return "namespace/name"."""
+        return f"{self.namespace}/{self.name}"
 
 
 def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
@@ -127,7 +90,7 @@ def default_plugin(backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
 
 
 def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
-    """Plan the changes that create or reconcile the network and update its status.
+    """Plan the changes that create or reconcile the network and update its status, as far as they can be planned now.
 
     A network that overlaps another one is refused before it is created; of two that are created at the same time, the
     younger one yields. If a step fails, what this run created is deleted again.
@@ -135,42 +98,46 @@ def plan_network(request: NetworkRequest, ctx: PlanContext) -> Plan:
     Raises:
         PreconditionFailed, UsageError: the network cannot be created.
     """
-    query = network_query(request.namespace, request.name)
-    found = ctx.snapshot.lookup(query)
-    if reason := ctx.snapshot.unreadable_reason(query):
-        raise PreconditionFailed(f'network "{request.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
-    owner = f"{request.namespace}/{request.name}"
+    existing = _find_network(request, ctx.snapshot)
     if ctx.run.failed:
-        return _roll_back(found, ctx, owner)
-    if not found:
-        if owner in ctx.run.rolled_back:  # else create and rollback would alternate forever
-            raise ctx.run.rolled_back[owner]
-        if request.manifest is None:
-            load_network(request.namespace, request.name, ctx.snapshot)
-        return _create(request, ctx, owner)
-    if request.manifest is not None and _is_created_by(parse_minimal_network(found[0]), ctx.run.done):
-        try:
-            check_created_spec(found[0], request.manifest)
-        except PreconditionFailed as error:
-            return _remove_created_network(parse_minimal_network(found[0]), error, ctx, owner)
-    elif request.manifest is not None:
-        check_spec_matches(found[0], request.manifest)
+        return _roll_back(request, existing, ctx)
+    if existing is None:
+        return _create(request, ctx)
+    if not_stored := _check_spec(request, existing, ctx.run):
+        return _remove_created_network(existing, not_stored, ctx)
     try:
-        network = parse_network(found[0])
-    except UsageError as error:
-        return replace(
-            plan_status(parse_minimal_network(found[0]), False, error.message, ctx.run, owner), errors={owner: error}
-        )
+        network = parse_network(existing.raw)
+    except UsageError as invalid:
+        return _record_failure(existing, invalid, ctx.run)
     check_version_supported(network)
-    age = age_in_seconds(network.deleting_since, ctx.run.now)
-    if request.manifest is None and network.deleting_since and age < ABANDONED_DELETION_SECONDS:
+    if request.manifest is None and _is_deletion_recent(network, ctx.run):
         return Plan(notes=(f"network {network.full_name} is skipped: it is being deleted",))
-    return _reconcile(network, ctx, owner)
+    return _reconcile(network, ctx)
 
 
-def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
-    """Plan the creation of the NetworkWizard, after checking that nothing conflicts with it."""
-    assert request.manifest is not None
+def _find_network(request: NetworkRequest, snapshot: Snapshot) -> Network | None:
+    """Return the network, parsed as far as possible; None if it does not exist.
+
+    Raises:
+        PreconditionFailed: it cannot be read.
+    """
+    query = network_query(request.namespace, request.name)
+    found = snapshot.lookup(query)
+    if reason := snapshot.unreadable_reason(query):
+        raise PreconditionFailed(f'network "{request.name}" cannot be read: {reason}', ASK_ADMIN_HINT)
+    return parse_minimal_network(found[0]) if found else None
+
+
+def _create(request: NetworkRequest, ctx: PlanContext) -> Plan:
+    """Plan the creation of the NetworkWizard, after checking that nothing conflicts with it.
+
+    Raises:
+        PreconditionFailed, UsageError: it cannot be created, or this run has rolled it back.
+    """
+    if error := ctx.run.rolled_back.get(request.full_name):  # else create and rollback would alternate forever
+        raise error
+    if request.manifest is None:
+        raise not_found_error(request.namespace, request.name)
     network = parse_network(request.manifest)
     backend = get_backend(network, ctx.backends)
     check_backend_available(network, backend, ctx.snapshot)
@@ -193,48 +160,92 @@ def _create(request: NetworkRequest, ctx: PlanContext, owner: str) -> Plan:
     if defaults := backend.implicit_choices(network, ctx.snapshot):
         notes.append(f"defaults chosen for network {network.full_name}: {', '.join(defaults)}")
     summary = f"create network {network.full_name}" + (f" with {network.cidr}" if network.cidr else "")
-    change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=owner, strict=True)
+    change = Change(Verb.CREATE, network.ref, summary, body=request.manifest, owner=network.full_name, strict=True)
     plan = sequential(change, notes=tuple(notes))
     if ctx.run.preview:
         return plan + plan_network_objects(network, backend, ctx)
     return replace(plan, requeue=True)
 
 
-def _reconcile(network: Network, ctx: PlanContext, owner: str) -> Plan:
+def _check_spec(request: NetworkRequest, existing: Network, run: RunContext) -> PreconditionFailed | None:
+    """Return why a network that this run created was not stored as requested; None if it was.
+
+    Raises:
+        PreconditionFailed, UsageError: the network existed before, with another spec than the requested one.
+    """
+    if request.manifest is None:
+        return None
+    if _is_created_by(existing, run.done):
+        return created_spec_error(existing.raw, request.manifest)
+    check_spec_matches(existing.raw, request.manifest)
+    return None
+
+
+def _is_deletion_recent(network: Network, run: RunContext) -> bool:
+    """Return whether the run that marked the network as being deleted may still be active."""
+    age = age_in_seconds(network.deleting_since, run.now)
+    return bool(network.deleting_since) and age < ABANDONED_DELETION_SECONDS
+
+
+def _reconcile(network: Network, ctx: PlanContext) -> Plan:
+    """Plan the next changes of an existing network: deletion mark, then allocations, then objects, then status.
+
+    Raises:
+        PreconditionFailed: it is being deleted with kubectl, or its plugin is unknown.
+    """
     if dig(network.raw, "metadata", "deletionTimestamp"):
         raise PreconditionFailed(
             f"network {network.full_name} is being deleted", "Wait until it is deleted, then try again."
         )
     backend = get_backend(network, ctx.backends)
-    created_now = _is_created_by(network, ctx.run.done)
     try:
-        check_backend_available(network, backend, ctx.snapshot)
-        check_no_earlier_overlap(network, ctx.snapshot, just_created=created_now)
-        overlaps, others = ctx.snapshot.parallel_pair(
-            lambda: [] if network.is_created else find_other_overlaps(network, ctx.snapshot),
-            lambda: backend.conflicts(network, ctx.snapshot),
-        )
-        conflicts = [*map(NetworkConflict, overlaps), *others]
-        if conflicts:
-            raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
-        if network.deleting_since and (
-            backend.infra_address_purpose(network) or not network.is_initialized
-        ):  # the deletion mark refuses all records
-            unmark_plan = plan_status(network, network.is_created, "it is being recreated", ctx.run, owner)
+        _check_usable(network, backend, ctx)
+        if unmark_plan := _remove_deletion_mark(network, backend, ctx.run):
             return replace(unmark_plan, requeue=True)
         init_plan = plan_init_allocations(network, backend, ctx, is_new=_is_created_by(network, ctx.run.sent))
         plan = init_plan or plan_network_objects(network, backend, ctx)
     except PlanningError as error:
-        if created_now:
-            return _remove_created_network(network, error, ctx, owner)
+        if _is_created_by(network, ctx.run.done):
+            return _remove_created_network(network, error, ctx)
         # A client with too few permissions must not record a failure in the status.
         if ctx.snapshot.unreadable_reasons():
-            return Plan(errors={owner: error})
-        return replace(plan_status(network, False, error.message, ctx.run, owner), errors={owner: error})
+            return Plan(errors={network.full_name: error})
+        return _record_failure(network, error, ctx.run)
     if plan:
         return replace(plan, requeue=True)
     health = backend.health(network, ctx.snapshot)
-    return replace(plan_status(network, True, health, ctx.run, owner), notes=(*init_plan.notes, *plan.notes))
+    status_plan = plan_status(network, NetworkStatus(True, health), ctx.run, network.full_name)
+    return replace(status_plan, notes=(*init_plan.notes, *plan.notes))
+
+
+def _check_usable(network: Network, backend: Backend, ctx: PlanContext) -> None:
+    """Check that the backend is available and that nothing conflicts with the network.
+
+    Raises:
+        PreconditionFailed: it cannot be used.
+    """
+    check_backend_available(network, backend, ctx.snapshot)
+    check_no_earlier_overlap(network, ctx.snapshot, just_created=_is_created_by(network, ctx.run.done))
+    overlaps, others = ctx.snapshot.parallel_pair(
+        lambda: [] if network.is_created else find_other_overlaps(network, ctx.snapshot),
+        lambda: backend.conflicts(network, ctx.snapshot),
+    )
+    conflicts = [*map(NetworkConflict, overlaps), *others]
+    if conflicts:
+        raise PreconditionFailed(conflicts[0].summary, _conflict_hint(conflicts))
+
+
+def _remove_deletion_mark(network: Network, backend: Backend, run: RunContext) -> Plan:
+    """Plan to remove the mark of a deletion if the network is to get a record, which the mark refuses."""
+    if not network.deleting_since or not (backend.infra_address_purpose(network) or not network.is_initialized):
+        return Plan()
+    return plan_status(network, NetworkStatus(network.is_created, "it is being recreated"), run, network.full_name)
+
+
+def _record_failure(network: Network, error: YoshiError, run: RunContext) -> Plan:
+    """Plan a status that states why the network is not ready."""
+    status_plan = plan_status(network, NetworkStatus(False, error.message), run, network.full_name)
+    return replace(status_plan, errors={network.full_name: error})
 
 
 def _is_created_by(network: Network, changes: Iterable[Change]) -> bool:
@@ -246,56 +257,49 @@ def _conflict_hint(conflicts: Sequence[NetworkConflict]) -> str:
     """Return up to two more conflicts, and the way to resolve them."""
     if conflicts[0].is_unreadable:
         return "Ask an administrator for this permission, or to create the network."
-    more = [obstacle.summary for obstacle in conflicts[1:3]]
+    more = [conflict.summary for conflict in conflicts[1:3]]
     return "\n".join([*more, "Choose another CIDR or name, or remove the conflicting object."])
 
 
-def _delete_own_network(network: Network, owner: str) -> Plan:
-    return sequential(
-        Change(
-            Verb.DELETE, network.ref, f"roll back network {network.full_name}", before=network.raw, uid=network.uid,
-            resource_version=resource_version_of(network.raw), owner=owner, ignore_not_found=True,
-        )
-    )  # fmt: skip
+def _roll_back(request: NetworkRequest, existing: Network | None, ctx: PlanContext) -> Plan:
+    """Plan the deletion of what this run created before it failed; for a network that existed before, the status."""
+    owner, error = request.full_name, next(iter(ctx.run.failed.values()))
+    if existing is not None and _is_created_by(existing, ctx.run.done):
+        return _remove_created_network(parse_network(existing.raw), error, ctx)
+    if existing is None or owner in ctx.run.failed:  # the write of the status itself failed
+        return Plan(errors={owner: error})
+    status_plan = plan_status(existing, NetworkStatus(existing.is_created, error.message), ctx.run, owner)
+    return replace(status_plan, errors={owner: error})
 
 
-def _roll_back(found: list[Json], ctx: PlanContext, owner: str) -> Plan:
-    """Plan the deletion of what this run created before it failed; of an existing network, the status."""
-    error = next(iter(ctx.run.failed.values()))
-    created = {change.ref for change in ctx.run.done if change.verb is Verb.CREATE}
-    plan = Plan(errors={owner: error})
-    if not found:
-        return plan
-    if NETWORKWIZARD.ref(name_of(found[0]), namespace_of(found[0])) not in created:
-        if owner in ctx.run.failed:  # the write of the status itself failed
-            return plan
-        network = parse_minimal_network(found[0])
-        return replace(plan_status(network, network.is_created, error.message, ctx.run, owner), errors=plan.errors)
-    return _remove_created_network(parse_network(found[0]), error, ctx, owner)
-
-
-def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContext, owner: str) -> Plan:
+def _remove_created_network(network: Network, error: YoshiError, ctx: PlanContext) -> Plan:
     """Plan the deletion of a network that this run created and cannot complete, with the objects created for it.
 
     The network stays if other clients have been assigned addresses of it meanwhile, which is possible as soon as the
     existing VMs are recorded. A large network is marked as being deleted before its records are read, as in every
     deletion.
     """
+    owner = network.full_name
     plan = Plan(errors={owner: error})
     if reason := _reason_to_keep(network, ctx):
         note = f"network {network.full_name} is kept, although it is not ready: {reason}"
         if owner not in ctx.run.failed:  # else the write of the status itself failed
-            plan = plan + plan_status(network, False, error.message, ctx.run, owner)
+            plan = _record_failure(network, error, ctx.run)
         return replace(plan, notes=(note,))
     if is_large(network) and network.is_initialized and not network.is_deleting:
-        mark_plan = plan_status(network, False, "it is rolled back", ctx.run, owner, deleting=ctx.run.timestamp)
+        marked = NetworkStatus(False, "it is rolled back", deleting=ctx.run.timestamp)
+        mark_plan = plan_status(network, marked, ctx.run, owner)
         return replace(plan + mark_plan, requeue=True)
     if any(c.ref.resource not in NON_BACKEND_RESOURCES for c in ctx.run.sent):
         try:
             plan = plan + get_backend(network, ctx.backends).teardown(network, ctx.snapshot)
         except PreconditionFailed as refused:
             plan = replace(plan, notes=(refused.message,))
-    return replace(plan + _delete_own_network(network, owner), rolled_back={owner: error})
+    deletion = Change(
+        Verb.DELETE, network.ref, f"roll back network {network.full_name}", before=network.raw, uid=network.uid,
+        resource_version=resource_version_of(network.raw), owner=owner, ignore_not_found=True,
+    )  # fmt: skip
+    return replace(plan + sequential(deletion), rolled_back={owner: error})
 
 
 def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
@@ -316,173 +320,6 @@ def _reason_to_keep(network: Network, ctx: PlanContext) -> str:
     return ""
 
 
-def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Plan:
-    """Plan the deletion of the network and of all objects created for it.
-
-    The network is first marked as being deleted, so that it assigns no more addresses, then read again. If it must stay
-    after all, it is reconciled again.
-
-    Raises:
-        PreconditionFailed: VMs hold its addresses (the message lists them) and `force` is not set, or they still run.
-    """
-    query = network_query(request.namespace, request.name)
-    found = ctx.snapshot.lookup(query)
-    if not found and any(c.verb is Verb.DELETE and c.ref.name == request.name for c in ctx.run.sent):
-        return Plan()
-    network = _load_even_invalid(request, ctx.snapshot)
-    owner = network.full_name
-    if ctx.run.failed:
-        aborts = bool(network.deleting_since) and "" not in ctx.run.failed
-        plan = _abort_deletion(network, ctx) if aborts else Plan()
-        return replace(plan, errors={owner: next(iter(ctx.run.failed.values()))})
-    try:
-        plan = _plan_deletion(request, network, ctx)
-    except PreconditionFailed as refused:
-        if not network.deleting_since or ctx.run.preview:
-            raise
-        return replace(_abort_deletion(network, ctx), requeue=True, errors={owner: refused})
-    marks = sum(1 for c in ctx.run.done if c.ref == network.ref and _marks_deletion(c))
-    if ctx.run.preview or network.is_deleting:
-        return plan
-    if marks >= MAX_DELETION_MARKS:
-        if is_large(network):
-            raise PreconditionFailed(
-                f"network {network.full_name} cannot be deleted: another client removes the deletion mark as often as "
-                "it is set",
-                "Stop that client, such as `kubectl yoshi sync --watch` on a machine whose clock is ahead. If there "
-                "is none, the CRDs are older than this program: `kubectl yoshi install` updates them.",
-            )
-        return plan
-    mark_plan = plan_status(
-        network, network.is_created, "it is being deleted", ctx.run, owner, deleting=ctx.run.timestamp
-    )
-    return replace(mark_plan, requeue=True, future_changes=plan.future_changes)
-
-
-def _marks_deletion(change: Change) -> bool:
-    """Return whether a change marks a network as being deleted."""
-    ops = change.body if isinstance(change.body, list) else ()
-    return any(op["path"] == json_pointer(STATUS_DELETING) and op["op"] == "add" for op in ops)
-
-
-def _abort_deletion(network: Network, ctx: PlanContext) -> Plan:
-    """Plan the reconciliation of a network whose deletion was started and cannot be completed."""
-    plan, created, health = Plan(), True, ""
-    try:
-        backend = get_backend(network, ctx.backends)
-        check_initialized(network)
-        plan = plan_network_objects(network, backend, ctx)
-        health = "" if plan else backend.health(network, ctx.snapshot)
-    except PlanningError as error:
-        created, health = network.is_created, error.message
-    return plan + plan_status(network, created, health, ctx.run, "")
-
-
-def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanContext) -> Plan:
-    allocations = require_allocations(network, ctx.snapshot)
-    records = allocations.records()
-    records = {number: record for number, record in records.items() if record.kind != NETWORK}
-    for number, record in sorted(records.items()):
-        if not record.is_known:
-            holder = f"{allocations.address(number)} {record.holder}"
-            raise PreconditionFailed(
-                f"network {network.full_name} is in use: {holder}; {UNKNOWN_KIND_REASON}", UPGRADE_HINT
-            )
-    vms = sorted({(r.namespace, r.name) for r in records.values() if r.kind == VIRTUALMACHINE})
-    reserved = {n: r for n, r in records.items() if r.kind == RESERVATION}
-    if records and not request.force:
-        holders = [f"{allocations.address(n)} {r.holder}" for n, r in sorted(records.items())]
-        raise PreconditionFailed(
-            f"network {network.full_name} is in use: {first_few(holders, 10)}",
-            "Detach them first, or pass --force to detach them and release reservations.",
-        )
-    plan = remove_records(allocations, reserved, until=ctx.run.micro_time) if reserved else Plan()
-    if vms:
-        detach_request = DetachRequest((network.namespace, network.name), tuple(vms), request.restart)
-        detach_plan = plan_detach(detach_request, ctx)
-        blockers = detach_plan.notes or tuple(error.message for error in detach_plan.errors.values())
-        if not any(detach_plan) and blockers:
-            raise PreconditionFailed(
-                f"network {network.full_name} cannot be deleted yet: {blockers[0]}",
-                "Stop these VMs first, or pass --force --restart.",
-            )
-        plan = plan + detach_plan
-    plan = plan + remove_own_fences(ctx, plan)
-    deletion = Change(
-        Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
-        resource_version=resource_version_of(network.raw), owner=network.full_name,
-    )  # fmt: skip
-    if plan and (not ctx.run.preview or plan.notes):
-        later_changes = (*_teardown_later(network, ctx.backends, ctx.snapshot), deletion)
-        return replace(plan, requeue=True, future_changes=(*plan.future_changes, *later_changes))
-    backend = ctx.backends.get(network.plugin)
-    if backend is not None and not backend.missing_apis(ctx.snapshot.served):
-        plan = plan + backend.repairs(network, None, ctx.snapshot)
-        try:
-            plan = plan + backend.teardown(network, ctx.snapshot)
-        except PreconditionFailed as refused:
-            if not plan:
-                raise
-            return plan + Plan(notes=(f"for now: {refused.message}",))
-    if dig(network.raw, "metadata", "deletionTimestamp"):
-        return replace(plan, notes=(*plan.notes, _finalizer_note(network)))
-    return plan + sequential(deletion)
-
-
-def _teardown_later(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot) -> Plan:
-    """Return the backend's part of a deletion, as far as it is known while addresses are still held.
-
-    Raises:
-        UnreadableError: something that the deletion depends on cannot be read; no VM is to be detached for nothing.
-    """
-    backend = backends.get(network.plugin)
-    plan = Plan()
-    if backend is not None and not backend.missing_apis(snapshot.served):
-        try:
-            plan = backend.teardown(network, snapshot, ignore_usage=True)
-        except PreconditionFailed as refused:
-            raise UnreadableError(
-                f"network {network.full_name} cannot be deleted: {refused.message}", refused.hint
-            ) from None
-    if unreadable := snapshot.unreadable_reasons():
-        raise UnreadableError(
-            f"network {network.full_name} cannot be deleted: {unreadable[0]}",
-            "Ask an administrator for this permission, or to delete the network.",
-        )
-    return plan
-
-
-def _finalizer_note(network: Network) -> str:
-    finalizers = ", ".join(dig(network.raw, "metadata", "finalizers", default=[]))
-    return f"network {network.full_name} is being deleted" + (
-        f"; waiting for its finalizers: {finalizers}" if finalizers else ""
-    )
-
-
-def list_holders(namespace: str, name: str, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the holders whose addresses `force` releases: VMs ("prod/web-1"), and the reserved addresses.
-
-    Raises:
-        PreconditionFailed: the network does not exist.
-    """
-    allocations = require_allocations(_load_even_invalid(NetworkDeleteRequest(namespace, name), snapshot), snapshot)
-    records = sorted(allocations.records().items())
-    vms = dict.fromkeys(record.holder for _, record in records if record.kind == VIRTUALMACHINE)
-    return tuple(vms), tuple(
-        str(allocations.address(number)) for number, record in records if record.kind == RESERVATION
-    )
-
-
-def _load_even_invalid(request: NetworkDeleteRequest, snapshot: Snapshot) -> Network:
-    """Return the network to delete; a network with an invalid spec can be deleted too."""
-    try:
-        return load_network(request.namespace, request.name, snapshot)
-    except UsageError:
-        network = parse_minimal_network(snapshot.lookup(network_query(request.namespace, request.name))[0])
-        check_version_supported(network)
-        return network
-
-
 def check_spec_matches(existing: Json, requested: Json) -> None:
     """Check that an existing network has the requested spec, so that creating it again is idempotent.
 
@@ -499,11 +336,10 @@ def check_spec_matches(existing: Json, requested: Json) -> None:
         )
 
 
-def check_created_spec(existing: Json, requested: Json) -> None:
-    """Check that a network created by this run has the requested spec, which webhooks and older CRDs may have changed.
+def created_spec_error(existing: Json, requested: Json) -> PreconditionFailed | None:
+    """Return why a network created by this run has not the requested spec; None if it has.
 
-    Raises:
-        PreconditionFailed: the specs differ.
+    Webhooks and older CRDs may have changed it.
     """
     try:
         difference = _first_difference(existing, requested)
@@ -511,9 +347,9 @@ def check_created_spec(existing: Json, requested: Json) -> None:
         detail = error.message
     else:
         if not difference:
-            return
+            return None
         detail = "{} is {} instead of {}".format(*difference)
-    raise PreconditionFailed(
+    return PreconditionFailed(
         f"network {namespace_of(existing)}/{name_of(existing)} was not stored as requested: {detail}",
         "Check whether a webhook changes it, or the CRD is older: kubectl yoshi version.",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
@@ -14,17 +16,33 @@ READY = "Ready"
 _FIELDS = Fields(unordered=frozenset({"conditions"}))
 
 
-def plan_status(network: Network, created: bool, problem: str, run: RunContext, owner: str, deleting: str = "") -> Plan:
+@dataclass(frozen=True)
+class NetworkStatus:
+    """What the status of a network states.
+
+    Attributes:
+        created: all objects of the network exist.
+        problem: why the network is not ready; "" if it is.
+        deleting: when the deletion started (RFC 3339); "" removes the mark of a deletion.
+    """
+
+    created: bool
+    problem: str = ""
+    deleting: str = ""
+
+
+def plan_status(network: Network, wanted_status: NetworkStatus, run: RunContext, owner: str) -> Plan:
     """Plan the two fields of Platform9 yoshi, the Ready condition, and the counters if the status has none.
 
     Allocations are initialized only for a network that is created (plan/network/init_allocations.py).
 
     Args:
-        created: all objects of the network exist.
-        problem: why the network is not ready; "" if it is.
+        network: the network.
+        wanted_status: what its status is to state.
+        run: the run.
         owner: see Change.owner.
-        deleting: when the deletion started (RFC 3339); "" removes the mark of a deletion.
     """
+    created, problem, deleting = wanted_status.created, wanted_status.problem, wanted_status.deleting
     status = network.raw.get("status") or {}
     wanted: Json = {
         "created": created,

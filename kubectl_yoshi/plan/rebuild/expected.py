@@ -93,39 +93,49 @@ class AllocationAudit:
         return [*(text for entry in entries for text in entry.contradictions), *self.contradictions]
 
 
+@dataclass(frozen=True)
+class AuditScope:
+    """What an audit reads.
+
+    Attributes:
+        all_namespaces: read the blocks of all namespaces with one list.
+        namespaces: consider only VMs of these namespaces, as far as they can be read; None for all namespaces.
+        partial: omit what cannot be read.
+    """
+
+    all_namespaces: bool = False
+    namespaces: tuple[str, ...] | None = None
+    partial: bool = False
+
+
 def audit_allocations(
-    network: Network,
-    backend: Backend,
-    vms: Mapping[NamespacedName, Vm],
-    snapshot: Snapshot,
-    all_namespaces: bool = False,
-    namespaces: tuple[str, ...] | None = None,
-    partial: bool = False,
+    network: Network, backend: Backend, vms: Mapping[NamespacedName, Vm], snapshot: Snapshot, scope: AuditScope
 ) -> AllocationAudit:
     """Compute the expected allocations of a network.
 
     Args:
+        network: the network.
+        backend: its backend.
         vms: every VM that exists.
-        all_namespaces: read the blocks of all namespaces with one list.
-        namespaces: consider only VMs of these namespaces, as far as they can be read; None for all namespaces.
-        partial: omit what cannot be read.
+        snapshot: the state of the cluster.
+        scope: what to read.
 
     Raises:
         PreconditionFailed: something that may use an address cannot be read, which does not mean that it does not
-            exist; not raised if `partial`.
+            exist; not raised if the scope is `partial`.
     """
-    allocations, stale = _load_allocations(network, snapshot, all_namespaces)
+    allocations, stale = _load_allocations(network, snapshot, scope.all_namespaces)
     address_uses: dict[int, list[AddressUse]] = {}
-    for use in backend.all_address_uses(network, namespaces, snapshot):
+    for use in backend.all_address_uses(network, scope.namespaces, snapshot):
         address_uses.setdefault(use.number, []).append(use)
-    if not partial and namespaces is None and (unreadable := snapshot.unreadable_reasons()):
+    if not scope.partial and scope.namespaces is None and (unreadable := snapshot.unreadable_reasons()):
         raise PreconditionFailed(
             f"cannot determine who uses addresses of network {network.full_name}: {unreadable[0]}", ADMIN_REBUILD_HINT
         )
     stale_records = Allocations(network, stale).records()
     records = {**stale_records, **allocations.records()}
     requesting = frozenset(name for name, vm in vms.items() if _requests_network(vm, network, backend))
-    auditor = _Auditor(network, backend, allocations, stale_records, vms, requesting)
+    auditor = _Auditor(network, backend, allocations, stale_records)
     entries: list[ExpectedAllocation] = []
     winners: dict[NamespacedName, list[tuple[ExpectedAllocation, Claim]]] = {}
     unused = []
@@ -171,8 +181,6 @@ class _Auditor:
     backend: Backend
     allocations: Allocations
     stale_records: Mapping[int, Allocation]
-    vms: Mapping[NamespacedName, Vm]
-    requesting: frozenset[NamespacedName]
 
     def audit_address(
         self, number: int, record: Allocation | None, claims: Sequence[Claim], unclaimed_uses: Sequence[AddressUse]

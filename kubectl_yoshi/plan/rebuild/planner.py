@@ -16,7 +16,7 @@ from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed, first_few
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import Json, NamespacedName, dig, resource_version_of, uid_of
-from kubectl_yoshi.model.plan import Change, Plan, Verb
+from kubectl_yoshi.model.plan import Change, Plan, Verb, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.quota import list_quota_violations
@@ -26,6 +26,7 @@ from kubectl_yoshi.plan.network_lookup import list_requested_networks
 from kubectl_yoshi.plan.rebuild.expected import (
     ADMIN_REBUILD_HINT,
     AllocationAudit,
+    AuditScope,
     ExpectedAllocation,
     audit_allocations,
 )
@@ -58,14 +59,11 @@ def plan_rebuild(request: RebuildRequest, ctx: PlanContext) -> Plan:
     """
     audits, notes = audit_networks(request, ctx.backends, ctx.snapshot)
     vms = list_vms_by_name(ctx.snapshot)
-    plans = [
-        plan_record_updates(audit, vms, ctx.run).parallel(_plan_initialization(audit, ctx.run)) for audit in audits
-    ]
+    plans = [Plan(notes=notes, errors=ctx.run.failed)]
+    for audit in audits:
+        plans += [plan_record_updates(audit, vms, ctx.run), _plan_initialization(audit, ctx.run)]
     plans += [_plan_repairs(audit.network, ctx) for audit in audits]
-    plan = Plan(notes=notes, errors=ctx.run.failed)
-    for audit in plans:
-        plan = plan.parallel(audit)
-    return plan
+    return parallel_plans(plans)
 
 
 def audit_networks(
@@ -76,26 +74,28 @@ def audit_networks(
     Raises:
         PreconditionFailed: see plan_rebuild.
     """
-    all_namespaces = request.network is None and request.namespace is None
+    scope = AuditScope(all_namespaces=request.network is None and request.namespace is None)
     networks, broken = list_requested_networks(request.network, request.namespace, snapshot)
     notes = [f"{text}: its allocations are skipped" for text in broken]
     vms = list_vms_by_name(snapshot)
     found: list[AllocationAudit] = []
     for network in networks:
-        backend = backends.get(network.plugin)
-        if backend is None:
-            notes.append(f"network {network.full_name} is skipped: plugin {network.plugin!r} is unknown")
-        elif network.is_deleting:
-            notes.append(f"network {network.full_name} is skipped: it is being deleted")
-        elif reason := _overlap_reason(network, snapshot):
+        if reason := _skip_reason(network, backends, snapshot):
             notes.append(f"network {network.full_name} is skipped: {reason}")
         else:
-            found.append(audit_allocations(network, backend, vms, snapshot, all_namespaces))
+            found.append(audit_allocations(network, backends[network.plugin], vms, snapshot, scope))
     return found, tuple(notes)
 
 
-def _overlap_reason(network: Network, snapshot: Snapshot) -> str:
-    """Return why an uninitialized network must not be initialized: another one has its addresses; "" if it may be."""
+def _skip_reason(network: Network, backends: Mapping[str, Backend], snapshot: Snapshot) -> str:
+    """Return why the allocations of a network cannot be rebuilt; "" if they can.
+
+    An uninitialized network is not initialized if another one has its addresses.
+    """
+    if network.plugin not in backends:
+        return f"plugin {network.plugin!r} is unknown"
+    if network.is_deleting:
+        return "it is being deleted"
     try:
         if not network.is_initialized:
             check_no_earlier_overlap(network, snapshot)

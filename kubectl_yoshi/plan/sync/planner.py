@@ -6,18 +6,17 @@ Detaching the VM automatically could turn a mistake into the loss of its address
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE
-from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PlanningError, PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, NamespacedName, Resource, dig, metadata, name_of, namespace_of
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance, instance_queries
-from kubectl_yoshi.plan.context import age_in_seconds
+from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.legacy import LegacyConversionRequest
 from kubectl_yoshi.plan.network_lookup import parse_networks
 from kubectl_yoshi.plan.records import load_allocations
@@ -81,11 +80,43 @@ class SyncPlan:
     vms: int = 0
 
 
-def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snapshot, now: datetime) -> SyncPlan:
+def plan_sync(scope: SyncScope, ctx: PlanContext) -> SyncPlan:
     """Plan the tasks: orphans first, since they may conflict with networks, then networks, then VMs.
 
     Raises:
         PreconditionFailed: neither networks nor VMs can be read, or the CRD of networks is not installed.
+    """
+    networks, vms = _load_objects(scope, ctx.snapshot)
+    marked = [vm for vm in vms if START_AGAIN_ANNOTATION in vm.annotations]
+    deferred = _find_restarting(marked, ctx)
+    requested, errors = _parse_requests([vm for vm in vms if _name(vm) not in deferred], ctx)
+    requesting = {requested_network.vm for requested_network in requested} | errors.keys()
+    notes = [f"{vm.ref} is being restarted by another run; it is skipped" for vm in deferred.values()]
+    if scope.is_whole:
+        notes += _unrequested_notes(networks, [vm for vm in vms if _name(vm) not in requesting], scope, ctx)
+    network_names = tuple((namespace_of(obj), name_of(obj)) for obj in networks)
+    attach_tasks = [AttachTask(request) for request in build_attach_requests(requested, scope.restart)]
+    resume_tasks = [ResumeTask(_name(vm)) for vm in marked if _name(vm) not in {*requesting, *deferred}]
+    stages: tuple[tuple[SyncTask, ...], ...] = (
+        _preparation_tasks(scope, network_names),
+        tuple(map(NetworkTask, network_names)),
+        (*attach_tasks, *resume_tasks),
+    )
+    return SyncPlan(
+        tuple(stage for stage in stages if stage),
+        errors,
+        frozenset(deferred),
+        tuple(notes),
+        networks=len(network_names),
+        vms=len(requesting),
+    )
+
+
+def _load_objects(scope: SyncScope, snapshot: Snapshot) -> tuple[list[Json], list[Vm]]:
+    """Return the networks and the VMs of the scope that are not being deleted, as far as they can be read.
+
+    Raises:
+        PreconditionFailed: neither can be read, or the CRD of networks is not installed.
     """
     if NETWORKWIZARD not in snapshot.served:
         raise PreconditionFailed(
@@ -94,54 +125,41 @@ def plan_sync(scope: SyncScope, backends: Mapping[str, Backend], snapshot: Snaps
     network_queries = _queries(NETWORKWIZARD, scope.namespace, scope.networks)
     vm_queries = _queries(VM, scope.namespace, scope.vms)
     snapshot.lookup(*network_queries, *vm_queries)
+    reason = snapshot.unreadable_reason(*network_queries)
+    if reason and snapshot.unreadable_reason(*vm_queries):
+        raise PreconditionFailed(f"neither networks nor VMs can be read: {reason}", "Choose a namespace with -n.")
     networks = [obj for obj in snapshot.lookup(*network_queries) if not metadata(obj).get("deletionTimestamp")]
-    vms = [vm for vm in map(Vm, snapshot.lookup(*vm_queries)) if not vm.is_deleting]
-    unreadable = [
-        reason
-        for reason in (snapshot.unreadable_reason(*network_queries), snapshot.unreadable_reason(*vm_queries))
-        if reason
-    ]
-    if len(unreadable) == 2:
-        raise PreconditionFailed(
-            f"neither networks nor VMs can be read: {unreadable[0]}", "Choose a namespace with -n."
-        )
-    marked = [vm for vm in vms if START_AGAIN_ANNOTATION in vm.annotations]
-    snapshot.lookup(*instance_queries(marked))
-    deferred = {_name(vm): vm for vm in marked if _is_restarting_elsewhere(vm, snapshot, now)}
-    notes = [f"{vm.ref} is being restarted by another run; it is skipped" for vm in deferred.values()]
-    requested_networks, errors = _parse_requests((vm for vm in vms if _name(vm) not in deferred), backends, snapshot)
-    requesting = {requested_network.vm for requested_network in requested_networks} | errors.keys()
-    resume_tasks = [ResumeTask(_name(vm)) for vm in marked if _name(vm) not in {*requesting, *deferred}]
-    if scope.is_whole:
-        notes += _unrequested_notes(
-            networks, [vm for vm in vms if _name(vm) not in requesting], scope, backends, snapshot
-        )
-    names = [(namespace_of(obj), name_of(obj)) for obj in networks]
-    first_stage: list[SyncTask] = [OrphanRemovalTask(scope.namespace)] if scope.include_orphans else []
-    first_stage += [LegacyConversionTask(LegacyConversionRequest(scope.namespace, scope.networks))] if names else []
-    first_stage += [RepairTask(tuple(names), scope.namespace)] if names and scope.include_orphans else []
-    attach_tasks = [AttachTask(request) for request in build_attach_requests(requested_networks, scope.restart)]
-    stages: list[tuple[SyncTask, ...]] = [
-        tuple(first_stage),
-        tuple(map(NetworkTask, names)),
-        (*attach_tasks, *resume_tasks),
-    ]
-    stages = [stage for stage in stages if stage]
-    return SyncPlan(tuple(stages), errors, frozenset(deferred), tuple(notes), len(names), len(requesting))
+    return networks, [vm for vm in map(Vm, snapshot.lookup(*vm_queries)) if not vm.is_deleting]
+
+
+def _find_restarting(marked: Sequence[Vm], ctx: PlanContext) -> dict[NamespacedName, Vm]:
+    """Return those of the marked VMs that another run may still be restarting."""
+    ctx.snapshot.lookup(*instance_queries(marked))
+    return {_name(vm): vm for vm in marked if _is_restarting_elsewhere(vm, ctx.snapshot, ctx.run.now)}
 
 
 def _parse_requests(
-    vms: Iterable[Vm], backends: Mapping[str, Backend], snapshot: Snapshot
+    vms: Iterable[Vm], ctx: PlanContext
 ) -> tuple[list[RequestedNetwork], dict[NamespacedName, YoshiError]]:
     """Return what the VMs request, and why the requests of some are invalid."""
-    requested_networks: list[RequestedNetwork] = []
+    requested: list[RequestedNetwork] = []
     errors: dict[NamespacedName, YoshiError] = {}
     for vm in vms:
         try:
-            requested_networks += find_requested_networks(vm, backends, snapshot)
+            requested += find_requested_networks(vm, ctx.backends, ctx.snapshot)
         except PlanningError as error:
             errors[_name(vm)] = error
-    return requested_networks, errors
+    return requested, errors
+
+
+def _preparation_tasks(scope: SyncScope, network_names: tuple[NamespacedName, ...]) -> tuple[SyncTask, ...]:
+    """Return the tasks that precede the networks: what is left of deleted ones, legacy records, interrupted runs."""
+    tasks: list[SyncTask] = [OrphanRemovalTask(scope.namespace)] if scope.include_orphans else []
+    if network_names:
+        tasks.append(LegacyConversionTask(LegacyConversionRequest(scope.namespace, scope.networks)))
+    if network_names and scope.include_orphans:
+        tasks.append(RepairTask(network_names, scope.namespace))
+    return tuple(tasks)
 
 
 def with_single_objects(snapshot: Snapshot) -> Snapshot:
@@ -188,21 +206,17 @@ def _mark_age_seconds(vm: Vm, now: datetime) -> float:
 
 
 def _unrequested_notes(
-    networks: Iterable[Json],
-    not_requesting: Iterable[Vm],
-    scope: SyncScope,
-    backends: Mapping[str, Backend],
-    snapshot: Snapshot,
+    networks: Iterable[Json], not_requesting: Iterable[Vm], scope: SyncScope, ctx: PlanContext
 ) -> list[str]:
     """Return a note for each VM that requests nothing and still has an address."""
     by_uid = {vm.uid: vm for vm in not_requesting}
     notes: list[str] = []
     for network in parse_networks(networks) if by_uid else ():
-        backend = backends.get(network.plugin)
-        allocations = load_allocations(network, snapshot, all_namespaces=scope.namespace is None)
+        backend = ctx.backends.get(network.plugin)
+        allocations = load_allocations(network, ctx.snapshot, all_namespaces=scope.namespace is None)
         for number, record in allocations.records().items():
             vm = by_uid.get(record.uid) if record.kind == VIRTUALMACHINE and record.uid else None
-            if vm is not None and backend is not None and backend.detach_patch(vm, network, snapshot):
+            if vm is not None and backend is not None and backend.detach_patch(vm, network, ctx.snapshot):
                 detach = f"kubectl yoshi vm detach {vm.name} -n {vm.namespace} --network {network.full_name}"
                 notes.append(f"{vm.ref} keeps {allocations.address(number)} but no longer requests it (`{detach}`)")
     return notes

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from kubectl_yoshi.model.backend import Backend
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.objects import NamespacedName, dig
 from kubectl_yoshi.model.plan import Plan, parallel_plans
@@ -23,7 +22,6 @@ from kubectl_yoshi.plan.network_lookup import list_networks, network_query, pars
 from kubectl_yoshi.plan.records import load_allocations
 from kubectl_yoshi.plan.restart import START_AGAIN_ANNOTATION, plan_restart
 
-Backends = Mapping[str, Backend]
 NetworkErrors = Mapping[NamespacedName, YoshiError]
 
 

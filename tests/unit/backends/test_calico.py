@@ -18,7 +18,7 @@ from kubectl_yoshi.backends.calico.annotations import (
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.backend import ALLOW_MIGRATION_ANNOTATION, Calico
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
@@ -121,7 +121,7 @@ def without_ours(obj: Json) -> Json:
 
 @given(vms(), st.sampled_from(["", "02:00:00:00:00:01"]))
 def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac: str) -> None:
-    changes = CALICO.attach_patch(before, network(), number("10.133.0.9"), mac, known(red="calico"))
+    changes = CALICO.attach_patch(Attachment(before, network(), number("10.133.0.9"), mac), known(red="calico"))
     after = before.raw
     for change in changes:
         assert (change.ref, change.owner, change.before) == (before.ref, "prod/web-1", before.raw)
@@ -131,7 +131,7 @@ def test_an_address_is_given_and_nothing_else_of_the_vm_changes(before: Vm, mac:
     assert fastened.template_annotations[IP_ADDRS_ANNOTATION] == '["10.133.0.9"]'
     assert fastened.template_annotations.get(HW_ADDR_ANNOTATION, "") == mac
     assert fastened.annotations[WISH] in ("blue", "prod/blue")  # the one that it was
-    assert CALICO.attach_patch(fastened, network(), number("10.133.0.9"), mac, NOTHING) == ()
+    assert CALICO.attach_patch(Attachment(fastened, network(), number("10.133.0.9"), mac), NOTHING) == ()
 
 
 @given(vms())
@@ -155,7 +155,7 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
     if annotations is None:
         return
     annotations.update(theirs)
-    (change,) = CALICO.attach_patch(before, network(), number("10.133.0.77"), "", known(red="calico"))
+    (change,) = CALICO.attach_patch(Attachment(before, network(), number("10.133.0.77")), known(red="calico"))
     after = Vm(apply_patch(change.body, meanwhile))
     assert theirs.items() <= after.template_annotations.items()
 
@@ -163,7 +163,7 @@ def test_annotations_that_others_write_meanwhile_stay(before: Vm, theirs: dict[s
 @pytest.mark.parametrize("key", [IP_ADDRS_ANNOTATION, HW_ADDR_ANNOTATION])
 def test_an_address_or_mac_that_somebody_else_writes_meanwhile_is_not_overwritten(key: str) -> None:
     before = vm(template={"team": "a"})
-    (change,) = CALICO.attach_patch(before, network(), number("10.133.0.9"), "02:00:00:00:00:01", NOTHING)
+    (change,) = CALICO.attach_patch(Attachment(before, network(), number("10.133.0.9"), "02:00:00:00:00:01"), NOTHING)
     meanwhile = vm(template={"team": "a", key: "theirs"})
     with pytest.raises(DoesNotFit):
         apply_patch(change.body, meanwhile.raw)
@@ -173,7 +173,7 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
     anew = vm()
     anew.raw["metadata"]["uid"] = "uid-2"
     for change in (
-        *CALICO.attach_patch(vm(), network(), number("10.133.0.9"), "", NOTHING),
+        *CALICO.attach_patch(Attachment(vm(), network(), number("10.133.0.9")), NOTHING),
         *CALICO.detach_patch(vm(template={IP_ADDRS_ANNOTATION: '["10.133.0.9"]'}), network(), NOTHING),
     ):
         with pytest.raises(DoesNotFit):
@@ -183,7 +183,7 @@ def test_a_vm_that_was_made_anew_meanwhile_is_not_changed() -> None:
 def test_a_vm_of_another_namespace_wishes_for_the_networks_full_name() -> None:
     other = vm()
     other.raw["metadata"]["namespace"] = "dev"
-    (change,) = CALICO.attach_patch(other, network(), number("10.133.0.9"), "", NOTHING)
+    (change,) = CALICO.attach_patch(Attachment(other, network(), number("10.133.0.9")), NOTHING)
     assert Vm(apply_patch(change.body, other.raw)).annotations[WISH] == "prod/blue"
 
 
@@ -192,7 +192,7 @@ def test_the_interfaces_own_mac_is_not_written_a_second_time() -> None:
     spec = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
     one = vm(spec=spec)
     assert CALICO.macs_of(one, network()) == ("02:11:22:33:44:55", "")
-    (change,) = CALICO.attach_patch(one, network(), number("10.133.0.9"), "02:11:22:33:44:55", NOTHING)
+    (change,) = CALICO.attach_patch(Attachment(one, network(), number("10.133.0.9"), "02:11:22:33:44:55"), NOTHING)
     assert HW_ADDR_ANNOTATION not in Vm(apply_patch(change.body, one.raw)).template_annotations
 
 
@@ -252,9 +252,8 @@ def test_an_address_outside_the_network_is_named_with_its_network(pin: str, wish
     ],
 )
 def test_the_wish_names_this_network_beside_those_of_other_kinds(wish: str | None, wanted: str) -> None:
-    [change] = CALICO.attach_patch(
-        vm({WISH: wish} if wish else None), network(), number("10.133.0.9"), "", known(red="calico", lab="ovs")
-    )
+    attachment = Attachment(vm({WISH: wish} if wish else None), network(), number("10.133.0.9"))
+    [change] = CALICO.attach_patch(attachment, known(red="calico", lab="ovs"))
     assert Vm(apply_patch(change.body, change.before)).annotations[WISH] == wanted
 
 
@@ -421,7 +420,7 @@ def warnings(
         }
     )
     net = network(cidr)
-    return list(CALICO.warnings(one, net, net.usable.nth(0), snapshot))
+    return list(CALICO.warnings(Attachment(one, net, net.usable.nth(0)), snapshot))
 
 
 def test_a_vm_that_will_work_causes_no_concern() -> None:

@@ -8,10 +8,11 @@ from ipaddress import ip_address
 import pytest
 
 from kubectl_yoshi.backends.ovs.interface import INTERFACES, NETWORKS, attach_interface
+from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
 from kubectl_yoshi.model.network import parse_network
 from kubectl_yoshi.model.objects import Json, dig
-from kubectl_yoshi.model.vm import Nic, Vm
+from kubectl_yoshi.model.vm import Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
 
 MAC = "02:00:00:00:00:05"
@@ -27,7 +28,8 @@ def test_an_interface_is_added_only_to_the_interfaces_and_networks_that_were_rea
     template = {"spec": {"domain": {"devices": devices}, "networks": [{"name": "default", "pod": {}}]}}
     raw: Json = {"metadata": {"name": "web", "namespace": "prod", "uid": "u"}, "spec": {"template": template}}
     patch = PatchBuilder()
-    attach_interface(patch, Vm(copy.deepcopy(raw)), network, int(ip_address("10.20.0.5")), MAC, Nic(), "bridge")
+    attachment = Attachment(Vm(copy.deepcopy(raw)), network, int(ip_address("10.20.0.5")), MAC)
+    attach_interface(patch, attachment, "bridge")
     assert [nic["name"] for nic in dig(apply_patch(patch.ops, raw), *INTERFACES)] == ["default", "lab"]
     dig(raw, *changed).append({"name": "lab"})
     with pytest.raises(DoesNotFit):

@@ -23,6 +23,7 @@ from kubectl_yoshi.backends.public.services import service_ref
 from kubectl_yoshi.engine.apply import group_by_request, merge_changes
 from kubectl_yoshi.model.addresses import address_of
 from kubectl_yoshi.model.allocations import VIRTUALMACHINE, Allocation
+from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import UsageError
 from kubectl_yoshi.model.jsonpatch import apply_json_patch
 from kubectl_yoshi.model.network import Network, parse_network
@@ -167,6 +168,10 @@ def snapshot(configuration: Json | None) -> Snapshot:
     return Snapshot(served(CALICO), {Query(RAW.bgp_configuration, name="default"): found, Query(RAW.bgp_peer): ()})
 
 
+def attached(name: str, address: Any) -> Attachment:
+    return Attachment(vm(name, f"uid-{name}"), network(), int(address))
+
+
 def record(name: str) -> Allocation:
     return Allocation(VIRTUALMACHINE, "prod", name, f"uid-{name}")
 
@@ -186,9 +191,7 @@ def test_entries_of_one_plan_go_in_one_patch_and_come_out_again(foreign: list[st
     net = network()
     field = calico_bgp.LOAD_BALANCER_IPS
     before: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": c} for c in foreign]}}
-    added = requests(
-        [calico_bgp.add_entry(net, a, field, RAW, snapshot(before), vm(str(a), f"uid-{a}")) for a in sorted(mine)]
-    )
+    added = requests([calico_bgp.add_entry(attached(str(a), a), field, RAW, snapshot(before)) for a in sorted(mine)])
     assert len(added) == (1 if mine else 0)
     there = before
     for change in added:
@@ -206,7 +209,7 @@ def test_only_what_was_put_there_for_this_network_is_taken_out() -> None:
     field = calico_bgp.LOAD_BALANCER_IPS
     there: Json = {"metadata": {"name": "default", "uid": "u"}, "spec": {field: [{"cidr": "203.0.113.4/32"}]}}
     address = ip_address("203.0.113.4")
-    assert calico_bgp.add_entry(network(), address, field, RAW, snapshot(there), vm("a", "uid-a")) is None
+    assert calico_bgp.add_entry(attached("a", address), field, RAW, snapshot(there)) is None
     assert calico_bgp.remove_entry(network(), address, RAW, snapshot(there), record("a")) is None
 
 
@@ -220,16 +223,13 @@ def test_an_entry_of_another_vm_is_not_taken_out(written: str, is_removed: bool)
     address = ip_address("203.0.113.4")
     removed = calico_bgp.remove_entry(network(), address, RAW, snapshot(there), record("a"))
     assert (removed is not None) == is_removed
-    added = calico_bgp.add_entry(
-        network(), address, calico_bgp.LOAD_BALANCER_IPS, RAW, snapshot(there), vm("a", "uid-a")
-    )
+    added = calico_bgp.add_entry(attached("a", address), calico_bgp.LOAD_BALANCER_IPS, RAW, snapshot(there))
     assert (added is None) == (written == " uid-a")
 
 
 def test_whose_an_entry_is_can_be_told_when_its_network_is_gone() -> None:
-    change = calico_bgp.add_entry(
-        network(), ip_address("203.0.113.5"), calico_bgp.EXTERNAL_IPS, RAW, snapshot(None), vm("a", "uid-a")
-    )
+    attachment = attached("a", ip_address("203.0.113.5"))
+    change = calico_bgp.add_entry(attachment, calico_bgp.EXTERNAL_IPS, RAW, snapshot(None))
     assert change is not None
     there: Json = change.body
     assert calico_bgp.owner_networks(RAW, snapshot(there)) == {"uid-pub": "prod/pub"}

@@ -13,7 +13,7 @@ from kubectl_yoshi.backends.public.backend import Public
 from kubectl_yoshi.backends.public.foreign_services import find_foreign_service, list_service_uses, selects
 from kubectl_yoshi.backends.public.services import SERVICE
 from kubectl_yoshi.model.addresses import Intervals, parse_address
-from kubectl_yoshi.model.backend import AddressUse, UsageKind
+from kubectl_yoshi.model.backend import AddressUse, Attachment, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
@@ -147,7 +147,7 @@ def test_no_service_is_made_where_one_of_others_has_the_address_for_the_vm() -> 
     known = snapshot(service(), vms=(one,)).with_results({own: (service(),)})
 
     def ask(snapshot: Snapshot) -> Any:
-        return Public().ensure_service(one, network(), int(ADDRESS), (), snapshot)
+        return Public().ensure_service(Attachment(one, network(), int(ADDRESS)), snapshot)
 
     while True:
         try:

@@ -22,9 +22,8 @@ import pytest
 from click.shell_completion import CompletionItem
 
 from kubectl_yoshi.cli.app import cli
-from kubectl_yoshi.cli.completion.install import install_files
+from kubectl_yoshi.cli.completion.install import COMPLETER, install_files
 from kubectl_yoshi.cli.completion.protocol import create_session, find_completions, format_reply, get_time_limit
-from kubectl_yoshi.cli.completion.scripts import COMPLETER
 from kubectl_yoshi.cli.param_types import NameKind
 from kubectl_yoshi.cli.session import Session
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError

@@ -180,7 +180,10 @@ def test_progress_is_told_in_the_calling_thread(api: Api, server: FaultServer) -
     assert sorted(heard) == [("patch a1", "failed"), ("patch a2", "skipped"), ("patch b", "done")]
 
 
-def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(api: Api, server: FaultServer) -> None:
+def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(
+    api: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_yoshi.engine.apply.MAX_PARALLEL", 3)
     together = threading.Barrier(3, timeout=5)
 
     def answer(handler: Any) -> None:
@@ -188,7 +191,7 @@ def test_requests_of_a_stage_go_side_by_side_up_to_a_limit(api: Api, server: Fau
         says(200, {})(handler)
 
     server.by_path |= {f"{PATH}/{name}": answer for name in "abc"}
-    assert not apply_plan(Plan(((change("a"), change("b"), change("c")),)), api, parallel=3).failed
+    assert not apply_plan(Plan(((change("a"), change("b"), change("c")),)), api).failed
 
 
 def test_interrupted_it_says_what_was_done_and_sends_no_more(api: Api, server: FaultServer) -> None:
@@ -205,7 +208,7 @@ def test_interrupted_it_says_what_was_done_and_sends_no_more(api: Api, server: F
             signal.raise_signal(signal.SIGINT)
 
     plan = Plan(((change("w", "w", Verb.WAIT, wait_for="x"), change("a", "a")), (change("b", "b"),)))
-    outcome = apply_plan(plan, api, progress=interrupt, waiters={"x": wait}, parallel=2)
+    outcome = apply_plan(plan, api, progress=interrupt, waiters={"x": wait})
     assert outcome.interrupted
     assert told(outcome) == (["patch a"], ["wait w"], ["patch b"])
     assert isinstance(outcome.failed[0][1], WaitCancelledError)
@@ -224,7 +227,10 @@ def test_errors_keep_their_kind(api: Api, server: FaultServer) -> None:
     assert [type(error) for _, error in outcome.failed] == [PatchTestFailedError, ConflictError]
 
 
-def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(api: Api, server: FaultServer) -> None:
+def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(
+    api: Api, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubectl_yoshi.engine.apply.MAX_PARALLEL", 1)
     first, second = [{"op": "remove", "path": "/a"}], [{"op": "remove", "path": "/b"}]
     together = (
         change("a", "prod/x", body=first),
@@ -232,7 +238,7 @@ def test_patches_of_a_stage_to_one_object_go_in_one_request_and_share_its_fate(a
         change("a", "prod/y", body=second),
     )
 
-    outcome = apply_plan(Plan((together,)), api, parallel=1)
+    outcome = apply_plan(Plan((together,)), api)
 
     assert told(outcome) == (["patch a", "patch b", "patch a"], [], [])
     assert [request.body for request in server.requests] == [first + second, first]
@@ -365,6 +371,6 @@ def test_ctrl_c_ends_edits_that_are_made_again_and_again(api: Api, server: Fault
             signal.raise_signal(signal.SIGINT)
 
     server.by_path[f"{PATH}/a"] = answer
-    outcome = apply_plan(Plan(((adds("x", "x"), change("b", "b")),)), api, progress=interrupt, parallel=2)
+    outcome = apply_plan(Plan(((adds("x", "x"), change("b", "b")),)), api, progress=interrupt)
     assert outcome.interrupted
     assert isinstance(outcome.failed[0][1], WaitCancelledError)

@@ -14,6 +14,7 @@ from kubectl_yoshi.model.errors import UsageError, YoshiError
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.output.format_option import OBJECT_FORMATS, OutputFormat, parse_output
 from kubectl_yoshi.output.formats import (
+    ListFormat,
     print_objects,
     print_rows,
     to_json_text,
@@ -43,7 +44,8 @@ def to_json(row: tuple[str, str]) -> Json:
 
 def shown(output: str = "", rows: list[tuple[str, str]] = ROWS, **settings: bool) -> str:
     out = io.StringIO()
-    print_rows(rows, COLUMNS, to_json, out, parse_output(output) if output else OutputFormat(), **settings)
+    list_format = ListFormat(parse_output(output) if output else OutputFormat(), **settings)
+    print_rows(rows, COLUMNS, to_json, out, list_format)
     return out.getvalue()
 
 

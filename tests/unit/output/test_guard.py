@@ -38,7 +38,7 @@ from kubectl_yoshi.output.format_option import parse_output
 from kubectl_yoshi.output.formats import print_objects, to_json_text, to_yaml, write_json_list
 from kubectl_yoshi.output.plan_printer import ObjectChange, format_change, write_diff
 from kubectl_yoshi.output.progress import Progress
-from kubectl_yoshi.output.tables import Column, write_table
+from kubectl_yoshi.output.tables import Column, TableStyle, write_table
 from tests.unit.cli.played import run
 from tests.unit.plan.world import World
 
@@ -138,7 +138,7 @@ def test_a_holder_and_a_change_are_one_line(name: str, note: str) -> None:
 def test_tables_are_safe_without_the_guard_and_keep_their_colours(rows: list[tuple[str, str]], colour: bool) -> None:
     out = io.StringIO()
     columns = [Column[tuple[str, str]]("A", lambda row: row[0]), Column("B", lambda row: row[1], state=True)]
-    write_table([*rows, ("x", "bound")], columns, guard(out), colour=colour)
+    write_table([*rows, ("x", "bound")], columns, guard(out), TableStyle(colour=colour))
     assert is_safe(out.getvalue())
     assert len(out.getvalue().splitlines()) == len(rows) + 2
     assert ("\x1b[32mbound\x1b[0m" in out.getvalue()) == colour

@@ -15,6 +15,7 @@ from kubectl_yoshi.output.progress import progress
 from kubectl_yoshi.output.tables import (
     PAGE_SIZE,
     Column,
+    TableStyle,
     TableWriter,
     age,
     cell_text,
@@ -39,7 +40,7 @@ class Terminal(io.StringIO):
 
 def table(rows: list[tuple[object, object]], colour: bool = False) -> str:
     out = io.StringIO()
-    write_table(rows, PAIR, out, colour=colour)
+    write_table(rows, PAIR, out, TableStyle(colour=colour))
     return out.getvalue()
 
 
@@ -49,7 +50,7 @@ def test_columns_are_three_spaces_apart_and_nothing_trails() -> None:
 
 def test_a_narrow_column_takes_six_as_kubectl_has_it() -> None:
     out = io.StringIO()
-    write_table([("x", "y")], PAIR, out, headers=False, colour=False)
+    write_table([("x", "y")], PAIR, out, TableStyle(headers=False, colour=False))
     assert out.getvalue() == "x     y\n"
 
 
@@ -66,7 +67,7 @@ def test_rows_are_written_as_they_come() -> None:
             seen.append(len(out.getvalue()))
             yield number, "bound"
 
-    assert write_table(rows(), PAIR, out, colour=False) == 2 * PAGE_SIZE + 1
+    assert write_table(rows(), PAIR, out, TableStyle(colour=False)) == 2 * PAGE_SIZE + 1
     assert seen[PAGE_SIZE - 1] == 0
     assert seen[PAGE_SIZE] > 0
     assert seen[2 * PAGE_SIZE] > seen[PAGE_SIZE]
@@ -74,7 +75,7 @@ def test_rows_are_written_as_they_come() -> None:
 
 def test_later_pages_keep_the_columns_and_have_no_headers() -> None:
     out = io.StringIO()
-    writer = TableWriter(out, PAIR, colour=False)
+    writer = TableWriter(out, PAIR, TableStyle(colour=False))
     writer.page([("web-1", "bound")])
     writer.page([])
     writer.page([("a", "bound"), ("longer-than-before", "bound")])

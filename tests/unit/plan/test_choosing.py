@@ -17,7 +17,7 @@ from kubectl_yoshi.model.allocations import Allocations, Shard, build_block
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
-from kubectl_yoshi.plan.attach.allocate import Allocator, find_free_address
+from kubectl_yoshi.plan.attach.allocate import Allocator, ShardReader, find_free_address
 from kubectl_yoshi.plan.context import RunContext
 
 pytestmark = [pytest.mark.I4, pytest.mark.I9]
@@ -162,7 +162,7 @@ class Books:
 
 def allocator(books: Books, taken: Intervals = NOBODY, rng: Any = None) -> Allocator:
     run = RunContext() if rng is None else RunContext(1, rng=rng)
-    return Allocator(books.network, books, taken, run)
+    return Allocator(ShardReader(books.network, books), taken, run)
 
 
 SMALLISH = st.sampled_from(["10.133.0.0/22", "10.133.0.0/24", "10.133.0.0/30", "10.133.0.1/32", "fd00::/118"])

@@ -14,7 +14,8 @@ from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
-from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_network_deletion
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
 from tests.unit.plan.world import BACKENDS, World, wizard
@@ -56,7 +57,7 @@ PLANNERS: dict[str, Callable[[PlanContext], object]] = {
     "new network": partial(plan_network, NetworkRequest("prod", "red", wizard("red", "10.134.0.0/20"))),
     "network delete": partial(plan_network_deletion, NetworkDeleteRequest(*BLUE, force=True)),
     "rebuild": partial(plan_rebuild, RebuildRequest(None, None)),
-    "sync": lambda ctx: plan_sync(SyncScope(None), ctx.backends, ctx.snapshot, ctx.run.now),
+    "sync": partial(plan_sync, SyncScope(None)),
 }
 
 

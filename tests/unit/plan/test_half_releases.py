@@ -25,7 +25,7 @@ from kubectl_yoshi.model.objects import ObjectRef, name_of
 from kubectl_yoshi.model.plan import Plan
 from kubectl_yoshi.model.snapshot import Snapshot
 from kubectl_yoshi.model.vm import POD, VM
-from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.inventory import (
     AddressState,
     InventoryRow,
@@ -83,7 +83,7 @@ def looked_at(world: World, age: timedelta = timedelta(hours=1)) -> tuple[dict[s
 
     def ask(snapshot: Snapshot) -> tuple[dict[str, InventoryRow], list[str]]:
         network, backend = parse_network(world.api.get(NETWORKWIZARD.ref("blue", "prod"))), BACKENDS["calico"]
-        rows = build_inventory(network, backend, snapshot, now, all_namespaces=False, exact=True)
+        rows = build_inventory(network, PlanContext(snapshot, BACKENDS, RunContext(now=now)), False, exact=True)
         said = [sentence for _, sentence in find_discrepancies(rows)]
         said += map(str, list_other_troubles(network, backend, rows, snapshot))
         return {row.address: row for row in rows}, said

@@ -13,7 +13,6 @@ Whose an address is that several networks could have is in test_without_cidr.py.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from functools import partial
 
 import pytest
@@ -25,6 +24,7 @@ from kubectl_yoshi.model.addresses import parse_address
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
 from kubectl_yoshi.model.objects import Json, dig, labels_of, name_of
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network_lookup import find_network_of
@@ -67,8 +67,8 @@ def found(world: World, ip: str) -> str:
 
 def findings(world: World) -> list[str]:
     """What `ips check` says of the network."""
-    now = datetime.now(timezone.utc)
-    rows = build_inventory(network(world), BACKENDS["public"], new_snapshot(world.api), now, True)  # type: ignore[arg-type]
+    ctx = PlanContext(new_snapshot(world.api), BACKENDS, RunContext())  # type: ignore[arg-type]
+    rows = build_inventory(network(world), ctx, all_namespaces=True)
     return [sentence for _, sentence in find_discrepancies(rows)]
 
 

@@ -27,6 +27,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, parse_netwo
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot
 from kubectl_yoshi.model.vm import VM, VMI
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.inventory import AddressState, InventoryRow, build_inventory, find_discrepancies
 from tests.unit.plan.world import BACKENDS, World, refusal
 
@@ -43,7 +44,7 @@ def surveyed(
 
     def ask(snapshot: Snapshot) -> tuple[InventoryRow, ...]:
         network = parse_network(world.api.get(BLUE))
-        return build_inventory(network, BACKENDS["calico"], snapshot, now, all_namespaces, exact)
+        return build_inventory(network, PlanContext(snapshot, BACKENDS, RunContext(now=now)), all_namespaces, exact)
 
     rows = ask(new_snapshot(world.api))  # type: ignore[arg-type]
     assert [row.number for row in rows] == sorted(row.number for row in rows)
@@ -212,9 +213,7 @@ def test_the_blocks_of_a_network_and_its_vms_are_asked_for_at_once(all_namespace
     world.network(cidr="10.133.0.0/16")
     network = parse_network(world.api.get(BLUE))
     with pytest.raises(MissingQueriesError) as caught:
-        build_inventory(
-            network, BACKENDS["calico"], Snapshot(world.api.served), datetime.now(timezone.utc), all_namespaces
-        )
+        build_inventory(network, PlanContext(Snapshot(world.api.served), BACKENDS, RunContext()), all_namespaces)
     namespace = None if all_namespaces else network.namespace
     assert {Query(kind, namespace) for kind in (ADDRESSBLOCK, VM, VMI)} <= {*caught.value.queries}
 

@@ -22,6 +22,7 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.backends.calico.backend import IP_ADDRS_ANNOTATION
+from kubectl_yoshi.engine.loop import RunOptions
 from kubectl_yoshi.engine.sync import SyncReport, sync
 from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
@@ -132,10 +133,10 @@ def test_a_dry_run_shows_everything_and_writes_nothing(world: World) -> None:
     network_by_kubectl(world)
     wish(world, "blue")
     world.api.writes.clear()
-    report = passed(world, dry_run="client")
+    report = passed(world, options=RunOptions("client"))
     assert not world.api.writes
     assert [change.ref.resource.kind for change in report.plan] == ["IPPool", "NetworkWizard", "VirtualMachine"]
-    assert not passed(world, dry_run="server").failure_count
+    assert not passed(world, options=RunOptions("server")).failure_count
     assert not world.api.writes
 
 

@@ -33,7 +33,7 @@ from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
 from kubectl_yoshi.backends.public.backend import Public
 from kubectl_yoshi.backends.public.services import SERVICE
-from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.loop import RunOptions, RunResult, run
 from kubectl_yoshi.engine.wait import waiters
 from kubectl_yoshi.kube.errors import TimedOutError
 from kubectl_yoshi.model.addresses import Cidr, parse_address
@@ -55,7 +55,8 @@ from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.conflicts import NODE
 from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
 from kubectl_yoshi.plan.gc import GcRequest, plan_gc
-from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.network.deletion import NetworkDeleteRequest, plan_network_deletion
+from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
 from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
 from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
@@ -175,9 +176,8 @@ class World:
     # -- running plans -------------------------------------------------------------------------------------------
 
     def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> RunResult:
-        waiting = waiters(limit_seconds=LIMIT)
-        planner = partial(plan, request)
-        return run(planner, self.api, BACKENDS, waiters=waiting, rng=self.rng, **options)  # type: ignore[arg-type]
+        settings = RunOptions(waiters=waiters(limit_seconds=LIMIT), rng=self.rng, **options)
+        return run(partial(plan, request), self.api, BACKENDS, settings)  # type: ignore[arg-type]
 
     def attach(
         self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any
