@@ -150,7 +150,7 @@ def new_kind_cluster(config: pytest.Config) -> Iterator[Cluster]:
     try:
         found = Cluster(kind.kubeconfig_path.absolute(), f"kind-{name}")
         known = found.kubectl("get", "crd", "-o", "name")
-        for document in crd_documents("v1", real_metallb=False, progress=Progress()):
+        for document in crd_documents("v1", full=False, progress=Progress()):
             text = document.decode()
             if "CustomResourceDefinition" in text and not any(name.partition("/")[2] in text for name in known.split()):
                 found.kubectl("create", "-f", "-", input=text)
