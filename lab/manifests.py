@@ -21,14 +21,26 @@ from lab.programs import KUBEVIRT_MODULE, KVMANIFESTS, METALLB_MODULE, tool_cach
 from lab.progress import Progress
 
 CALICO_CHOICES = {"v1": ["calico-v1"], "v3": ["calico-v3"], "both": ["calico-v1", "calico-v3"], "none": []}
+CORE_OF_KUBEVIRT = (
+    "kubevirts.kubevirt.io",
+    "virtualmachines.kubevirt.io",
+    "virtualmachineinstances.kubevirt.io",
+)
 OWN_CRDS = Path(__file__).parent / "crds"
 
 
-def crd_documents(calico: str, real_metallb: bool, progress: Progress) -> list[bytes]:
-    """Every CRD that a lab loads, as JSON or YAML documents that the API server accepts as they are."""
+def crd_documents(calico: str, full: bool, progress: Progress) -> list[bytes]:
+    """Every CRD that a lab loads, as JSON or YAML documents that the API server accepts as they are.
+
+    Args:
+        full: also those that only KubeVirt's own programs need, a quarter of the work of a lab's start, and MetalLB's
+            own.
+    """
     documents = kubevirt_documents("crds", progress)
+    if not full:
+        documents = [one for one in documents if json.loads(one)["metadata"]["name"] in CORE_OF_KUBEVIRT]
     for name in [*CALICO_CHOICES[calico], "metallb", "multus", "luigi"]:
-        documents += _metallb_documents() if name == "metallb" and real_metallb else set_documents(name)
+        documents += _metallb_documents() if name == "metallb" and full else set_documents(name)
     return documents
 
 

@@ -26,6 +26,7 @@ from lab.programs import OLDEST_KUBERNETES
 from lab.progress import Progress
 from lab.running import Options, kubectl_command, prepare
 from lab.testing import Cluster, must_run_for_real
+from tests.scheduling import Scheduling, place_of
 
 MARKED_BY_FOLDER = ("cluster", "e2e", "bench")
 
@@ -51,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if folder in MARKED_BY_FOLDER:
             item.add_marker(folder)
+    items.sort(key=lambda item: place_of(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling | None:
+    """Of what tests workers take at a time, see scheduling.py."""
+    return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -150,7 +158,7 @@ def new_kind_cluster(config: pytest.Config) -> Iterator[Cluster]:
     try:
         found = Cluster(kind.kubeconfig_path.absolute(), f"kind-{name}")
         known = found.kubectl("get", "crd", "-o", "name")
-        for document in crd_documents("v1", real_metallb=False, progress=Progress()):
+        for document in crd_documents("v1", full=False, progress=Progress()):
             text = document.decode()
             if "CustomResourceDefinition" in text and not any(name.partition("/")[2] in text for name in known.split()):
                 found.kubectl("create", "-f", "-", input=text)

@@ -23,11 +23,13 @@ class Sizes:
         adds: the peer's ADDs beside each of these commands; in five runs as many as VMs of one command.
         processes, seconds: how many processes side by side, and how long.
         block_vms, block_writers: VMs whose addresses are in one Calico block, at most 60, and other writers of it.
+        block_seconds: how long these writers' rate is measured before the VMs change their addresses.
         list: addresses of a list, once for each.
         everything: addresses, and VMs, of the list over all namespaces.
         growth: addresses held in one network while VMs are attached to it.
         growth_vms: how many VMs then.
         choosing: addresses held when one is chosen.
+        more_often: how many times as often as the rest is measured what takes less than a second: it varies more.
     """
 
     bulk: int = 1000
@@ -36,30 +38,31 @@ class Sizes:
     seconds: float = 20
     block_vms: int = 50
     block_writers: int = 20
+    block_seconds: float = 3
     list: tuple[int, ...] = (1_000, 10_000)
     everything: int = 20_000
     growth: tuple[int, ...] = (100, 1_000, 10_000, 60_000)
     growth_vms: int = 50
     choosing: int = 100_000
+    more_often: int = 3
 
 
 QUICK = Sizes(
-    bulk=50,
-    adds=5,
+    bulk=20,
+    adds=2,
     processes=2,
-    seconds=5,
+    seconds=2,
     block_vms=5,
     block_writers=3,
-    list=(300,),
-    everything=600,
-    growth=(20, 600),
+    block_seconds=0.5,
+    list=(60,),
+    everything=120,
+    growth=(20, 300),
     growth_vms=5,
     choosing=2000,
+    more_often=1,
 )
 """Enough to see that everything works, and too little to say how fast."""
-
-SO_MUCH_MORE_OFTEN = 3
-"""What takes less than a second is measured three times as often as the rest: it varies more."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Bench:
         """A command of this program and one of kubectl, both of less than a second."""
         what = join(ours)
         commands = self.programs.yoshi_words(*ours), self.programs.kubectl_words(*theirs)
-        turns = self.in_turns(what, *commands, more_often=SO_MUCH_MORE_OFTEN)
+        turns = self.in_turns(what, *commands, more_often=self.sizes.more_often)
         return compared(what, f"kubectl {join(theirs)}", [(mine, other) for mine, other in turns], target)
 
 

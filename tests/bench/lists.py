@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.bench.bench import SO_MUCH_MORE_OFTEN, Bench, compared
+from tests.bench.bench import Bench, compared
 from tests.bench.measuring import Row, Target, single
 
 NAMESPACE = "bench-list"
@@ -35,7 +35,7 @@ def few(bench: Bench) -> Iterator[Row]:
         "list 50 addresses of 3 networks",
         bench.programs.yoshi_words("-n", namespace, "ips", "list"),
         bench.programs.kubectl_words("-n", namespace, "get", "networkwizards"),
-        more_often=SO_MUCH_MORE_OFTEN,
+        more_often=bench.sizes.more_often,
     )
     pairs = [(mine, other) for mine, other in turns]
     yield from compared(
@@ -55,7 +55,7 @@ def large(bench: Bench, place: int, count: int) -> Iterator[Row]:
         f"list {count:,} addresses",
         bench.programs.yoshi_words("-n", namespace, "ips", "list"),
         *(kubectl(words) for words in (NETWORKS, RECORDS, VMS)),
-        more_often=SO_MUCH_MORE_OFTEN if place == 0 else 1,
+        more_often=bench.sizes.more_often if place == 0 else 1,
     )
     what = f"ips list, {count:,} addresses"
     for column, words in enumerate((NETWORKS, RECORDS, VMS), 1):

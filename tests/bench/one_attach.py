@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.bench import SO_MUCH_MORE_OFTEN, Bench, compared
+from tests.bench.bench import Bench, compared
 from tests.bench.measuring import Row, Target, paired
 
 NAMESPACE = "bench-one"
@@ -13,7 +13,7 @@ NAMESPACE = "bench-one"
 def measure(bench: Bench) -> Iterator[Row]:
     """Wall time and peak memory; another VM each time, after one that does not count."""
     programs = bench.programs
-    names = [f"vm-{number}" for number in range(bench.runs * SO_MUCH_MORE_OFTEN + 1)]
+    names = [f"vm-{number}" for number in range(bench.runs * bench.sizes.more_often + 1)]
     bench.scene.namespace(NAMESPACE)
     bench.scene.vms(NAMESPACE, names)
     here = ("-n", NAMESPACE)
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     programs.run(*annotate(names[0]))
     pairs = [
         (programs.measured(*attach(names[run + 1])), programs.measured(*annotate(names[run + 1])))
-        for run in bench.each_run("vm attach VM", SO_MUCH_MORE_OFTEN)
+        for run in bench.each_run("vm attach VM", bench.sizes.more_often)
     ]
     beside = "kubectl annotate vm VM"
     yield from compared("vm attach VM --network N", beside, pairs, Target(4, of_ratio=True))

@@ -13,8 +13,6 @@ from tests.calico_writers import Writers, faults, forget, hold, writers
 NAMESPACE = "bench-block"
 OLD, NEW = "10.201.{}.0/24", "10.202.{}.0/24"
 """The networks that the VMs leave and come to, one of each for each run."""
-SECONDS_BEFORE = 3.0
-"""How long the other writers' rate is measured before the VMs change their addresses."""
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -55,7 +53,7 @@ def changed(bench: Bench, number: int, others: int) -> tuple[tuple[float, int], 
     held = {f"{first}.{place + 1}": f"k8s-pod-network.vmi.{namespace}.old-{place}" for place in range(count)}
     block = hold(api, f"{first}.0/26", held)
     with writers(api, block, others) as at_work:
-        before = rate(at_work, SECONDS_BEFORE if others else 0)
+        before = rate(at_work, bench.sizes.block_seconds if others else 0)
         start, written = time.monotonic(), at_work.writes
         names = [f"old-{place}" for place in range(count)]
         failed = 0

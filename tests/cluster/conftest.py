@@ -19,34 +19,8 @@ from tests.cluster.killing import Behind, behind_proxy
 from tests.cluster.pins import POOLS
 from tests.cluster.public_scene import World, public_world
 
-SLOWEST_FIRST = (
-    "test_faults",
-    "test_permissions",
-    "test_bench",
-    "test_kill_matrix",
-    "test_concurrency",
-    "test_calico_kill_matrix",
-    "test_scale",
-    "test_public_addresses",
-    "test_documents",
-    "test_examples",
-    "test_faults_installing",
-    "test_outages",
-    "test_shown",
-    "test_completion",
-)
-"""Modules of a minute or more, from six minutes down. `make cluster` gives one module after the other to whichever
-worker is free, in this order: a long one begun last would leave the other workers with nothing to do."""
-
 _sixteens = itertools.count()
 _bridges = itertools.count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest modules of this folder before all else, which stays in its order."""
-    here = Path(__file__).parent
-    places = {here / f"{name}.py": place for place, name in enumerate(SLOWEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +104,7 @@ def calico(installed: Cluster, namespace: str) -> Iterator[Calico]:
         delete(installed, *name.split("/"))
 
 
-@pytest.fixture(scope="module", params=["1.36", "1.31"])
+@pytest.fixture(scope="session", params=["1.36", "1.31"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The oldest and the newest Kubernetes that the lab builds, with NetworkWizards taken over from the original."""
     if request.config.getoption("cluster") != "lab":

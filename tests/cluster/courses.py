@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,6 +72,14 @@ class Case:
         seat.clear()
         for step in self.before:
             step(seat) if callable(step) else seat.done(step)
+
+
+def turns_of(cases: Mapping[str, Case]) -> dict[str, tuple[int, int]]:
+    """Name -> its place among the cases of the same command, from 0 on, and how many these are."""
+    of_command: dict[str, list[str]] = {}
+    for name, case in cases.items():
+        of_command.setdefault(case.name, []).append(name)
+    return {name: (turn, len(names)) for names in of_command.values() for turn, name in enumerate(names)}
 
 
 @cache

@@ -103,6 +103,8 @@ READ_CLASSES = (
     ("forgotten",),
 )
 """The same of the faults at a read, for which 503 may mean that an aggregated API is not there."""
+POINTS = 3
+"""Before how many of its writes a command is cut off or killed: the first, the last, and one between."""
 UNTIL = {"done-cut": "nothing", "done-headers": "headers", "done-half": "half"}
 
 
@@ -194,6 +196,18 @@ class CutOff(Fate):
 def spread(count: int, most: int) -> list[int]:
     """So many numbers below `count`, at equal distances, the first and the last one among them."""
     return sorted({n * (count - 1) // max(min(count, most) - 1, 1) for n in range(min(count, most))})
+
+
+def spread_by_turns(count: int, turn: int, turns: int) -> list[int]:
+    """Which of the three numbers below `count` that `spread` finds are for one of some that share them.
+
+    Args:
+        turn: which one of those that share them, from 0 on.
+        turns: how many they are. Each has one number at least, and together they have every one.
+    """
+    found = spread(count, POINTS)
+    shared = range(max(turns, POINTS)) if found else ()
+    return sorted({found[point % POINTS % len(found)] for point in shared if point % turns == turn % turns})
 
 
 class Kill(Fate):

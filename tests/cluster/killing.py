@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from tests.cluster.gates import Gate
 from tests.cluster.harness import Ran, Yoshi
 from tests.waiting import wait_for
 
-KILLS = int(os.environ.get("YOSHI_KILLS", "3"))
-"""Before how many of its writes each command is killed that is tried out: the first, the last, and between."""
+KILLS = int(os.environ.get("YOSHI_KILLS", "0"))
+"""Before how many of its writes each case is killed: the first, the last, and between. 0: the cases of a command take
+turns, so that each is killed before one write at least, and one of them before the first, the last, and between."""
 MOST = 100
 """More writes than any command here makes one after the other."""
 
@@ -35,22 +37,36 @@ class Behind:
     @contextmanager
     def held(self, gate: Gate, *words: str) -> Iterator[subprocess.Popen[str]]:
         """A command that waits at the gate, or has ended without reaching it; it is killed at the end."""
-        self.proxy.gate = gate
-        with self.yoshi.alone(*words) as process:
+        with self._gated(gate), self.yoshi.alone(*words) as process:
             try:
                 wait_for(lambda: gate.is_reached(0.05) or process.poll() is not None, "it is at the gate, or done")
                 yield process
             finally:
                 process.kill()
                 process.wait()
-                gate.shut()
-                wait_for(lambda: not self.proxy.under_way, "what was sent has been done")
-                self.proxy.gate = None
+
+    @contextmanager
+    def _gated(self, gate: Gate) -> Iterator[None]:
+        """The proxy has a gate; what waits there in the end is dropped."""
+        self.proxy.gate = gate
+        try:
+            yield
+        finally:
+            gate.shut()
+            wait_for(lambda: not self.proxy.under_way, "what was sent has been done")
+            self.proxy.gate = None
 
     def is_killed(self, writes: int, *words: str) -> bool:
         """Runs a command and kills it when it is about to write once more; False where it is done with so many."""
-        with self.held(Gate(writes), *words) as process:
-            return process.poll() is None
+        gate = Gate(writes)
+        with self._gated(gate), ThreadPoolExecutor(1) as beside:
+            running = beside.submit(self.yoshi.run, *words)
+            try:
+                wait_for(lambda: gate.is_reached(0.05) or running.done(), "it is at the gate, or done")
+            finally:
+                if not running.done():
+                    self.yoshi.server.kill()
+            return running.result().killed
 
     def kills(self, *words: str, step: int = 1, look: Callable[[], object] = lambda: None) -> int:
         """Kills a command before its first write, the same one again after one, after two, until it is done with them.

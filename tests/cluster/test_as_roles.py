@@ -1,4 +1,5 @@
-"""Every command as yoshi-viewer, yoshi-user and yoshi-admin, each bound in one namespace and bound everywhere.
+"""Every command as the least of yoshi-viewer, yoshi-user and yoshi-admin that may run it, and as the most that may not,
+bound in one namespace and bound everywhere.
 
 What may be done works; what may not says which right is missing, in five lines at most. What cannot be read is told in
 one line and shown as unknown, never as an error and never as absent.
@@ -245,9 +246,24 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("level", LEVELS[:3])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.words)
+def accounts_for(row: Row, place: str) -> list[str]:
+    """The least role that may, the one below it, and those whose refusal says something else.
+
+    That the others may more, or less: test_roles.py.
+    """
+    least = LEVELS.index(row.here if place == "here" else row.everywhere)
+    wanted = {*LEVELS[max(least - 1, 0) : least + 1]}
+    if not isinstance(row.missing, str):
+        wanted |= {level for level in LEVELS[:least] if f"{level} {place}" in row.missing}
+    return [level for level in LEVELS[:3] if level in wanted]
+
+
+CELLS = [(row, level, place) for row in ROWS for place in PLACES for level in accounts_for(row, place)]
+
+
+@pytest.mark.parametrize(
+    ("row", "level", "place"), CELLS, ids=[f"{row.words}-{level}-{place}" for row, level, place in CELLS]
+)
 def test_what_may_be_done_works_and_what_may_not_says_which_right_is_missing(
     scene: Scene, row: Row, level: str, place: str
 ) -> None:

@@ -16,7 +16,7 @@ from lab.progress import Progress
 from lab.running import kubectl_command
 from lab.testing import Cluster
 from tests.bench.__main__ import MEASUREMENTS, bench_on_a_lab
-from tests.bench.bench import QUICK, SO_MUCH_MORE_OFTEN, Bench
+from tests.bench.bench import QUICK, Bench
 from tests.bench.table import Taken, report, table
 from tests.cluster.checker import check
 
@@ -25,7 +25,7 @@ from tests.cluster.checker import check
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.config.getoption("cluster") != "lab":
         pytest.skip("the benchmarks have a lab of their own, and another cluster was chosen")
-    with bench_on_a_lab(Path(kubectl_command()), 2, QUICK, Progress()) as small:
+    with bench_on_a_lab(Path(kubectl_command()), 1, QUICK, Progress()) as small:
         yield small
 
 
@@ -36,9 +36,10 @@ def test_a_measurement_gives_rows_that_can_be_printed_and_kept(bench: Bench, nam
 
     assert rows
     for row in rows:
-        assert len(row.samples) in (bench.runs, bench.runs * SO_MUCH_MORE_OFTEN), row
+        assert len(row.samples) == bench.runs, row
         assert len(row.peer_samples) == (len(row.samples) if row.beside else 0), row
-        assert row.value > 0 or row.target is None or row.target.limit == 0, row
+        in_time = row.unit == "/s"  # a busy machine may not have done any
+        assert row.value > 0 or in_time or row.target is None or row.target.limit == 0, row
     printed = table(rows).splitlines()
     assert [line.partition("   ")[0] for line in printed[1:]] == [row.what for row in rows]
     assert len(json.loads(json.dumps(report(Taken(bench.runs, [0.5, 0.7], rows))))["rows"]) == len(rows)

@@ -2,10 +2,12 @@
 
 killed       vm attach --replace, --restart, vm detach, ips release, ips gc, ips rebuild; ips move writes nothing there
 when         before an IPAMBlock or IPAMHandle is written, and when it is written and the answer is on its way
-then         the same command, ips gc, sync, or the VM is started
+then         the same command, or ips gc, sync, or the VM is started
 afterwards   every handle counts what its blocks contain, and a VM runs with the address that is recorded for it. Where
              that is not so, `ips check` says it, and the command that it names makes it so.
 
+YOSHI_KILL_THEN    after how many of these four things it is looked, for each kill (2): the same command always, and the
+                   others by turns
 YOSHI_KILL_CELLS   only cells that have this in what they are called, such as "then start"
 
 Calico's CNI plugin and KubeVirt are played (played_calico.py): a VM whose handle is miscounted does not start.
@@ -263,7 +265,9 @@ CASES = {
     "rebuild of a half release": Case("ips rebuild --yes", (ATTACHED, half_release), 1),
     "move": Case("ips move {a} --to web", (ATTACHED, hold_a), 0, code=1),
 }
-THEN = ("same", "gc", "sync", "start")
+OTHERS = ("gc", "sync", "start")
+THEN = ("same", *OTHERS)
+NEXT = int(os.environ.get("YOSHI_KILL_THEN", "2"))
 
 
 @dataclass(frozen=True)
@@ -278,10 +282,15 @@ class One:
         return f"{self.name}, killed {'after' if self.at.done else 'before'} write {self.at.write}, then {self.then}"
 
 
-MATRIX = [
-    One(name, Moment(write, done), then)
+KILLS = [
+    (name, Moment(write, done))
     for name, case in CASES.items()
-    for write, done, then in product(range(1, case.writes + 1), (False, True), THEN)
+    for write, done in product(range(1, case.writes + 1), (False, True))
+]
+MATRIX = [
+    One(name, at, then)
+    for turn, (name, at) in enumerate(KILLS)
+    for then in ("same", *(OTHERS[(turn + n) % len(OTHERS)] for n in range(min(NEXT, len(THEN)) - 1)))
 ]
 MATRIX = [one for one in MATRIX if os.environ.get("YOSHI_KILL_CELLS", "") in str(one)]
 

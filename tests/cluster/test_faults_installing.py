@@ -6,7 +6,7 @@ the same command without faults completes it, and once more it changes nothing.
 
 YOSHI_FAULT_INSTALL_COURSES   how many courses (CLASSED): first one of each class, then those of the other faults
 YOSHI_FAULT_INSTALL_ONLY      only these courses, their numbers with commas; what a failure prints
-YOSHI_KILLS                   before how many writes each is killed (3): see killing.py
+YOSHI_KILLS                   before how many writes each is killed (3)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
 from tests.cluster.denials import denying
-from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
+from tests.cluster.fates import POINTS, READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
 from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran, Yoshi
 from tests.cluster.killing import KILLS, run_killed
@@ -191,7 +191,7 @@ def test_a_command_killed_before_one_of_its_writes_is_completed_by_the_same(
     ran, fate = run_killed(place.program, place.proxy, command.split())
     assert ran.code == 0, str(ran)
     must_be(place.state(), undisturbed[command].state, "a process comes to something else")
-    for write in (number + 1 for number in spread(fate.written, KILLS)):
+    for write in (number + 1 for number in spread(fate.written, KILLS or POINTS)):
         with telling(f"{command}, killed before write {write} of {fate.written}") as told:
             place.prepare(command)
             ran, killed = run_killed(place.program, place.proxy, command.split(), write)

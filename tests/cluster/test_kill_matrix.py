@@ -10,7 +10,7 @@ and once more        sends no write (I7)
 `install` on a bare cluster, and `uninstall`: test_faults_installing.py. Writes to Calico's IPAM, and what else people
 do after a kill than the same once more: test_calico_kill_matrix.py.
 
-YOSHI_KILLS        before how many writes of each case it is killed (3): see killing.py
+YOSHI_KILLS        before how many writes of each case it is killed: see killing.py
 YOSHI_KILLS_ONLY   only this case, "attach one", or before one of its writes, "attach one, 2"
 """
 
@@ -46,8 +46,9 @@ from tests.cluster.courses import (
     Case,
     delete_vm,
     lose_ledgers,
+    turns_of,
 )
-from tests.cluster.fates import Fate, Kill, spread
+from tests.cluster.fates import Fate, Kill, spread, spread_by_turns
 from tests.cluster.harness import Ran, Yoshi, fork_server
 from tests.cluster.killing import KILLS, run_killed
 from tests.cluster.seats import Seat, seats_beside_others, side_by_side
@@ -108,6 +109,7 @@ LEFT_TO_GC = {"attach elsewhere": (5,), "attach a running one elsewhere": (5, 6,
 """The writes of these that come when the VM's template is changed already. The last one gives back the address on
 network blue: killed before it, the same command finds the VM attached as asked for, and `ips gc` gives that address
 back, as of any VM that no longer carries one."""
+TURN_OF = turns_of(MATRIX)
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,13 @@ def is_shared(case: Case) -> bool:
     return case.alone or any(step in (BGP, ELASTIC_BGP) for step in (case.command, *case.before))
 
 
+def writes_to_kill_at(name: str, written: int) -> list[int]:
+    """Before which of so many writes a case is killed, from 0 on."""
+    if ONLY:
+        return [*range(written)]
+    return spread(written, KILLS) if KILLS else spread_by_turns(written, *TURN_OF[name])
+
+
 @dataclass
 class Killing:
     """A case at a seat."""
@@ -184,7 +193,7 @@ def kill_case(killing: Killing, kills: Counter[str], repeated: list[str], wrong:
     ran, fate = killing.run()
     assert ran.code == killing.case.code, str(ran)
     usual = killing.seat.state()
-    for write in (number + 1 for number in spread(fate.written, KILLS if not ONLY else 10**6)):
+    for write in (number + 1 for number in writes_to_kill_at(killing.name, fate.written)):
         cell = Cell(killing.name, write)
         if ONLY not in ("", killing.name, str(cell)):
             continue

@@ -1,4 +1,5 @@
-"""The API server killed by SIGKILL and started again while many VMs are attached, and while they are detached."""
+"""The API server killed by SIGKILL while many VMs are attached, or detached, and started again, during the command or
+after it."""
 
 from __future__ import annotations
 
@@ -79,26 +80,31 @@ def place(
             yield Place(running, cluster, yoshi, Api(connection), webhook)
 
 
-@pytest.mark.parametrize("comes_back", [True, False], ids=["comes-back", "stays-away"])
-def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(place: Place, comes_back: bool) -> None:
-    for command, wanted in (("attach", MANY), ("detach", 0)):
-        words = ("vm", command, "-l", "app=db", "--network", "big")
-        with place.in_the_middle(*words) as process:
-            place.lab.kill_api_server()
-        if comes_back:
-            place.lab.restart_api_server()
-        out, err = process.communicate(timeout=SECONDS)
-        if not comes_back:
-            place.lab.restart_api_server()
-        told = f"kubectl yoshi {' '.join(words)}: exit {process.returncode}\n{out}{err}"
-        check_told(process.returncode, out, err, told)
-        assert not [one for one in violations(look(place.cluster, [NAMESPACE]), [NAMESPACE]) if not is_spare(one)], told
-        if process.returncode == 0:
-            assert place.attached() == wanted, told
-        assert len(place.yoshi.done(*words).splitlines()) == MANY
-        assert place.attached() == wanted
-        place.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
-        check(place.cluster, NAMESPACE, settled=True)
+@pytest.mark.parametrize(
+    ("command", "comes_back"), [("attach", True), ("detach", False)], ids=["comes-back", "stays-away"]
+)
+def test_an_api_server_that_dies_in_the_middle_is_completed_by_the_same_command(
+    place: Place, command: str, comes_back: bool
+) -> None:
+    selected = ("-l", "app=db", "--network", "big")
+    words, wanted = ("vm", command, *selected), MANY if command == "attach" else 0
+    place.yoshi.done("vm", "detach" if command == "attach" else "attach", *selected)
+    with place.in_the_middle(*words) as process:
+        place.lab.kill_api_server()
+    if comes_back:
+        place.lab.restart_api_server()
+    out, err = process.communicate(timeout=SECONDS)
+    if not comes_back:
+        place.lab.restart_api_server()
+    told = f"kubectl yoshi {' '.join(words)}: exit {process.returncode}\n{out}{err}"
+    check_told(process.returncode, out, err, told)
+    assert not [one for one in violations(look(place.cluster, [NAMESPACE]), [NAMESPACE]) if not is_spare(one)], told
+    if process.returncode == 0:
+        assert place.attached() == wanted, told
+    assert len(place.yoshi.done(*words).splitlines()) == MANY
+    assert place.attached() == wanted
+    place.yoshi.done("ips", "gc", "--grace", "0s", "--yes")
+    check(place.cluster, NAMESPACE, settled=True)
 
 
 def check_told(code: int, out: str, err: str, told: str) -> None:

@@ -1,9 +1,11 @@
 """Every command that changes something, by a user who lacks one permission, whichever it is: it is done, or nothing was
 changed.
 
-First each case is run by a user who may do everything, to see which permissions it needs; then once for each of these,
-without it (tests/cluster/denials.py). A command is done, too, where an address stays recorded and a note says so.
+First each case is run by a user who may do everything, to see which permissions it needs; then without one of them
+(tests/cluster/denials.py): each command without each permission that its cases need, at one of these for what it reads
+and at two for what it writes. A command is done, too, where an address stays recorded and a note says so.
 
+YOSHI_PERMISSIONS=all     each case without each permission
 YOSHI_PERMISSIONS_ONLY    only cases whose name has this in it
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,6 +40,9 @@ from tests.cluster.seats import HastyClock, Seat, run_here, seats_beside_others,
 from tests.cluster.verdicts import check_message, differences, must_be, raise_first
 
 SEATS = range(50, 54)
+ALL = os.environ.get("YOSHI_PERMISSIONS", "") == "all"
+OF_READS, OF_WRITES = 1, 2
+"""At how many of the cases of a command that need a permission it is missing."""
 ONLY = os.environ.get("YOSHI_PERMISSIONS_ONLY", "")
 ONE_BY_ONE = {"sync", "ips rebuild"}
 """Commands for many networks: each network, and each VM of sync, is done or refused by itself, and says so."""
@@ -83,15 +88,32 @@ def test_every_command_that_changes_something_is_in_the_matrix() -> None:
 
 @pytest.mark.timeout(1800)
 def test_a_command_is_done_or_changes_nothing_whichever_permission_is_missing(places: list[Seat]) -> None:
-    cases = {name: case for name, case in MATRIX.items() if ONLY in name}
+    names = [name for name in MATRIX if ONLY in name]
+    usual: dict[str, Usual] = {}
+    raise_first(side_by_side(places, [partial(run_with_all, name, usual) for name in names]))
+    denials = denials_of({name: usual[name].needed for name in names})
     told: list[Cell] = []
-    wrong = side_by_side(places, [partial(run_case, name, cases[name], told) for name in cases])
+    wrong = side_by_side(places, [partial(run_without, name, denials[name], usual[name], told) for name in names])
     wrong += [cell.error for cell in told if cell.error is not None]
     count = Counter(
         f"{'reads' if cell.permission.reads else 'writes'} {'refused' if cell.refused else 'done'}" for cell in told
     )
-    print(f"\n{len(cases)} commands, {len(told)} denials: {dict(count)}; {len(wrong)} went wrong")
+    print(f"\n{len(names)} cases, {len(told)} denials: {dict(count)}; {len(wrong)} went wrong")
     raise_first(wrong)
+    assert {cell.permission for cell in told} == {permission for one in usual.values() for permission in one.needed}
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What a case comes to by a user who may do everything.
+
+    Attributes:
+        state: see Seat.state.
+        needed: the permissions that it needed.
+    """
+
+    state: dict[str, str]
+    needed: frozenset[Permission]
 
 
 @dataclass
@@ -103,17 +125,38 @@ class Cell:
     error: AssertionError | None = None
 
 
-def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
-    """A command by who may do everything, then without each permission that it needed."""
+def run_with_all(name: str, usual: dict[str, Usual], seat: Seat) -> None:
+    """A case by a user who may do everything."""
+    case = MATRIX[name]
     case.prepare(seat)
     with denying(seat.proxy, None) as everything:
         ran = run(seat, case.command)
     assert ran.code == case.code, str(ran)
-    done, is_fresh = seat.state(), False
+    usual[name] = Usual(seat.state(), frozenset(everything.needed))
+
+
+def denials_of(needed: Mapping[str, Collection[Permission]]) -> dict[str, list[Permission]]:
+    """Case -> the permissions without which it is run.
+
+    Of the cases of a command that need the same permission, those are run without it that have the fewest until then.
+    """
+    denials: dict[str, list[Permission]] = {name: [] for name in needed}
+    for command in sorted({MATRIX[name].name for name in needed}):
+        cases = [name for name in needed if MATRIX[name].name == command]
+        for permission in sorted({permission for name in cases for permission in needed[name]}):
+            need = sorted((name for name in cases if permission in needed[name]), key=lambda name: len(denials[name]))
+            for name in need[: None if ALL else OF_READS if permission.reads else OF_WRITES]:
+                denials[name].append(permission)
+    return denials
+
+
+def run_without(name: str, denials: Sequence[Permission], usual: Usual, told: list[Cell], seat: Seat) -> None:
+    """A case without each of these permissions."""
+    case, is_fresh = MATRIX[name], False
     before: dict[str, str] = {}
     uids: dict[str, str] = {}
     known: list[str] = []
-    for permission in sorted(everything.needed):
+    for permission in denials:
         if not is_fresh:
             case.prepare(seat)
             before, known, uids = seat.state(), seat.violations(), uids_of(seat)
@@ -124,7 +167,7 @@ def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
         is_fresh = False
         try:
             check_message(ran, case.code)
-            check_done_or_nothing(seat, ran, case, before, done)
+            check_done_or_nothing(seat, ran, case, before, usual.state)
             if cell.refused and case.name not in ONE_BY_ONE:
                 must_be(uids_of(seat), uids, "it was refused, and has made something again")
             else:
@@ -133,7 +176,7 @@ def run_case(name: str, case: Case, told: list[Cell], seat: Seat) -> None:
         except AssertionError as error:
             cell.error = AssertionError(f"{name}, may not {permission}\n{ran}\n{error}")
             print(f"\n{cell.error}", flush=True)
-    print(f"{name}: {len(everything.needed)} permissions", flush=True)
+    print(f"{name}: {len(denials)} of {len(usual.needed)} permissions", flush=True)
 
 
 def check_done_or_nothing(seat: Seat, ran: Ran, case: Case, before: dict[str, str], done: dict[str, str]) -> None:

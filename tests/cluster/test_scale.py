@@ -289,7 +289,7 @@ def test_a_bar_of_progress_on_a_terminal(
 def test_ctrl_c_in_the_middle_leaves_what_the_same_command_finishes(
     between: Behind, yoshi: Yoshi, installed: Cluster, cidr: Cidrs, scene: Scene, verb: str
 ) -> None:
-    count = 300
+    count = 120
     yoshi.done("network", "create", "big", "--cidr", cidr(20))
     scene.vms(yoshi.namespace, (f"db-{number:03}" for number in range(count)), group="db")
     command = ("vm", verb, "-l", "group=db", "--network", "big")

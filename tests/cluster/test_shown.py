@@ -115,16 +115,19 @@ class Course:
     Attributes:
         name: the kind.
         seat: where they are run.
-        made: what creating the network has made, "kind name".
+        before: what there is before the network is created, "kind name".
+        made: what creating it has made.
     """
 
     name: str
     seat: Seat
+    before: frozenset[str] = frozenset()
     made: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """All of them; nothing is left then."""
         self.seat.clear()
+        self.before = frozenset(self.versions())
         (self.seat.folder / "ports.csv").write_text(f"name,address,mac,namespace\nweb-2,{self.words('{address}9')}\n")
         for command in COURSE:
             if not command.startswith(PUBLIC_ONLY) or self.is_public:
@@ -151,13 +154,13 @@ class Course:
         first = next(word for word in commands() if command.startswith(word))
         if first in BEFORE:
             BEFORE[first](self.seat)
-        before, fate, again = self.versions(), Fate(), Fate()
+        fate, again = Fate(), Fate()
         ran = self.seat.run(self.words(command), fate)
         assert ran.code == 0, f"{self.name}: {ran}"
         assert fate.writes, f"{self.name}: it has changed nothing: {ran}"
         versions = self.versions()
         if command.startswith("network create"):
-            self.made = frozenset(versions.keys() - before.keys())
+            self.made = frozenset(versions.keys() - self.before)
             assert len(self.made) > 1, self.name
         ran = self.seat.run(self.words(command), again)
         check_success(ran)

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.I6, pytest.mark.I7]
 WISH = "plumber.k8s.pf9.io/networkName"
 PIN, MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
 VM_FINALIZER, NETWORK_FINALIZER = "vm.plumber.k8s.pf9.io", "network.plumber.k8s.pf9.io"
-MANY = 300
+MANY = 120
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
     a newer one, whose CRDs keep its fields     the same, and its fields survive whatever this version writes
     one that records in a way of its own        this version refuses, and wrote nothing that the newer one did not see
 
-The other versions: tests/cluster/neighbours.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (10).
+The other versions: tests/cluster/neighbours.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (5).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I6]
 
-ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("YOSHI_VERSION_ROUNDS", "5"))
 SIDE_BY_SIDE = 6
 VMS = tuple(f"vm-{number}" for number in range(10))
 ORIGINALS = VMS[:3]

@@ -26,12 +26,14 @@ import lab
 from lab.dhcp import ALLOCATIONS, DhcpOffer, can_ping, reconcile, request_address, run_dhcp_server
 from lab.hostplumber import reconcile_templates
 from lab.ovs import Switch, get_attachment_config, guest, switches
-from tests.cluster.harness import ForkServer, Yoshi, address_told, fork_server
+from lab.testing import Cluster
+from tests.cluster.harness import ForkServer, Yoshi, address_told, fork_server, get
 from tests.e2e.virt_handler import MULTUS, VirtHandler
 from tests.waiting import wait_for
 
 Json = dict[str, Any]
 
+OF_VM = "vm.kubevirt.io/name"
 MARKER = "ovs-cni.network.kubevirt.io/br-ext"
 
 
@@ -40,6 +42,7 @@ class World:
     """The full lab with Open vSwitch on its nodes, and a namespace of the test's own."""
 
     lab: lab.Lab
+    cluster: Cluster
     yoshi: Yoshi
     nodes: list[Switch]
 
@@ -50,8 +53,8 @@ class World:
     def kubectl(self, *args: str, input: str | None = None) -> str:
         return self.lab.kubectl("-n", self.namespace, *args, input=input)
 
-    def get(self, *what: str) -> Json:
-        return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
+    def get(self, kind: str, name: str = "") -> Json:
+        return get(self.cluster, kind, name, namespace=self.namespace)
 
     def network(self, name: str, cidr: str, vlan: int, *more: str) -> None:
         """Makes a network on br-ext, and has Hostplumber see to it."""
@@ -92,7 +95,7 @@ class World:
 
     def launcher(self, name: str) -> Json:
         """The pod that a VM runs in."""
-        found = self.get("pods", "-l", f"vm.kubevirt.io/name={name}")["items"]
+        found = [pod for pod in self.get("pods")["items"] if pod["metadata"]["labels"].get(OF_VM) == name]
         [pod] = [pod for pod in found if pod["status"].get("phase") in ("Pending", "Running")]
         return dict(pod)
 
@@ -139,7 +142,8 @@ def nodes(full_lab: lab.Lab) -> Iterator[list[Switch]]:
 def world(full_lab: lab.Lab, forks: ForkServer, nodes: list[Switch]) -> Iterator[World]:
     namespace = f"l2-{secrets.token_hex(4)}"
     full_lab.kubectl("create", "namespace", namespace)
-    found = World(full_lab, Yoshi(full_lab.kubeconfig, "lab", forks, namespace), nodes)
+    cluster = Cluster(full_lab.kubeconfig, "lab")
+    found = World(full_lab, cluster, Yoshi(full_lab.kubeconfig, "lab", forks, namespace), nodes)
     found.yoshi.done("install")
     yield found
     found.kubectl("delete", "virtualmachines", "--all")

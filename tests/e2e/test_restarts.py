@@ -13,23 +13,26 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab
-from tests.cluster.harness import ForkServer, Yoshi, fork_server
+from lab.testing import Cluster
+from tests.cluster.harness import ForkServer, Yoshi, find, fork_server, get
 from tests.cluster.killing import behind_proxy
 from tests.waiting import wait_for
 
-SPECS: list[dict[str, Any]] = [
-    {"runStrategy": "Always"},
-    {"runStrategy": "RerunOnFailure"},
-    {"runStrategy": "Manual"},
-    {"running": True},
-]
+SPECS: dict[str, dict[str, Any]] = {
+    "always": {"runStrategy": "Always"},
+    "rerun": {"runStrategy": "RerunOnFailure"},
+    "manual": {"runStrategy": "Manual"},
+    "running": {"running": True},
+}
+"""VM -> how it is to run. They run side by side, as KubeVirt takes its time."""
+WAIT = ("--restart", "--wait", "--timeout", "300s")
 
 
 class World:
@@ -37,16 +40,29 @@ class World:
 
     def __init__(self, running: lab.Lab, forks: ForkServer, namespace: str) -> None:
         self.lab = running
+        self.cluster = Cluster(running.kubeconfig, "lab")
         self.namespace = namespace
         self.yoshi = Yoshi(running.kubeconfig, "lab", forks, namespace)
 
     def kubectl(self, *args: str, input: str | None = None) -> str:
         return self.lab.kubectl("-n", self.namespace, *args, input=input)
 
-    def get(self, *what: str) -> dict[str, Any]:
-        return dict(json.loads(self.kubectl("get", *what, "-o", "json")))
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        return get(self.cluster, kind, name, namespace=self.namespace)
 
     def vm_runs(self, name: str, spec: dict[str, Any]) -> None:
+        self.vms_run({name: spec})
+
+    def vms_run(self, specs: dict[str, dict[str, Any]]) -> None:
+        """Makes VMs, starts those that do not start by themselves, and waits until all of them run."""
+        for name, spec in specs.items():
+            self.make_vm(name, spec)
+        for name, spec in specs.items():
+            if spec.get("runStrategy") == "Manual":
+                self.call(name, "start")
+        wait_for(lambda: all(self.phase(name) == "Running" for name in specs), f"{', '.join(specs)} run")
+
+    def make_vm(self, name: str, spec: dict[str, Any]) -> None:
         vm = {
             "apiVersion": "kubevirt.io/v1",
             "kind": "VirtualMachine",
@@ -65,21 +81,26 @@ class World:
             },
         }
         self.kubectl("create", "-f", "-", input=json.dumps(vm))
-        if spec.get("runStrategy") == "Manual":
-            self.call(name, "start")
-        wait_for(lambda: self.phase(name) == "Running", f"{name} runs")
 
     def call(self, name: str, verb: str) -> None:
         path = f"/apis/subresources.kubevirt.io/v1/namespaces/{self.namespace}/virtualmachines/{name}/{verb}"
         self.lab.kubectl("replace", "--raw", path, "-f", "-", input="{}")
 
-    def is_quiet(self, name: str) -> bool:
-        """Whether KubeVirt has written of a VM that runs what it writes: nothing has come for a second."""
-        vm = self.get("virtualmachine", name)
+    def are_quiet(self, names: Collection[str]) -> bool:
+        """Whether KubeVirt has written of VMs that run what it writes: nothing has come for a second."""
+        vms = [self.get("virtualmachine", name) for name in names]
         time.sleep(1)
-        told, again = vm.get("status", {}), self.get("virtualmachine", name)
-        settled = told.get("printableStatus") == "Running" and not told.get("stateChangeRequests")
-        return settled and again["metadata"]["resourceVersion"] == vm["metadata"]["resourceVersion"]
+        told = [vm.get("status", {}) for vm in vms]
+        settled = all(one.get("printableStatus") == "Running" and not one.get("stateChangeRequests") for one in told)
+        return settled and [self.version(name) for name in names] == [vm["metadata"]["resourceVersion"] for vm in vms]
+
+    def version(self, name: str) -> str:
+        """A VM's resourceVersion."""
+        return str(self.get("virtualmachine", name)["metadata"]["resourceVersion"])
+
+    def uid(self, name: str) -> str:
+        """That of what runs of a VM."""
+        return str(self.get("vmi", name)["metadata"]["uid"])
 
     def address(self, name: str) -> str:
         """The address with which a VM runs."""
@@ -87,8 +108,8 @@ class World:
         return str(self.get("vmi", name)["status"]["interfaces"][0]["ipAddress"])
 
     def phase(self, name: str) -> str:
-        found = self.kubectl("get", "vmi", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
-        return found.strip()
+        found = find(self.cluster, "vmi", name, namespace=self.namespace) or {}
+        return str(found.get("status", {}).get("phase", ""))
 
     def guest_shuts_down(self, name: str) -> None:
         """What virt-handler and the kubelet tell then. Of Manual and Once KubeVirt keeps instance and pod."""
@@ -154,61 +175,61 @@ def spec_of(world: World, name: str) -> dict[str, Any]:
     return {key: spec[key] for key in ("runStrategy", "running") if key in spec}
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
-def test_a_running_vm_says_that_it_needs_a_restart_and_gets_its_address_by_one(
-    world: World, spec: dict[str, Any]
-) -> None:
+def test_running_vms_say_that_they_need_a_restart_and_get_their_addresses_by_one(world: World) -> None:
     world.yoshi.done("network", "create", "blue", "--cidr", "10.61.0.0/24")
-    world.vm_runs("web", spec)
-    before = world.get("vmi", "web")["metadata"]["uid"]
+    world.vms_run(SPECS)
+    before = {name: world.uid(name) for name in SPECS}
 
-    ran = world.yoshi.run("vm", "attach", "web", "--network", "blue")
+    ran = world.yoshi.run("vm", "attach", *SPECS, "--network", "blue")
     assert ran.code == 0, str(ran)
-    assert "restart needed: virtualmachine/web" in ran.err
-    assert world.get("vmi", "web")["metadata"]["uid"] == before, "restarted without being told to"
-    assert "restart needed" in world.yoshi.done("vm", "list")
+    for name in SPECS:
+        assert f"restart needed: virtualmachine/{name} " in ran.err, str(ran)
+    assert {name: world.uid(name) for name in SPECS} == before, "restarted without being told to"
+    assert world.yoshi.done("vm", "list").count("restart needed") == len(SPECS)
 
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
+    world.yoshi.done("vm", "attach", *SPECS, "--network", "blue", *WAIT)
 
-    assert world.address("web") == "10.61.0.1"
-    assert world.get("vmi", "web")["metadata"]["uid"] != before
-    assert spec_of(world, "web") == spec
-    assert "bound" in world.yoshi.done("vm", "list", "--no-headers")
-    assert world.yoshi.done("ips", "check") == "1 addresses, all as recorded\n"
+    assert sorted(world.address(name) for name in SPECS) == [f"10.61.0.{n}" for n in range(1, len(SPECS) + 1)]
+    assert [name for name in SPECS if world.uid(name) == before[name]] == []
+    assert {name: spec_of(world, name) for name in SPECS} == SPECS
+    assert world.yoshi.done("vm", "list", "--no-headers").count("bound") == len(SPECS)
+    assert world.yoshi.done("ips", "check") == f"{len(SPECS)} addresses, all as recorded\n"
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=json.dumps)
-def test_a_vm_for_which_calico_holds_another_address_is_stopped_released_and_started(
-    world: World, spec: dict[str, Any]
-) -> None:
+def test_vms_for_which_calico_holds_other_addresses_are_stopped_released_and_started(world: World) -> None:
+    """Each has a block of its own in Calico, of 64 addresses."""
     world.yoshi.done("network", "create", "blue", "--cidr", "10.62.0.0/24")
-    world.vm_runs("web", spec)
-    handle = world.hold_in_calico("web", "10.62.0.7", 7, "10.62.0.0/26")
-    wait_for(lambda: world.is_quiet("web"), "KubeVirt has written all it writes")
-    before = world.get("virtualmachine", "web")["metadata"]["resourceVersion"]
+    world.vms_run(SPECS)
+    first = {name: 64 * place for place, name in enumerate(SPECS)}
+    held, wanted = ({name: f"10.62.0.{n + more}" for name, n in first.items()} for more in (7, 9))
+    handles = {name: world.hold_in_calico(name, held[name], 7, f"10.62.0.{n}/26") for name, n in first.items()}
+    wait_for(lambda: world.are_quiet(SPECS), "KubeVirt has written all it writes")
+    before = {name: world.version(name) for name in SPECS}
 
-    said = world.yoshi.refused("vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9")
-    assert "Calico holds 10.62.0.7" in said
-    assert "--restart" in said
-    assert world.get("virtualmachine", "web")["metadata"]["resourceVersion"] == before
-    assert "10.62.0.7" in world.yoshi.done("ips", "check", code=1)
-    assert (
-        world.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}") == "unrecorded"
-    )
+    attach = {name: ("vm", "attach", name, "--network", "blue", "--ip", wanted[name]) for name in SPECS}
+    for name, words in attach.items():
+        said = world.yoshi.refused(*words)
+        assert f"Calico holds {held[name]}" in said
+        assert "--restart" in said
+    assert {name: world.version(name) for name in SPECS} == before
+    checked = world.yoshi.done("ips", "check", code=1)
+    assert [address for address in held.values() if address not in checked] == []
+    states = world.yoshi.done("ips", "list", "--network", "blue", "-o", "jsonpath={.items[*].status.state}")
+    assert states.split() == ["unrecorded"] * len(SPECS)
 
-    world.yoshi.done(
-        "vm", "attach", "web", "--network", "blue", "--ip", "10.62.0.9", "--restart", "--wait", "--timeout", "300s"
-    )
+    for ran in world.yoshi.together(*((*words, *WAIT) for words in attach.values())):
+        assert ran.code == 0, str(ran)
 
-    assert world.address("web") == "10.62.0.9"
-    assert spec_of(world, "web") == spec
-    assert world.lab.kubectl("get", "ipamhandle", handle, "--ignore-not-found") == ""
-    block = json.loads(world.lab.kubectl("get", "ipamblock", "10-62-0-0-26", "-o", "json"))["spec"]
-    assert block["allocations"] == [None] * 64
-    assert block["attributes"] == []
-    assert sorted(block["unallocated"]) == list(range(64))
-    annotations = world.get("virtualmachine", "web")["metadata"]["annotations"]
-    assert "plumber.k8s.pf9.io/startAgain" not in annotations
+    assert {name: world.address(name) for name in SPECS} == wanted
+    assert {name: spec_of(world, name) for name in SPECS} == SPECS
+    for name, number in first.items():
+        assert world.lab.kubectl("get", "ipamhandle", handles[name], "--ignore-not-found") == ""
+        block = get(world.cluster, "ipamblock", f"10-62-0-{number}-26")["spec"]
+        assert block["allocations"] == [None] * 64
+        assert block["attributes"] == []
+        assert sorted(block["unallocated"]) == list(range(64))
+        annotations = world.get("virtualmachine", name)["metadata"]["annotations"]
+        assert "plumber.k8s.pf9.io/startAgain" not in annotations
 
 
 @pytest.mark.parametrize("restart", [(), ("--restart",)])
@@ -230,7 +251,7 @@ def test_a_vm_whose_guest_has_shut_down_gets_its_address_when_it_is_started(
 def test_detaching_a_running_vm_keeps_its_address_until_it_has_stopped(world: World) -> None:
     world.yoshi.done("network", "create", "blue", "--cidr", "10.63.0.0/24")
     world.vm_runs("web", {"runStrategy": "Always"})
-    world.yoshi.done("vm", "attach", "web", "--network", "blue", "--restart", "--wait", "--timeout", "300s")
+    world.yoshi.done("vm", "attach", "web", "--network", "blue", *WAIT)
 
     ran = world.yoshi.run("vm", "detach", "web", "--network", "blue")
     assert "10.63.0.1 stays recorded" in ran.err, str(ran)
@@ -249,14 +270,14 @@ def test_a_restart_that_was_cut_off_after_the_stop_is_finished_by_the_same_comma
     world.yoshi.done("network", "create", "blue", "--cidr", "10.64.0.0/24")
     world.vm_runs("web", {"runStrategy": "RerunOnFailure"})
     world.hold_in_calico("web", "10.64.0.7", 7, "10.64.0.0/26")
-    words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9", "--restart")
+    words = ("vm", "attach", "web", "--network", "blue", "--ip", "10.64.0.9")
     with behind_proxy(world.yoshi, tmp_path) as between:
         for writes in itertools.count():
-            assert between.is_killed(writes, *words), "no kill fell between the stop and the start"
+            assert between.is_killed(writes, *words, "--restart"), "no kill fell between the stop and the start"
             if "plumber.k8s.pf9.io/startAgain" in world.get("virtualmachine", "web")["metadata"]["annotations"]:
                 break
 
-    world.yoshi.done(*words, "--wait", "--timeout", "300s")
+    world.yoshi.done(*words, *WAIT)
 
     assert world.address("web") == "10.64.0.9"
     assert spec_of(world, "web") == {"runStrategy": "RerunOnFailure"}

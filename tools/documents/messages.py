@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 FILLED_IN = "…"
@@ -39,28 +40,44 @@ class Message:
 
 def messages_of_program(package: Path) -> list[Message]:
     """The messages of all modules of a package, in the order of its files; the same words once a place."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
-    errors = error_classes(trees.values())
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
+    errors = error_classes(sources.values())
     found = []
-    for path, tree in trees.items():
-        for text, line in _messages(tree, errors):
+    for path, source in sources.items():
+        for text, line in _messages_of(source, errors):
             if any(letter.isalpha() for letter in text):
                 found.append(Message(text, f"{path.relative_to(package.parent)}:{line}"))
     return found
 
 
-def error_classes(trees: Iterable[ast.AST]) -> set[str]:
+def error_classes(sources: Iterable[str]) -> frozenset[str]:
     """The names of YoshiError and of all that inherit from it."""
-    bases = {
-        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    }
+    bases = dict(one for source in sources for one in _bases_of(source))
     found = {ROOT_OF_ERRORS}
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
-    return found
+    return frozenset(found)
+
+
+@cache
+def _parse(source: str) -> ast.AST:
+    return ast.parse(source)
+
+
+@cache
+def _bases_of(source: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The classes of a module, each with the names of those that it inherits from."""
+    return tuple(
+        (node.name, frozenset(base.id for base in node.bases if isinstance(base, ast.Name)))
+        for node in ast.walk(_parse(source))
+        if isinstance(node, ast.ClassDef)
+    )
+
+
+@cache
+def _messages_of(source: str, errors: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    """The messages of a module, each with its line."""
+    return tuple(_messages(_parse(source), errors))
 
 
 def messages_of_page(text: str) -> list[str]:
@@ -69,7 +86,7 @@ def messages_of_page(text: str) -> list[str]:
     return [match["double"] or match["single"] for match in found if match]
 
 
-def _messages(tree: ast.AST, errors: set[str]) -> Iterator[tuple[str, int]]:
+def _messages(tree: ast.AST, errors: Collection[str]) -> Iterator[tuple[str, int]]:
     for function in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
         in_parts = isinstance(function, ast.FunctionDef) and IN_PARTS.search(function.name)
         known = _assigned(function)
@@ -91,7 +108,7 @@ def _own(function: ast.AST) -> Iterator[ast.AST]:
             yield from _own(child)
 
 
-def _said_by(call: ast.Call, errors: set[str]) -> Iterator[ast.expr]:
+def _said_by(call: ast.Call, errors: Collection[str]) -> Iterator[ast.expr]:
     """The messages of a call that makes an error, or that gives what another error will say."""
     name = (
         call.func.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from tests.cluster.courses import CASES, commands
+from tests.cluster.courses import CASES, commands, turns_of
 from tests.cluster.fates import (
     READ_CLASSES,
     READ_FAULTS,
@@ -17,6 +17,7 @@ from tests.cluster.fates import (
     Kill,
     OneFault,
     spread,
+    spread_by_turns,
 )
 
 NO_CLUSTER = {"help", "completion install", "completion bash", "completion zsh", "completion fish", "options"}
@@ -91,6 +92,16 @@ def test_a_process_is_killed_at_one_of_the_writes_that_count() -> None:
 def test_what_is_tried_out_is_spread_from_the_first_to_the_last() -> None:
     assert [spread(count, 3) for count in (0, 1, 2, 3, 8)] == [[], [0], [0, 1], [0, 1, 2], [0, 3, 7]]
     assert spread(4, 1000) == [0, 1, 2, 3]
+
+
+def test_those_that_take_turns_have_one_point_each_and_together_every_one() -> None:
+    assert [spread_by_turns(8, turn, 5) for turn in range(5)] == [[0], [3], [7], [0], [3]]
+    assert [spread_by_turns(8, turn, 2) for turn in range(2)] == [[0, 7], [3]]
+    assert spread_by_turns(8, 0, 1) == [0, 3, 7]
+    assert [spread_by_turns(2, turn, 3) for turn in range(3)] == [[0], [1], [0]]
+    assert spread_by_turns(0, 0, 1) == []
+    turns = turns_of(CASES)
+    assert {turns[name][0] for name in CASES if CASES[name].name == "vm detach"} == {*range(turns["detach one"][1])}
 
 
 def test_a_permission_review_is_a_read() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lab import LabError
-from lab.manifests import set_documents, split_yaml
+from lab.manifests import CORE_OF_KUBEVIRT, crd_documents, set_documents, split_yaml
+from lab.progress import Progress
 
 CRD = "kind: CustomResourceDefinition\nmetadata:\n  name: {}\n"
 
@@ -33,3 +35,20 @@ def test_a_lab_crds_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setenv("LAB_CRDS", str(tmp_path / "nowhere"))
     with pytest.raises(LabError, match="nowhere"):
         set_documents("luigi")
+
+
+def test_the_core_loads_those_of_kubevirt_that_programs_other_than_its_own_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [*CORE_OF_KUBEVIRT, "virtualmachinepools.pool.kubevirt.io"]
+    monkeypatch.setattr(
+        "lab.manifests.kubevirt_documents",
+        lambda *_: [json.dumps({"metadata": {"name": name}}).encode() for name in names],
+    )
+    monkeypatch.setattr("lab.manifests._metallb_documents", list)
+    monkeypatch.setattr("lab.manifests.set_documents", lambda name: [])
+    loaded = {
+        full: [json.loads(one)["metadata"]["name"] for one in crd_documents("v1", full, Progress(quiet=True))]
+        for full in (False, True)
+    }
+    assert loaded == {False: [*CORE_OF_KUBEVIRT], True: names}
