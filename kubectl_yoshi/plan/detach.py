@@ -19,7 +19,6 @@ from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
-from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
 from kubectl_yoshi.plan.context import PlanContext, PlanState
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
@@ -126,7 +125,8 @@ def _load_relevant_allocations(
     known = {(use.namespace, use.name) for use in address_uses.all}
     if load_all or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
         return load_allocations(network, snapshot)
-    numbers |= find_legacy_addresses(network, known)
+    in_status = Allocations(network, {})  # for addresses of its CIDR
+    numbers |= {number for vm in known for number in in_status.held_by(*vm)}
     status_shards = [status_shard(network)] if network.accepts_outside_cidr else []
     return load_shards(network, {*status_shards, *(shard_of(network, number) for number in numbers)}, snapshot)
 

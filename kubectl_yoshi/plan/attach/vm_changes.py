@@ -135,10 +135,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     service_plan = backend.ensure_service(vm, network, number, request.ports, snapshot)
     note = state.note(vm, record)
     wanted = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note)
-    is_current = (
-        record is not None and record.uid == vm.uid and not attach_patches and isinstance(record.as_written, Mapping)
-    )
-    is_current = is_current and number not in state.allocations.legacy_allocations
+    is_current = record is not None and record.uid == vm.uid and not record.is_legacy and not attach_patches
     current = replace(record, mac=mac) if record is not None and is_current else wanted
     reserve_plan = backend.reserve(network, {number: current}, snapshot)
     previous_release = backend.release_previous(vm, network, number, snapshot)
@@ -182,9 +179,7 @@ def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
         PreconditionFailed: the requested MAC address belongs to another VM of a network that identifies its VMs by it.
     """
     interface_mac, template_mac = state.backend.macs_of(vm, state.network)
-    own_record = (
-        record if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping) else None
-    )
+    own_record = record if record is not None and record.uid == vm.uid else None
     requested = interface_mac or state.requested_mac(vm)
     if requested is not None:
         others = state.other_vms_with_mac(vm, requested) if state.backend.has_interface and requested else []
