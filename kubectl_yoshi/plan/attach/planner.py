@@ -40,7 +40,7 @@ from kubectl_yoshi.plan.network_lookup import (
     not_ready_error,
 )
 from kubectl_yoshi.plan.records import records_written_by_run
-from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
+from kubectl_yoshi.plan.release import are_all_patched
 
 __all__ = ["AttachRequest", "plan_attach"]
 
@@ -74,7 +74,6 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     failed_vms = [vm for vm in state.vms if vm.full_name in errors]
     plan = plan + plan_rollback(state, failed_vms, selection, over_quota=quota.errors.keys())
     plan = plan + restarts.resume_stopped_vms(failed_vms, replace(ctx, run=replace(ctx.run, failed=refused)))
-    plan = plan + remove_left_fences(state.vms, plan)
     answers_suffice = not errors and backend.pins_vm_template and are_all_patched(state.vms, plan)
     return replace(plan, errors=errors, answers_suffice=answers_suffice)
 

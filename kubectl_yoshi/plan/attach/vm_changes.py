@@ -226,10 +226,9 @@ def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_relea
                 record,
                 address_uses,
                 state.backend,
-                state.snapshot,
-                state.run.micro_time,
-                hold_released,
-                fenced,
+                state.ctx,
+                hold_released=hold_released,
+                fenced=fenced,
             )
     for address in _addresses_on_other_networks(state, vm):
         result = result + _release_on_other_network(state, vm, address, hold_released, fenced)
@@ -263,8 +262,14 @@ def _release_on_other_network(
                 return Release()
             backend = state.backend
             address_uses = _without_requests_of(vm, backend.address_uses(network, [vm], Intervals(), state.snapshot))
-            until = state.run.micro_time
             return build_release(
-                allocations, int(address), record, address_uses, backend, state.snapshot, until, hold_released, fenced
+                allocations,
+                int(address),
+                record,
+                address_uses,
+                backend,
+                state.ctx,
+                hold_released=hold_released,
+                fenced=fenced,
             )
     return Release()

@@ -60,7 +60,6 @@ from kubectl_yoshi.plan.network_lookup import (
     network_query,
 )
 from kubectl_yoshi.plan.records import STATUS_DELETING, records_written_by_run, remove_records, require_allocations
-from kubectl_yoshi.plan.release import remove_own_fences
 
 ABANDONED_DELETION_SECONDS = 600.0
 """Age in seconds after which a deletion counts as abandoned: `sync` then reconciles the network again."""
@@ -407,7 +406,6 @@ def _plan_deletion(request: NetworkDeleteRequest, network: Network, ctx: PlanCon
                 "Stop these VMs first, or pass --force --restart.",
             )
         plan = plan + detach_plan
-    plan = plan + remove_own_fences(ctx, plan)
     deletion = Change(
         Verb.DELETE, network.ref, f"delete network {network.full_name}", before=network.raw, uid=network.uid,
         resource_version=resource_version_of(network.raw), owner=network.full_name,
