@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from kubectl_yoshi.backends.ensure import set_fields, spec_fields
 from kubectl_yoshi.backends.ownership import (
     add_annotations,
     add_needing_network,
@@ -163,7 +164,10 @@ class BgpPeers:
             yield "Peer", f"{peer.address} (AS {asn}): " + (f"bgppeer/{name_of(obj)}{suffix}" if obj else reason)
 
     def _changed_fields(self, spec: Json, wanted: Json) -> list[str]:
-        return differing_fields({key: wanted.get(key) for key in self.compared}, spec, self.fields)
+        return differing_fields(self._compared_fields(wanted), spec, self.fields)
+
+    def _compared_fields(self, spec: Json) -> Json:
+        return {key: spec.get(key) for key in self.compared}
 
     def _stale_fields(self, obj: Json, network: Network, peer: Peer) -> list[str]:
         """Return the fields in which an object differs from a network's request."""
@@ -200,19 +204,13 @@ class BgpPeers:
 
     def _fix_spec(self, ref: ObjectRef, obj: Json, network: Network, peer: Peer) -> Change | None:
         """Return the change that makes an object from `find_peer` match a network's request; None if it matches."""
-        stale = self._stale_fields(obj, network, peer)
-        if not stale:
-            return None
-        wanted = self.spec(network, peer)
         patch = PatchBuilder.for_uid(uid_of(obj))
         patch.test(("metadata", "resourceVersion"), resource_version_of(obj))  # another network may need it by now
-        for key in stale:
-            if key in wanted:
-                patch.set_in(obj, ("spec", key), wanted[key])
-            else:
-                patch.unset_in(obj, ("spec", key))
+        differing = set_fields(patch, obj, spec_fields(self._compared_fields(self.spec(network, peer))), self.fields)
+        if not differing:
+            return None
         add_annotations(patch, obj, needed_by_annotation(network))
-        summary = f"update the BGP peer {peer.address} of {self.speaker}: {', '.join(stale)}"
+        summary = f"update the BGP peer {peer.address} of {self.speaker}: {', '.join(path[-1] for path in differing)}"
         return Change(Verb.PATCH, ref, summary, patch.ops, before=obj)
 
     def _format_value(self, key: str, value: object) -> str:

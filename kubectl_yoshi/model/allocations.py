@@ -3,8 +3,8 @@
 A network of up to 256 addresses has its allocations in its own status, a larger one in AddressBlocks of 256 addresses.
 Addresses outside the CIDR are in the network's own status, however large it is, where every other network sees them.
 `shard_of` is the one function that knows where an address's allocation is. Platform9 yoshi stored all of them in the
-network's status, as `address: vm-name`; those of a large network that are still there count as held until they are
-moved (`Allocations.legacy_allocations`).
+network's status, as `address: vm-name`. Such a legacy allocation is read as an `Allocation` like any other; those of a
+large network count as held where they are. The next write of the address converts it (`Allocation.is_legacy`).
 
 The size of objects is bounded: etcd takes no request of more than 1.5 MiB, a full block has about 60 KB, and a network
 has at most 256 addresses outside its CIDR. `ips rebuild` and initialization record what there is, also beyond that.
@@ -59,6 +59,8 @@ class Allocation:
         since: when it was allocated, RFC 3339 in UTC.
         note: free text from a user.
         as_written: the value in the object, for `test` operations (RFC 6902).
+        is_legacy: whether Platform9 yoshi's allocation of the address is still there, alone or beside a current one,
+            and must be converted.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class Allocation:
     since: str = ""
     note: str = ""
     as_written: Any = None
+    is_legacy: bool = False
 
     @property
     def holder(self) -> str:
@@ -115,9 +118,9 @@ def parse_allocation(value: Any, namespace: str) -> Allocation:
         namespace: the network's namespace.
     """
     if isinstance(value, Mapping):
-        fields = {key: str(value.get(key) or "") for key in FIELDS[1:]}
+        fields: dict[str, Any] = {key: str(value.get(key) or "") for key in FIELDS[1:]}
         return Allocation(str(value.get("kind") or VIRTUALMACHINE), **fields, as_written=value)
-    return Allocation(VIRTUALMACHINE, namespace, str(value), as_written=value)
+    return Allocation(VIRTUALMACHINE, namespace, str(value), as_written=value, is_legacy=True)
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,11 @@ class Allocations:
 
     @cached_property
     def _records(self) -> dict[int, Allocation]:
-        return {number: entry.record for number, entry in {**self.legacy_allocations, **self.shard_entries}.items()}
+        legacy = self.legacy_allocations
+        return {
+            number: replace(entry.record, is_legacy=True) if number in legacy else entry.record
+            for number, entry in {**legacy, **self.shard_entries}.items()
+        }
 
     @cached_property
     def shard_entries(self) -> dict[int, AllocationEntry]:

@@ -19,12 +19,11 @@ from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, find_instance
 from kubectl_yoshi.plan import restart as restarts
-from kubectl_yoshi.plan.attach.planner import find_legacy_addresses
 from kubectl_yoshi.plan.context import PlanContext, PlanState
 from kubectl_yoshi.plan.network_lookup import get_backend, load_network, network_query
 from kubectl_yoshi.plan.orphaned_vms import is_network_missing, plan_detach_from_missing
 from kubectl_yoshi.plan.records import load_allocations, load_shards, remove_records
-from kubectl_yoshi.plan.release import Release, are_all_patched, build_release, remove_left_fences, require_unchanged
+from kubectl_yoshi.plan.release import Release, are_all_patched, build_release, require_unchanged
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,6 @@ def plan_detach(request: DetachRequest, ctx: PlanContext) -> Plan:
     plan = parallel_plans(ctx.snapshot.parallel(parts))
     failed_vms = [vm for vm in present if vm.full_name in errors]
     plan = plan + restarts.resume_stopped_vms(failed_vms, ctx)
-    plan = plan + remove_left_fences(active, plan)
     errors = {**plan.errors, **errors}
     answers_suffice = not errors and not missing and state.backend.pins_vm_template and are_all_patched(present, plan)
     return replace(plan, errors=errors, answers_suffice=answers_suffice)
@@ -126,7 +124,8 @@ def _load_relevant_allocations(
     known = {(use.namespace, use.name) for use in address_uses.all}
     if load_all or not is_large(network) or any((vm.namespace, vm.name) not in known for vm in vms):
         return load_allocations(network, snapshot)
-    numbers |= find_legacy_addresses(network, known)
+    in_status = Allocations(network, {})  # for addresses of its CIDR
+    numbers |= {number for vm in known for number in in_status.held_by(*vm)}
     status_shards = [status_shard(network)] if network.accepts_outside_cidr else []
     return load_shards(network, {*status_shards, *(shard_of(network, number) for number in numbers)}, snapshot)
 
@@ -181,11 +180,10 @@ def _detach_vm(state: _DetachState, vm: Vm) -> Plan:
 def _release_records(
     state: _DetachState, vm_records: Mapping[int, Allocation], address_uses: Iterable[AddressUse], fenced: bool = False
 ) -> Release:
-    snapshot, until = state.snapshot, state.run.micro_time
     release = Release()
     for number, record in vm_records.items():
         release = release + build_release(
-            state.allocations, number, record, address_uses, state.backend, snapshot, until, fenced=fenced
+            state.allocations, number, record, address_uses, state.backend, state.ctx, fenced=fenced
         )
     return release
 

@@ -17,12 +17,12 @@ from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.plan import Plan, parallel_plans
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-from kubectl_yoshi.model.vm import VM, Vm
+from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.block_maintenance import delete_empty_block
 from kubectl_yoshi.plan.context import PlanContext, age_in_seconds
 from kubectl_yoshi.plan.network_lookup import load_network, parse_networks, unsupported_reason
 from kubectl_yoshi.plan.records import load_allocations, reload_allocations
-from kubectl_yoshi.plan.release import build_release, remove_left_fences
+from kubectl_yoshi.plan.release import build_release
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ def plan_gc(request: GcRequest, ctx: PlanContext) -> Plan:
         if not part:
             part = part + backend.repairs(network, None, ctx.snapshot)
         plan = plan.parallel(part)
-    plan = plan + remove_left_fences(map(Vm, ctx.snapshot.list_objects(VM)), plan)
     if request.networks is None:
         plan = plan + remove_orphaned_objects(request.namespace, ctx.backends, ctx.snapshot)
     return replace(plan, requeue=bool(plan), errors=_errors_by_owner(ctx.run.failed))
@@ -115,7 +114,7 @@ def _release_unused(request: GcRequest, network: Network, backend: Backend, ctx:
         if reason := ctx.snapshot.unreadable_reason(Query(VM, record.namespace if namespaces else None)):
             return Plan(notes=(f"{allocations.address(number)} stays recorded for {record.holder}: {reason}",))
         remaining = [use for use in address_uses.by_number(number) if use.kind is not UsageKind.REQUESTED]
-        release = build_release(allocations, number, record, remaining, backend, ctx.snapshot, ctx.run.micro_time)
+        release = build_release(allocations, number, record, remaining, backend, ctx)
         return replace(release.plan, notes=release.notes)
 
     remaining = sorted(number for number in candidates if number not in wanted)

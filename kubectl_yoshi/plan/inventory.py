@@ -260,7 +260,7 @@ def _discrepancies_of(row: InventoryRow) -> list[str]:
         discrepancies.append(f"{place}: recorded for {row.holder}, but {reason}")
     if row.state is AddressState.RESTART_NEEDED and not row.vm_problems:
         discrepancies.append(f"{place}: {row.holder} runs without its template's latest changes; it needs a restart")
-    if row.record.kind == VIRTUALMACHINE and not isinstance(row.record.as_written, Mapping):
+    if row.record.kind == VIRTUALMACHINE and not row.record.uid:
         discrepancies.append(
             f"{place}: recorded in the format of Platform9 yoshi, without the VM's uid; attach {row.holder} again"
         )

@@ -92,7 +92,7 @@ def _load_allocations(network: Network, snapshot: Snapshot) -> Allocations:
     if ADDRESSBLOCK in snapshot.served or not is_large(network):
         return load_allocations(network, snapshot)
     return Allocations(
-        network, dict.fromkeys(shard_of(network, number) for number in Allocations(network, {}).legacy_allocations)
+        network, dict.fromkeys(shard_of(network, number) for number in Allocations(network, {}).records())
     )
 
 
@@ -109,12 +109,13 @@ def _convert_records(network: Network, backend: Backend | None, ctx: PlanContext
     if not dig(network.raw, "status", "allocations"):
         return Plan()
     allocations = _load_allocations(network, ctx.snapshot)
-    legacy_records = [record for record in allocations.records().values() if not isinstance(record.as_written, Mapping)]
-    if not legacy_records and not allocations.legacy_allocations:
+    legacy_records = {number: record for number, record in allocations.records().items() if record.is_legacy}
+    if not legacy_records:
         return Plan()
     query = Query(VM, network.namespace)
-    vms = {vm.name: vm for vm in map(Vm, ctx.snapshot.lookup(query) if legacy_records else ()) if not vm.is_deleting}
-    found = _classify(allocations, vms, backend, ctx.run)
+    has_names = any(not isinstance(record.as_written, Mapping) for record in legacy_records.values())
+    vms = {vm.name: vm for vm in map(Vm, ctx.snapshot.lookup(query) if has_names else ()) if not vm.is_deleting}
+    found = _classify(allocations, legacy_records, vms, backend, ctx.run)
     notes = [f"network {network.full_name}: {text}" for text in found.disputed]
     if found.ownerless:
         reason = ctx.snapshot.unreadable_reason(query) or "no such VM exists (`kubectl yoshi ips gc` releases them)"
@@ -130,20 +131,22 @@ def _convert_records(network: Network, backend: Backend | None, ctx: PlanContext
 
 
 def _classify(
-    allocations: Allocations, vms: Mapping[str, Vm], backend: Backend | None, run: RunContext
+    allocations: Allocations,
+    legacy_records: Mapping[int, Allocation],
+    vms: Mapping[str, Vm],
+    backend: Backend | None,
+    run: RunContext,
 ) -> _LegacyRecords:
     found = _LegacyRecords()
-    for number, record in allocations.records().items():
-        legacy_allocations = allocations.legacy_allocations.get(number)
+    for number, record in legacy_records.items():
         if isinstance(record.as_written, Mapping):
-            if legacy_allocations is None:
-                continue
-            if (legacy_allocations.record.namespace, legacy_allocations.record.name) == (record.namespace, record.name):
+            in_status = allocations.legacy_allocations[number].record
+            if (in_status.namespace, in_status.name) == (record.namespace, record.name):
                 found.convertible[number] = record
             else:
                 found.disputed.append(
                     f"{allocations.address(number)} is recorded for {record.holder}, but its status still has "
-                    f"{legacy_allocations.record.name}"
+                    f"{in_status.name}"
                 )
         elif vm := vms.get(record.name):
             mac = backend.macs_of(vm, allocations.network)[1] if backend else ""

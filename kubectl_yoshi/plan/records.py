@@ -114,7 +114,7 @@ def load_allocations(
     objects: dict[Shard, Json | None] = {
         shard: block for shard, block in found if dig(block, "spec", "networkUID") == network.uid
     }
-    for number in Allocations(network, {}).legacy_allocations:
+    for number in Allocations(network, {}).records():  # those in the network's status that belong in blocks
         objects.setdefault(shard_of(network, number), None)
     if network.accepts_outside_cidr:
         objects[status_shard(network)] = network.raw
@@ -355,7 +355,7 @@ def remove_records(
     check_version_supported(allocations.network)
     patches: list[Change] = []
     for shard, numbers in _group_by_shard(
-        allocations, (n for n in records if _is_in_its_shard(allocations, n))
+        allocations, (number for number in records if number in allocations.shard_entries)
     ).items():
         obj = allocations.objects[shard]
         if obj is None:
@@ -414,14 +414,6 @@ def _lower_search_hint_change(network: Network, number: int) -> Change | None:
     if not is_large(network) or network.cool_down or number >= network.search_from:
         return None
     return _search_hint_change(network, SearchHint(shard_of(network, number).span[0]))
-
-
-def _is_in_its_shard(allocations: Allocations, number: int) -> bool:
-    """Return whether the record was read from its shard, not from where Platform9 yoshi wrote it."""
-    if number not in allocations.legacy_allocations:
-        return True
-    obj = allocations.objects.get(shard_of(allocations.network, number))
-    return dig(obj, *STATUS_ALLOCATIONS, allocations.key_of(number)) is not None
 
 
 def _guarded_patch(shard: Shard, network: Network) -> PatchBuilder:

@@ -3,10 +3,10 @@
 An allocation that its VM does not carry may belong to an attachment that is between its two writes, or to one that was
 killed and whose last write may still arrive. So a command that releases such an allocation (detach, `ips release`, `ips
 gc`, whatever the grace period), or moves it to another VM, writes to the VM first: the removal of the address, with a
-test of its resourceVersion (`require_unchanged`), or a write fence, an annotation that is set and removed again
-(`fence_vm`). The attachment's patch tests the resourceVersion too, so its late write is refused; if its run is alive,
-it plans again. The resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since
-later the VM may carry the address.
+test of its resourceVersion (`require_unchanged`), or a write fence, an annotation with the time (`fence_vm`). The
+attachment's patch tests the resourceVersion too, so its late write is refused; if its run is alive, it plans again. The
+resourceVersion is that of the first time that the run read the VM (`Snapshot.get_object`), since later the VM may carry
+the address. An attachment that reads the VM after the fence first renews the record, or finds it released.
 
 An allocation has its time to the microsecond, so one that was renewed meanwhile differs, and its removal, which tests
 the whole allocation, is refused. What a backend holds of the address may belong to a later allocation too: a DHCP entry
@@ -32,13 +32,15 @@ from kubectl_yoshi.model.jsonpatch import PatchBuilder, json_pointer
 from kubectl_yoshi.model.network import GROUP
 from kubectl_yoshi.model.objects import ANNOTATIONS, resource_version_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
-from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM, Vm, instances_unreadable_reason
-from kubectl_yoshi.plan.context import PlanContext
+from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.records import STATUS_ALLOCATIONS, remove_records
 
-FENCE_ANNOTATION = f"{GROUP}/releasing"
-"""Annotation that is set on a VM briefly while a record of an address is released that the VM does not have."""
+RELEASED_AT_ANNOTATION = f"{GROUP}/releasedAt"
+"""Annotation of a VM: when the record of an address that it did not carry was last released (RFC 3339).
+
+It stays, and nothing reads it: what matters is that setting it changes the VM's resourceVersion.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Release:
         return self.before + self.removal
 
     def __add__(self, other: Release) -> Release:
-        return Release(self.before + other.before, self.removal + other.removal, self.notes + other.notes)
+        # In parallel, as two fences of one VM are one request then; one after the other, the second would be refused.
+        before = self.before.parallel(other.before)
+        return Release(before, self.removal + other.removal, self.notes + other.notes)
 
 
 def find_released_records(changes: Iterable[Change], namespace: str) -> dict[str, Allocation]:
@@ -99,10 +103,11 @@ def build_release(
     record: Allocation,
     address_uses: Iterable[AddressUse],
     backend: Backend,
-    snapshot: Snapshot,
-    until: str,
+    ctx: PlanContext,
+    *,
     hold_released: bool = False,
     fenced: bool = False,
+    keep_history: bool = True,
 ) -> Release:
     """Return the changes that release one address, or the reason why it stays recorded.
 
@@ -111,11 +116,13 @@ def build_release(
         record: as read; its removal tests that it is unchanged.
         address_uses: uses of the network's addresses, without those that this plan ends.
         backend: the backend that may hold the address.
-        until: the time for the history (RFC 3339).
+        ctx: the context of the planner.
         hold_released: earlier changes of the plan release what the backend holds.
         fenced: earlier changes of the plan patch the VM with `require_unchanged`, so that no attachment to this address
             in progress can be completed.
+        keep_history: write the record to the history.
     """
+    snapshot, until = ctx.snapshot, ctx.run.micro_time if keep_history else ""
     address = allocations.address(number)
     if record.kind == RESERVATION:
         unreserved = backend.unreserve(allocations.network, {number: record}, snapshot)
@@ -137,7 +144,7 @@ def build_release(
     if reason := instances_unreadable_reason(record.namespace, snapshot):
         return Release(notes=(f"{address} stays recorded for {owner}: cannot check whether it runs: {reason}",))
     removal = remove_records(allocations, {number: record}, {number: owner}, until)
-    fence = Plan() if fenced else write_fence(record, snapshot, owner)
+    fence = Plan() if fenced else write_fence(record, ctx, owner)
     if hold_released:
         return Release(fence, removal)
     hold_release = backend.release_hold(allocations.network, number, record, snapshot)
@@ -171,78 +178,42 @@ def are_all_patched(vms: Iterable[Vm], plan: Plan) -> bool:
     return all(vm.ref in patched for vm in vms)
 
 
-def write_fence(record: Allocation, snapshot: Snapshot, owner: str) -> Plan:
+def write_fence(record: Allocation, ctx: PlanContext, owner: str) -> Plan:
     """Plan the fence that ends attachments to a recorded address in progress; empty if its VM no longer exists.
 
     Args:
-        record: that of a VM.
-        snapshot: includes this VM.
+        record: that of a VM, which was read.
+        ctx: the context of the planner.
         owner: see Change.owner.
     """
-    obj = snapshot.get_object(VM, record.name, record.namespace)
+    obj = ctx.snapshot.get_object(VM, record.name, record.namespace)
     if obj is None or (record.uid and Vm(obj).uid != record.uid):
         return Plan()
-    return fence_vm(Vm(obj), owner)
+    return sequential(fence_vm(Vm(obj), ctx.run, owner))
 
 
-def fence_vm(vm: Vm, owner: str) -> Plan:
-    """Plan to change a VM and to revert the change, so that no attachment that read it before can write to it.
+def fence_vm(vm: Vm, run: RunContext, owner: str) -> Change:
+    """Return the change of a VM after which no attachment that read the VM before can write to it.
 
     An attachment tests that the VM is unchanged since it was read. Without the fence, a record could be released
     between the two writes of an attachment that is in progress, or that was killed while its last write was on its way.
 
     Args:
+        vm: as it was when the run first read it.
+        run: the run that releases the record.
         owner: see Change.owner.
     """
-    # A run that was killed has left the annotation: removing it ends attachments just as well.
-    if FENCE_ANNOTATION in vm.annotations:
-        return sequential(*require_unchanged(vm, (_remove_fence(vm, owner),)))
     patch = PatchBuilder.for_uid(vm.uid)
-    patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # else it might arrive late, and stay
-    patch.set_in(vm.raw, (*ANNOTATIONS, FENCE_ANNOTATION), "true")
-    summary = f"set the write fence of {vm.ref}"
-    fence = Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
-    return sequential(fence, _remove_fence(vm, owner))
-
-
-def _remove_fence(vm: Vm, owner: str) -> Change:
-    patch = PatchBuilder.for_uid(vm.uid).remove((*ANNOTATIONS, FENCE_ANNOTATION))
-    summary = f"remove the write fence of {vm.ref}"
-    return Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=owner)
-
-
-def remove_own_fences(ctx: PlanContext, plan: Plan) -> Plan:
-    """Plan to remove the fences that this run may have set; not those that the plan removes itself.
-
-    Another run may have released the records meanwhile.
-    """
-    refs = dict.fromkeys(change.ref for change in ctx.run.sent if change.ref.resource == VM and _adds_fence(change))
-    vms = ctx.snapshot.lookup(*(Query(VM, ref.namespace, ref.name) for ref in refs))
-    return remove_left_fences(map(Vm, vms), plan)
+    patch.test(("metadata", "resourceVersion"), resource_version_of(vm.raw))  # else it may carry the address by now
+    # A patch that changes nothing would leave the resourceVersion as it is.
+    value = "" if vm.annotations.get(RELEASED_AT_ANNOTATION) == run.micro_time else run.micro_time
+    patch.set_in(vm.raw, (*ANNOTATIONS, RELEASED_AT_ANNOTATION), value)
+    return Change(Verb.PATCH, vm.ref, f"set the write fence of {vm.ref}", patch.ops, before=vm.raw, owner=owner)
 
 
 def is_fence(change: Change) -> bool:
-    """Return whether a change only sets or removes a fence (see fence_vm)."""
-    return _adds_fence(change) or _removes_fence(change)
-
-
-def _adds_fence(change: Change) -> bool:
-    """Return whether a change sets the annotation, alone or with the map that contains it."""
-    path = (*ANNOTATIONS, FENCE_ANNOTATION)
+    """Return whether a change is a fence: it sets the annotation, alone or with the map that contains it."""
+    path = (*ANNOTATIONS, RELEASED_AT_ANNOTATION)
     ops = change.body if isinstance(change.body, list) else ()
     added = {op["path"]: op["value"] for op in ops if op["op"] == "add"}
-    return json_pointer(path) in added or FENCE_ANNOTATION in added.get(json_pointer(path[:-1]), ())
-
-
-def remove_left_fences(vms: Iterable[Vm], plan: Plan) -> Plan:
-    """Plan to remove the fences that an interrupted run has left on VMs; not those that the plan removes itself."""
-    unfenced = {change.ref for change in plan if change.ref.resource == VM and _removes_fence(change)}
-    removals = tuple(
-        _remove_fence(vm, vm.full_name) for vm in vms if FENCE_ANNOTATION in vm.annotations and vm.ref not in unfenced
-    )
-    return Plan((removals,) if removals else ())
-
-
-def _removes_fence(change: Change) -> bool:
-    ops = change.body if isinstance(change.body, list) else ()
-    return any(op["op"] == "remove" and op["path"] == json_pointer((*ANNOTATIONS, FENCE_ANNOTATION)) for op in ops)
+    return json_pointer(path) in added or RELEASED_AT_ANNOTATION in added.get(json_pointer(path[:-1]), ())

@@ -221,9 +221,7 @@ def plan_release(request: ReleaseRequest, ctx: PlanContext) -> Plan:
             address_uses = (*address_uses, *backend.address_uses(network, vms, Intervals(), ctx.snapshot))
         wanted = [u for u in address_uses if u.number == int(address) and u.kind is UsageKind.REQUESTED]
         wanted = [u for u in wanted if u.is_for_vm(record.namespace, record.name, record.uid)]
-        release = build_release(
-            allocations, int(address), record, (*wanted, *address_uses), backend, ctx.snapshot, ctx.run.micro_time
-        )
+        release = build_release(allocations, int(address), record, (*wanted, *address_uses), backend, ctx)
         if release.notes:
             hint = f"See `kubectl yoshi ips who {address}`."
             if wanted:

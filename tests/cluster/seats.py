@@ -32,6 +32,7 @@ from kubectl_yoshi.kube.retry import Clock
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.checker import is_of_handles, violations
@@ -305,6 +306,9 @@ def _lasting(obj: Json) -> Json:
     if "binaryData" in kept:
         kept["binaryData"] = {key: base64.b64decode(text).decode() for key, text in kept["binaryData"].items()}
     kept["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in VOLATILE}
+    annotations = kept["metadata"].pop("annotations", None) or {}
+    if kept_annotations := {key: text for key, text in annotations.items() if key != RELEASED_AT_ANNOTATION}:
+        kept["metadata"]["annotations"] = kept_annotations
     return kept
 
 

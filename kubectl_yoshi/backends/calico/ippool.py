@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from kubectl_yoshi.backends.calico import ipam
 from kubectl_yoshi.backends.calico.annotations import parse_pinned_addresses
 from kubectl_yoshi.backends.calico.api import CalicoApi, calico_version, get_write_api
+from kubectl_yoshi.backends.ensure import set_fields, spec_fields
 from kubectl_yoshi.backends.ownership import (
     find_deleted_networks,
     get_owner_networks,
@@ -27,7 +28,7 @@ from kubectl_yoshi.model.addresses import Cidr, Intervals, span_of
 from kubectl_yoshi.model.backend import NetworkConflict
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
-from kubectl_yoshi.model.matching import Fields, differing_fields, matches
+from kubectl_yoshi.model.matching import Fields, matches
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, dig, name_of, new_object, uid_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb, sequential
@@ -222,14 +223,11 @@ def ensure(network: Network, snapshot: Snapshot) -> Plan:
     # A Calico version without assignmentMode drops the field.
     wanted = pool_spec(network, manual and dig(pool, "spec", "assignmentMode") is not None)
     changeable = {key: value for key, value in wanted.items() if key not in ("cidr", "blockSize")}
-    stale = differing_fields(changeable, pool.get("spec"), _FIELDS)
-    if not stale and not is_predecessors:
-        return Plan()
     patch = PatchBuilder.for_uid(uid_of(pool))
     if is_predecessors:
         patch.set_keys(pool, ANNOTATIONS, ownership_annotations(network))
-    for key in stale:
-        patch.set_in(pool, ("spec", key), wanted[key])
+    if not set_fields(patch, pool, spec_fields(changeable), _FIELDS) and not is_predecessors:
+        return Plan()
     summary = (
         f"take over ippool {ref.name} of a deleted network of the same name"
         if is_predecessors

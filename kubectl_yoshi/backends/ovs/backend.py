@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kubectl_yoshi.backends import kubevirt
 from kubectl_yoshi.backends.defaults import PrivateDefaults
+from kubectl_yoshi.backends.ensure import FieldPath, ensure_fields
 from kubectl_yoshi.backends.network_annotation import NETWORK_NAME, parse_network_names
 from kubectl_yoshi.backends.ovs import bridges, cloud_init, dhcp
 from kubectl_yoshi.backends.ovs import interface as interfaces
@@ -22,7 +23,6 @@ from kubectl_yoshi.backends.ovs.objects import (
     find_object,
     is_created_for_network,
     object_query,
-    patch_fields,
 )
 from kubectl_yoshi.backends.ovs.spec import NAD, PLUGIN, Layer2, parse_layer2_spec
 from kubectl_yoshi.backends.ownership import find_deleted_networks, find_recreated_networks
@@ -112,10 +112,10 @@ class Ovs(PrivateDefaults):
         if attachment is None:
             first_changes = [creation(NAD, network, {"spec": {"config": json.dumps(config)}}, annotations)]
         else:
-            fields: dict[tuple[str, ...], object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
+            fields: dict[FieldPath, object] = {(*ANNOTATIONS, key): value for key, value in annotations.items()}
             if not same_json(_parse_config(attachment), config):  # exact: the API server keeps the text
                 fields[("spec", "config")] = json.dumps(config)
-            first_changes = patch_fields(NAD, attachment, fields | adoption_fields(attachment, network))
+            first_changes = ensure_fields(NAD, attachment, fields | adoption_fields(attachment, network))
         first_changes += bridges.ensure(network, layer, snapshot)
         dhcp_plan = dhcp.ensure(network, layer, records, snapshot)
         return (Plan((tuple(first_changes),)) if first_changes else Plan()) + dhcp_plan

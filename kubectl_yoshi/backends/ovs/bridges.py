@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from kubectl_yoshi.backends.ensure import ensure_fields, spec_fields
 from kubectl_yoshi.backends.ovs.spec import HOST, TEMPLATE, Layer2
 from kubectl_yoshi.backends.ownership import (
     add_needing_network,
@@ -21,8 +22,7 @@ from kubectl_yoshi.backends.ownership import (
     shared_object_annotations,
 )
 from kubectl_yoshi.model.backend import NetworkConflict
-from kubectl_yoshi.model.jsonpatch import PatchBuilder
-from kubectl_yoshi.model.matching import DEFAULT_FIELDS, differing_fields
+from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -33,7 +33,6 @@ from kubectl_yoshi.model.objects import (
     namespace_of,
     new_object,
     short_hash,
-    uid_of,
 )
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, ServedApis, Snapshot
@@ -280,15 +279,9 @@ def _fix_template(network: Network, layer: Layer2, template: Json) -> list[Chang
     entries = _entries(template)
     if not is_created_by_yoshi(template) or get_needing_networks(template).keys() != {network.uid} or len(entries) != 1:
         return []
-    current_params, params = entries[0].get("params") or {}, _params(layer)
-    if not differing_fields({**dict.fromkeys(BRIDGE_PARAMS), **params}, current_params, DEFAULT_FIELDS):
-        return []
-    entry = {key: value for key, value in entries[0].items() if key != "params"}
-    if merged_params := {**{key: value for key, value in current_params.items() if key not in BRIDGE_PARAMS}, **params}:
-        entry["params"] = merged_params
-    patch = PatchBuilder.for_uid(uid_of(template))
-    patch.set_in(template, ("spec", "ovsConfig"), [entry])
-    return [Change(Verb.PATCH, _ref(template), f"fix {_ref(template)}", patch.ops, before=template)]
+    other_params = {key: value for key, value in (entries[0].get("params") or {}).items() if key not in BRIDGE_PARAMS}
+    entry = {**entries[0], "params": {**other_params, **_params(layer)} or None}
+    return ensure_fields(TEMPLATE, template, spec_fields({"ovsConfig": [entry]}), Fields(whole=frozenset({"params"})))
 
 
 def _params(layer: Layer2) -> Json:

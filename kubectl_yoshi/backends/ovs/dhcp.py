@@ -38,6 +38,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
+from kubectl_yoshi.backends.ensure import ensure_fields, spec_fields
 from kubectl_yoshi.backends.ovs.objects import (
     adoption_fields,
     creation,
@@ -47,7 +48,6 @@ from kubectl_yoshi.backends.ovs.objects import (
     is_created_for_network,
     is_owned_by,
     object_query,
-    patch_fields,
 )
 from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, LEASE, Dhcp, Layer2
 from kubectl_yoshi.backends.ownership import ownership_annotations
@@ -56,6 +56,7 @@ from kubectl_yoshi.model.allocations import NETWORK, Allocation
 from kubectl_yoshi.model.backend import AddressUse, AllocationsLoader, HoldRelease, NetworkConflict, UsageKind
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
+from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import ANNOTATIONS, Json, ObjectRef, dig, name_of, namespace_of, uid_of
 from kubectl_yoshi.model.plan import Change, Plan, Verb
@@ -73,6 +74,7 @@ LEASE_NAMESPACE = "default"
 """The namespace in which luigi's DHCP server creates an IPAllocation per lease; fixed in luigi's source."""
 LEASE_LIST_THRESHOLD = 20
 """From this number of addresses on, leases are listed instead of read one by one."""
+_SERVER_FIELDS = Fields(whole=frozenset({"nodeSelector"}))
 
 
 def missing_apis(layer: Layer2, served: ServedApis) -> str:
@@ -123,14 +125,14 @@ def ensure(network: Network, layer: Layer2, records: Mapping[int, Allocation], s
     if config is None:
         config_changes = [creation(CONFIGMAP, network, {"data": data, "binaryData": files})]
     else:
-        config_changes = patch_fields(
+        config_changes = ensure_fields(
             CONFIGMAP, config, _config_fields(network, data, files) | adoption_fields(config, network)
         )
     if server is None:
         server_changes = [creation(DHCPSERVER, network, {"spec": spec})]
     else:
-        fields: dict[tuple[str, ...], object] = {("spec", key): spec.get(key) for key in ("networks", "nodeSelector")}
-        server_changes = patch_fields(DHCPSERVER, server, fields | adoption_fields(server, network))
+        fields = spec_fields({key: spec.get(key) for key in ("networks", "nodeSelector")})
+        server_changes = ensure_fields(DHCPSERVER, server, fields | adoption_fields(server, network), _SERVER_FIELDS)
     return Plan(tuple(tuple(stage) for stage in (config_changes, server_changes) if stage))
 
 

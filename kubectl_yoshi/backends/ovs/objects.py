@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kubectl_yoshi.backends.ensure import FieldPath
 from kubectl_yoshi.backends.ownership import is_created_for, is_created_for_predecessor, ownership_annotations
 from kubectl_yoshi.model.backend import NetworkConflict
-from kubectl_yoshi.model.jsonpatch import PatchBuilder
-from kubectl_yoshi.model.matching import Fields, matches, without_absent
+from kubectl_yoshi.model.matching import without_absent
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
     Json,
     Resource,
-    dig,
     metadata,
     name_of,
     namespace_of,
@@ -24,8 +23,6 @@ from kubectl_yoshi.model.objects import (
 )
 from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
-
-_FIELDS = Fields(whole=frozenset({"nodeSelector"}))
 
 
 def object_query(resource: Resource, network: Network) -> Query:
@@ -47,14 +44,14 @@ def is_created_for_network(obj: Json, network: Network) -> bool:
     return is_created_for(obj, network) or network.uid in _owner_uids(obj) or is_created_for_predecessor(obj, network)
 
 
-def adoption_fields(obj: Json, network: Network) -> dict[tuple[str, ...], Any]:
+def adoption_fields(obj: Json, network: Network) -> dict[FieldPath, Any]:
     """Return the fields that assign an object of an earlier network of that name to this one; {} for other objects.
 
-    See patch_fields.
+    See backends.ensure.
     """
     if not is_created_for_predecessor(obj, network) or not network.uid:
         return {}
-    fields: dict[tuple[str, ...], Any] = {("metadata", "ownerReferences"): [owner_reference(network.raw)]}
+    fields: dict[FieldPath, Any] = {("metadata", "ownerReferences"): [owner_reference(network.raw)]}
     return fields | {(*ANNOTATIONS, key): text for key, text in ownership_annotations(network).items()}
 
 
@@ -100,33 +97,6 @@ def creation(
         **({"ownerReferences": [owner_reference(network.raw)]} if network.uid else {}),
     )
     return Change(Verb.CREATE, ref, f"create {ref}", body=body)
-
-
-def patch_fields(resource: Resource, obj: Json, fields: Mapping[tuple[str, ...], Any]) -> list[Change]:
-    """Return the changes that set the differing fields of an object; [] if none differ.
-
-    None, also inside a map, stands for a field that must be absent.
-    """
-    ref = resource.ref(name_of(obj), namespace_of(obj))
-    outdated = {
-        path: without_absent(value)
-        for path, value in fields.items()
-        if not matches(value, dig(obj, *path), _FIELDS, path[-1])
-    }
-    if not outdated:
-        return []
-    patch = PatchBuilder.for_uid(uid_of(obj))
-    created_parents: set[tuple[str, ...]] = set()
-    for path, value in outdated.items():
-        if value is None:
-            patch.unset_in(obj, path)
-        elif path[:-1] in created_parents:
-            patch.add(path, value)
-        else:
-            if dig(obj, *path[:-1]) is None:  # one parent of several fields is created once
-                created_parents.add(path[:-1])
-            patch.set_in(obj, path, value)
-    return [Change(Verb.PATCH, ref, f"fix {ref}", patch.ops, before=obj)]
 
 
 def deletion(resource: Resource, obj: Json) -> Change:

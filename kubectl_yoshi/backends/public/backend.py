@@ -431,15 +431,7 @@ def _installed_providers(served: ServedApis) -> list[ModuleType]:
 def _annotation_patch(vm: Vm, changed: Mapping[str, str | None], summary: str) -> tuple[Change, ...]:
     if not changed:
         return ()
-    patch = PatchBuilder.for_uid(vm.uid)
-    added = {key: value for key, value in changed.items() if value is not None}
-    if not vm.annotations and added:
-        patch.set_in(vm.raw, ANNOTATIONS, added)
-    for key, value in changed.items():
-        if value is None:
-            patch.unset_in(vm.raw, (*ANNOTATIONS, key))
-        elif vm.annotations:
-            patch.set_in(vm.raw, (*ANNOTATIONS, key), value)
+    patch = PatchBuilder.for_uid(vm.uid).set_keys(vm.raw, ANNOTATIONS, changed)
     return (Change(Verb.PATCH, vm.ref, summary, patch.ops, before=vm.raw, owner=vm.full_name),)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 
 from kubectl_yoshi.backends.bgp_peers import remove_peers
+from kubectl_yoshi.backends.ensure import ensure_fields, spec_fields
 from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.backends.metallb.bgp_peers import metallb_bgp_peers
 from kubectl_yoshi.backends.ownership import (
@@ -27,8 +28,7 @@ from kubectl_yoshi.model.addresses import Address, to_name_part
 from kubectl_yoshi.model.allocations import Allocation
 from kubectl_yoshi.model.backend import Attachment, NetworkConflict
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, UnreadableError
-from kubectl_yoshi.model.jsonpatch import PatchBuilder
-from kubectl_yoshi.model.matching import Fields, differing_fields
+from kubectl_yoshi.model.matching import Fields
 from kubectl_yoshi.model.network import GROUP, Network
 from kubectl_yoshi.model.objects import (
     Json,
@@ -122,14 +122,15 @@ class MetalLb:
         elif pool is not None:
             pool_name = name_of(pool)
             if is_created_for(pool, network):
-                first += _fix_fields(metallb.POOL, pool, pool_spec([str(network.cidr)]), ())
+                first += ensure_fields(metallb.POOL, pool, spec_fields(pool_spec([str(network.cidr)])), _FIELDS)
         spec = self._advertisement_spec(network, pool_name, peers)
         existing = self._find_advertisement(network, snapshot)
         if existing is None:
             ref = self._advertisement.ref(object_name(network), own_namespace)
             second: list[Change] = [_create(ref, spec, network)]
         else:
-            second = _fix_fields(self._advertisement, existing, spec, OPTIONAL_FIELDS)
+            fields = spec_fields({**dict.fromkeys(OPTIONAL_FIELDS), **spec})
+            second = ensure_fields(self._advertisement, existing, fields, _FIELDS)
         return Plan(tuple(tuple(stage) for stage in (first, second, self._remove_former(network, snapshot)) if stage))
 
     def _remove_former(self, network: Network, snapshot: Snapshot) -> list[Change]:
@@ -309,18 +310,6 @@ def _create(
         annotations=ownership_annotations(network),
     )
     return Change(Verb.CREATE, ref, f"create {ref.resource.kind.lower()} {ref.name}", body=body, owner=owner)
-
-
-def _fix_fields(resource: Resource, obj: Json, wanted: Json, optional: Sequence[str]) -> list[Change]:
-    ref = resource.ref(name_of(obj), namespace_of(obj))
-    patch = PatchBuilder.for_uid(uid_of(obj))
-    stale = differing_fields({**dict.fromkeys(optional), **wanted}, obj.get("spec"), _FIELDS)
-    for key in stale:
-        if key in wanted:
-            patch.set_in(obj, ("spec", key), wanted[key])
-        else:
-            patch.unset_in(obj, ("spec", key))
-    return [Change(Verb.PATCH, ref, f"fix {ref}", patch.ops, before=obj)] if stale else []
 
 
 def _delete(resource: Resource, obj: Json, owner: str = "") -> Change:

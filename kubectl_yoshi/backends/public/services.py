@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from kubectl_yoshi.backends.ensure import FieldPath, set_fields
 from kubectl_yoshi.backends.metallb.objects import LOAD_BALANCER_IPS_ANNOTATION, NETWORK_LABEL
 from kubectl_yoshi.backends.ownership import NETWORK_ANNOTATION
 from kubectl_yoshi.backends.public.annotations import PUBLIC_IP
@@ -17,7 +18,7 @@ from kubectl_yoshi.model.addresses import Address
 from kubectl_yoshi.model.backend import Attachment
 from kubectl_yoshi.model.errors import ASK_ADMIN_HINT, PreconditionFailed
 from kubectl_yoshi.model.jsonpatch import PatchBuilder
-from kubectl_yoshi.model.matching import Fields, differing_fields, matches
+from kubectl_yoshi.model.matching import Fields, differing_fields
 from kubectl_yoshi.model.network import Network
 from kubectl_yoshi.model.objects import (
     ANNOTATIONS,
@@ -198,7 +199,7 @@ def build_service_patch(
         selectors: selectors that match the VM's pods; any of them is kept.
     """
     patch = PatchBuilder.for_uid(uid_of(service))
-    fields: list[tuple[str, ...]] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
+    fields: list[FieldPath] = [("metadata", "labels", key) for key in wanted["metadata"]["labels"]]
     fields += [(*ANNOTATIONS, key) for key in wanted["metadata"]["annotations"]]
     fields += [("spec", key) for key in ("externalTrafficPolicy", "externalIPs") if key in wanted["spec"]]
     if dig(service, "spec", "selector") not in selectors:
@@ -207,12 +208,8 @@ def build_service_patch(
         fields.append(("metadata", "ownerReferences"))
     if ports and set(get_service_ports(service)) != set(ports):
         fields.append(("spec", "ports"))
-    has_changes = False
-    for path in fields:
-        if not matches(dig(wanted, *path), dig(service, *path), _FIELDS, path[-1]):
-            patch.set_in(service, path, dig(wanted, *path))
-            has_changes = True
-    return patch.ops if has_changes else []
+    differing = set_fields(patch, service, {path: dig(wanted, *path) for path in fields}, _FIELDS)
+    return patch.ops if differing else []
 
 
 def deletion(service: Json, owner: str) -> Change:

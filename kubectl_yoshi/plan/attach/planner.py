@@ -40,9 +40,9 @@ from kubectl_yoshi.plan.network_lookup import (
     not_ready_error,
 )
 from kubectl_yoshi.plan.records import records_written_by_run
-from kubectl_yoshi.plan.release import are_all_patched, remove_left_fences
+from kubectl_yoshi.plan.release import are_all_patched
 
-__all__ = ["AttachRequest", "find_legacy_addresses", "plan_attach"]
+__all__ = ["AttachRequest", "plan_attach"]
 
 
 def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
@@ -74,7 +74,6 @@ def plan_attach(request: AttachRequest, ctx: PlanContext) -> Plan:
     failed_vms = [vm for vm in state.vms if vm.full_name in errors]
     plan = plan + plan_rollback(state, failed_vms, selection, over_quota=quota.errors.keys())
     plan = plan + restarts.resume_stopped_vms(failed_vms, replace(ctx, run=replace(ctx.run, failed=refused)))
-    plan = plan + remove_left_fences(state.vms, plan)
     answers_suffice = not errors and backend.pins_vm_template and are_all_patched(state.vms, plan)
     return replace(plan, errors=errors, answers_suffice=answers_suffice)
 
@@ -131,7 +130,8 @@ def _relevant_shards(state: AttachState, requested: Set[int]) -> set[Shard]:
     network = state.network
     numbers = requested | state.written_by_run.keys()
     numbers |= {number for vm in state.vms for number in state.on_vm(vm)}
-    numbers |= find_legacy_addresses(network, state.request.vms)
+    # No shard is loaded yet: these are the records that the status of a large network has for addresses of its CIDR.
+    numbers |= {number for vm in state.request.vms for number in state.allocations.held_by(*vm)}
     # An address used by a VM of that name, though perhaps an earlier one: its record or its history is in that shard.
     used_numbers = {use.number for vm in state.vms for use in state.address_uses.by_vm(vm.namespace, vm.name)}
     numbers |= {number for number in used_numbers if number in network.cidr_addresses}
@@ -156,13 +156,6 @@ def _must_recheck_networks(state: AttachState, vms: Iterable[Vm], selection: Sel
     numbers = {selection.addresses[vm.full_name] for vm in vms}
     outside_cidr = {number for number in numbers if number not in state.network.cidr_addresses}
     return not state.written_by_run.keys() >= outside_cidr
-
-
-def find_legacy_addresses(network: Network, vms: Iterable[tuple[str, str]]) -> set[int]:
-    """Return the addresses that Platform9 yoshi recorded for these VMs in the status of a large network."""
-    vm_names = set(vms)
-    legacy_allocations = Allocations(network, {}).legacy_allocations
-    return {n for n, entry in legacy_allocations.items() if (entry.record.namespace, entry.record.name) in vm_names}
 
 
 def _vm_unavailable_error(query: Query, is_deleting: bool, snapshot: Snapshot) -> PreconditionFailed:

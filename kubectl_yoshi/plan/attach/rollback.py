@@ -64,7 +64,7 @@ def plan_rollback(state: AttachState, vms: Sequence[Vm], selection: Selection, *
                 continue
             numbers[number] = state.records[number]
             if vm.ref in in_flight:
-                cleanup.append(fence_vm(vm, vm.full_name))
+                cleanup.append(sequential(fence_vm(vm, state.run, vm.full_name)))
             plans += cleanup
             if any(cleanup):
                 with_cleanup.add(number)
@@ -127,7 +127,9 @@ def _release_deleted_vms(
     namespaces = tuple(dict.fromkeys(record.namespace for record in orphaned.values()))
     address_uses = state.backend.all_address_uses(state.network, namespaces, state.snapshot)
     releases = {
-        number: build_release(state.allocations, number, record, address_uses, state.backend, state.snapshot, until="")
+        number: build_release(
+            state.allocations, number, record, address_uses, state.backend, state.ctx, keep_history=False
+        )
         for number, record in orphaned.items()
     }
     plan = parallel_plans([release.plan for release in releases.values()])

@@ -136,10 +136,7 @@ def _build_vm_changes(state: AttachState, vm: Vm, number: int) -> _VmChanges:
     service_plan = backend.ensure_service(attachment, snapshot)
     note = state.note(vm, record)
     wanted = Allocation(VIRTUALMACHINE, vm.namespace, vm.name, vm.uid, mac, state.run.micro_time, note)
-    is_current = (
-        record is not None and record.uid == vm.uid and not attach_patches and isinstance(record.as_written, Mapping)
-    )
-    is_current = is_current and number not in state.allocations.legacy_allocations
+    is_current = record is not None and record.uid == vm.uid and not record.is_legacy and not attach_patches
     current = replace(record, mac=mac) if record is not None and is_current else wanted
     reserve_plan = backend.reserve(network, {number: current}, snapshot)
     previous_release = backend.release_previous(vm, network, number, snapshot)
@@ -183,9 +180,7 @@ def _mac(state: AttachState, vm: Vm, record: Allocation | None) -> str:
         PreconditionFailed: the requested MAC address belongs to another VM of a network that identifies its VMs by it.
     """
     interface_mac, template_mac = state.backend.macs_of(vm, state.network)
-    own_record = (
-        record if record is not None and record.uid == vm.uid and isinstance(record.as_written, Mapping) else None
-    )
+    own_record = record if record is not None and record.uid == vm.uid else None
     requested = interface_mac or state.requested_mac(vm)
     if requested is not None:
         others = state.other_vms_with_mac(vm, requested) if state.backend.has_interface and requested else []
@@ -232,10 +227,9 @@ def _release_other_addresses(state: AttachState, vm: Vm, number: int, hold_relea
                 record,
                 address_uses,
                 state.backend,
-                state.snapshot,
-                state.run.micro_time,
-                hold_released,
-                fenced,
+                state.ctx,
+                hold_released=hold_released,
+                fenced=fenced,
             )
     for address in _addresses_on_other_networks(state, vm):
         result = result + _release_on_other_network(state, vm, address, hold_released, fenced)
@@ -269,8 +263,14 @@ def _release_on_other_network(
                 return Release()
             backend = state.backend
             address_uses = _without_requests_of(vm, backend.address_uses(network, [vm], Intervals(), state.snapshot))
-            until = state.run.micro_time
             return build_release(
-                allocations, int(address), record, address_uses, backend, state.snapshot, until, hold_released, fenced
+                allocations,
+                int(address),
+                record,
+                address_uses,
+                backend,
+                state.ctx,
+                hold_released=hold_released,
+                fenced=fenced,
             )
     return Release()

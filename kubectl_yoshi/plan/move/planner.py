@@ -34,7 +34,7 @@ from kubectl_yoshi.plan.move.context import MoveRequest, MoveState
 from kubectl_yoshi.plan.move.rollback import roll_back_move, stage_detach_changes
 from kubectl_yoshi.plan.network_lookup import check_initialized, find_network_of, get_backend, load_network
 from kubectl_yoshi.plan.records import load_allocations, load_shards, write_records
-from kubectl_yoshi.plan.release import remove_own_fences, write_fence
+from kubectl_yoshi.plan.release import write_fence
 
 __all__ = ["MoveRequest", "plan_move"]
 
@@ -58,7 +58,7 @@ def plan_move(request: MoveRequest, ctx: PlanContext) -> Plan:
             plan = _roll_back(state, {state.target.full_name: error})
             if not plan:
                 raise
-    return plan + remove_own_fences(ctx, plan)
+    return plan
 
 
 def _load_state(request: MoveRequest, ctx: PlanContext) -> MoveState:
@@ -91,7 +91,7 @@ def _plan_forward(state: MoveState) -> Plan:
     if plan is None:
         new_record = Allocation(VIRTUALMACHINE, target.namespace, target.name, target.uid, since=state.run.micro_time)
         handover = write_records(state.allocations, {number: new_record}, {number: target.full_name})
-        handover = write_fence(record, state.snapshot, target.full_name) + handover
+        handover = write_fence(record, state.ctx, target.full_name) + handover
         return replace(handover, results={target.full_name: str(request.address)})
     later_changes = _plan_after_detach(state)
     plan = (

@@ -49,7 +49,7 @@ def roll_back_move(state: MoveState) -> Plan:
     if previous_record is not None:
         restored = replace(previous_record, since=run.micro_time)
         handover = write_records(state.allocations, {number: restored}, {number: target.full_name})
-        return write_fence(record, state.snapshot, target.full_name) + handover
+        return write_fence(record, state.ctx, target.full_name) + handover
     return _return_to_holder(state, record)
 
 

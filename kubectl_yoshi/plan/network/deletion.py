@@ -50,7 +50,6 @@ from kubectl_yoshi.plan.network_lookup import (
     network_query,
 )
 from kubectl_yoshi.plan.records import STATUS_DELETING, remove_records, require_allocations
-from kubectl_yoshi.plan.release import remove_own_fences
 
 MAX_DELETION_MARKS = 3
 """How often a deletion marks a network again that another run reconciles meanwhile.
@@ -95,7 +94,6 @@ def plan_network_deletion(request: NetworkDeleteRequest, ctx: PlanContext) -> Pl
         _check_releasable(allocations, request.force)
         plan = _release_reservations(allocations, ctx.run)
         plan = plan + _detach_vms(allocations, request.restart, ctx)
-        plan = plan + remove_own_fences(ctx, plan)
         if plan and (not ctx.run.preview or plan.notes):
             plan = replace(plan, requeue=True, future_changes=(*plan.future_changes, *_later_changes(network, ctx)))
         else:

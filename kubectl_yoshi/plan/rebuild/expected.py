@@ -216,11 +216,7 @@ class _Auditor:
             for use in unclaimed_uses
             if _contradicts_winner(use, winner)
         ]
-        needs_update = (
-            number in self.stale_records
-            or number in self.allocations.legacy_allocations
-            or not _is_same(record, expected)
-        )
+        needs_update = number in self.stale_records or not _is_same(record, expected)
         return replace(
             entry, expected=expected, reason=reason, needs_update=needs_update, contradictions=tuple(contradictions)
         )
@@ -260,8 +256,8 @@ def _contradicts_winner(use: AddressUse, winner: Claim) -> bool:
 
 
 def _is_same(record: Allocation | None, expected: Allocation) -> bool:
-    """Return whether the record is as expected, including its MAC address."""
-    if record is None or not isinstance(record.as_written, Mapping):
+    """Return whether the record is as expected, including its MAC address, and need not be converted."""
+    if record is None or record.is_legacy:
         return False
     return (record.kind, record.namespace, record.name, record.uid, record.mac) == (
         expected.kind, expected.namespace, expected.name, expected.uid, expected.mac,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from kubectl_yoshi.model.allocations import Allocation, Allocations, Shard, shard_of
 from kubectl_yoshi.model.backend import Backend
@@ -147,7 +146,7 @@ def plan_record_updates(audit: AllocationAudit, vms: Mapping[NamespacedName, Vm]
         return Plan(notes=notes)
     records = {v.number: _with_time(v.expected, run) for v in updates if v.expected is not None}
     allocations = _with_missing_shards(audit.allocations, records)
-    plan = _fence_losing_vms(updates, vms, owner) + _delete_stale_blocks(audit.stale, owner)
+    plan = _fence_losing_vms(updates, vms, run, owner) + _delete_stale_blocks(audit.stale, owner)
     plan = plan + write_records(allocations, records, dict.fromkeys(records, owner))
     return replace(plan, notes=notes, results={owner: str(len(updates))})
 
@@ -163,7 +162,9 @@ def _with_missing_shards(allocations: Allocations, records: Mapping[int, Allocat
     return allocations.with_objects({shard: None for shard in needed if shard not in allocations.objects})
 
 
-def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[NamespacedName, Vm], owner: str) -> Plan:
+def _fence_losing_vms(
+    updates: Sequence[ExpectedAllocation], vms: Mapping[NamespacedName, Vm], run: RunContext, owner: str
+) -> Plan:
     """Plan to fence the VMs whose record another VM gets, before it is written, to stop attachments in progress."""
     losing: dict[NamespacedName, Vm] = {}
     for entry in updates:
@@ -172,9 +173,8 @@ def _fence_losing_vms(updates: Sequence[ExpectedAllocation], vms: Mapping[Namesp
             vm = vms.get((record.namespace, record.name))
             if vm is not None and vm.uid == record.uid:
                 losing[(vm.namespace, vm.name)] = vm
-    plans = [fence_vm(vm, owner).stages for vm in losing.values()]
-    parallel_stages = zip_longest(*plans, fillvalue=())
-    return Plan(tuple(tuple(change for stage in stages for change in stage) for stages in parallel_stages))
+    fences = tuple(fence_vm(vm, run, owner) for vm in losing.values())
+    return Plan((fences,) if fences else ())
 
 
 def _delete_stale_blocks(stale: Mapping[Shard, Json], owner: str) -> Plan:

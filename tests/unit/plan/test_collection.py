@@ -12,7 +12,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import POD, VM, VMI
-from kubectl_yoshi.plan.release import FENCE_ANNOTATION
+from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
 from tests.unit.plan.test_layer2 import hosts, layer2
 from tests.unit.plan.test_public import public
 from tests.unit.plan.world import World, wizard
@@ -362,7 +362,7 @@ def test_several_records_of_one_vm_are_given_back_together(world: World) -> None
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
     assert world.collect().errors == {}
     assert (world.holders(), world.holders("red")) == ({}, {})
-    assert FENCE_ANNOTATION not in world.now().annotations
+    assert RELEASED_AT_ANNOTATION in world.now().annotations
 
 
 def test_a_record_from_a_clock_that_is_ahead_is_as_young_as_can_be(world: World) -> None:

@@ -24,6 +24,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
+from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION
 from tests.unit.plan.faulty import Fate, faulty
 from tests.unit.plan.world import World
 
@@ -36,7 +37,7 @@ UNSURE = ("may or may not", "could not be rolled back", "Done before the error",
 
 
 def state(world: World) -> dict[str, object]:
-    """All that commands change, without versions and times."""
+    """All that commands change, without versions and times: also without that of a VM's last write fence."""
     found: dict[str, object] = {}
     for obj in world.api.every(NETWORKWIZARD):
         found[f"network {name_of(obj)}"] = (bool(dig(obj, "status", "deleting")), bool(dig(obj, "status", "created")))
@@ -45,7 +46,8 @@ def state(world: World) -> dict[str, object]:
     for pool in world.api.every(RAW.pool):
         found[f"pool {name_of(pool)}"] = True
     for vm in world.api.every(VM):
-        found[f"vm {name_of(vm)}"] = (world.pin(name_of(vm)), annotations_of(vm), dig(vm, "spec", "runStrategy"))
+        annotations = {key: text for key, text in annotations_of(vm).items() if key != RELEASED_AT_ANNOTATION}
+        found[f"vm {name_of(vm)}"] = (world.pin(name_of(vm)), annotations, dig(vm, "spec", "runStrategy"))
     for block in world.api.every(RAW.block):
         found[f"block {name_of(block)}"] = block["spec"]["allocations"]
     return found
@@ -227,4 +229,4 @@ def end_of_all(world: World) -> None:
     assert world.api.every(ADDRESSBLOCK) == []
     for name in VMS:
         vm = world.now(name)
-        assert (world.pin(name), vm.annotations) == ("", {}), name
+        assert (world.pin(name), vm.annotations.keys() - {RELEASED_AT_ANNOTATION}) == ("", set()), name

@@ -22,7 +22,7 @@ from kubectl_yoshi.model.plan import Change
 from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import PlanContext, RunContext
-from kubectl_yoshi.plan.release import FENCE_ANNOTATION
+from kubectl_yoshi.plan.release import RELEASED_AT_ANNOTATION, fence_vm
 from tests.unit.plan.world import World
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
@@ -87,12 +87,11 @@ def test_a_move_to_another_address_is_refused_once_that_was_given_back(world: Wo
 
 
 @pytest.mark.parametrize("what", ["it is detached", "its record is collected", "its record is released by hand"])
-def test_a_mark_that_a_killed_run_has_left_on_the_vm_opens_no_gap(world: World, what: str) -> None:
-    """Whoever gives the record back only takes the mark off, and the attachment writes to the VM right before that."""
+def test_an_attachment_that_writes_to_the_vm_right_before_the_fence_keeps_its_record(world: World, what: str) -> None:
     annotated_vm(world)
-    world.api.change(
-        VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})
-    )
+    begin_attaching(world)
+    world.detach()
+    assert RELEASED_AT_ANNOTATION in world.now().annotations, "the fence of an earlier release opens no gap"
     late = begin_attaching(world)
     other = world.twin(1)
     other.api.before.clear()
@@ -146,10 +145,35 @@ def test_a_late_write_is_done_where_nobody_has_touched_the_vm(world: World) -> N
     world.check()
 
 
-def test_a_vm_is_left_as_it_was_after_its_record_was_given_back(world: World) -> None:
+def test_a_release_writes_to_a_vm_that_does_not_carry_the_address_once(world: World) -> None:
     before = annotated_vm(world)
     begin_attaching(world)
+    world.api.writes.clear()
     world.detach()
     now = world.now()
-    assert (now.annotations, now.template_annotations) == (before.annotations, before.template_annotations)
-    assert now.raw["metadata"]["resourceVersion"] != before.raw["metadata"]["resourceVersion"]
+    assert world.api.writes.count("patch virtualmachine/web-1") == 1
+    assert now.annotations.keys() - before.annotations.keys() == {RELEASED_AT_ANNOTATION}
+    assert now.template_annotations == before.template_annotations
+
+
+def test_several_records_of_a_vm_that_carries_none_of_them_are_given_back_after_one_fence(world: World) -> None:
+    before = annotated_vm(world)
+    begin_attaching(world)
+    (record,) = world.records().values()
+    blue = NETWORKWIZARD.ref("blue", "prod")
+    world.api.change(blue, lambda obj: obj["status"]["allocations"].update({"10.133.0.7": dict(record.as_written)}))
+    world.api.writes.clear()
+    assert not world.detach().errors
+    assert (world.holders(), world.api.writes.count("patch virtualmachine/web-1")) == ({}, 1)
+    assert world.now().annotations.keys() - before.annotations.keys() == {RELEASED_AT_ANNOTATION}
+
+
+def test_two_fences_of_the_same_time_both_change_the_vm(world: World) -> None:
+    """A patch that changes nothing leaves the resourceVersion, which an attachment tests, as it is."""
+    annotated_vm(world)
+    run = RunContext()
+    versions = [world.now().raw["metadata"]["resourceVersion"]]
+    for _ in range(3):
+        send_change(fence_vm(world.now(), run, ""), world.api, dry_run=False, waiters={})
+        versions.append(world.now().raw["metadata"]["resourceVersion"])
+    assert len({*versions}) == 4

@@ -395,7 +395,6 @@ def test_an_attachment_of_the_holder_that_is_under_way_is_refused_once_the_addre
     with pytest.raises(PatchTestFailedError):
         send_change(late, world.api, dry_run=False, waiters={})
     assert (world.holders("pub"), services(world)) == ({FIRST: "prod/b"}, {"b": FIRST})
-    assert "plumber.k8s.pf9.io/releasing" not in world.now("a").annotations
 
 
 def test_an_attachment_of_the_holder_from_which_the_address_moves_meanwhile_leaves_no_service(world: World) -> None:

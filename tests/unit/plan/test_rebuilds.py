@@ -144,7 +144,6 @@ def test_a_record_of_an_older_backup_changes_hands_after_attachments_of_its_vm_w
     done = rebuild(world)
     assert world.holders() == {"10.133.0.10": "prod/new"}
     assert world.now("old").raw["metadata"]["resourceVersion"] != version
-    assert "plumber.k8s.pf9.io/releasing" not in world.now("old").annotations
     assert not contradictions(done)
     world.check()
 

@@ -19,7 +19,6 @@ from kubectl_yoshi.model.plan import Change, Verb
 from kubectl_yoshi.model.snapshot import Query, Snapshot
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
-from kubectl_yoshi.plan.release import FENCE_ANNOTATION
 from tests.unit.plan.faulty import Fate, Scripted, faulty
 from tests.unit.plan.world import World, refusal, wizard
 
@@ -48,7 +47,7 @@ def test_what_was_collected_without_an_answer_is_told(world: World) -> None:
     assert [change.summary for change, _ in done.executed] == [f"release {ADDRESS} of prod/web-1"]
 
 
-def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world: World) -> None:
+def test_a_network_is_deleted_though_somebody_else_gave_a_record_back(world: World) -> None:
     """The deletion hears nothing of what it wrote to the VM, and finds no record any more that would lead it there."""
     world.vm()
     world.attach()
@@ -65,7 +64,6 @@ def test_a_vm_is_left_as_it_was_though_somebody_else_gave_its_record_back(world:
     assert done.errors == {}
     assert world.networks() == []
     assert not world.api.before
-    assert FENCE_ANNOTATION not in world.now().annotations
 
 
 def test_what_is_seen_to_be_done_is_told_while_it_goes_on(world: World) -> None:
@@ -132,27 +130,16 @@ def test_a_write_to_the_vm_that_comes_after_its_record_was_taken_back_is_refused
     world.check()
 
 
-def test_a_mark_that_comes_late_is_refused(world: World) -> None:
+def test_a_fence_that_comes_late_is_refused(world: World) -> None:
     world.vm()
     world.attach()
     world.api.change(VM.ref("web-1", "prod"), lambda obj: obj["spec"]["template"].pop("metadata"))
     fate = Scripted(patch__VirtualMachine="late,")
     run(world, fate, lambda w: w.collect())
     assert world.holders() == {}
+    before = world.now().raw
     fate.arrive_all()
-    assert FENCE_ANNOTATION not in world.now().annotations
-
-
-@pytest.mark.parametrize("command", [World.attach, World.detach, World.collect])
-def test_a_mark_that_a_run_has_left_is_taken_off(world: World, command: Callable[[World], RunResult]) -> None:
-    world.vm()
-    world.attach()
-    world.api.change(
-        VM.ref("web-1", "prod"), lambda obj: obj["metadata"]["annotations"].update({FENCE_ANNOTATION: "true"})
-    )
-    command(world)
-    assert FENCE_ANNOTATION not in world.now().annotations
-    world.check()
+    assert world.now().raw == before
 
 
 def test_an_error_says_what_was_done_before(world: World) -> None:
