@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lab.pki import make_authority
 from lab.testing import Cluster
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Json, make
+from tests.cluster.request_gate import Gate
 from tests.unit.cluster.fault_server import says, serving
 from tests.waiting import wait_for
 

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from lab.testing import Cluster
-from tests.cluster.seen import (
+from tests.cluster.raw_state import (
     BLOCK_SIZE,
     CARRIERS,
     CONFIGMAPS,

@@ -12,12 +12,12 @@ import pytest
 import lab
 from lab.testing import Cluster
 from tests.cluster import layer2_scene
-from tests.cluster.calico_books import Calico
+from tests.cluster.calico_ipam import Calico
 from tests.cluster.crds_scene import Server, taken_over
 from tests.cluster.harness import ForkServer, Yoshi, delete, fork_server, get
 from tests.cluster.killing import Behind, behind_proxy
-from tests.cluster.pins import POOLS
 from tests.cluster.public_scene import World, public_world
+from tests.cluster.vm_assertions import POOLS
 
 SLOWEST_FIRST = (
     "test_faults",
@@ -32,7 +32,7 @@ SLOWEST_FIRST = (
     "test_examples",
     "test_faults_installing",
     "test_outages",
-    "test_shown",
+    "test_normalized_objects",
     "test_completion",
 )
 """Modules of a minute or more, from six minutes down. `make cluster` gives one module after the other to whichever

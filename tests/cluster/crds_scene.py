@@ -12,7 +12,7 @@ import yaml
 
 import lab
 from lab.api import Api, wait_until
-from tests.cluster.originals import original_crd
+from tests.cluster.legacy_fixtures import original_crd
 
 GROUP = "/apis/plumber.k8s.pf9.io/v1"
 NETWORKS = f"{GROUP}/namespaces/default/networkwizards"

@@ -47,7 +47,7 @@ class Run:
         kill_after: seconds until SIGKILL; None for never.
         wait: seconds after the others' start.
         input: stdin.
-        version: another version of the program (see neighbours.py); "" for this one.
+        version: another version of the program (see other_versions.py); "" for this one.
     """
 
     args: tuple[str, ...]
@@ -414,7 +414,7 @@ def _child(one: Json, gate: int, folder: Path, place: int) -> None:
         os.dup2(os.open(folder / f"{place}.in", os.O_RDONLY), 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the program's own, for all its life
         if one["version"]:
-            from tests.cluster.neighbours import become
+            from tests.cluster.other_versions import become
 
             become(one["version"])
         os.read(gate, 1)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.testing import Cluster
-from tests.cluster.fates import Kill, Proxy
-from tests.cluster.faulty import Faulty, faulty, write_kubeconfig
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Ran, Yoshi
+from tests.cluster.request_gate import Gate
+from tests.cluster.scripted_fault_proxy import Faulty, faulty, write_kubeconfig
+from tests.cluster.seeded_fault_proxy import Kill, Proxy
 from tests.waiting import wait_for
 
 KILLS = int(os.environ.get("YOSHI_KILLS", "3"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lab.testing import Cluster
 from tests.cluster.harness import Yoshi, get, make_vms
-from tests.cluster.pins import PIN, host
+from tests.cluster.vm_assertions import PIN, host
 
 Cidrs = Callable[[int], str]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.calico_books import Calico
+from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check
 from tests.cluster.harness import ForkServer, Yoshi, delete, ensure, find, get, make, make_vms, patch
 from tests.cluster.public_scene import METALLB

@@ -18,8 +18,8 @@ import lab
 from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.bad_scene import Scene, check_message, scene, wizard
-from tests.cluster.faulty import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
 from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
+from tests.cluster.scripted_fault_proxy import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
 from tests.unit.cluster.fault_server import cuts, cuts_within, hangs, refuses, says
 
 LONGEST_SECONDS = 25.0

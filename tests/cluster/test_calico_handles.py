@@ -16,10 +16,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.calico_books import HANDLES, Calico
+from tests.cluster.calico_ipam import HANDLES, Calico
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, address_told, get, make, make_vms
-from tests.cluster.pins import POOLS
+from tests.cluster.vm_assertions import POOLS
 
 pytestmark = [pytest.mark.I5, pytest.mark.I6, pytest.mark.I10]
 

@@ -8,7 +8,7 @@ afterwards   every handle counts what its blocks contain, and a VM runs with the
 
 YOSHI_KILL_CELLS   only cells that have this in what they are called, such as "then start"
 
-Calico's CNI plugin and KubeVirt are played (played_calico.py): a VM whose handle is miscounted does not start.
+Calico's CNI plugin and KubeVirt are played (fake_calico_cni.py): a VM whose handle is miscounted does not start.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.vm import POD, VM, VMI, Vm
 from lab.testing import Cluster
 from tests.cluster.checker import violations
-from tests.cluster.fates import Fate, Kill, Proxy
-from tests.cluster.faulty import write_kubeconfig
+from tests.cluster.command_fixture import HastyClock, run_here
+from tests.cluster.fake_calico_cni import WithCalico, assign, find, handle_of, held
+from tests.cluster.fake_kubevirt import PIN
 from tests.cluster.harness import ForkServer, Ran, Yoshi, fork_server, vm
 from tests.cluster.killing import run_killed
-from tests.cluster.played_calico import WithCalico, assign, find, handle_of, held
-from tests.cluster.played_kubevirt import PIN
-from tests.cluster.seats import HastyClock, run_here
-from tests.cluster.seen import Seen
+from tests.cluster.raw_state import Seen
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
+from tests.cluster.seeded_fault_proxy import Fate, Kill, Proxy
 from tests.unit.cluster.fault_server import serving
 
 pytestmark = [pytest.mark.I5, pytest.mark.I10]

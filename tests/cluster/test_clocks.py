@@ -14,8 +14,8 @@ import pytest
 from kubectl_yoshi.kube.client import Api
 from lab.testing import Cluster
 from tests.cluster.checker import violations
-from tests.cluster.seats import HastyClock, Seat, run_here, seats
-from tests.cluster.seen import look
+from tests.cluster.command_fixture import HastyClock, Seat, run_here, seats
+from tests.cluster.raw_state import look
 
 pytestmark = [pytest.mark.I1, pytest.mark.I5]
 

@@ -14,7 +14,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import Yoshi, get, make_vms, resource_versions
-from tests.cluster.pins import PIN, POOLS, host
+from tests.cluster.vm_assertions import PIN, POOLS, host
 
 pytestmark = [pytest.mark.I7, pytest.mark.I8]
 

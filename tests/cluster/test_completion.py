@@ -25,7 +25,7 @@ from lab.running import kubectl_command
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Yoshi, make_vms
 from tests.cluster.terminal import KILL_LINE, Terminal
-from tests.work import least_work
+from tests.cpu_time import least_work
 
 Cidrs = Callable[[int], str]
 

@@ -27,10 +27,10 @@ import pytest
 
 from lab.testing import Cluster
 from tests.cluster.checker import check
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Ran, Run, Yoshi, address_told, get, make_vms
 from tests.cluster.killing import Behind
-from tests.cluster.seen import IP_OF
+from tests.cluster.raw_state import IP_OF
+from tests.cluster.request_gate import Gate
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3]
 

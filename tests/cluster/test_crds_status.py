@@ -24,7 +24,7 @@ from tests.cluster.crds_scene import (
     Server,
     manifest,
 )
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.legacy_fixtures import README_PUBLIC
 
 # --- a cluster of the original yoshi ---
 

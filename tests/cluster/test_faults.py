@@ -32,8 +32,20 @@ from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import name_of
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
-from tests.cluster.courses import CASES, Case
-from tests.cluster.fates import (
+from tests.cluster.assertions import (
+    check_message,
+    check_success,
+    check_told,
+    is_failure,
+    must_be,
+    must_say,
+    raise_first,
+    table_of,
+)
+from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
+from tests.cluster.fault_scenarios import CASES, Case
+from tests.cluster.harness import Ran
+from tests.cluster.seeded_fault_proxy import (
     READ_CLASSES,
     READ_FAULTS,
     WRITE_CLASSES,
@@ -43,18 +55,6 @@ from tests.cluster.fates import (
     OneFault,
     is_read,
     spread,
-)
-from tests.cluster.harness import Ran
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import (
-    check_message,
-    check_success,
-    check_told,
-    is_failure,
-    must_be,
-    must_say,
-    raise_first,
-    table_of,
 )
 
 pytestmark = [

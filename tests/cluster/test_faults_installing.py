@@ -28,13 +28,13 @@ from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from lab.testing import Cluster
+from tests.cluster.assertions import check_message, check_told, must_be, must_say, table_of
+from tests.cluster.command_fixture import HastyClock, run_here
 from tests.cluster.denials import denying
-from tests.cluster.fates import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
-from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import Ran, Yoshi
 from tests.cluster.killing import KILLS, run_killed
-from tests.cluster.seats import HastyClock, run_here
-from tests.cluster.verdicts import check_message, check_told, must_be, must_say, table_of
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
+from tests.cluster.seeded_fault_proxy import READ_FAULTS, WRITE_FAULTS, Fate, OneFault, Proxy, proxy, spread
 
 pytestmark = pytest.mark.I7
 
@@ -58,7 +58,7 @@ READ_CLASSES = (
     ("lost", "done-cut", "done-headers", "done-half"),
     ("slow", "overtaken", "closed", "forgotten"),
 )
-"""Fewer than those of fates.py: neither command plans anew because of a conflict or of what it cannot read."""
+"""Fewer than those of seeded_fault_proxy.py: neither command plans again after a conflict or a failed read."""
 EVERY = [
     (command, writing, fault)
     for command in COMMANDS

@@ -31,7 +31,9 @@ import pytest
 
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from lab.testing import Cluster
-from tests.cluster.courses import (
+from tests.cluster.assertions import check_success, must_be, raise_first
+from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
+from tests.cluster.fault_scenarios import (
     ATTACHED_BGP,
     ATTACHED_BIG,
     ATTACHED_ELASTIC,
@@ -47,11 +49,9 @@ from tests.cluster.courses import (
     delete_vm,
     lose_ledgers,
 )
-from tests.cluster.fates import Fate, Kill, spread
 from tests.cluster.harness import Ran, Yoshi, fork_server
 from tests.cluster.killing import KILLS, run_killed
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import check_success, must_be, raise_first
+from tests.cluster.seeded_fault_proxy import Fate, Kill, spread
 
 pytestmark = [
     pytest.mark.I1,

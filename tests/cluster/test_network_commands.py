@@ -15,7 +15,7 @@ import yaml
 
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT, Yoshi, get, make_vms, patch
-from tests.cluster.pins import POOLS, annotations, host, template_annotations
+from tests.cluster.vm_assertions import POOLS, annotations, host, template_annotations
 from tests.waiting import wait_for
 
 Cidrs = Callable[[int], str]

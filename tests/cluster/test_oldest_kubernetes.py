@@ -14,10 +14,10 @@ import pytest
 import lab
 from lab.programs import OLDEST_KUBERNETES
 from lab.testing import Cluster
-from tests.cluster.courses import CASES, Case
+from tests.cluster.assertions import raise_first
+from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
+from tests.cluster.fault_scenarios import CASES, Case
 from tests.cluster.harness import ForkServer, Yoshi, make
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.verdicts import raise_first
 
 SEATS = range(30, 34)
 

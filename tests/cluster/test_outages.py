@@ -16,9 +16,9 @@ from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster.admission import Admission, admission
 from tests.cluster.checker import check, violations
-from tests.cluster.gates import Gate
 from tests.cluster.harness import ForkServer, Yoshi, make_vms
-from tests.cluster.seen import look
+from tests.cluster.raw_state import look
+from tests.cluster.request_gate import Gate
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]

@@ -22,7 +22,10 @@ from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.model.objects import name_of
 from kubectl_yoshi.model.vm import VMI
 from lab.testing import Cluster
-from tests.cluster.courses import (
+from tests.cluster.assertions import check_message, differences, must_be, raise_first
+from tests.cluster.command_fixture import HastyClock, Seat, run_here, seats_beside_others, side_by_side
+from tests.cluster.denials import Permission, denying
+from tests.cluster.fault_scenarios import (
     CASES,
     WIDE,
     Case,
@@ -31,11 +34,8 @@ from tests.cluster.courses import (
     keep_in_calico,
     start_vms,
 )
-from tests.cluster.denials import Permission, denying
-from tests.cluster.fates import Fate
 from tests.cluster.harness import Ran
-from tests.cluster.seats import HastyClock, Seat, run_here, seats_beside_others, side_by_side
-from tests.cluster.verdicts import check_message, differences, must_be, raise_first
+from tests.cluster.seeded_fault_proxy import Fate
 
 SEATS = range(50, 54)
 ONLY = os.environ.get("YOSHI_PERMISSIONS_ONLY", "")

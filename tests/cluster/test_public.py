@@ -19,7 +19,7 @@ import pytest
 from lab.errors import LabError
 from lab.testing import Cluster
 from tests.cluster.harness import get, make
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.legacy_fixtures import README_PUBLIC
 from tests.cluster.public_scene import BGP, World, version
 from tests.waiting import wait_for
 

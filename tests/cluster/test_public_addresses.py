@@ -15,7 +15,7 @@ import pytest
 from tests.cluster.checker import check
 from tests.cluster.harness import get, make, make_vms, vm
 from tests.cluster.killing import behind_proxy
-from tests.cluster.originals import README_PUBLIC_IP, vm_with
+from tests.cluster.legacy_fixtures import README_PUBLIC_IP, vm_with
 from tests.cluster.public_scene import BGP, World, version
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]

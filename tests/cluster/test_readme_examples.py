@@ -14,7 +14,7 @@ import lab
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, resource_versions
-from tests.cluster.originals import (
+from tests.cluster.legacy_fixtures import (
     README_CALICO,
     README_PUBLIC,
     README_PUBLIC_IP,

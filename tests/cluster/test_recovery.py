@@ -40,7 +40,7 @@ from tests.cluster.harness import (
 )
 from tests.cluster.killing import Behind
 from tests.cluster.public_scene import METALLB
-from tests.cluster.seen import look
+from tests.cluster.raw_state import look
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I7]

@@ -33,11 +33,11 @@ from kubectl_yoshi.plan.attach.allocate import CONTENDED_SHARDS
 from lab.testing import Cluster
 from tests.bench.scene import Scene
 from tests.cluster.checker import check
-from tests.cluster.faulty import Faulty, Rule
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Ran, Yoshi, ensure, get, make, make_vms
 from tests.cluster.killing import Behind
 from tests.cluster.public_scene import METALLB
+from tests.cluster.request_gate import Gate
+from tests.cluster.scripted_fault_proxy import Faulty, Rule
 from tests.cluster.terminal import Terminal
 from tests.unit.cluster.fault_server import refuses
 from tests.waiting import wait_for

@@ -4,7 +4,7 @@
     a newer one, whose CRDs keep its fields     the same, and its fields survive whatever this version writes
     one that records in a way of its own        this version refuses, and wrote nothing that the newer one did not see
 
-The other versions: tests/cluster/neighbours.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (10).
+The other versions: tests/cluster/other_versions.py. YOSHI_VERSION_ROUNDS is how many rounds of processes (10).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from kubectl_yoshi.cli.installation import CRD, load_manifests
 from lab.testing import Cluster
 from tests.cluster.checker import check, violations
 from tests.cluster.harness import ForkServer, Json, Ran, Run, Yoshi, get, make_vms
-from tests.cluster.neighbours import AUDIT, LEASE, NEWER, OLDER
-from tests.cluster.seen import look
+from tests.cluster.other_versions import AUDIT, LEASE, NEWER, OLDER
+from tests.cluster.raw_state import look
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I6]

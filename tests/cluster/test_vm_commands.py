@@ -10,7 +10,7 @@ import pytest
 from lab.testing import Cluster
 from tests.cluster.checker import check
 from tests.cluster.harness import Json, Yoshi, address_told, get, make, make_vms, vm
-from tests.cluster.pins import MAC, PIN, WISH, annotations, host, pinned, template_annotations
+from tests.cluster.vm_assertions import MAC, PIN, WISH, annotations, host, pinned, template_annotations
 
 Cidrs = Callable[[int], str]
 

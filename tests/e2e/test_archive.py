@@ -19,8 +19,8 @@ from release.archives import pack, sha256
 from release.bundle import MAN_PAGES, environment, epoch_of_sources, report
 from release.contents import normalized
 from release.platforms import ReleaseError
+from tests.cpu_time import least_work
 from tests.e2e.conftest import ROOT
-from tests.work import least_work
 from tools.documents.roff import man_pages
 
 MEGABYTES = 40

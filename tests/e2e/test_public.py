@@ -25,7 +25,7 @@ import pytest
 import lab
 from tests.cluster.harness import ForkServer, Yoshi, fork_server
 from tests.cluster.killing import behind_proxy
-from tests.cluster.originals import README_PUBLIC
+from tests.cluster.legacy_fixtures import README_PUBLIC
 from tests.waiting import wait_for
 
 Json = dict[str, Any]

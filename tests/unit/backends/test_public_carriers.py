@@ -1,6 +1,6 @@
 """Services of other people's making: which VM each is for, and what it shows of its addresses.
 
-With a whole cluster around it: tests/cluster/test_importing.py.
+With a whole cluster around it: tests/cluster/test_ips_import.py.
 """
 
 from __future__ import annotations

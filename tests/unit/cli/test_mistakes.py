@@ -17,8 +17,8 @@ import pytest
 
 from kubectl_yoshi.__main__ import run
 from tests.cluster.bad_scene import A_CIDR, AN_ADDRESS, ATTACH, LONG_NAME, RED, Bad, check_message, rows, write_files
-from tests.cluster.faulty import write_kubeconfig
 from tests.cluster.harness import ROOT, Ran
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
 from tests.unit.cluster.fault_server import fault_server, refuses
 
 TABLE = [

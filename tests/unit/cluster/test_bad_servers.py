@@ -22,8 +22,8 @@ from kubectl_yoshi.__main__ import run
 from kubectl_yoshi.kube import connection
 from kubectl_yoshi.kube.retry import Clock
 from tests.cluster.bad_scene import check_message
-from tests.cluster.faulty import blackhole_port, closed_port, deaf_port, write_kubeconfig
 from tests.cluster.harness import Ran
+from tests.cluster.scripted_fault_proxy import blackhole_port, closed_port, deaf_port, write_kubeconfig
 from tests.unit.cluster.fault_server import Behaviour, cuts, cuts_within, fault_server, refuses, says
 
 CONNECT_SECONDS = 0.3

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.checker import violations
-from tests.cluster.seen import CONFIGMAPS, SERVICES, Json, Seen, interfaces_of
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Json, Seen, interfaces_of
 
 
 def network(name: str = "blue", namespace: str = "prod", cidr: str = "10.9.0.0/28", **spec: Any) -> Json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from tests.cluster.courses import CASES, commands
-from tests.cluster.fates import (
+from tests.cluster.fault_scenarios import CASES, commands
+from tests.cluster.seeded_fault_proxy import (
     READ_CLASSES,
     READ_FAULTS,
     REVIEW,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.assertions import check_told
 from tests.cluster.harness import Ran
-from tests.cluster.verdicts import check_told
 
 BEFORE = {"NetworkWizard blue": "1", "VirtualMachine web-1": "1", "VirtualMachine web-2": "1", "IPPool ns.blue": "1"}
 ATTACHED = "virtualmachine.kubevirt.io/web-2 attached to blue: 10.60.0.1\n"

@@ -58,7 +58,7 @@ from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
 from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
 from tests.cluster import checker
-from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Seen
 from tests.unit.plan.fake import FakeApi
 
 SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)

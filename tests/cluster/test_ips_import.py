@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from lab.testing import Cluster
-from tests.cluster.calico_books import Calico
+from tests.cluster.calico_ipam import Calico
 from tests.cluster.checker import check, violations
-from tests.cluster.gates import Gate
 from tests.cluster.harness import Json, Run, Yoshi, get, make, make_vms, resource_versions, vm
 from tests.cluster.killing import Behind
 from tests.cluster.public_scene import World
-from tests.cluster.seen import look
+from tests.cluster.raw_state import look
+from tests.cluster.request_gate import Gate
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
 

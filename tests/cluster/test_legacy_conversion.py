@@ -15,7 +15,7 @@ import lab
 from lab.testing import Cluster
 from tests.cluster.harness import ForkServer, Json, Yoshi, get, make, patch, vm
 from tests.cluster.killing import Behind
-from tests.cluster.originals import ORIGINAL_CRD, original_crd
+from tests.cluster.legacy_fixtures import ORIGINAL_CRD, original_crd
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.I6, pytest.mark.I7]

@@ -35,11 +35,11 @@ from kubectl_yoshi.model.vm import POD, VM, VMI
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
 from tests.cluster.checker import is_of_handles, violations
-from tests.cluster.fates import Fate, Proxy, proxy
-from tests.cluster.faulty import write_kubeconfig
+from tests.cluster.fake_kubevirt import Kubevirt
 from tests.cluster.harness import Ran, ensure, vm
-from tests.cluster.played_kubevirt import Kubevirt
-from tests.cluster.seen import CONFIGMAPS, SERVICES, Seen
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Seen
+from tests.cluster.scripted_fault_proxy import write_kubeconfig
+from tests.cluster.seeded_fault_proxy import Fate, Proxy, proxy
 
 NAMESPACED = (NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, SERVICE, NAD, CONFIGMAP, DHCPSERVER, TEMPLATE)
 METALLB = "metallb-system"

@@ -11,7 +11,7 @@
     closed              it is well, and its connection is closed afterwards, without having been said so
     forgotten           it is well, and the next request by its connection is cut before it is handed on
 
-Requests go on with the administrator's credentials, as in tests/cluster/faulty.py.
+Requests go on with the administrator's credentials, as in tests/cluster/scripted_fault_proxy.py.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from kubectl_yoshi.kube.client import ACCESS_REVIEW
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
-from tests.cluster.played_kubevirt import Kubevirt
-from tests.cluster.shown import Shown
+from tests.cluster.fake_kubevirt import Kubevirt
+from tests.cluster.normalizing_server import Shown
 from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
@@ -238,7 +238,7 @@ class Proxy:
         fate: what becomes of requests; may be changed between two runs.
         known: what is not the same in every run (namespaces, addresses) -> what requests are told with instead.
         kubevirt: who plays KubeVirt, where VMs run.
-        shows: how objects are shown (see shown.py); as the API server does unless it is set.
+        shows: how objects are shown (see normalizing_server.py); as the API server does unless it is set.
         authorizer: who answers requests that are not to be handed on, since the user lacks a permission.
         late_calls: VMs that a late request to KubeVirt has stopped or started, and that nobody has read since. Such a
             request tests nothing, so a run cannot find out if it arrives after its last read.

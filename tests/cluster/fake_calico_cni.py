@@ -14,7 +14,7 @@ from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.kube.client import Api
 from kubectl_yoshi.kube.errors import NotFoundError
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource
-from tests.cluster.played_kubevirt import ELSEWHERE, Kubevirt
+from tests.cluster.fake_kubevirt import ELSEWHERE, Kubevirt
 
 BLOCK_LENGTH = 26
 

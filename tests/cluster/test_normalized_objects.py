@@ -21,11 +21,11 @@ from kubectl_yoshi.model.objects import Json, Resource, name_of
 from kubectl_yoshi.model.vm import VM
 from lab.testing import Cluster
 from tests.cluster import shared_bgp
-from tests.cluster.courses import CASES, commands, lose_ledgers
-from tests.cluster.fates import Fate
-from tests.cluster.seats import Seat, seats_beside_others, side_by_side
-from tests.cluster.shown import Shown
-from tests.cluster.verdicts import check_success, must_be, raise_first
+from tests.cluster.assertions import check_success, must_be, raise_first
+from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_side
+from tests.cluster.fault_scenarios import CASES, commands, lose_ledgers
+from tests.cluster.normalizing_server import Shown
+from tests.cluster.seeded_fault_proxy import Fate
 from tests.unit.showing import as_shown
 
 pytestmark = pytest.mark.I7

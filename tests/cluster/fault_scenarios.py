@@ -19,7 +19,7 @@ from kubectl_yoshi.cli.app import cli
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM
-from tests.cluster.seats import Seat
+from tests.cluster.command_fixture import Seat
 
 WISH = "plumber.k8s.pf9.io/networkName"
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.cluster.fates import WRITE_FAULTS
 from tests.cluster.harness import Ran
+from tests.cluster.seeded_fault_proxy import WRITE_FAULTS
 
 SHOWN = 5
 AND_MORE = re.compile(r"\band \d+ more\b|\bstarting with\b")

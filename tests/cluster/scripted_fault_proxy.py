@@ -18,7 +18,7 @@ from typing import Any
 
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
-from tests.cluster.gates import Gate
+from tests.cluster.request_gate import Gate
 from tests.unit.cluster.fault_server import Behaviour, cuts, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
