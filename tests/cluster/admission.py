@@ -15,7 +15,7 @@ from lab.pki import make_authority
 from lab.testing import Cluster
 from tests.cluster.harness import Json, make
 from tests.cluster.request_gate import Gate
-from tests.unit.cluster.fault_server import says, serving
+from tests.unit.kube.fault_server import says, serving
 from tests.waiting import wait_for
 
 NAME = "gate.tests.yoshi"

@@ -1,6 +1,6 @@
 """Judges invariants I1 to I5 and I10 by what the API server holds, read raw, without any of the program's own code.
 
-`look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/judging), `check` does
+`look` reads, `violations` judges (a pure function, tested on hand-made violations in tests/unit/harness), `check` does
 both and fails.
 
     I1  no address has two owners: in the ledgers, on the VMs, over networks that overlap

@@ -1,7 +1,7 @@
 """What the fault tests run: commands, and what there is before each. Every command of the program has a course here.
 
-tests/unit/judging/test_courses.py says so by the program's own table of commands, but for those that have nothing to do
-with a cluster.
+tests/unit/harness/test_fault_scenarios.py checks that by the program's own table of commands, except for those that
+have nothing to do with a cluster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The real API server, whose objects are shown otherwise than they were written (tests/unit/showing.py says how).
+"""The real API server, whose objects are shown otherwise than they were written (tests/unit/normalization.py says how).
 
 A JSON Patch is applied to what is shown, and what comes of it is stored, as Calico's aggregated API server does it; so
 a patch that sets a field to false where it is not shown changes nothing.
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubectl_yoshi.kube.connection import Connection
-from tests.unit.cluster.fault_server import status_body
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
-from tests.unit.showing import DEFAULTS, Json, as_shown, as_stored
+from tests.unit.kube.fault_server import status_body
+from tests.unit.normalization import DEFAULTS, Json, as_shown, as_stored
 
 REJECTED = "the server rejected our request due to an error in our request"
 PATH = re.compile(

@@ -1,7 +1,7 @@
 """A proxy before the real API server that fails as it is told: for faults in the middle of a command.
 
 Requests go on to the cluster with the administrator's credentials, unless a rule says otherwise. What a rule does is
-one of the behaviours of tests/unit/cluster/fault_server.py. Beside it, servers that cannot be reached at all.
+one of the behaviours of tests/unit/kube/fault_server.py. Beside it, servers that cannot be reached at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from kubectl_yoshi.kube.connection import Connection, ConnectionOptions
 from lab.testing import Cluster
 from tests.cluster.request_gate import Gate
-from tests.unit.cluster.fault_server import Behaviour, cuts, serving
+from tests.unit.kube.fault_server import Behaviour, cuts, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
 

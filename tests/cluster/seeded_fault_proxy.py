@@ -34,7 +34,7 @@ from kubectl_yoshi.model.errors import YoshiError
 from lab.testing import Cluster
 from tests.cluster.fake_kubevirt import Kubevirt
 from tests.cluster.normalizing_server import Shown
-from tests.unit.cluster.fault_server import Behaviour, cuts, refuses, serving
+from tests.unit.kube.fault_server import Behaviour, cuts, refuses, serving
 
 HANDED_ON = ("Accept", "Content-Type", "User-Agent")
 CALL = re.compile(r"/subresources\.kubevirt\.io/.*/virtualmachines/([^/?]+)/")

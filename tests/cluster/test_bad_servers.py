@@ -4,7 +4,7 @@ flags                        contexts, users and credentials that are not there;
 clusters without something   the rights, the CRDs, Calico
 faults in the middle         of a write: all of it or nothing of it, and the same command again completes it
 
-Kubeconfigs and servers that are bad by themselves: tests/unit/cluster/test_bad_servers.py.
+Kubeconfigs and servers that are bad by themselves: tests/unit/kube/test_bad_servers.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.testing import Cluster
 from tests.cluster.bad_scene import Scene, check_message, scene, wizard
 from tests.cluster.harness import ForkServer, Run, Yoshi, make, make_vms
 from tests.cluster.scripted_fault_proxy import Faulty, Rule, blackhole_port, faulty, write_kubeconfig
-from tests.unit.cluster.fault_server import cuts, cuts_within, hangs, refuses, says
+from tests.unit.kube.fault_server import cuts, cuts_within, hangs, refuses, says
 
 LONGEST_SECONDS = 25.0
 """Within this an unreachable server is given up: half of it is for a busy machine, and an answer is waited for 30 s."""
@@ -76,7 +76,7 @@ def test_a_server_whose_certificate_somebody_else_signed(here: Scene, tmp_path: 
 
 
 def test_a_server_that_cannot_be_reached_is_given_up_soon(forks: ForkServer, tmp_path: Path) -> None:
-    """In real time; with others than such a server: tests/unit/cluster/test_bad_servers.py."""
+    """In real time; with others than such a server: tests/unit/kube/test_bad_servers.py."""
     with blackhole_port() as number:
         server = f"https://127.0.0.1:{number}"
         words = (f"--kubeconfig={write_kubeconfig(tmp_path / 'config', server)}", *LIST)

@@ -43,7 +43,7 @@ from tests.cluster.killing import run_killed
 from tests.cluster.raw_state import Seen
 from tests.cluster.scripted_fault_proxy import write_kubeconfig
 from tests.cluster.seeded_fault_proxy import Fate, Kill, Proxy
-from tests.unit.cluster.fault_server import serving
+from tests.unit.kube.fault_server import serving
 
 pytestmark = [pytest.mark.I5, pytest.mark.I10]
 

@@ -1,7 +1,7 @@
 """Every changing command of every back-end, where the API server does not show objects as they were written.
 
-What it shows (tests/unit/showing.py) is without what is false or empty, has defaults added, lists in another order and
-IPv6 in another form. Each command is run twice: the second run must say so and change nothing.
+What it shows (tests/unit/normalization.py) is without what is false or empty, has defaults added, lists in another
+order and IPv6 in another form. Each command is run twice: the second run must say so and change nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.cluster.command_fixture import Seat, seats_beside_others, side_by_sid
 from tests.cluster.fault_scenarios import CASES, commands, lose_ledgers
 from tests.cluster.normalizing_server import Shown
 from tests.cluster.seeded_fault_proxy import Fate
-from tests.unit.showing import as_shown
+from tests.unit.normalization import as_shown
 
 pytestmark = pytest.mark.I7
 

@@ -39,7 +39,7 @@ from tests.cluster.public_scene import METALLB
 from tests.cluster.request_gate import Gate
 from tests.cluster.scripted_fault_proxy import Faulty, Rule
 from tests.cluster.terminal import Terminal
-from tests.unit.cluster.fault_server import refuses
+from tests.unit.kube.fault_server import refuses
 from tests.waiting import wait_for
 
 Cidrs = Callable[[int], str]

@@ -24,7 +24,7 @@ from kubectl_yoshi.model.objects import Json, dig
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
 from kubectl_yoshi.model.vm import LAUNCHER_SELECTOR, POD, VM, VMI, Vm
 from tests.unit.jsonpatch import DoesNotFit, apply_patch
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 CALICO = Calico()
 WISH = "plumber.k8s.pf9.io/networkName"

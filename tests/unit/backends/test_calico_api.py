@@ -43,7 +43,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json, Resource
 from kubectl_yoshi.model.snapshot import MissingQueriesError, Query, Snapshot, Unreadable
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 CRD_V1 = (RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config)
 V3_AGGREGATED = (NATIVE.pool, NATIVE.information, NATIVE.config)

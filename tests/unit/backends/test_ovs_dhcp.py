@@ -18,7 +18,7 @@ from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.network import Network, parse_network
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.snapshot import Snapshot
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
 
 NOTHING = Snapshot(served((CONFIGMAP, DHCPSERVER)))
 SERVER = Allocation(NETWORK, "prod", "lab", note="DHCP server")

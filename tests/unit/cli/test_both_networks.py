@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from kubectl_yoshi.backends.public.services import SERVICE
-from tests.unit.cli.played import run
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import World
 from tests.unit.plan.test_public import public
-from tests.unit.plan.world import World
 
 BOTH = ("--network", "blue", "--public-network", "pub")
 

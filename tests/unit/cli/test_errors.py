@@ -15,8 +15,8 @@ import pytest
 from kubectl_yoshi.cli.errors import run_reporting_errors
 from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
 from kubectl_yoshi.model.objects import ObjectRef
-from tests.unit.cli.played import run
-from tests.unit.plan.world import World
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import World
 
 
 def ends(error: BaseException, verbosity: int = 0) -> tuple[int, str]:

@@ -12,7 +12,7 @@ import pytest
 from lab.api import Api, ApiError
 from lab.core import admin_api, write_kubeconfig
 from lab.pki import make_authority
-from tests.unit.cluster.fault_server import Behaviour, closes, refuses, says, serving
+from tests.unit.kube.fault_server import Behaviour, closes, refuses, says, serving
 
 GROUPS = {
     "/api": [("", "v1", "services", "Service", ["svc"])],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import World
 
 
 @pytest.fixture

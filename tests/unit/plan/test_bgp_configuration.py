@@ -10,9 +10,9 @@ from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, ObjectRef
 from kubectl_yoshi.model.vm import VM
-from tests.unit.plan.fake import served
+from tests.unit.plan.fake_api import served
+from tests.unit.plan.fake_cluster import SERVED, World
 from tests.unit.plan.test_public import ANNOUNCED, FIRST, PUB, make_public
-from tests.unit.plan.world import SERVED, World
 
 pytestmark = [pytest.mark.I6, pytest.mark.I8]
 

@@ -12,8 +12,8 @@ import pytest
 
 from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.objects import ObjectRef, dig
-from tests.unit.plan.faulty import FaultyApi, Scripted
-from tests.unit.plan.world import World, refusal
+from tests.unit.plan.fake_cluster import World, refusal
+from tests.unit.plan.faulty_api import FaultyApi, Scripted
 
 pytestmark = [pytest.mark.I6, pytest.mark.I10]
 

@@ -17,7 +17,7 @@ from kubectl_yoshi.plan.gc import GcRequest, plan_gc
 from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
 from kubectl_yoshi.plan.sync.planner import SyncScope, plan_sync
-from tests.unit.plan.world import BACKENDS, World, wizard
+from tests.unit.plan.fake_cluster import BACKENDS, World, wizard
 
 
 class FailingReader:

@@ -24,8 +24,8 @@ from kubectl_yoshi.model.errors import YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import annotations_of, dig, name_of
 from kubectl_yoshi.model.vm import VM
-from tests.unit.plan.faulty import Fate, faulty
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.faulty_api import Fate, faulty
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2, pytest.mark.I3, pytest.mark.I4, pytest.mark.I7, pytest.mark.I8]
 

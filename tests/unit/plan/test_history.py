@@ -27,7 +27,7 @@ from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, name_of
 from kubectl_yoshi.model.vm import VM
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import World
 
 SMALL, LARGE = "10.133.0.0/24", "10.133.0.0/16"
 SIZES = pytest.mark.parametrize("cidr", [SMALL, LARGE])

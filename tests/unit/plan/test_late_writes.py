@@ -23,7 +23,7 @@ from kubectl_yoshi.model.vm import VM, Vm
 from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.release import FENCE_ANNOTATION
-from tests.unit.plan.world import World
+from tests.unit.plan.fake_cluster import World
 
 pytestmark = [pytest.mark.I1, pytest.mark.I2]
 

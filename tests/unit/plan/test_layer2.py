@@ -29,7 +29,7 @@ from kubectl_yoshi.model.network import NETWORKWIZARD, Network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
 from kubectl_yoshi.model.snapshot import ServedApis
 from kubectl_yoshi.model.vm import POD, VM, VMI, Nic
-from tests.unit.plan.world import World, refusal, wishes
+from tests.unit.plan.fake_cluster import World, refusal, wishes
 
 LAB = "prod/lab"
 MADE = (TEMPLATE, NAD, DHCPSERVER, CONFIGMAP)

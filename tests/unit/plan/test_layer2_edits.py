@@ -19,8 +19,8 @@ from kubectl_yoshi.backends.ovs.backend import RESOURCE_NAME
 from kubectl_yoshi.backends.ovs.spec import NAD, TEMPLATE
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json, annotations_of, dig, name_of
+from tests.unit.plan.fake_cluster import World, refusal
 from tests.unit.plan.test_layer2 import LAB, layer2
-from tests.unit.plan.world import World, refusal
 
 pytestmark = pytest.mark.I8
 

@@ -13,8 +13,8 @@ import pytest
 from kubectl_yoshi.model.network import NETWORKWIZARD
 from kubectl_yoshi.model.objects import Json
 from kubectl_yoshi.model.vm import VM
+from tests.unit.plan.fake_cluster import World, refusal
 from tests.unit.plan.test_layer2 import LAB, hosts, layer2
-from tests.unit.plan.world import World, refusal
 
 MAC = "02:00:00:00:00:0a"
 

@@ -29,8 +29,8 @@ from kubectl_yoshi.plan.inventory import build_inventory, find_discrepancies
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network_lookup import find_network_of
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from tests.unit.plan.fake_cluster import BACKENDS, World, refusal
 from tests.unit.plan.test_public import PUB, SECOND, announced, make_public, public, services, wish
-from tests.unit.plan.world import BACKENDS, World, refusal
 
 pytestmark = [pytest.mark.I1, pytest.mark.I4]
 

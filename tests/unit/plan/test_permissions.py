@@ -10,7 +10,7 @@ from kubectl_yoshi.backends.calico.api import RAW
 from kubectl_yoshi.model.errors import PreconditionFailed, YoshiError
 from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD
 from kubectl_yoshi.model.vm import VM, VM_SUBRESOURCES
-from tests.unit.plan.world import World, refusal
+from tests.unit.plan.fake_cluster import World, refusal
 
 UPDATE_BLOCKS = "may not update ipamblocks.crd.projectcalico.org"
 

@@ -39,8 +39,8 @@ from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
 from kubectl_yoshi.plan.context import PlanContext, RunContext
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
-from tests.unit.plan.fake import _error, served
-from tests.unit.plan.world import BACKENDS, GRACE, SERVED, World, refusal, wizard
+from tests.unit.plan.fake_api import _error, served
+from tests.unit.plan.fake_cluster import BACKENDS, GRACE, SERVED, World, refusal, wizard
 
 BY_CALICO = {"announce": "calico-bgp"}
 BY_METALLB = {"announce": "metallb-l2"}

@@ -11,8 +11,8 @@ from kubectl_yoshi.backends.metallb import objects as metallb
 from kubectl_yoshi.engine.read import new_snapshot
 from kubectl_yoshi.model.network import NETWORKWIZARD, parse_network
 from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig, name_of
+from tests.unit.plan.fake_cluster import BACKENDS, World, refusal
 from tests.unit.plan.test_public import FIRST, PUB, make_public, public
-from tests.unit.plan.world import BACKENDS, World, refusal
 
 pytestmark = [pytest.mark.I6, pytest.mark.I8]
 

@@ -25,8 +25,8 @@ from kubectl_yoshi.plan.attach.context import ExistingAddress
 from kubectl_yoshi.plan.import_.planner import ImportRequest, plan_import
 from kubectl_yoshi.plan.move.planner import MoveRequest, plan_move
 from kubectl_yoshi.plan.rebuild.planner import RebuildRequest, plan_rebuild
+from tests.unit.plan.fake_cluster import World, refusal
 from tests.unit.plan.test_public import FIRST, SECOND, make_public, public, services, wish
-from tests.unit.plan.world import World, refusal
 
 pytestmark = pytest.mark.I1
 

@@ -1,0 +1,111 @@
+"""`network list` and `vm list`: names that are not there, and networks that may not be read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kubectl_yoshi.kube.errors import ForbiddenError
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import ObjectRef, Resource
+from kubectl_yoshi.model.vm import VMI
+from tests.unit.cli.command_runner import Said, run
+from tests.unit.plan.fake_cluster import World
+from tests.unit.plan.test_layer2 import spec_of
+
+
+@pytest.fixture
+def world() -> World:
+    """A cluster with network prod/blue and two VMs on it."""
+    world = World()
+    world.network("blue")
+    for name in ("web-1", "web-2"):
+        world.vm(name)
+    world.attach("web-1", "web-2")
+    return world
+
+
+def hide(world: World, resource: Resource, namespace: str) -> None:
+    """From now on what is of a kind in a namespace may not be read."""
+
+    def refuse(verb: str, ref: ObjectRef) -> None:
+        if ref.resource == resource and ref.namespace in (None, namespace):
+            raise ForbiddenError("Forbidden.", missing_permission=f"may not {verb} {resource.full_name}")
+
+    world.api.before.append(refuse)
+
+
+def vms(world: World, *words: str) -> Said:
+    return run(world, "vm", "list", "--no-headers", *words)
+
+
+def rows(said: Said) -> list[list[str]]:
+    return [line.split() for line in said.out.splitlines()]
+
+
+def test_of_several_networks_those_are_shown_that_are_there(world: World) -> None:
+    said = run(world, "network", "list", "--no-headers", "nope", "blue", "dev/none")
+    assert (said.code, [row[0] for row in rows(said)]) == (1, ["blue"])
+    assert said.err.splitlines() == [
+        "error: networkwizard/nope in namespace prod not found",
+        "error: networkwizard/none in namespace dev not found",
+    ]
+
+
+def test_of_several_vms_those_are_shown_that_are_there(world: World) -> None:
+    said = vms(world, "web-2", "nope")
+    assert (said.code, [row[0] for row in rows(said)]) == (1, ["web-2"])
+    assert said.err.splitlines() == ["error: virtualmachine/nope in namespace prod not found"]
+
+
+def test_one_that_is_not_there_is_an_error_of_its_own(world: World) -> None:
+    said = vms(world, "nope")
+    assert (said.code, said.err.splitlines()[0]) == (1, "error: virtualmachine/nope in namespace prod not found")
+
+
+def test_a_vm_on_a_network_that_may_not_be_read_is_shown_as_it_says_itself(world: World) -> None:
+    world.network("red", "10.144.0.0/24", namespace="shared")
+    world.running("db")
+    world.attach("db", network="shared/red", restart=True)
+    world.time_passes()
+    hide(world, NETWORKWIZARD, "shared")
+    said = vms(world, "db")
+    assert (said.code, rows(said)) == (0, [["db", "shared/red", "10.144.0.1", "10.144.0.1", "unknown", "<none>"]])
+    shown = json.loads(vms(world, "db", "-o", "json").out)
+    assert shown["spec"] == {"vm": "db", "network": "shared/red", "address": "10.144.0.1"}
+    assert shown["status"]["state"] == "unknown"
+    assert [row[:3] for row in rows(vms(world))] == [
+        ["db", "shared/red", "10.144.0.1"],
+        ["web-1", "blue", "10.133.0.1"],
+        ["web-2", "blue", "10.133.0.2"],
+    ]
+    assert [row[0] for row in rows(vms(world, "--network", "blue"))] == ["web-1", "web-2"]
+
+
+def test_each_of_several_networks_that_may_not_be_read_has_its_own_address(world: World) -> None:
+    world.network("red", "10.144.0.0/24", namespace="shared")
+    world.network("lab", "10.20.0.0/24", namespace="shared", **spec_of())
+    world.vm("db")
+    for network in ("shared/red", "shared/lab"):
+        world.attach("db", network=network)
+    lab = [address for address, holder in world.holders("lab", "shared").items() if holder == "prod/db"]
+    hide(world, NETWORKWIZARD, "shared")
+    assert sorted(row[1:3] for row in rows(vms(world, "db"))) == [
+        ["shared/lab", *lab],
+        ["shared/red", "10.144.0.1"],
+    ]
+
+
+def test_what_runs_is_unknown_where_instances_may_not_be_read(world: World) -> None:
+    hide(world, VMI, "prod")
+    assert {row[3] for row in rows(vms(world))} == {"<unknown>"}
+
+
+def test_what_runs_is_told_where_the_namespace_has_no_network_of_its_own(world: World) -> None:
+    world.network("red", "10.144.0.0/24", namespace="shared")
+    world.running("db", namespace="dev")
+    world.attach("dev/db", network="shared/red", restart=True)
+    world.time_passes()
+    said = run(world, "vm", "list", "--no-headers", namespace="dev")
+    assert rows(said) == [["db", "shared/red", "10.144.0.1", "10.144.0.1", "bound", "<none>"]]

@@ -1,0 +1,74 @@
+"""A network is named as people, `-o name` and kubectl write it, and described."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import World
+
+NAMES = (
+    "blue",
+    "prod/blue",
+    "networkwizard.plumber.k8s.pf9.io/blue",
+    "networkwizards.plumber.k8s.pf9.io/prod/blue",
+    "networkwizard/blue",
+    "nw/blue",
+    "NW/prod/blue",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "network describe {}",
+        "network list {}",
+        "ips reserve {}",
+        "ips release {} 10.133.0.5",
+        "ips list --network {}",
+        "ips rebuild --network {}",
+        "ips gc --yes --network {}",
+        "network delete {}",
+        "vm attach web-1 --network {}",
+        "vm detach web-1 --network {}",
+    ],
+)
+def test_the_kind_may_come_before_the_name(world: World, line: str, name: str) -> None:
+    world.vm()
+    said = run(world, *line.format(name).split())
+    assert said.code == 0, said
+
+
+def test_what_is_printed_as_a_name_can_be_given_back(world: World) -> None:
+    name = run(world, "network", "list", "-o", "name").out.strip()
+    assert run(world, "network", "delete", name).code == 0
+    assert world.networks() == []
+
+
+def test_another_kind_is_a_namespace(world: World) -> None:
+    assert 'not found in namespace "dev"' in run(world, "network", "describe", "dev/blue").err
+
+
+def test_a_description_says_that_nobody_has_an_address_and_the_range_on_one_line(world: World) -> None:
+    world.network("red", "10.20.0.0/24", range_start="10.20.0.100", range_end="10.20.0.120")
+    world.network("half", "10.21.0.0/24", range_start="10.21.0.100")
+    said = run(world, "network", "describe", "red").out
+    assert re.search(r"^Range: +10\.20\.0\.100-10\.20\.0\.120$", said, re.MULTILINE)
+    assert said.endswith("Addresses: <none>\n")
+    assert re.search(r"^Range: +10\.21\.0\.100-end$", run(world, "network", "describe", "half").out, re.MULTILINE)
+    assert "Range:" not in run(world, "network", "describe", "blue").out
+
+
+def test_addresses_of_one_network_are_listed_by_its_name_alone(world: World) -> None:
+    world.network("red", "10.20.0.0/24")
+    world.reserve()
+    world.reserve(network="red")
+    for more in ((), ("--free",), ("-o", "json")):
+        wanted = run(world, "ips", "list", "--network", "red", *more)
+        assert run(world, "ips", "list", "red", *more) == wanted
+        assert "10.20.0." in wanted.out and "10.133.0." not in wanted.out
+    assert run(world, "ips", "list", "red", "--network", "blue").code == 2
+    assert 'network "green" not found' in run(world, "ips", "list", "green").err

@@ -1,0 +1,33 @@
+"""A flag that names one thing, given twice: kubectl takes the last without a word, here that would lose a network."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cli.command_runner import run
+from tests.unit.plan.fake_cluster import World
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("vm attach web-1 --network blue --network lab", "--network"),
+        ("vm attach web-1 --network=blue --network blue", "--network"),
+        ("vm attach web-1 --network blue --ip 10.133.0.5 --ip 10.133.0.6", "--ip"),
+        ("vm attach web-1 --public-ip 192.0.2.1 --public-ip 192.0.2.2", "--public-ip"),
+        ("vm detach web-1 --public-network a --public-network b", "--public-network"),
+        ("ips list --network blue --network lab", "--network"),
+    ],
+)
+def test_a_flag_that_names_one_thing_is_taken_once(world: World, line: str, flag: str) -> None:
+    world.vm()
+    said = run(world, *line.split())
+    assert said.code == 2
+    assert said.err.startswith(f"error: {flag} is given twice, but accepts one value")
+    assert world.pin() == ""
+
+
+@pytest.mark.parametrize("line", ["network list -o json -o name", "-n prod network list -n prod -n prod -o name"])
+def test_other_flags_are_taken_as_kubectl_takes_them(world: World, line: str) -> None:
+    said = run(world, *line.split())
+    assert (said.code, said.out) == (0, "networkwizard.plumber.k8s.pf9.io/blue\n")

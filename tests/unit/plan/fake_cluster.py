@@ -1,0 +1,515 @@
+"""A small cluster to plan in: the fake API server with KubeVirt and Calico on it, as far as addresses go.
+
+KubeVirt's subresources follow pkg/virt-api/rest/lifecycle.go of v1.8: stop turns Always (and running: true) into
+Halted and leaves Manual and RerunOnFailure as they are; start is for Halted, Manual and RerunOnFailure only. Calico's
+handles follow v3.32 (docs/design.md, "Calico's handles"): what a VM's handle holds, the VM gets, whatever it is pinned
+to, and it keeps it when it stops. Everything happens when time passes, which it does only when somebody waits.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.calico.backend import (
+    HW_ADDR_ANNOTATION,
+    IP_ADDRS_ANNOTATION,
+    Calico,
+    parse_pinned_addresses,
+)
+from kubectl_yoshi.backends.calico.ipam import block_name, handle_name, remove_address
+from kubectl_yoshi.backends.kubevirt import KUBEVIRT
+from kubectl_yoshi.backends.ovs.backend import Ovs
+from kubectl_yoshi.backends.ovs.cloud_init import SECRET
+from kubectl_yoshi.backends.ovs.interface import MULTUS_NETWORKS
+from kubectl_yoshi.backends.ovs.spec import CONFIGMAP, DHCPSERVER, HOST, LEASE, NAD, TEMPLATE
+from kubectl_yoshi.backends.public.backend import Public
+from kubectl_yoshi.backends.public.services import SERVICE
+from kubectl_yoshi.engine.loop import RunResult, run
+from kubectl_yoshi.engine.wait import waiters
+from kubectl_yoshi.kube.errors import TimedOutError
+from kubectl_yoshi.model.addresses import Cidr, parse_address
+from kubectl_yoshi.model.allocations import Allocation, parse_allocation
+from kubectl_yoshi.model.errors import YoshiError
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, Network, parse_network
+from kubectl_yoshi.model.objects import (
+    APISERVICE,
+    Json,
+    ObjectRef,
+    Resource,
+    annotations_of,
+    dig,
+    name_of,
+    namespace_of,
+)
+from kubectl_yoshi.model.vm import POD, VM, VM_SUBRESOURCES, VMI, Vm
+from kubectl_yoshi.plan.attach.planner import AttachRequest, plan_attach
+from kubectl_yoshi.plan.conflicts import NODE
+from kubectl_yoshi.plan.detach import DetachRequest, plan_detach
+from kubectl_yoshi.plan.gc import GcRequest, plan_gc
+from kubectl_yoshi.plan.network.planner import NetworkDeleteRequest, NetworkRequest, plan_network, plan_network_deletion
+from kubectl_yoshi.plan.reserve import ReleaseRequest, ReserveRequest, plan_release, plan_reserve
+from tests.cluster import checker
+from tests.cluster.raw_state import CONFIGMAPS, SERVICES, Seen
+from tests.unit.plan.fake_api import FakeApi
+
+SERVICECIDR = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+SERVED = (
+    NETWORKWIZARD, ADDRESSBLOCK, VM, VMI, VM_SUBRESOURCES, POD, NODE, SERVICECIDR, APISERVICE,
+    RAW.pool, RAW.information, RAW.block, RAW.handle, RAW.config,
+    NAD, TEMPLATE, HOST, DHCPSERVER, LEASE, CONFIGMAP, SECRET, KUBEVIRT,
+)  # fmt: skip
+BACKENDS = {"calico": Calico(), "ovs": Ovs(), "public": Public()}
+LIMIT = 60.0
+"""Seconds that a wait may take."""
+GRACE = 10_000.0
+"""Seconds after which every record of these tests is old."""
+
+
+class KubeVirtApi(FakeApi):
+    """The fake API server with KubeVirt's subresources, and Services' default status."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(SERVED, world.time_passes)
+        self._world = world
+
+    def called(self, ref: ObjectRef, subresource: str) -> None:
+        self._world.kubevirt(ref, subresource)
+
+    def _store(self, resource: Resource, obj: Json, there: Json | None) -> Json:
+        if resource == SERVICE:
+            obj.setdefault("status", {"loadBalancer": {}})
+        return super()._store(resource, obj, there)
+
+
+class World:
+    """See the module.
+
+    Attributes:
+        api: the API server.
+        keeps: Calico keeps a VM's address in a handle (v3.32 and later).
+        slow: VMs that do not stop while time passes.
+    """
+
+    def __init__(self, keeps: bool = True) -> None:
+        self.keeps = keeps
+        self.slow: set[str] = set()
+        self.asked: dict[tuple[str, str], list[str]] = {}
+        self.api = KubeVirtApi(self)
+        self.rng = random.Random(5)
+        version = "v3.32.1" if keeps else "v3.31.0"
+        self.api.put(RAW.information, _named("default", spec={"calicoVersion": version, "datastoreReady": True}))
+        self.api.put(RAW.config, _named("default", spec={"strictAffinity": False}))
+
+    # -- making things -------------------------------------------------------------------------------------------
+
+    def network(self, name: str = "blue", cidr: str = "10.133.0.0/24", namespace: str = "prod", **spec: Any) -> Network:
+        """A network that works already."""
+        done = self.make_network(name, cidr, namespace, **spec)
+        assert not done.errors
+        return parse_network(self.api.get(NETWORKWIZARD.ref(name, namespace)))
+
+    def make_network(self, name: str, cidr: str, namespace: str = "prod", **spec: Any) -> RunResult:
+        return self.run(plan_network, NetworkRequest(namespace, name, wizard(name, cidr, namespace, **spec)))
+
+    def sync_network(self, name: str = "blue", namespace: str = "prod") -> RunResult:
+        return self.run(plan_network, NetworkRequest(namespace, name))
+
+    def delete_network(self, name: str = "blue", namespace: str = "prod", **more: Any) -> RunResult:
+        return self.run(plan_network_deletion, NetworkDeleteRequest(namespace, name, **more))
+
+    def vm(
+        self, name: str = "web-1", namespace: str = "prod", pin: str = "", template: Json | None = None, **spec: Any
+    ) -> Vm:
+        """A VM, halted unless `spec` says otherwise."""
+        spec = spec or {"runStrategy": "Halted"}
+        body = template or {"spec": {"domain": {"devices": {}}}}
+        if pin:
+            body = {"metadata": {"annotations": {IP_ADDRS_ANNOTATION: json.dumps([pin])}}, **body}
+        return Vm(self.api.put(VM, _named(name, namespace, spec={**spec, "template": body})))
+
+    def running(self, name: str = "web-1", namespace: str = "prod", **more: Any) -> Vm:
+        """A VM that runs."""
+        more = more if {"runStrategy", "running"} & more.keys() else {"runStrategy": "Always", **more}
+        made = self.vm(name, namespace, **more)
+        self.asked[(namespace, name)] = ["start"]
+        self.time_passes()
+        assert self.api.look(VMI.ref(name, namespace))
+        return made
+
+    def drop_vm(self, name: str = "web-1", namespace: str = "prod") -> None:
+        """Deletes a VM: Calico forgets it if it runs, and keeps its address if it does not."""
+        vm = Vm(self.api.get(VM.ref(name, namespace)))
+        if self.api.look(VMI.ref(name, namespace)):
+            self._end(vm, forget=True)
+        self.api.drop(vm.ref)
+
+    def twin(self, seed: int) -> World:
+        """The same cluster for another user, whose requests take their random time."""
+        other = copy.copy(self)
+        other.api, other.rng = self.api.twin(), random.Random(seed)  # type: ignore[assignment]
+        dice = random.Random(seed)
+        other.api.before.append(lambda verb, ref: time.sleep(dice.random() * 0.002))
+        return other
+
+    def at_once(self, *errands: Callable[[World], Any], seed: int = 0) -> list[Any]:
+        """Runs errands side by side, each on its own twin; gives what each returned, or the error that it raised."""
+
+        def run_one(errand: Callable[[World], Any], number: int) -> Any:
+            try:
+                return errand(self.twin(100 * seed + number))
+            except YoshiError as error:
+                return error
+
+        with ThreadPoolExecutor(len(errands)) as pool:
+            return list(pool.map(run_one, errands, range(len(errands))))
+
+    # -- running plans -------------------------------------------------------------------------------------------
+
+    def run(self, plan: Callable[..., Any], request: Any, **options: Any) -> RunResult:
+        waiting = waiters(limit_seconds=LIMIT)
+        planner = partial(plan, request)
+        return run(planner, self.api, BACKENDS, waiters=waiting, rng=self.rng, **options)  # type: ignore[arg-type]
+
+    def attach(
+        self, *names: str, network: str = "prod/blue", ip: str = "", dry_run: str = "none", **more: Any
+    ) -> RunResult:
+        where, _, name = network.partition("/")
+        vms = tuple(_pair(one) for one in names or ("web-1",))
+        address = parse_address(ip) if ip else None
+        return self.run(plan_attach, AttachRequest((where, name), vms, address, **more), dry_run=dry_run)
+
+    def detach(self, *names: str, network: str = "prod/blue", **more: Any) -> RunResult:
+        where, _, name = network.partition("/")
+        vms = tuple(_pair(one) for one in names or ("web-1",))
+        return self.run(plan_detach, DetachRequest((where, name), vms, **more))
+
+    def reserve(self, *addresses: str, network: str = "blue", **more: Any) -> RunResult:
+        wanted = tuple(map(parse_address, addresses))
+        return self.run(plan_reserve, ReserveRequest(("prod", network), wanted, **more))
+
+    def release(self, *addresses: str, network: str = "blue") -> RunResult:
+        return self.run(plan_release, ReleaseRequest(("prod", network), tuple(map(parse_address, addresses))))
+
+    def collect(self, grace: float = 0.0, **more: Any) -> RunResult:
+        return self.run(plan_gc, GcRequest(grace_seconds=grace, **more))
+
+    def may_not_write_calicos_books(self, reviews: bool = True) -> None:
+        """From now on it is a tenant who asks (yoshi-user): what Calico keeps of VMs may only be read.
+
+        Without `reviews` no authorizer says so before the write is refused.
+        """
+        self.api.reviews = reviews
+        for resource in (RAW.block, RAW.handle):
+            for verb in ("update", "delete"):
+                self.api.refuse(verb, resource)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def records(self, network: str = "blue", namespace: str = "prod") -> dict[str, Allocation]:
+        """Address -> record, of the network and its blocks."""
+        objects = [self.api.get(NETWORKWIZARD.ref(network, namespace))]
+        objects += [
+            block
+            for block in self.api.every(ADDRESSBLOCK)
+            if namespace_of(block) == namespace and dig(block, "spec", "network") == network
+        ]
+        found: dict[str, Allocation] = {}
+        for obj in objects:
+            for address, value in dig(obj, "status", "allocations", default={}).items():
+                assert address not in found, f"{address} has two records"
+                found[address] = parse_allocation(value, namespace)
+        return found
+
+    def holders(self, network: str = "blue", namespace: str = "prod") -> dict[str, str]:
+        """Address -> who holds it."""
+        return {address: record.holder for address, record in self.records(network, namespace).items()}
+
+    def networks(self) -> list[str]:
+        """The names of all networks."""
+        return [name_of(obj) for obj in self.api.every(NETWORKWIZARD)]
+
+    def now(self, name: str = "web-1", namespace: str = "prod") -> Vm:
+        """The VM as it is now."""
+        return Vm(self.api.get(VM.ref(name, namespace)))
+
+    def pin(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The address that a VM's template carries; "" for none."""
+        found = parse_pinned_addresses(self.now(name, namespace).template_annotations)
+        assert len(found) <= 1
+        return str(found[0]) if found else ""
+
+    def mac(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The MAC address that a VM's template carries."""
+        return self.now(name, namespace).template_annotations.get(HW_ADDR_ANNOTATION, "")
+
+    def runs_with(self, name: str = "web-1", namespace: str = "prod") -> str:
+        """The address that a VM's instance really has; "" where it does not run."""
+        vmi = self.api.look(VMI.ref(name, namespace))
+        return str(dig(vmi, "status", "interfaces", 0, "ipAddress", default=""))
+
+    def held_in_calico(self) -> dict[str, str]:
+        """Address -> handle, of all blocks; checks that every block is sound and every handle counts rightly."""
+        found = self._held()
+        counted: dict[str, int] = {}
+        for handle in self.api.every(RAW.handle):
+            counted[name_of(handle)] = sum(handle["spec"]["block"].values())
+            assert counted[name_of(handle)]
+        assert counted == {handle: [*found.values()].count(handle) for handle in found.values()}
+        return found
+
+    def _held(self) -> dict[str, str]:
+        """The same while a release may be cut off after its block: the handle counts too much then."""
+        found: dict[str, str] = {}
+        for block in self.api.every(RAW.block):
+            spec = block["spec"]
+            base = ip_network(spec["cidr"])
+            free = [ordinal for ordinal, index in enumerate(spec["allocations"]) if index is None]
+            assert sorted(spec["unallocated"]) == free
+            assert {index for index in spec["allocations"] if index is not None} == set(range(len(spec["attributes"])))
+            for ordinal, index in enumerate(spec["allocations"]):
+                if index is not None:
+                    found[str(base[ordinal])] = spec["attributes"][index]["handle_id"]
+        return found
+
+    def violations(self) -> list[str]:
+        """What the checker of the tests on real API servers finds; none of the program's own code has a say in it."""
+        seen = self._seen()
+        return checker.violations(seen, {namespace_of(obj) for obj in (*seen.networks, *seen.vms)})
+
+    def check(self) -> None:
+        """Invariants I1 to I5, and that every counter is right."""
+        seen = self._seen()
+        found = [*self.violations(), *checker.miscounted(seen.networks, seen.blocks)]
+        assert not found, "\n".join(found)
+
+    def _seen(self) -> Seen:
+        every = self.api.every
+        others = {SERVICES: every(SERVICE), CONFIGMAPS: every(CONFIGMAP)}
+        return Seen(every(NETWORKWIZARD), every(ADDRESSBLOCK), every(VM), every(VMI), every(POD), others=others)
+
+    # -- KubeVirt ------------------------------------------------------------------------------------------------
+
+    def kubevirt(self, ref: ObjectRef, subresource: str) -> None:
+        """Answers virtualmachines/stop, start and restart."""
+        vm, runs = self.now(ref.name, str(ref.namespace)), self.api.look(VMI.ref(ref.name, ref.namespace)) is not None
+        strategy = vm.run_strategy
+        allowed = {
+            "stop": strategy in ("Always", "Once") or (runs and strategy in ("Manual", "RerunOnFailure")),
+            "start": not runs and strategy in ("Halted", "Manual", "RerunOnFailure"),
+            "restart": runs and strategy != "Halted",
+        }
+        if not allowed[subresource]:
+            from tests.unit.plan.fake_api import _error
+
+            raise _error(409, "Conflict", f"cannot {subresource}: runs: {runs}, {strategy}", "update", ref)
+        if subresource == "stop" and strategy in ("Always", "Once"):
+            self._set_running(vm, False)
+        elif subresource == "start" and strategy == "Halted":
+            self._set_running(vm, True)
+        else:
+            self.asked.setdefault((vm.namespace, vm.name), []).append(subresource)
+
+    def _set_running(self, vm: Vm, running: bool) -> None:
+        def change(obj: Json) -> None:
+            if "running" in obj["spec"]:
+                obj["spec"]["running"] = running
+            else:
+                obj["spec"]["runStrategy"] = "Always" if running else "Halted"
+
+        self.api.change(vm.ref, change)
+
+    def time_passes(self) -> None:
+        """KubeVirt does what it was asked to."""
+        for vm in map(Vm, self.api.every(VM)):
+            asked = self.asked.pop((vm.namespace, vm.name), [])
+            runs = self.api.look(VMI.ref(vm.name, vm.namespace)) is not None
+            if runs and (vm.run_strategy == "Halted" or "stop" in asked or "restart" in asked):
+                if vm.name in self.slow:
+                    self.asked[(vm.namespace, vm.name)] = asked
+                    continue
+                self._end(vm)
+                runs = False
+            if not runs and (vm.run_strategy in ("Always", "Once") or {"start", "restart"} & {*asked}):
+                self._begin(vm)
+
+    def _begin(self, vm: Vm) -> None:
+        annotations = dict(vm.template_annotations)
+        address = self._assign(vm)
+        owner = {"apiVersion": VM.api_version, "kind": VM.kind, "name": vm.name, "uid": vm.uid, "controller": True}
+        status: Json = {"phase": "Running", "interfaces": [{"name": "default", "ipAddress": address}]}
+        pod_status: Json = {"phase": "Running", "podIPs": [{"ip": address}], "podIP": address}
+        if not address:
+            status, pod_status = {"phase": "Scheduling"}, {"phase": "Pending"}
+        vmi = _named(vm.name, vm.namespace, status=status, spec=dig(vm.raw, "spec", "template", "spec", default={}))
+        vmi["metadata"] |= {"annotations": annotations, "ownerReferences": [owner]}
+        self.api.put(VMI, vmi)
+        pod = _named(f"virt-launcher-{vm.name}", vm.namespace, status=pod_status)
+        pod["metadata"] |= {
+            "labels": {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": vm.name.split(".")[0]},
+            "annotations": {
+                **annotations,
+                "kubevirt.io/domain": vm.name,
+                **({"cni.projectcalico.org/podIPs": f"{address}/32"} if address else {}),
+                **asked_of_multus(vm),
+            },
+        }
+        self.api.put(POD, pod)
+
+    def _end(self, vm: Vm, forget: bool = False) -> None:
+        self.api.drop(VMI.ref(vm.name, vm.namespace))
+        self.api.drop(POD.ref(f"virt-launcher-{vm.name}", vm.namespace))
+        if forget or not self.keeps:
+            self._forget(vm)
+
+    # -- Calico --------------------------------------------------------------------------------------------------
+
+    def hold(self, address: str, handle: str, **attribute: Any) -> None:
+        """Calico gives an address to a handle; `attribute` is what else it notes."""
+        here = ip_address(address)
+        block = self._block_of(address)
+        ref = RAW.block.ref(block_name(block))
+        size = block.num_addresses
+        empty = {
+            "cidr": str(block), "affinity": "host:node1", "allocations": [None] * size, "attributes": [],
+            "unallocated": list(range(size)), "sequenceNumber": 1, "sequenceNumberForAllocation": {},
+            "deleted": False, "strictAffinity": False,
+        }  # fmt: skip
+        obj = self.api.look(ref) or _named(ref.name, spec=empty)
+        spec = obj["spec"]
+        ordinal = int(here) - int(block[0])
+        assert spec["allocations"][ordinal] is None, f"{address} is already assigned in block"
+        spec["attributes"].append({"handle_id": handle, **attribute})
+        spec["allocations"][ordinal] = len(spec["attributes"]) - 1
+        spec["unallocated"].remove(ordinal)
+        spec["sequenceNumberForAllocation"][str(ordinal)] = spec["sequenceNumber"]
+        spec["sequenceNumber"] += 1
+        self.api.put(RAW.block, obj)
+        there = self.api.look(RAW.handle.ref(handle)) or _named(handle, spec={"handleID": handle, "block": {}})
+        counts = there["spec"]["block"]
+        counts[str(block)] = counts.get(str(block), 0) + 1
+        self.api.put(RAW.handle, there)
+
+    def half_release(self, address: str, name: str = "web-1") -> None:
+        """Calico's books where a release of a VM's address was cut off after its block: the handle still counts it."""
+        if address not in self._held():
+            self.hold(address, handle_name("prod", name))
+        block = RAW.block.ref(block_name(self._block_of(address)))
+        self.api.put(RAW.block, remove_address(self.api.get(block), int(ip_address(address))))
+
+    def _handle(self, vm: Vm) -> str:
+        return handle_name(vm.namespace, vm.name) if self.keeps else f"k8s-pod-network.container-{vm.name}"
+
+    def _assign(self, vm: Vm) -> str:
+        """What Calico's CNI plugin does on ADD."""
+        handle = self._handle(vm)
+        held = [address for address, of in self._held().items() if of == handle]
+        if held:
+            return held[0]
+        if self.api.look(RAW.handle.ref(handle)):
+            return ""  # it takes what the handle counts for an allocation in progress
+        wanted = parse_pinned_addresses(vm.template_annotations)
+        address = str(wanted[0]) if wanted else f"192.168.0.{len(self._held()) + 1}"
+        self.hold(address, handle)
+        return address
+
+    def _block_of(self, address: str) -> Cidr:
+        """The block that an address is kept in: one that there is, else as large as its pool says."""
+        here = ip_address(address)
+        for block in self.api.every(RAW.block):
+            if here in ip_network(block["spec"]["cidr"]):
+                return ip_network(block["spec"]["cidr"])
+        sizes = [p["spec"]["blockSize"] for p in self.api.every(RAW.pool) if here in ip_network(p["spec"]["cidr"])]
+        size = sizes[0] if sizes else 26 if here.version == 4 else 122
+        return ip_network((address, size), strict=False)
+
+    def hold_by_pod(self, address: str, pod: str = "") -> None:
+        """Calico gives an address to an ordinary pod, of namespace dev where its name is noted."""
+        noted = {"secondary": {"namespace": "dev", "pod": pod, "node": "node1"}} if pod else {}
+        self.hold(address, f"k8s-pod-network.some-container-{int(ip_address(address)) & 255}", **noted)
+
+    def forget(self, name: str, namespace: str = "prod") -> None:
+        """Calico forgets what it holds for a VM, as `calicoctl ipam release` does it."""
+        self._forget(self.now(name, namespace))
+
+    def drop_pod(self, name: str, namespace: str = "prod") -> None:
+        """The launcher pod of a VM goes."""
+        self.api.drop(POD.ref(f"virt-launcher-{name}", namespace))
+
+    def _forget(self, vm: Vm) -> None:
+        handle = self._handle(vm)
+        for address, of in self._held().items():
+            if of == handle:
+                block = RAW.block.ref(block_name(self._block_of(address)))
+                self.api.put(RAW.block, remove_address(self.api.get(block), int(ip_address(address))))
+                self.api.drop(RAW.handle.ref(handle))
+
+
+def is_killed(world: World, writes: int, command: Callable[[World], object]) -> bool:
+    """Runs a command that is killed when it is about to write once more than that; False where it is done before."""
+    left = writes
+
+    def kill(verb: str, ref: ObjectRef) -> None:
+        nonlocal left
+        if verb not in ("get", "list"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+
+    world.api.before.append(kill)
+    try:
+        command(world)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        world.api.before.remove(kill)
+    return False
+
+
+def wizard(name: str, cidr: str, namespace: str = "prod", **spec: Any) -> Json:
+    """A NetworkWizard to make."""
+    return {
+        "apiVersion": NETWORKWIZARD.api_version,
+        "kind": NETWORKWIZARD.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"plugin": "calico", "cidr": cidr, **spec},
+    }
+
+
+def refusal(done: RunResult, owner: str = "prod/web-1") -> YoshiError:
+    """Why a run did nothing for somebody."""
+    return done.errors[owner]
+
+
+def wishes(vm: Vm) -> str | None:
+    """The annotation on the VM that says which network was wanted."""
+    return annotations_of(vm.raw).get("plumber.k8s.pf9.io/networkName")
+
+
+def asked_of_multus(vm: Vm) -> dict[str, str]:
+    """The annotation of a launcher pod with the VM's Multus networks; a pod of a VM without any has none."""
+    networks = dig(vm.raw, "spec", "template", "spec", "networks", default=[])
+    named = [dig(one, "multus", "networkName") for one in networks]
+    pairs = [(f"{vm.namespace}/" * ("/" not in name) + name).split("/") for name in named if name]
+    asked = [{"namespace": namespace, "name": name} for namespace, name in pairs]
+    return {MULTUS_NETWORKS: json.dumps(asked)} if asked else {}
+
+
+def _named(name: str, namespace: str = "", **more: Any) -> Json:
+    return {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **more}
+
+
+def _pair(name: str) -> tuple[str, str]:
+    where, slash, rest = name.partition("/")
+    return (where, rest) if slash else ("prod", name)
+
+
+__all__ = ["GRACE", "LIMIT", "TimedOutError", "World", "is_killed", "refusal", "wishes", "wizard"]

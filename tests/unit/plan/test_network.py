@@ -1,0 +1,792 @@
+"""Making networks and taking them away, run to the end on a small cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.backends.ownership import NETWORK_ANNOTATION, NETWORK_UID_ANNOTATION
+from kubectl_yoshi.kube.errors import ApiError
+from kubectl_yoshi.model.errors import PreconditionFailed, UsageError
+from kubectl_yoshi.model.network import ADDRESSBLOCK, NETWORKWIZARD, REQUIRES_ANNOTATION, parse_network
+from kubectl_yoshi.model.objects import Json, ObjectRef, Resource, dig
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.model.vm import POD, VM, VMI
+from kubectl_yoshi.plan.conflicts import NODE
+from kubectl_yoshi.plan.network.planner import default_plugin
+from kubectl_yoshi.plan.network.status import READY
+from tests.unit.plan.fake_api import served
+from tests.unit.plan.fake_cluster import BACKENDS, SERVICECIDR, World, refusal, wizard
+from tests.unit.plan.test_layer2 import spec_of
+
+BLUE = NETWORKWIZARD.ref("blue", "prod")
+POOL = RAW.pool.ref("prod.blue")
+
+
+@pytest.fixture
+def empty() -> World:
+    """A cluster without networks."""
+    return World()
+
+
+def status(world: World, name: str = "blue") -> Json:
+    found: Json = world.api.get(NETWORKWIZARD.ref(name, "prod"))["status"]
+    return found
+
+
+def ready(world: World, name: str = "blue") -> Json:
+    (condition,) = [one for one in status(world, name)["conditions"] if one["type"] == READY]
+    return condition  # type: ignore[no-any-return]
+
+
+def pool(name: str, cidr: str, **spec: Any) -> Json:
+    return {"metadata": {"name": name}, "spec": {"cidr": cidr, **spec}}
+
+
+def before(world: World, verb: str, kind: str, happens: Callable[[], Any]) -> None:
+    """Lets something happen right before the first request of that verb on that kind."""
+
+    def look(asked: str, ref: ObjectRef) -> None:
+        if asked == verb and ref.resource.kind == kind and look in world.api.before:
+            world.api.before.remove(look)
+            happens()
+
+    world.api.before.append(look)
+
+
+def after(world: World, verb: str, kind: str, happens: Callable[[], Any]) -> None:
+    """Lets something happen right before the first request that comes after one of that verb on that kind."""
+    before(world, verb, kind, lambda: world.api.before.append(later))
+
+    def later(_asked: str, ref: ObjectRef) -> None:
+        if world.api.look(BLUE) is not None and later in world.api.before:
+            world.api.before.remove(later)
+            happens()
+
+
+# -- making ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_made_with_its_pool_and_a_status_that_says_so(empty: World) -> None:
+    done = empty.make_network("blue", "10.133.0.0/24")
+    assert not done.errors
+    made = empty.api.get(POOL)
+    assert made["spec"]["cidr"] == "10.133.0.0/24"
+    assert made["metadata"]["annotations"] == {
+        NETWORK_ANNOTATION: "prod/blue",
+        NETWORK_UID_ANNOTATION: empty.api.get(BLUE)["metadata"]["uid"],
+    }
+    assert (status(empty)["created"], status(empty)["reason"]) == (True, "")
+    assert (status(empty)["used"], status(empty)["free"]) == (0, 254)
+    assert (ready(empty)["status"], ready(empty)["reason"], ready(empty)["message"]) == ("True", "Made", "")
+    assert status(empty)["observedGeneration"] == 1
+
+
+def test_the_same_again_changes_nothing(empty: World) -> None:
+    empty.make_network("blue", "10.133.0.0/24")
+    empty.api.writes.clear()
+    assert not empty.make_network("blue", "10.133.0.0/24").has_changed()
+    assert not empty.sync_network().has_changed()
+    assert empty.api.writes == []
+
+
+def test_host_bits_are_dropped_with_a_note_and_are_no_difference(empty: World) -> None:
+    done = empty.make_network("blue", "10.133.0.7/24")
+    assert any("10.133.0.7/24 has host bits; the network is 10.133.0.0/24" in note for note in done.notes)
+    assert empty.api.get(POOL)["spec"]["cidr"] == "10.133.0.0/24"
+    assert not empty.make_network("blue", "10.133.0.0/24").has_changed()
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        ({"cidr": "10.134.0.0/24"}, "cidr"),
+        ({"range_start": "10.133.0.9"}, "range_start"),
+        ({"calico": {"blockSize": 28}}, "calico.blockSize"),
+    ],
+)
+def test_a_network_of_that_name_that_says_something_else_is_refused(
+    world: World, spec: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(PreconditionFailed, match=f"network prod/blue exists already, with another {key}: "):
+        world.make_network("blue", **{"cidr": "10.133.0.0/24", **spec})
+    assert not world.sync_network().has_changed()
+
+
+def test_one_that_does_not_exist_cannot_be_synced(empty: World) -> None:
+    with pytest.raises(PreconditionFailed, match='network "blue" not found'):
+        empty.sync_network()
+
+
+@pytest.mark.parametrize("dry_run", ["client", "server"])
+def test_a_dry_run_shows_the_network_and_its_pool_and_makes_neither(empty: World, dry_run: str) -> None:
+    from kubectl_yoshi.plan.network.planner import NetworkRequest, plan_network
+
+    request = NetworkRequest("prod", "blue", wizard("blue", "10.133.0.0/24"))
+    done = empty.run(plan_network, request, dry_run=dry_run)
+    assert [change.ref for change in done.plan] == [BLUE, POOL]
+    assert empty.api.writes == []
+
+
+# -- what stands in the way -----------------------------------------------------------------------------------------
+
+
+IN_THE_WAY: list[tuple[str, Resource, Json, str]] = [
+    ("a network", NETWORKWIZARD, wizard("red", "10.133.128.0/17", "dev"), r"network dev/red \(10.133.128.0/17\)"),
+    ("a pool", RAW.pool, pool("default-ipv4", "10.128.0.0/9"), r"ippool/default-ipv4 \(10.128.0.0/9\)"),
+    (
+        "a ServiceCIDR",
+        SERVICECIDR,
+        {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["fd00::/108", "10.133.9.0/24"]}},
+        r"servicecidr/kubernetes \(10.133.9.0/24\)",
+    ),
+    (
+        "a node's pod CIDR",
+        NODE,
+        {"metadata": {"name": "node1"}, "spec": {"podCIDR": "10.133.7.0/24"}},
+        r"the pod CIDR of node/node1 \(10.133.7.0/24\)",
+    ),
+    (
+        "a node's second pod CIDR",
+        NODE,
+        {"metadata": {"name": "node1"}, "spec": {"podCIDR": "fd00::/64", "podCIDRs": ["fd00::/64", "10.133.7.0/24"]}},
+        r"the pod CIDR of node/node1 \(10.133.7.0/24\)",
+    ),
+    (
+        "a node's address",
+        NODE,
+        {
+            "metadata": {"name": "node1"},
+            "status": {
+                "addresses": [{"type": "Hostname", "address": "node1"}, {"type": "InternalIP", "address": "10.133.0.5"}]
+            },
+        },
+        r"the address of node/node1 \(10.133.0.5/32\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "resource", "obj", "named"), IN_THE_WAY, ids=[row[0] for row in IN_THE_WAY])
+def test_what_overlaps_is_named_and_nothing_is_made(
+    empty: World, what: str, resource: Resource, obj: Json, named: str
+) -> None:
+    empty.api.put(resource, obj)
+    with pytest.raises(
+        PreconditionFailed, match=f"network prod/blue cannot be created: 10.133.0.0/16 overlaps {named}"
+    ):
+        empty.make_network("blue", "10.133.0.0/16")
+    assert empty.api.writes == []
+
+
+def test_what_does_not_overlap_is_not_in_the_way(empty: World) -> None:
+    for _, resource, obj, _ in IN_THE_WAY:
+        empty.api.put(resource, obj)
+    assert not empty.make_network("blue", "172.16.0.0/16").errors
+
+
+@pytest.mark.parametrize(
+    "cidr", ["127.0.0.0/16", "169.254.7.0/24", "224.1.0.0/16", "fe80::/64", "ff05::/64", "0.1.0.0/16"]
+)
+def test_addresses_that_no_vm_can_have_are_refused(empty: World, cidr: str) -> None:
+    with pytest.raises(PreconditionFailed, match="overlaps"):
+        empty.make_network("blue", cidr)
+    assert empty.api.writes == []
+
+
+def test_a_pool_of_our_name_that_is_not_ours_is_named(empty: World) -> None:
+    empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24"))
+    with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not created for this network"):
+        empty.make_network("blue", "10.133.0.0/24")
+    assert empty.api.writes == []
+
+
+def test_the_pool_of_an_earlier_network_of_that_name_serves_on_for_the_one_made_anew(world: World) -> None:
+    """As a restore leaves it: the network has another uid, and VMs run with addresses of the pool."""
+    world.running(pin="10.133.0.10")
+    before = world.api.get(RAW.pool.ref("prod.blue"))
+    world.api.drop(BLUE)
+    done = world.make_network("blue", "10.133.0.0/24")
+    assert not done.errors
+    after = world.api.get(RAW.pool.ref("prod.blue"))
+    assert after["metadata"]["annotations"]["plumber.k8s.pf9.io/networkUID"] == world.api.get(BLUE)["metadata"]["uid"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"] == before["spec"]
+
+
+def test_the_pool_of_an_earlier_network_with_another_cidr_is_in_the_way(world: World) -> None:
+    world.api.drop(BLUE)
+    with pytest.raises(PreconditionFailed, match=r"ippool/prod\.blue exists and was not created for this network"):
+        world.make_network("blue", "10.134.0.0/24")
+
+
+def test_the_pool_that_the_original_made_is_used(empty: World) -> None:
+    empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24", assignmentMode="Automatic"))
+    done = empty.make_network("blue", "10.133.0.0/24")
+    assert not done.errors
+    assert empty.api.look(POOL) is None
+    assert any("ippool/blue of Platform9 yoshi is used unchanged" in note for note in done.notes)
+    assert ready(empty)["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"cidr": "10.133.0.0/24", "calico": {"blockSize": 23}}, "block size of 23"),
+        ({"cidr": "10.133.0.0/24", "calico": {"blockSize": 33}}, "block size of 33"),
+        ({"cidr": "10.133.0.0/24", "calico": {"blockSize": "wide"}}, "block size of wide"),
+        ({"cidr": "10.133.0.0/24", "calico": {"encapsulation": "GRE"}}, '"GRE" is unknown'),
+        ({"cidr": "fd00::/64", "calico": {"encapsulation": "IPIP"}}, "IPIP does not support IPv6"),
+        ({"cidr": "10.133.0.0/24", "calico": {"liveMigration": True, "natOutgoing": True}}, "live migration"),
+        ({"cidr": "10.133.0.0/24", "calico": {"liveMigration": True, "encapsulation": "VXLAN"}}, "live migration"),
+        ({"cidr": "10.133.0.0"}, "cidr"),
+        ({"cidr": ""}, "needs a cidr"),
+    ],
+)
+def test_what_calico_cannot_do_is_a_mistake_and_nothing_is_made(empty: World, spec: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        empty.make_network("blue", **spec)
+    assert empty.api.writes == []
+
+
+def test_without_calico_what_was_looked_for_is_named(empty: World) -> None:
+    empty.api.served = served([NETWORKWIZARD, ADDRESSBLOCK, NODE])
+    with pytest.raises(PreconditionFailed, match=r"looked for Calico's IPPools") as refused:
+        empty.make_network("blue", "10.133.0.0/24")
+    assert "Install" in refused.value.hint
+    with pytest.raises(PreconditionFailed, match=r"looked for calico: Calico's IPPools"):
+        default_plugin(BACKENDS, Snapshot(empty.api.served))
+
+
+def test_the_plugin_that_is_there_is_the_default(empty: World) -> None:
+    assert default_plugin(BACKENDS, Snapshot(empty.api.served)) == "calico"
+
+
+# -- two at the same time -------------------------------------------------------------------------------------------
+
+UIDS = {"younger uid": "uid-{:05}".format, "older uid": lambda number: f"uid-{99999 - number}"}
+
+
+def works(world: World) -> list[str]:
+    """The networks that say that they are ready; each has its pool, and every pool has its network."""
+    networks = world.api.every(NETWORKWIZARD)
+    pools = {dig(one, "metadata", "annotations", NETWORK_UID_ANNOTATION): one for one in world.api.every(RAW.pool)}
+    assert set(pools) == {one["metadata"]["uid"] for one in networks}
+    return [one["metadata"]["name"] for one in networks if dig(one, "status", "created")]
+
+
+@pytest.mark.parametrize("uid", UIDS.values(), ids=UIDS)
+@pytest.mark.parametrize("moment", [("create", "IPPool"), ("patch", "NetworkWizard")], ids=["pool", "status"])
+def test_of_two_overlapping_networks_made_at_the_same_time_no_more_than_one_is_made(
+    empty: World, uid: Callable[[int], str], moment: tuple[str, str]
+) -> None:
+    empty.api.uid = uid
+    outcomes: list[Any] = []
+
+    def other() -> None:
+        try:
+            outcomes.append(empty.make_network("red", "10.133.0.0/25").errors)
+        except PreconditionFailed as refused:
+            outcomes.append({"prod/red": refused})
+
+    before(empty, *moment, other)
+    try:
+        outcomes.append(empty.make_network("blue", "10.133.0.0/24").errors)
+    except PreconditionFailed as refused:
+        outcomes.append({"prod/blue": refused})
+    made = works(empty)
+    assert len(made) == 1
+    refused = {owner for outcome in outcomes for owner in outcome}
+    assert {f"prod/{name}" for name in made} | refused == {"prod/red", "prod/blue"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_overlapping_networks_that_are_made_side_by_side_no_two_are_made(empty: World, seed: int) -> None:
+    cidrs = {"red": "10.133.0.0/25", "blue": "10.133.0.0/24", "green": "10.133.0.0/16"}
+    makers = [lambda mine, name=name, cidr=cidr: mine.make_network(name, cidr) for name, cidr in cidrs.items()]
+    outcomes = dict(zip(cidrs, empty.at_once(*makers, seed=seed), strict=True))
+    made = works(empty)
+    assert len(made) <= 1
+    refused = {name for name, outcome in outcomes.items() if isinstance(outcome, PreconditionFailed) or outcome.errors}
+    assert {*made} | refused == {*cidrs}
+    assert not {*made} & refused
+
+
+def test_the_younger_of_two_networks_gives_way(empty: World) -> None:
+    """The other one was there first, though this run had not seen it yet."""
+    red = wizard("red", "10.133.0.0/25")
+    red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    before(empty, "create", "NetworkWizard", lambda: empty.api.put(NETWORKWIZARD, red))
+    with pytest.raises(PreconditionFailed, match="overlaps network prod/red"):
+        empty.make_network("blue", "10.133.0.0/24")
+    assert empty.api.look(BLUE) is None
+    assert empty.api.every(RAW.pool) == []
+
+
+def test_the_older_of_two_networks_goes_on(empty: World) -> None:
+    red = wizard("red", "10.133.0.0/25")
+    red["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+    before(empty, "create", "IPPool", lambda: empty.api.put(NETWORKWIZARD, red))
+    assert not empty.make_network("blue", "10.133.0.0/24").errors
+    assert status(empty)["created"]
+
+
+def test_a_pool_of_that_name_that_comes_meanwhile_is_not_touched(empty: World) -> None:
+    before(empty, "create", "IPPool", lambda: empty.api.put(RAW.pool, pool("prod.blue", "10.133.0.0/24")))
+    with pytest.raises(PreconditionFailed, match="was not created for this network"):
+        empty.make_network("blue", "10.133.0.0/24")
+    assert empty.api.look(BLUE) is None
+    assert empty.api.get(POOL)["spec"] == {"cidr": "10.133.0.0/24"}
+
+
+# -- when something fails -------------------------------------------------------------------------------------------
+
+
+def test_if_the_pool_is_forbidden_the_network_is_taken_back(empty: World) -> None:
+    empty.api.refuse("create", RAW.pool)
+    refused = refusal(empty.make_network("blue", "10.133.0.0/24"), "prod/blue")
+    assert isinstance(refused, ApiError)
+    assert "may not create ippools" in refused.message
+    assert empty.api.look(BLUE) is None
+
+
+def test_if_the_status_is_forbidden_pool_and_network_are_taken_back(empty: World) -> None:
+    empty.api.refuse("patch", NETWORKWIZARD)
+    assert "may not patch" in refusal(empty.make_network("blue", "10.133.0.0/24"), "prod/blue").message
+    assert empty.api.look(BLUE) is None
+    assert empty.api.look(POOL) is None
+
+
+def test_a_field_that_nobody_knows_is_refused_before_anything_is_made(empty: World) -> None:
+    empty.api.unknown_fields = ("gatway",)
+    done = empty.make_network("blue", "10.133.0.0/24", gatway="10.133.0.1")
+    said = str(refusal(done, "prod/blue"))
+    assert 'unknown field "spec.gatway"' in said
+    assert "kubectl explain networkwizards.spec" in said
+    assert empty.api.writes == []
+
+
+def test_a_network_that_is_kept_otherwise_than_it_was_asked_for_is_taken_back(empty: World) -> None:
+    def other_range() -> None:
+        empty.api.change(BLUE, lambda obj: obj["spec"].update(gateway="10.133.0.9"))
+
+    after(empty, "create", "NetworkWizard", other_range)
+    with pytest.raises(
+        PreconditionFailed, match=r"not stored as requested: gateway is 10.133.0.9 instead of 10.133.0.1"
+    ):
+        empty.make_network("blue", "10.133.0.0/24", gateway="10.133.0.1")
+    assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
+
+
+def test_a_network_that_turns_out_wrong_once_it_is_kept_is_taken_back(empty: World) -> None:
+    def nonsense() -> None:
+        empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["nonsense"]))
+
+    after(empty, "create", "NetworkWizard", nonsense)
+    with pytest.raises(PreconditionFailed, match=r"not stored as requested: .*nonsense"):
+        empty.make_network("blue", "10.133.0.0/24")
+    assert (empty.networks(), empty.api.every(RAW.pool)) == ([], [])
+
+
+def test_a_network_whose_pool_is_forbidden_stays_if_somebody_has_an_address_of_it_meanwhile(empty: World) -> None:
+    empty.vm("old", pin="10.133.0.9")  # so that the network is open before its pool is made
+    empty.vm("new")
+
+    def meanwhile() -> None:
+        empty.attach("new")
+        empty.api.refuse("create", RAW.pool)
+
+    before(empty, "create", "IPPool", meanwhile)
+    done = empty.make_network("blue", "10.133.0.0/24")
+    assert "may not create ippools" in refusal(done, "prod/blue").message
+    assert "network prod/blue is kept, although it is not ready: prod/new has 10.133.0.1 now" in done.notes
+    assert empty.holders() == {"10.133.0.9": "prod/old", "10.133.0.1": "prod/new"}
+    assert (status(empty)["created"], "may not create ippools" in status(empty)["reason"]) == (False, True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_that_is_taken_back_again_takes_no_address_with_it(empty: World, cidr: str, late: bool) -> None:
+    """It was made, and open, when an older one was seen that overlaps it."""
+    red = {**wizard("red", "10.133.0.0/25"), "status": {"created": True}}
+    red["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    empty.vm()
+    mine = empty.twin(1)
+
+    def look(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref.resource) == ("list", NETWORKWIZARD) and dig(empty.api.look(BLUE), "status", "created"):
+            mine.api.before.remove(look)
+            empty.api.put(NETWORKWIZARD, red)
+            if late:
+                before(mine, "delete", "NetworkWizard", attach)
+            else:
+                attach()
+
+    def attach() -> None:
+        outcomes.append(empty.attach().errors)
+
+    outcomes: list[Any] = []
+    mine.api.before.append(look)
+    try:
+        refused = refusal(mine.make_network("blue", cidr), "prod/blue")
+    except PreconditionFailed as error:
+        refused = error
+    assert "overlaps network prod/red" in refused.message
+    assert len(outcomes) == 1
+    assert bool(empty.pin()) == ("blue" in empty.networks()) == (not outcomes[0])
+    if empty.pin():
+        assert empty.holders() == {empty.pin(): "prod/web-1"}
+        assert (status(empty)["created"], "deleting" in status(empty)) == (False, False)
+
+
+@pytest.mark.parametrize("verb", ["get", "list"])
+@pytest.mark.parametrize("resource", [ADDRESSBLOCK, VM, VMI, POD, RAW.block, RAW.handle, RAW.config, RAW.information])
+def test_a_network_is_made_or_not_and_never_again_and_again_whatever_may_not_be_read(
+    empty: World, resource: Resource, verb: str
+) -> None:
+    empty.vm(pin="10.133.0.9")
+    empty.api.refuse(verb, resource)
+    try:
+        made = not empty.make_network("blue", "10.133.0.0/16").errors
+    except PreconditionFailed:
+        made = False
+    assert made == ("blue" in empty.networks())
+    assert empty.api.tried["create", NETWORKWIZARD.plural] <= 1
+
+
+def test_if_it_may_not_even_be_taken_back_that_is_not_tried_for_ever(empty: World) -> None:
+    empty.api.refuse("create", RAW.pool)
+    empty.api.refuse("delete", NETWORKWIZARD)
+    done = empty.make_network("blue", "10.133.0.0/24")
+    assert done.errors
+    assert empty.api.tried[("delete", "networkwizards")] < 50
+
+
+def test_a_network_that_somebody_else_made_and_that_cannot_be_made_to_work_says_why_in_its_status(
+    empty: World,
+) -> None:
+    empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
+    empty.api.put(RAW.pool, pool("other", "10.133.0.0/16"))
+    assert "overlaps ippool/other" in refusal(empty.sync_network(), "prod/blue").message
+    assert status(empty)["created"] is False
+    assert "overlaps ippool/other" in status(empty)["reason"]
+    assert (ready(empty)["status"], ready(empty)["reason"]) == ("False", "NotReady")
+    assert "overlaps ippool/other" in ready(empty)["message"]
+
+
+def test_a_reason_goes_away_with_its_cause(empty: World) -> None:
+    empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
+    empty.api.put(RAW.pool, pool("other", "10.133.0.0/16"))
+    empty.sync_network()
+    empty.api.drop(RAW.pool.ref("other"))
+    assert not empty.sync_network().errors
+    assert (status(empty)["created"], status(empty)["reason"]) == (True, "")
+    assert (ready(empty)["status"], ready(empty)["message"]) == ("True", "")
+
+
+def test_the_pool_that_may_not_be_made_is_the_reason(empty: World) -> None:
+    empty.api.put(NETWORKWIZARD, wizard("blue", "10.133.0.0/24"))
+    empty.api.refuse("create", RAW.pool)
+    assert "may not create ippools" in refusal(empty.sync_network(), "prod/blue").message
+    assert "may not create ippools" in status(empty)["reason"]
+    assert ready(empty)["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"), "is being deleted"),
+        (
+            lambda obj: obj.update(
+                status={"conditions": [{"type": "Allocatable", "status": "False", "message": "CIDR overlaps"}]}
+            ),
+            "is not allocatable: CIDR overlaps",
+        ),
+    ],
+)
+def test_a_pool_that_does_not_serve_is_told(world: World, change: Callable[[Json], None], reason: str) -> None:
+    world.api.change(POOL, change)
+    world.sync_network()
+    assert reason in status(world)["reason"]
+    assert ready(world)["status"] == "False"
+
+
+def test_a_pool_that_somebody_deleted_or_changed_is_made_good(world: World) -> None:
+    wanted = world.api.get(POOL)["spec"]
+    world.api.change(POOL, lambda obj: obj["spec"].update(natOutgoing=False, disabled=True, theirs=1))
+    assert world.sync_network().has_changed()
+    assert world.api.get(POOL)["spec"] == {**wanted, "theirs": 1}
+    world.api.drop(POOL)
+    world.sync_network()
+    assert world.api.get(POOL)["spec"] == wanted
+    assert ready(world)["status"] == "True"
+
+
+def test_the_time_of_a_transition_stays_while_the_condition_does(world: World) -> None:
+    world.api.change(POOL, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    world.sync_network()
+
+    def longer_ago(obj: Json) -> None:
+        (condition,) = obj["status"]["conditions"]
+        condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+        obj["spec"]["theirs"] = 1
+
+    world.api.change(BLUE, longer_ago)
+    world.sync_network()
+    assert ready(world)["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+    assert ready(world)["observedGeneration"] == status(world)["observedGeneration"] == 2
+
+
+def test_conditions_and_records_of_others_stay(world: World) -> None:
+    world.vm()
+    world.attach()
+    other = {"type": "Theirs", "status": "True", "reason": "X", "message": "", "lastTransitionTime": "t"}
+    world.api.change(BLUE, lambda obj: obj["status"].update(conditions=[other], theirs=1))
+    world.sync_network()
+    assert other in status(world)["conditions"]
+    assert ready(world)["status"] == "True"
+    assert status(world)["theirs"] == 1
+    assert world.holders() == {"10.133.0.1": "prod/web-1"}
+
+
+def test_a_spec_that_cannot_be_is_the_reason(world: World) -> None:
+    world.api.change(BLUE, lambda obj: obj["spec"].update(range_start="10.134.0.1"))
+    assert isinstance(refusal(world.sync_network(), "prod/blue"), UsageError)
+    assert "range_start 10.134.0.1 is outside" in status(world)["reason"]
+    assert ready(world)["status"] == "False"
+
+
+# -- taking away ----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_goes_with_its_pool_which_is_disabled_first(world: World) -> None:
+    world.api.writes.clear()
+    assert not world.delete_network().errors
+    assert world.api.every(NETWORKWIZARD) == world.api.every(RAW.pool) == []
+    writes = [write for write in world.api.writes if not write.endswith("status")]
+    assert writes == ["patch ippool/prod.blue", "delete ippool/prod.blue", "delete networkwizard/blue"]
+
+
+def test_a_network_that_is_gone_is_refused(world: World) -> None:
+    world.delete_network()
+    with pytest.raises(PreconditionFailed, match='network "blue" not found'):
+        world.delete_network()
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_whose_addresses_are_held_stays_and_the_holders_are_listed(cidr: str) -> None:
+    world = World()
+    world.network(cidr=cidr)
+    world.vm()
+    world.attach(ip="10.133.0.9")
+    world.reserve("10.133.0.10", note="printer")
+    with pytest.raises(PreconditionFailed, match="network prod/blue is in use") as refused:
+        world.delete_network()
+    assert "10.133.0.9 prod/web-1, 10.133.0.10 reserved (printer)" in refused.value.message
+    assert "--force" in refused.value.hint
+    assert world.api.look(BLUE)
+    assert not world.api.get(POOL)["spec"]["disabled"]
+    assert ready(world)["status"] == "True"
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_with_force_vms_are_detached_and_reservations_dropped_first(cidr: str) -> None:
+    world = World()
+    world.network(cidr=cidr)
+    for name in ("web-1", "dev/web-2"):
+        namespace, _, bare = name.rpartition("/")
+        world.vm(bare, namespace or "prod")
+    world.attach("web-1", "dev/web-2")
+    world.reserve("10.133.0.77")
+    assert not world.delete_network(force=True).errors
+    assert world.pin("web-1") == world.pin("web-2", "dev") == ""
+    for resource in (NETWORKWIZARD, ADDRESSBLOCK, RAW.pool):
+        assert world.api.every(resource) == []
+
+
+def test_with_force_a_vm_that_runs_with_an_address_keeps_the_network(world: World) -> None:
+    world.running(pin="10.133.0.7")
+    world.attach()
+    with pytest.raises(PreconditionFailed, match=r"cannot be deleted yet: 10\.133\.0\.7 stays recorded") as refused:
+        world.delete_network(force=True)
+    assert "--restart" in refused.value.hint
+    assert world.api.look(BLUE)
+    assert world.api.look(POOL)
+    assert world.holders() == {"10.133.0.7": "prod/web-1"}
+    assert ready(world)["status"] == "True"
+    assert "deleting" not in status(world)
+
+
+def test_with_force_and_restart_it_is_restarted_without_the_address(world: World) -> None:
+    world.running(pin="10.133.0.7")
+    world.attach()
+    assert not world.delete_network(force=True, restart=True).errors
+    world.time_passes()
+    assert world.api.every(NETWORKWIZARD) == world.api.every(RAW.pool) == []
+    assert world.runs_with() not in ("", "10.133.0.7")
+
+
+def test_a_pool_whose_addresses_calico_holds_is_never_disabled_or_deleted(world: World) -> None:
+    world.hold_by_pod("10.133.0.9")
+    world.api.writes.clear()
+    with pytest.raises(PreconditionFailed, match=r"Calico still holds 1 addresses of ippool/prod.blue"):
+        world.delete_network(force=True)
+    assert [write for write in world.api.writes if "ippool" in write] == []
+    assert world.api.look(BLUE)
+
+
+def test_a_pool_whose_use_cannot_be_told_stays(world: World) -> None:
+    world.api.refuse("list", RAW.block)
+    world.api.writes.clear()
+    with pytest.raises(PreconditionFailed, match=r"cannot check whether ippool/.* is in use"):
+        world.delete_network()
+    assert [write for write in world.api.writes if "ippool" in write] == []
+
+
+def test_if_the_pool_may_not_be_deleted_the_network_stays_and_that_is_told(world: World) -> None:
+    world.api.refuse("delete", RAW.pool)
+    done = world.delete_network()
+    assert "may not delete ippools" in refusal(done, "prod/blue").message
+    assert world.api.look(BLUE)
+    assert world.api.tried[("delete", "ippools")] < 50
+
+
+def test_a_pool_that_this_program_did_not_make_stays(empty: World) -> None:
+    empty.api.put(RAW.pool, pool("blue", "10.133.0.0/24"))
+    empty.make_network("blue", "10.133.0.0/24")
+    done = empty.delete_network()
+    assert not done.errors
+    assert [one["metadata"]["name"] for one in empty.api.every(RAW.pool)] == ["blue"]
+    assert any("ippool/blue is kept" in note for note in done.notes)
+
+
+def test_a_network_with_a_broken_spec_can_be_deleted(world: World) -> None:
+    world.api.put(NETWORKWIZARD, wizard("broken", "nonsense"))
+    assert not world.delete_network("broken").errors
+    assert world.api.look(NETWORKWIZARD.ref("broken", "prod")) is None
+
+
+@pytest.mark.parametrize("cidr", ["10.133.0.0/24", "10.133.0.0/16"])
+def test_a_network_that_is_in_use_stays_though_its_spec_is_broken(empty: World, cidr: str) -> None:
+    empty.network(cidr=cidr)
+    empty.vm()
+    empty.attach(ip="10.133.0.9")
+    empty.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["10.200.0.0/24"]))
+    with pytest.raises(PreconditionFailed, match=r"network prod/blue is in use: 10\.133\.0\.9 prod/web-1"):
+        empty.delete_network()
+    with pytest.raises(UsageError, match="exclude") as mistake:
+        empty.delete_network(force=True)
+    assert "kubectl edit networkwizard blue" in mistake.value.hint
+    assert empty.holders() == {"10.133.0.9": "prod/web-1"}
+    assert empty.pin() == "10.133.0.9"
+
+
+def test_a_network_of_which_not_all_records_may_be_read_stays(empty: World) -> None:
+    empty.network(cidr="10.133.0.0/16")
+    empty.vm()
+    empty.attach()
+    empty.api.refuse("list", ADDRESSBLOCK)
+    with pytest.raises(
+        PreconditionFailed, match="the allocations of network prod/blue cannot be read: may not list addressblocks"
+    ):
+        empty.delete_network()
+    assert empty.networks() == ["blue"]
+
+
+@pytest.mark.parametrize(("cidr", "left"), [("10.133.0.0/24", []), ("10.133.0.0/16", ["blue"])])
+def test_only_a_small_network_is_deleted_though_others_bring_it_up_again_and_again(
+    empty: World, cidr: str, left: list[str]
+) -> None:
+    empty.network(cidr=cidr)
+
+    def bring_up(verb: str, ref: ObjectRef) -> None:
+        if (verb, ref) == ("get", BLUE) and "deleting" in status(empty):
+            empty.api.change(BLUE, lambda obj: obj["status"].pop("deleting"))
+
+    mine = empty.twin(1)
+    mine.api.before.append(bring_up)
+    try:
+        assert not mine.delete_network().errors
+    except PreconditionFailed as refused:
+        assert "another client removes the deletion mark as often as it is set" in refused.message
+    assert empty.networks() == left
+    assert [dig(one, "spec", "disabled") for one in empty.api.every(RAW.pool)] == [False for _ in left]
+
+
+def test_a_network_of_a_newer_version_whose_spec_this_one_cannot_read_stays(world: World) -> None:
+    world.api.change(BLUE, lambda obj: obj["spec"].update(exclude=["everything"]))
+    world.api.change(BLUE, lambda obj: obj["metadata"].update(annotations={REQUIRES_ANNOTATION: "99.0.0"}))
+    with pytest.raises(PreconditionFailed, match=r"requires kubectl yoshi 99\.0\.0 or later"):
+        world.delete_network()
+    assert world.networks() == ["blue"]
+
+
+def test_a_vm_that_is_attached_while_its_network_is_deleted_keeps_one_of_both(world: World) -> None:
+    world.vm()
+    outcomes: list[Any] = []
+
+    def meanwhile() -> None:
+        outcomes.append(world.attach().errors)
+
+    before(world, "patch", "IPPool", meanwhile)
+    try:
+        world.delete_network()
+    except PreconditionFailed as refused:
+        outcomes.append(refused)
+    if world.api.look(BLUE):
+        assert world.holders() == {world.pin(): "prod/web-1"}
+    else:
+        assert world.pin() == ""
+    world.check()
+
+
+def test_a_network_that_was_changed_meanwhile_is_looked_at_again(world: World) -> None:
+    world.vm()
+
+    def meanwhile() -> None:
+        world.reserve("10.133.0.9")
+
+    before(world, "patch", "NetworkWizard", meanwhile)
+    with pytest.raises(PreconditionFailed, match=r"is in use: 10\.133\.0\.9 reserved"):
+        world.delete_network()
+    assert world.holders() == {"10.133.0.9": "reserved"}
+    assert ready(world)["status"] == "True"
+
+
+class Countdown:
+    """Does something before the n-th request."""
+
+    def __init__(self, left: int, happens: Callable[[], object]) -> None:
+        self.left = left
+        self._happens = happens
+
+    def __call__(self, verb: str, ref: ObjectRef) -> None:
+        self.left -= 1
+        if not self.left:
+            with contextlib.suppress(PreconditionFailed):
+                self._happens()
+
+
+@pytest.mark.parametrize("later_is_older", [False, True], ids=["the later one is the younger", "or seems the older"])
+def test_of_two_overlapping_networks_made_at_once_one_is_made_at_most(later_is_older: bool) -> None:
+    """Whatever their uids say of two that were made in one second, and wherever in the making of the one the other is
+    made from its beginning to its end. On bridges of their own there is nothing but the networks to be in the way."""
+    apart = 0
+    for when in range(1, 60):
+        world = World()
+        if later_is_older:
+            world.api.uid = lambda number: f"uid-{10_000 - number}"
+        rival = world.twin(1)
+        late = partial(world.make_network, "late", "10.133.0.0/25", **spec_of(bridge="br-l", nic="eth2"))
+        requests = Countdown(when, late)
+        rival.api.before = [requests]
+        with contextlib.suppress(PreconditionFailed):
+            rival.make_network("blue", "10.133.0.0/24", **spec_of(bridge="br-b", nic="eth1"))
+        made = [network for network in map(parse_network, world.api.every(NETWORKWIZARD)) if network.is_created]
+        assert len(made) <= 1, f"both are made when the second one comes before request {when}"
+        apart += requests.left <= 0
+    assert apart > 10

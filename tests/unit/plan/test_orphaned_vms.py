@@ -1,0 +1,129 @@
+"""VMs on networks that were deleted with kubectl: told, and taken off by `vm detach`; their pool stays till then.
+
+| what is left on the VM             | what is taken off                                              |
+|------------------------------------|----------------------------------------------------------------|
+| an address and a MAC of Calico's   | both, and the network's name                                   |
+| an interface of a Layer 2 network  | that, and the network's name; what it has of others stays      |
+| a name, and an address of another  | the name                                                       |
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_yoshi.backends.calico.api import RAW
+from kubectl_yoshi.engine.read import new_snapshot
+from kubectl_yoshi.model.errors import PreconditionFailed
+from kubectl_yoshi.model.network import NETWORKWIZARD
+from kubectl_yoshi.model.objects import dig
+from kubectl_yoshi.model.snapshot import Snapshot
+from kubectl_yoshi.plan.orphaned_vms import find_orphaned_vms
+from tests.unit.plan.fake_cluster import BACKENDS, World, refusal, wishes
+from tests.unit.plan.test_layer2 import layer2
+
+pytestmark = pytest.mark.I8
+
+BLUE = NETWORKWIZARD.ref("blue", "prod")
+TOLD = (
+    "VM prod/web-1 requests network prod/blue, which does not exist, and still has 10.133.0.1 "
+    "(`kubectl yoshi vm detach web-1 -n prod --network prod/blue`)"
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """Network prod/blue was deleted while web-1 was on it; web-2 is on none."""
+    world = World()
+    world.network()
+    world.vm()
+    world.vm("web-2")
+    world.attach()
+    world.api.drop(BLUE)
+    return world
+
+
+def told(world: World) -> list[str]:
+    def ask(snapshot: Snapshot) -> list[str]:
+        return [one.summary for one in find_orphaned_vms([world.now(), world.now("web-2")], BACKENDS, snapshot)]
+
+    return ask(new_snapshot(world.api))  # type: ignore[arg-type]
+
+
+def test_who_is_on_a_network_that_is_no_more_is_told(world: World) -> None:
+    assert told(world) == [TOLD]
+    world.network()
+    assert told(world) == []
+
+
+def test_a_network_that_may_not_be_read_is_not_taken_for_gone(world: World) -> None:
+    world.api.refuse("get", NETWORKWIZARD)
+    world.api.refuse("list", NETWORKWIZARD)
+    assert told(world) == []
+
+
+def test_detaching_takes_off_what_the_network_has_left(world: World) -> None:
+    done = world.detach()
+    assert done.plan.results == {"prod/web-1": "10.133.0.1"}
+    assert done.has_changed("prod/web-1")
+    assert not done.errors
+    assert (world.pin(), world.mac(), wishes(world.now())) == ("", "", None)
+    assert told(world) == []
+    with pytest.raises(PreconditionFailed, match='"blue" not found'):
+        world.detach()
+
+
+def test_of_several_vms_those_that_are_not_on_it_are_refused(world: World) -> None:
+    done = world.detach("web-1", "web-2")
+    assert world.pin() == ""
+    assert '"blue" not found' in refusal(done, "prod/web-2").message
+
+
+def test_an_address_of_a_network_that_is_there_stays(world: World) -> None:
+    world.api.drop(RAW.pool.ref("prod.blue"))
+    world.network("green", "10.133.0.0/25")
+    world.detach()
+    assert world.pin() == "10.133.0.1"
+    assert wishes(world.now()) is None
+
+
+def test_who_runs_with_it_is_told_to_restart() -> None:
+    world = World()
+    world.network()
+    world.running()
+    world.attach(restart=True)
+    world.time_passes()
+    world.api.drop(BLUE)
+    done = world.detach()
+    assert any("restart needed: virtualmachine/web-1" in note for note in done.notes)
+
+
+def test_the_interface_of_a_layer_2_network_goes_and_others_stay() -> None:
+    world = World()
+    layer2(world, "lab")
+    layer2(world, "other", "10.21.0.0/24", vlan=21)
+    world.vm()
+    world.attach(network="prod/lab")
+    world.attach(network="prod/other")
+    world.api.drop(NETWORKWIZARD.ref("lab", "prod"))
+    assert not world.detach(network="prod/lab").errors
+    networks = dig(world.now().raw, "spec", "template", "spec", "networks")
+    assert [dig(one, "multus", "networkName") for one in networks if "multus" in one] == ["other"]
+    assert wishes(world.now()) == "other"
+
+
+def test_the_pool_stays_while_a_stopped_vm_would_not_start_without_it(world: World) -> None:
+    done = world.collect()
+    assert len(world.api.every(RAW.pool)) == 1
+    assert any(
+        note.startswith("ippool/prod.blue is kept: VM prod/web-1 is pinned to 10.133.0.1") for note in done.notes
+    ), done.notes
+    world.detach()
+    world.collect()
+    assert not world.api.every(RAW.pool)
+
+
+def test_who_makes_a_network_over_what_is_left_is_told_what_takes_it_away(world: World) -> None:
+    with pytest.raises(PreconditionFailed) as refused:
+        world.network("green", "10.133.0.0/25")
+    assert "overlaps ippool/prod.blue (10.133.0.0/24), created for network prod/blue" in refused.value.message
+    assert "`kubectl yoshi ips gc -n prod` removes it" in refused.value.message
