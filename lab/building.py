@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.places import program_cache, tools_folder
+from lab.paths import program_cache, tools_folder
 from lab.programs import KUBERNETES_MODULE, KUBEVIRT_MODULE, Program, find
 from lab.progress import Progress
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.api import Api, wait_until
-from lab.core import tail_log
 from lab.errors import LabError
-from lab.fabric import run_ip_batch
+from lab.network_setup import run_ip_batch
 from lab.ovs import Switch, get_attachment_config, guest
 from lab.processes import Launch, spawn, stop_programs
+from lab.profiles.core import tail_log
 from lab.running import Lab
 
 KEY = "dnsmasq.conf"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.api import Api
-from lab.fabric import run_ip_batch
+from lab.network_setup import run_ip_batch
 from lab.ovs import Switch
 
 TEMPLATES = "/apis/plumber.k8s.pf9.io/v1/hostnetworktemplates"

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.lab_ids import LabId
 from lab.manifests import kubevirt_documents
 from lab.pki import Authority
 from lab.processes import Launch
 from lab.programs import VIRT_API
-from lab.slots import LabId
 
 NAMESPACE = "kubevirt"
 ACCOUNTS = ("kubevirt-controller", "kubevirt-apiserver")

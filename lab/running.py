@@ -17,19 +17,19 @@ from types import TracebackType
 
 from lab.api import Api
 from lab.building import exclusive_lock, find_or_build, is_held
-from lab.core import admin_api, load_crds, start_core, wait_ready
 from lab.errors import LabError
-from lab.fabric import ROUTER, ROUTER_HOST, Node, create_lab_network, delete_lab_network, nodes_of
 from lab.frr import check_installed
-from lab.full import start_full
-from lab.keeper import Reaper
+from lab.lab_ids import LabId, find_free_lab_id, list_taken_lab_ids
 from lab.manifests import CALICO_CHOICES, crd_documents
-from lab.places import labs_folder
+from lab.network_setup import ROUTER, ROUTER_HOST, Node, create_lab_network, delete_lab_network, nodes_of
+from lab.paths import labs_folder
 from lab.processes import ProgramRecord, kill_processes, list_lab_pids, records, spawn
+from lab.profiles.core import admin_api, load_crds, start_core, wait_ready
+from lab.profiles.full import start_full
 from lab.programs import DEFAULT_KUBERNETES, GOBGP, KUBECTL, programs_of
 from lab.progress import Progress
+from lab.reaper import Reaper
 from lab.router import Route, list_routes, route_table
-from lab.slots import LabId, find_free_lab_id, list_taken_lab_ids
 
 PROFILES = ("core", "full")
 BGP_CHOICES = ("native", "frr")

@@ -21,8 +21,8 @@ import pytest
 
 import lab
 from lab.api import DISCOVERY
-from lab.core import load_crds
 from lab.manifests import set_documents
+from lab.profiles.core import load_crds
 from lab.testing import Cluster
 from tests.cluster.calico_apiserver import KEPT, calico_apiserver
 from tests.cluster.harness import ForkServer, Json, Yoshi, address_told, delete, get, make, make_vms

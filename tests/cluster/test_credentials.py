@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from lab.core import CLIENT_USER
+from lab.profiles.core import CLIENT_USER
 from lab.testing import Cluster
 from tests.cluster.harness import ROOT
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.places import labs_folder
+from lab.lab_ids import is_free_port, list_taken_lab_ids
+from lab.paths import labs_folder
 from lab.processes import list_lab_pids
 from lab.programs import DEFAULT_KUBERNETES, kubernetes_program
-from lab.slots import is_free_port, list_taken_lab_ids
 from lab.testing import Cluster
 from tests.waiting import wait_for
 

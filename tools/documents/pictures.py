@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 import lab
-from lab.places import cache_home
+from lab.paths import cache_home
 from lab.running import kubectl_command
 from tools.documents.running import PRELUDE, clean, environment
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.api import Api, ApiError
-from lab.core import admin_api, write_kubeconfig
 from lab.pki import make_authority
+from lab.profiles.core import admin_api, write_kubeconfig
 from tests.unit.kube.fault_server import Behaviour, closes, refuses, says, serving
 
 GROUPS = {

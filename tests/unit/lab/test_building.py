@@ -20,7 +20,7 @@ import pytest
 
 from lab import LabError
 from lab.building import exclusive_lock, find_or_build, is_held
-from lab.places import program_cache
+from lab.paths import program_cache
 from lab.programs import ETCD, GOBGP, GOBGPD, KWOK, kubernetes_program
 from lab.progress import Progress
 

@@ -6,7 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from lab.slots import (
+from lab.lab_ids import (
     FIRST_PORT,
     LAB_NUMBERS,
     PORT_ORDER,

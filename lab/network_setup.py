@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.errors import LabError
-from lab.slots import LabId
+from lab.lab_ids import LabId
 
 ROUTER = "router"
 ROUTER_HOST = 254  # its place in the lab's subnet

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lab.api import Api, api_of_kubeconfig, wait_until
 from lab.errors import LabError
+from lab.lab_ids import LabId
 from lab.pki import Authority, make_authority, make_signing_key
 from lab.processes import Launch, ProgramRecord, spawn
-from lab.slots import LabId
 
 CLIENT_USER = "lab-client"
 """A user that a lab has a client certificate for, pki/lab-client.crt, and no rights."""

@@ -19,7 +19,7 @@ class Reaper:
     """The owner's end of the pipe."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-c", "import sys; from lab.keeper import watch; watch(sys.argv[1])", str(folder)]
+        command = [sys.executable, "-c", "import sys; from lab.reaper import watch; watch(sys.argv[1])", str(folder)]
         self._process = subprocess.Popen(
             command,
             cwd=Path(__file__).parent.parent,

@@ -12,12 +12,12 @@ from typing import Any
 
 from lab import kubevirt, metallb
 from lab.api import Api, wait_until
-from lab.core import Core, component_flags, load_crds, tail_log, write_kubeconfig
 from lab.errors import LabError
-from lab.fabric import nodes_of
 from lab.frr import frr_launches, is_ready, speaker_environment
 from lab.kwok import kwok_launch, node_object
+from lab.network_setup import nodes_of
 from lab.processes import Launch, ProgramRecord, spawn
+from lab.profiles.core import Core, component_flags, load_crds, tail_log, write_kubeconfig
 from lab.router import router_launch
 
 TOKEN_LIFETIME = 30 * 24 * 3600  # seconds; longer than anybody keeps a lab
